@@ -1,0 +1,44 @@
+# Everything that these targets need beside Python 3.11+ and make is fetched by them: uv from PyPI into .cache/, the
+# environment into .venv/, and the control plane into the XDG cache. Nothing goes into the system's Python.
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+.PHONY: help lint format test demo clean
+
+PYTHON ?= python3
+UV_VERSION := 0.13.9
+UV := .cache/uv-$(UV_VERSION)/bin/uv
+RUN := .venv/bin/python -m
+PY_DIRS := operator worker hack tests
+
+help: ## List the targets
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 16
+
+$(UV):
+	@echo "fetching uv $(UV_VERSION) from PyPI into .cache/"
+	@$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or newer is needed, this is " + sys.version.split()[0] + ": set PYTHON=...") if sys.version_info < (3, 11) else None'
+	@$(PYTHON) -m venv .cache/uv-$(UV_VERSION)
+	@.cache/uv-$(UV_VERSION)/bin/pip install --quiet --disable-pip-version-check uv==$(UV_VERSION)
+
+.venv/.synced: $(UV) pyproject.toml uv.lock
+	@$(UV) sync --quiet --locked --all-extras --python $(PYTHON)
+	@touch $@
+
+lint: .venv/.synced ## Formatting, lint, types and the directions of the imports
+	$(RUN) ruff format --check $(PY_DIRS)
+	$(RUN) ruff check $(PY_DIRS)
+	$(RUN) mypy $(PY_DIRS)
+	.venv/bin/lint-imports
+
+format: .venv/.synced ## Format the code, and mend what can be mended by a machine
+	$(RUN) ruff format $(PY_DIRS)
+	$(RUN) ruff check --fix $(PY_DIRS)
+
+test: .venv/.synced ## All tests: unit, and integration on a real API server and a real PostgreSQL
+	$(RUN) pytest
+
+demo: .venv/.synced ## A cluster, a database and 300 businesses: see rows become fresh (KEEP=1 leaves all of it up)
+	@$(RUN) hack.demo $(if $(KEEP),--keep)
+
+clean: ## Remove what the targets made here (the caches outside of the repository stay)
+	rm -rf .venv .cache .run .pytest_cache .mypy_cache .ruff_cache

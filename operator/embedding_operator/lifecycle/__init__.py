@@ -1,0 +1,1 @@
+"""What becomes of a job: decided from its state and what happened, never from when it was asked."""

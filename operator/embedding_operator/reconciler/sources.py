@@ -1,0 +1,111 @@
+"""The sources of this namespace, each with its loop: begun, changed and ended as the API server shows them."""
+
+import asyncio
+import contextlib
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import structlog
+
+from embedding_operator.api_server import ApiServer, ApiServerError
+from embedding_operator.reconciler.open_jobs import OpenJobs
+from embedding_operator.reconciler.source_loop import SourceLoop
+from embedding_operator.resources.embedding_job import SOURCE_LABEL
+from embedding_operator.resources.embedding_source import EmbeddingSource
+from embedding_worker.batcher import Batcher
+from embedding_worker.errors import Interrupted
+from embedding_worker.freshen import RowOutcome, RowRequest
+
+log = structlog.get_logger(__name__)
+
+
+@dataclass
+class Running:
+    source: EmbeddingSource
+    loop: SourceLoop
+    task: asyncio.Task[None]
+
+
+class Sources:
+    """What runs. Changed only from the event loop."""
+
+    def __init__(self, server: ApiServer, jobs: OpenJobs, make_loop: Callable[[EmbeddingSource], SourceLoop]) -> None:
+        self._server = server
+        self._jobs = jobs
+        self._make_loop = make_loop
+        self._running: dict[str, Running] = {}
+        self._news = asyncio.Event()
+        self._changing = asyncio.Lock()
+
+    def names(self) -> set[str]:
+        return set(self._running)
+
+    async def seen(self, source: EmbeddingSource) -> None:
+        """The API server shows this source: begin it, or begin it anew where its spec has changed."""
+        async with self._changing:
+            running = self._running.get(source.name)
+            if running is not None and running.source.metadata.uid == source.metadata.uid:
+                if running.source.metadata.generation >= source.metadata.generation:
+                    return
+                log.info("source changed", source=source.name)
+            await self._end(source.name)
+            loop = self._make_loop(source)
+            task = asyncio.create_task(loop.run(), name=f"source {source.name}")
+            self._running[source.name] = Running(source, loop, task)
+        self.tell()
+
+    async def gone(self, name: str) -> None:
+        """The source was deleted: its work stops and its jobs go. Vectors and book-keeping stay."""
+        async with self._changing:
+            if name in self._running:
+                log.info("source deleted", source=name)
+            await self._end(name)
+            self._jobs.forget(name)
+            try:
+                await self._server.delete_jobs(labels=f"{SOURCE_LABEL}={name}")
+            except ApiServerError as exc:
+                log.warning("jobs of a deleted source stay for now", source=name, message=str(exc))
+        self.tell()
+
+    async def _end(self, name: str) -> None:
+        running = self._running.pop(name, None)
+        if running is not None:
+            running.task.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await running.task
+
+    def wake(self, name: str) -> None:
+        if name in self._running:
+            self._running[name].loop.wake()
+
+    async def freshen(self, source: str, request: RowRequest) -> RowOutcome | None:
+        """Bring a row to its source's batcher, as soon as there is one. None where the source is gone."""
+        while True:
+            batcher = await self._batcher(source)
+            if batcher is None:
+                return None
+            with contextlib.suppress(Interrupted):
+                return await batcher.submit(request)
+
+    async def _batcher(self, source: str) -> Batcher[RowRequest, RowOutcome] | None:
+        while (running := self._running.get(source)) is not None:
+            if running.loop.batcher is not None:
+                return running.loop.batcher
+            await self._news.wait()
+        return None
+
+    def tell(self) -> None:
+        """Something has changed that the handlers may wait for: a source went, or has its batcher now."""
+        self._news.set()
+        self._news = asyncio.Event()
+
+    def rest(self) -> None:
+        """Make no new job; what the handlers have in hand goes on."""
+        for running in self._running.values():
+            running.loop.rest()
+
+    async def end(self) -> None:
+        """End every loop: nothing new is begun after this."""
+        async with self._changing:
+            for name in list(self._running):
+                await self._end(name)

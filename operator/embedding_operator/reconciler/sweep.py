@@ -1,0 +1,160 @@
+"""One look at a source's due rows: those that are right are cleared, the others get a job each, within the window.
+
+Called by the source's loop. What a due row needs is decided by `sorted_out`; the rest carries it out, concurrently.
+"""
+
+import asyncio
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+import structlog
+
+from embedding_operator.api_server import AlreadyExists, ApiServer, ApiServerUnavailable, Gone, RequestRefused
+from embedding_operator.lifecycle.job_status import superseded
+from embedding_operator.reconciler import window
+from embedding_operator.reconciler.expiry import Cohorts
+from embedding_operator.reconciler.open_jobs import OpenJob, OpenJobs
+from embedding_operator.resources.embedding_job import JobSpec, Phase, SourceRef, job_manifest, job_name, parsed_job
+from embedding_worker.rows.store import DueRow, FreshRow, RowStore
+
+log = structlog.get_logger(__name__)
+
+REFUSED_PAUSE_S = 60.0
+"""How long a row whose job the API server refused (a quota, a policy) is left out: the next try would be refused too."""
+
+
+@dataclass
+class SortedOut:
+    """What the due rows of a sweep need."""
+
+    clear: list[str] = field(default_factory=list)
+    blank: list[FreshRow] = field(default_factory=list)
+    jobs: list[DueRow] = field(default_factory=list)
+
+
+def sorted_out(due: Iterable[DueRow]) -> SortedOut:
+    """A row that is right already or gone needs its marks cleared; one with no text, a null vector; the others a job."""
+    result = SortedOut()
+    for row in due:
+        if row.right or row.gone or row.content_hash is None:
+            result.clear.append(row.id)
+        elif row.blank:
+            result.blank.append(FreshRow(row.id, row.content_hash, None))
+        else:
+            result.jobs.append(row)
+    return result
+
+
+class Sweeper:
+    """Sweeps one source. `limit` jobs may be open in all sources together."""
+
+    def __init__(
+        self,
+        source: str,
+        store: RowStore,
+        server: ApiServer,
+        jobs: OpenJobs,
+        cohorts: Cohorts,
+        *,
+        limit: int,
+        fingerprint: str,
+    ) -> None:
+        self._source = source
+        self._store = store
+        self._server = server
+        self._jobs = jobs
+        self._cohorts = cohorts
+        self._limit = limit
+        self._fingerprint = fingerprint
+        self._left_out_until: dict[str, float] = {}
+
+    async def sweep(self, *, due_by_source: dict[str, int]) -> int:
+        """Returns how many jobs were made. Raises what the store raises, and ApiServerUnavailable."""
+        await self._supersede()
+        free = window.free(
+            self._limit,
+            open_here=self._jobs.count(self._source),
+            open_in_all=len(self._jobs),
+            my_share=window.share(self._limit, due_by_source, self._source),
+        )
+        now = time.monotonic()
+        self._left_out_until = {row: until for row, until in self._left_out_until.items() if until > now}
+        left_out = [*self._jobs.taken(self._source), *self._left_out_until]
+        found = sorted_out(await self._store.sweep(leave_out=left_out, limit=free))
+        await self._store.clear(found.clear)
+        if found.blank:
+            await self._store.write(found.blank)
+        results = await asyncio.gather(*map(self._begin, found.jobs), return_exceptions=True)
+        for result in results:
+            if isinstance(result, BaseException):
+                raise result
+        return sum(result is True for result in results)
+
+    async def _supersede(self) -> None:
+        """Open jobs whose text has moved on give way. One that a handler has in hand sees it by itself."""
+        mine = {business: job for business, job in self._jobs.of(self._source).items() if not job.in_flight}
+        for mark in await self._store.newer_marks({business: job.newest_mark for business, job in mine.items()}):
+            job = mine[mark.id]
+            if mark.content_hash == job.content_hash:
+                self._jobs.changed(job.name, newest_mark=mark.newest_mark)
+                continue
+            try:
+                await self._server.patch_job_status(job.name, superseded())
+            except (Gone, RequestRefused) as exc:
+                log.info("job was finished meanwhile", job=job.name, message=str(exc))
+
+    async def _begin(self, row: DueRow) -> bool:
+        """Make the row's job, unless it has had too many within a minute. Noted first, so that it is never made twice."""
+        now = time.monotonic()
+        if len(self._jobs) >= self._limit or row.content_hash is None:
+            return False
+        if not self._jobs.may_begin(self._source, row.id, now):
+            log.warning("business becomes due again and again", source=self._source, business=row.id)
+            self._left_out_until[row.id] = now + REFUSED_PAUSE_S
+            return False
+        spec = JobSpec(
+            source_ref=SourceRef(name=self._source),
+            business_id=row.id,
+            content_hash=row.content_hash,
+            fingerprint=self._fingerprint,
+        )
+        name = job_name(
+            source=self._source, business_id=row.id, content_hash=row.content_hash, fingerprint=self._fingerprint
+        )
+        cohort = self._cohorts.label(now)
+        self._jobs.note(
+            OpenJob(name, self._source, row.id, row.content_hash, cohort, row.newest_mark, noted_at=now), began=True
+        )
+        manifest = job_manifest(name=name, namespace=self._server.namespace, cohort=cohort, spec=spec)
+        try:
+            await self._server.create_job(manifest)
+        except AlreadyExists:
+            return await self._take_over(name, row)
+        except RequestRefused as exc:
+            self._jobs.left(name)
+            self._left_out_until[row.id] = now + REFUSED_PAUSE_S
+            log.error("job refused", source=self._source, business=row.id, message=str(exc))
+            return False
+        except ApiServerUnavailable:
+            # It may have been made all the same: then the next create is a 409.
+            self._jobs.left(name)
+            raise
+        return True
+
+    async def _take_over(self, name: str, row: DueRow) -> bool:
+        """A job of this name is there already: open or dead it stands, finished it is deleted and made again next time."""
+        self._jobs.left(name)
+        try:
+            body = await self._server.job(name)
+            job = parsed_job(body)
+            if job.is_open:
+                self._jobs.seen(job, time.monotonic())
+            elif job.status.phase is Phase.DEAD_LETTERED:
+                self._jobs.died(job)
+            else:
+                # The text was edited away and back, or the vector was cleared: the old story ends here.
+                await self._server.delete_job(name, uid=job.metadata.uid)
+        except Gone:
+            log.debug("job went meanwhile", job=name, business=row.id)
+        return False

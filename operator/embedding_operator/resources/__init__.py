@@ -1,0 +1,6 @@
+"""The two custom resources, as crds/*.yaml define them: parsed at the edge, frozen inside."""
+
+GROUP = "embeddings.yellowbook.dev"
+VERSION = "v1alpha1"
+SOURCES = "embeddingsources"
+JOBS = "embeddingjobs"

@@ -1,0 +1,214 @@
+"""The database server that tests and demo stand on, embedded or given: what it offers, and what it leaves behind."""
+
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import psycopg
+import pytest
+
+from hack import embedded_postgres, postgres
+from hack.embedded_postgres import EmbeddedPostgres
+from hack.environment import program_environment
+from hack.errors import ToolError, WrongSetting
+from hack.postgres import Database, DatabaseServer, url_with
+from tests.support.deadline import wait_until
+
+ROOT = Path(__file__).parents[2]
+
+STARTED_BY_A_CHILD = """
+import sys
+from hack.embedded_postgres import EmbeddedPostgres
+server = EmbeddedPostgres(keep=sys.argv[1] == "keep")
+server.start()
+print(server.folder, server.url, flush=True)
+if not server.keep:
+    sys.stdin.read()
+"""
+
+
+def query(url: str, statement: str) -> list[tuple[object, ...]]:
+    with psycopg.connect(url, autocommit=True) as connection:
+        cursor = connection.execute(statement.encode())
+        return cursor.fetchall() if cursor.description else []
+
+
+@pytest.fixture(scope="module")
+def embedded() -> Iterator[EmbeddedPostgres]:
+    """One that can be looked into, whatever the run's own database server is."""
+    with EmbeddedPostgres() as server:
+        yield server
+
+
+@contextmanager
+def start_in_a_child(mode: str) -> Iterator[tuple[subprocess.Popen[str], Path, str]]:
+    child = subprocess.Popen(
+        [sys.executable, "-c", STARTED_BY_A_CHILD, mode],
+        cwd=ROOT,
+        env=program_environment(),
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert child.stdout is not None
+    folder, url = child.stdout.readline().split()
+    try:
+        yield child, Path(folder), url
+    finally:
+        child.kill()
+        child.communicate()
+        embedded_postgres.stop(Path(folder))
+
+
+def test_a_database_has_pgvector(database: Database) -> None:
+    assert query(database.url, "SELECT '[3,4]'::vector <-> '[0,0]'::vector") == [(5.0,)]
+
+
+def test_each_database_is_new(database_server: DatabaseServer, database: Database) -> None:
+    other = database_server.create_database()
+    query(database.url, "CREATE TABLE seen_in_one (id int)")
+    assert query(other.url, "SELECT to_regclass('seen_in_one')") == [(None,)]
+    database_server.drop_database(other.name)
+
+
+def test_a_database_is_dropped_though_somebody_is_connected(database_server: DatabaseServer) -> None:
+    created = database_server.create_database()
+    with psycopg.connect(created.url) as connection:
+        database_server.drop_database(created.name)
+        with pytest.raises(psycopg.OperationalError):
+            connection.execute("SELECT 1")
+
+
+def test_a_database_of_somebody_else_is_not_dropped(database_server: DatabaseServer) -> None:
+    with pytest.raises(ToolError, match="postgres was not created here"):
+        database_server.drop_database("postgres")
+
+
+def test_a_role_needs_its_password_and_may_do_nothing_yet(database_server: DatabaseServer, database: Database) -> None:
+    role, password = database_server.create_role("reader")
+    query(database.url, "CREATE TABLE secret (id int)")
+    assert query(database.url_for(role, password), "SELECT current_user") == [(role,)]
+    with pytest.raises(psycopg.errors.InsufficientPrivilege):
+        query(database.url_for(role, password), "SELECT * FROM secret")
+    if "embedded" in database_server.origin:  # how a given server checks passwords is its own affair
+        with pytest.raises(psycopg.OperationalError, match="password authentication failed"):
+            query(database.url_for(role, "wrong"), "SELECT 1")
+
+
+def test_a_given_server_is_left_as_it_was(embedded: EmbeddedPostgres, monkeypatch: pytest.MonkeyPatch) -> None:
+    everything = "SELECT datname FROM pg_database UNION ALL SELECT rolname FROM pg_roles ORDER BY 1"
+    before = query(embedded.url, everything)
+    monkeypatch.setenv("TEST_DATABASE_URL", embedded.url)
+    with postgres.database_server() as server:
+        assert "because TEST_DATABASE_URL is set" in server.origin
+        created = server.create_database("given")
+        role, password = server.create_role("given")
+        query(created.url, f"GRANT CREATE ON SCHEMA public TO {role}")
+        query(created.url_for(role, password), "CREATE TABLE made (v vector(3))")
+        assert len(query(embedded.url, everything)) == len(before) + 2
+    assert query(embedded.url, everything) == before
+
+
+def test_it_is_left_as_it_was_after_a_failure_too(embedded: EmbeddedPostgres, monkeypatch: pytest.MonkeyPatch) -> None:
+    names = "SELECT datname FROM pg_database ORDER BY 1"
+    before = query(embedded.url, names)
+    monkeypatch.setenv("TEST_DATABASE_URL", embedded.url)
+
+    def fail_with_a_database() -> None:
+        with postgres.database_server() as server:
+            server.create_database()
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        fail_with_a_database()
+    assert query(embedded.url, names) == before
+
+
+def test_a_password_is_never_in_the_servers_log(embedded: EmbeddedPostgres) -> None:
+    with psycopg.connect(embedded.url, autocommit=True) as connection:
+        connection.execute("ALTER SYSTEM SET log_statement = 'all'")
+        connection.execute("SELECT pg_reload_conf()")
+    logs_all = "SELECT current_setting('log_statement') = 'all'"
+    wait_until(lambda: query(embedded.url, logs_all)[0][0], within_s=5, because="the configuration was read again")
+    assert embedded.folder is not None
+    log = embedded.folder / "server.log"
+    server = DatabaseServer(embedded.url, "of this test")
+    role, password = server.create_role("logged")
+    server.drop_everything()
+    assert f'CREATE ROLE "{role}"' in log.read_text()
+    assert password not in log.read_text()
+
+
+@pytest.mark.parametrize(
+    ("url", "sentence"),
+    [
+        ("host=localhost password=hidden", "does not begin with postgresql://"),
+        ("postgresql://nobody:hidden@127.0.0.1:1/postgres", "no connection"),
+    ],
+)
+def test_a_given_server_of_no_use_is_refused_without_its_password(
+    url: str, sentence: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TEST_DATABASE_URL", url)
+    with pytest.raises(WrongSetting, match=sentence) as refused, postgres.database_server():
+        pass
+    assert "hidden" not in str(refused.value)
+
+
+def test_a_given_role_that_may_create_nothing_is_refused(
+    embedded: EmbeddedPostgres, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server = DatabaseServer(embedded.url, "of this test")
+    role, password = server.create_role("powerless")
+    monkeypatch.setenv("TEST_DATABASE_URL", url_with(embedded.url, role=role, password=password))
+    with pytest.raises(WrongSetting, match=f"role {role} may not create"), postgres.database_server():
+        pass
+    server.drop_everything()
+
+
+def test_a_given_role_that_may_not_add_pgvector_is_told_how_to(
+    embedded: EmbeddedPostgres, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server = DatabaseServer(embedded.url, "of this test")
+    role, password = server.create_role("plain")
+    query(embedded.url, f"ALTER ROLE {role} CREATEDB CREATEROLE")
+    monkeypatch.setenv("TEST_DATABASE_URL", url_with(embedded.url, role=role, password=password))
+    how = "name a superuser, or create it in the server's template1"
+    with postgres.database_server() as given, pytest.raises(WrongSetting, match=how):
+        given.create_database()
+    server.drop_everything()
+
+
+def test_the_embedded_server_listens_on_its_socket_only(embedded: EmbeddedPostgres) -> None:
+    assert query(embedded.url, "SELECT current_setting('listen_addresses')") == [("",)]
+
+
+def test_the_embedded_server_leaves_no_process_and_no_file() -> None:
+    with EmbeddedPostgres() as server:
+        folder = server.folder
+        assert folder is not None
+        assert embedded_postgres.runs_in(folder)
+    assert not embedded_postgres.runs_in(folder)
+    assert not folder.exists()
+
+
+def test_a_kept_server_outlives_its_process_until_it_is_stopped_by_its_folder() -> None:
+    with start_in_a_child("keep") as (child, folder, url):
+        assert child.wait(timeout=10) == 0
+        assert query(url, "SELECT 1") == [(1,)]
+        embedded_postgres.stop(folder)
+        assert not folder.exists()
+        with pytest.raises(psycopg.OperationalError):
+            query(url, "SELECT 1")
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells a process of its parent's end")
+def test_a_server_ends_with_a_parent_that_is_killed() -> None:
+    with start_in_a_child("end") as (child, folder, url):
+        assert query(url, "SELECT 1") == [(1,)]
+        child.send_signal(signal.SIGKILL)
+        child.wait(timeout=10)
+        wait_until(lambda: not embedded_postgres.runs_in(folder), within_s=15, because="its parent was killed")

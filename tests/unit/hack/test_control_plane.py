@@ -1,0 +1,138 @@
+"""The decisions of the control plane's build and start: versions, Go, flags, progress, kubeconfigs."""
+
+from pathlib import Path
+
+import pytest
+import yaml
+
+from hack.control_plane.build import is_download_line, is_package_line
+from hack.control_plane.go_toolchain import is_new_enough
+from hack.control_plane.kubeconfig import current_context, write_kubeconfig
+from hack.control_plane.pins import pins, pins_of
+from hack.control_plane.processes import apiserver_command, free_ports, port_was_taken
+from hack.control_plane.progress import Lines
+from hack.control_plane.state import Ports
+from hack.errors import WrongSetting
+
+GO_MOD = """
+go 1.26.0
+require (
+	go.etcd.io/etcd/server/v3 v3.6.8 // indirect
+	k8s.io/kubernetes v1.36.3 // indirect
+)
+"""
+
+
+def test_versions_come_from_go_mod() -> None:
+    pinned = pins_of(GO_MOD, "")
+    assert (pinned.kubernetes, pinned.etcd, pinned.go) == ("1.36.3", "3.6.8", (1, 26, 0))
+
+
+def test_another_go_sum_means_other_programs() -> None:
+    assert pins_of(GO_MOD, "a").checksum != pins_of(GO_MOD, "b").checksum
+    assert pins_of(GO_MOD, "a").checksum == pins_of(GO_MOD, "a").checksum
+
+
+def test_the_repositorys_own_go_mod_can_be_read() -> None:
+    assert len(pins().checksum) == 8
+
+
+@pytest.mark.parametrize(
+    ("version", "enough"),
+    [("1.26.0", True), ("1.26.8", True), ("1.27rc1", True), ("1.25.9", False), ("devel", False), ("2.0", True)],
+)
+def test_a_go_is_new_enough_from_go_mods_version_on(version: str, enough: bool) -> None:
+    assert is_new_enough(version, (1, 26, 0)) is enough
+
+
+def test_only_import_paths_count_as_compiled() -> None:
+    said = ["go: downloading k8s.io/api v0.36.3", "# k8s.io/api", "k8s.io/api/core/v1", "", "internal/cpu"]
+    assert [line for line in said if is_package_line(line)] == ["k8s.io/api/core/v1", "internal/cpu"]
+    assert [line for line in said if is_download_line(line)] == said[:1]
+
+
+def test_without_a_terminal_a_line_is_written_now_and_then() -> None:
+    written: list[str] = []
+    seconds = [0.0]
+    lines = Lines(written.append, every_s=15, clock=lambda: seconds[0])
+    for at, done in ((1, 10), (15.2, 400), (16, 410), (29, 700), (31, 812)):
+        seconds[0] = at
+        lines.at("building", done, 1743)
+    assert written == ["building: 400 of 1,743 packages, 15 s", "building: 812 of 1,743 packages, 31 s"]
+
+
+def test_requests_are_logged_only_where_that_is_asked_for(tmp_path: Path) -> None:
+    ports = Ports(1, 2, 3)
+    program = Path("kube-apiserver")
+    assert not [part for part in apiserver_command(program, tmp_path, ports, None) if "audit" in str(part)]
+    asked = apiserver_command(program, tmp_path, ports, tmp_path / "audit.log")
+    assert f"--audit-log-path={tmp_path}/audit.log" in asked
+
+
+def test_ports_differ_from_each_other() -> None:
+    ports = free_ports()
+    assert len({ports.etcd_client, ports.etcd_peer, ports.apiserver}) == 3
+
+
+def test_a_taken_port_is_told_from_other_failures() -> None:
+    assert port_was_taken("failed to listen on 127.0.0.1:443: bind: address already in use")
+    assert not port_was_taken("error: invalid argument")
+
+
+def test_a_kubeconfigs_cluster_can_be_reached_from_anywhere(tmp_path: Path) -> None:
+    """The authority's file is named relative to the kubeconfig; credentials and unknown fields stay behind."""
+    content = {
+        "clusters": [
+            {"name": "other", "cluster": {"server": "https://other"}},
+            {
+                "name": "mine",
+                "cluster": {
+                    "server": "https://mine",
+                    "certificate-authority": "ca.crt",
+                    "tls-server-name": "mine.example",
+                    "insecure-skip-tls-verify": False,
+                    "extensions": [],
+                },
+            },
+        ],
+        "contexts": [{"name": "here", "context": {"cluster": "mine", "user": "me"}}],
+        "current-context": "here",
+        "users": [{"name": "me", "user": {"token": "secret"}}],
+    }
+    path = tmp_path / "config"
+    path.write_text(yaml.safe_dump(content))
+    context = current_context(path)
+    assert (context.name, context.namespace) == ("here", "default")
+    assert context.cluster == {
+        "server": "https://mine",
+        "certificate-authority": str(tmp_path / "ca.crt"),
+        "tls-server-name": "mine.example",
+        "insecure-skip-tls-verify": False,
+    }
+
+
+def test_a_written_kubeconfig_is_private_and_can_be_read_again(tmp_path: Path) -> None:
+    path = write_kubeconfig(tmp_path / "c", name="n", cluster={"server": "https://x"}, token="t", namespace="shop")
+    assert path.stat().st_mode & 0o777 == 0o600
+    assert current_context(path).namespace == "shop"
+    assert [entry.name for entry in tmp_path.iterdir()] == ["c"]
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        "",
+        "just words",
+        "- a list",
+        "a: {b",
+        "contexts: []",
+        "{current-context: a, contexts: [{name: a, context: {cluster: c}}], clusters: []}",
+        "{current-context: a, contexts: [{name: a, context: {cluster: c}}], clusters: [{name: c, cluster: {}}]}",
+        "\x00\x01",
+    ],
+)
+def test_another_file_is_said_to_be_no_kubeconfig(content: str, tmp_path: Path) -> None:
+    path = tmp_path / "config"
+    path.write_text(content)
+    with pytest.raises(WrongSetting, match="is no kubeconfig with a current context"):
+        current_context(path)

@@ -1,0 +1,67 @@
+"""Programs that keep running are ended by their own id, and by nobody else's."""
+
+import signal
+import sys
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from hack.daemons import Daemon, end, is_running, start_daemon, wait_until_ready
+from hack.errors import DaemonDied, StartFailed
+
+STUBBORN = (
+    "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print('deaf', flush=True); time.sleep(600)"
+)
+
+
+def start(code: str, log: Path) -> Daemon:
+    return start_daemon("python", [sys.executable, "-c", code], log=log, ends_with_parent=True)
+
+
+@pytest.fixture
+def sleeper(tmp_path: Path) -> Iterator[Daemon]:
+    daemon = start("import time; time.sleep(600)", tmp_path / "log")
+    yield daemon
+    end(daemon, within_s=5)
+
+
+def test_it_runs_until_it_is_ended(sleeper: Daemon) -> None:
+    assert is_running(sleeper)
+    end(sleeper, within_s=5)
+    assert not is_running(sleeper)
+
+
+def test_a_later_process_with_its_id_is_not_taken_for_it(sleeper: Daemon) -> None:
+    earlier = replace(sleeper, started="1")
+    end(earlier, within_s=5)
+    assert is_running(sleeper)
+
+
+def test_one_that_does_not_listen_is_killed(tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    daemon = start(STUBBORN, log)
+    wait_until_ready(daemon, lambda: "deaf" in log.read_text(), within_s=10)
+    end(daemon, within_s=0.1)
+    assert not is_running(daemon)
+
+
+def test_one_that_dies_while_it_is_waited_for_shows_its_last_words(tmp_path: Path) -> None:
+    daemon = start("import sys; sys.exit('no such disk')", tmp_path / "log")
+    with pytest.raises(DaemonDied, match="no such disk"):
+        wait_until_ready(daemon, lambda: False, within_s=10)
+
+
+def test_one_that_is_never_ready_is_given_up(sleeper: Daemon) -> None:
+    with pytest.raises(StartFailed, match="not ready within"):
+        wait_until_ready(sleeper, lambda: False, within_s=0.05)
+
+
+def test_it_gets_nothing_that_is_meant_for_a_real_operator(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DATABASE_URL", "real")
+    log = tmp_path / "log"
+    daemon = start("import os, time; print(os.environ.get('DATABASE_URL'), flush=True); time.sleep(600)", log)
+    wait_until_ready(daemon, lambda: bool(log.read_text().strip()), within_s=10)
+    end(daemon, within_s=5, first=signal.SIGKILL)
+    assert log.read_text().strip() == "None"

@@ -1,0 +1,50 @@
+"""What the development tools take from the environment, and what they keep from the programs they start."""
+
+from pathlib import Path
+
+import pytest
+
+from hack import environment
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "DATABASE_URL",
+        "DATABASE_URL_FILE",
+        "GEMINI_API_KEY",
+        "GEMINI_API_KEY_FILE",
+        "KUBECONFIG",
+        "PGHOST",
+        "PGPASSWORD",
+        "EMBEDDING_LOG_LEVEL",
+    ],
+)
+def test_programs_never_get_what_is_meant_for_a_real_operator(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(name, "real")
+    assert name not in environment.program_environment()
+
+
+def test_programs_get_everything_else() -> None:
+    kept = {"PATH": "/bin", "HOME": "/home/me", "HTTPS_PROXY": "http://proxy", "MY_DATABASE_URL": "x", "XPG": "y"}
+    assert environment.without_operator_settings(kept | {"KUBECONFIG": "z"}) == kept
+
+
+def test_an_empty_variable_is_an_unset_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CLUSTER_KUBECONFIG", "")
+    monkeypatch.setenv("TEST_DATABASE_URL", "")
+    assert environment.cluster_kubeconfig() is None
+    assert environment.test_database_url() is None
+
+
+def test_a_kubeconfigs_path_is_absolute(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CLUSTER_KUBECONFIG", "some/file")
+    assert environment.cluster_kubeconfig() == Path.cwd() / "some" / "file"
+
+
+@pytest.mark.parametrize("unset", ["", "relative/folder"])
+def test_the_cache_is_where_xdg_says(unset: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", "/elsewhere")
+    assert environment.cache_home() == Path("/elsewhere")
+    monkeypatch.setenv("XDG_CACHE_HOME", unset)
+    assert environment.cache_home() == Path.home() / ".cache"

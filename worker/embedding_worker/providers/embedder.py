@@ -1,0 +1,42 @@
+"""The protocol that every provider keeps, and the checks that every vector passes before it may be written."""
+
+import math
+from collections.abc import Sequence
+from typing import Protocol
+
+from embedding_worker.errors import ProviderUnavailable
+
+Vector = Sequence[float]
+
+
+class Embedder(Protocol):
+    """Makes vectors of texts."""
+
+    max_texts: int
+    """Texts in one call."""
+    max_text_bytes: int
+    """UTF-8 bytes of one text."""
+
+    async def embed(self, texts: Sequence[str]) -> list[Vector]:
+        """Embed 1..max_texts texts that are not blank, in one call.
+
+        Returns one vector per text, in input order, each of the model's dimensions and of unit length.
+        Raises ProviderUnavailable. Writes nothing.
+        """
+        ...
+
+
+def checked(vectors: Sequence[Vector], *, texts: int, dimensions: int) -> list[Vector]:
+    """The vectors as they came, where each text has one and each is whole.
+
+    Raises ProviderUnavailable on a wrong number or size of vectors, or a float that is none: pairing what came by a
+    short zip would write a neighbour's vector.
+    """
+    if len(vectors) != texts:
+        raise ProviderUnavailable(f"{len(vectors)} vectors came for {texts} texts")
+    for vector in vectors:
+        if len(vector) != dimensions:
+            raise ProviderUnavailable(f"a vector of {len(vector)} dimensions came, {dimensions} were asked for")
+        if not all(math.isfinite(value) for value in vector):
+            raise ProviderUnavailable("a vector came with a value that is not a finite number")
+    return list(vectors)

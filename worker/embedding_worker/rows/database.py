@@ -1,0 +1,133 @@
+"""The one way into PostgreSQL: a pool, the session settings of every transaction, and the translation of its errors.
+
+The only module that imports psycopg. The row store calls it; nothing is held between two calls.
+"""
+
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager
+from typing import Any, Self
+
+import psycopg
+from psycopg import errors, pq
+from psycopg_pool import AsyncConnectionPool, PoolTimeout
+
+from embedding_worker.errors import DatabaseUnavailable, RowsLocked, SourceRefused
+
+Row = tuple[Any, ...]
+
+# Below PostgreSQL's deadlock_timeout (1 s), so that of us and an application we are the one that gives way.
+LOCK_TIMEOUT = "100ms"
+# A text expression must give the same text in every session, or every audit would find every row stale.
+SETTINGS = {
+    "TimeZone": "UTC",
+    "DateStyle": "ISO, MDY",
+    "IntervalStyle": "postgres",
+    "extra_float_digits": "1",
+    "bytea_output": "hex",
+}
+# What ends a database session through no fault of a statement's: shut down, crashed, starting, too many connections.
+AWAY = ("57P01", "57P02", "57P03", "53300", "08")
+LOCKED = (errors.LockNotAvailable, errors.SerializationFailure, errors.DeadlockDetected, errors.QueryCanceled)
+
+
+@contextmanager
+def _translated() -> Iterator[None]:
+    """psycopg's errors, by reaction. The message of a failed statement may carry a row's text, so only errors of syntax
+    and access (class 42), which name tables and columns, are quoted."""
+    try:
+        yield
+    except PoolTimeout as exc:
+        raise DatabaseUnavailable("no connection to the database could be had in time") from exc
+    except LOCKED as exc:
+        raise RowsLocked(type(exc).__name__) from exc
+    except psycopg.Error as exc:
+        state = exc.sqlstate or ""
+        if isinstance(exc, (psycopg.OperationalError, psycopg.InterfaceError)) and (
+            not state or state.startswith(AWAY)
+        ):
+            raise DatabaseUnavailable(f"the database is away ({type(exc).__name__})") from exc
+        if state.startswith(("42", "3F")):
+            raise SourceRefused("DatabaseRefused", f"PostgreSQL says: {exc.diag.message_primary} ({state})") from exc
+        raise SourceRefused(
+            "DatabaseRefused", f"PostgreSQL refuses the statement: {type(exc).__name__} ({state})"
+        ) from exc
+
+
+class Transaction:
+    """One open transaction, with our settings in force until its end."""
+
+    def __init__(self, connection: psycopg.AsyncConnection[Row]) -> None:
+        self._connection = connection
+
+    async def fetch(self, sql: str, *params: object) -> list[Row]:
+        """Run a statement with `$n` parameters. Returns its rows in order, none where it gives none."""
+        async with psycopg.AsyncRawCursor(self._connection) as cursor:
+            await cursor.execute(sql.encode(), params or None)
+            return await cursor.fetchall() if cursor.description else []
+
+    async def undo(self) -> None:
+        """Leave nothing behind of what this transaction did: it was only asked what it would do."""
+        await self._connection.rollback()
+
+
+class Database:
+    """A pool of connections to one database.
+
+    No connection is checked out over anything but a statement; PgBouncer in transaction mode is fine (nothing is
+    prepared, and settings are local to a transaction).
+    """
+
+    def __init__(self, url: str, *, max_connections: int = 8) -> None:
+        self._pool = AsyncConnectionPool(
+            url,
+            min_size=1,
+            max_size=max_connections,
+            open=False,
+            timeout=10.0,
+            kwargs={
+                "prepare_threshold": None,
+                "target_session_attrs": "read-write",
+                "application_name": "embedding-operator",
+                "connect_timeout": 10,
+                "keepalives_idle": 10,
+                "keepalives_interval": 5,
+                "keepalives_count": 3,
+            },
+        )
+
+    async def __aenter__(self) -> Self:
+        await self._pool.open(wait=False)
+        return self
+
+    async def __aexit__(self, *exc: object) -> None:
+        await self._pool.close(timeout=5.0)
+
+    @asynccontextmanager
+    async def transaction(
+        self, *, search_path: Sequence[str] = (), statement_timeout_s: float = 30.0, lock_timeout: str = LOCK_TIMEOUT
+    ) -> AsyncIterator[Transaction]:
+        """A transaction with our settings, committed at the end of the block, rolled back on an error.
+
+        Raises DatabaseUnavailable (wait), RowsLocked (again, later) or SourceRefused (someone must act).
+        """
+        settings = {
+            **SETTINGS,
+            "search_path": ", ".join(search_path) or "pg_catalog",
+            "lock_timeout": lock_timeout,
+            "statement_timeout": f"{statement_timeout_s * 1000:.0f}ms",
+        }
+        with _translated():
+            async with self._pool.connection() as connection:
+                transaction = Transaction(connection)
+                pairs = ", ".join(f"set_config(${2 * n + 1}, ${2 * n + 2}, true)" for n in range(len(settings)))
+                await transaction.fetch(f"SELECT {pairs}", *(part for pair in settings.items() for part in pair))
+                yield transaction
+
+
+def unusable_url(url: str) -> str | None:
+    """Why this is no database URL that libpq takes, in a sentence without the URL's secrets; None where it is one."""
+    try:
+        pq.Conninfo.parse(url.encode())
+    except psycopg.Error as exc:
+        return f"libpq says: {str(exc).strip().replace(url, '***')}"
+    return None

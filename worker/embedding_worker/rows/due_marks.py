@@ -1,0 +1,114 @@
+"""Our own tables, and the trigger that appends a mark when a text changes: the SQL that makes them, and nothing else.
+
+The user's table gets one column and this trigger; all book-keeping is ours. Marks are only ever appended, so that an
+application never waits for us. The store runs these, under an advisory lock, and only what is missing.
+"""
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from embedding_worker.rows.statements import SCHEMA, Statements
+from embedding_worker.rows.table import quoted
+from embedding_worker.source import ChangeDetection
+
+SCHEMA_EXISTS = f"SELECT EXISTS (SELECT FROM pg_namespace WHERE nspname = '{SCHEMA}')"
+BOOKKEEPING_EXISTS = (
+    f"SELECT to_regclass('{SCHEMA}.sources') IS NOT NULL, to_regclass($1) IS NOT NULL AND to_regclass($2) IS NOT NULL"
+)
+TRIGGERS_PRESENT = """
+SELECT t.tgname::text, t.tgenabled::text FROM pg_trigger t WHERE t.tgrelid = $1::bigint::oid AND t.tgname = ANY($2::text[])
+"""
+SOURCE_RECORD = f"SELECT s.trigger_definition, s.filled_for FROM {SCHEMA}.sources s WHERE s.bookkeeping = $1"
+RECORD_SOURCE = f"""
+INSERT INTO {SCHEMA}.sources AS s (bookkeeping, table_name, embedding_column, trigger_definition)
+VALUES ($1, $2, $3, $4) ON CONFLICT (bookkeeping) DO UPDATE SET trigger_definition = excluded.trigger_definition
+"""
+RECORD_FILLED = f"UPDATE {SCHEMA}.sources SET filled_for = $2 WHERE bookkeeping = $1"
+
+CREATE_SHARED = (
+    f"CREATE SCHEMA IF NOT EXISTS {SCHEMA}",
+    f"""CREATE TABLE IF NOT EXISTS {SCHEMA}.sources (
+    bookkeeping text PRIMARY KEY, table_name text NOT NULL, embedding_column text NOT NULL,
+    trigger_definition text NOT NULL, filled_for text)""",
+)
+"""`filled_for`: the configuration whose first audit has been through the whole table; null before."""
+
+
+def create_bookkeeping(statements: Statements) -> tuple[str, ...]:
+    """Our two tables for one table and column: what is fresh, and the marks of what is due."""
+    id_type, due, state = statements.kept.id_type, statements.due, statements.state
+    stem = statements.config.at.bookkeeping_name
+    return (
+        f"""CREATE TABLE IF NOT EXISTS {state} (
+    id {id_type} PRIMARY KEY, content_hash text NOT NULL, fingerprint text NOT NULL, embedded_at timestamptz NOT NULL)""",
+        f"""CREATE TABLE IF NOT EXISTS {due} (
+    seq bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, id {id_type} NOT NULL,
+    since timestamptz NOT NULL DEFAULT now(), edited boolean NOT NULL DEFAULT true)""",
+        f"CREATE INDEX IF NOT EXISTS {quoted(stem + '_due_id')} ON {due} (id)",
+        f"CREATE INDEX IF NOT EXISTS {quoted(stem + '_due_edit')} ON {due} (seq) WHERE edited",
+    )
+
+
+def add_embedding_column(statements: Statements, dimensions: int) -> str:
+    kept = statements.kept
+    wanted = kept.vector_type if kept.vector_type.endswith("[]") else f"{kept.vector_type}({dimensions})"
+    return f"ALTER TABLE {statements.table} ADD COLUMN IF NOT EXISTS {quoted(statements.config.at.embedding_column)} {wanted}"
+
+
+@dataclass(frozen=True)
+class Trigger:
+    """The pair of triggers of one table and column, and the function that both call."""
+
+    insert_name: str
+    update_name: str
+    create: tuple[str, ...]
+    enable_always: tuple[str, ...]
+    """For the table's owner only: with it, rows that come by logical replication are seen too."""
+    drop: tuple[str, ...]
+
+    @property
+    def names(self) -> tuple[str, str]:
+        return self.insert_name, self.update_name
+
+    @property
+    def definition(self) -> str:
+        """Changes when the triggers must be made anew."""
+        return hashlib.sha256("\n".join(self.create).encode()).hexdigest()[:16]
+
+
+def trigger(statements: Statements, columns: Sequence[str]) -> Trigger:
+    """The triggers that mark a row when a column that its text reads has changed.
+
+    They compare images of the columns' records: IS DISTINCT FROM has no operator for json, and takes 1.0 for 1.00. The id
+    is always compared, since a row whose id has changed is another row.
+    """
+    at, table = statements.config.at, statements.table
+    stem = at.bookkeeping_name
+    function = f"{SCHEMA}.{quoted(stem + '_mark')}"
+    insert_name, update_name = f"{stem}_ins", f"{stem}_upd"
+    read = [at.id_column, *(column for column in columns if column != at.id_column)]
+    old, new = (", ".join(f"{side}.{quoted(column)}" for column in read) for side in ("OLD", "NEW"))
+    body = f"BEGIN INSERT INTO {statements.due} (id) VALUES (NEW.{quoted(at.id_column)}); RETURN NULL; END"
+    fires = f"FOR EACH ROW EXECUTE FUNCTION {function}()"
+    return Trigger(
+        insert_name=insert_name,
+        update_name=update_name,
+        create=(
+            # SECURITY DEFINER: whoever writes a business needs no rights on our tables.
+            f"CREATE OR REPLACE FUNCTION {function}() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER "
+            f"SET search_path = pg_catalog, pg_temp AS $mark${body}$mark$",
+            f"REVOKE EXECUTE ON FUNCTION {function}() FROM PUBLIC",
+            f"CREATE OR REPLACE TRIGGER {quoted(insert_name)} AFTER INSERT ON {table} {fires}",
+            f"CREATE OR REPLACE TRIGGER {quoted(update_name)} AFTER UPDATE ON {table} FOR EACH ROW "
+            f"WHEN (pg_catalog.record_image_ne(ROW({old}), ROW({new}))) EXECUTE FUNCTION {function}()",
+        ),
+        enable_always=tuple(
+            f"ALTER TABLE {table} ENABLE ALWAYS TRIGGER {quoted(name)}" for name in (insert_name, update_name)
+        ),
+        drop=tuple(f"DROP TRIGGER IF EXISTS {quoted(name)} ON {table}" for name in (insert_name, update_name)),
+    )
+
+
+def wants_trigger(statements: Statements) -> bool:
+    return statements.config.change_detection is ChangeDetection.TRIGGER

@@ -1,0 +1,143 @@
+"""Which columns a text expression reads, and which expressions are refused: PostgreSQL parses, we read what it made.
+
+The store makes a temporary view of the expression, reads it back (EXPRESSION_FACTS) and rolls back; PostgreSQL itself
+refuses aggregates, window functions and sets there. What it cannot know is decided here.
+"""
+
+import re
+from dataclasses import dataclass
+
+from embedding_worker.errors import SourceRefused
+from embedding_worker.rows.table import ColumnFacts, quoted
+from embedding_worker.source import ChangeDetection, SourceConfig
+
+PROBE_VIEW = "embedding_operator_probe"
+
+EXPRESSION_FACTS = f"""
+SELECT r.ev_action::text,
+       ARRAY(SELECT d.refobjsubid::int FROM pg_depend d WHERE d.classid = 'pg_rewrite'::regclass AND d.objid = r.oid
+             AND d.refclassid = 'pg_class'::regclass AND d.refobjid = $1::bigint::oid AND d.refobjsubid > 0),
+       ARRAY(SELECT DISTINCT d.refobjid::regclass::text FROM pg_depend d JOIN pg_class c ON c.oid = d.refobjid
+             WHERE d.classid = 'pg_rewrite'::regclass AND d.objid = r.oid AND d.refclassid = 'pg_class'::regclass
+             AND d.refobjid NOT IN ($1::bigint::oid, r.ev_class) AND c.relkind IN ('r', 'p', 'v', 'm', 'f'))
+FROM pg_rewrite r WHERE r.ev_class = '{PROBE_VIEW}'::regclass
+"""
+FUNCTION_FACTS = """
+SELECT p.proname::text, p.provolatile = 'v', n.nspname = 'pg_catalog'
+FROM pg_proc p JOIN pg_namespace n ON n.oid = p.pronamespace WHERE p.oid = ANY($1::bigint[]::oid[])
+"""
+GENERATED_READS = """
+SELECT ad.adnum::int, d.refobjsubid::int FROM pg_attrdef ad JOIN pg_depend d
+  ON d.classid = 'pg_attrdef'::regclass AND d.objid = ad.oid AND d.refclassid = 'pg_class'::regclass
+WHERE ad.adrelid = $1::bigint::oid AND d.refobjid = ad.adrelid AND d.refobjsubid > 0 AND d.refobjsubid <> ad.adnum
+"""
+
+# Stable, so that PostgreSQL calls them constant within a statement; yet the same row gives another text tomorrow, or for
+# another session: every audit would find every row stale.
+OF_THE_MOMENT = frozenset(
+    {
+        "now",
+        "transaction_timestamp",
+        "statement_timestamp",
+        "age",
+        "current_setting",
+        "current_schema",
+        "current_schemas",
+    }
+    | {
+        "txid_current",
+        "pg_current_xact_id",
+        "inet_client_addr",
+        "inet_client_port",
+        "pg_backend_pid",
+        "current_database",
+    }
+)
+
+
+@dataclass(frozen=True)
+class FunctionFacts:
+    name: str
+    volatile: bool
+    built_in: bool
+
+
+@dataclass(frozen=True)
+class ExpressionFacts:
+    tree: str
+    """PostgreSQL's own node tree of the probe view."""
+    column_numbers: frozenset[int]
+    other_tables: tuple[str, ...]
+
+
+def probe_view_sql(config: SourceConfig) -> str:
+    """The view that makes PostgreSQL parse the expression. The newline ends a comment that the expression may end in."""
+    table = f"{quoted(config.at.schema)}.{quoted(config.at.table)}"
+    return f"CREATE TEMP VIEW {PROBE_VIEW} AS SELECT 1 AS one FROM {table} WHERE (({config.text}\n)::text) IS NOT NULL"
+
+
+def function_oids(tree: str) -> list[int]:
+    """Every function that the node tree calls, by name or through an operator or cast."""
+    found = re.findall(r":(?:funcid|opfuncid|aggfnoid|winfnoid) (\d+)", tree)
+    return sorted({int(oid) for oid in found} - {0})
+
+
+def columns_read(
+    config: SourceConfig,
+    facts: ExpressionFacts,
+    functions: list[FunctionFacts],
+    columns: dict[str, ColumnFacts],
+    generated_reads: dict[int, frozenset[int]],
+) -> tuple[str, ...]:
+    """The columns that the text reads, generated ones replaced by what they read themselves, in the table's order.
+
+    Raises SourceRefused, reason TextRefused, on what would never be fresh, or would cost without end.
+    """
+    _refuse_moments(facts, functions)
+    if re.search(r":varno \d+ :varattno 0 ", facts.tree):
+        raise SourceRefused(
+            "TextRefused", "spec.text refers to the whole row, so to the vector too: name the columns it needs"
+        )
+    if re.search(r":varno \d+ :varattno -\d+ ", facts.tree):
+        raise SourceRefused(
+            "TextRefused", "spec.text reads a system column, which changes with every write: leave it out"
+        )
+    if facts.other_tables and config.change_detection is ChangeDetection.TRIGGER:
+        raise SourceRefused(
+            "TextRefused",
+            f"spec.text reads {', '.join(facts.other_tables)}, whose edits no trigger on {config.at} sees: "
+            "set spec.changeDetection to Audit, or keep what it needs in the row",
+        )
+    numbers = _expanded(facts.column_numbers, generated_reads)
+    names = {column.number: column.name for column in columns.values()}
+    if not numbers:
+        raise SourceRefused(
+            "TextRefused", f"spec.text reads no column of {config.at}: every row would have the same vector"
+        )
+    if config.at.embedding_column in {names[number] for number in numbers}:
+        raise SourceRefused(
+            "TextRefused",
+            f"spec.text reads {config.at.embedding_column}, the vector itself: every write would make it stale",
+        )
+    return tuple(names[number] for number in sorted(numbers))
+
+
+def _refuse_moments(facts: ExpressionFacts, functions: list[FunctionFacts]) -> None:
+    if "{SQLVALUEFUNCTION" in facts.tree:
+        raise SourceRefused(
+            "TextRefused",
+            "spec.text reads the current date, time or user: the same row would have another text every day",
+        )
+    for function in functions:
+        if function.volatile or (function.built_in and function.name in OF_THE_MOMENT):
+            raise SourceRefused(
+                "TextRefused",
+                f"spec.text calls {function.name}(), which gives another value for the same row at another time: leave it out",
+            )
+
+
+def _expanded(numbers: frozenset[int], generated_reads: dict[int, frozenset[int]]) -> set[int]:
+    result: set[int] = set()
+    for number in numbers:
+        result |= generated_reads.get(number, frozenset({number}))
+    return result

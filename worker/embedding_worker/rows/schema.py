@@ -1,0 +1,147 @@
+"""Accept a source's table, and make what is ours in it: inspected, decided, created, in that order, once per change.
+
+Called by RowStore.prepare. Idempotent, and under an advisory lock, so that two replicas may do it at once.
+"""
+
+import structlog
+
+from embedding_worker.errors import SourceRefused
+from embedding_worker.rows import due_marks
+from embedding_worker.rows.database import Database, Transaction
+from embedding_worker.rows.expression import (
+    EXPRESSION_FACTS,
+    FUNCTION_FACTS,
+    GENERATED_READS,
+    ExpressionFacts,
+    FunctionFacts,
+    columns_read,
+    function_oids,
+    probe_view_sql,
+)
+from embedding_worker.rows.statements import Statements
+from embedding_worker.rows.table import (
+    COLUMN_FACTS,
+    TABLE_FACTS,
+    VECTOR_SCHEMA,
+    ColumnFacts,
+    KeptTable,
+    TableFacts,
+    kept_table,
+    quoted,
+)
+from embedding_worker.source import SourceConfig
+
+log = structlog.get_logger(__name__)
+
+# Any constant will do that no other program in this database takes: the first 8 bytes of sha256("embedding-operator").
+ADVISORY_LOCK = -0x45E1_AA4B_A7A3_9703
+# Schema work waits for the table's lock, yet never so long that the application's statements queue up behind it.
+SCHEMA_LOCK_TIMEOUT = "2s"
+
+
+def search_path(config: SourceConfig) -> tuple[str, ...]:
+    """Where a text expression finds functions: the table's own schema, then public; pg_catalog comes first by itself."""
+    return tuple(dict.fromkeys((quoted(config.at.schema), "public")))
+
+
+async def prepared(database: Database, config: SourceConfig) -> Statements:
+    """The statements for this source, with all that they need in place. Raises SourceRefused, RowsLocked, DatabaseUnavailable."""
+    async with database.transaction(search_path=search_path(config)) as transaction:
+        kept, columns = await _inspected(transaction, config)
+        read = await _columns_read(transaction, config, kept, columns)
+        await transaction.undo()
+    statements = Statements(config, kept)
+    trigger = due_marks.trigger(statements, read)
+    async with database.transaction(lock_timeout=SCHEMA_LOCK_TIMEOUT) as transaction:
+        await transaction.fetch("SELECT pg_advisory_xact_lock($1::bigint)", ADVISORY_LOCK)
+        await _make_bookkeeping(transaction, statements)
+        if kept.column_missing:
+            await transaction.fetch(due_marks.add_embedding_column(statements, config.model.dimensions))
+            log.info("embedding column added", table=str(config.at), column=config.at.embedding_column)
+        await _make_trigger(transaction, statements, trigger)
+    return statements
+
+
+async def _inspected(transaction: Transaction, config: SourceConfig) -> tuple[KeptTable, dict[str, ColumnFacts]]:
+    at = config.at
+    found = await transaction.fetch(TABLE_FACTS, at.schema, at.table)
+    table = TableFacts(*found[0]) if found else None
+    rows = await transaction.fetch(COLUMN_FACTS, table.oid) if table else []
+    columns = {row[0]: ColumnFacts(*row) for row in rows}
+    vector_schema = await transaction.fetch(VECTOR_SCHEMA)
+    kept = kept_table(at, config.model.dimensions, table, columns, vector_schema[0][0] if vector_schema else None)
+    return kept, columns
+
+
+async def _columns_read(
+    transaction: Transaction, config: SourceConfig, kept: KeptTable, columns: dict[str, ColumnFacts]
+) -> tuple[str, ...]:
+    try:
+        await transaction.fetch(probe_view_sql(config))
+    except SourceRefused as exc:
+        raise SourceRefused(
+            "TextRefused", f"spec.text is no expression over a row of {config.at}: {exc.message}"
+        ) from exc
+    tree, numbers, others = (await transaction.fetch(EXPRESSION_FACTS, kept.oid))[0]
+    functions = [FunctionFacts(*row) for row in await transaction.fetch(FUNCTION_FACTS, function_oids(tree))]
+    generated = {column.number for column in columns.values() if column.generated}
+    reads: dict[int, frozenset[int]] = {}
+    for number, source in await transaction.fetch(GENERATED_READS, kept.oid):
+        if number in generated:  # a plain default may read nothing of the row, a generated column does
+            reads[number] = reads.get(number, frozenset()) | {source}
+    facts = ExpressionFacts(tree, frozenset(numbers), tuple(others))
+    return columns_read(config, facts, functions, columns, reads)
+
+
+async def _make_bookkeeping(transaction: Transaction, statements: Statements) -> None:
+    """Our schema and tables, where they are missing: a role that may not create is then not asked to."""
+    (schema_exists,) = (await transaction.fetch(due_marks.SCHEMA_EXISTS))[0]
+    shared, own = (False, False)
+    if schema_exists:
+        shared, own = (await transaction.fetch(due_marks.BOOKKEEPING_EXISTS, statements.due, statements.state))[0]
+    wanted = [
+        *(() if shared else due_marks.CREATE_SHARED[1:] if schema_exists else due_marks.CREATE_SHARED),
+        *(() if own else due_marks.create_bookkeeping(statements)),
+    ]
+    for sql in wanted:
+        await _own_schema_work(transaction, sql)
+    if wanted:
+        log.info("book-keeping made", table=str(statements.config.at), due=statements.due)
+
+
+async def _own_schema_work(transaction: Transaction, sql: str) -> None:
+    try:
+        await transaction.fetch(sql)
+    except SourceRefused as exc:
+        raise SourceRefused(
+            "SchemaMissing",
+            f"the operator's role may not make its own schema ({exc.message}): GRANT CREATE ON DATABASE to it, "
+            "or make what is missing as another role",
+        ) from exc
+
+
+async def _make_trigger(transaction: Transaction, statements: Statements, trigger: due_marks.Trigger) -> None:
+    """The triggers as they should be: made where they are missing or read other columns, dropped where none is wanted."""
+    kept = statements.kept
+    record = await transaction.fetch(due_marks.SOURCE_RECORD, statements.config.at.bookkeeping_name)
+    present = {name for name, _ in await transaction.fetch(due_marks.TRIGGERS_PRESENT, kept.oid, list(trigger.names))}
+    wanted = due_marks.wants_trigger(statements)
+    definition = trigger.definition if wanted else ""
+    if wanted and (present != set(trigger.names) or not record or record[0][0] != definition):
+        for sql in trigger.create + (trigger.enable_always if kept.owned else ()):
+            try:
+                await transaction.fetch(sql)
+            except SourceRefused as exc:
+                raise SourceRefused(
+                    "SchemaMissing",
+                    f"the trigger on {statements.config.at} could not be made ({exc.message}): GRANT TRIGGER ON "
+                    f"{statements.config.at} to the operator's role, or set spec.changeDetection to Audit",
+                ) from exc
+        log.info("trigger made", table=str(statements.config.at))
+    if not wanted and present:
+        for sql in trigger.drop:
+            await transaction.fetch(sql)
+        log.info("trigger dropped", table=str(statements.config.at))
+    if not record or record[0][0] != definition:
+        at = statements.config.at
+        await transaction.fetch(due_marks.RECORD_SOURCE, at.bookkeeping_name, str(at), at.embedding_column, definition)

@@ -1,0 +1,167 @@
+"""The named SQL of the row store, for one table and column. Each reads the row through one derived table, X, so that the
+user's expression can capture none of our columns. The store runs them; `$n` are their parameters, in order.
+
+Ids travel as text and are cast to the id's own type, so that one code serves bigint, integer, uuid and text.
+"""
+
+from dataclasses import dataclass
+from functools import cached_property
+
+from embedding_worker.rows.table import KeptTable, quoted
+from embedding_worker.source import SourceConfig
+
+SCHEMA = "embedding_operator"
+# The twins of text.content_hash and text.is_blank.
+HASH = "encode(sha256(convert_to(x.eo_text, 'UTF8')), 'hex')"
+BLANK = r"(btrim(x.eo_text, E' \t\n\r\f\x0b') = '')"
+COUNTED_EXACTLY = 10_000
+"""Above this many rows a count is an estimate: a count of millions every few seconds would dominate the database."""
+
+
+@dataclass(frozen=True)
+class Statements:
+    config: SourceConfig
+    kept: KeptTable
+
+    @property
+    def table(self) -> str:
+        return f"{quoted(self.config.at.schema)}.{quoted(self.config.at.table)}"
+
+    @property
+    def due(self) -> str:
+        return f"{SCHEMA}.{quoted(self.config.at.bookkeeping_name + '_due')}"
+
+    @property
+    def state(self) -> str:
+        return f"{SCHEMA}.{quoted(self.config.at.bookkeeping_name + '_state')}"
+
+    @property
+    def _ids(self) -> str:
+        return f"::text[]::{self.kept.id_type}[]"
+
+    @cached_property
+    def _x(self) -> str:
+        id_column, embedding = quoted(self.config.at.id_column), quoted(self.config.at.embedding_column)
+        # The newline ends a comment that the expression may end in.
+        text = f"coalesce((({self.config.text}\n)::text), '')"
+        return f"(SELECT {id_column} AS eo_id, {text} AS eo_text, {embedding} IS NULL AS eo_null FROM {self.table})"
+
+    def _right(self, fingerprint: str) -> str:
+        """What makes a row fresh: the vector there (or rightly absent), of this text, by this model."""
+        return f"coalesce(s.content_hash = {HASH} AND s.fingerprint = {fingerprint} AND x.eo_null = {BLANK}, false)"
+
+    @cached_property
+    def sweep(self) -> str:
+        """$1 ids left out, $2 newest edits, $3 oldest marks, $4 fingerprint → id, seq, edited, hash, blank, right, gone.
+
+        Two index scans from the ends of the due marks, so it costs the window and not the table. A row that is right
+        already, or gone, comes too: its marks are to be cleared, or they would be met again at every sweep.
+        """
+        return f"""
+WITH newest AS MATERIALIZED (SELECT d.id, d.seq, true AS edit FROM {self.due} d
+    WHERE d.edited AND d.id <> ALL($1{self._ids}) ORDER BY d.seq DESC LIMIT $2::bigint),
+oldest AS MATERIALIZED (SELECT d.id, d.seq, d.edited AS edit FROM {self.due} d
+    WHERE d.id <> ALL($1{self._ids}) ORDER BY d.seq LIMIT $3::bigint),
+picked AS (SELECT p.id, max(p.seq) AS seq, bool_or(p.edit) AS edit
+    FROM (SELECT * FROM newest UNION ALL SELECT * FROM oldest) p GROUP BY p.id)
+SELECT p.id::text, p.seq, p.edit, {HASH}, {BLANK}, {self._right("$4::text")}, x.eo_id IS NULL
+FROM picked p LEFT JOIN {self._x} x ON x.eo_id = p.id LEFT JOIN {self.state} s ON s.id = p.id
+ORDER BY p.edit DESC, p.seq"""
+
+    @cached_property
+    def newer_marks(self) -> str:
+        """$1 ids, $2 the newest mark known of each → id, newest mark, hash of the present text, of those with a newer one.
+
+        An index probe for each open job, which are at most a window.
+        """
+        return f"""
+SELECT n.id::text, n.seq, {HASH} FROM (
+    SELECT o.id, max(d.seq) AS seq FROM unnest($1{self._ids}, $2::bigint[]) o(id, seq)
+    JOIN {self.due} d ON d.id = o.id AND d.seq > o.seq GROUP BY o.id) n
+JOIN {self._x} x ON x.eo_id = n.id"""
+
+    @cached_property
+    def read(self) -> str:
+        """$1 ids, $2 fingerprint → id, text, right: the rows as they are now, by their unique index."""
+        return f"""
+SELECT x.eo_id::text, x.eo_text, {self._right("$2::text")}
+FROM {self._x} x LEFT JOIN {self.state} s ON s.id = x.eo_id WHERE x.eo_id = ANY($1{self._ids})"""
+
+    @cached_property
+    def write(self) -> str:
+        """$1 ids, $2 hashes, $3 vectors (null for a blank text), $4 fingerprint → ids written.
+
+        The hash is tested under the row's lock: an edited row is left out and keeps its mark; a locked row is left out
+        and tried again later. Rows are locked in the order of their ids, so that two writers never wait in a circle.
+        """
+        embedding = quoted(self.config.at.embedding_column)
+        id_column = quoted(self.config.at.id_column)
+        return f"""
+WITH v AS (SELECT * FROM unnest($1{self._ids}, $2::text[], $3::text[]) v(id, h, e)),
+locked AS MATERIALIZED (SELECT x.eo_id, x.eo_null, v.h, v.e FROM v JOIN {self._x} x ON x.eo_id = v.id
+    WHERE {HASH} = v.h ORDER BY x.eo_id FOR NO KEY UPDATE OF x SKIP LOCKED),
+written AS (UPDATE {self.table} t SET {embedding} = l.e::{self.kept.vector_type} FROM locked l
+    WHERE t.{id_column} = l.eo_id AND NOT (l.eo_null AND l.e IS NULL) RETURNING t.{id_column} AS id, l.h),
+fresh AS (SELECT id, h FROM written UNION ALL SELECT eo_id, h FROM locked WHERE eo_null AND e IS NULL),
+done AS (DELETE FROM {self.due} d USING fresh f WHERE d.id = f.id)
+INSERT INTO {self.state} AS s (id, content_hash, fingerprint, embedded_at) SELECT f.id, f.h, $4::text, now() FROM fresh f
+ON CONFLICT (id) DO UPDATE SET content_hash = excluded.content_hash, fingerprint = excluded.fingerprint,
+    embedded_at = excluded.embedded_at
+RETURNING s.id::text"""
+
+    @cached_property
+    def clear(self) -> str:
+        """$1 ids, $2 fingerprint: deletes the marks of rows that are right already, or gone. No write to the user's row.
+
+        Only marks that this statement can see go: an edit that commits meanwhile has a mark of its own.
+        """
+        return f"""
+WITH k AS MATERIALIZED (SELECT d.seq, d.id FROM {self.due} d WHERE d.id = ANY($1{self._ids}) FOR UPDATE SKIP LOCKED)
+DELETE FROM {self.due} d USING k LEFT JOIN {self._x} x ON x.eo_id = k.id LEFT JOIN {self.state} s ON s.id = k.id
+WHERE d.seq = k.seq AND (x.eo_id IS NULL OR {self._right("$2::text")})"""
+
+    @cached_property
+    def audit(self) -> str:
+        """$1 the last id of the page before (null: begin), $2 rows of a page, $3 fingerprint → last id, rows, marked.
+
+        One page of the id's index: marks every row that is not right and has no mark; what no trigger saw.
+        """
+        return f"""
+WITH page AS MATERIALIZED (SELECT x.* FROM {self._x} x
+    WHERE $1::text IS NULL OR x.eo_id > $1::text::{self.kept.id_type} ORDER BY x.eo_id LIMIT $2::bigint),
+marked AS (INSERT INTO {self.due} (id, edited) SELECT x.eo_id, false FROM page x LEFT JOIN {self.state} s ON s.id = x.eo_id
+    WHERE NOT {self._right("$3::text")} AND NOT EXISTS (SELECT FROM {self.due} d WHERE d.id = x.eo_id) RETURNING 1)
+SELECT (SELECT eo_id::text FROM page ORDER BY eo_id DESC LIMIT 1), (SELECT count(*) FROM page), (SELECT count(*) FROM marked)"""
+
+    @cached_property
+    def orphans(self) -> str:
+        """$1 after this id (null: from the first), $2 up to this id (null: to the last): forgets rows that are gone.
+
+        The age is what READ COMMITTED checks again: a row deleted and inserted anew meanwhile keeps its new state.
+        """
+        id_type = self.kept.id_type
+        return f"""
+DELETE FROM {self.state} s WHERE ($1::text IS NULL OR s.id > $1::text::{id_type})
+AND ($2::text IS NULL OR s.id <= $2::text::{id_type}) AND s.embedded_at < now() - interval '1 minute'
+AND NOT EXISTS (SELECT FROM {self.table} t WHERE t.{quoted(self.config.at.id_column)} = s.id)"""
+
+    @cached_property
+    def counts(self) -> str:
+        """→ rows, due rows, oldest mark's time, estimated: exact up to COUNTED_EXACTLY, the planner's estimate above."""
+        few = COUNTED_EXACTLY
+        return f"""
+WITH few_rows AS MATERIALIZED (SELECT count(*) AS n FROM (SELECT FROM {self.table} LIMIT {few + 1}) r),
+few_due AS MATERIALIZED (SELECT count(*) AS marks, count(DISTINCT d.id) AS n FROM (SELECT id FROM {self.due} LIMIT {few + 1}) d)
+SELECT CASE WHEN r.n <= {few} THEN r.n ELSE greatest(r.n, {self._estimate(self.table)}) END,
+       CASE WHEN d.marks <= {few} THEN d.n ELSE greatest(d.n, {self._estimate(self.due)}) END,
+       (SELECT since FROM {self.due} ORDER BY seq LIMIT 1), r.n > {few} OR d.marks > {few}
+FROM few_rows r, few_due d"""
+
+    @staticmethod
+    def _estimate(table: str) -> str:
+        literal = table.replace("'", "''")
+        # A partitioned table holds no rows itself: its leaves do. Never analysed is -1.
+        return (
+            f"(SELECT coalesce(sum(greatest(c.reltuples, 0)), 0)::bigint FROM pg_class c WHERE c.relkind <> 'p' AND "
+            f"(c.oid = '{literal}'::regclass OR c.oid IN (SELECT relid FROM pg_partition_tree('{literal}'::regclass))))"
+        )

@@ -1,0 +1,162 @@
+"""RowStore: what the operator asks of a source's rows. Every method is one short transaction.
+
+Called by the reconciler (sweep, clear, audit, counts) and by freshen (read, write).
+"""
+
+import hashlib
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from embedding_worker.providers.embedder import Vector
+from embedding_worker.rows import due_marks
+from embedding_worker.rows.database import Database, Row
+from embedding_worker.rows.schema import prepared, search_path
+from embedding_worker.rows.statements import Statements
+from embedding_worker.source import SourceConfig
+
+
+@dataclass(frozen=True)
+class DueRow:
+    """A row with at least one mark, as the sweep met it."""
+
+    id: str
+    newest_mark: int
+    edited: bool
+    """An application changed it; false where only the audit found it, as in a backfill."""
+    content_hash: str | None
+    """Of its present text; None where the row is gone."""
+    blank: bool
+    right: bool
+    """Its vector is already the one of its present text: nothing to do but clear its marks."""
+    gone: bool
+
+
+@dataclass(frozen=True)
+class PresentRow:
+    id: str
+    text: str
+    right: bool
+
+
+@dataclass(frozen=True)
+class NewerMark:
+    id: str
+    newest_mark: int
+    content_hash: str
+
+
+@dataclass(frozen=True)
+class AuditPage:
+    last_id: str | None
+    """None at the end of the table: the next page is the first again."""
+    rows: int
+    marked: int
+
+
+@dataclass(frozen=True)
+class Counts:
+    total: int
+    due: int
+    oldest_due_since: datetime | None
+    estimated: bool
+
+
+@dataclass(frozen=True)
+class FreshRow:
+    """What is to be written: the vector of the text with this hash, or None where that text is blank."""
+
+    id: str
+    content_hash: str
+    vector: Vector | None
+
+
+class RowStore:
+    """The rows of one source, in the configuration in force."""
+
+    def __init__(self, database: Database, statements: Statements) -> None:
+        self._database = database
+        self._statements = statements
+        self._fingerprint = statements.config.fingerprint
+        self._search_path = search_path(statements.config)
+
+    @classmethod
+    async def prepare(cls, database: Database, config: SourceConfig) -> "RowStore":
+        """A store whose tables and trigger are in place.
+
+        Raises SourceRefused (someone must act), RowsLocked or DatabaseUnavailable (again, later).
+        """
+        return cls(database, await prepared(database, config))
+
+    async def _fetch(self, sql: str, *params: object) -> list[Row]:
+        async with self._database.transaction(search_path=self._search_path) as transaction:
+            return await transaction.fetch(sql, *params)
+
+    async def sweep(self, *, leave_out: Iterable[str], limit: int) -> list[DueRow]:
+        """Up to `limit` due rows without those left out: the newest edits first for half of it, then the oldest."""
+        if limit < 1:
+            return []
+        rows = await self._fetch(self._statements.sweep, list(leave_out), (limit + 1) // 2, limit, self._fingerprint)
+        due = [
+            DueRow(row_id, mark, edited, None if gone else content_hash, bool(blank), right, gone)
+            for row_id, mark, edited, content_hash, blank, right, gone in rows
+        ]
+        return due[:limit]
+
+    async def newer_marks(self, known: Mapping[str, int]) -> list[NewerMark]:
+        """Of rows with an open job (id → newest mark known): those that were marked since, with their present text's hash."""
+        if not known:
+            return []
+        rows = await self._fetch(self._statements.newer_marks, list(known), list(known.values()))
+        return [NewerMark(*row) for row in rows]
+
+    async def read(self, ids: Sequence[str]) -> dict[str, PresentRow]:
+        """The rows as they are now, by id; one that is gone is missing."""
+        rows = await self._fetch(self._statements.read, list(ids), self._fingerprint)
+        return {row[0]: PresentRow(*row) for row in rows}
+
+    async def write(self, rows: Sequence[FreshRow]) -> set[str]:
+        """Write vectors and book-keeping, and delete the marks, of rows whose text still has the hash that was embedded.
+
+        Returns the ids written. The others were edited, deleted, or locked by someone: read them again to tell.
+        """
+        written = await self._fetch(
+            self._statements.write,
+            [row.id for row in rows],
+            [row.content_hash for row in rows],
+            [None if row.vector is None else self._literal(row.vector) for row in rows],
+            self._fingerprint,
+        )
+        return {row[0] for row in written}
+
+    def _literal(self, vector: Vector) -> str:
+        opening, closing = "{}" if self._statements.kept.vector_type.endswith("[]") else "[]"
+        return opening + ",".join(map(repr, vector)) + closing
+
+    async def clear(self, ids: Sequence[str]) -> None:
+        """Delete the marks of rows that are right already, or gone."""
+        if ids:
+            await self._fetch(self._statements.clear, list(ids), self._fingerprint)
+
+    async def audit(self, *, after_id: str | None, limit: int) -> AuditPage:
+        """One page of the table by id: marks what is not right and has no mark, forgets what is gone."""
+        last_id, rows, marked = (await self._fetch(self._statements.audit, after_id, limit, self._fingerprint))[0]
+        last_page = rows < limit
+        await self._fetch(self._statements.orphans, after_id, None if last_page else last_id)
+        return AuditPage(None if last_page else last_id, rows, marked)
+
+    async def counts(self) -> Counts:
+        return Counts(*(await self._fetch(self._statements.counts))[0])
+
+    async def is_filled(self) -> bool:
+        """Whether an audit has been through the whole table in the configuration in force."""
+        record = await self._fetch(due_marks.SOURCE_RECORD, self._statements.config.at.bookkeeping_name)
+        return bool(record) and record[0][1] == self._configuration
+
+    async def record_filled(self) -> None:
+        await self._fetch(due_marks.RECORD_FILLED, self._statements.config.at.bookkeeping_name, self._configuration)
+
+    @property
+    def _configuration(self) -> str:
+        digest = hashlib.sha256(self._statements.config.text.encode()).hexdigest()[:8]
+        return f"{self._fingerprint}#{digest}"

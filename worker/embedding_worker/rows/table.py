@@ -1,0 +1,157 @@
+"""What the user's table is, as the catalog tells it, and whether we can keep it: decisions on facts that were read.
+
+The store reads the facts (TABLE_FACTS) and asks here; every refusal is one sentence that names the value and the mend.
+"""
+
+from dataclasses import dataclass
+
+from embedding_worker.errors import SourceRefused
+from embedding_worker.source import TableColumn
+
+ID_TYPES = {"int8": "bigint", "int4": "integer", "uuid": "uuid", "text": "text"}
+VECTOR_TYPES = {"vector", "halfvec"}
+ARRAY_TYPES = {"_float4": "real[]", "_float8": "double precision[]"}
+
+# One index probe each on the catalogs: a millisecond, once when a source appears or changes.
+TABLE_FACTS = """
+SELECT c.oid::bigint, c.relkind::text, pg_has_role(c.relowner, 'USAGE'),
+       has_table_privilege(c.oid, 'SELECT'), has_table_privilege(c.oid, 'TRIGGER')
+FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+WHERE n.nspname = $1 AND c.relname = $2
+"""
+COLUMN_FACTS = """
+SELECT a.attname::text, a.attnum::int, t.typname::text, tn.nspname::text, a.atttypmod, a.attnotnull, a.attgenerated <> '',
+       EXISTS (SELECT FROM pg_index i WHERE i.indrelid = a.attrelid AND i.indisunique AND i.indisvalid AND i.indimmediate
+               AND i.indpred IS NULL AND i.indnkeyatts = 1 AND i.indkey[0] = a.attnum),
+       has_column_privilege(a.attrelid, a.attnum, 'UPDATE')
+FROM pg_attribute a JOIN pg_type t ON t.oid = a.atttypid JOIN pg_namespace tn ON tn.oid = t.typnamespace
+WHERE a.attrelid = $1::bigint::oid AND a.attnum > 0 AND NOT a.attisdropped
+"""
+VECTOR_SCHEMA = """
+SELECT n.nspname::text FROM pg_extension e JOIN pg_namespace n ON n.oid = e.extnamespace WHERE e.extname = 'vector'
+"""
+
+
+@dataclass(frozen=True)
+class TableFacts:
+    oid: int
+    kind: str
+    """pg_class.relkind: 'r' a table, 'p' a partitioned one, others are refused."""
+    owned: bool
+    may_select: bool
+    may_trigger: bool
+
+
+@dataclass(frozen=True)
+class ColumnFacts:
+    name: str
+    number: int
+    type_name: str
+    type_schema: str
+    type_modifier: int
+    """pgvector keeps the dimensions here; -1 where none were given."""
+    not_null: bool
+    generated: bool
+    unique: bool
+    may_update: bool
+
+
+@dataclass(frozen=True)
+class KeptTable:
+    """A table that we can keep: what the statements need to know of it."""
+
+    oid: int
+    owned: bool
+    id_type: str
+    vector_type: str
+    """As SQL spells it, qualified: where to cast a vector to."""
+    column_missing: bool
+    """The embedding column is still to be made."""
+
+
+def quoted(identifier: str) -> str:
+    return '"' + identifier.replace('"', '""') + '"'
+
+
+def kept_table(
+    at: TableColumn,
+    dimensions: int,
+    table: TableFacts | None,
+    columns: dict[str, ColumnFacts],
+    vector_schema: str | None,
+) -> KeptTable:
+    """The table as we keep it. Raises SourceRefused with the one thing that stands in the way."""
+    if table is None:
+        raise SourceRefused(
+            "TableMissing", f"table {at} does not exist in this database: correct spec.table, or create it"
+        )
+    if table.kind not in ("r", "p"):
+        raise SourceRefused("NotATable", f"{at} is no table (a view, or foreign): name the table that holds the rows")
+    if not table.may_select:
+        raise SourceRefused("Forbidden", f"the operator's role may not read {at}: GRANT SELECT ON {at} TO it")
+    id_type = _id_type(at, columns)
+    embedding = columns.get(at.embedding_column)
+    if embedding is None:
+        if not table.owned:
+            wanted = f"vector({dimensions})" if vector_schema else "real[]"
+            raise SourceRefused(
+                "ColumnMissing",
+                f"{at} has no column {at.embedding_column!r}, and the operator's role may not add it: "
+                f"ALTER TABLE {at} ADD COLUMN {quoted(at.embedding_column)} {wanted}",
+            )
+        made = f"{quoted(vector_schema)}.vector" if vector_schema else "real[]"
+        return KeptTable(table.oid, table.owned, id_type, made, column_missing=True)
+    vector_type = _vector_type(at, dimensions, embedding)
+    if not embedding.may_update:
+        column = quoted(at.embedding_column)
+        raise SourceRefused(
+            "Forbidden",
+            f"the operator's role may not write {at}.{embedding.name}: GRANT UPDATE ({column}) ON {at} TO it",
+        )
+    return KeptTable(table.oid, table.owned, id_type, vector_type, column_missing=False)
+
+
+def _id_type(at: TableColumn, columns: dict[str, ColumnFacts]) -> str:
+    column = columns.get(at.id_column)
+    if column is None:
+        raise SourceRefused(
+            "ColumnMissing",
+            f"{at} has no column {at.id_column!r}: set spec.idColumn in a new source, to one of its columns",
+        )
+    if column.type_name not in ID_TYPES or column.type_schema != "pg_catalog":
+        raise SourceRefused(
+            "IdTypeUnsupported",
+            f"{at}.{column.name} is {column.type_name}: an id must be bigint, integer, uuid or text",
+        )
+    if not column.not_null:
+        raise SourceRefused(
+            "IdNullable",
+            f"{at}.{column.name} may be null: ALTER TABLE {at} ALTER COLUMN {quoted(column.name)} SET NOT NULL",
+        )
+    if not column.unique:
+        raise SourceRefused(
+            "IdNotUnique", f"{at}.{column.name} has no unique index of its own: name the primary key, or create one"
+        )
+    return ID_TYPES[column.type_name]
+
+
+def _vector_type(at: TableColumn, dimensions: int, column: ColumnFacts) -> str:
+    if column.generated:
+        raise SourceRefused(
+            "ColumnGenerated", f"{at}.{column.name} is a generated column: name one that can be written"
+        )
+    if column.type_name in VECTOR_TYPES:
+        if column.type_modifier not in (-1, dimensions):
+            raise SourceRefused(
+                "WrongDimensions",
+                f"{at}.{column.name} holds {column.type_modifier} dimensions, the model gives {dimensions}: "
+                "set spec.model.dimensions, or name another spec.embeddingColumn in a new source",
+            )
+        return f"{quoted(column.type_schema)}.{quoted(column.type_name)}"
+    if column.type_name in ARRAY_TYPES and column.type_schema == "pg_catalog":
+        return ARRAY_TYPES[column.type_name]
+    raise SourceRefused(
+        "ColumnTypeUnsupported",
+        f"{at}.{column.name} is {column.type_name}: a vector needs vector({dimensions}), halfvec({dimensions}), "
+        "real[] or double precision[]",
+    )

@@ -1,0 +1,73 @@
+"""What is embedded, and by which model: the configuration in force for one table and column.
+
+Made by the operator from an EmbeddingSource; read by everything here. It decides only.
+"""
+
+import hashlib
+import re
+from dataclasses import dataclass
+from enum import StrEnum
+
+
+class ChangeDetection(StrEnum):
+    TRIGGER = "Trigger"
+    AUDIT = "Audit"
+
+
+class TooLong(StrEnum):
+    TRUNCATE = "Truncate"
+    REFUSE = "Refuse"
+
+
+@dataclass(frozen=True)
+class TableColumn:
+    """The user's table, its id, and the column that holds the vector: what book-keeping belongs to."""
+
+    schema: str
+    table: str
+    id_column: str
+    embedding_column: str
+
+    def __str__(self) -> str:
+        return f"{self.schema}.{self.table}"
+
+    @property
+    def bookkeeping_name(self) -> str:
+        """The stem of our tables' names: readable, unique for table and column, and at most 49 characters long.
+
+        PostgreSQL cuts names at 63 bytes, so 14 are left for the suffixes.
+        """
+        slug = re.sub(r"[^a-z0-9]+", "_", f"{self.table}_{self.embedding_column}".lower()).strip("_")[:40]
+        digest = hashlib.sha256("\0".join((self.schema, self.table, self.embedding_column)).encode()).hexdigest()
+        return f"{slug}_{digest[:8]}"
+
+
+@dataclass(frozen=True)
+class Model:
+    """A provider's model, and what else changes a vector for the same text."""
+
+    provider: str
+    name: str
+    dimensions: int
+    task_type: str | None = None
+    too_long: TooLong = TooLong.TRUNCATE
+
+    @property
+    def fingerprint(self) -> str:
+        """What made a vector: `model@dimensions`, and the task type where there is one. Not the provider's SDK."""
+        suffix = f"/{self.task_type}" if self.task_type else ""
+        return f"{self.name}@{self.dimensions}{suffix}"
+
+
+@dataclass(frozen=True)
+class SourceConfig:
+    """One table's configuration in force."""
+
+    at: TableColumn
+    text: str
+    model: Model
+    change_detection: ChangeDetection = ChangeDetection.TRIGGER
+
+    @property
+    def fingerprint(self) -> str:
+        return self.model.fingerprint
