@@ -3,7 +3,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help lint format test demo clean
+.PHONY: help lint format test demo demo-down clean
 
 PYTHON ?= python3
 UV_VERSION := 0.13.9
@@ -39,6 +39,9 @@ test: .venv/.synced ## All tests: unit, and integration on a real API server and
 
 demo: .venv/.synced ## A cluster, a database and 300 businesses: see rows become fresh (KEEP=1 leaves all of it up)
 	@$(RUN) hack.demo $(if $(KEEP),--keep)
+
+demo-down: .venv/.synced ## End what `make demo KEEP=1` has left running
+	@$(RUN) hack.demo --down
 
 clean: ## Remove what the targets made here (the caches outside of the repository stay)
 	rm -rf .venv .cache .run .pytest_cache .mypy_cache .ruff_cache

@@ -142,8 +142,8 @@ def parent_folder(*, as_root: bool) -> Path:
     raise StartFailed(f"no temporary folder with a path of at most {LONGEST_PARENT} bytes: set TMPDIR to one")
 
 
-def open_to_everyone(folder: Path) -> bool:
-    return all(part.stat().st_mode & stat.S_IXOTH for part in (folder, *folder.resolve().parents))
+def open_to_everyone(path: Path) -> bool:
+    return all(part.stat().st_mode & stat.S_IXOTH for part in (path, *path.resolve().parents))
 
 
 def system_account() -> pwd.struct_passwd:
@@ -173,13 +173,16 @@ def installed_programs() -> Path:
 def _programs(folder: Path, account: pwd.struct_passwd | None) -> Path:
     """The wheel's programs; copied, when they lie where the server's user can't read them (such as under /root)."""
     installed = installed_programs()
-    if account is None or open_to_everyone(installed):
+    if account is None or open_to_everyone(installed / "postgres"):
         return installed
     copy = folder / "programs"
-    shutil.copytree(installed.parent, copy, symlinks=True)
+    package = installed.parents[1]
+    for part in (installed.parent, package.with_name(f"{WHEEL}.libs")):  # they look for each other by relative paths
+        if part.exists():
+            shutil.copytree(part, copy / part.relative_to(package.parent), symlinks=True)
     for path in (copy, *copy.rglob("*")):
         os.chown(path, account.pw_uid, account.pw_gid, follow_symlinks=False)
-    return copy / installed.name
+    return copy / WHEEL / PROGRAMS
 
 
 def _init_data(initdb: Path, folder: Path, account: pwd.struct_passwd | None) -> None:

@@ -72,6 +72,8 @@ def apply_crds(cluster: Cluster) -> list[str]:
     missing = [name for name in names if f"customresourcedefinition.apiextensions.k8s.io/{name}" not in present]
     kubectl.run("apply", "--server-side", "--force-conflicts", "-f", str(CRDS))
     kubectl.run("wait", "--for=condition=Established", "--timeout=30s", *(f"crd/{name}" for name in names))
+    # Established is said a moment before they are served: until then a list is answered by 429, which kubectl waits out.
+    kubectl.run("get", "embeddingsources,embeddingjobs")
     return missing
 
 
@@ -117,7 +119,8 @@ def namespace_made(cluster: Cluster, namespace: str, folder: Path) -> Iterator[P
     finally:
         # Without a controller-manager nothing empties a namespace, so what is ours is deleted by name.
         kubectl = Kubectl(cluster, namespace)
-        kubectl.run("delete", "embeddingsources,embeddingjobs", "--all", "--ignore-not-found", within_s=120)
+        for kind in ("embeddingsources", "embeddingjobs"):  # --all would delete them one by one
+            kubectl.run("delete", "--raw", f"/apis/embeddings.yellowbook.dev/v1alpha1/namespaces/{namespace}/{kind}")
         kubectl.run("delete", "rolebinding,role,serviceaccount", ACCOUNT, "--ignore-not-found")
         kubectl.run("delete", "namespace", namespace, "--wait=false", "--ignore-not-found")
 

@@ -54,13 +54,13 @@ def built_origin(version: str) -> str:
 
 
 @contextmanager
-def cluster_for_tests(folder: Path) -> Iterator[Cluster]:
+def cluster_for_tests(folder: Path, *, ends_with_parent: bool = True) -> Iterator[Cluster]:
     """The given cluster, left as it is at the end, or a control plane in `folder`, which ends with this context."""
     given = given_cluster()
     if given is not None:
         on_path = shutil.which("kubectl")
         yield Cluster(given.kubeconfig, Path(on_path) if on_path else kubectl_path(), given.origin)
         return
-    with ControlPlane(folder / "control-plane") as control_plane:
+    with ControlPlane(folder / "control-plane", ends_with_parent=ends_with_parent) as control_plane:
         origin = built_origin(control_plane.programs.kubernetes_version)
         yield Cluster(control_plane.kubeconfig, control_plane.kubectl, origin)

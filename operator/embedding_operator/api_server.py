@@ -64,19 +64,28 @@ class ApiServer:
     async def connected(cls, settings: Settings) -> Self:
         """By KUBECONFIG where it is set, else by the pod's service account. Raises ApiServerUnusable."""
         configuration = Configuration()
+        where = (
+            f"KUBECONFIG is {str(settings.kubeconfig)!r}"
+            if settings.kubeconfig
+            else "KUBECONFIG is not set, this is no pod"
+        )
         try:
             if settings.kubeconfig is None:
                 kube_config.load_incluster_config(client_configuration=configuration)  # type: ignore[no-untyped-call]
                 namespace = pod_namespace()
             else:
+                if not settings.kubeconfig.is_file():
+                    raise ApiServerUnusable(f"{where}, and there is no such file: correct it, or unset it in a pod")
                 loader = await kube_config.load_kube_config(  # type: ignore[no-untyped-call]
                     config_file=str(settings.kubeconfig), client_configuration=configuration, persist_config=False
                 )
                 namespace = loader.current_context["context"].get("namespace")
-        except (ConfigException, OSError, yaml.YAMLError) as exc:
-            where = f"KUBECONFIG {settings.kubeconfig}" if settings.kubeconfig else "the pod's service account"
-            raise ApiServerUnusable(f"no API server can be had by {where}: {exc}") from exc
-        return cls(configuration, settings.namespace or namespace or "default")
+            if not str(configuration.host).startswith(("https://", "http://")):
+                raise ApiServerUnusable(f"{where}, whose server {configuration.host!r} is no URL: correct it there")
+            return cls(configuration, settings.namespace or namespace or "default")
+        except (ConfigException, OSError, ValueError, TypeError, KeyError, yaml.YAMLError) as exc:
+            # The loader checks little: what an odd file makes it raise is all one to whoever has to mend the file.
+            raise ApiServerUnusable(f"{where}, and no API server can be had by it: {type(exc).__name__} {exc}") from exc
 
     async def __aenter__(self) -> Self:
         return self
@@ -97,10 +106,8 @@ class ApiServer:
         async def authenticated(
             request: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerType
         ) -> aiohttp.ClientResponse:
-            if token := await configuration.get_api_key_with_prefix("BearerToken", alias="authorization"):
-                request.headers["Authorization"] = token
-            elif configuration.username and (token := configuration.get_basic_auth_token()):
-                request.headers["Authorization"] = token
+            if (value := await authorization(configuration)) is not None:
+                request.headers["Authorization"] = value
             return await handler(request)
 
         connector = aiohttp.TCPConnector(limit=limit, ssl=context)
@@ -154,22 +161,34 @@ class ApiServer:
         except AlreadyExists as exc:  # a precondition that failed is a 409 too
             raise Gone(str(exc)) from exc
 
-    async def delete_jobs(self, *, labels: str, fields: str = "") -> None:
-        """Deletes all that the selectors match, in one request."""
-        params = {"labelSelector": labels} | ({"fieldSelector": fields} if fields else {})
+    async def delete_jobs(self, *, labels: str = "", fields: str = "") -> None:
+        """Deletes all that both selectors match, in one request. One of them is needed: none would match everything."""
+        if not labels and not fields:
+            raise ValueError("a selector is needed to delete jobs")
+        params = {"labelSelector": labels, "fieldSelector": fields}
         await self._request("DELETE", self._url(JOBS), params=params)
+
+    async def _patch(self, url: str, body: Json) -> None:
+        try:
+            await self._request("PATCH", url, headers=MERGE_PATCH, data=json.dumps(body))
+        except AlreadyExists as exc:  # a conflict of two writes
+            raise ApiServerUnavailable(str(exc)) from exc
 
     async def patch_job_status(self, name: str, status: Json) -> None:
         """Raises Gone, or RequestRefused where the phase forbids it."""
-        await self._request(
-            "PATCH", self._url(JOBS, name, "status"), headers=MERGE_PATCH, data=json.dumps({"status": status})
-        )
+        await self._patch(self._url(JOBS, name, "status"), {"status": status})
 
     async def patch_source_status(self, name: str, status: Json) -> None:
         """Raises Gone or RequestRefused."""
-        await self._request(
-            "PATCH", self._url(SOURCES, name, "status"), headers=MERGE_PATCH, data=json.dumps({"status": status})
-        )
+        await self._patch(self._url(SOURCES, name, "status"), {"status": status})
+
+
+async def authorization(configuration: Configuration) -> str | None:
+    """The Authorization header for a request made now; None where a client certificate does it."""
+    token = await configuration.get_api_key_with_prefix("BearerToken", alias="authorization")
+    if token is None and configuration.username:
+        return configuration.get_basic_auth_token()
+    return token
 
 
 def reaction_to(status: int, body: bytes, retry_after: str | None) -> ApiServerError:
@@ -183,6 +202,8 @@ def reaction_to(status: int, body: bytes, retry_after: str | None) -> ApiServerE
         return Gone(message)
     if status == 409:
         return AlreadyExists(message)
+    if status == 410:  # the list's next page is gone: the whole list is to be asked for again
+        return ApiServerUnavailable(message)
     if status == 401 or status == 429 or status >= 500:
         wait_s = float(retry_after) if retry_after and retry_after.isdigit() else 1.0
         return ApiServerUnavailable(message, retry_after_s=wait_s)

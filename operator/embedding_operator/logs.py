@@ -5,10 +5,28 @@ kopf's own records, and those of libraries, come through the same pipe. Called o
 
 import logging
 import sys
+import traceback
 
 import structlog
 
 from embedding_operator.settings import Settings
+
+# Their messages quote values of rows (a failed cast), or whole requests.
+QUOTING_PACKAGES = ("psycopg", "pydantic", "aiohttp", "google")
+
+
+def traceback_without_content(exc_info: structlog.typing.ExcInfo) -> str:
+    """Where it happened, and what of kind: no local variables, and no message of a library that may quote a row."""
+    lines: list[str] = []
+    error: BaseException | None = exc_info[1]
+    while error is not None:
+        kind = type(error)
+        quoting = kind.__module__.partition(".")[0] in QUOTING_PACKAGES
+        lines.append(f"{kind.__module__}.{kind.__qualname__}" + ("" if quoting else f": {error}"))
+        frames = traceback.extract_tb(error.__traceback__)
+        lines += [f"  {frame.filename}:{frame.lineno} {frame.name}" for frame in frames]
+        error = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
+    return "\n".join(lines)
 
 
 def set_up_logs(settings: Settings) -> None:
@@ -17,9 +35,9 @@ def set_up_logs(settings: Settings) -> None:
         structlog.processors.TimeStamper(fmt="iso", utc=True),
         structlog.stdlib.ExtraAdder(allow=()),
     ]
+    shared.append(structlog.processors.ExceptionRenderer(traceback_without_content))
     renderer: structlog.typing.Processor = structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())
     if settings.log_format == "json":
-        shared.append(structlog.processors.dict_tracebacks)
         renderer = structlog.processors.JSONRenderer(ensure_ascii=False)
     structlog.configure(
         processors=[*shared, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
@@ -37,6 +55,8 @@ def set_up_logs(settings: Settings) -> None:
     root = logging.getLogger()
     root.handlers = [handler]
     root.setLevel(settings.log_level.upper())
-    # kopf tells every step of every object, bodies included; psycopg's pool tells connection strings when it fails.
-    for name in ("kopf.objects", "kopf.activities", "kopf._core", "asyncio"):
+    # kopf tells every step of every object, at debug with its whole body.
+    for name in ("kopf", "asyncio"):
         logging.getLogger(name).setLevel(logging.WARNING)
+    # Its words for a connection that fails quote parts of the URL, which may be parts of the password.
+    logging.getLogger("psycopg.pool").setLevel(logging.CRITICAL)

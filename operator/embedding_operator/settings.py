@@ -31,7 +31,7 @@ class SettingsRefused(Exception):
 class Settings(BaseModel):
     """Each field is the environment variable of its alias."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=False)
+    model_config = ConfigDict(frozen=True, extra="forbid")
 
     database_url: SecretStr = Field(alias="DATABASE_URL", description="the database of all sources, as a libpq URL")
     kubeconfig: Path | None = Field(None, alias="KUBECONFIG", description="outside a cluster: where the API server is")
@@ -49,10 +49,18 @@ class Settings(BaseModel):
         500, alias="EMBEDDING_MAX_FINISHED_JOBS", ge=0, le=5000, description="finished jobs kept to be looked at"
     )
     finished_job_age_s: float = Field(
-        600, alias="EMBEDDING_FINISHED_JOB_SECONDS", ge=1, description="how long a finished job is kept"
+        600,
+        alias="EMBEDDING_FINISHED_JOB_SECONDS",
+        ge=1,
+        allow_inf_nan=False,
+        description="how long a finished job is kept",
     )
     audit_rows_per_s: float = Field(
-        500, alias="EMBEDDING_AUDIT_ROWS_PER_SECOND", gt=0, description="pace of the audit, after its first pass"
+        500,
+        alias="EMBEDDING_AUDIT_ROWS_PER_SECOND",
+        gt=0,
+        allow_inf_nan=False,
+        description="pace of the audit, after its first pass",
     )
     log_format: Literal["json", "console"] = Field("json", alias="EMBEDDING_LOG_FORMAT")
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", alias="EMBEDDING_LOG_LEVEL")
@@ -62,19 +70,20 @@ def settings_from(environ: Mapping[str, str]) -> Settings:
     """The settings that these variables spell. Raises SettingsRefused with all that is wrong, at once."""
     problems: list[str] = []
     known = {str(field.alias) for field in Settings.model_fields.values()}
-    values: dict[str, Any] = {name: environ[name] for name in known if environ.get(name)}
+    values: dict[str, Any] = {name: environ[name] for name in known if environ.get(name, "").strip()}
     for name in SECRETS:
         _read_secret(name, environ, values, problems)
     for name in sorted(environ):
         if name.startswith(PREFIX) and name not in known and not SERVICE_VARIABLE.match(name):
             problems.append(f"{name} is no setting of this version: correct its name, or remove it")
-    url = values.get("DATABASE_URL")
-    if url and (reason := unusable_url(url)):
+    if (url := values.get("DATABASE_URL")) and (reason := unusable_url(url)):
         problems.append(f"DATABASE_URL is no database URL: {reason}")
     try:
         settings = Settings.model_validate(values)
     except ValidationError as exc:
-        problems += [_problem(error) for error in exc.errors(include_input=True, include_url=False)]
+        told = {problem.split()[0].removesuffix("_FILE") for problem in problems}
+        errors = exc.errors(include_input=True, include_url=False)
+        problems += [_problem(error) for error in errors if str(error["loc"][0]) not in told]
         raise SettingsRefused(sorted(problems)) from None
     if problems:
         raise SettingsRefused(sorted(problems))
@@ -90,10 +99,14 @@ def _read_secret(name: str, environ: Mapping[str, str], values: dict[str, Any], 
         problems.append(f"{name} and {name}_FILE are both set: keep one of them")
         return
     try:
-        values[name] = Path(file_name).read_text().strip()
+        secret = Path(file_name).read_text().strip()
     except (OSError, UnicodeDecodeError) as exc:
         problems.append(f"{name}_FILE is {file_name!r}, which cannot be read ({type(exc).__name__})")
-        values[name] = "unreadable"
+        return
+    if secret:
+        values[name] = secret
+    else:
+        problems.append(f"{name}_FILE is {file_name!r}, which is empty: write the secret into it")
 
 
 def _problem(error: Any) -> str:

@@ -1,5 +1,7 @@
 """The database server that tests and demo stand on, embedded or given: what it offers, and what it leaves behind."""
 
+import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -193,6 +195,21 @@ def test_the_embedded_server_leaves_no_process_and_no_file() -> None:
         assert embedded_postgres.runs_in(folder)
     assert not embedded_postgres.runs_in(folder)
     assert not folder.exists()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only as root does the server run as another user")
+def test_programs_in_a_folder_of_roots_own_are_copied(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Such as a checkout under /root: the server's user must read them, and /root must stay closed."""
+    package = embedded_postgres.installed_programs().parents[1]
+    hidden = tmp_path / "hidden"
+    for part in (package / "pginstall18", package.with_name(f"{package.name}.libs")):
+        shutil.copytree(part, hidden / part.relative_to(package.parent), symlinks=True)
+    hidden.chmod(0o700)
+    programs = hidden / package.name / "pginstall18" / "bin"
+    monkeypatch.setattr(embedded_postgres, "installed_programs", lambda: programs)
+    with EmbeddedPostgres() as server:
+        assert query(server.url, "CREATE EXTENSION vector") == []
+    assert hidden.stat().st_mode & 0o777 == 0o700
 
 
 def test_a_kept_server_outlives_its_process_until_it_is_stopped_by_its_folder() -> None:

@@ -25,6 +25,11 @@ class Batch(Generic[Item, Result]):
         if not self._futures[place].done():  # done already: its handler was cancelled
             self._futures[place].set_result(result)
 
+    def refuse(self, place: int, error: Exception) -> None:
+        """This one gets an error; the others go on."""
+        if not self._futures[place].done():
+            self._futures[place].set_exception(error)
+
     def fail(self, error: Exception) -> None:
         """Whoever is not settled yet gets this error."""
         for future in self._futures:
@@ -55,6 +60,8 @@ class Batcher(Generic[Item, Result]):
         self._queue: asyncio.Queue[tuple[Item, asyncio.Future[Result]]] = asyncio.Queue()
         self._slots = asyncio.Semaphore(concurrency)
         self._tasks: set[asyncio.Task[None]] = set()
+        self._waiting: set[asyncio.Future[Result]] = set()
+        self._ended = False
 
     async def __aenter__(self) -> Self:
         self._start(self._gather_for_ever())
@@ -62,30 +69,29 @@ class Batcher(Generic[Item, Result]):
 
     async def __aexit__(self, *exc: object) -> None:
         """Ends at once: whoever still waits for a result gets Interrupted, and may submit it elsewhere."""
+        self._ended = True
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
-        while not self._queue.empty():
-            _, future = self._queue.get_nowait()
+        for future in self._waiting:  # in the queue, or in a batch that never began
             if not future.done():
                 future.set_exception(Interrupted("the batcher has ended"))
 
     async def submit(self, item: Item) -> Result:
-        """The item's own result, as soon as it is known. Raises what its batch's work raised."""
+        """The item's own result, as soon as it is known. Raises what its batch's work raised, or Interrupted."""
+        if self._ended:
+            raise Interrupted("the batcher has ended")
         result: asyncio.Future[Result] = asyncio.get_running_loop().create_future()
+        self._waiting.add(result)
+        result.add_done_callback(self._waiting.discard)
         self._queue.put_nowait((item, result))
         return await result
 
     async def _gather_for_ever(self) -> None:
         while True:
             await self._slots.acquire()  # while all slots are taken, the next batch grows in the queue
-            gathered: list[tuple[Item, asyncio.Future[Result]]] = []
-            try:
-                gathered.append(await self._queue.get())
-                await self._add_company(gathered)
-            except asyncio.CancelledError:
-                Batch(gathered, self._slots.release).fail(Interrupted("the batcher has ended"))
-                raise
+            gathered = [await self._queue.get()]
+            await self._add_company(gathered)
             self._start(self._done(gathered))
 
     async def _add_company(self, gathered: list[tuple[Item, asyncio.Future[Result]]]) -> None:

@@ -17,6 +17,10 @@ class SourceRefused(EmbeddingError):
         self.message = message
 
 
+class RowsRefused(SourceRefused):
+    """What some row of the statement holds may be the cause (a constraint, a trigger, a cast): ask with fewer rows, to tell."""
+
+
 class DatabaseUnavailable(EmbeddingError):
     """Wait and try again: nobody is charged, nothing is lost."""
 

@@ -92,7 +92,10 @@ class Freshener:
         self._too_long = too_long
 
     async def freshen(self, batch: Batch[RowRequest, RowOutcome]) -> None:
-        """Settles every row of the batch. One call to the provider at most."""
+        """Settles every row of the batch. One call to the provider at most.
+
+        A row that the database refuses to change gets RowsRefused, and keeps none of the others.
+        """
         requests = batch.items
         rows = await patiently("read", self._store.read, [request.id for request in requests])
         to_write: dict[int, FreshRow] = {}
@@ -123,7 +126,10 @@ class Freshener:
         while rest:
             written = await patiently("write", self._writer.write, list(rest.values()))
             for place, row in list(rest.items()):
-                if row.id in written:
+                if row.id in written.refused:
+                    del rest[place]
+                    batch.refuse(place, written.refused[row.id])
+                elif row.id in written.ids:
                     del rest[place]
                     embedded = row.vector is not None
                     kind = OutcomeKind.EMBEDDED if embedded else OutcomeKind.BLANK_TEXT

@@ -68,5 +68,6 @@ def note_event(context: Context, kind: str | None, body: Mapping[str, Any]) -> N
         return
     known = context.jobs.left(job.name)
     if known is not None:
-        context.cohorts.finished(known.cohort, now)
-        context.sources.wake(job.source)
+        if not context.jobs.is_dead_letter(job.name):
+            context.cohorts.finished(known.cohort, now)
+        context.sources.job_left(job.source)

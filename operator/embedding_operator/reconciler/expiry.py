@@ -37,7 +37,9 @@ class Cohorts:
         return f"{self._prefix}-{self._number}"
 
     def finished(self, label: str, now: float) -> None:
-        """A job of this cohort has finished."""
+        """A job of this cohort has finished. One without a cohort was made by hand, and is left to who made it."""
+        if not label:
+            return
         known = self._cohorts.get(label, Cohort(0, now))
         self._cohorts[label] = replace(
             known, finished=known.finished + 1, youngest_finish=max(known.youngest_finish, now)
@@ -45,7 +47,7 @@ class Cohorts:
 
     def corrected(self, labels: Iterable[str], now: float) -> None:
         """Agree with a list of all jobs: one label for each finished one. Those not known yet count as finished now."""
-        listed = Counter(labels)
+        listed = Counter(label for label in labels if label)
         before = self._cohorts
         self._cohorts = {
             label: Cohort(count, before[label].youngest_finish if label in before else now)

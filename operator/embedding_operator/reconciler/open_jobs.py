@@ -6,8 +6,9 @@ shows it as open, never earlier: there are at no time two open jobs for one busi
 
 import asyncio
 import contextlib
+import time
 from collections import defaultdict, deque
-from collections.abc import Iterable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from embedding_operator.resources.embedding_job import EmbeddingJob, Phase
@@ -33,9 +34,11 @@ class OpenJob:
 
 
 class OpenJobs:
-    """Open jobs and dead letters by source and business. Changed only from the event loop."""
+    """Open jobs and dead letters by source and business. Changed only from the event loop. `clock` is monotonic."""
 
-    def __init__(self) -> None:
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._changed_at: dict[str, float] = {}
         self._open: dict[str, OpenJob] = {}
         self._by_business: dict[str, dict[str, str]] = defaultdict(dict)
         self._dead: dict[str, dict[str, str]] = defaultdict(dict)
@@ -78,13 +81,16 @@ class OpenJobs:
             recent.popleft()
         return len(recent) < MOST_A_MINUTE
 
-    def note(self, job: OpenJob, *, began: bool = False) -> None:
-        """The job is open, or about to be made (`began`)."""
+    def began(self, source: str, business_id: str, now: float) -> None:
+        """A job was made for this business."""
+        self._recent[source, business_id].append(now)
+
+    def note(self, job: OpenJob) -> None:
+        """The job is open, or about to be made."""
+        self._changed_at[job.name] = self._clock()
         self._open[job.name] = job
         self._by_business[job.source][job.business_id] = job.name
         self._dead[job.source].pop(job.business_id, None)
-        if began:
-            self._recent[job.source, job.business_id].append(job.noted_at)
 
     def seen(self, job: EmbeddingJob, now: float) -> None:
         """The API server shows this job as open."""
@@ -105,6 +111,7 @@ class OpenJobs:
 
     def left(self, name: str) -> OpenJob | None:
         """The job is not open any more (or was never made). Returns it where it was known."""
+        self._changed_at[name] = self._clock()
         job = self._open.pop(name, None)
         self._one_left.set()
         if job is not None and self._by_business[job.source].get(job.business_id) == name:
@@ -113,22 +120,34 @@ class OpenJobs:
 
     def died(self, job: EmbeddingJob) -> None:
         """The job is a dead letter; it leaves the open ones when the API server says so."""
+        self._changed_at[job.name] = self._clock()
         self._dead[job.source][job.spec.business_id] = job.name
 
-    def corrected(self, jobs: Iterable[EmbeddingJob], *, listed_at: float) -> None:
-        """Agree with a list of all jobs whose request began at `listed_at`: what a watch may have missed."""
+    def is_dead_letter(self, name: str) -> bool:
+        return any(name in by_business.values() for by_business in self._dead.values())
+
+    def corrected(self, jobs: Sequence[EmbeddingJob], *, listed_at: float) -> None:
+        """Agree with a list of all jobs whose request began at `listed_at`: what a watch may have missed.
+
+        Of a job that has changed here since then, the list is the older news.
+        """
+        changed_since = {name for name, at in self._changed_at.items() if at >= listed_at}
         dead: dict[str, dict[str, str]] = defaultdict(dict)
-        shown: set[str] = set()
+        for source, by_business in self._dead.items():
+            dead[source] = {business: name for business, name in by_business.items() if name in changed_since}
         for job in jobs:
+            if job.name in changed_since:
+                continue
             if job.is_open:
-                shown.add(job.name)
                 self.seen(job, listed_at)
             elif job.status.phase is Phase.DEAD_LETTERED:
                 dead[job.source][job.spec.business_id] = job.name
         self._dead = dead
+        open_in_list = {job.name for job in jobs if job.is_open}
         for name, known in list(self._open.items()):
-            if name not in shown and known.noted_at < listed_at and not known.in_flight:
+            if name not in open_in_list and name not in changed_since and not known.in_flight:
                 self.left(name)
+        self._changed_at = {name: at for name, at in self._changed_at.items() if at >= listed_at}
         self._recent = defaultdict(
             deque, {key: times for key, times in self._recent.items() if times and times[-1] > listed_at - 60}
         )

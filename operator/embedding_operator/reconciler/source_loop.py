@@ -3,6 +3,7 @@ wrong with one source never stops another.
 """
 
 import asyncio
+import math
 import time
 from collections.abc import Callable
 from contextlib import AsyncExitStack
@@ -32,6 +33,7 @@ log = structlog.get_logger(__name__)
 REFUSED_PAUSE_S = 30.0
 """A refused source is looked at again so often: the mend may be in the database, where nothing tells us."""
 AWAY_PAUSE_S = 2.0
+COUNT_EVERY_S = 0.5
 
 
 class SourceLoop:
@@ -62,14 +64,16 @@ class SourceLoop:
         self._written: dict[str, Any] = {}
         self._before: dict[str, Any] = source.status
         self._written_at = 0.0
+        self._counted_at = 0.0
         self._wake = asyncio.Event()
         self._resting = False
         self.batcher: Batcher[RowRequest, RowOutcome] | None = None
         """Where the job handlers bring their rows, once the source is accepted."""
 
-    def wake(self) -> None:
-        """Look again now: there is room in the window, or news."""
-        self._wake.set()
+    def job_left(self) -> None:
+        """A job has settled. Look again once half of the window is free: a look for each would cost more than it finds."""
+        if len(self._jobs) <= self._settings.max_open_jobs // 2:
+            self._wake.set()
 
     def rest(self) -> None:
         """Make no new job from now on: the process is about to end."""
@@ -139,12 +143,17 @@ class SourceLoop:
             await self._sleep(AWAY_PAUSE_S if waiting_for else self._settings.interval_s)
 
     async def _count(self, store: RowStore) -> None:
+        """Count what is due, now and then: a status is read by people."""
+        now = time.monotonic()
+        if now - self._counted_at < COUNT_EVERY_S:
+            return
+        self._counted_at = now
         counts = await store.counts()
         self._due_by_source[self._source.name] = counts.due
         self._facts = replace(self._facts, counts=counts)
 
     async def _pause(self, seconds: float) -> None:
-        await self._write_status()
+        await self._write_status(at_once=True)
         await self._sleep(seconds)
 
     async def _sleep(self, seconds: float) -> None:
@@ -155,13 +164,14 @@ class SourceLoop:
         except TimeoutError:
             return
 
-    async def _write_status(self) -> None:
+    async def _write_status(self, *, at_once: bool = False) -> None:
         """Write what has changed. An API server that is away, or a source that has gone, is no reason to stop."""
         name = self._source.name
         facts = replace(self._facts, open_jobs=self._jobs.count(name), dead_letters=len(self._jobs.dead_letters(name)))
         new = status(facts, self._written or self._before, datetime.now(UTC))
         now = time.monotonic()
-        if not worth_writing(new, self._written, since_written_s=now - self._written_at):
+        since_written_s = math.inf if at_once else now - self._written_at
+        if not worth_writing(new, self._written, since_written_s=since_written_s):
             return
         try:
             await self._server.patch_source_status(name, new)

@@ -10,13 +10,14 @@ import structlog
 from embedding_operator.api_server import ApiServer, ApiServerError
 from embedding_operator.reconciler.open_jobs import OpenJobs
 from embedding_operator.reconciler.source_loop import SourceLoop
-from embedding_operator.resources.embedding_job import SOURCE_LABEL
 from embedding_operator.resources.embedding_source import EmbeddingSource
 from embedding_worker.batcher import Batcher
 from embedding_worker.errors import Interrupted
 from embedding_worker.freshen import RowOutcome, RowRequest
 
 log = structlog.get_logger(__name__)
+
+UNEXPECTED_PAUSE_S = 10.0
 
 
 @dataclass
@@ -62,7 +63,7 @@ class Sources:
             await self._end(name)
             self._jobs.forget(name)
             try:
-                await self._server.delete_jobs(labels=f"{SOURCE_LABEL}={name}")
+                await self._server.delete_jobs(fields=f"spec.sourceRef.name={name}")
             except ApiServerError as exc:
                 log.warning("jobs of a deleted source stay for now", source=name, message=str(exc))
         self.tell()
@@ -74,9 +75,10 @@ class Sources:
             with contextlib.suppress(asyncio.CancelledError):
                 await running.task
 
-    def wake(self, name: str) -> None:
+    def job_left(self, name: str) -> None:
+        """A job of this source is not open any more: there may be room for the next ones."""
         if name in self._running:
-            self._running[name].loop.wake()
+            self._running[name].loop.job_left()
 
     async def freshen(self, source: str, request: RowRequest) -> RowOutcome | None:
         """Bring a row to its source's batcher, as soon as there is one. None where the source is gone."""
@@ -84,8 +86,15 @@ class Sources:
             batcher = await self._batcher(source)
             if batcher is None:
                 return None
-            with contextlib.suppress(Interrupted):
+            try:
                 return await batcher.submit(request)
+            except Interrupted:
+                continue
+            except (
+                Exception
+            ):  # a fault of ours: kopf would retry it from what it keeps in the object, and it keeps nothing
+                log.exception("row not freshened by an unexpected error", source=source, business=request.id)
+                await asyncio.sleep(UNEXPECTED_PAUSE_S)
 
     async def _batcher(self, source: str) -> Batcher[RowRequest, RowOutcome] | None:
         while (running := self._running.get(source)) is not None:

@@ -123,9 +123,7 @@ class Sweeper:
             source=self._source, business_id=row.id, content_hash=row.content_hash, fingerprint=self._fingerprint
         )
         cohort = self._cohorts.label(now)
-        self._jobs.note(
-            OpenJob(name, self._source, row.id, row.content_hash, cohort, row.newest_mark, noted_at=now), began=True
-        )
+        self._jobs.note(OpenJob(name, self._source, row.id, row.content_hash, cohort, row.newest_mark, noted_at=now))
         manifest = job_manifest(name=name, namespace=self._server.namespace, cohort=cohort, spec=spec)
         try:
             await self._server.create_job(manifest)
@@ -140,6 +138,7 @@ class Sweeper:
             # It may have been made all the same: then the next create is a 409.
             self._jobs.left(name)
             raise
+        self._jobs.began(self._source, row.id, now)
         return True
 
     async def _take_over(self, name: str, row: DueRow) -> bool:

@@ -1,7 +1,7 @@
 """A whole system for each test: a namespace, a database, a role with the documented rights, and the operator as a process."""
 
 import secrets
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,18 +11,12 @@ import pytest
 import yaml
 
 from hack.control_plane.choice import Cluster
-from hack.installation import Kubectl, OperatorProcess, crds_applied, namespace_made
+from hack.installation import Kubectl, OperatorProcess, namespace_made
 from hack.postgres import Database, DatabaseServer
 from tests.support.deadline import wait_until
 from tests.support.yellow_book import YellowBook, make_yellow_book
 
 EXAMPLE = Path(__file__).parents[3] / "docs" / "examples" / "businesses.yaml"
-
-
-@pytest.fixture(scope="session")
-def crds(cluster: Cluster) -> Iterator[None]:
-    with crds_applied(cluster):
-        yield
 
 
 @dataclass
@@ -58,9 +52,16 @@ class System:
         found = self.source(name).get("status", {}).get("conditions", [])
         return next((condition for condition in found if condition["type"] == kind), None)
 
-    def jobs(self, *arguments: str) -> list[Any]:
-        items: list[Any] = self.kubectl.get("embeddingjobs", *arguments)["items"]
+    def jobs(self, business_id: int | str | None = None) -> list[Any]:
+        """All jobs, or those of one business, oldest first."""
+        selector = () if business_id is None else (f"--field-selector=spec.businessId={business_id}",)
+        items: list[Any] = self.kubectl.get("embeddingjobs", "--sort-by=.metadata.creationTimestamp", *selector)[
+            "items"
+        ]
         return items
+
+    def reasons(self, business_id: int | str) -> list[str]:
+        return [job["status"].get("reason", job["status"]["phase"]) for job in self.jobs(business_id)]
 
     def nothing_is_due(self) -> bool:
         """As the book-keeping says: a first audit has been through the table, and no mark is left."""
@@ -91,8 +92,3 @@ def system(
     namespace = f"test-{secrets.token_hex(4)}"
     with namespace_made(cluster, namespace, tmp_path) as kubeconfig, ExitStack() as stack:
         yield System(Kubectl(cluster, namespace), book, kubeconfig, database.url_for(role, password), tmp_path, stack)
-
-
-@pytest.fixture
-def operator(system: System) -> Callable[..., OperatorProcess]:
-    return system.operator

@@ -1,4 +1,4 @@
-"""The decisions of the control plane's build and start: versions, Go, flags, progress, kubeconfigs."""
+"""The decisions of the control plane's build and start: versions, flags, progress, kubeconfigs."""
 
 from pathlib import Path
 
@@ -6,7 +6,6 @@ import pytest
 import yaml
 
 from hack.control_plane.build import is_download_line, is_package_line
-from hack.control_plane.go_toolchain import is_new_enough
 from hack.control_plane.kubeconfig import current_context, write_kubeconfig
 from hack.control_plane.pins import pins, pins_of
 from hack.control_plane.processes import apiserver_command, free_ports, port_was_taken
@@ -35,14 +34,6 @@ def test_another_go_sum_means_other_programs() -> None:
 
 def test_the_repositorys_own_go_mod_can_be_read() -> None:
     assert len(pins().checksum) == 8
-
-
-@pytest.mark.parametrize(
-    ("version", "enough"),
-    [("1.26.0", True), ("1.26.8", True), ("1.27rc1", True), ("1.25.9", False), ("devel", False), ("2.0", True)],
-)
-def test_a_go_is_new_enough_from_go_mods_version_on(version: str, enough: bool) -> None:
-    assert is_new_enough(version, (1, 26, 0)) is enough
 
 
 def test_only_import_paths_count_as_compiled() -> None:

@@ -3,6 +3,7 @@
 The only module that imports psycopg. The row store calls it; nothing is held between two calls.
 """
 
+import re
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from typing import Any, Self
@@ -11,7 +12,7 @@ import psycopg
 from psycopg import errors, pq
 from psycopg_pool import AsyncConnectionPool, PoolTimeout
 
-from embedding_worker.errors import DatabaseUnavailable, RowsLocked, SourceRefused
+from embedding_worker.errors import DatabaseUnavailable, RowsLocked, RowsRefused, SourceRefused
 
 Row = tuple[Any, ...]
 
@@ -32,8 +33,8 @@ LOCKED = (errors.LockNotAvailable, errors.SerializationFailure, errors.DeadlockD
 
 @contextmanager
 def _translated() -> Iterator[None]:
-    """psycopg's errors, by reaction. The message of a failed statement may carry a row's text, so only errors of syntax
-    and access (class 42), which name tables and columns, are quoted."""
+    """psycopg's errors, by reaction. The message of a failed statement may carry a row's text, so only errors of syntax,
+    access and what is not supported (classes 42, 3F, 0A), which name tables and columns, are quoted."""
     try:
         yield
     except PoolTimeout as exc:
@@ -46,11 +47,11 @@ def _translated() -> Iterator[None]:
             not state or state.startswith(AWAY)
         ):
             raise DatabaseUnavailable(f"the database is away ({type(exc).__name__})") from exc
-        if state.startswith(("42", "3F")):
+        if state.startswith(("42", "3F", "0A")):
             raise SourceRefused("DatabaseRefused", f"PostgreSQL says: {exc.diag.message_primary} ({state})") from exc
-        raise SourceRefused(
+        raise RowsRefused(
             "DatabaseRefused", f"PostgreSQL refuses the statement: {type(exc).__name__} ({state})"
-        ) from exc
+        ) from None  # nor may a log of the traceback have its message
 
 
 class Transaction:
@@ -60,10 +61,15 @@ class Transaction:
         self._connection = connection
 
     async def fetch(self, sql: str, *params: object) -> list[Row]:
-        """Run a statement with `$n` parameters. Returns its rows in order, none where it gives none."""
-        async with psycopg.AsyncRawCursor(self._connection) as cursor:
-            await cursor.execute(sql.encode(), params or None)
-            return await cursor.fetchall() if cursor.description else []
+        """Run a statement with `$n` parameters. Returns its rows in order, none where it gives none.
+
+        Raises as Database.transaction does, here already: whoever asks may say what the refusal means.
+        """
+        with _translated():
+            async with psycopg.AsyncRawCursor(self._connection) as cursor:
+                # binary asks for the extended protocol, which takes one statement: a text expression can't bring another.
+                await cursor.execute(sql.encode(), params or None, binary=None if params else True)
+                return await cursor.fetchall() if cursor.description else []
 
     async def undo(self) -> None:
         """Leave nothing behind of what this transaction did: it was only asked what it would do."""
@@ -84,6 +90,7 @@ class Database:
             max_size=max_connections,
             open=False,
             timeout=10.0,
+            reconnect_timeout=5.0,  # the pool doubles its pauses until then: by default a long outage lasts minutes longer
             kwargs={
                 "prepare_threshold": None,
                 "target_session_attrs": "read-write",
@@ -108,7 +115,8 @@ class Database:
     ) -> AsyncIterator[Transaction]:
         """A transaction with our settings, committed at the end of the block, rolled back on an error.
 
-        Raises DatabaseUnavailable (wait), RowsLocked (again, later) or SourceRefused (someone must act).
+        Raises DatabaseUnavailable (wait), RowsLocked (again, later) or SourceRefused (someone must act), which is
+        RowsRefused where a row's own values may be the cause.
         """
         settings = {
             **SETTINGS,
@@ -129,5 +137,8 @@ def unusable_url(url: str) -> str | None:
     try:
         pq.Conninfo.parse(url.encode())
     except psycopg.Error as exc:
-        return f"libpq says: {str(exc).strip().replace(url, '***')}"
+        said = str(exc).strip().replace('"="', "=").replace('"]"', "]")
+        if not said.startswith("invalid URI query parameter"):  # any other quotes what may be a part of the password
+            said = re.sub('".*"', '"***"', said)
+        return f"libpq says: {said}"
     return None

@@ -14,7 +14,8 @@ from embedding_worker.source import ChangeDetection
 
 SCHEMA_EXISTS = f"SELECT EXISTS (SELECT FROM pg_namespace WHERE nspname = '{SCHEMA}')"
 BOOKKEEPING_EXISTS = (
-    f"SELECT to_regclass('{SCHEMA}.sources') IS NOT NULL, to_regclass($1) IS NOT NULL AND to_regclass($2) IS NOT NULL"
+    f"SELECT to_regclass('{SCHEMA}.sources') IS NOT NULL, to_regclass($1) IS NOT NULL AND to_regclass($2) IS NOT NULL, "
+    "(SELECT format_type(a.atttypid, NULL) FROM pg_attribute a WHERE a.attrelid = to_regclass($1) AND a.attname = 'id')"
 )
 TRIGGERS_PRESENT = """
 SELECT t.tgname::text, t.tgenabled::text FROM pg_trigger t WHERE t.tgrelid = $1::bigint::oid AND t.tgname = ANY($2::text[])
@@ -44,7 +45,7 @@ def create_bookkeeping(statements: Statements) -> tuple[str, ...]:
     id {id_type} PRIMARY KEY, content_hash text NOT NULL, fingerprint text NOT NULL, embedded_at timestamptz NOT NULL)""",
         f"""CREATE TABLE IF NOT EXISTS {due} (
     seq bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, id {id_type} NOT NULL,
-    since timestamptz NOT NULL DEFAULT now(), edited boolean NOT NULL DEFAULT true)""",
+    since timestamptz NOT NULL DEFAULT now(), edited boolean NOT NULL DEFAULT true, moved boolean NOT NULL DEFAULT false)""",
         f"CREATE INDEX IF NOT EXISTS {quoted(stem + '_due_id')} ON {due} (id)",
         f"CREATE INDEX IF NOT EXISTS {quoted(stem + '_due_edit')} ON {due} (seq) WHERE edited",
     )
@@ -81,7 +82,8 @@ def trigger(statements: Statements, columns: Sequence[str]) -> Trigger:
     """The triggers that mark a row when a column that its text reads has changed.
 
     They compare images of the columns' records: IS DISTINCT FROM has no operator for json, and takes 1.0 for 1.00. The id
-    is always compared, since a row whose id has changed is another row.
+    is always compared, since a row whose id has changed is another row: it is marked as moved, for its vector is the one of
+    its old id, whatever the book-keeping of the new one says.
     """
     at, table = statements.config.at, statements.table
     stem = at.bookkeeping_name
@@ -89,7 +91,9 @@ def trigger(statements: Statements, columns: Sequence[str]) -> Trigger:
     insert_name, update_name = f"{stem}_ins", f"{stem}_upd"
     read = [at.id_column, *(column for column in columns if column != at.id_column)]
     old, new = (", ".join(f"{side}.{quoted(column)}" for column in read) for side in ("OLD", "NEW"))
-    body = f"BEGIN INSERT INTO {statements.due} (id) VALUES (NEW.{quoted(at.id_column)}); RETURN NULL; END"
+    new_id, old_id = (f"{side}.{quoted(at.id_column)}" for side in ("NEW", "OLD"))
+    moved = f"TG_OP = 'UPDATE' AND {new_id} <> {old_id}"
+    body = f"BEGIN INSERT INTO {statements.due} (id, moved) VALUES ({new_id}, {moved}); RETURN NULL; END"
     fires = f"FOR EACH ROW EXECUTE FUNCTION {function}()"
     return Trigger(
         insert_name=insert_name,

@@ -68,18 +68,29 @@ class ExpressionFacts:
     """PostgreSQL's own node tree of the probe view."""
     column_numbers: frozenset[int]
     other_tables: tuple[str, ...]
+    """Whatever else a subquery reads, in words: other tables, or other rows of this one."""
+
+
+def row_text(config: SourceConfig) -> str:
+    """A row's text in SQL, never null. The newline ends a comment that the expression may end in."""
+    return f"coalesce((({config.text}\n)::text), '')"
 
 
 def probe_view_sql(config: SourceConfig) -> str:
-    """The view that makes PostgreSQL parse the expression. The newline ends a comment that the expression may end in."""
+    """The view that makes PostgreSQL parse the expression, in the very form in which the statements have it."""
     table = f"{quoted(config.at.schema)}.{quoted(config.at.table)}"
-    return f"CREATE TEMP VIEW {PROBE_VIEW} AS SELECT 1 AS one FROM {table} WHERE (({config.text}\n)::text) IS NOT NULL"
+    return f"CREATE TEMP VIEW {PROBE_VIEW} AS SELECT 1 AS one FROM {table} WHERE {row_text(config)} IS NOT NULL"
 
 
 def function_oids(tree: str) -> list[int]:
     """Every function that the node tree calls, by name or through an operator or cast."""
     found = re.findall(r":(?:funcid|opfuncid|aggfnoid|winfnoid) (\d+)", tree)
     return sorted({int(oid) for oid in found} - {0})
+
+
+def reads_other_rows(tree: str, table_oid: int) -> bool:
+    """Whether a subquery reads the table itself, beside the row that the text is of."""
+    return len(re.findall(rf":rtekind 0 :relid {table_oid} ", tree)) > 1
 
 
 def columns_read(

@@ -17,6 +17,7 @@ from embedding_worker.rows.expression import (
     columns_read,
     function_oids,
     probe_view_sql,
+    reads_other_rows,
 )
 from embedding_worker.rows.statements import Statements
 from embedding_worker.rows.table import (
@@ -89,6 +90,8 @@ async def _columns_read(
     for number, source in await transaction.fetch(GENERATED_READS, kept.oid):
         if number in generated:  # a plain default may read nothing of the row, a generated column does
             reads[number] = reads.get(number, frozenset()) | {source}
+    if reads_other_rows(tree, kept.oid):
+        others = [*others, f"other rows of {config.at}"]
     facts = ExpressionFacts(tree, frozenset(numbers), tuple(others))
     return columns_read(config, facts, functions, columns, reads)
 
@@ -96,9 +99,16 @@ async def _columns_read(
 async def _make_bookkeeping(transaction: Transaction, statements: Statements) -> None:
     """Our schema and tables, where they are missing: a role that may not create is then not asked to."""
     (schema_exists,) = (await transaction.fetch(due_marks.SCHEMA_EXISTS))[0]
-    shared, own = (False, False)
+    shared, own, id_type = (False, False, None)
     if schema_exists:
-        shared, own = (await transaction.fetch(due_marks.BOOKKEEPING_EXISTS, statements.due, statements.state))[0]
+        shared, own, id_type = (await transaction.fetch(due_marks.BOOKKEEPING_EXISTS, statements.due, statements.state))[0]
+    if id_type not in (None, statements.kept.id_type):  # a trigger on it could make the application's own writes fail
+        at, wanted_type = statements.config.at, statements.kept.id_type
+        raise SourceRefused(
+            "IdTypeChanged",
+            f"{at}.{at.id_column} is {wanted_type}, and its book-keeping is of {id_type}: ALTER TABLE {statements.due} "
+            f"ALTER COLUMN id TYPE {wanted_type}, and the same for {statements.state}; or drop both, to embed all rows anew",
+        )
     wanted = [
         *(() if shared else due_marks.CREATE_SHARED[1:] if schema_exists else due_marks.CREATE_SHARED),
         *(() if own else due_marks.create_bookkeeping(statements)),
@@ -140,7 +150,14 @@ async def _make_trigger(transaction: Transaction, statements: Statements, trigge
         log.info("trigger made", table=str(statements.config.at))
     if not wanted and present:
         for sql in trigger.drop:
-            await transaction.fetch(sql)
+            try:
+                await transaction.fetch(sql)
+            except SourceRefused as exc:
+                raise SourceRefused(
+                    "Forbidden",
+                    f"the trigger on {statements.config.at} could not be dropped ({exc.message}): as the table's owner "
+                    f"{'; '.join(trigger.drop)}, or set spec.changeDetection to Trigger",
+                ) from exc
         log.info("trigger dropped", table=str(statements.config.at))
     if not record or record[0][0] != definition:
         at = statements.config.at

@@ -1,5 +1,5 @@
 """The named SQL of the row store, for one table and column. Each reads the row through one derived table, X, so that the
-user's expression can capture none of our columns. The store runs them; `$n` are their parameters, in order.
+user's expression can capture none of our columns; a WITH before X begins with eo_, for a table in it may have any name. The store runs them; `$n` are their parameters, in order.
 
 Ids travel as text and are cast to the id's own type, so that one code serves bigint, integer, uuid and text.
 """
@@ -7,6 +7,7 @@ Ids travel as text and are cast to the id's own type, so that one code serves bi
 from dataclasses import dataclass
 from functools import cached_property
 
+from embedding_worker.rows.expression import row_text
 from embedding_worker.rows.table import KeptTable, quoted
 from embedding_worker.source import SourceConfig
 
@@ -42,13 +43,19 @@ class Statements:
     @cached_property
     def _x(self) -> str:
         id_column, embedding = quoted(self.config.at.id_column), quoted(self.config.at.embedding_column)
-        # The newline ends a comment that the expression may end in.
-        text = f"coalesce((({self.config.text}\n)::text), '')"
+        text = row_text(self.config)
         return f"(SELECT {id_column} AS eo_id, {text} AS eo_text, {embedding} IS NULL AS eo_null FROM {self.table})"
 
-    def _right(self, fingerprint: str) -> str:
-        """What makes a row fresh: the vector there (or rightly absent), of this text, by this model."""
+    def _written(self, fingerprint: str) -> str:
+        """What book-keeping says of a row: the vector there (or rightly absent), of this text, by this model."""
         return f"coalesce(s.content_hash = {HASH} AND s.fingerprint = {fingerprint} AND x.eo_null = {BLANK}, false)"
+
+    def _right(self, fingerprint: str) -> str:
+        """What makes a row fresh: it was written so, and to this row; one that came here from another id brought its vector."""
+        return (
+            f"({self._written(fingerprint)} AND NOT EXISTS (SELECT FROM {self.due} eo_moved "
+            "WHERE eo_moved.id = x.eo_id AND eo_moved.moved))"
+        )
 
     @cached_property
     def sweep(self) -> str:
@@ -58,15 +65,15 @@ class Statements:
         already, or gone, comes too: its marks are to be cleared, or they would be met again at every sweep.
         """
         return f"""
-WITH newest AS MATERIALIZED (SELECT d.id, d.seq, true AS edit FROM {self.due} d
+WITH eo_newest AS MATERIALIZED (SELECT d.id, d.seq, true AS edit, true AS newest FROM {self.due} d
     WHERE d.edited AND d.id <> ALL($1{self._ids}) ORDER BY d.seq DESC LIMIT $2::bigint),
-oldest AS MATERIALIZED (SELECT d.id, d.seq, d.edited AS edit FROM {self.due} d
+eo_oldest AS MATERIALIZED (SELECT d.id, d.seq, d.edited AS edit, false AS newest FROM {self.due} d
     WHERE d.id <> ALL($1{self._ids}) ORDER BY d.seq LIMIT $3::bigint),
-picked AS (SELECT p.id, max(p.seq) AS seq, bool_or(p.edit) AS edit
-    FROM (SELECT * FROM newest UNION ALL SELECT * FROM oldest) p GROUP BY p.id)
+eo_picked AS (SELECT p.id, max(p.seq) AS seq, bool_or(p.edit) AS edit, bool_or(p.newest) AS newest
+    FROM (SELECT * FROM eo_newest UNION ALL SELECT * FROM eo_oldest) p GROUP BY p.id)
 SELECT p.id::text, p.seq, p.edit, {HASH}, {BLANK}, {self._right("$4::text")}, x.eo_id IS NULL
-FROM picked p LEFT JOIN {self._x} x ON x.eo_id = p.id LEFT JOIN {self.state} s ON s.id = p.id
-ORDER BY p.edit DESC, p.seq"""
+FROM eo_picked p LEFT JOIN {self._x} x ON x.eo_id = p.id LEFT JOIN {self.state} s ON s.id = p.id
+ORDER BY p.newest DESC, p.seq"""
 
     @cached_property
     def newer_marks(self) -> str:
@@ -97,12 +104,12 @@ FROM {self._x} x LEFT JOIN {self.state} s ON s.id = x.eo_id WHERE x.eo_id = ANY(
         embedding = quoted(self.config.at.embedding_column)
         id_column = quoted(self.config.at.id_column)
         return f"""
-WITH v AS (SELECT * FROM unnest($1{self._ids}, $2::text[], $3::text[]) v(id, h, e)),
-locked AS MATERIALIZED (SELECT x.eo_id, x.eo_null, v.h, v.e FROM v JOIN {self._x} x ON x.eo_id = v.id
+WITH eo_given AS (SELECT * FROM unnest($1{self._ids}, $2::text[], $3::text[]) v(id, h, e)),
+locked AS MATERIALIZED (SELECT x.eo_id, x.eo_null, v.h, v.e FROM eo_given v JOIN {self._x} x ON x.eo_id = v.id
     WHERE {HASH} = v.h ORDER BY x.eo_id FOR NO KEY UPDATE OF x SKIP LOCKED),
 written AS (UPDATE {self.table} t SET {embedding} = l.e::{self.kept.vector_type} FROM locked l
     WHERE t.{id_column} = l.eo_id AND NOT (l.eo_null AND l.e IS NULL) RETURNING t.{id_column} AS id, l.h),
-fresh AS (SELECT id, h FROM written UNION ALL SELECT eo_id, h FROM locked WHERE eo_null AND e IS NULL),
+fresh AS (SELECT id, h FROM written UNION SELECT eo_id, h FROM locked WHERE eo_null AND e IS NULL),
 done AS (DELETE FROM {self.due} d USING fresh f WHERE d.id = f.id)
 INSERT INTO {self.state} AS s (id, content_hash, fingerprint, embedded_at) SELECT f.id, f.h, $4::text, now() FROM fresh f
 ON CONFLICT (id) DO UPDATE SET content_hash = excluded.content_hash, fingerprint = excluded.fingerprint,
@@ -116,8 +123,8 @@ RETURNING s.id::text"""
         Only marks that this statement can see go: an edit that commits meanwhile has a mark of its own.
         """
         return f"""
-WITH k AS MATERIALIZED (SELECT d.seq, d.id FROM {self.due} d WHERE d.id = ANY($1{self._ids}) FOR UPDATE SKIP LOCKED)
-DELETE FROM {self.due} d USING k LEFT JOIN {self._x} x ON x.eo_id = k.id LEFT JOIN {self.state} s ON s.id = k.id
+WITH eo_marks AS MATERIALIZED (SELECT d.seq, d.id FROM {self.due} d WHERE d.id = ANY($1{self._ids}) FOR UPDATE SKIP LOCKED)
+DELETE FROM {self.due} d USING eo_marks k LEFT JOIN {self._x} x ON x.eo_id = k.id LEFT JOIN {self.state} s ON s.id = k.id
 WHERE d.seq = k.seq AND (x.eo_id IS NULL OR {self._right("$2::text")})"""
 
     @cached_property
@@ -130,7 +137,7 @@ WHERE d.seq = k.seq AND (x.eo_id IS NULL OR {self._right("$2::text")})"""
 WITH page AS MATERIALIZED (SELECT x.* FROM {self._x} x
     WHERE $1::text IS NULL OR x.eo_id > $1::text::{self.kept.id_type} ORDER BY x.eo_id LIMIT $2::bigint),
 marked AS (INSERT INTO {self.due} (id, edited) SELECT x.eo_id, false FROM page x LEFT JOIN {self.state} s ON s.id = x.eo_id
-    WHERE NOT {self._right("$3::text")} AND NOT EXISTS (SELECT FROM {self.due} d WHERE d.id = x.eo_id) RETURNING 1)
+    WHERE NOT {self._written("$3::text")} AND NOT EXISTS (SELECT FROM {self.due} d WHERE d.id = x.eo_id) RETURNING 1)
 SELECT (SELECT eo_id::text FROM page ORDER BY eo_id DESC LIMIT 1), (SELECT count(*) FROM page), (SELECT count(*) FROM marked)"""
 
     @cached_property

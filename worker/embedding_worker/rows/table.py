@@ -15,7 +15,8 @@ ARRAY_TYPES = {"_float4": "real[]", "_float8": "double precision[]"}
 # One index probe each on the catalogs: a millisecond, once when a source appears or changes.
 TABLE_FACTS = """
 SELECT c.oid::bigint, c.relkind::text, pg_has_role(c.relowner, 'USAGE'),
-       has_table_privilege(c.oid, 'SELECT'), has_table_privilege(c.oid, 'TRIGGER')
+       has_table_privilege(c.oid, 'SELECT'), has_table_privilege(c.oid, 'TRIGGER'),
+       has_schema_privilege(n.oid, 'USAGE'), has_database_privilege(current_database(), 'TEMPORARY')
 FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
 WHERE n.nspname = $1 AND c.relname = $2
 """
@@ -40,6 +41,10 @@ class TableFacts:
     owned: bool
     may_select: bool
     may_trigger: bool
+    may_enter: bool
+    """USAGE on the table's schema."""
+    may_probe: bool
+    """TEMPORARY on the database: a text expression is read back from a temporary view."""
 
 
 @dataclass(frozen=True)
@@ -87,6 +92,17 @@ def kept_table(
         )
     if table.kind not in ("r", "p"):
         raise SourceRefused("NotATable", f"{at} is no table (a view, or foreign): name the table that holds the rows")
+    if not table.may_enter:
+        raise SourceRefused(
+            "Forbidden",
+            f"the operator's role may not enter schema {at.schema}: GRANT USAGE ON SCHEMA {quoted(at.schema)} TO it",
+        )
+    if not table.may_probe:
+        raise SourceRefused(
+            "Forbidden",
+            "the operator's role may not make the temporary view by which it understands spec.text: "
+            "GRANT TEMPORARY ON DATABASE to it",
+        )
     if not table.may_select:
         raise SourceRefused("Forbidden", f"the operator's role may not read {at}: GRANT SELECT ON {at} TO it")
     id_type = _id_type(at, columns)

@@ -1,0 +1,147 @@
+"""What the demo plays on: a cluster, a database with businesses, and the operator as a process with its own few rights.
+
+Called by the demo's command. All of it goes when the context ends, however it ends, unless it is kept on purpose.
+"""
+
+import json
+import secrets
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+
+import psycopg
+from psycopg import sql
+
+from hack import embedded_postgres, environment
+from hack.control_plane.choice import Cluster, cluster_for_tests
+from hack.control_plane.state import end_and_remove, read_state
+from hack.daemons import Daemon, end
+from hack.demo.data import Business
+from hack.embedded_postgres import EmbeddedPostgres
+from hack.errors import ToolError
+from hack.installation import ROOT, Kubectl, OperatorProcess, crds_applied, namespace_made
+from hack.postgres import Database, DatabaseServer, database_server
+
+KEPT = ROOT / ".run" / "demo"
+KEPT_STATE = KEPT / "kept.json"
+EXAMPLE = ROOT / "docs" / "examples" / "businesses.yaml"
+
+TABLE = """
+CREATE TABLE public.businesses (
+    id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, name text NOT NULL, description text NOT NULL, phone text,
+    email text, street text, city text NOT NULL, state text, postal_code text, country text, categories text[] NOT NULL,
+    lat double precision, lng double precision, embedding vector(512))
+"""
+COLUMNS = tuple(field.name for field in fields(Business))
+# All that the operator may do to the table: read it, write the one column, and have a trigger say what has changed.
+GRANTS = "GRANT SELECT, TRIGGER, UPDATE (embedding) ON public.businesses TO {role}"
+GRANT_SCHEMA = "GRANT CREATE ON DATABASE {database} TO {role}"
+
+
+@dataclass(frozen=True)
+class Stage:
+    kubectl: Kubectl
+    database_url: str
+    operator: OperatorProcess
+    folder: Path
+    kubeconfig: Path
+    """The administrator's, with the demo's namespace as its default."""
+
+    def query(self, statement: str, *params: object) -> list[tuple[object, ...]]:
+        """Run SQL as the application that owns the table."""
+        with psycopg.connect(self.database_url, autocommit=True) as connection:
+            cursor = connection.execute(statement.encode(), params or None)
+            return cursor.fetchall() if cursor.description else []
+
+
+@contextmanager
+def stage(businesses: list[Business], *, keep: bool, say: Callable[[str], None]) -> Iterator[Stage]:
+    """Everything up, and the businesses in their table. With `keep` it stays when the context ends without an error."""
+    if keep and (environment.cluster_kubeconfig() or environment.test_database_url()):
+        raise ToolError(
+            "KEEP=1 keeps what the demo itself has made: unset CLUSTER_KUBECONFIG and TEST_DATABASE_URL for it"
+        )
+    if keep:
+        end_kept(say)
+    with ExitStack() as stack:
+        folder = _folder(stack, keep=keep)
+        cluster = stack.enter_context(cluster_for_tests(folder, ends_with_parent=not keep))
+        say(f"cluster: {cluster.origin}")
+        server, where = _database_server(stack, keep=keep)
+        say(f"database: {server.origin}")
+        database = server.create_database("yellow_book")
+        role, password = server.create_role("embedding_operator")
+        _load(database, role, businesses)
+        say(f"{len(businesses)} businesses are in public.businesses, none of them with an embedding")
+        stack.enter_context(crds_applied(cluster))
+        namespace = f"yellow-book-{secrets.token_hex(2)}"
+        account = stack.enter_context(namespace_made(cluster, namespace, folder))
+        operator = OperatorProcess(kubeconfig=account, database_url=database.url_for(role, password), folder=folder)
+        stack.callback(operator.stop)
+        operator.start(ends_with_parent=not keep)
+        say(f"the operator runs in namespace {namespace}, as a service account with its Role only")
+        kubectl = Kubectl(cluster, namespace)
+        yield Stage(kubectl, database.url, operator, folder, _kubeconfig(kubectl, folder))
+        if keep:
+            KEPT_STATE.write_text(
+                json.dumps({"postgres": str(where or ""), "operator": asdict(operator.daemon)}, default=str)
+            )
+            stack.pop_all()
+
+
+def end_kept(say: Callable[[str], None]) -> None:
+    """End what an earlier demo with KEEP=1 has left running."""
+    if not KEPT_STATE.exists():
+        return
+    say("ending the demo that was kept")
+    kept = json.loads(KEPT_STATE.read_text())
+    daemon = kept["operator"]
+    end(Daemon(daemon["name"], daemon["pid"], daemon["started"], Path(daemon["log"])), within_s=40)
+    if kept["postgres"]:
+        embedded_postgres.stop(Path(kept["postgres"]))
+    if (state := read_state(KEPT / "control-plane")) is not None:
+        end_and_remove(KEPT / "control-plane", state.daemons)
+    shutil.rmtree(KEPT)
+
+
+def _folder(stack: ExitStack, *, keep: bool) -> Path:
+    folder = KEPT if keep else Path(tempfile.mkdtemp(prefix="embedding-operator-demo-"))
+    folder.mkdir(parents=True, exist_ok=True)
+    stack.callback(shutil.rmtree, folder, ignore_errors=True)
+    return folder
+
+
+def _database_server(stack: ExitStack, *, keep: bool) -> tuple[DatabaseServer, Path | None]:
+    if not keep:
+        return stack.enter_context(database_server()), None
+    postgres = EmbeddedPostgres(keep=True)
+    stack.callback(postgres.stop)
+    postgres.start()
+    return DatabaseServer(postgres.url, "an embedded PostgreSQL, which stays"), postgres.folder
+
+
+def _load(database: Database, role: str, businesses: list[Business]) -> None:
+    names = {"role": sql.Identifier(role), "database": sql.Identifier(database.name)}
+    with psycopg.connect(database.url, autocommit=True) as connection:
+        connection.execute(TABLE)
+        for grant in (GRANTS, GRANT_SCHEMA):
+            connection.execute(sql.SQL(grant).format(**names))
+        columns = sql.SQL(", ").join(map(sql.Identifier, COLUMNS))
+        with connection.cursor().copy(sql.SQL("COPY public.businesses ({}) FROM STDIN").format(columns)) as copy:
+            for business in businesses:
+                copy.write_row(
+                    [list(value) if isinstance(value := getattr(business, name), tuple) else value for name in COLUMNS]
+                )
+
+
+def _kubeconfig(kubectl: Kubectl, folder: Path) -> Path:
+    """A copy of the administrator's kubeconfig whose namespace is the demo's: what a person types stays short."""
+    path = folder / "kubeconfig"
+    path.touch(mode=0o600)
+    path.write_text(kubectl.cluster.admin_kubeconfig.read_text())
+    copy = Kubectl(Cluster(path, kubectl.cluster.kubectl, kubectl.cluster.origin), kubectl.namespace)
+    copy.run("config", "set-context", "--current", f"--namespace={kubectl.namespace}")
+    return path

@@ -1,0 +1,75 @@
+"""A namespace for each module here, requests as its administrator, and as the operator's service account."""
+
+import itertools
+import secrets
+from collections.abc import AsyncIterator, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from embedding_operator.api_server import ApiServer
+from embedding_operator.resources import JOBS
+from hack.control_plane.choice import Cluster
+from hack.installation import Kubectl, namespace_made
+from tests.support.deadline import eventually
+from tests.support.plain_requests import PlainRequests, plain_requests, settings_for
+
+_numbers = itertools.count(1)
+
+
+@dataclass(frozen=True)
+class Namespace:
+    name: str
+    kubectl: Kubectl
+    operator_kubeconfig: Path
+    """Of the service account that the operator has in an installation."""
+
+    @property
+    def admin_kubeconfig(self) -> Path:
+        return self.kubectl.cluster.admin_kubeconfig
+
+
+@pytest.fixture(scope="module")
+def namespace(crds: None, cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Namespace]:
+    name = f"test-{secrets.token_hex(4)}"
+    with namespace_made(cluster, name, tmp_path_factory.mktemp(name)) as kubeconfig:
+        yield Namespace(name, Kubectl(cluster, name), kubeconfig)
+
+
+@pytest.fixture
+async def admin(namespace: Namespace) -> AsyncIterator[PlainRequests]:
+    async with plain_requests(namespace.admin_kubeconfig, namespace.name) as requests:
+        yield requests
+
+
+@pytest.fixture
+async def operator(namespace: Namespace) -> AsyncIterator[PlainRequests]:
+    """Requests with the rights that the operator has."""
+    async with plain_requests(namespace.operator_kubeconfig, namespace.name) as requests:
+
+        async def rights_have_arrived() -> bool:
+            return (await requests.request("GET", requests.path(JOBS), limit="1")).accepted
+
+        await eventually(rights_have_arrived, within_s=10, because="the account's Role was made")
+        yield requests
+
+
+@pytest.fixture
+async def server(namespace: Namespace) -> AsyncIterator[ApiServer]:
+    """The operator's own client, as the administrator."""
+    async with await ApiServer.connected(settings_for(namespace.admin_kubeconfig, namespace.name)) as connected:
+        yield connected
+
+
+@pytest.fixture
+async def operator_server(operator: PlainRequests, namespace: Namespace) -> AsyncIterator[ApiServer]:
+    """The operator's own client, as its service account."""
+    async with await ApiServer.connected(settings_for(namespace.operator_kubeconfig, namespace.name)) as connected:
+        yield connected
+
+
+@pytest.fixture
+def name() -> str:
+    """One that no other test of this namespace uses."""
+    return f"n{next(_numbers)}"

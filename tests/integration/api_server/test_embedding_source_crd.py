@@ -1,0 +1,300 @@
+"""What the API server itself holds an EmbeddingSource to: every rule of crds/embeddingsources.yaml, in its words."""
+
+import re
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+
+from embedding_operator.resources import SOURCES
+from embedding_operator.source_state import SourceFacts, status
+from embedding_worker.rows.store import Counts
+from tests.integration.api_server.conftest import Namespace
+from tests.support.manifests import Json, a_source, example_source, merged, sentences, without
+from tests.support.plain_requests import PlainRequests
+
+NOW = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
+
+FORM = "spec.table must be written schema.table, such as public.businesses"
+EXPRESSION = "spec.text must be an SQL expression over the row, such as concat_ws(' ', name, city)"
+MAX_BELOW_INITIAL = "spec.retry.maxSeconds must be at least spec.retry.initialSeconds"
+LONG_NAME = "metadata.name may have at most 60 characters: it is part of the names and labels of its jobs"
+IMMUTABLE = {
+    "table": ("public.others", "spec.table is immutable: declare another EmbeddingSource for another table"),
+    "idColumn": ("other_id", "spec.idColumn is immutable: declare another EmbeddingSource"),
+    "embeddingColumn": (
+        "embedding_2",
+        "spec.embeddingColumn is immutable: declare another EmbeddingSource for another column, "
+        "and switch your readers over",
+    ),
+}
+
+REFUSED: list[tuple[Json, str]] = [
+    ({"table": ""}, "spec.table in body should be at least 1 chars long"),
+    ({"table": "p." + "t" * 126}, "spec.table: Too long: may not be more than 127"),
+    ({"table": "businesses"}, FORM),
+    ({"table": "database.public.businesses"}, FORM),
+    ({"table": ".businesses"}, FORM),
+    ({"table": "public."}, FORM),
+    ({"idColumn": ""}, "spec.idColumn in body should be at least 1 chars long"),
+    ({"idColumn": "c" * 64}, "spec.idColumn: Too long: may not be more than 63"),
+    ({"text": ""}, "spec.text in body should be at least 1 chars long"),
+    ({"text": "n" * 4097}, "spec.text: Too long: may not be more than 4096"),
+    ({"text": " \t\r\n"}, EXPRESSION),
+    ({"embeddingColumn": ""}, "spec.embeddingColumn in body should be at least 1 chars long"),
+    ({"embeddingColumn": "c" * 64}, "spec.embeddingColumn: Too long: may not be more than 63"),
+    ({"model": {"provider": "openai"}}, 'spec.model.provider: Unsupported value: "openai"'),
+    ({"model": {"name": ""}}, "spec.model.name in body should be at least 1 chars long"),
+    ({"model": {"name": "m" * 129}}, "spec.model.name: Too long: may not be more than 128"),
+    ({"model": {"dimensions": 0}}, "spec.model.dimensions in body should be greater than or equal to 1"),
+    ({"model": {"dimensions": 16_001}}, "spec.model.dimensions in body should be less than or equal to 16000"),
+    ({"model": {"dimensions": 7.5}}, "spec.model.dimensions in body must be of type integer"),
+    ({"model": {"taskType": "RETRIEVAL_QUERY"}}, 'spec.model.taskType: Unsupported value: "RETRIEVAL_QUERY"'),
+    ({"model": {"tooLong": "Split"}}, 'spec.model.tooLong: Unsupported value: "Split"'),
+    ({"changeDetection": "Poll"}, 'spec.changeDetection: Unsupported value: "Poll"'),
+    ({"retry": {"maxAttempts": 0}}, "spec.retry.maxAttempts in body should be greater than or equal to 1"),
+    ({"retry": {"maxAttempts": 21}}, "spec.retry.maxAttempts in body should be less than or equal to 20"),
+    ({"retry": {"initialSeconds": 0}}, "spec.retry.initialSeconds in body should be greater than or equal to 1"),
+    ({"retry": {"initialSeconds": 3_601}}, "spec.retry.initialSeconds in body should be less than or equal to 3600"),
+    ({"retry": {"factor": 0}}, "spec.retry.factor in body should be greater than or equal to 1"),
+    ({"retry": {"factor": 11}}, "spec.retry.factor in body should be less than or equal to 10"),
+    ({"retry": {"maxSeconds": 0}}, "spec.retry.maxSeconds in body should be greater than or equal to 1"),
+    ({"retry": {"maxSeconds": 86_401}}, "spec.retry.maxSeconds in body should be less than or equal to 86400"),
+    ({"retry": {"initialSeconds": 5, "maxSeconds": 4}}, MAX_BELOW_INITIAL),
+    ({"retry": {"initialSeconds": 33}}, MAX_BELOW_INITIAL),
+    ({"maxTextsPerDay": 0}, "spec.maxTextsPerDay in body should be greater than or equal to 1"),
+    ({"suspend": "yes"}, "spec.suspend in body must be of type boolean"),
+    ({"approvedFingerprint": "f" * 257}, "spec.approvedFingerprint: Too long: may not be more than 256"),
+]
+
+CONDITION = {
+    "type": "Ready",
+    "status": "True",
+    "reason": "Sweeping",
+    "message": "",
+    "lastTransitionTime": "2026-03-01T12:00:00Z",
+}
+REFUSED_STATUS: list[tuple[Json, str]] = [
+    ({"observedGeneration": "1"}, "status.observedGeneration: Invalid value"),
+    ({"rows": {"total": "1"}}, "status.rows.total: Invalid value"),
+    ({"rows": {"freshPercent": 99.5}}, "status.rows.freshPercent: Invalid value"),
+    ({"rows": {"oldestDueSince": "yesterday"}}, "status.rows.oldestDueSince: Invalid value"),
+    ({"jobs": {"open": 0.5}}, "status.jobs.open: Invalid value"),
+    ({"today": {"texts": "1"}}, "status.today.texts: Invalid value"),
+    ({"reembed": {"rows": "1"}}, "status.reembed.rows: Invalid value"),
+    *(({"conditions": [without(CONDITION, field)]}, f"status.conditions[0].{field}: Required") for field in CONDITION),
+    ({"conditions": [CONDITION | {"status": "Maybe"}]}, 'status.conditions[0].status: Unsupported value: "Maybe"'),
+    ({"conditions": [CONDITION | {"lastTransitionTime": "now"}]}, "status.conditions[0].lastTransitionTime: Invalid"),
+    ({"conditions": [CONDITION, CONDITION]}, "status.conditions[1]: Duplicate value"),
+]
+
+
+async def test_the_documented_example_is_accepted(admin: PlainRequests) -> None:
+    answer = await admin.create(SOURCES, example_source(), dryRun="All")
+    assert answer.accepted, answer.message
+
+
+async def test_what_is_left_out_gets_its_documented_default(admin: PlainRequests, name: str) -> None:
+    answer = await admin.create(SOURCES, a_source(name), dryRun="All")
+    spec = answer.body["spec"]
+    assert spec.pop("model")["tooLong"] == "Truncate"
+    assert {key: value for key, value in spec.items() if key not in ("table", "idColumn", "text")} == {
+        "embeddingColumn": "embedding",
+        "changeDetection": "Trigger",
+        "retry": {"maxAttempts": 6, "initialSeconds": 2, "factor": 2, "maxSeconds": 32},
+        "maxTextsPerDay": 1_000_000,
+        "suspend": False,
+        "approvedFingerprint": "",
+    }
+
+
+async def test_a_retry_that_says_one_thing_gets_the_rest_by_default(admin: PlainRequests, name: str) -> None:
+    answer = await admin.create(SOURCES, a_source(name, retry={"maxAttempts": 3}), dryRun="All")
+    assert answer.body["spec"]["retry"] == {"maxAttempts": 3, "initialSeconds": 2, "factor": 2, "maxSeconds": 32}
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {
+            "table": "p.t",
+            "idColumn": "i",
+            "text": "t",
+            "embeddingColumn": "e",
+            "model": {"provider": "gemini", "name": "m", "dimensions": 1},
+            "retry": {"maxAttempts": 1, "initialSeconds": 1, "factor": 1, "maxSeconds": 1},
+            "maxTextsPerDay": 1,
+        },
+        {
+            "table": "ü" * 63 + "." + "ü" * 63,
+            "idColumn": "ü" * 63,
+            "text": "ü" * 4096,
+            "embeddingColumn": "ü" * 63,
+            "model": {"provider": "local", "name": "ü" * 128, "dimensions": 16_000},
+            "retry": {"maxAttempts": 20, "initialSeconds": 3_600, "factor": 10, "maxSeconds": 86_400},
+            "maxTextsPerDay": 2**62,
+            "approvedFingerprint": "ü" * 256,
+        },
+    ],
+    ids=["the smallest", "the largest"],
+)
+async def test_every_value_at_its_bound_is_accepted(admin: PlainRequests, name: str, changes: Json) -> None:
+    answer = await admin.create(SOURCES, a_source(name, **changes), dryRun="All")
+    assert answer.accepted, answer.message
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        *({"model": {"taskType": kind}} for kind in ("RETRIEVAL_DOCUMENT", "SEMANTIC_SIMILARITY")),
+        *({"model": {"taskType": kind}} for kind in ("CLASSIFICATION", "CLUSTERING")),
+        {"model": {"tooLong": "Truncate"}},
+        {"model": {"tooLong": "Refuse"}},
+        {"changeDetection": "Trigger"},
+        {"changeDetection": "Audit"},
+    ],
+    ids=str,
+)
+async def test_every_documented_choice_is_accepted(admin: PlainRequests, name: str, changes: Json) -> None:
+    answer = await admin.create(SOURCES, a_source(name, **changes), dryRun="All")
+    assert answer.accepted, answer.message
+
+
+@pytest.mark.parametrize(("changes", "words"), REFUSED, ids=[words for _, words in REFUSED])
+async def test_a_bad_spec_is_refused_in_words_that_name_it(
+    admin: PlainRequests, name: str, changes: Json, words: str
+) -> None:
+    answer = await admin.create(SOURCES, a_source(name, **changes), dryRun="All")
+    assert answer.status == 422
+    assert words in answer.message
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "spec",
+        "spec.table",
+        "spec.idColumn",
+        "spec.text",
+        "spec.model",
+        "spec.model.provider",
+        "spec.model.name",
+        "spec.model.dimensions",
+    ],
+)
+async def test_a_required_field_that_is_missing_is_named(admin: PlainRequests, name: str, path: str) -> None:
+    answer = await admin.create(SOURCES, without(a_source(name), path), dryRun="All")
+    assert answer.status == 422
+    assert f"{path}: Required value" in answer.message
+
+
+async def test_a_name_may_have_sixty_characters_and_no_more(admin: PlainRequests) -> None:
+    assert (await admin.create(SOURCES, a_source("n" * 60), dryRun="All")).accepted
+    answer = await admin.create(SOURCES, a_source("n" * 61), dryRun="All")
+    assert answer.status == 422
+    assert LONG_NAME in answer.message
+
+
+@pytest.mark.parametrize("field", IMMUTABLE)
+async def test_an_immutable_field_keeps_its_value(admin: PlainRequests, name: str, field: str) -> None:
+    other, sentence = IMMUTABLE[field]
+    await admin.create(SOURCES, a_source(name))
+    answer = await admin.patch(SOURCES, name, {"spec": {field: other}})
+    assert answer.status == 422
+    assert sentence in answer.message
+
+
+async def test_taking_an_embedding_column_out_again_is_a_change_too(admin: PlainRequests, name: str) -> None:
+    _, sentence = IMMUTABLE["embeddingColumn"]
+    await admin.create(SOURCES, a_source(name, embeddingColumn="vector_of_its_own"))
+    answer = await admin.patch(SOURCES, name, {"spec": {"embeddingColumn": None}})
+    assert answer.status == 422
+    assert sentence in answer.message
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"text": "concat_ws(' ', name, city)"},
+        {"model": {"provider": "gemini", "name": "another", "dimensions": 16, "taskType": "CLUSTERING"}},
+        {"model": {"tooLong": "Refuse"}},
+        {"changeDetection": "Audit"},
+        {"retry": {"maxAttempts": 1}},
+        {"maxTextsPerDay": 5},
+        {"suspend": True},
+        {"approvedFingerprint": "another@16"},
+    ],
+    ids=lambda changes: next(iter(changes)),
+)
+async def test_every_other_field_can_be_changed(admin: PlainRequests, name: str, changes: Json) -> None:
+    await admin.create(SOURCES, a_source(name))
+    answer = await admin.patch(SOURCES, name, {"spec": changes})
+    assert answer.accepted, answer.message
+    assert answer.body["spec"] == merged(answer.body["spec"], changes)
+
+
+def test_every_sentence_of_the_crd_is_tried_here() -> None:
+    tried = {FORM, EXPRESSION, MAX_BELOW_INITIAL, LONG_NAME, *(sentence for _, sentence in IMMUTABLE.values())}
+    assert sentences("embeddingsources.yaml") == tried
+
+
+@pytest.mark.parametrize(("bad", "words"), REFUSED_STATUS, ids=[words for _, words in REFUSED_STATUS])
+async def test_a_bad_status_is_refused_by_the_fields_name(
+    admin: PlainRequests, name: str, bad: Json, words: str
+) -> None:
+    await admin.create(SOURCES, a_source(name))
+    answer = await admin.patch_status(SOURCES, name, bad)
+    assert answer.status == 422
+    assert words in answer.message
+
+
+async def test_a_status_is_no_new_generation(admin: PlainRequests, name: str) -> None:
+    await admin.create(SOURCES, a_source(name))
+    assert (await admin.patch_status(SOURCES, name, {"observedGeneration": 1})).body["metadata"]["generation"] == 1
+    assert (await admin.patch(SOURCES, name, {"spec": {"suspend": True}})).body["metadata"]["generation"] == 2
+
+
+COUNTS = Counts(total=200, due=3, oldest_due_since=NOW - timedelta(minutes=5), estimated=False)
+FACTS = SourceFacts(generation=1, fingerprint="any@8")
+
+
+@pytest.mark.parametrize(
+    "facts",
+    [
+        FACTS,
+        SourceFacts(1, "any@8", refused=("TableMissing", "public.businesses is not there: create it")),
+        SourceFacts(1, "any@8", set_up=True, filled=True, counts=COUNTS, open_jobs=2, dead_letters=1),
+        SourceFacts(1, "any@8", set_up=True, filled=True, counts=Counts(0, 0, None, estimated=True)),
+    ],
+    ids=["being set up", "stalled", "sweeping", "empty"],
+)
+async def test_what_the_operator_says_of_a_source_is_kept_whole(
+    admin: PlainRequests, name: str, facts: SourceFacts
+) -> None:
+    said: dict[str, Any] = status(facts, {}, NOW)
+    await admin.create(SOURCES, a_source(name))
+    answer = await admin.patch_status(SOURCES, name, said)
+    assert answer.accepted, answer.message
+    if "rows" in said and said["rows"]["oldestDueSince"] is None:
+        del said["rows"]["oldestDueSince"]  # in a merge patch, null removes
+    assert answer.body["status"] == said
+
+
+async def test_kubectl_prints_the_documented_columns(admin: PlainRequests, namespace: Namespace, name: str) -> None:
+    sweeping = SourceFacts(1, "any@8", set_up=True, filled=True, counts=COUNTS, open_jobs=2, dead_letters=1)
+    await admin.create(SOURCES, a_source(name))
+    await admin.patch_status(SOURCES, name, status(sweeping, {}, NOW))
+    header, row = (re.split(r"\s{2,}", line) for line in namespace.kubectl.run("get", "esrc", name).splitlines())
+    assert header == ["NAME", "TABLE", "MODEL", "FRESH %", "DUE", "OLDEST", "OPEN", "DEAD", "READY", "AGE"]
+    shown = dict(zip(header, row, strict=True))
+    assert shown["OLDEST"] not in ("", "<none>", "<invalid>", "<unknown>")
+    del shown["AGE"], shown["OLDEST"]
+    assert list(shown.values()) == [name, "public.businesses", "any", "98.5", "3", "2", "1", "True"]
+
+
+async def test_the_wide_table_also_says_why_and_by_which_model(
+    admin: PlainRequests, namespace: Namespace, name: str
+) -> None:
+    await admin.create(SOURCES, a_source(name))
+    header = namespace.kubectl.run("get", "embeddingsources", name, "-o", "wide").splitlines()[0]
+    assert header.split()[-2:] == ["REASON", "FINGERPRINT"]

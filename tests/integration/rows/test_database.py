@@ -1,0 +1,202 @@
+"""The way into PostgreSQL: what is an outage, what is somebody's lock, what is somebody's fault, and what is never said."""
+
+import asyncio
+import traceback
+from contextlib import AsyncExitStack
+
+import pytest
+
+from embedding_worker.errors import DatabaseUnavailable, RowsLocked, RowsRefused, SourceRefused
+from embedding_worker.rows.database import Database, unusable_url
+from hack.postgres import Database as GivenDatabase
+from tests.integration.rows.conftest import Keep
+from tests.support.deadline import eventually
+from tests.support.door import Door
+from tests.support.kept_rows import Application, run
+
+OURS = "application_name = 'embedding-operator' AND datname = current_database()"
+
+
+async def answers(database: Database) -> bool:
+    async with database.transaction() as transaction:
+        return await transaction.fetch("SELECT 1") == [(1,)]
+
+
+async def answers_again(database: Database) -> bool:
+    try:
+        return await answers(database)
+    except DatabaseUnavailable:
+        return False
+
+
+def hurried(database: Database) -> Database:
+    """One that waits for a connection as long as a test may."""
+    database._pool.timeout = 0.5
+    return database
+
+
+async def test_a_server_that_cannot_be_reached_is_an_outage_and_over_when_it_can(application: Application) -> None:
+    async with Door(application.url) as door:
+        await door.shut()
+        async with hurried(Database(door.url, max_connections=2)) as database:
+            with pytest.raises(DatabaseUnavailable, match="no connection to the database could be had in time"):
+                await answers(database)
+            await door.open()
+            await eventually(lambda: answers_again(database), within_s=10, because="the door is open")
+
+
+async def test_a_server_that_goes_away_is_an_outage_and_over_when_it_is_back(application: Application) -> None:
+    async with Door(application.url) as door, hurried(Database(door.url, max_connections=2)) as database:
+        assert await answers(database)
+        await door.shut()
+        for _ in range(3):
+            with pytest.raises(DatabaseUnavailable):
+                await answers(database)
+        await door.open()
+        await eventually(lambda: answers_again(database), within_s=10, because="the door is open")
+
+
+async def test_a_server_that_goes_away_in_the_middle_of_a_transaction_is_an_outage(application: Application) -> None:
+    async with Door(application.url) as door, hurried(Database(door.url, max_connections=2)) as database:
+        with pytest.raises(DatabaseUnavailable):
+            async with database.transaction() as transaction:
+                await transaction.fetch("SELECT 1")
+                await door.shut()
+                await transaction.fetch("SELECT 1")
+
+
+async def test_connections_that_the_server_ended_are_an_outage_of_a_moment(
+    application: Application, rows: Database
+) -> None:
+    async with AsyncExitStack() as stack:
+        for _ in range(3):
+            await stack.enter_async_context(rows.transaction())
+    ended = application.run(f"SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity WHERE {OURS}")
+    assert ended == [(True,)] * 3
+    await eventually(lambda: answers_again(rows), within_s=5, because="the server takes new connections")
+
+
+async def test_a_statement_whose_connection_is_ended_by_the_server_is_an_outage(
+    application: Application, rows: Database
+) -> None:
+    with pytest.raises(DatabaseUnavailable):
+        async with rows.transaction() as transaction:
+            waiting = asyncio.create_task(transaction.fetch("SELECT pg_sleep(60)"))
+            active = f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE {OURS} AND query LIKE '%pg_sleep%'"
+            await eventually(lambda: application.run(active), within_s=5, because="the statement runs")
+            await waiting
+    await eventually(lambda: answers_again(rows), within_s=5, because="the server takes new connections")
+
+
+async def test_a_lock_is_waited_for_no_longer_than_a_moment(businesses: Application, rows: Database) -> None:
+    with businesses.transaction() as connection:
+        run(connection, "LOCK TABLE businesses")
+        with pytest.raises(RowsLocked, match="LockNotAvailable"):
+            async with rows.transaction() as transaction:
+                await transaction.fetch("SELECT FROM public.businesses")
+
+
+async def test_a_statement_that_takes_too_long_is_put_down(rows: Database) -> None:
+    with pytest.raises(RowsLocked, match="QueryCanceled"):
+        async with rows.transaction(statement_timeout_s=0.05) as transaction:
+            await transaction.fetch("SELECT pg_sleep(60)")
+    assert await answers(rows)
+
+
+async def test_settings_end_with_their_transaction(application: Application) -> None:
+    names = ("lock_timeout", "statement_timeout", "search_path", "TimeZone", "DateStyle", "IntervalStyle")
+    shown = ", ".join(f"current_setting('{name}')" for name in names)
+    (default,) = application.run(f"SELECT {shown}")
+    async with Database(application.url, max_connections=1) as database:
+        async with database.transaction(search_path=['"Own"', "public"], lock_timeout="2s") as transaction:
+            (inside,) = await transaction.fetch(f"SELECT {shown}")
+        async with database._pool.connection() as connection:
+            (outside,) = await (await connection.execute(f"SELECT {shown}".encode())).fetchall()
+    assert inside == ("2s", "30s", '"Own", public', "UTC", "ISO, MDY", "postgres")
+    assert outside == default
+
+
+async def test_a_text_is_the_same_whatever_the_database_prefers(
+    businesses: Application, database: GivenDatabase, keep: Keep
+) -> None:
+    """Or every audit would find every row stale: an application may have its dates shown as it likes."""
+    businesses.run(
+        "ALTER TABLE businesses ADD COLUMN opened timestamptz, ADD COLUMN score float8, ADD COLUMN hours interval"
+    )
+    businesses.run(
+        "INSERT INTO businesses (opened, score, hours) VALUES ('2024-02-01 12:00+00', '0.30000000000000004', '8 h')"
+    )
+    for preference in (
+        "TimeZone = 'Asia/Tokyo'",
+        "DateStyle = 'German'",
+        "IntervalStyle = 'iso_8601'",
+        "extra_float_digits = 0",
+        "search_path = pg_temp",
+    ):
+        businesses.run(f'ALTER DATABASE "{database.name}" SET {preference}')
+    keeper, _ = await keep(text="concat_ws(' ', opened, score, hours)")
+    (row,) = (await keeper.store.read(["1"])).values()
+    assert row.text == "2024-02-01 12:00:00+00 0.30000000000000004 08:00:00"
+
+
+async def test_work_that_fails_leaves_nothing_behind(businesses: Application, rows: Database) -> None:
+    with pytest.raises(ZeroDivisionError):
+        async with rows.transaction() as transaction:
+            await transaction.fetch("INSERT INTO public.businesses (name) VALUES ('one')")
+            raise ZeroDivisionError
+    async with rows.transaction() as transaction:
+        await transaction.fetch("INSERT INTO public.businesses (name) VALUES ('two')")
+        await transaction.undo()
+    assert businesses.run("SELECT count(*) FROM businesses") == [(0,)]
+
+
+async def test_more_callers_than_connections_take_turns(rows: Database) -> None:
+    assert all(await asyncio.gather(*(answers(rows) for _ in range(40))))
+
+
+async def test_what_is_wrong_with_a_statement_is_quoted(rows: Database) -> None:
+    with pytest.raises(
+        SourceRefused, match=r'PostgreSQL says: relation "public.nosuch" does not exist \(42P01\)'
+    ) as refused:
+        async with rows.transaction() as transaction:
+            await transaction.fetch("SELECT FROM public.nosuch")
+    assert not isinstance(refused.value, RowsRefused)
+
+
+@pytest.mark.parametrize(
+    "text", ["description::int", "(description::json)->>'a'", "1 / (length(description) - 10) || ''"]
+)
+async def test_what_a_row_holds_is_in_no_message_and_no_traceback(
+    businesses: Application, keep: Keep, text: str
+) -> None:
+    businesses.run("INSERT INTO businesses (description) VALUES ('confidence')")
+    keeper, _ = await keep(text=text)
+    for failing in (keeper.audit(), keeper.store.read(["1"])):
+        with pytest.raises(RowsRefused, match="PostgreSQL refuses the statement") as refused:
+            await failing
+        assert "confid" not in "".join(traceback.format_exception(refused.value))
+
+
+@pytest.mark.parametrize(
+    ("url", "reason"),
+    [
+        ("postgresql://user:secret@host/db?schema=public", 'invalid URI query parameter: "schema"'),
+        ("postgresql://user:sec%retsecret@host/db", 'invalid percent-encoded token: "***"'),
+        ("postgresql://user:my secret@host/db", 'unexpected spaces found in "***", use percent-encoded spaces'),
+        ("postgresql://user:secret@[::1/db", 'looking for matching ] in IPv6 host address in URI: "***"'),
+        ("host=here password=my secret", 'missing = after "***" in connection info string'),
+        ('host=here password=my secret"secret', 'missing = after "***" in connection info string'),
+        ("secret", 'missing = after "***" in connection info string'),
+    ],
+)
+def test_a_url_of_no_use_is_told_of_without_its_password(url: str, reason: str) -> None:
+    said = unusable_url(url)
+    assert said is not None
+    assert said.startswith("libpq says: ")
+    assert reason in said
+    assert "secret" not in said
+
+
+@pytest.mark.parametrize("url", ["postgresql://user:secret@host/db", "postgres:///db?host=/tmp", "host=a dbname=b", ""])
+def test_a_url_that_libpq_takes_is_taken(url: str) -> None:
+    assert unusable_url(url) is None

@@ -1,0 +1,185 @@
+"""Preparing what is prepared already, by whom it may be done, and what a changed source changes."""
+
+import asyncio
+from collections.abc import AsyncIterator
+
+import pytest
+
+from embedding_worker.errors import RowsLocked, SourceRefused
+from embedding_worker.rows.database import Database
+from embedding_worker.source import ChangeDetection
+from hack.postgres import Database as GivenDatabase
+from hack.postgres import DatabaseServer
+from tests.integration.rows.conftest import Keep
+from tests.support.kept_rows import Application, Keeper, Oracle, run, source_config
+
+# Everything in the catalogs that a second preparation could have changed, with the transaction that wrote it.
+CATALOG = """
+SELECT 'class', c.relname::text, c.xmin::text FROM pg_class c WHERE c.relnamespace IN ('public'::regnamespace, 'embedding_operator'::regnamespace)
+UNION ALL SELECT 'trigger', t.tgname::text, t.xmin::text FROM pg_trigger t
+UNION ALL SELECT 'function', p.proname::text, p.xmin::text FROM pg_proc p WHERE p.pronamespace = 'embedding_operator'::regnamespace
+UNION ALL SELECT 'record', s.bookkeeping, s.xmin::text FROM embedding_operator.sources s
+ORDER BY 1, 2
+"""
+TRIGGERS = "SELECT tgname::text FROM pg_trigger WHERE tgrelid = 'businesses'::regclass AND NOT tgisinternal"
+
+
+@pytest.fixture
+async def least(database: GivenDatabase, database_server: DatabaseServer) -> AsyncIterator[tuple[str, Database]]:
+    """A role that may log in and no more, by its name; and its way into the database."""
+    role, password = database_server.create_role("least")
+    async with Database(database.url_for(role, password), max_connections=2) as opened:
+        yield f'"{role}"', opened
+
+
+async def test_preparing_twice_changes_nothing(businesses: Application, keep: Keep) -> None:
+    await keep()
+    before = businesses.run(CATALOG)
+    await keep()
+    assert businesses.run(CATALOG) == before
+
+
+async def test_preparing_again_waits_for_no_writer(businesses: Application, keep: Keep) -> None:
+    await keep()
+    with businesses.transaction() as connection:
+        run(connection, "INSERT INTO businesses (name) VALUES ('not committed yet')")
+        await keep()
+
+
+async def test_preparing_for_the_first_time_gives_way_to_a_writer(businesses: Application, keep: Keep) -> None:
+    """The trigger needs a lock that a writer's transaction is in the way of: we wait a little, then ask again later."""
+    with businesses.transaction() as connection:
+        run(connection, "INSERT INTO businesses (name) VALUES ('not committed yet')")
+        with pytest.raises(RowsLocked):
+            await keep()
+    assert businesses.run("SELECT to_regnamespace('embedding_operator')") == [(None,)]
+    await keep()
+
+
+async def test_many_may_prepare_at_once(application: Application, keep: Keep) -> None:
+    application.run("CREATE TABLE businesses (id bigint PRIMARY KEY, name text)")
+    prepared = await asyncio.gather(*(keep() for _ in range(4)))
+    application.run("INSERT INTO businesses VALUES (1, 'one')")
+    _, oracle = prepared[0]
+    assert oracle.marks() == ["1"]
+
+
+async def test_the_documented_rights_are_enough(
+    businesses: Application, database: GivenDatabase, least: tuple[str, Database]
+) -> None:
+    role, rows = least
+    businesses.run(f'GRANT CREATE ON DATABASE "{database.name}" TO {role}')
+    businesses.run(f"GRANT SELECT, TRIGGER, UPDATE (embedding) ON businesses TO {role}")
+    businesses.run("INSERT INTO businesses (name) VALUES ('there before')")
+    keeper, oracle = await Keeper.prepare(rows, source_config()), Oracle(businesses, source_config())
+    businesses.run("INSERT INTO businesses (name) VALUES ('new'), ('gone')")
+    businesses.run("DELETE FROM businesses WHERE name = 'gone'")
+    assert await keeper.audit() == 1
+    assert await keeper.keep() == 2
+    assert (oracle.wrong(), oracle.marks()) == ([], [])
+    assert (await keeper.store.counts()).total == 2
+    before = businesses.run(CATALOG)
+    await Keeper.prepare(rows, source_config())
+    assert businesses.run(CATALOG) == before
+
+
+async def test_a_role_without_its_own_schema_needs_the_right_to_make_it(
+    businesses: Application, database: GivenDatabase, least: tuple[str, Database]
+) -> None:
+    role, rows = least
+    businesses.run(f"GRANT SELECT, TRIGGER, UPDATE (embedding) ON businesses TO {role}")
+    with pytest.raises(SourceRefused, match=r"may not make its own schema .*: GRANT CREATE ON DATABASE") as refused:
+        await Keeper.prepare(rows, source_config())
+    assert refused.value.reason == "SchemaMissing"
+    businesses.run(f'GRANT CREATE ON DATABASE "{database.name}" TO {role}')
+    await Keeper.prepare(rows, source_config())
+
+
+async def test_a_role_without_the_trigger_right_is_told_of_both_mends(
+    businesses: Application, database: GivenDatabase, least: tuple[str, Database]
+) -> None:
+    role, rows = least
+    businesses.run(f'GRANT CREATE ON DATABASE "{database.name}" TO {role}')
+    businesses.run(f"GRANT SELECT, UPDATE (embedding) ON businesses TO {role}")
+    with pytest.raises(
+        SourceRefused, match=r"GRANT TRIGGER ON public\.businesses .*changeDetection to Audit"
+    ) as refused:
+        await Keeper.prepare(rows, source_config())
+    assert refused.value.reason == "SchemaMissing"
+    assert businesses.run("SELECT to_regnamespace('embedding_operator')") == [(None,)]
+    await Keeper.prepare(rows, source_config(detection=ChangeDetection.AUDIT))
+
+
+async def test_another_text_remakes_the_trigger(businesses: Application, keep: Keep) -> None:
+    keeper, oracle = await keep(text="name")
+    businesses.run("INSERT INTO businesses (name) VALUES ('one')")
+    await keeper.keep()
+    keeper, oracle = await keep(text="description")
+    businesses.run("UPDATE businesses SET name = 'not read any more'")
+    assert oracle.marks() == []
+    businesses.run("UPDATE businesses SET description = 'read now'")
+    assert oracle.marks() == ["1"]
+    assert await keeper.keep() == 1
+    assert oracle.wrong() == []
+
+
+async def test_another_text_over_the_same_columns_leaves_the_trigger_alone(businesses: Application, keep: Keep) -> None:
+    await keep(text="name")
+    before = businesses.run(CATALOG)
+    await keep(text="upper(name)")
+    assert businesses.run(CATALOG) == before
+
+
+async def test_a_dropped_trigger_is_made_again(businesses: Application, keep: Keep) -> None:
+    await keep()
+    for (name,) in businesses.run(TRIGGERS):
+        businesses.run(f'DROP TRIGGER "{name}" ON businesses')
+    await keep()
+    assert len(businesses.run(TRIGGERS)) == 2
+
+
+async def test_by_audit_alone_no_trigger_is_made(businesses: Application, keep: Keep) -> None:
+    keeper, oracle = await keep(detection=ChangeDetection.AUDIT)
+    assert businesses.run(TRIGGERS) == []
+    businesses.run("INSERT INTO businesses (name) VALUES ('one')")
+    assert oracle.marks() == []
+    assert await keeper.audit() == 1
+    assert await keeper.keep() == 1
+    assert oracle.wrong() == []
+
+
+async def test_a_source_that_turns_to_audit_drops_its_trigger_and_back_makes_it(
+    businesses: Application, keep: Keep
+) -> None:
+    await keep()
+    await keep(detection=ChangeDetection.AUDIT)
+    assert businesses.run(TRIGGERS) == []
+    await keep()
+    assert len(businesses.run(TRIGGERS)) == 2
+
+
+async def test_a_trigger_that_only_the_owner_may_drop_is_named(
+    businesses: Application, database: GivenDatabase, least: tuple[str, Database]
+) -> None:
+    role, rows = least
+    businesses.run(f'GRANT CREATE ON DATABASE "{database.name}" TO {role}')
+    businesses.run(f"GRANT SELECT, TRIGGER, UPDATE (embedding) ON businesses TO {role}")
+    await Keeper.prepare(rows, source_config())
+    audit = source_config(detection=ChangeDetection.AUDIT)
+    with pytest.raises(SourceRefused, match="as the table's owner DROP TRIGGER IF EXISTS") as refused:
+        await Keeper.prepare(rows, audit)
+    assert refused.value.reason == "Forbidden"
+    (sentence,) = [part for part in refused.value.message.split("owner ") if part.startswith("DROP")]
+    for drop in sentence.split(", or set")[0].split("; "):
+        businesses.run(drop)
+    await Keeper.prepare(rows, audit)
+
+
+async def test_what_was_filled_is_remembered_for_one_text_and_model(businesses: Application, keep: Keep) -> None:
+    keeper, _ = await keep(text="name")
+    assert not await keeper.store.is_filled()
+    await keeper.store.record_filled()
+    again, _ = await keep(text="name")
+    another, _ = await keep(text="upper(name)")
+    assert await again.store.is_filled()
+    assert not await another.store.is_filled()

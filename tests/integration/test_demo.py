@@ -1,0 +1,83 @@
+"""The demo, as a new user runs it: to its end with a few businesses, and ended by Ctrl-C in the middle."""
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from hack.control_plane.pins import Binaries
+from hack.environment import program_environment
+from tests.support.deadline import wait_until
+
+ROOT = Path(__file__).parents[2]
+COMMAND = [sys.executable, "-m", "hack.demo", "--few"]
+# What people have exported for production: the demo must not look at it.
+PRODUCTION = {
+    "DATABASE_URL": "postgresql://nobody:secret@production.invalid/db",
+    "KUBECONFIG": "/nonexistent/production",
+}
+
+
+@pytest.fixture
+def environment(tmp_path: Path) -> dict[str, str]:
+    return program_environment() | PRODUCTION | {"TMPDIR": str(tmp_path)}
+
+
+def processes_under(folder: Path) -> list[str]:
+    """Command lines of this machine's processes that work in `folder`."""
+    found = []
+    for entry in Path("/proc").glob("[0-9]*"):
+        try:
+            command = (entry / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
+            environ = (entry / "environ").read_bytes().decode(errors="replace")
+        except OSError:
+            continue
+        if str(folder) in command or f"TMPDIR={folder}" in environ:
+            found.append(command)
+    return found
+
+
+@pytest.mark.timeout(300)
+def test_the_demo_shows_all_of_it_and_ends_with_zero(
+    programs: Binaries, environment: dict[str, str], tmp_path: Path
+) -> None:
+    done = subprocess.run(COMMAND, env=environment, cwd=ROOT, capture_output=True, text=True, timeout=240, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    for shown in (
+        "kubectl wait --for=condition=Fresh embeddingsource/businesses",
+        "rows have their embedding",
+        "$ kubectl get embeddingsources,embeddingjobs",
+        "Embedded",
+        "now found in place 1",
+        "the trigger marked nothing",
+        "Klempnerei Brandt & Söhne",
+        "鮨処 まつ葉",
+        "Fermata Piano Service",
+        "西关牙科诊所",
+        "all that it started has ended",
+    ):
+        assert shown in done.stdout
+    assert "secret" not in done.stdout
+    assert processes_under(tmp_path) == []
+
+
+@pytest.mark.timeout(120)
+def test_ctrl_c_ends_the_demo_and_all_that_it_started(
+    programs: Binaries, environment: dict[str, str], tmp_path: Path
+) -> None:
+    demo = subprocess.Popen(
+        COMMAND, env=environment, cwd=ROOT, stdout=subprocess.PIPE, text=True, start_new_session=True
+    )
+    assert demo.stdout is not None
+    for line in demo.stdout:
+        if "kubectl wait" in line:
+            break
+    os.killpg(demo.pid, signal.SIGINT)  # as a terminal does: to the demo, and to what runs in its foreground
+    rest, _ = demo.communicate(timeout=60)
+    assert demo.returncode == 130
+    assert "interrupted" in rest
+    wait_until(lambda: processes_under(tmp_path) == [], within_s=10, because="the demo has ended")
+    assert list(tmp_path.glob("embedding-operator-demo-*")) == []

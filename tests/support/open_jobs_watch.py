@@ -1,0 +1,71 @@
+"""Watches a namespace's jobs as the API server shows them: how many are open at once, and how many for one business.
+
+An independent witness: `kubectl get --watch` gives the events in their order, from before the first job to the end.
+"""
+
+import subprocess
+import threading
+from collections import Counter
+from types import TracebackType
+from typing import Self
+
+import yaml
+
+from hack.environment import program_environment
+from hack.installation import Kubectl
+from tests.support.deadline import wait_until
+
+OPEN = ("Pending", "Retrying")
+LINE = "{.type} {.object.metadata.name} {.object.spec.businessId} {.object.status.phase}{'\\n'}"
+SENTINEL = {
+    "apiVersion": "embeddings.yellowbook.dev/v1alpha1",
+    "kind": "EmbeddingJob",
+    "metadata": {"name": "the-watch-has-begun"},
+    "spec": {"sourceRef": {"name": "none"}, "businessId": "none", "contentHash": "0" * 64, "fingerprint": "none"},
+}
+
+
+class OpenJobsWatch:
+    """A thread that follows the watch, begun before the operator is."""
+
+    def __init__(self, kubectl: Kubectl) -> None:
+        self._kubectl = kubectl
+        command = kubectl.command("get", "embeddingjobs", "--watch", "--output-watch-events", "-o", f"jsonpath={LINE}")
+        self._process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=program_environment())
+        self._thread = threading.Thread(target=self._follow, daemon=True)
+        self._open: dict[str, str] = {}
+        self._sentinel_seen = 0
+        self.most_open = 0
+        self.most_for_one_business = 0
+        self.settled: Counter[str] = Counter()
+        """Jobs that have left the open phases, by the phase that they came to."""
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        self._kubectl.run("create", "-f", "-", stdin=yaml.safe_dump(SENTINEL))
+        wait_until(lambda: self._sentinel_seen, within_s=30, because="a job was made")
+        self._kubectl.run("delete", "embeddingjob", str(SENTINEL["metadata"]["name"]))  # type: ignore[index]
+        wait_until(lambda: self._sentinel_seen == 2, within_s=30, because="the job was deleted")
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._process.terminate()
+        self._process.wait(timeout=10)
+        self._thread.join(timeout=10)
+
+    def _follow(self) -> None:
+        assert self._process.stdout is not None
+        for line in self._process.stdout:
+            self._note(*line.split())
+
+    def _note(self, event: str, name: str, business: str, phase: str) -> None:
+        if business == "none":
+            self._sentinel_seen += 1
+        elif event != "DELETED" and phase in OPEN:
+            self._open[name] = business
+            self.most_open = max(self.most_open, len(self._open))
+            self.most_for_one_business = max(self.most_for_one_business, *Counter(self._open.values()).values())
+        elif self._open.pop(name, None) is not None:
+            self.settled["Deleted" if event == "DELETED" else phase] += 1

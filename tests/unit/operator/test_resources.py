@@ -1,0 +1,121 @@
+"""The models of the custom resources say what crds/*.yaml say: that is the contract."""
+
+from typing import Any
+
+import pytest
+import yaml
+from pydantic import BaseModel
+
+from embedding_operator.resources.embedding_job import (
+    FINISHED,
+    FINISHED_SELECTOR,
+    OPEN,
+    OPEN_SELECTOR,
+    EmbeddingJob,
+    JobSpec,
+    JobStatus,
+    Phase,
+    job_manifest,
+    parsed_job,
+)
+from embedding_operator.resources.embedding_source import ModelSpec, RetrySpec, SourceSpec, parsed_source
+from embedding_worker.source import ChangeDetection, TableColumn, TooLong
+from tests.support.manifests import CRDS, a_job, a_source
+
+
+def schema(file: str, *path: str) -> Any:
+    place = yaml.safe_load((CRDS / file).read_text())["spec"]["versions"][0]["schema"]["openAPIV3Schema"]
+    for step in path:
+        place = place["properties"][step]
+    return place
+
+
+SOURCE_SPEC = schema("embeddingsources.yaml", "spec")
+MODELS = [
+    (SourceSpec, SOURCE_SPEC),
+    (ModelSpec, SOURCE_SPEC["properties"]["model"]),
+    (RetrySpec, SOURCE_SPEC["properties"]["retry"]),
+    (JobSpec, schema("embeddingjobs.yaml", "spec")),
+]
+
+
+@pytest.mark.parametrize(("model", "crd"), MODELS)
+def test_every_field_of_the_crd_is_read(model: type[BaseModel], crd: Any) -> None:
+    assert {field.alias for field in model.model_fields.values()} == set(crd["properties"])
+
+
+@pytest.mark.parametrize(("model", "crd"), MODELS)
+def test_what_is_required_there_has_no_default_here(model: type[BaseModel], crd: Any) -> None:
+    needed = {field.alias for field in model.model_fields.values() if field.is_required()}
+    assert needed == set(crd.get("required", ()))
+
+
+@pytest.mark.parametrize(("model", "crd"), MODELS)
+def test_a_default_is_the_same_in_both(model: type[BaseModel], crd: Any) -> None:
+    by_alias = {field.alias: field.default for field in model.model_fields.values()}
+    for name, field in crd["properties"].items():
+        if "default" in field:
+            ours = by_alias[name]
+            assert (ours.model_dump(by_alias=True) if isinstance(ours, BaseModel) else ours) == field["default"]
+
+
+@pytest.mark.parametrize(
+    ("ours", "crd"),
+    [
+        (Phase, schema("embeddingjobs.yaml", "status", "phase")),
+        (ChangeDetection, SOURCE_SPEC["properties"]["changeDetection"]),
+        (TooLong, SOURCE_SPEC["properties"]["model"]["properties"]["tooLong"]),
+    ],
+)
+def test_the_choices_are_the_same_in_both(ours: Any, crd: Any) -> None:
+    assert list(ours) == crd["enum"]
+
+
+def test_a_new_jobs_status_is_what_the_crd_says_by_default() -> None:
+    default = JobStatus()
+    assert {"phase": default.phase, "attempts": default.attempts} == schema("embeddingjobs.yaml", "status")["default"]
+
+
+def test_a_job_is_open_finished_or_a_dead_letter() -> None:
+    assert OPEN | FINISHED | {Phase.DEAD_LETTERED} == set(Phase)
+    assert not OPEN & FINISHED
+
+
+def test_the_selectors_name_every_phase_that_they_leave_out() -> None:
+    assert OPEN_SELECTOR == "status.phase!=Succeeded,status.phase!=Superseded,status.phase!=DeadLettered"
+    assert FINISHED_SELECTOR == "status.phase!=Pending,status.phase!=Retrying,status.phase!=DeadLettered"
+
+
+def test_a_source_is_read_as_the_data_plane_needs_it() -> None:
+    config = parsed_source(a_source("businesses", changeDetection="Audit", model={"tooLong": "Refuse"})).spec.config()
+    assert config.at == TableColumn("public", "businesses", "id", "embedding")
+    assert config.change_detection is ChangeDetection.AUDIT
+    assert config.model.too_long is TooLong.REFUSE
+    assert config.fingerprint == "any@8"
+
+
+def test_what_a_newer_crd_adds_is_passed_over() -> None:
+    body = a_source("businesses", colour="yellow", model={"colour": "yellow"}) | {"extra": 1}
+    assert parsed_source(body) == parsed_source(a_source("businesses"))
+
+
+def test_a_job_without_a_status_is_a_new_one() -> None:
+    job = parsed_job(a_job("any"))
+    assert (job.status.phase, job.status.attempts, job.is_open, job.source) == (Phase.PENDING, 0, True, "businesses")
+
+
+@pytest.mark.parametrize("phase", Phase)
+def test_only_pending_and_retrying_are_open(phase: Phase) -> None:
+    assert parsed_job(a_job("any") | {"status": {"phase": phase}}).is_open is (phase in ("Pending", "Retrying"))
+
+
+def test_a_manifest_is_read_back_as_the_job_that_it_makes() -> None:
+    spec = parsed_job(a_job("any")).spec
+    job: EmbeddingJob = parsed_job(job_manifest(name="any", namespace="here", cohort="abc-1", spec=spec))
+    assert (job.name, job.spec, job.cohort) == ("any", spec, "abc-1")
+    assert job.metadata.labels["embeddings.yellowbook.dev/source"] == "businesses"
+
+
+def test_a_manifest_has_no_owner() -> None:
+    spec = parsed_job(a_job("any")).spec
+    assert "ownerReferences" not in job_manifest(name="any", namespace="here", cohort="abc-1", spec=spec)["metadata"]

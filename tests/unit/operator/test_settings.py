@@ -1,0 +1,238 @@
+"""What the process is told by its environment: everything that is wrong at once, and never a secret."""
+
+from pathlib import Path
+
+import pytest
+
+from embedding_operator import settings
+from embedding_operator.settings import SettingsRefused, settings_from
+
+URL = "postgresql://operator:hers@db.example/yellow_book"
+GOOD = {"DATABASE_URL": URL}
+MARKER = "s3cr3t-Marker"
+
+
+def problems(environ: dict[str, str]) -> list[str]:
+    with pytest.raises(SettingsRefused) as raised:
+        settings_from(environ)
+    return raised.value.problems
+
+
+def test_a_database_url_is_enough() -> None:
+    made = settings_from(GOOD)
+    assert made.database_url.get_secret_value() == URL
+    assert made.model_dump(exclude={"database_url"}) == {
+        "kubeconfig": None,
+        "namespace": None,
+        "interval_s": 0.5,
+        "max_open_jobs": 500,
+        "max_finished_jobs": 500,
+        "finished_job_age_s": 600,
+        "audit_rows_per_s": 500,
+        "log_format": "json",
+        "log_level": "info",
+    }
+
+
+def test_each_variable_is_taken() -> None:
+    made = settings_from(
+        {
+            **GOOD,
+            "KUBECONFIG": "/home/me/kubeconfig",
+            "EMBEDDING_NAMESPACE": "yellow-book",
+            "EMBEDDING_INTERVAL_SECONDS": "0.05",
+            "EMBEDDING_MAX_OPEN_JOBS": "1500",
+            "EMBEDDING_MAX_FINISHED_JOBS": "0",
+            "EMBEDDING_FINISHED_JOB_SECONDS": "1",
+            "EMBEDDING_AUDIT_ROWS_PER_SECOND": "0.5",
+            "EMBEDDING_LOG_FORMAT": "console",
+            "EMBEDDING_LOG_LEVEL": "debug",
+        }
+    )
+    assert made.model_dump(exclude={"database_url"}) == {
+        "kubeconfig": Path("/home/me/kubeconfig"),
+        "namespace": "yellow-book",
+        "interval_s": 0.05,
+        "max_open_jobs": 1500,
+        "max_finished_jobs": 0,
+        "finished_job_age_s": 1,
+        "audit_rows_per_s": 0.5,
+        "log_format": "console",
+        "log_level": "debug",
+    }
+
+
+def test_everything_that_is_wrong_is_said_at_once_each_by_its_name() -> None:
+    wrong = {
+        "DATABASE_URL": "no url",
+        "EMBEDDING_INTERVAL_SECONDS": "often",
+        "EMBEDDING_LOG_LEVEL": "loud",
+        "EMBEDDING_MAX_OPEN_JOBS": "0",
+        "EMBEDDING_MAX_OPEN_JOB": "5",
+    }
+    assert [problem.split()[0] for problem in problems(wrong)] == sorted(wrong)
+
+
+def test_the_error_itself_says_every_problem_on_a_line_of_its_own() -> None:
+    with pytest.raises(SettingsRefused) as raised:
+        settings_from({"EMBEDDING_LOG_LEVEL": "loud"})
+    assert str(raised.value).splitlines() == raised.value.problems
+    assert len(raised.value.problems) == 2
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        *(("EMBEDDING_INTERVAL_SECONDS", value) for value in ("0.04", "61", "-1", "0,5", "nan", "inf", "soon")),
+        *(("EMBEDDING_MAX_OPEN_JOBS", value) for value in ("0", "1501", "1.5", "many")),
+        *(("EMBEDDING_MAX_FINISHED_JOBS", value) for value in ("-1", "5001")),
+        *(("EMBEDDING_FINISHED_JOB_SECONDS", value) for value in ("0", "0.9", "nan")),
+        *(("EMBEDDING_AUDIT_ROWS_PER_SECOND", value) for value in ("0", "-5", "nan")),
+        ("EMBEDDING_LOG_FORMAT", "yaml"),
+        ("EMBEDDING_LOG_LEVEL", "INFO"),
+    ],
+)
+def test_a_value_out_of_its_bounds_is_named_and_shown(name: str, value: str) -> None:
+    (problem,) = problems(GOOD | {name: value})
+    assert problem.startswith(f"{name} is {value!r}: ")
+
+
+def test_an_empty_variable_is_an_unset_one() -> None:
+    assert settings_from(GOOD | {"EMBEDDING_INTERVAL_SECONDS": "", "KUBECONFIG": ""}) == settings_from(GOOD)
+
+
+def test_a_database_url_that_is_missing_may_also_be_given_as_a_file() -> None:
+    (problem,) = problems({})
+    assert problem == "DATABASE_URL is not set: it is needed, or DATABASE_URL_FILE"
+
+
+def test_a_secret_may_be_mounted(tmp_path: Path) -> None:
+    mounted = tmp_path / "url"
+    mounted.write_text(f"{URL}\n")
+    assert settings_from({"DATABASE_URL_FILE": str(mounted)}) == settings_from(GOOD)
+
+
+def test_a_secret_is_given_in_one_way_only(tmp_path: Path) -> None:
+    mounted = tmp_path / "url"
+    mounted.write_text(URL)
+    (problem,) = problems(GOOD | {"DATABASE_URL_FILE": str(mounted)})
+    assert problem == "DATABASE_URL and DATABASE_URL_FILE are both set: keep one of them"
+
+
+@pytest.mark.parametrize("kind", ["missing", "a folder", "no text"])
+def test_a_secrets_file_that_cannot_be_read_is_named(kind: str, tmp_path: Path) -> None:
+    path = tmp_path / "url"
+    if kind == "a folder":
+        path.mkdir()
+    elif kind == "no text":
+        path.write_bytes(b"\xff\xfe\x00")
+    named = f"DATABASE_URL_FILE is {str(path)!r}, which cannot be read"
+    assert any(problem.startswith(named) for problem in problems({"DATABASE_URL_FILE": str(path)}))
+
+
+@pytest.mark.parametrize(
+    "name", ["EMBEDDING_MAX_OPEN_JOB", "EMBEDDING_SERVICE", "EMBEDDING_PORTS", "EMBEDDING_", "EMBEDDING_LOGLEVEL"]
+)
+def test_a_variable_that_looks_like_ours_and_is_not_is_refused(name: str) -> None:
+    (problem,) = problems(GOOD | {name: "1"})
+    assert problem.startswith(f"{name} is no setting of this version: ")
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "EMBEDDING_OPERATOR_SERVICE_HOST",
+        "EMBEDDING_OPERATOR_SERVICE_PORT",
+        "EMBEDDING_OPERATOR_SERVICE_PORT_METRICS",
+        "EMBEDDING_OPERATOR_PORT",
+        "EMBEDDING_OPERATOR_PORT_8080_TCP",
+        "EMBEDDING_OPERATOR_PORT_8080_TCP_ADDR",
+        "EMBEDDING_OPERATOR_PORT_8080_TCP_PORT",
+        "EMBEDDING_OPERATOR_PORT_8080_TCP_PROTO",
+        "EMBEDDING_DNS_PORT_53_UDP_ADDR",
+    ],
+)
+def test_what_kubernetes_says_of_a_service_is_tolerated(name: str) -> None:
+    assert settings_from(GOOD | {name: "tcp://10.0.0.1:8080"}) == settings_from(GOOD)
+
+
+def test_other_peoples_variables_are_none_of_our_business() -> None:
+    assert settings_from(GOOD | {"PATH": "/bin", "MY_EMBEDDING_LOG_LEVEL": "loud"}) == settings_from(GOOD)
+
+
+def test_settings_do_not_show_their_secrets() -> None:
+    made = settings_from({"DATABASE_URL": f"postgresql://operator:{MARKER}@db.example/yellow_book"})
+    assert MARKER not in repr(made) + str(made) + made.model_dump_json()
+
+
+@pytest.mark.parametrize(
+    "broken",
+    [
+        "postgresql://operator:{}@[::1/db",
+        "postgresql://operator:{}@[::1]x/db",
+        "postgresql://operator:{}@[]/db",
+        "postgresql://operator:{}@db.example/db?pasword=x",
+        "postgresql://operator:{}@db.example/db?sslmode",
+        "postgresql://operator:{}@db.example/db?a=b=c",
+        "postgresql://operator:{}@db.example/%zz",
+        "postgresql://operator:{}@db.example%zz/db",
+        "postgresql://operator@db.example/db?password={}&schema=public",
+        "postgres:/operator:{}@db.example/db",
+        "https://operator:{}@db.example/db",
+        '"postgresql://operator:{}@db.example/db"',
+        "host=db.example password={} nonsense",
+        "host=db.example password='{}",
+        "host=db.example password={} pasword=x",
+        "host=db.example password {}",
+        "{}",
+    ],
+)
+def test_no_broken_url_shows_its_password(broken: str) -> None:
+    (problem,) = problems({"DATABASE_URL": broken.format(MARKER)})
+    assert problem.startswith("DATABASE_URL is no database URL: ")
+    assert MARKER not in problem
+
+
+def test_a_password_is_not_shown_by_what_is_wrong_elsewhere() -> None:
+    wrong = {"DATABASE_URL": f"postgresql://operator:{MARKER}@db.example/db", "EMBEDDING_LOG_LEVEL": "loud"}
+    with pytest.raises(SettingsRefused) as raised:
+        settings_from(wrong)
+    assert MARKER not in f"{raised.value!r} {raised.value.__cause__!r}"
+
+
+def test_the_environment_of_the_process_is_what_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DATABASE_URL", URL)
+    monkeypatch.delenv("KUBECONFIG", raising=False)
+    assert settings.settings_of_this_process() == settings_from(GOOD)
+
+
+def test_a_pod_knows_its_namespace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    mounted = tmp_path / "namespace"
+    monkeypatch.setattr(settings, "NAMESPACE_FILE", mounted)
+    assert settings.pod_namespace() is None
+    mounted.write_text("yellow-book\n")
+    assert settings.pod_namespace() == "yellow-book"
+
+
+@pytest.mark.parametrize("content", ["", " \n"], ids=["empty", "blank"])
+def test_a_secrets_file_that_is_empty_is_one_problem(tmp_path: Path, content: str) -> None:
+    file = tmp_path / "url"
+    file.write_text(content)
+    (problem,) = problems({"DATABASE_URL_FILE": str(file)})
+    assert problem == f"DATABASE_URL_FILE is {str(file)!r}, which is empty: write the secret into it"
+
+
+def test_a_blank_database_url_counts_as_unset() -> None:
+    assert problems({"DATABASE_URL": " "}) == ["DATABASE_URL is not set: it is needed, or DATABASE_URL_FILE"]
+
+
+def test_a_secrets_file_that_cannot_be_read_is_one_problem(tmp_path: Path) -> None:
+    (problem,) = problems({"DATABASE_URL_FILE": str(tmp_path / "missing")})
+    assert problem.startswith("DATABASE_URL_FILE is ")
+
+
+@pytest.mark.parametrize("name", ["EMBEDDING_AUDIT_ROWS_PER_SECOND", "EMBEDDING_FINISHED_JOB_SECONDS"])
+@pytest.mark.parametrize("value", ["inf", "nan"])
+def test_a_pace_is_a_finite_number(name: str, value: str) -> None:
+    (problem,) = problems({**GOOD, name: value})
+    assert problem.startswith(f"{name} is '{value}'")

@@ -1,0 +1,188 @@
+"""A source's status: what kstatus reads of it in every state, and when it is worth a patch."""
+
+import itertools
+import re
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+
+from embedding_operator.source_state import SourceFacts, conditions, fresh_percent, status, worth_writing
+from embedding_worker.rows.store import Counts
+
+NOW = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
+LATER = NOW + timedelta(minutes=5)
+REFUSED = ("TableMissing", "public.businesses is not there: create it")
+
+
+def counts(due: int, total: int = 100) -> Counts:
+    return Counts(total, due, NOW if due else None, estimated=False)
+
+
+SWEEPING = SourceFacts(3, "any@8", set_up=True, filled=True, counts=counts(0))
+EVERY_STATE = [
+    SourceFacts(3, "any@8", set_up, refused, suspended, waiting_for, filled, counted, 0, dead)
+    for set_up, refused, suspended, waiting_for, filled, counted, dead in itertools.product(
+        (False, True),
+        (None, REFUSED),
+        (False, True),
+        (None, "the database: it is away"),
+        (False, True),
+        (None, counts(0), counts(2)),
+        (0, 2),
+    )
+]
+
+
+def shown(facts: SourceFacts, kind: str) -> tuple[bool | None, str]:
+    (condition,) = [condition for condition in conditions(facts) if condition.type == kind]
+    return condition.status, condition.reason
+
+
+def test_exactly_one_of_ready_reconciling_and_stalled_holds_in_every_state() -> None:
+    for facts in EVERY_STATE:
+        holds = [shown(facts, kind)[0] for kind in ("Ready", "Reconciling", "Stalled")]
+        assert sorted(map(str, holds)) == ["False", "False", "True"], facts
+
+
+def test_each_condition_is_there_once_with_a_reason_and_a_sentence() -> None:
+    for facts in EVERY_STATE:
+        found = conditions(facts)
+        assert [condition.type for condition in found] == ["Ready", "Reconciling", "Stalled", "Fresh"]
+        assert all(re.fullmatch(r"[A-Z][A-Za-z]+", condition.reason) for condition in found), facts
+        assert all(condition.message for condition in found), facts
+
+
+def test_no_sentence_holds_a_number_that_would_change_with_each_sweep() -> None:
+    for facts in EVERY_STATE:
+        assert not any(re.search(r"\d", condition.message) for condition in conditions(facts)), facts
+
+
+def test_a_source_that_someone_must_mend_is_stalled_and_says_why_and_how() -> None:
+    facts = SourceFacts(3, "any@8", refused=REFUSED)
+    for kind in ("Ready", "Stalled"):
+        (condition,) = [condition for condition in conditions(facts) if condition.type == kind]
+        assert (condition.reason, condition.message) == REFUSED
+
+
+def test_a_source_whose_database_is_away_from_the_start_is_still_being_set_up() -> None:
+    facts = SourceFacts(3, "any@8", waiting_for="the database: it is away")
+    assert shown(facts, "Reconciling") == (True, "SettingUp")
+    assert conditions(facts)[0].message == "the database: it is away"
+
+
+def test_a_source_stays_ready_while_the_database_is_away() -> None:
+    facts = SourceFacts(3, "any@8", set_up=True, waiting_for="the database: it is away")
+    assert shown(facts, "Ready")[0] is True
+
+
+def test_a_suspended_source_is_ready_and_says_that_it_rests() -> None:
+    assert shown(SourceFacts(3, "any@8", set_up=True, suspended=True), "Ready") == (True, "Suspended")
+
+
+@pytest.mark.parametrize(
+    ("facts", "expected"),
+    [
+        (SWEEPING, (True, "AllFresh")),
+        (SourceFacts(3, "any@8", set_up=True, counts=counts(0)), (False, "FirstAudit")),
+        (SourceFacts(3, "any@8", set_up=True, filled=True), (None, "Waiting")),
+        (SourceFacts(3, "any@8", True, None, False, "the database: away", True, counts(0)), (None, "Waiting")),
+        (SourceFacts(3, "any@8", set_up=True, filled=True, counts=counts(3)), (False, "RowsDue")),
+        (SourceFacts(3, "any@8", set_up=True, filled=True, counts=counts(3), dead_letters=2), (False, "RowsDue")),
+        (
+            SourceFacts(3, "any@8", set_up=True, filled=True, counts=counts(2), dead_letters=2),
+            (True, "FreshExceptDeadLettered"),
+        ),
+        (SourceFacts(3, "any@8"), (None, "SettingUp")),
+        (SourceFacts(3, "any@8", refused=REFUSED), (None, "Stalled")),
+    ],
+)
+def test_fresh_means_that_nothing_is_due_but_dead_letters(
+    facts: SourceFacts, expected: tuple[bool | None, str]
+) -> None:
+    assert shown(facts, "Fresh") == expected
+
+
+@pytest.mark.parametrize(
+    ("fresh", "total", "expected"),
+    [(0, 0, "100.0"), (5, 5, "100.0"), (0, 5, "0.0"), (1, 3, "33.3"), (999_999, 1_000_000, "99.9"), (6, 5, "100.0")],
+)
+def test_a_hundred_percent_is_never_rounded_up_to(fresh: int, total: int, expected: str) -> None:
+    assert fresh_percent(fresh, total) == expected
+
+
+def test_a_status_says_what_it_was_made_of() -> None:
+    facts = SourceFacts(3, "any@8", True, None, False, None, True, counts(2), open_jobs=1, dead_letters=1)
+    made = status(facts, {}, NOW)
+    assert made["observedGeneration"] == 3
+    assert made["fingerprint"] == "any@8"
+    assert made["jobs"] == {"open": 1, "deadLettered": 1}
+    assert made["rows"] == {
+        "total": 100,
+        "fresh": 98,
+        "freshPercent": "98.0",
+        "due": 2,
+        "estimated": False,
+        "oldestDueSince": "2026-03-01T12:00:00.000Z",
+    }
+    assert {condition["observedGeneration"] for condition in made["conditions"]} == {3}
+
+
+def test_rows_that_were_not_counted_yet_are_not_spoken_of() -> None:
+    assert "rows" not in status(SourceFacts(3, "any@8"), {}, NOW)
+
+
+def test_more_due_than_there_are_rows_by_an_estimate_is_never_less_than_none_fresh() -> None:
+    made = status(SourceFacts(3, "any@8", set_up=True, counts=counts(120)), {}, NOW)
+    assert (made["rows"]["fresh"], made["rows"]["freshPercent"]) == (0, "0.0")
+
+
+def transition_times(made: dict[str, Any]) -> dict[str, str]:
+    return {condition["type"]: condition["lastTransitionTime"] for condition in made["conditions"]}
+
+
+def test_a_condition_that_stays_keeps_its_time_of_transition() -> None:
+    before = status(SWEEPING, {}, NOW)
+    assert transition_times(status(SWEEPING, before, LATER)) == transition_times(before)
+
+
+def test_another_reason_is_no_transition() -> None:
+    before = status(SWEEPING, {}, NOW)
+    suspended = SourceFacts(3, "any@8", set_up=True, suspended=True, filled=True, counts=counts(0))
+    assert transition_times(status(suspended, before, LATER))["Ready"] == "2026-03-01T12:00:00.000Z"
+
+
+def test_only_a_condition_that_changed_has_a_new_time() -> None:
+    before = status(SWEEPING, {}, NOW)
+    due = SourceFacts(3, "any@8", set_up=True, filled=True, counts=counts(1))
+    after = transition_times(status(due, before, LATER))
+    assert after.pop("Fresh") == "2026-03-01T12:05:00.000Z"
+    assert set(after.values()) == {"2026-03-01T12:00:00.000Z"}
+
+
+DUE = status(SourceFacts(3, "any@8", set_up=True, filled=True, counts=counts(5)), {}, NOW)
+FEWER_DUE = status(SourceFacts(3, "any@8", set_up=True, filled=True, counts=counts(4), open_jobs=1), {}, NOW)
+FRESH = status(SWEEPING, {}, NOW)
+
+
+@pytest.mark.parametrize("since_written_s", [0.0, 10.0, float("inf")])
+def test_nothing_new_is_never_written(since_written_s: float) -> None:
+    assert not worth_writing(DUE, DUE, since_written_s=since_written_s)
+
+
+def test_the_first_status_is_written_at_once() -> None:
+    assert worth_writing(DUE, {}, since_written_s=0.0)
+
+
+@pytest.mark.parametrize(("since_written_s", "written"), [(0.0, False), (0.9, False), (1.0, True)])
+def test_conditions_are_written_at_once_but_once_a_second(since_written_s: float, written: bool) -> None:
+    assert worth_writing(FRESH, DUE, since_written_s=since_written_s) is written
+
+
+@pytest.mark.parametrize(("since_written_s", "written"), [(0.0, False), (1.0, False), (9.9, False), (10.0, True)])
+def test_counts_alone_are_written_every_ten_seconds(since_written_s: float, written: bool) -> None:
+    assert worth_writing(FEWER_DUE, DUE, since_written_s=since_written_s) is written
+
+
+def test_a_new_generation_is_no_mere_count() -> None:
+    assert worth_writing(DUE | {"observedGeneration": 4}, DUE, since_written_s=1.0)

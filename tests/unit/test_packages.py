@@ -1,0 +1,34 @@
+"""The folders operator/ and worker/ hold packages and are none themselves: `operator` is the standard library's name."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from hack.environment import program_environment
+
+ROOT = Path(__file__).parents[2]
+
+
+def test_python_finds_its_own_operator_module_from_the_repositorys_root() -> None:
+    code = "import operator; print(operator.itemgetter(1)('ab'), operator.__file__)"
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=ROOT,
+        env=program_environment(),
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=30,
+    )
+    assert done.returncode == 0, done.stderr
+    value, file = done.stdout.split(maxsplit=1)
+    assert value == "b"
+    assert not Path(file.strip()).is_relative_to(ROOT / "operator")
+
+
+@pytest.mark.parametrize(("folder", "package"), [("operator", "embedding_operator"), ("worker", "embedding_worker")])
+def test_a_packages_folder_holds_the_package_and_no_loose_module(folder: str, package: str) -> None:
+    assert not list((ROOT / folder).glob("*.py"))
+    assert [path.parent.name for path in (ROOT / folder).glob("*/__init__.py")] == [package]
