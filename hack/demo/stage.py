@@ -7,7 +7,7 @@ import json
 import secrets
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
@@ -22,22 +22,23 @@ from hack.daemons import Daemon, end
 from hack.demo.data import Business
 from hack.embedded_postgres import EmbeddedPostgres
 from hack.errors import ToolError
+from hack.fake_gemini.process import FakeGemini
 from hack.installation import ROOT, Kubectl, OperatorProcess, crds_applied, namespace_made
 from hack.postgres import Database, DatabaseServer, database_server
 
 KEPT = ROOT / ".run" / "demo"
 KEPT_STATE = KEPT / "kept.json"
-EXAMPLE = ROOT / "docs" / "examples" / "businesses.yaml"
 
 TABLE = """
 CREATE TABLE public.businesses (
     id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, name text NOT NULL, description text NOT NULL, phone text,
     email text, street text, city text NOT NULL, state text, postal_code text, country text, categories text[] NOT NULL,
-    lat double precision, lng double precision, embedding vector(512))
+    lat double precision, lng double precision, embedding vector(512),
+    embedding_gemini vector(768))
 """
 COLUMNS = tuple(field.name for field in fields(Business))
 # All that the operator may do to the table: read it, write the one column, and have a trigger say what has changed.
-GRANTS = "GRANT SELECT, TRIGGER, UPDATE (embedding) ON public.businesses TO {role}"
+GRANTS = "GRANT SELECT, TRIGGER, UPDATE (embedding, embedding_gemini) ON public.businesses TO {role}"
 GRANT_SCHEMA = "GRANT CREATE ON DATABASE {database} TO {role}"
 
 
@@ -46,6 +47,8 @@ class Stage:
     kubectl: Kubectl
     database_url: str
     operator: OperatorProcess
+    gemini: FakeGemini | None
+    """The server that answers as Gemini's API does; None where Google's own is used."""
     folder: Path
     kubeconfig: Path
     """The administrator's, with the demo's namespace as its default."""
@@ -58,8 +61,14 @@ class Stage:
 
 
 @contextmanager
-def stage(businesses: list[Business], *, keep: bool, say: Callable[[str], None]) -> Iterator[Stage]:
-    """Everything up, and the businesses in their table. With `keep` it stays when the context ends without an error."""
+def stage(
+    businesses: list[Business], *, settings: Mapping[str, str], keep: bool, say: Callable[[str], None]
+) -> Iterator[Stage]:
+    """Everything up, and the businesses in their table. With `keep` it stays when the context ends without an error.
+
+    `settings` are the operator's, beside those that it always needs. Where they name no key for Gemini, a server that
+    answers as Gemini's API does is part of the stage.
+    """
     if keep and (environment.cluster_kubeconfig() or environment.test_database_url()):
         raise ToolError(
             "KEEP=1 keeps what the demo itself has made: unset CLUSTER_KUBECONFIG and TEST_DATABASE_URL for it"
@@ -79,16 +88,27 @@ def stage(businesses: list[Business], *, keep: bool, say: Callable[[str], None])
         stack.enter_context(crds_applied(cluster))
         namespace = f"yellow-book-{secrets.token_hex(2)}"
         account = stack.enter_context(namespace_made(cluster, namespace, folder))
-        operator = OperatorProcess(kubeconfig=account, database_url=database.url_for(role, password), folder=folder)
+        fake = None
+        if "GEMINI_API_KEY" not in settings:
+            fake = FakeGemini(folder, ends_with_parent=not keep)
+            stack.callback(fake.stop)
+            fake.start()
+            settings = {"GEMINI_API_KEY": fake.api_key, "EMBEDDING_GEMINI_ENDPOINT": fake.url, **settings}
+        operator = OperatorProcess(
+            kubeconfig=account,
+            database_url=database.url_for(role, password),
+            folder=folder,
+            settings=settings,
+        )
         stack.callback(operator.stop)
         operator.start(ends_with_parent=not keep)
         say(f"the operator runs in namespace {namespace}, as a service account with its Role only")
         kubectl = Kubectl(cluster, namespace)
-        yield Stage(kubectl, database.url, operator, folder, _kubeconfig(kubectl, folder))
+        yield Stage(kubectl, database.url, operator, fake, folder, _kubeconfig(kubectl, folder))
         if keep:
-            KEPT_STATE.write_text(
-                json.dumps({"postgres": str(where or ""), "operator": asdict(operator.daemon)}, default=str)
-            )
+            started = [operator.daemon, *([fake.daemon] if fake else [])]
+            kept = {"postgres": str(where or ""), "daemons": [asdict(daemon) for daemon in started]}
+            KEPT_STATE.write_text(json.dumps(kept, default=str))
             stack.pop_all()
 
 
@@ -98,8 +118,8 @@ def end_kept(say: Callable[[str], None]) -> None:
         return
     say("ending the demo that was kept")
     kept = json.loads(KEPT_STATE.read_text())
-    daemon = kept["operator"]
-    end(Daemon(daemon["name"], daemon["pid"], daemon["started"], Path(daemon["log"])), within_s=40)
+    for daemon in kept["daemons"]:
+        end(Daemon(daemon["name"], daemon["pid"], daemon["started"], Path(daemon["log"])), within_s=40)
     if kept["postgres"]:
         embedded_postgres.stop(Path(kept["postgres"]))
     if (state := read_state(KEPT / "control-plane")) is not None:

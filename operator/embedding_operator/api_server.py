@@ -178,6 +178,10 @@ class ApiServer:
         """Raises Gone, or RequestRefused where the phase forbids it."""
         await self._patch(self._url(JOBS, name, "status"), {"status": status})
 
+    async def annotate_job(self, name: str, annotations: dict[str, str]) -> None:
+        """Raises Gone."""
+        await self._patch(self._url(JOBS, name), {"metadata": {"annotations": annotations}})
+
     async def patch_source_status(self, name: str, status: Json) -> None:
         """Raises Gone or RequestRefused."""
         await self._patch(self._url(SOURCES, name, "status"), {"status": status})

@@ -12,7 +12,7 @@ import structlog
 from embedding_operator.settings import Settings
 
 # Their messages quote values of rows (a failed cast), or whole requests.
-QUOTING_PACKAGES = ("psycopg", "pydantic", "aiohttp", "google")
+QUOTING_PACKAGES = ("psycopg", "pydantic", "aiohttp", "google", "requests", "urllib3")
 
 
 def traceback_without_content(exc_info: structlog.typing.ExcInfo) -> str:

@@ -5,11 +5,9 @@ patches under way are finished, the rest is left to the next process.
 """
 
 import asyncio
-import itertools
 import secrets
 import signal
 import time
-from collections.abc import Iterator
 from contextlib import AsyncExitStack
 from typing import Any
 
@@ -17,18 +15,18 @@ import kopf
 import structlog
 
 from embedding_operator.api_server import ApiServer, ApiServerError, ApiServerUnusable
-from embedding_operator.handlers import embedding_job, embedding_source
+from embedding_operator.handlers import kopf_setup
 from embedding_operator.handlers.context import Context
-from embedding_operator.handlers.kopf_storage import NoDiffBase, StatusIsTheProgress
+from embedding_operator.health import health_server, overdue
+from embedding_operator.metrics import Metrics
 from embedding_operator.reconciler.expiry import Cohorts
 from embedding_operator.reconciler.housekeeping import Housekeeping
 from embedding_operator.reconciler.open_jobs import OpenJobs
-from embedding_operator.reconciler.source_loop import SourceLoop
+from embedding_operator.reconciler.source_loop import Shared, SourceLoop
 from embedding_operator.reconciler.sources import Sources
-from embedding_operator.resources import GROUP, JOBS
-from embedding_operator.resources.embedding_job import OPEN_SELECTOR
 from embedding_operator.resources.embedding_source import EmbeddingSource
 from embedding_operator.settings import Settings
+from embedding_worker.providers import Credentials
 from embedding_worker.rows.database import Database
 
 log = structlog.get_logger(__name__)
@@ -47,101 +45,154 @@ async def run(settings: Settings) -> int:
             log.error("no API server", message=str(exc))
             return 2
         database = await stack.enter_async_context(Database(settings.database_url.get_secret_value()))
-        jobs = OpenJobs()
-        cohorts = Cohorts(prefix=secrets.token_hex(3))
-        due_by_source: dict[str, int] = {}
+        shared = Shared(
+            database=database,
+            server=server,
+            settings=settings,
+            credentials=credentials(settings),
+            metrics=Metrics(),
+            jobs=OpenJobs(),
+            cohorts=Cohorts(prefix=secrets.token_hex(3)),
+        )
 
         def make_loop(source: EmbeddingSource) -> SourceLoop:
             return SourceLoop(
-                source,
-                database=database,
-                server=server,
-                jobs=jobs,
-                cohorts=cohorts,
-                settings=settings,
-                due_by_source=due_by_source,
-                tell=sources.tell,
+                source, shared, tell=sources.tell, older_on_the_same_column=sources.older_on_the_same_column
             )
 
-        sources = Sources(server, jobs, make_loop)
-        context = Context(jobs, cohorts, sources)
-        housekeeping = Housekeeping(server, jobs, cohorts, sources, settings)
-        return await _run_until_stopped(server, context, housekeeping)
-
-
-async def _run_until_stopped(server: ApiServer, context: Context, housekeeping: Housekeeping) -> int:
-    stop = asyncio.Event()
-    _stop_on_signals(stop)
-    if not await _first_look(housekeeping, stop):
-        await context.sources.end()
-        return 0
-    keeping = asyncio.create_task(housekeeping.run(), name="housekeeping")
-    stop_kopf, kopf_ready = asyncio.Event(), asyncio.Event()
-    watching = asyncio.create_task(
-        kopf.operator(
-            registry=_registry(server, context),
-            settings=_kopf_settings(),
-            namespaces=[server.namespace],
-            standalone=True,
-            stop_flag=stop_kopf,
-            ready_flag=kopf_ready,
-        ),
-        name="kopf",
-    )
-    ready = asyncio.create_task(kopf_ready.wait())
-    stopping = asyncio.create_task(stop.wait())
-    await asyncio.wait({ready, watching}, return_when=asyncio.FIRST_COMPLETED)
-    _stop_on_signals(stop)  # kopf has put its own handlers there, which end everything at once
-    log.info("operator ready", namespace=server.namespace)
-    await asyncio.wait({stopping, watching}, return_when=asyncio.FIRST_COMPLETED)
-    if stop.is_set():
-        await _drain(context)
-    else:
-        log.error("the watch has ended by itself")
-    await _cancelled(keeping)
-    await context.sources.end()
-    stop_kopf.set()
-    await asyncio.wait({watching}, timeout=DRAIN_S)
-    for task in (ready, stopping, watching):
-        await _cancelled(task)
-    log.info("operator ended", clean=stop.is_set())
-    return 0 if stop.is_set() else 1
-
-
-def _stop_on_signals(stop: asyncio.Event) -> None:
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stop.set)
-
-
-async def _first_look(housekeeping: Housekeeping, stop: asyncio.Event) -> bool:
-    """List sources and jobs before anything is watched: kopf never notices a CRD that appears after its start.
-
-    Returns False where the process was told to stop meanwhile.
-    """
-    while not stop.is_set():
+        sources = Sources(shared, make_loop)
+        process = Process(server, shared, sources)
         try:
-            await housekeeping.correct()
-        except ApiServerError as exc:
-            log.warning("waiting for the API server, and for the CRDs to be there", message=str(exc))
-            try:
-                async with asyncio.timeout(CRDS_ABSENT_PAUSE_S):
-                    await stop.wait()
-            except TimeoutError:
-                continue
+            await stack.enter_async_context(
+                health_server(
+                    settings.http_port,
+                    stuck=process.stuck,
+                    not_ready=process.not_ready,
+                    metrics=process.metrics_page,
+                )
+            )
+        except OSError as exc:
+            log.error("EMBEDDING_HTTP_PORT can't be used: set another one", port=settings.http_port, error=exc.strerror)
+            return 2
+        return await process.run()
+
+
+def credentials(settings: Settings) -> Credentials:
+    key = settings.gemini_api_key
+    return Credentials(key.get_secret_value() if key else None, settings.gemini_endpoint)
+
+
+class Process:
+    """What runs, from the first look at the API server to the drained end."""
+
+    def __init__(self, server: ApiServer, shared: Shared, sources: Sources) -> None:
+        self._server = server
+        self._shared = shared
+        self._sources = sources
+        self._context = Context(shared, sources)
+        self._housekeeping = Housekeeping(server, shared, sources)
+        self._stop = asyncio.Event()
+        self._watching = False
+
+    async def run(self) -> int:
+        """Until told to stop. Returns the exit code."""
+        self._stop_on_signals()
+        if not await self._first_look():
+            await self._sources.end()
+            return 0
+        keeping = asyncio.create_task(self._housekeeping.run(), name="housekeeping")
+        stop_kopf, kopf_ready = asyncio.Event(), asyncio.Event()
+        watching = asyncio.create_task(
+            kopf.operator(
+                registry=kopf_setup.registry(self._server, self._context),
+                settings=kopf_setup.settings(),
+                namespaces=[self._server.namespace],
+                standalone=True,
+                stop_flag=stop_kopf,
+                ready_flag=kopf_ready,
+            ),
+            name="kopf",
+        )
+        ready = asyncio.create_task(kopf_ready.wait(), name="ready")
+        stopping = asyncio.create_task(self._stop.wait(), name="stopping")
+        await asyncio.wait({ready, watching}, return_when=asyncio.FIRST_COMPLETED)
+        self._stop_on_signals()  # kopf has put its own handlers there, which end everything at once
+        self._watching = not watching.done()
+        if self._watching:
+            log.info("operator ready", namespace=self._server.namespace)
+        await asyncio.wait({stopping, watching, keeping}, return_when=asyncio.FIRST_COMPLETED)
+        self._watching = False
+        if self._stop.is_set():
+            await self._drain()
         else:
-            return True
-    return False
+            log.error("a task of the process has ended by itself", kopf=watching.done(), housekeeping=keeping.done())
+        await _cancelled(keeping)
+        await self._sources.end()
+        stop_kopf.set()
+        await asyncio.wait({watching}, timeout=DRAIN_S)
+        for task in (ready, stopping, watching):
+            await _cancelled(task)
+        log.info("operator ended", clean=self._stop.is_set())
+        return 0 if self._stop.is_set() else 1
 
+    def stuck(self) -> list[str]:
+        """What a restart would mend."""
+        problems = overdue(self._housekeeping.last_turn, "housekeeping")
+        for name, loop in self._sources.loops():
+            problems += overdue(loop.last_turn, f"the loop of source {name}")
+        if (unseen_s := self._shared.jobs.oldest_unseen_s()) is not None:
+            problems += overdue(time.monotonic() - unseen_s, "the watch of jobs")
+        return problems
 
-async def _drain(context: Context) -> None:
-    """Take no new work, and let what is in hand come to its status patch."""
-    context.takes_work = False
-    began = time.monotonic()
-    log.info("draining", in_flight=context.jobs.in_flight())
-    context.sources.rest()
-    await context.jobs.landed(within_s=DRAIN_S)
-    log.info("drained", left=context.jobs.in_flight(), took_s=round(time.monotonic() - began, 2))
+    def not_ready(self) -> list[str]:
+        """What is away at the moment."""
+        problems = [] if self._watching else ["the watch is not up, or the process is ending"]
+        problems += [
+            f"source {name} waits for {loop.waiting_for}" for name, loop in self._sources.loops() if loop.waiting_for
+        ]
+        if self._housekeeping.waiting_for:
+            problems.append(self._housekeeping.waiting_for)
+        return problems
+
+    def metrics_page(self) -> bytes:
+        jobs = self._shared.jobs
+        return self._shared.metrics.page(
+            open_jobs=len(jobs), window=self._shared.window(), dead_letters=jobs.count_dead_letters()
+        )
+
+    def _stop_on_signals(self) -> None:
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self._stop.set)
+
+    async def _first_look(self) -> bool:
+        """List sources and jobs before anything is watched: kopf never notices a CRD that appears after its start.
+
+        Returns False where the process was told to stop meanwhile.
+        """
+        while not self._stop.is_set():
+            try:
+                await self._housekeeping.correct()
+            except ApiServerError as exc:
+                log.warning("waiting for the API server, and for the CRDs to be there", message=str(exc))
+                try:
+                    async with asyncio.timeout(CRDS_ABSENT_PAUSE_S):
+                        await self._stop.wait()
+                except TimeoutError:
+                    continue
+            else:
+                return True
+        return False
+
+    async def _drain(self) -> None:
+        """Take no new work, and let what is in hand come to its status patch."""
+        jobs = self._shared.jobs
+        self._context.takes_work = False
+        began = time.monotonic()
+        log.info("draining", in_flight=jobs.in_flight())
+        self._sources.rest()
+        await jobs.landed(within_s=DRAIN_S)
+        log.info("drained", left=jobs.in_flight(), took_s=round(time.monotonic() - began, 2))
 
 
 async def _cancelled(task: asyncio.Task[Any]) -> None:
@@ -152,43 +203,3 @@ async def _cancelled(task: asyncio.Task[Any]) -> None:
         return
     except Exception as exc:
         log.error("a task has failed", task=task.get_name(), exc_info=exc)
-
-
-def _registry(server: ApiServer, context: Context) -> kopf.OperatorRegistry:
-    registry = kopf.OperatorRegistry()
-
-    @kopf.on.login(registry=registry)
-    async def login(**_: Any) -> kopf.AiohttpSession:
-        # kopf closes the session that it was given, so it has one of its own; and a limit, which its own would not have.
-        return kopf.AiohttpSession(
-            server=server.host, default_namespace=server.namespace, aiohttp_session=server.new_session(limit=32)
-        )
-
-    embedding_source.register(registry, context)
-    embedding_job.register(registry, context)
-    return registry
-
-
-def _kopf_settings() -> kopf.OperatorSettings:
-    settings = kopf.OperatorSettings()
-    settings.posting.enabled = False
-    settings.scanning.disabled = True
-    settings.persistence.diffbase_storage = NoDiffBase()
-    settings.persistence.progress_storage = StatusIsTheProgress()
-    settings.watching.field_selectors[GROUP, JOBS] = OPEN_SELECTOR
-    settings.watching.server_timeout = 300
-    settings.watching.connect_timeout = 10
-    settings.watching.client_timeout = 330
-    settings.networking.request_timeout = 30
-    settings.networking.connect_timeout = 10
-    settings.networking.error_backoffs = Forever()
-    settings.queueing.idle_timeout = 0.5
-    settings.queueing.exit_timeout = 0.5
-    return settings
-
-
-class Forever:
-    """kopf's backoffs without an end: an API server that is away for an hour does not end the operator."""
-
-    def __iter__(self) -> Iterator[float]:
-        yield from itertools.chain((0.2, 1, 2, 5, 10, 20), itertools.repeat(30))

@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
 from embedding_worker.rows.database import unusable_url
 
 PREFIX = "EMBEDDING_"
-SECRETS = ("DATABASE_URL",)
+SECRETS = ("DATABASE_URL", "GEMINI_API_KEY")
 NAMESPACE_FILE = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
 # Kubernetes puts such variables into every pod for each Service of the namespace; one named embedding-… is no typo of ours.
 SERVICE_VARIABLE = re.compile(r".*_(SERVICE_HOST|SERVICE_PORT(_.+)?|PORT(_\d+_(TCP|UDP|SCTP)(_.+)?)?)$")
@@ -54,6 +54,20 @@ class Settings(BaseModel):
         ge=1,
         allow_inf_nan=False,
         description="how long a finished job is kept",
+    )
+    price_per_million_tokens: float = Field(
+        0,
+        alias="EMBEDDING_PRICE_PER_MILLION_TOKENS",
+        ge=0,
+        allow_inf_nan=False,
+        description="for the estimates of cost in a source's status",
+    )
+    http_port: int = Field(
+        8080, alias="EMBEDDING_HTTP_PORT", ge=0, le=65535, description="/healthz, /readyz, /metrics; 0: any free one"
+    )
+    gemini_api_key: SecretStr | None = Field(None, alias="GEMINI_API_KEY", description="for sources of provider gemini")
+    gemini_endpoint: str | None = Field(
+        None, alias="EMBEDDING_GEMINI_ENDPOINT", description="another server that answers as Google's does"
     )
     audit_rows_per_s: float = Field(
         500,

@@ -10,10 +10,20 @@ from datetime import datetime
 from typing import Any
 
 from embedding_operator.lifecycle.job_status import timestamp
-from embedding_worker.rows.store import Counts
+from embedding_worker.provider_calls import Problem
+from embedding_worker.rows.store import Counts, Used
 
 COUNTS_EVERY_S = 10.0
 CONDITIONS_EVERY_S = 1.0
+
+
+@dataclass(frozen=True)
+class Pending:
+    """A changed model or text expression that waits for approval, and what it would embed."""
+
+    signature: str
+    rows: int
+    tokens: int
 
 
 @dataclass(frozen=True)
@@ -33,6 +43,12 @@ class SourceFacts:
     counts: Counts | None = None
     open_jobs: int = 0
     dead_letters: int = 0
+    provider_problem: Problem | None = None
+    pending: Pending | None = None
+    used: Used | None = None
+    price_per_million_tokens: float = 0.0
+    reconciled_at: str | None = None
+    """The token of the last request to reconcile that was carried out."""
 
 
 @dataclass(frozen=True)
@@ -61,6 +77,7 @@ def conditions(facts: SourceFacts) -> list[Condition]:
             Condition("Reconciling", False, "Stalled", "waits until someone acts, see Stalled"),
             Condition("Stalled", True, reason, message),
             Condition("Fresh", None, "Stalled", "is not looked at while the source is stalled"),
+            *_provider_and_bill(facts),
         ]
     if not facts.set_up:
         why = facts.waiting_for or "the table is being looked at, and its book-keeping made"
@@ -69,6 +86,7 @@ def conditions(facts: SourceFacts) -> list[Condition]:
             Condition("Reconciling", True, "SettingUp", why),
             Condition("Stalled", False, "NotStalled", "nothing stands in the way"),
             Condition("Fresh", None, "SettingUp", "is not known yet"),
+            *_provider_and_bill(facts),
         ]
     reason = "Suspended" if facts.suspended else "Sweeping"
     message = (
@@ -79,7 +97,24 @@ def conditions(facts: SourceFacts) -> list[Condition]:
         Condition("Reconciling", False, reason, message),
         Condition("Stalled", False, "NotStalled", "nothing stands in the way"),
         _fresh(facts),
+        *_provider_and_bill(facts),
     ]
+
+
+def _provider_and_bill(facts: SourceFacts) -> list[Condition]:
+    problem = facts.provider_problem
+    provider = (
+        Condition("ProviderReady", True, "ProviderReady", "nothing is known against the provider")
+        if problem is None
+        else Condition("ProviderReady", False, problem.reason, problem.message)
+    )
+    if facts.pending is None:
+        return [provider, Condition("ReembedRequired", False, "Approved", "the spec's model and text are in force")]
+    message = (
+        f"the spec's model or text has changed, and {facts.pending.rows} rows would be embedded anew: until "
+        "spec.approvedFingerprint is status.pendingFingerprint, the one before stays in force"
+    )
+    return [provider, Condition("ReembedRequired", True, "ApprovalNeeded", message)]
 
 
 def _fresh(facts: SourceFacts) -> Condition:
@@ -88,7 +123,7 @@ def _fresh(facts: SourceFacts) -> Condition:
         return Condition("Fresh", None, "Waiting", facts.waiting_for or "the rows are being counted")
     if not facts.filled:
         return Condition("Fresh", False, "FirstAudit", "the first audit is on its way through the table")
-    if facts.counts.due > facts.dead_letters:
+    if facts.counts.due_alive:
         return Condition("Fresh", False, "RowsDue", "rows wait for their vector, see status.rows.due")
     if facts.counts.due > 0:
         return Condition(
@@ -110,12 +145,36 @@ def status(facts: SourceFacts, previous: Mapping[str, Any], now: datetime) -> di
     result: dict[str, Any] = {
         "observedGeneration": facts.generation,
         "fingerprint": facts.fingerprint,
+        "pendingFingerprint": facts.pending.signature if facts.pending else None,
+        "lastHandledReconcileAt": facts.reconciled_at,
         "jobs": {"open": facts.open_jobs, "deadLettered": facts.dead_letters},
+        "reembed": _reembed(facts),
         "conditions": written,
     }
+    if facts.used is not None:
+        result["today"] = {
+            "date": facts.used.day,
+            "texts": facts.used.texts,
+            "tokens": facts.used.tokens,
+            "estimatedCost": cost(facts.used.tokens, facts.price_per_million_tokens),
+        }
     if facts.counts is not None:
         result["rows"] = _rows(facts.counts)
     return result
+
+
+def _reembed(facts: SourceFacts) -> dict[str, Any] | None:
+    if facts.pending is None:
+        return None
+    return {
+        "rows": facts.pending.rows,
+        "estimatedCost": cost(facts.pending.tokens, facts.price_per_million_tokens),
+    }
+
+
+def cost(tokens: int, price_per_million_tokens: float) -> str:
+    """An estimate, in the currency of the price: tokens are counted roughly, and the provider's bill is what counts."""
+    return f"{tokens * price_per_million_tokens / 1_000_000:.4f}"
 
 
 def _rows(counts: Counts) -> dict[str, Any]:
@@ -147,4 +206,4 @@ def worth_writing(new: Mapping[str, Any], written: Mapping[str, Any], *, since_w
 
 
 def _without_counts(status: Mapping[str, Any]) -> dict[str, Any]:
-    return {key: value for key, value in status.items() if key not in ("rows", "jobs")}
+    return {key: value for key, value in status.items() if key not in ("rows", "jobs", "today")}

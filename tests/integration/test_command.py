@@ -8,7 +8,6 @@ from pathlib import Path
 import pytest
 
 from hack.control_plane.kubeconfig import write_kubeconfig
-
 from hack.environment import program_environment
 
 PROGRAM = Path(sys.executable).with_name("embedding-operator")

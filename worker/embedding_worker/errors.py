@@ -29,17 +29,48 @@ class RowsLocked(EmbeddingError):
     """Somebody holds what we need (a lock, or the winner of a deadlock): the same statement again, later."""
 
 
-class ProviderUnavailable(EmbeddingError):
-    """The call failed for reasons that are not the rows' own: wait and try again, nobody is charged."""
+class ProviderError(EmbeddingError):
+    """A call to the provider failed. `code` is the provider's own code for it, such as "503 UNAVAILABLE", or empty."""
 
-
-class InputRejected(EmbeddingError):
-    """This row's own text can never be embedded as it is: a dead letter at once."""
-
-    def __init__(self, reason: str, message: str) -> None:
+    def __init__(self, message: str, *, code: str = "") -> None:
         super().__init__(message)
-        self.reason = reason
         self.message = message
+        self.code = code
+
+
+class ProviderUnavailable(ProviderError):
+    """It is away, overloaded or broken, or its answer is: wait and try again."""
+
+
+class ProviderBusy(ProviderError):
+    """Quota: the whole provider rests for `retry_after_s` (None: as long as we think right); nobody is charged."""
+
+    def __init__(
+        self, message: str, *, code: str = "", retry_after_s: float | None = None, quota_exhausted: bool = False
+    ) -> None:
+        super().__init__(message, code=code)
+        self.retry_after_s = retry_after_s
+        self.quota_exhausted = quota_exhausted
+
+
+class ProviderMisconfigured(ProviderError):
+    """A key, a right or a model is wrong: someone must act, and every call fails until then. Nobody is charged."""
+
+    def __init__(self, message: str, *, code: str = "", reason: str = "ProviderMisconfigured") -> None:
+        super().__init__(message, code=code)
+        self.reason = reason
+
+
+class InputRejected(ProviderError):
+    """What was sent can never be embedded as it is. Of a single text: a dead letter at once."""
+
+    def __init__(self, reason: str, message: str, *, code: str = "") -> None:
+        super().__init__(message, code=code)
+        self.reason = reason
+
+
+class DayLimitReached(ProviderError):
+    """As many texts were sent today as the source allows: no call until tomorrow, or until the limit is raised."""
 
 
 class Interrupted(EmbeddingError):

@@ -1,10 +1,11 @@
 """Make a batch of rows fresh: read, check, embed, write. The three checks that make a second job for a row harmless.
 
-Called by the batcher with what the job handlers gave it. It waits out what is nobody's fault (the database away, a
-provider's failure, a locked row), so each row's outcome is final.
+Called by the batcher with what the job handlers gave it. It waits out what is nobody's fault (the database away, a failing
+provider, a locked row); a row's outcome is what became of it, or a failure of its own.
 """
 
 import asyncio
+import random
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
@@ -14,8 +15,10 @@ from typing import TypeVar
 import structlog
 
 from embedding_worker.batcher import Batch
-from embedding_worker.errors import DatabaseUnavailable, InputRejected, ProviderUnavailable, RowsLocked
-from embedding_worker.providers.embedder import Embedder, Vector
+from embedding_worker.charging import charged
+from embedding_worker.errors import DatabaseUnavailable, InputRejected, ProviderError, RowsLocked
+from embedding_worker.provider_calls import ProviderCalls
+from embedding_worker.providers.embedder import Vector
 from embedding_worker.rows.store import FreshRow, PresentRow, RowStore
 from embedding_worker.source import TooLong
 from embedding_worker.text import content_hash, fitted, is_blank
@@ -36,6 +39,7 @@ class OutcomeKind(Enum):
     ROW_DELETED = "RowDeleted"
     TEXT_CHANGED = "TextChanged"
     INPUT_REJECTED = "InputRejected"
+    FAILED = "Failed"
 
 
 @dataclass(frozen=True)
@@ -53,6 +57,8 @@ class RowOutcome:
     message: str
     embed_ms: int | None = None
     """The provider's call, shared by its batch; None where none was made."""
+    code: str = ""
+    """The provider's own code for a failure."""
 
 
 def outcome(kind: OutcomeKind, *, embed_ms: int | None = None) -> RowOutcome:
@@ -65,8 +71,14 @@ MESSAGES = {
     OutcomeKind.BLANK_TEXT: "the text is empty: the vector is null, and no call was made",
     OutcomeKind.ROW_DELETED: "the row is gone",
     OutcomeKind.TEXT_CHANGED: "the text has changed since: the new one has a job of its own",
-    OutcomeKind.INPUT_REJECTED: "the row's own text cannot be embedded",
 }
+
+
+def failed(error: ProviderError) -> RowOutcome:
+    """A failure that is charged to the row: its text was refused, or its call failed and its neighbours' did not."""
+    if isinstance(error, InputRejected):
+        return RowOutcome(OutcomeKind.INPUT_REJECTED, error.reason, error.message, code=error.code)
+    return RowOutcome(OutcomeKind.FAILED, type(error).__name__, error.message, code=error.code)
 
 
 def decided(request: RowRequest, row: PresentRow | None) -> RowOutcome | FreshRow | str:
@@ -85,75 +97,118 @@ def decided(request: RowRequest, row: PresentRow | None) -> RowOutcome | FreshRo
 class Freshener:
     """Makes rows of one source fresh, a batch at a time: the work of its batcher."""
 
-    def __init__(self, store: RowStore, embedder: Embedder, *, too_long: TooLong) -> None:
+    def __init__(self, store: RowStore, calls: ProviderCalls, *, too_long: TooLong) -> None:
         self._store = store
         self._writer = Writer(store)
-        self._embedder = embedder
+        self._calls = calls
         self._too_long = too_long
 
     async def freshen(self, batch: Batch[RowRequest, RowOutcome]) -> None:
-        """Settles every row of the batch. One call to the provider at most.
+        """Settles every row of the batch. What is nobody's fault is waited out; each look reads the rows anew."""
+        left = list(range(len(batch.items)))
+        pause_s = FIRST_PAUSE_S
+        while left := await self._look(batch, left):
+            await asyncio.sleep(pause_s)
+            pause_s = min(pause_s * 2, LONGEST_PAUSE_S)
+            random.shuffle(left)  # two rows that fail together may not share a half again
 
-        A row that the database refuses to change gets RowsRefused, and keeps none of the others.
-        """
-        requests = batch.items
-        rows = await patiently("read", self._store.read, [request.id for request in requests])
-        to_write: dict[int, FreshRow] = {}
+    async def _look(self, batch: Batch[RowRequest, RowOutcome], places: Sequence[int]) -> list[int]:
+        """Settle what can be settled. Returns the places that have to wait for the provider."""
         texts: dict[int, str] = {}
-        for place, request in enumerate(requests):
+        cleared: dict[int, FreshRow] = {}
+        rows = await patiently("read", self._store.read, [batch.items[place].id for place in places])
+        for place in places:
+            request = batch.items[place]
             match decided(request, rows.get(request.id)):
                 case RowOutcome() as settled:
                     batch.settle(place, settled)
-                case FreshRow() as cleared:
-                    to_write[place] = cleared
+                case FreshRow() as blank:
+                    cleared[place] = blank
                 case str() as text:
                     try:
-                        texts[place] = fitted(text, max_bytes=self._embedder.max_text_bytes, too_long=self._too_long)
+                        texts[place] = fitted(text, max_bytes=self._calls.max_text_bytes, too_long=self._too_long)
                     except InputRejected as exc:
-                        batch.settle(place, RowOutcome(OutcomeKind.INPUT_REJECTED, exc.reason, exc.message))
-        started = time.monotonic()
-        vectors: Sequence[Vector] = (
-            await patiently("embed", self._embedder.embed, list(texts.values())) if texts else []
-        )
-        embed_ms = round((time.monotonic() - started) * 1000)
-        for place, vector in zip(texts, vectors, strict=True):
-            to_write[place] = FreshRow(requests[place].id, requests[place].content_hash, vector)
-        await self._write(batch, to_write, embed_ms)
+                        batch.settle(place, failed(exc))
+        await self._write(batch, cleared, embed_ms=None)
+        return await self._embed(batch, texts) if texts else []
 
-    async def _write(self, batch: Batch[RowRequest, RowOutcome], rest: dict[int, FreshRow], embed_ms: int) -> None:
-        """Write until every row is written, or shown to be changed or gone. A locked row is tried again, without a call."""
-        pause_s = FIRST_PAUSE_S
-        while rest:
-            written = await patiently("write", self._writer.write, list(rest.values()))
-            for place, row in list(rest.items()):
-                if row.id in written.refused:
-                    del rest[place]
-                    batch.refuse(place, written.refused[row.id])
-                elif row.id in written.ids:
-                    del rest[place]
-                    embedded = row.vector is not None
-                    kind = OutcomeKind.EMBEDDED if embedded else OutcomeKind.BLANK_TEXT
-                    batch.settle(place, outcome(kind, embed_ms=embed_ms if embedded else None))
-            if not rest:
-                return
-            batch.free_slot()  # what is left waits for its rows' locks, and holds nobody up
+    async def _embed(self, batch: Batch[RowRequest, RowOutcome], texts: dict[int, str]) -> list[int]:
+        asked = list(texts)
+        vectors_left = set(asked)
+        began = time.monotonic()
+
+        async def take(taken: Sequence[int], vectors: Sequence[Vector]) -> None:
+            places = [asked[place] for place in taken]
+            vectors_left.difference_update(places)
+            rows = {
+                place: FreshRow(batch.items[place].id, batch.items[place].content_hash, vector)
+                for place, vector in zip(places, vectors, strict=True)
+            }
+            await self._write(batch, rows, embed_ms=round((time.monotonic() - began) * 1000))
+
+        halved = await self._calls.embed(list(texts.values()), take)
+        for place in charged(halved):
+            batch.settle(asked[place], failed(halved.failed_alone[place]))
+            vectors_left.discard(asked[place])
+        if halved.shared is not None:
+            log.warning(
+                "provider fails",
+                error=type(halved.shared).__name__,
+                message=halved.shared.message,
+                rows=len(vectors_left),
+            )
+        return sorted(vectors_left)
+
+    async def _write(
+        self, batch: Batch[RowRequest, RowOutcome], rows: dict[int, FreshRow], *, embed_ms: int | None
+    ) -> None:
+        """Write rows and settle them. One that is locked is written later, without a call, and holds nobody up."""
+        if locked := await self._try_to_write(batch, rows, embed_ms):
+            batch.later(self._write_locked(batch, locked, embed_ms))
+
+    async def _try_to_write(
+        self, batch: Batch[RowRequest, RowOutcome], rows: dict[int, FreshRow], embed_ms: int | None
+    ) -> dict[int, FreshRow]:
+        """Returns the rows that were not written and still have their text: somebody holds them locked."""
+        if not rows:
+            return {}
+        rest = dict(rows)
+        written = await patiently("write", self._writer.write, list(rest.values()))
+        for place, row in list(rest.items()):
+            if row.id in written.refused:
+                del rest[place]
+                refusal = written.refused[row.id]
+                batch.settle(place, RowOutcome(OutcomeKind.FAILED, refusal.reason, refusal.message))
+            elif row.id in written.ids:
+                del rest[place]
+                kind = OutcomeKind.BLANK_TEXT if row.vector is None else OutcomeKind.EMBEDDED
+                batch.settle(place, outcome(kind, embed_ms=embed_ms))
+        if rest:
             present = await patiently("read", self._store.read, [row.id for row in rest.values()])
             for place, row in list(rest.items()):
-                now = decided(RowRequest(row.id, row.content_hash), present.get(row.id))
+                now = decided(batch.items[place], present.get(row.id))
                 if isinstance(now, RowOutcome):
                     del rest[place]
                     batch.settle(place, now)
+        return rest
+
+    async def _write_locked(
+        self, batch: Batch[RowRequest, RowOutcome], rows: dict[int, FreshRow], embed_ms: int | None
+    ) -> None:
+        pause_s = FIRST_PAUSE_S
+        while rows:
             await asyncio.sleep(pause_s)
             pause_s = min(pause_s * 2, LONGEST_PAUSE_S)
+            rows = await self._try_to_write(batch, rows, embed_ms)
 
 
 async def patiently(what: str, ask: Callable[[Argument], Awaitable[Answer]], argument: Argument) -> Answer:
-    """Ask until there is an answer, with growing pauses, while what stands in the way is nobody's fault."""
+    """Ask until there is an answer, with growing pauses, while the database is away or busy: that is nobody's fault."""
     pause_s = FIRST_PAUSE_S
     while True:
         try:
             return await ask(argument)
-        except (DatabaseUnavailable, RowsLocked, ProviderUnavailable) as exc:
+        except (DatabaseUnavailable, RowsLocked) as exc:
             log.warning("waiting", what=what, error=type(exc).__name__, message=str(exc), pause_s=pause_s)
         await asyncio.sleep(pause_s)
         pause_s = min(pause_s * 2, LONGEST_PAUSE_S)

@@ -4,8 +4,9 @@ Made by the operator from an EmbeddingSource; read by everything here. It decide
 """
 
 import hashlib
+import json
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 
 
@@ -71,3 +72,39 @@ class SourceConfig:
     @property
     def fingerprint(self) -> str:
         return self.model.fingerprint
+
+    @property
+    def signature(self) -> str:
+        """What the table's vectors follow from: the fingerprint, and the text expression in 8 hex digits of its SHA-256.
+
+        Another signature means that rows are embedded anew, and paid for.
+        """
+        return f"{self.fingerprint}#{hashlib.sha256(self.text.encode()).hexdigest()[:8]}"
+
+    def as_record(self) -> str:
+        """What is kept in the database of the configuration in force, as JSON."""
+        model = self.model
+        record = {"text": self.text, "provider": model.provider, "name": model.name, "dimensions": model.dimensions}
+        return json.dumps(record | {"task_type": model.task_type})
+
+
+def in_force(wanted: SourceConfig, record: str | None, *, approved: str) -> tuple[SourceConfig, str | None]:
+    """The configuration to run, and the signature that waits for approval (None: nothing waits).
+
+    The first one needs no approval. Another model or text expression is a bill: until `approved` names its signature, the
+    one that was in force (`record`, see as_record) goes on serving edits.
+    """
+    if record is None:
+        return wanted, None
+    kept = json.loads(record)
+    model = replace(
+        wanted.model,
+        provider=kept["provider"],
+        name=kept["name"],
+        dimensions=kept["dimensions"],
+        task_type=kept["task_type"],
+    )
+    before = replace(wanted, text=kept["text"], model=model)
+    if wanted.signature in (before.signature, approved):
+        return wanted, None
+    return before, wanted.signature

@@ -2,6 +2,7 @@
 
 import asyncio
 import sys
+from typing import Annotated
 
 import typer
 
@@ -17,12 +18,19 @@ def embedding_operator() -> None:
 
 
 @app.command()
-def run() -> None:
+def run(
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Log what would be done for each due row, and do nothing of it.")
+    ] = False,
+) -> None:
     """Run the operator in its namespace, until SIGTERM."""
     settings = _settings()
     set_up_logs(settings)
-    from embedding_operator.process import run as run_process  # kopf and the client take a second to import
-
+    # kopf and the client take a second to import, which --help need not wait for.
+    if dry_run:
+        from embedding_operator.dry_run import run as run_process
+    else:
+        from embedding_operator.process import run as run_process
     raise typer.Exit(asyncio.run(run_process(settings)))
 
 

@@ -2,15 +2,13 @@
 
 from dataclasses import dataclass
 
-from embedding_operator.reconciler.expiry import Cohorts
-from embedding_operator.reconciler.open_jobs import OpenJobs
+from embedding_operator.reconciler.source_loop import Shared
 from embedding_operator.reconciler.sources import Sources
 
 
 @dataclass
 class Context:
-    jobs: OpenJobs
-    cohorts: Cohorts
+    shared: Shared
     sources: Sources
     takes_work: bool = True
     """False from the moment that the process is told to stop: open jobs are left to the next one."""

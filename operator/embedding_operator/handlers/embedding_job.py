@@ -3,6 +3,7 @@
 kopf calls it for every job that is open: just made, found at a restart, or replayed.
 """
 
+import random
 import time
 from collections.abc import Mapping
 from datetime import UTC, datetime
@@ -12,9 +13,10 @@ import kopf
 import structlog
 
 from embedding_operator.handlers.context import Context
-from embedding_operator.lifecycle.job_status import settled
+from embedding_operator.lifecycle.job_status import JobPatch, replay_begun, settled
+from embedding_operator.lifecycle.next_step import BeginReplay, Embed, Nothing, next_step
 from embedding_operator.resources import GROUP, JOBS, VERSION
-from embedding_operator.resources.embedding_job import OPEN, Phase, parsed_job
+from embedding_operator.resources.embedding_job import OPEN, EmbeddingJob, Phase, parsed_job
 from embedding_worker.freshen import RowRequest
 
 log = structlog.get_logger(__name__)
@@ -34,29 +36,63 @@ def register(registry: kopf.OperatorRegistry, context: Context) -> None:
 
 
 async def embed_row(context: Context, body: Mapping[str, Any], patch: kopf.Patch) -> None:
-    """Make the job's row fresh, and put the outcome into its status."""
+    """Take the job's next step, and put what comes of it into its status."""
     job = parsed_job(body)
+    context.shared.jobs.seen(job, time.monotonic())
+    match next_step(job):
+        case BeginReplay():
+            apply(replay_begun(job, datetime.now(UTC)), patch)
+            context.shared.metrics.replayed(job.source)
+            log.info("job replayed", job=job.name, source=job.source, business=job.spec.business_id)
+        case Embed():
+            await _embed(context, job, patch)
+        case Nothing():  # it has settled meanwhile
+            return
+
+
+async def _embed(context: Context, job: EmbeddingJob, patch: kopf.Patch) -> None:
     started = datetime.now(UTC)
-    context.jobs.seen(job, time.monotonic())
-    context.jobs.changed(job.name, in_flight=True)
-    outcome = await context.sources.freshen(job.source, RowRequest(job.spec.business_id, job.spec.content_hash))
+    context.shared.jobs.in_hand(job.name, True)
+    request = RowRequest(job.spec.business_id, job.spec.content_hash)
+    outcome = await context.sources.freshen(job.source, request, urgent=context.shared.jobs.is_edit(job.name))
     if outcome is None:
+        context.shared.jobs.in_hand(job.name, False)
         log.info("job has no source", job=job.name, source=job.source)
         return
-    now = datetime.now(UTC)
-    status = settled(outcome, attempts=job.status.attempts, started=started, now=now)
-    if status["phase"] == Phase.DEAD_LETTERED:
-        context.jobs.died(job)
-    patch.status.update(status)
+    policy = context.sources.retry_policy(job.source)
+    result = settled(
+        outcome,
+        job,
+        policy=policy,
+        started=started,
+        now=datetime.now(UTC),
+        jitter=random.random(),  # noqa: S311
+    )
+    if result.phase is Phase.DEAD_LETTERED:
+        context.shared.jobs.died(job)
+    if result.phase is Phase.RETRYING:
+        context.shared.jobs.backs_off(job.name)
+    apply(result, patch)
+    took_s = (datetime.now(UTC) - started).total_seconds()
+    reason = str(result.status["reason"])
+    context.shared.metrics.settled(job.source, phase=result.phase, reason=reason, took_s=took_s)
     log.info(
         "job settled",
         job=job.name,
         source=job.source,
         business=job.spec.business_id,
-        phase=status["phase"],
-        reason=outcome.reason,
-        total_ms=status["latencies"]["totalMs"],
+        phase=result.phase,
+        reason=reason,
+        attempts=result.status["attempts"],
+        took_s=round(took_s, 3),
     )
+
+
+def apply(result: JobPatch, patch: kopf.Patch) -> None:
+    """kopf sends annotations and status as two requests, the status last, and nothing where there is nothing."""
+    patch.status.update(result.status)
+    if result.annotations:
+        patch.metadata.annotations.update(result.annotations)
 
 
 def note_event(context: Context, kind: str | None, body: Mapping[str, Any]) -> None:
@@ -64,10 +100,11 @@ def note_event(context: Context, kind: str | None, body: Mapping[str, Any]) -> N
     job = parsed_job(body)
     now = time.monotonic()
     if kind != "DELETED":
-        context.jobs.seen(job, now)
+        context.shared.jobs.watched(job)
         return
-    known = context.jobs.left(job.name)
+    known = context.shared.jobs.left(job.name)
     if known is not None:
-        if not context.jobs.is_dead_letter(job.name):
-            context.cohorts.finished(known.cohort, now)
+        if not context.shared.jobs.is_dead_letter(job):
+            context.shared.cohorts.finished(known.cohort, now)
+        context.shared.throughput.settled(now)
         context.sources.job_left(job.source)

@@ -23,10 +23,13 @@ class NoDiffBase(kopf.DiffBaseStorage):
 
 
 class StatusIsTheProgress(kopf.ProgressStorage):
-    """Keeps no progress of handlers in the object: an open job's handler is always still to be run."""
+    """Derives from an open job's status when its handler is to be run: at once, or at `status.nextAttemptTime`."""
 
     def fetch(self, *, key: kopf.HandlerId, body: kopf.Body) -> kopf.ProgressRecord | None:
-        return None
+        status = body.get("status", {})
+        if status.get("phase") != "Retrying" or not (not_before := status.get("nextAttemptTime")):
+            return None
+        return kopf.ProgressRecord(delayed=not_before, retries=0, success=False, failure=False)
 
     def store(self, *, key: kopf.HandlerId, record: kopf.ProgressRecord, body: kopf.Body, patch: kopf.Patch) -> None:
         return
@@ -35,7 +38,9 @@ class StatusIsTheProgress(kopf.ProgressStorage):
         return
 
     def touch(self, *, body: kopf.Body, patch: kopf.Patch, value: str | None) -> None:
-        return
+        """kopf touches an object when its handler's time has come; a Retrying job without a time runs at once."""
+        if value is not None:
+            patch.status["nextAttemptTime"] = None
 
     def clear(self, *, essence: kopf.BodyEssence) -> kopf.BodyEssence:
         return essence

@@ -1,9 +1,13 @@
-"""What happened to a row → the patch of its job's status. It decides only; kopf's handler and the sweep send it."""
+"""What happened to a row → the patch of its job. It decides only; kopf's handler and the sweep send it."""
 
+import json
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
-from embedding_operator.resources.embedding_job import Phase
+from embedding_operator.lifecycle.next_step import next_attempt
+from embedding_operator.lifecycle.retry_policy import RetryPolicy
+from embedding_operator.resources.embedding_job import BACKOFF_ANNOTATION, EmbeddingJob, Phase
 from embedding_worker.freshen import OutcomeKind, RowOutcome
 
 PHASES = {
@@ -14,6 +18,21 @@ PHASES = {
     OutcomeKind.TEXT_CHANGED: Phase.SUPERSEDED,
     OutcomeKind.INPUT_REJECTED: Phase.DEAD_LETTERED,
 }
+CHARGED = frozenset({OutcomeKind.EMBEDDED, OutcomeKind.INPUT_REJECTED, OutcomeKind.FAILED})
+"""What counts as an attempt: the row was in a call of its own, or its call succeeded."""
+HISTORY_KEPT = 10
+
+
+@dataclass(frozen=True)
+class JobPatch:
+    """A merge patch of a job, in the two parts that are sent one after the other. The status is the truth."""
+
+    status: dict[str, Any]
+    annotations: dict[str, str | None] = field(default_factory=dict)
+
+    @property
+    def phase(self) -> Phase:
+        return Phase(self.status["phase"])
 
 
 def timestamp(moment: datetime) -> str:
@@ -21,45 +40,97 @@ def timestamp(moment: datetime) -> str:
     return moment.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
-def settled(outcome: RowOutcome, *, attempts: int, started: datetime, now: datetime) -> dict[str, Any]:
-    """The status of a job whose row has this outcome."""
-    phase = PHASES[outcome.kind]
-    tried = outcome.kind in (OutcomeKind.EMBEDDED, OutcomeKind.INPUT_REJECTED)
+def settled(
+    outcome: RowOutcome, job: EmbeddingJob, *, policy: RetryPolicy, started: datetime, now: datetime, jitter: float
+) -> JobPatch:
+    """The patch of a job whose row has this outcome: finished, to be tried again after a pause, or a dead letter."""
+    attempts = job.status.attempts + (outcome.kind in CHARGED)
+    status: dict[str, Any] = {"attempts": attempts, "startTime": timestamp(started)}
+    if outcome.kind in (OutcomeKind.FAILED, OutcomeKind.INPUT_REJECTED):
+        status["history"] = _history(job, outcome, now)
+    if outcome.kind is OutcomeKind.FAILED and (retry := next_attempt(attempts, policy, now, jitter=jitter)) is not None:
+        return _retrying(status, outcome, attempts, *retry)
+    phase, reason, message = _end(outcome, attempts)
     latencies: dict[str, int] = {"totalMs": round((now - started).total_seconds() * 1000)}
     if outcome.embed_ms is not None:
         latencies["embedMs"] = outcome.embed_ms
-    return {
+    status |= {
         "phase": phase,
-        "attempts": attempts + tried,
-        "reason": outcome.reason,
-        "message": outcome.message,
+        "reason": reason,
+        "message": message,
         "nextAttemptTime": None,
-        "startTime": timestamp(started),
         "completionTime": timestamp(now),
         "latencies": latencies,
-        "conditions": [_succeeded(phase is Phase.SUCCEEDED, outcome.reason, outcome.message, now)],
+        "conditions": [_succeeded(str(phase is Phase.SUCCEEDED), reason, message, now)],
     }
+    return JobPatch(status, {BACKOFF_ANNOTATION: None} if BACKOFF_ANNOTATION in job.metadata.annotations else {})
 
 
-def superseded(now: datetime | None = None) -> dict[str, Any]:
-    """The status of a job that gives way to the one of a newer text."""
+def _end(outcome: RowOutcome, attempts: int) -> tuple[Phase, str, str]:
+    if outcome.kind is OutcomeKind.FAILED:
+        message = f"failed {attempts} times, at last: {outcome.message} ({outcome.reason})"
+        return Phase.DEAD_LETTERED, "RetriesExhausted", message
+    return PHASES[outcome.kind], outcome.reason, outcome.message
+
+
+def _retrying(
+    status: dict[str, Any], outcome: RowOutcome, attempts: int, not_before: datetime, pause_s: float
+) -> JobPatch:
+    status |= {
+        "phase": Phase.RETRYING,
+        "reason": outcome.reason,
+        "message": outcome.message,
+        "nextAttemptTime": timestamp(not_before),
+    }
+    backoff = {"attempt": attempts + 1, "delaySeconds": round(pause_s, 1), "notBefore": timestamp(not_before)}
+    return JobPatch(status, {BACKOFF_ANNOTATION: json.dumps(backoff)})
+
+
+def _history(job: EmbeddingJob, outcome: RowOutcome, now: datetime) -> list[dict[str, Any]]:
+    """The last attempts, this one at the end: when, why, and the provider's code. Never a text."""
+    entry = {"time": timestamp(now), "reason": outcome.reason} | ({"code": outcome.code} if outcome.code else {})
+    return [*job.status.history, entry][-HISTORY_KEPT:]
+
+
+def replay_begun(job: EmbeddingJob, now: datetime) -> JobPatch:
+    """The first act on a replay: the attempts start at 0 again, and nobody reads the old end as the new one."""
+    message = "replayed: the attempts start at 0 again"
+    return JobPatch(
+        {
+            "phase": Phase.PENDING,
+            "attempts": 0,
+            "replays": job.status.replays + 1,
+            "reason": None,
+            "message": None,
+            "nextAttemptTime": None,
+            "completionTime": None,
+            "conditions": [_succeeded("Unknown", "Replayed", message, now)],
+        },
+        {BACKOFF_ANNOTATION: None} if BACKOFF_ANNOTATION in job.metadata.annotations else {},
+    )
+
+
+def superseded(*, row_gone: bool = False, now: datetime | None = None) -> dict[str, Any]:
+    """The status of a job that gives way to the one of a newer text, or whose row is gone."""
     moment = now or datetime.now(UTC)
     reason, message = "TextChanged", "the text has changed since: the new one has a job of its own"
+    if row_gone:
+        reason, message = "RowDeleted", "the row is gone"
     return {
         "phase": Phase.SUPERSEDED,
         "reason": reason,
         "message": message,
         "nextAttemptTime": None,
         "completionTime": timestamp(moment),
-        "conditions": [_succeeded(False, reason, message, moment)],
+        "conditions": [_succeeded("False", reason, message, moment)],
     }
 
 
-def _succeeded(status: bool, reason: str, message: str, now: datetime) -> dict[str, str]:
+def _succeeded(status: str, reason: str, message: str, now: datetime) -> dict[str, str]:
     """The one condition: `kubectl wait --for=condition=Succeeded` goes by it."""
     return {
         "type": "Succeeded",
-        "status": str(status),
+        "status": status,
         "reason": reason,
         "message": message,
         "lastTransitionTime": timestamp(now),

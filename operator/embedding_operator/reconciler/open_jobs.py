@@ -27,10 +27,14 @@ class OpenJob:
     cohort: str
     newest_mark: int = 0
     """The newest due mark that this job's text is known to answer; 0 where it is not known (after a restart)."""
+    edited: bool = False
+    """An application has edited the row; false for a backfill, and where it is not known."""
     in_flight: bool = False
     """A handler here is at work on it, and will itself see whether the text has changed."""
+    in_backoff: bool = False
     noted_at: float = 0.0
     """On the monotonic clock."""
+    seen_by_watch: bool = False
 
 
 class OpenJobs:
@@ -41,7 +45,7 @@ class OpenJobs:
         self._changed_at: dict[str, float] = {}
         self._open: dict[str, OpenJob] = {}
         self._by_business: dict[str, dict[str, str]] = defaultdict(dict)
-        self._dead: dict[str, dict[str, str]] = defaultdict(dict)
+        self._dead: dict[str, dict[str, OpenJob]] = defaultdict(dict)
         self._one_left = asyncio.Event()
         self._recent: dict[tuple[str, str], deque[float]] = defaultdict(deque)
 
@@ -52,11 +56,25 @@ class OpenJobs:
         """The source's open jobs, by business id."""
         return {business: self._open[name] for business, name in self._by_business[source].items()}
 
+    def active(self, source: str | None = None) -> int:
+        """Open jobs that are not in a backoff, of a source or of all."""
+        jobs = self._open.values() if source is None else self.of(source).values()
+        return sum(not job.in_backoff for job in jobs)
+
     def count(self, source: str) -> int:
         return len(self._by_business[source])
 
     def in_flight(self) -> int:
         return sum(job.in_flight for job in self._open.values())
+
+    def names_in_hand(self) -> frozenset[str]:
+        """Jobs that a handler here is at work on."""
+        return frozenset(job.name for job in self._open.values() if job.in_flight)
+
+    def oldest_unseen_s(self) -> float | None:
+        """For how long the oldest open job has been open without any event of the watch; None where there is none."""
+        unseen = [job.noted_at for job in self._open.values() if not job.seen_by_watch]
+        return self._clock() - min(unseen) if unseen else None
 
     async def landed(self, *, within_s: float) -> None:
         """Wait until no job is in flight, or the time is over."""
@@ -66,9 +84,16 @@ class OpenJobs:
                     self._one_left.clear()
                     await self._one_left.wait()
 
-    def dead_letters(self, source: str) -> frozenset[str]:
-        """Ids of the businesses whose job is a dead letter: no job is made for them until it is replayed or edited."""
-        return frozenset(self._dead[source])
+    def dead_letters(self, source: str) -> dict[str, OpenJob]:
+        """The source's dead letters, by business id: no other job is made for them until they are replayed or edited."""
+        return dict(self._dead[source])
+
+    def count_dead_letters(self) -> int:
+        """Of all sources."""
+        return sum(map(len, self._dead.values()))
+
+    def is_edit(self, name: str) -> bool:
+        return name in self._open and self._open[name].edited
 
     def taken(self, source: str) -> list[str]:
         """Ids that a sweep leaves out: they have an open job or a dead letter."""
@@ -95,19 +120,30 @@ class OpenJobs:
     def seen(self, job: EmbeddingJob, now: float) -> None:
         """The API server shows this job as open."""
         if job.name not in self._open:
-            self.note(
-                OpenJob(job.name, job.source, job.spec.business_id, job.spec.content_hash, job.cohort, noted_at=now)
-            )
+            self.note(_of(job, now))
 
-    def changed(self, name: str, *, newest_mark: int | None = None, in_flight: bool | None = None) -> None:
-        job = self._open.get(name)
-        if job is None:
-            return
-        if newest_mark is not None:
-            job = replace(job, newest_mark=newest_mark)
-        if in_flight is not None:
-            job = replace(job, in_flight=in_flight)
-        self._open[name] = job
+    def watched(self, job: EmbeddingJob) -> None:
+        """The watch shows this job as open."""
+        self.seen(job, self._clock())
+        if not self._open[job.name].seen_by_watch:
+            self._open[job.name] = replace(self._open[job.name], seen_by_watch=True)
+
+    def in_hand(self, name: str, at_work: bool) -> None:
+        """A handler here has begun to work on the job, or put it down."""
+        if name in self._open:
+            self._open[name] = replace(self._open[name], in_flight=at_work, in_backoff=False)
+
+    def backs_off(self, name: str) -> None:
+        """The job is to be tried again after a pause."""
+        if name in self._open:
+            self._open[name] = replace(self._open[name], in_flight=False, in_backoff=True)
+
+    def answers(self, job: OpenJob, newest_mark: int) -> None:
+        """The job, open or dead, is of the text that this due mark was made for."""
+        if job.name in self._open:
+            self._open[job.name] = replace(self._open[job.name], newest_mark=newest_mark)
+        elif self._dead[job.source].get(job.business_id) == job:
+            self._dead[job.source][job.business_id] = replace(job, newest_mark=newest_mark)
 
     def left(self, name: str) -> OpenJob | None:
         """The job is not open any more (or was never made). Returns it where it was known."""
@@ -121,10 +157,16 @@ class OpenJobs:
     def died(self, job: EmbeddingJob) -> None:
         """The job is a dead letter; it leaves the open ones when the API server says so."""
         self._changed_at[job.name] = self._clock()
-        self._dead[job.source][job.spec.business_id] = job.name
+        known = self._open.get(job.name) or _of(job, self._clock())
+        self._dead[job.source][job.spec.business_id] = replace(known, in_flight=False)
 
-    def is_dead_letter(self, name: str) -> bool:
-        return any(name in by_business.values() for by_business in self._dead.values())
+    def buried(self, source: str, business_id: str) -> None:
+        """The dead letter is superseded, or gone."""
+        self._dead[source].pop(business_id, None)
+
+    def is_dead_letter(self, job: EmbeddingJob) -> bool:
+        dead = self._dead[job.source].get(job.spec.business_id)
+        return dead is not None and dead.name == job.name
 
     def corrected(self, jobs: Sequence[EmbeddingJob], *, listed_at: float) -> None:
         """Agree with a list of all jobs whose request began at `listed_at`: what a watch may have missed.
@@ -132,16 +174,18 @@ class OpenJobs:
         Of a job that has changed here since then, the list is the older news.
         """
         changed_since = {name for name, at in self._changed_at.items() if at >= listed_at}
-        dead: dict[str, dict[str, str]] = defaultdict(dict)
+        dead: dict[str, dict[str, OpenJob]] = defaultdict(dict)
         for source, by_business in self._dead.items():
-            dead[source] = {business: name for business, name in by_business.items() if name in changed_since}
+            dead[source] = {business: job for business, job in by_business.items() if job.name in changed_since}
         for job in jobs:
             if job.name in changed_since:
                 continue
             if job.is_open:
                 self.seen(job, listed_at)
             elif job.status.phase is Phase.DEAD_LETTERED:
-                dead[job.source][job.spec.business_id] = job.name
+                known = self._dead[job.source].get(job.spec.business_id)
+                same = known is not None and known.name == job.name
+                dead[job.source][job.spec.business_id] = known if known and same else _of(job, listed_at)
         self._dead = dead
         open_in_list = {job.name for job in jobs if job.is_open}
         for name, known in list(self._open.items()):
@@ -157,3 +201,16 @@ class OpenJobs:
         for name in self._by_business.pop(source, {}).values():
             self._open.pop(name, None)
         self._dead.pop(source, None)
+
+
+def _of(job: EmbeddingJob, now: float) -> OpenJob:
+    """What is known of a job that somebody else has made, or an earlier process."""
+    return OpenJob(
+        job.name,
+        job.source,
+        job.spec.business_id,
+        job.spec.content_hash,
+        job.cohort,
+        in_backoff=job.status.phase is Phase.RETRYING,
+        noted_at=now,
+    )

@@ -7,26 +7,32 @@ import math
 import time
 from collections.abc import Callable
 from contextlib import AsyncExitStack
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any
 
 import structlog
 
+from embedding_operator import source_state
 from embedding_operator.api_server import ApiServer, ApiServerUnavailable, Gone, RequestRefused
+from embedding_operator.metrics import Metrics
+from embedding_operator.reconciler import window
 from embedding_operator.reconciler.audit import Audit
 from embedding_operator.reconciler.expiry import Cohorts
 from embedding_operator.reconciler.open_jobs import OpenJobs
 from embedding_operator.reconciler.sweep import Sweeper
 from embedding_operator.resources.embedding_source import EmbeddingSource
 from embedding_operator.settings import Settings
-from embedding_operator.source_state import SourceFacts, status, worth_writing
+from embedding_operator.source_state import Pending, SourceFacts
 from embedding_worker.batcher import Batcher
 from embedding_worker.errors import DatabaseUnavailable, RowsLocked, SourceRefused
 from embedding_worker.freshen import Freshener, RowOutcome, RowRequest
-from embedding_worker.providers import make_embedder
+from embedding_worker.provider_calls import BYTES_PER_TOKEN, ProviderCalls
+from embedding_worker.providers import Credentials, make_embedder
 from embedding_worker.rows.database import Database
 from embedding_worker.rows.store import RowStore
+from embedding_worker.source import SourceConfig, in_force
 
 log = structlog.get_logger(__name__)
 
@@ -36,43 +42,79 @@ AWAY_PAUSE_S = 2.0
 COUNT_EVERY_S = 0.5
 
 
+@dataclass
+class Shared:
+    """What all sources of this process share."""
+
+    database: Database
+    server: ApiServer
+    settings: Settings
+    credentials: Credentials
+    metrics: Metrics
+    jobs: OpenJobs
+    cohorts: Cohorts
+    throughput: window.Throughput = field(default_factory=window.Throughput)
+    due_by_source: dict[str, int] = field(default_factory=dict)
+
+    def window(self) -> int:
+        """How many jobs may be open now, in all sources."""
+        return window.size(self.settings.max_open_jobs, per_s=self.throughput.per_s(time.monotonic()))
+
+    def forget(self, source: str) -> None:
+        """The source is gone."""
+        self.jobs.forget(source)
+        self.due_by_source.pop(source, None)
+        self.metrics.forget(source)
+
+
 class SourceLoop:
     """Runs one source in one configuration; a change of its spec ends it, and another one begins."""
 
     def __init__(
         self,
         source: EmbeddingSource,
+        shared: Shared,
         *,
-        database: Database,
-        server: ApiServer,
-        jobs: OpenJobs,
-        cohorts: Cohorts,
-        settings: Settings,
-        due_by_source: dict[str, int],
         tell: Callable[[], None],
+        older_on_the_same_column: Callable[[EmbeddingSource], str | None],
     ) -> None:
         self._source = source
-        self._config = source.spec.config()
-        self._database = database
-        self._server = server
-        self._jobs = jobs
-        self._cohorts = cohorts
-        self._settings = settings
-        self._due_by_source = due_by_source
+        self._name = source.name
+        self._shared = shared
         self._tell = tell
-        self._facts = SourceFacts(source.metadata.generation, self._config.fingerprint, suspended=source.spec.suspend)
+        self._older_on_the_same_column = older_on_the_same_column
+        self._facts = SourceFacts(
+            source.metadata.generation,
+            source.spec.config().fingerprint,
+            suspended=source.spec.suspend,
+            reconciled_at=source.status.get("lastHandledReconcileAt"),
+            price_per_million_tokens=shared.settings.price_per_million_tokens,
+        )
         self._written: dict[str, Any] = {}
-        self._before: dict[str, Any] = source.status
         self._written_at = 0.0
         self._counted_at = 0.0
         self._wake = asyncio.Event()
         self._resting = False
+        self._requested_at = self._facts.reconciled_at
+        self.last_turn = time.monotonic()
+        """When the loop last came round: it does so every few seconds, whatever is away."""
         self.batcher: Batcher[RowRequest, RowOutcome] | None = None
         """Where the job handlers bring their rows, once the source is accepted."""
 
+    @property
+    def waiting_for(self) -> str | None:
+        """What is away at the moment, in a sentence."""
+        return self._facts.waiting_for
+
     def job_left(self) -> None:
         """A job has settled. Look again once half of the window is free: a look for each would cost more than it finds."""
-        if len(self._jobs) <= self._settings.max_open_jobs // 2:
+        if self._shared.jobs.active() <= self._shared.window() // 2:
+            self._wake.set()
+
+    def asked_to_reconcile(self, token: str | None) -> None:
+        """Sweep, and audit the whole table as fast as it goes, if this token is a new one."""
+        if token != self._requested_at:
+            self._requested_at = token
             self._wake.set()
 
     def rest(self) -> None:
@@ -85,62 +127,99 @@ class SourceLoop:
             try:
                 await self._set_up_and_sweep()
             except SourceRefused as exc:
-                log.error("source stalled", source=self._source.name, reason=exc.reason, message=exc.message)
+                log.error("source stalled", source=self._name, reason=exc.reason, message=exc.message)
+                self._shared.due_by_source.pop(self._name, None)
                 self._facts = replace(self._facts, set_up=False, refused=(exc.reason, exc.message))
                 await self._pause(REFUSED_PAUSE_S)
             except (DatabaseUnavailable, RowsLocked) as exc:
                 self._facts = replace(self._facts, refused=None, waiting_for=f"the database: {exc}")
                 await self._pause(AWAY_PAUSE_S)
             except Exception as exc:  # a fault of ours in one source is to be seen, and stops no other source
-                log.exception("source stalled by an unexpected error", source=self._source.name)
+                log.exception("source stalled by an unexpected error", source=self._name)
                 message = f"an unexpected error, {type(exc).__name__}: see the operator's log, and report it"
                 self._facts = replace(self._facts, set_up=False, refused=("InternalError", message))
                 await self._pause(REFUSED_PAUSE_S)
 
     async def _set_up_and_sweep(self) -> None:
-        embedder = make_embedder(self._config.model)
+        if (older := self._older_on_the_same_column(self._source)) is not None:
+            raise SourceRefused("ColumnTaken", f"EmbeddingSource {older} keeps this very column: delete one of the two")
         await self._write_status()
-        store = await RowStore.prepare(self._database, self._config)
+        spec, shared = self._source.spec, self._shared
+        config = await self._configuration()
+        embedder = make_embedder(config.model, shared.credentials)
+        store = await RowStore.prepare(shared.database, config)
+        audit = Audit(store, rows_per_s=shared.settings.audit_rows_per_s, filled=await store.is_filled())
+        take_texts = partial(_take_texts, store, spec.max_texts_per_day)
+        calls = ProviderCalls(shared.metrics.watched(embedder, source=self._name), take_texts=take_texts)
+        freshener = Freshener(store, calls, too_long=spec.model.too_long)
         async with AsyncExitStack() as stack:
-            freshener = Freshener(store, embedder, too_long=self._config.model.too_long)
             batcher = await stack.enter_async_context(Batcher(freshener.freshen, max_items=embedder.max_texts))
             stack.callback(self._offer, None)
-            self._offer(batcher)
-            audit = Audit(store, rows_per_s=self._settings.audit_rows_per_s, filled=await store.is_filled())
-            self._facts = replace(self._facts, set_up=True, refused=None, filled=audit.filled)
-            log.info("source ready", source=self._source.name, table=str(self._config.at))
-            await self._sweep_for_ever(store, audit)
+            if not spec.suspend:
+                self._offer(batcher)
+            self._facts = replace(self._facts, set_up=True, filled=audit.filled)
+            log.info("source ready", source=self._name, table=str(config.at), fingerprint=config.fingerprint)
+            await self._sweep_for_ever(store, audit, calls, config)
+
+    async def _configuration(self) -> SourceConfig:
+        """The configuration to run. What waits for approval beside it, or can't be had, goes into the facts."""
+        wanted, database = self._source.spec.config(), self._shared.database
+        record = await RowStore.configuration_on_record(database, wanted.at)
+        config, waiting = in_force(wanted, record, approved=self._source.spec.approved_fingerprint)
+        pending, refused = None, None
+        if waiting is not None:
+            try:
+                rows, size = await (await RowStore.inspect(database, wanted)).would_embed()
+                pending = Pending(waiting, rows, size // BYTES_PER_TOKEN)
+                log.info("a changed model or text waits for approval", source=self._name, pending=waiting, rows=rows)
+            except SourceRefused as exc:  # the one before is none the worse for it
+                refused = (exc.reason, f"{exc.message} (the configuration before stays in force)")
+                log.error("source stalled", source=self._name, reason=exc.reason, message=exc.message)
+        self._facts = replace(self._facts, fingerprint=config.fingerprint, pending=pending, refused=refused)
+        return config
 
     def _offer(self, batcher: Batcher[RowRequest, RowOutcome] | None) -> None:
         self.batcher = batcher
         self._tell()
 
-    async def _sweep_for_ever(self, store: RowStore, audit: Audit) -> None:
-        name = self._source.name
+    async def _sweep_for_ever(self, store: RowStore, audit: Audit, calls: ProviderCalls, config: SourceConfig) -> None:
+        shared = self._shared
         sweeper = Sweeper(
-            name,
+            self._name,
             store,
-            self._server,
-            self._jobs,
-            self._cohorts,
-            limit=self._settings.max_open_jobs,
-            fingerprint=self._config.fingerprint,
+            shared.server,
+            shared.jobs,
+            shared.cohorts,
+            window=shared.window,
+            most=shared.settings.max_open_jobs,
+            fingerprint=config.fingerprint,
         )
         while True:
+            self.last_turn = time.monotonic()
             waiting_for = None
             try:
-                if not self._source.spec.suspend and not self._resting:
-                    await sweeper.sweep(due_by_source=self._due_by_source)
-                await audit.step()
-                await self._count(store)
+                with shared.metrics.sweeping(self._name):
+                    await self._turn(store, sweeper, audit)
             except (DatabaseUnavailable, RowsLocked) as exc:
                 waiting_for = f"the database: {exc}"
             except ApiServerUnavailable as exc:
                 waiting_for = f"the API server: {exc}"
                 await self._sleep(exc.retry_after_s)
-            self._facts = replace(self._facts, waiting_for=waiting_for, filled=audit.filled)
+            self._facts = replace(
+                self._facts, waiting_for=waiting_for, filled=audit.filled, provider_problem=calls.problem
+            )
             await self._write_status()
-            await self._sleep(AWAY_PAUSE_S if waiting_for else self._settings.interval_s)
+            await self._sleep(AWAY_PAUSE_S if waiting_for else shared.settings.interval_s)
+
+    async def _turn(self, store: RowStore, sweeper: Sweeper, audit: Audit) -> None:
+        if not self._source.spec.suspend and not self._resting:
+            await sweeper.sweep(due_by_source=self._shared.due_by_source)
+        if self._requested_at != self._facts.reconciled_at:
+            requested = self._requested_at
+            await audit.whole_table()
+            self._facts = replace(self._facts, reconciled_at=requested)
+        await audit.step()
+        await self._count(store)
 
     async def _count(self, store: RowStore) -> None:
         """Count what is due, now and then: a status is read by people."""
@@ -148,11 +227,13 @@ class SourceLoop:
         if now - self._counted_at < COUNT_EVERY_S:
             return
         self._counted_at = now
-        counts = await store.counts()
-        self._due_by_source[self._source.name] = counts.due
-        self._facts = replace(self._facts, counts=counts)
+        counts = await store.counts(dead_letters=self._shared.jobs.dead_letters(self._name))
+        self._shared.due_by_source[self._name] = 0 if self._source.spec.suspend else counts.due
+        self._shared.metrics.counted(self._name, counts)
+        self._facts = replace(self._facts, counts=counts, used=await store.used_today())
 
     async def _pause(self, seconds: float) -> None:
+        self.last_turn = time.monotonic()
         await self._write_status(at_once=True)
         await self._sleep(seconds)
 
@@ -166,16 +247,22 @@ class SourceLoop:
 
     async def _write_status(self, *, at_once: bool = False) -> None:
         """Write what has changed. An API server that is away, or a source that has gone, is no reason to stop."""
-        name = self._source.name
-        facts = replace(self._facts, open_jobs=self._jobs.count(name), dead_letters=len(self._jobs.dead_letters(name)))
-        new = status(facts, self._written or self._before, datetime.now(UTC))
-        now = time.monotonic()
+        jobs, now = self._shared.jobs, time.monotonic()
+        facts = replace(self._facts, open_jobs=jobs.count(self._name), dead_letters=len(jobs.dead_letters(self._name)))
+        new = source_state.status(facts, self._written or self._source.status, datetime.now(UTC))
         since_written_s = math.inf if at_once else now - self._written_at
-        if not worth_writing(new, self._written, since_written_s=since_written_s):
+        if not source_state.worth_writing(new, self._written, since_written_s=since_written_s):
             return
         try:
-            await self._server.patch_source_status(name, new)
+            await self._shared.server.patch_source_status(self._name, new)
         except (ApiServerUnavailable, Gone, RequestRefused) as exc:
-            log.warning("source status not written", source=name, error=type(exc).__name__, message=str(exc))
+            log.warning("source status not written", source=self._name, error=type(exc).__name__, message=str(exc))
         else:
             self._written, self._written_at = new, now
+
+
+async def _take_texts(store: RowStore, most_a_day: int, texts: int, tokens: int) -> int:
+    try:
+        return await store.take_texts(texts, tokens=tokens, most_a_day=most_a_day)
+    except (DatabaseUnavailable, RowsLocked):
+        return texts  # what was embedded is not lost for a count; the next call is counted again

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 
 import structlog
 
-from embedding_operator.api_server import ApiServer, ApiServerError
-from embedding_operator.reconciler.open_jobs import OpenJobs
-from embedding_operator.reconciler.source_loop import SourceLoop
-from embedding_operator.resources.embedding_source import EmbeddingSource
+from embedding_operator.api_server import ApiServerError
+from embedding_operator.lifecycle.retry_policy import RetryPolicy
+from embedding_operator.reconciler.source_loop import Shared, SourceLoop
+from embedding_operator.resources.embedding_source import RECONCILE_ANNOTATION, EmbeddingSource
 from embedding_worker.batcher import Batcher
 from embedding_worker.errors import Interrupted
 from embedding_worker.freshen import RowOutcome, RowRequest
@@ -30,10 +30,10 @@ class Running:
 class Sources:
     """What runs. Changed only from the event loop."""
 
-    def __init__(self, server: ApiServer, jobs: OpenJobs, make_loop: Callable[[EmbeddingSource], SourceLoop]) -> None:
-        self._server = server
-        self._jobs = jobs
+    def __init__(self, shared: Shared, make_loop: Callable[[EmbeddingSource], SourceLoop]) -> None:
+        self._shared = shared
         self._make_loop = make_loop
+        self._resting = False
         self._running: dict[str, Running] = {}
         self._news = asyncio.Event()
         self._changing = asyncio.Lock()
@@ -41,19 +41,34 @@ class Sources:
     def names(self) -> set[str]:
         return set(self._running)
 
+    def loops(self) -> list[tuple[str, SourceLoop]]:
+        """The loops that run, by their sources' names."""
+        return [(name, running.loop) for name, running in self._running.items()]
+
     async def seen(self, source: EmbeddingSource) -> None:
         """The API server shows this source: begin it, or begin it anew where its spec has changed."""
         async with self._changing:
             running = self._running.get(source.name)
             if running is not None and running.source.metadata.uid == source.metadata.uid:
+                running.loop.asked_to_reconcile(source.metadata.annotations.get(RECONCILE_ANNOTATION))
                 if running.source.metadata.generation >= source.metadata.generation:
                     return
                 log.info("source changed", source=source.name)
             await self._end(source.name)
             loop = self._make_loop(source)
+            loop.asked_to_reconcile(source.metadata.annotations.get(RECONCILE_ANNOTATION))
             task = asyncio.create_task(loop.run(), name=f"source {source.name}")
             self._running[source.name] = Running(source, loop, task)
         self.tell()
+
+    def older_on_the_same_column(self, source: EmbeddingSource) -> str | None:
+        """The name of a source that keeps this very column and was there first; two would undo each other's work."""
+        age = (source.metadata.creation_timestamp, source.name)
+        for other in self._running.values():
+            same = other.source.spec.config().at == source.spec.config().at
+            if same and (other.source.metadata.creation_timestamp, other.source.name) < age:
+                return other.source.name
+        return None
 
     async def gone(self, name: str) -> None:
         """The source was deleted: its work stops and its jobs go. Vectors and book-keeping stay."""
@@ -61,9 +76,9 @@ class Sources:
             if name in self._running:
                 log.info("source deleted", source=name)
             await self._end(name)
-            self._jobs.forget(name)
+            self._shared.forget(name)
             try:
-                await self._server.delete_jobs(fields=f"spec.sourceRef.name={name}")
+                await self._shared.server.delete_jobs(fields=f"spec.sourceRef.name={name}")
             except ApiServerError as exc:
                 log.warning("jobs of a deleted source stay for now", source=name, message=str(exc))
         self.tell()
@@ -80,14 +95,21 @@ class Sources:
         if name in self._running:
             self._running[name].loop.job_left()
 
-    async def freshen(self, source: str, request: RowRequest) -> RowOutcome | None:
-        """Bring a row to its source's batcher, as soon as there is one. None where the source is gone."""
+    def retry_policy(self, name: str) -> RetryPolicy:
+        running = self._running.get(name)
+        return running.source.spec.retry.policy() if running is not None else RetryPolicy()
+
+    async def freshen(self, source: str, request: RowRequest, *, urgent: bool) -> RowOutcome | None:
+        """Bring a row to its source's batcher, as soon as there is one.
+
+        None where the source is gone, or the process ends first.
+        """
         while True:
             batcher = await self._batcher(source)
             if batcher is None:
                 return None
             try:
-                return await batcher.submit(request)
+                return await batcher.submit(request, urgent=urgent)
             except Interrupted:
                 continue
             except (
@@ -100,6 +122,8 @@ class Sources:
         while (running := self._running.get(source)) is not None:
             if running.loop.batcher is not None:
                 return running.loop.batcher
+            if self._resting:
+                return None
             await self._news.wait()
         return None
 
@@ -109,9 +133,11 @@ class Sources:
         self._news = asyncio.Event()
 
     def rest(self) -> None:
-        """Make no new job; what the handlers have in hand goes on."""
+        """Make no new job. What the handlers have in hand goes on; what only waits for its source is put down."""
+        self._resting = True
         for running in self._running.values():
             running.loop.rest()
+        self.tell()
 
     async def end(self) -> None:
         """End every loop: nothing new is begun after this."""

@@ -5,7 +5,7 @@ Called by the source's loop. What a due row needs is decided by `sorted_out`; th
 
 import asyncio
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
 import structlog
@@ -16,12 +16,16 @@ from embedding_operator.reconciler import window
 from embedding_operator.reconciler.expiry import Cohorts
 from embedding_operator.reconciler.open_jobs import OpenJob, OpenJobs
 from embedding_operator.resources.embedding_job import JobSpec, Phase, SourceRef, job_manifest, job_name, parsed_job
+from embedding_worker.errors import SourceRefused
 from embedding_worker.rows.store import DueRow, FreshRow, RowStore
 
 log = structlog.get_logger(__name__)
 
 REFUSED_PAUSE_S = 60.0
 """How long a row whose job the API server refused (a quota, a policy) is left out: the next try would be refused too."""
+REVIEW_DEAD_LETTERS_EVERY_S = 60.0
+MOST_DEAD_LETTERS = 500
+"""Custom resources are the scarce thing, and so many dead letters mean that something is wrong, and costs money."""
 
 
 @dataclass
@@ -47,7 +51,7 @@ def sorted_out(due: Iterable[DueRow]) -> SortedOut:
 
 
 class Sweeper:
-    """Sweeps one source. `limit` jobs may be open in all sources together."""
+    """Sweeps one source. In all sources together `window()` jobs may be worked on, and `most` may be open."""
 
     def __init__(
         self,
@@ -57,7 +61,8 @@ class Sweeper:
         jobs: OpenJobs,
         cohorts: Cohorts,
         *,
-        limit: int,
+        window: Callable[[], int],
+        most: int,
         fingerprint: str,
     ) -> None:
         self._source = source
@@ -65,19 +70,29 @@ class Sweeper:
         self._server = server
         self._jobs = jobs
         self._cohorts = cohorts
-        self._limit = limit
+        self._window = window
+        self._most = most
         self._fingerprint = fingerprint
         self._left_out_until: dict[str, float] = {}
+        self._review_dead_letters_at = 0.0
 
     async def sweep(self, *, due_by_source: dict[str, int]) -> int:
         """Returns how many jobs were made. Raises what the store raises, and ApiServerUnavailable."""
         await self._supersede()
+        size = self._window()
         free = window.free(
-            self._limit,
-            open_here=self._jobs.count(self._source),
-            open_in_all=len(self._jobs),
-            my_share=window.share(self._limit, due_by_source, self._source),
+            size,
+            active_here=self._jobs.active(self._source),
+            active_in_all=self._jobs.active(),
+            my_share=window.share(size, due_by_source, self._source),
+            most=self._most - len(self._jobs),
         )
+        if self._jobs.count_dead_letters() >= MOST_DEAD_LETTERS:
+            raise SourceRefused(
+                "DeadLetterLimit",
+                f"there are {self._jobs.count_dead_letters()} dead letters: no job is made until some of them are "
+                "replayed or deleted, or their rows mended",
+            )
         now = time.monotonic()
         self._left_out_until = {row: until for row, until in self._left_out_until.items() if until > now}
         left_out = [*self._jobs.taken(self._source), *self._left_out_until]
@@ -92,22 +107,37 @@ class Sweeper:
         return sum(result is True for result in results)
 
     async def _supersede(self) -> None:
-        """Open jobs whose text has moved on give way. One that a handler has in hand sees it by itself."""
+        """Open jobs and dead letters whose text has moved on give way. One that a handler has in hand sees it by itself."""
         mine = {business: job for business, job in self._jobs.of(self._source).items() if not job.in_flight}
-        for mark in await self._store.newer_marks({business: job.newest_mark for business, job in mine.items()}):
+        dead = self._jobs.dead_letters(self._source)
+        mine |= dead
+        known = {business: job.newest_mark for business, job in mine.items()}
+        if (now := time.monotonic()) >= self._review_dead_letters_at:
+            # A deletion leaves no mark: now and then each dead letter's row is looked at, whatever its marks.
+            self._review_dead_letters_at = now + REVIEW_DEAD_LETTERS_EVERY_S
+            known |= dict.fromkeys(dead, 0)
+        for mark in await self._store.newer_marks(known):
             job = mine[mark.id]
             if mark.content_hash == job.content_hash:
-                self._jobs.changed(job.name, newest_mark=mark.newest_mark)
-                continue
-            try:
-                await self._server.patch_job_status(job.name, superseded())
-            except (Gone, RequestRefused) as exc:
-                log.info("job was finished meanwhile", job=job.name, message=str(exc))
+                self._jobs.answers(job, mark.newest_mark)
+            else:
+                await self._give_way(job, row_gone=mark.content_hash is None)
+
+    async def _give_way(self, job: OpenJob, *, row_gone: bool) -> None:
+        try:
+            await self._server.patch_job_status(job.name, superseded(row_gone=row_gone))
+        except (Gone, RequestRefused) as exc:
+            log.info("job was finished meanwhile", job=job.name, message=str(exc))
+        else:
+            log.info("job superseded", job=job.name, source=self._source, business=job.business_id, row_gone=row_gone)
+        if self._jobs.dead_letters(self._source).get(job.business_id) == job:
+            self._jobs.buried(self._source, job.business_id)  # no watch shows dead letters
+            self._cohorts.finished(job.cohort, time.monotonic())
 
     async def _begin(self, row: DueRow) -> bool:
         """Make the row's job, unless it has had too many within a minute. Noted first, so that it is never made twice."""
         now = time.monotonic()
-        if len(self._jobs) >= self._limit or row.content_hash is None:
+        if len(self._jobs) >= self._most or row.content_hash is None:
             return False
         if not self._jobs.may_begin(self._source, row.id, now):
             log.warning("business becomes due again and again", source=self._source, business=row.id)
@@ -123,7 +153,9 @@ class Sweeper:
             source=self._source, business_id=row.id, content_hash=row.content_hash, fingerprint=self._fingerprint
         )
         cohort = self._cohorts.label(now)
-        self._jobs.note(OpenJob(name, self._source, row.id, row.content_hash, cohort, row.newest_mark, noted_at=now))
+        self._jobs.note(
+            OpenJob(name, self._source, row.id, row.content_hash, cohort, row.newest_mark, row.edited, noted_at=now)
+        )
         manifest = job_manifest(name=name, namespace=self._server.namespace, cohort=cohort, spec=spec)
         try:
             await self._server.create_job(manifest)

@@ -7,11 +7,17 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
+from pydantic import Field, field_validator
+
 from embedding_operator.resources import GROUP, VERSION
 from embedding_operator.resources.embedding_source import Metadata, Resource
 
 SOURCE_LABEL = f"{GROUP}/source"
 COHORT_LABEL = f"{GROUP}/cohort"
+BACKOFF_ANNOTATION = f"{GROUP}/backoff"
+"""For people: which attempt comes when. A copy of the status, never read."""
+TOUCHED_ANNOTATION = f"{GROUP}/touched"
+"""Written to an open job that nobody works on, which brings it to the handler again."""
 MANAGED_BY = {"app.kubernetes.io/managed-by": "embedding-operator"}
 
 
@@ -45,7 +51,15 @@ class JobSpec(Resource):
 class JobStatus(Resource):
     phase: Phase = Phase.PENDING
     attempts: int = 0
+    next_attempt_time: datetime | None = None
     completion_time: datetime | None = None
+    replays: int = 0
+    history: list[dict[str, Any]] = Field(default_factory=list)
+
+    @field_validator("history", mode="before")
+    @classmethod
+    def _null_is_empty(cls, value: Any) -> Any:
+        return value or []
 
 
 class EmbeddingJob(Resource):

@@ -1,12 +1,17 @@
 """EmbeddingSource: a table declared once. Parsed here from what the API server gives; it decides only."""
 
 from collections.abc import Mapping
+from datetime import UTC, datetime
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
 from pydantic.alias_generators import to_camel
 
+from embedding_operator.lifecycle.retry_policy import RetryPolicy
 from embedding_worker.source import ChangeDetection, Model, SourceConfig, TableColumn, TooLong
+
+RECONCILE_ANNOTATION = "reconcile.embeddings.yellowbook.dev/requestedAt"
+"""A token that changes asks for a sweep and an audit now; it comes back as status.lastHandledReconcileAt."""
 
 
 class Resource(BaseModel):
@@ -28,6 +33,9 @@ class RetrySpec(Resource):
     initial_seconds: int = 2
     factor: int = 2
     max_seconds: int = 32
+
+    def policy(self) -> RetryPolicy:
+        return RetryPolicy(self.max_attempts, self.initial_seconds, self.factor, self.max_seconds)
 
 
 class SourceSpec(Resource):
@@ -59,7 +67,9 @@ class Metadata(Resource):
     name: str
     uid: str = ""
     generation: int = 0
+    creation_timestamp: datetime = datetime.min.replace(tzinfo=UTC)
     labels: dict[str, str] = Field(default_factory=dict)
+    annotations: dict[str, str] = Field(default_factory=dict)
 
 
 class EmbeddingSource(Resource):

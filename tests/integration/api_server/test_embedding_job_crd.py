@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from embedding_operator.lifecycle.job_status import settled, superseded, timestamp
+from embedding_operator.lifecycle.job_status import replay_begun, settled, superseded, timestamp
+from embedding_operator.lifecycle.retry_policy import RetryPolicy
 from embedding_operator.resources import JOBS
 from embedding_operator.resources.embedding_job import (
     FINISHED_SELECTOR,
@@ -17,14 +18,16 @@ from embedding_operator.resources.embedding_job import (
     SourceRef,
     job_manifest,
     job_name,
+    parsed_job,
 )
-from embedding_worker.freshen import OutcomeKind, outcome
+from embedding_worker.freshen import OutcomeKind, RowOutcome, outcome
 from tests.integration.api_server.conftest import Namespace
-from tests.support.manifests import Json, a_job, sentences, without
+from tests.support.manifests import Json, a_job, merged, sentences, without
 from tests.support.plain_requests import PlainRequests
 
 NOW = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
 MOMENT = "2026-03-01T12:00:00Z"
+FAILURE = RowOutcome(OutcomeKind.FAILED, "ProviderUnavailable", "the server is away", code="503 UNAVAILABLE")
 
 IMMUTABLE = "spec is immutable: a job belongs to one text of one business; edit the row, and it gets a job of its own"
 NO_HASH = "spec.contentHash must be a SHA-256 in 64 hexadecimal digits"
@@ -101,6 +104,13 @@ async def make_job(admin: PlainRequests, name: str, phase: Phase = Phase.PENDING
 async def status_of(admin: PlainRequests, name: str) -> Json:
     status: Json = (await admin.get(JOBS, name)).body["status"]
     return status
+
+
+async def told(admin: PlainRequests, name: str, happened: RowOutcome, *, attempts: int = 0) -> Json:
+    """What the operator would write of the job that is there, after so many attempts."""
+    body = merged((await admin.get(JOBS, name)).body, {"status": {"attempts": attempts}})
+    started = NOW - timedelta(seconds=2)
+    return settled(happened, parsed_job(body), policy=RetryPolicy(), started=started, now=NOW, jitter=0).status
 
 
 async def test_what_the_operator_makes_is_accepted_whole(admin: PlainRequests) -> None:
@@ -253,8 +263,8 @@ async def test_a_status_is_left_alone_by_a_patch_of_the_job(admin: PlainRequests
 async def test_what_the_operator_says_of_an_outcome_is_kept_whole(
     admin: PlainRequests, name: str, kind: OutcomeKind
 ) -> None:
-    said = settled(outcome(kind, embed_ms=7), attempts=1, started=NOW - timedelta(seconds=2), now=NOW)
     await make_job(admin, name)
+    said = await told(admin, name, RowOutcome(kind, kind.value, "what it says", 7, code="503 UNAVAILABLE"))
     answer = await admin.patch_status(JOBS, name, said)
     assert answer.accepted, answer.message
     assert answer.body["status"] == {key: value for key, value in said.items() if value is not None}
@@ -263,9 +273,33 @@ async def test_what_the_operator_says_of_an_outcome_is_kept_whole(
 @pytest.mark.parametrize("phase", [Phase.PENDING, Phase.RETRYING, Phase.DEAD_LETTERED], ids=str)
 async def test_an_open_job_and_a_dead_letter_can_be_superseded(admin: PlainRequests, name: str, phase: Phase) -> None:
     await make_job(admin, name, phase)
-    answer = await admin.patch_status(JOBS, name, superseded(NOW))
+    answer = await admin.patch_status(JOBS, name, superseded(now=NOW))
     assert answer.accepted, answer.message
     assert answer.body["status"]["phase"] == "Superseded"
+
+
+async def test_what_the_operator_says_of_retries_that_are_used_up_is_kept_whole(
+    admin: PlainRequests, name: str
+) -> None:
+    await make_job(admin, name)
+    said = await told(admin, name, FAILURE, attempts=5)
+    assert said["reason"] == "RetriesExhausted"
+    answer = await admin.patch_status(JOBS, name, said)
+    assert answer.accepted, answer.message
+    assert answer.body["status"] == {key: value for key, value in said.items() if value is not None}
+
+
+async def test_a_replay_takes_the_old_end_away_and_keeps_the_history(admin: PlainRequests, name: str) -> None:
+    await make_job(admin, name)
+    await admin.patch_status(JOBS, name, await told(admin, name, FAILURE, attempts=5))
+    await admin.patch_status(JOBS, name, {"phase": "Pending"})
+    begun = replay_begun(parsed_job((await admin.get(JOBS, name)).body), NOW).status
+    answer = await admin.patch_status(JOBS, name, begun)
+    assert answer.accepted, answer.message
+    now = answer.body["status"]
+    assert (now["phase"], now["attempts"], now["replays"]) == ("Pending", 0, 1)
+    assert not {"reason", "message", "nextAttemptTime", "completionTime"} & set(now)
+    assert len(now["history"]) == 1
 
 
 async def test_the_documented_replay_works(admin: PlainRequests, namespace: Namespace, name: str) -> None:
@@ -277,8 +311,7 @@ async def test_the_documented_replay_works(admin: PlainRequests, namespace: Name
 
 async def test_kubectl_waits_for_the_condition(admin: PlainRequests, namespace: Namespace, name: str) -> None:
     await make_job(admin, name)
-    said = settled(outcome(OutcomeKind.EMBEDDED), attempts=0, started=NOW, now=NOW)
-    await admin.patch_status(JOBS, name, said)
+    await admin.patch_status(JOBS, name, await told(admin, name, outcome(OutcomeKind.EMBEDDED)))
     printed = namespace.kubectl.run("wait", "--for=condition=Succeeded", f"embeddingjob/{name}", "--timeout=5s")
     assert printed == f"embeddingjob.embeddings.yellowbook.dev/{name} condition met\n"
 

@@ -9,6 +9,7 @@ import yaml
 
 from embedding_operator.api_server import ApiServer
 from embedding_operator.resources import GROUP, JOBS, SOURCES
+from embedding_operator.resources.embedding_job import TOUCHED_ANNOTATION
 from hack.control_plane.kubeconfig import service_account_kubeconfig
 from hack.installation import ACCOUNT, RULES
 from tests.integration.api_server.conftest import Namespace
@@ -140,6 +141,8 @@ async def test_the_operators_own_client_can_do_all_that_it_does(
     created = await operator_server.create_job(a_job(name, labels={"of": name}))
     await operator_server.patch_job_status(name, {"phase": "Retrying"})
     assert (await operator_server.job(name))["status"]["phase"] == "Retrying"
+    await operator_server.annotate_job(name, {TOUCHED_ANNOTATION: "now"})
+    assert (await operator_server.job(name))["metadata"]["annotations"] == {TOUCHED_ANNOTATION: "now"}
     await operator_server.delete_job(name, uid=created["metadata"]["uid"])
     await operator_server.create_job(a_job(name, labels={"of": name}))
     await operator_server.delete_jobs(labels=f"of={name}")

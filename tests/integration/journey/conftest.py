@@ -1,8 +1,9 @@
 """A whole system for each test: a namespace, a database, a role with the documented rights, and the operator as a process."""
 
+import json
 import secrets
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,11 +12,13 @@ import pytest
 import yaml
 
 from hack.control_plane.choice import Cluster
+from hack.fake_gemini.process import FakeGemini
 from hack.installation import Kubectl, OperatorProcess, namespace_made
 from hack.postgres import Database, DatabaseServer
 from tests.support.deadline import wait_until
-from tests.support.yellow_book import YellowBook, make_yellow_book
+from tests.support.yellow_book import YellowBook, fake_gemini_model, make_yellow_book
 
+GEMINI_MODEL = {"provider": "gemini", "name": "gemini-embedding-001", "dimensions": 512}
 EXAMPLE = Path(__file__).parents[3] / "docs" / "examples" / "businesses.yaml"
 
 
@@ -39,6 +42,15 @@ class System:
         process.start()
         return process
 
+    def with_gemini(self, gemini: FakeGemini, **spec: Any) -> OperatorProcess:
+        """A started operator, and the source, by the provider gemini: the real SDK against the fake server."""
+        self.book.model = fake_gemini_model
+        self.apply_source(model=GEMINI_MODEL, **spec)
+        return self.gemini_operator(gemini)
+
+    def gemini_operator(self, gemini: FakeGemini) -> OperatorProcess:
+        return self.operator(GEMINI_API_KEY=gemini.api_key, EMBEDDING_GEMINI_ENDPOINT=gemini.url)
+
     def apply_source(self, name: str = "businesses", **spec: Any) -> None:
         manifest = yaml.safe_load(EXAMPLE.read_text())
         manifest["metadata"]["name"] = name
@@ -59,6 +71,21 @@ class System:
             "items"
         ]
         return items
+
+    def job(self, business_id: int | str) -> Any:
+        """The newest job of a business."""
+        return self.jobs(business_id)[-1]
+
+    def wait_for_phase(self, business_id: int | str, phase: str, *, within_s: float = 30) -> Any:
+        def job() -> Any:
+            return next((job for job in self.jobs(business_id) if job["status"]["phase"] == phase), None)
+
+        return wait_until(job, within_s=within_s, every_s=0.1, because=f"business {business_id} is to come to {phase}")
+
+    def patch_status(self, job: str, status: dict[str, Any]) -> None:
+        """As the README says that people do it."""
+        patch = json.dumps({"status": status})
+        self.kubectl.run("patch", "embeddingjob", job, "--subresource=status", "--type=merge", "-p", patch)
 
     def reasons(self, business_id: int | str) -> list[str]:
         return [job["status"].get("reason", job["status"]["phase"]) for job in self.jobs(business_id)]
@@ -85,10 +112,23 @@ class System:
 def system(
     crds: None, cluster: Cluster, database_server: DatabaseServer, database: Database, tmp_path: Path
 ) -> Iterator[System]:
+    with system_in(cluster, database_server, database, tmp_path) as made:
+        yield made
+
+
+@contextmanager
+def system_in(cluster: Cluster, database_server: DatabaseServer, database: Database, folder: Path) -> Iterator[System]:
+    """A system in a cluster that has the CRDs, with all that belongs to it removed at the end."""
     book = make_yellow_book(database.url)
     role, password = database_server.create_role("operator")
     book.run(f'GRANT CREATE ON DATABASE "{database.name}" TO "{role}"')
     book.run(f'GRANT SELECT, TRIGGER, UPDATE (embedding) ON public.businesses TO "{role}"')
     namespace = f"test-{secrets.token_hex(4)}"
-    with namespace_made(cluster, namespace, tmp_path) as kubeconfig, ExitStack() as stack:
-        yield System(Kubectl(cluster, namespace), book, kubeconfig, database.url_for(role, password), tmp_path, stack)
+    with namespace_made(cluster, namespace, folder) as kubeconfig, ExitStack() as stack:
+        yield System(Kubectl(cluster, namespace), book, kubeconfig, database.url_for(role, password), folder, stack)
+
+
+@pytest.fixture
+def gemini(tmp_path: Path) -> Iterator[FakeGemini]:
+    with FakeGemini(tmp_path) as server:
+        yield server

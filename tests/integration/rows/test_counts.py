@@ -29,6 +29,17 @@ async def test_few_rows_are_counted_exactly(businesses: Application, keep: Keep)
     assert (counts.total, counts.due, counts.oldest_due_since, counts.estimated) == (7, 0, None, False)
 
 
+async def test_what_has_a_dead_letter_is_due_and_not_alive(businesses: Application, keep: Keep) -> None:
+    keeper, _ = await keep()
+    add(businesses, 3)
+    counts = await keeper.store.counts(dead_letters=["1", "3"])
+    assert (counts.due, counts.due_alive) == (3, True)
+    counts = await keeper.store.counts(dead_letters=["1", "2", "3"])
+    assert (counts.due, counts.due_alive) == (3, False)
+    await keeper.keep()
+    assert not (await keeper.store.counts()).due_alive
+
+
 async def test_an_empty_table_counts_nothing(businesses: Application, keep: Keep) -> None:
     counts = await (await keep())[0].store.counts()
     assert (counts.total, counts.due, counts.oldest_due_since, counts.estimated) == (0, 0, None, False)

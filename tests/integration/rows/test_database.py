@@ -58,11 +58,15 @@ async def test_a_server_that_goes_away_is_an_outage_and_over_when_it_is_back(app
 
 async def test_a_server_that_goes_away_in_the_middle_of_a_transaction_is_an_outage(application: Application) -> None:
     async with Door(application.url) as door, hurried(Database(door.url, max_connections=2)) as database:
-        with pytest.raises(DatabaseUnavailable):
+
+        async def work() -> None:
             async with database.transaction() as transaction:
                 await transaction.fetch("SELECT 1")
                 await door.shut()
                 await transaction.fetch("SELECT 1")
+
+        with pytest.raises(DatabaseUnavailable):
+            await work()
 
 
 async def test_connections_that_the_server_ended_are_an_outage_of_a_moment(
@@ -79,12 +83,16 @@ async def test_connections_that_the_server_ended_are_an_outage_of_a_moment(
 async def test_a_statement_whose_connection_is_ended_by_the_server_is_an_outage(
     application: Application, rows: Database
 ) -> None:
-    with pytest.raises(DatabaseUnavailable):
+
+    async def work() -> None:
         async with rows.transaction() as transaction:
-            waiting = asyncio.create_task(transaction.fetch("SELECT pg_sleep(60)"))
-            active = f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE {OURS} AND query LIKE '%pg_sleep%'"
-            await eventually(lambda: application.run(active), within_s=5, because="the statement runs")
-            await waiting
+            await transaction.fetch("SELECT pg_sleep(60)")
+
+    working = asyncio.create_task(work())
+    ended = f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE {OURS} AND query LIKE '%pg_sleep%'"
+    await eventually(lambda: application.run(ended), within_s=5, because="the statement runs")
+    with pytest.raises(DatabaseUnavailable):
+        await working
     await eventually(lambda: answers_again(rows), within_s=5, because="the server takes new connections")
 
 
@@ -140,10 +148,13 @@ async def test_a_text_is_the_same_whatever_the_database_prefers(
 
 
 async def test_work_that_fails_leaves_nothing_behind(businesses: Application, rows: Database) -> None:
-    with pytest.raises(ZeroDivisionError):
+    async def fail() -> None:
         async with rows.transaction() as transaction:
             await transaction.fetch("INSERT INTO public.businesses (name) VALUES ('one')")
             raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        await fail()
     async with rows.transaction() as transaction:
         await transaction.fetch("INSERT INTO public.businesses (name) VALUES ('two')")
         await transaction.undo()

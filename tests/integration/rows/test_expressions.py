@@ -7,11 +7,61 @@ from tests.integration.rows.conftest import Keep
 from tests.support.kept_rows import Application, Keeper, Oracle
 
 # Whatever name a statement of ours uses for something, the table has a column of that name too.
-OUR_NAMES = (
-    "ids h e d s x k l t v n o r c f w p seq edit edited since newest_mark newest right gone blank content_hash "
-    "fingerprint embedded_at eo_id eo_text eo_null page few marked written locked fresh done relid excluded"
-).split()
-OUR_TABLES = "newest oldest picked v k locked written fresh done page marked few_rows few_due state due sources".split()
+OUR_NAMES = [
+    *(
+        "ids",
+        "h",
+        "e",
+        "d",
+        "s",
+        "x",
+        "k",
+        "l",
+        "t",
+        "v",
+        "n",
+        "o",
+        "r",
+        "c",
+        "f",
+        "w",
+        "p",
+        "u",
+        "seq",
+        "edit",
+        "edited",
+    ),
+    *(
+        "moved",
+        "since",
+        "newest_mark",
+        "newest",
+        "right",
+        "gone",
+        "blank",
+        "content_hash",
+        "fingerprint",
+        "embedded_at",
+    ),
+    *(
+        "eo_id",
+        "eo_text",
+        "eo_null",
+        "eo_moved",
+        "page",
+        "few",
+        "marked",
+        "written",
+        "locked",
+        "fresh",
+        "done",
+        "excluded",
+    ),
+]
+OUR_TABLES = [
+    *("newest", "oldest", "picked", "v", "k", "locked", "written", "fresh", "done", "page", "marked", "few_rows"),
+    *("few_due", "state", "due", "sources"),
+]
 
 
 async def every_statement(application: Application, keeper: Keeper, oracle: Oracle) -> None:

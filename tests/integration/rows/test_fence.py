@@ -74,6 +74,30 @@ async def test_an_old_vector_of_the_row_is_no_excuse(businesses: Application, ke
     assert oracle.wrong() == []
 
 
+@pytest.mark.parametrize(
+    "merge",
+    [
+        # Business 1 takes the place of business 3, with its name: one of the two was listed twice.
+        "DELETE FROM businesses WHERE id = 3; UPDATE businesses SET id = 3, name = 'three' WHERE id = 1",
+        "UPDATE businesses SET name = 'three' WHERE id = 1; DELETE FROM businesses WHERE id = 3; "
+        "UPDATE businesses SET id = 3 WHERE id = 1",
+    ],
+)
+async def test_a_row_that_takes_the_place_and_the_text_of_another_does_not_keep_its_own_vector(
+    businesses: Application, kept: tuple[Keeper, Oracle], merge: str
+) -> None:
+    """The book-keeping of its new id knows that very text; the vector that came along is of another one."""
+    keeper, oracle = kept
+    await keeper.keep()
+    businesses.run(merge)
+    assert oracle.wrong() == ["3"]
+    await keeper.store.clear(["1", "3"])
+    assert [row.right for row in (await keeper.store.read(["3"])).values()] == [False]
+    assert await keeper.keep() == 1
+    assert (oracle.wrong(), oracle.marks()) == ([], [])
+    assert [row.right for row in (await keeper.store.read(["3"])).values()] == [True]
+
+
 async def test_a_locked_row_is_left_out_and_written_once_the_lock_is_gone(
     businesses: Application, kept: tuple[Keeper, Oracle]
 ) -> None:

@@ -38,7 +38,7 @@ async def held_open(keeper: Keeper, statement: str) -> AsyncIterator[None]:
         "clear": (statements.clear, (ids, fingerprint)),
         "audit": (statements.audit, (None, 100, fingerprint)),
         "orphans": (statements.orphans, (None, None)),
-        "counts": (statements.counts, ()),
+        "counts": (statements.counts, ([],)),
         "write": (
             statements.write,
             ([row.id for row in fresh], [row.content_hash for row in fresh], vectors, fingerprint),

@@ -157,5 +157,5 @@ async def test_forgetting_what_is_gone(fresh: Keeper) -> None:
 
 
 async def test_counting(due: Keeper) -> None:
-    plan = await explained(due, due.statements.counts)
+    plan = await explained(due, due.statements.counts, [])
     assert max(rows_met(node) for node in plan) <= 10_001

@@ -15,9 +15,11 @@ from tests.support.kept_rows import Application, Keeper, Oracle, run, source_con
 
 # Everything in the catalogs that a second preparation could have changed, with the transaction that wrote it.
 CATALOG = """
-SELECT 'class', c.relname::text, c.xmin::text FROM pg_class c WHERE c.relnamespace IN ('public'::regnamespace, 'embedding_operator'::regnamespace)
+SELECT 'class', c.relname::text, c.xmin::text FROM pg_class c
+    WHERE c.relnamespace IN ('public'::regnamespace, 'embedding_operator'::regnamespace)
 UNION ALL SELECT 'trigger', t.tgname::text, t.xmin::text FROM pg_trigger t
-UNION ALL SELECT 'function', p.proname::text, p.xmin::text FROM pg_proc p WHERE p.pronamespace = 'embedding_operator'::regnamespace
+UNION ALL SELECT 'function', p.proname::text, p.xmin::text FROM pg_proc p
+    WHERE p.pronamespace = 'embedding_operator'::regnamespace
 UNION ALL SELECT 'record', s.bookkeeping, s.xmin::text FROM embedding_operator.sources s
 ORDER BY 1, 2
 """
@@ -124,10 +126,13 @@ async def test_another_text_remakes_the_trigger(businesses: Application, keep: K
 
 
 async def test_another_text_over_the_same_columns_leaves_the_trigger_alone(businesses: Application, keep: Keep) -> None:
+    def catalog() -> list[tuple[str, ...]]:
+        return [entry for entry in businesses.run(CATALOG) if entry[0] != "record"]
+
     await keep(text="name")
-    before = businesses.run(CATALOG)
+    before = catalog()
     await keep(text="upper(name)")
-    assert businesses.run(CATALOG) == before
+    assert catalog() == before
 
 
 async def test_a_dropped_trigger_is_made_again(businesses: Application, keep: Keep) -> None:

@@ -25,7 +25,7 @@ Edit = Callable[["Writer"], Awaitable[None]]
 
 @dataclass(frozen=True)
 class Writer:
-    """One session of the application."""
+    """One connection of the application."""
 
     connection: psycopg.AsyncConnection
     chosen: random.Random

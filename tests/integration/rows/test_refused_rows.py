@@ -2,19 +2,18 @@
 
 import asyncio
 import traceback
-from collections.abc import Sequence
 
 import pytest
 
 from embedding_worker.batcher import Batcher
 from embedding_worker.errors import RowsRefused
 from embedding_worker.freshen import Freshener, OutcomeKind, RowOutcome, RowRequest
-from embedding_worker.providers.embedder import Vector
 from embedding_worker.source import TooLong
 from embedding_worker.text import content_hash
 from embedding_worker.writer import Writer
 from tests.integration.rows.conftest import Keep
-from tests.support.kept_rows import Application, Keeper, Oracle, fake_vector, fresh_row
+from tests.support.fake_provider import FakeEmbedder, fake_calls
+from tests.support.kept_rows import Application, Keeper, Oracle, fresh_row
 
 ROWS = 40
 POISON = """
@@ -24,14 +23,6 @@ CREATE TRIGGER refuse BEFORE UPDATE ON businesses FOR EACH ROW WHEN (OLD.id IN (
 BROKEN_CONSTRAINT = "ALTER TABLE businesses ADD CONSTRAINT named CHECK (id NOT IN (7, 8, 33)) NOT VALID"
 REFUSED = {"7", "8", "33"}
 OTHERS = {str(n) for n in range(1, ROWS + 1)} - REFUSED
-
-
-class FakeEmbedder:
-    max_texts = ROWS
-    max_text_bytes = 1000
-
-    async def embed(self, texts: Sequence[str]) -> list[Vector]:
-        return [fake_vector(text) for text in texts]
 
 
 @pytest.fixture
@@ -65,19 +56,19 @@ async def test_the_writer_halves_a_statement_down_to_its_culprits(
     assert set(oracle.marks()) == REFUSED
 
 
-async def test_a_batch_settles_its_other_rows_and_its_culprits_get_the_error(
+async def test_a_batch_settles_its_other_rows_and_its_culprits_fail_alone(
     businesses: Application, kept: tuple[Keeper, Oracle]
 ) -> None:
     keeper, oracle = kept
     businesses.run(POISON)
-    freshener = Freshener(keeper.store, FakeEmbedder(), too_long=TooLong.TRUNCATE)
+    freshener = Freshener(keeper.store, fake_calls(FakeEmbedder()), too_long=TooLong.TRUNCATE)
     async with Batcher[RowRequest, RowOutcome](freshener.freshen, max_items=ROWS) as batcher:
         requests = [RowRequest(str(n), content_hash(f"name {n}")) for n in range(1, ROWS + 1)]
-        results = await asyncio.gather(*map(batcher.submit, requests), return_exceptions=True)
+        results = await asyncio.gather(*map(batcher.submit, requests))
     outcomes = {request.id: result for request, result in zip(requests, results, strict=True)}
-    assert {row_id for row_id, result in outcomes.items() if isinstance(result, RowsRefused)} == REFUSED
-    settled = [result for result in outcomes.values() if isinstance(result, RowOutcome)]
-    assert [result.kind for result in settled] == [OutcomeKind.EMBEDDED] * len(OTHERS)
+    assert {row_id for row_id, result in outcomes.items() if result.kind is OutcomeKind.EMBEDDED} == OTHERS
+    assert {outcomes[row_id].kind for row_id in REFUSED} == {OutcomeKind.FAILED}
+    assert outcomes["7"].message == "PostgreSQL refuses the statement: RaiseException (P0001)"
     assert set(oracle.wrong()) == REFUSED
 
 

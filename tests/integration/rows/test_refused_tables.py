@@ -211,7 +211,7 @@ async def test_a_schema_that_may_not_be_entered_is_named(
     application.run("CREATE TABLE inside.businesses (id bigint PRIMARY KEY, name text, embedding vector(3))")
     application.run(f'GRANT SELECT, TRIGGER, UPDATE ON inside.businesses TO "{role}"')
     async with Database(database.url_for(role, password), max_connections=1) as rows:
-        with pytest.raises(SourceRefused, match="may not enter schema inside: GRANT USAGE ON SCHEMA .* TO it"):
+        with pytest.raises(SourceRefused, match=r"may not enter schema inside: GRANT USAGE ON SCHEMA .* TO it"):
             await Keeper.prepare(rows, source_config(schema="inside"))
 
 

@@ -120,8 +120,9 @@ async def test_newer_marks_are_those_since_the_one_that_was_known(
     businesses.run("UPDATE businesses SET name = 'edited' WHERE id = 3")
     businesses.run("UPDATE businesses SET name = 'edited' WHERE id = 4; DELETE FROM businesses WHERE id = 4")
     newer = {mark.id: mark for mark in await keeper.store.newer_marks(known)}
-    assert set(newer) == {"2", "3"}
+    assert set(newer) == {"2", "3", "4"}
     assert newer["2"].content_hash == fresh_row("2", "edited again").content_hash
+    assert newer["4"].content_hash is None  # it is gone
     again = known | {mark.id: mark.newest_mark for mark in newer.values()}
     assert await keeper.store.newer_marks(again) == []
     assert await keeper.store.newer_marks({}) == []

@@ -97,3 +97,9 @@ def test_a_list_forgets_what_somebody_else_has_deleted(cohorts: Cohorts) -> None
     cohorts.finished("one", 0.0)
     cohorts.corrected([], 1.0)
     assert expired(cohorts, AGE_S) == []
+
+
+def test_a_job_without_a_cohort_is_left_to_who_made_it(cohorts: Cohorts) -> None:
+    cohorts.finished("", 0.0)
+    cohorts.corrected(["", ""], 1.0)
+    assert expired(cohorts, 10 * AGE_S, most=0) == []

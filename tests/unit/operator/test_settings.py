@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pytest
+from pydantic import SecretStr
 
 from embedding_operator import settings
 from embedding_operator.settings import SettingsRefused, settings_from
@@ -28,6 +29,10 @@ def test_a_database_url_is_enough() -> None:
         "max_open_jobs": 500,
         "max_finished_jobs": 500,
         "finished_job_age_s": 600,
+        "price_per_million_tokens": 0,
+        "http_port": 8080,
+        "gemini_api_key": None,
+        "gemini_endpoint": None,
         "audit_rows_per_s": 500,
         "log_format": "json",
         "log_level": "info",
@@ -44,6 +49,10 @@ def test_each_variable_is_taken() -> None:
             "EMBEDDING_MAX_OPEN_JOBS": "1500",
             "EMBEDDING_MAX_FINISHED_JOBS": "0",
             "EMBEDDING_FINISHED_JOB_SECONDS": "1",
+            "EMBEDDING_PRICE_PER_MILLION_TOKENS": "0.15",
+            "EMBEDDING_HTTP_PORT": "0",
+            "GEMINI_API_KEY": MARKER,
+            "EMBEDDING_GEMINI_ENDPOINT": "https://gemini.example",
             "EMBEDDING_AUDIT_ROWS_PER_SECOND": "0.5",
             "EMBEDDING_LOG_FORMAT": "console",
             "EMBEDDING_LOG_LEVEL": "debug",
@@ -56,6 +65,10 @@ def test_each_variable_is_taken() -> None:
         "max_open_jobs": 1500,
         "max_finished_jobs": 0,
         "finished_job_age_s": 1,
+        "price_per_million_tokens": 0.15,
+        "http_port": 0,
+        "gemini_api_key": SecretStr(MARKER),
+        "gemini_endpoint": "https://gemini.example",
         "audit_rows_per_s": 0.5,
         "log_format": "console",
         "log_level": "debug",
@@ -88,6 +101,8 @@ def test_the_error_itself_says_every_problem_on_a_line_of_its_own() -> None:
         *(("EMBEDDING_MAX_FINISHED_JOBS", value) for value in ("-1", "5001")),
         *(("EMBEDDING_FINISHED_JOB_SECONDS", value) for value in ("0", "0.9", "nan")),
         *(("EMBEDDING_AUDIT_ROWS_PER_SECOND", value) for value in ("0", "-5", "nan")),
+        *(("EMBEDDING_PRICE_PER_MILLION_TOKENS", value) for value in ("-0.1", "nan", "free")),
+        *(("EMBEDDING_HTTP_PORT", value) for value in ("-1", "65536", "80.5", "http")),
         ("EMBEDDING_LOG_FORMAT", "yaml"),
         ("EMBEDDING_LOG_LEVEL", "INFO"),
     ],
@@ -231,8 +246,42 @@ def test_a_secrets_file_that_cannot_be_read_is_one_problem(tmp_path: Path) -> No
     assert problem.startswith("DATABASE_URL_FILE is ")
 
 
-@pytest.mark.parametrize("name", ["EMBEDDING_AUDIT_ROWS_PER_SECOND", "EMBEDDING_FINISHED_JOB_SECONDS"])
+@pytest.mark.parametrize(
+    "name",
+    ["EMBEDDING_AUDIT_ROWS_PER_SECOND", "EMBEDDING_FINISHED_JOB_SECONDS", "EMBEDDING_PRICE_PER_MILLION_TOKENS"],
+)
 @pytest.mark.parametrize("value", ["inf", "nan"])
 def test_a_pace_is_a_finite_number(name: str, value: str) -> None:
     (problem,) = problems({**GOOD, name: value})
     assert problem.startswith(f"{name} is '{value}'")
+
+
+def test_the_providers_key_may_be_mounted(tmp_path: Path) -> None:
+    mounted = tmp_path / "key"
+    mounted.write_text(f"{MARKER}\n")
+    made = settings_from(GOOD | {"GEMINI_API_KEY_FILE": str(mounted)})
+    assert made.gemini_api_key == SecretStr(MARKER)
+
+
+def test_the_providers_key_is_given_in_one_way_only(tmp_path: Path) -> None:
+    mounted = tmp_path / "key"
+    mounted.write_text(MARKER)
+    (problem,) = problems(GOOD | {"GEMINI_API_KEY": MARKER, "GEMINI_API_KEY_FILE": str(mounted)})
+    assert problem == "GEMINI_API_KEY and GEMINI_API_KEY_FILE are both set: keep one of them"
+
+
+def test_a_file_for_the_providers_key_that_is_not_there_is_one_problem(tmp_path: Path) -> None:
+    (problem,) = problems(GOOD | {"GEMINI_API_KEY_FILE": str(tmp_path / "missing")})
+    assert problem.startswith("GEMINI_API_KEY_FILE is ")
+
+
+def test_settings_do_not_show_the_providers_key() -> None:
+    made = settings_from(GOOD | {"GEMINI_API_KEY": MARKER})
+    assert MARKER not in repr(made) + str(made) + made.model_dump_json()
+
+
+def test_the_providers_key_is_not_shown_by_what_is_wrong_elsewhere() -> None:
+    wrong = GOOD | {"GEMINI_API_KEY": MARKER, "EMBEDDING_HTTP_PORT": "http"}
+    with pytest.raises(SettingsRefused) as raised:
+        settings_from(wrong)
+    assert MARKER not in f"{raised.value!r} {raised.value.__cause__!r}"

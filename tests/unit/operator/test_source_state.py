@@ -2,34 +2,43 @@
 
 import itertools
 import re
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
 
-from embedding_operator.source_state import SourceFacts, conditions, fresh_percent, status, worth_writing
-from embedding_worker.rows.store import Counts
+from embedding_operator.source_state import Pending, SourceFacts, conditions, cost, fresh_percent, status, worth_writing
+from embedding_worker.provider_calls import Problem
+from embedding_worker.rows.store import Counts, Used
 
 NOW = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
 LATER = NOW + timedelta(minutes=5)
 REFUSED = ("TableMissing", "public.businesses is not there: create it")
 
 
-def counts(due: int, total: int = 100) -> Counts:
-    return Counts(total, due, NOW if due else None, estimated=False)
+def counts(due: int, total: int = 100, *, alive: bool = True) -> Counts:
+    """`alive`: of what is due, something has no dead letter."""
+    return Counts(total, due, due > 0 and alive, NOW if due else None, estimated=False)
 
 
 SWEEPING = SourceFacts(3, "any@8", set_up=True, filled=True, counts=counts(0))
+PROBLEM = Problem("QuotaExhausted", "the quota of the day is used up")
+PENDING = Pending("other@8#0123abcd", rows=90, tokens=2_000_000)
 EVERY_STATE = [
-    SourceFacts(3, "any@8", set_up, refused, suspended, waiting_for, filled, counted, 0, dead)
-    for set_up, refused, suspended, waiting_for, filled, counted, dead in itertools.product(
+    SourceFacts(
+        3, "any@8", set_up, refused, suspended, waiting_for, filled, counted, 0, dead, problem, pending, Used("d", 1, 1)
+    )
+    for set_up, refused, suspended, waiting_for, filled, counted, dead, problem, pending in itertools.product(
         (False, True),
         (None, REFUSED),
         (False, True),
         (None, "the database: it is away"),
         (False, True),
-        (None, counts(0), counts(2)),
+        (None, counts(0), counts(2), counts(2, alive=False)),
         (0, 2),
+        (None, PROBLEM),
+        (None, PENDING),
     )
 ]
 
@@ -48,14 +57,24 @@ def test_exactly_one_of_ready_reconciling_and_stalled_holds_in_every_state() -> 
 def test_each_condition_is_there_once_with_a_reason_and_a_sentence() -> None:
     for facts in EVERY_STATE:
         found = conditions(facts)
-        assert [condition.type for condition in found] == ["Ready", "Reconciling", "Stalled", "Fresh"]
+        assert [condition.type for condition in found] == [
+            *("Ready", "Reconciling", "Stalled", "Fresh", "ProviderReady", "ReembedRequired")
+        ]
         assert all(re.fullmatch(r"[A-Z][A-Za-z]+", condition.reason) for condition in found), facts
         assert all(condition.message for condition in found), facts
 
 
 def test_no_sentence_holds_a_number_that_would_change_with_each_sweep() -> None:
     for facts in EVERY_STATE:
-        assert not any(re.search(r"\d", condition.message) for condition in conditions(facts)), facts
+        looked_at = [condition for condition in conditions(facts) if condition.type != "ReembedRequired"]
+        assert not any(re.search(r"\d", condition.message) for condition in looked_at), facts
+
+
+def test_what_a_changed_model_would_embed_is_counted_once_and_may_stand_in_its_sentence() -> None:
+    (condition,) = [
+        found for found in conditions(replace(SWEEPING, pending=PENDING)) if found.type == "ReembedRequired"
+    ]
+    assert "90 rows would be embedded anew" in condition.message
 
 
 def test_a_source_that_someone_must_mend_is_stalled_and_says_why_and_how() -> None:
@@ -90,8 +109,12 @@ def test_a_suspended_source_is_ready_and_says_that_it_rests() -> None:
         (SourceFacts(3, "any@8", set_up=True, filled=True, counts=counts(3)), (False, "RowsDue")),
         (SourceFacts(3, "any@8", set_up=True, filled=True, counts=counts(3), dead_letters=2), (False, "RowsDue")),
         (
-            SourceFacts(3, "any@8", set_up=True, filled=True, counts=counts(2), dead_letters=2),
+            SourceFacts(3, "any@8", set_up=True, filled=True, counts=counts(2, alive=False), dead_letters=2),
             (True, "FreshExceptDeadLettered"),
+        ),
+        (  # two dead letters and two due rows, of which one is another row
+            SourceFacts(3, "any@8", set_up=True, filled=True, counts=counts(2, alive=True), dead_letters=2),
+            (False, "RowsDue"),
         ),
         (SourceFacts(3, "any@8"), (None, "SettingUp")),
         (SourceFacts(3, "any@8", refused=REFUSED), (None, "Stalled")),
@@ -135,6 +158,73 @@ def test_rows_that_were_not_counted_yet_are_not_spoken_of() -> None:
 def test_more_due_than_there_are_rows_by_an_estimate_is_never_less_than_none_fresh() -> None:
     made = status(SourceFacts(3, "any@8", set_up=True, counts=counts(120)), {}, NOW)
     assert (made["rows"]["fresh"], made["rows"]["freshPercent"]) == (0, "0.0")
+
+
+def test_a_provider_that_nothing_is_known_against_is_ready() -> None:
+    assert shown(SWEEPING, "ProviderReady") == (True, "ProviderReady")
+
+
+def test_a_provider_that_fails_is_not_and_says_why_in_its_own_words() -> None:
+    (condition,) = [
+        found for found in conditions(replace(SWEEPING, provider_problem=PROBLEM)) if found.type == "ProviderReady"
+    ]
+    assert (condition.status, condition.reason, condition.message) == (False, PROBLEM.reason, PROBLEM.message)
+
+
+def test_a_source_stays_ready_while_its_provider_fails() -> None:
+    assert shown(replace(SWEEPING, provider_problem=PROBLEM), "Ready") == (True, "Sweeping")
+
+
+def test_where_nothing_waits_for_approval_no_row_has_to_be_embedded_again() -> None:
+    assert shown(SWEEPING, "ReembedRequired") == (False, "Approved")
+    made = status(SWEEPING, {}, NOW)
+    assert (made["pendingFingerprint"], made["reembed"]) == (None, None)
+
+
+def test_a_change_that_waits_says_what_to_approve_and_what_it_would_cost() -> None:
+    facts = replace(SWEEPING, pending=PENDING, price_per_million_tokens=0.15)
+    assert shown(facts, "ReembedRequired") == (True, "ApprovalNeeded")
+    made = status(facts, {}, NOW)
+    assert made["fingerprint"] == "any@8"
+    assert made["pendingFingerprint"] == "other@8#0123abcd"
+    assert made["reembed"] == {"rows": 90, "estimatedCost": "0.3000"}
+
+
+def test_a_change_that_waits_leaves_the_source_ready() -> None:
+    assert shown(replace(SWEEPING, pending=PENDING), "Ready") == (True, "Sweeping")
+
+
+def test_what_was_sent_today_is_told_with_its_cost() -> None:
+    facts = replace(SWEEPING, used=Used("2026-03-01", 1_000, 150_000), price_per_million_tokens=0.15)
+    assert status(facts, {}, NOW)["today"] == {
+        "date": "2026-03-01",
+        "texts": 1_000,
+        "tokens": 150_000,
+        "estimatedCost": "0.0225",
+    }
+
+
+def test_a_day_on_which_nothing_was_sent_is_not_spoken_of() -> None:
+    assert "today" not in status(SWEEPING, {}, NOW)
+
+
+@pytest.mark.parametrize(
+    ("tokens", "price", "expected"),
+    [
+        (0, 0.15, "0.0000"),
+        (1_000_000, 0.15, "0.1500"),
+        (100, 0.15, "0.0000"),
+        (12_345_678, 0.02, "0.2469"),
+        (10, 0, "0.0000"),
+    ],
+)
+def test_a_cost_has_four_decimals(tokens: int, price: float, expected: str) -> None:
+    assert cost(tokens, price) == expected
+
+
+def test_the_token_of_the_last_request_that_was_carried_out_comes_back() -> None:
+    made = status(replace(SWEEPING, reconciled_at="2026-03-01T11:00:00Z"), {}, NOW)
+    assert made["lastHandledReconcileAt"] == "2026-03-01T11:00:00Z"
 
 
 def transition_times(made: dict[str, Any]) -> dict[str, str]:
@@ -182,6 +272,16 @@ def test_conditions_are_written_at_once_but_once_a_second(since_written_s: float
 @pytest.mark.parametrize(("since_written_s", "written"), [(0.0, False), (1.0, False), (9.9, False), (10.0, True)])
 def test_counts_alone_are_written_every_ten_seconds(since_written_s: float, written: bool) -> None:
     assert worth_writing(FEWER_DUE, DUE, since_written_s=since_written_s) is written
+
+
+@pytest.mark.parametrize(("since_written_s", "written"), [(9.9, False), (10.0, True)])
+def test_what_was_sent_today_is_a_mere_count(since_written_s: float, written: bool) -> None:
+    more = FRESH | {"today": {"date": "2026-03-01", "texts": 1, "tokens": 1, "estimatedCost": "0.0000"}}
+    assert worth_writing(more, FRESH, since_written_s=since_written_s) is written
+
+
+def test_a_change_that_waits_for_approval_is_no_mere_count() -> None:
+    assert worth_writing(FRESH | {"pendingFingerprint": "other@8#0123abcd"}, FRESH, since_written_s=1.0)
 
 
 def test_a_new_generation_is_no_mere_count() -> None:

@@ -21,7 +21,8 @@ class Embedder(Protocol):
         """Embed 1..max_texts texts that are not blank, in one call.
 
         Returns one vector per text, in input order, each of the model's dimensions and of unit length.
-        Raises ProviderUnavailable. Writes nothing.
+        Raises ProviderUnavailable (wait, try again), ProviderBusy (rest), ProviderMisconfigured (someone must act) and
+        InputRejected (never as it is). Writes nothing.
         """
         ...
 
@@ -40,3 +41,11 @@ def checked(vectors: Sequence[Vector], *, texts: int, dimensions: int) -> list[V
         if not all(math.isfinite(value) for value in vector):
             raise ProviderUnavailable("a vector came with a value that is not a finite number")
     return list(vectors)
+
+
+def at_unit_length(vectors: Sequence[Vector]) -> list[Vector]:
+    """The same directions at length 1. Raises ProviderUnavailable on a vector that has no direction."""
+    lengths = [math.hypot(*vector) for vector in vectors]
+    if not all(lengths):
+        raise ProviderUnavailable("a vector came that is zero throughout")
+    return [[value / length for value in vector] for vector, length in zip(vectors, lengths, strict=True)]

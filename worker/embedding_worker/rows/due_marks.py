@@ -17,23 +17,41 @@ BOOKKEEPING_EXISTS = (
     f"SELECT to_regclass('{SCHEMA}.sources') IS NOT NULL, to_regclass($1) IS NOT NULL AND to_regclass($2) IS NOT NULL, "
     "(SELECT format_type(a.atttypid, NULL) FROM pg_attribute a WHERE a.attrelid = to_regclass($1) AND a.attname = 'id')"
 )
+SOURCES_EXIST = f"SELECT to_regclass('{SCHEMA}.sources') IS NOT NULL"
 TRIGGERS_PRESENT = """
 SELECT t.tgname::text, t.tgenabled::text FROM pg_trigger t WHERE t.tgrelid = $1::bigint::oid AND t.tgname = ANY($2::text[])
 """
-SOURCE_RECORD = f"SELECT s.trigger_definition, s.filled_for FROM {SCHEMA}.sources s WHERE s.bookkeeping = $1"
+SOURCE_RECORD = (
+    f"SELECT s.trigger_definition, s.filled_for, s.in_force FROM {SCHEMA}.sources s WHERE s.bookkeeping = $1"
+)
 RECORD_SOURCE = f"""
-INSERT INTO {SCHEMA}.sources AS s (bookkeeping, table_name, embedding_column, trigger_definition)
-VALUES ($1, $2, $3, $4) ON CONFLICT (bookkeeping) DO UPDATE SET trigger_definition = excluded.trigger_definition
+INSERT INTO {SCHEMA}.sources AS s (bookkeeping, table_name, embedding_column, trigger_definition, in_force)
+VALUES ($1, $2, $3, $4, $5) ON CONFLICT (bookkeeping)
+DO UPDATE SET trigger_definition = excluded.trigger_definition, in_force = excluded.in_force
 """
 RECORD_FILLED = f"UPDATE {SCHEMA}.sources SET filled_for = $2 WHERE bookkeeping = $1"
+TODAY = "(now() AT TIME ZONE 'UTC')::date"
+USED_TODAY = f"SELECT u.day::text, u.texts, u.tokens FROM {SCHEMA}.usage u WHERE u.bookkeeping = $1 AND u.day = {TODAY}"
+BEGIN_DAY = f"INSERT INTO {SCHEMA}.usage (bookkeeping, day) VALUES ($1, {TODAY}) ON CONFLICT DO NOTHING"
+# The line is locked by the update's own subquery, so two replicas never grant the same rest of a day.
+TAKE_TEXTS = f"""
+UPDATE {SCHEMA}.usage u SET texts = u.texts + g.granted, tokens = u.tokens + $3::bigint * g.granted / $2::bigint
+FROM (SELECT greatest(0, least($2::bigint, $4::bigint - o.texts)) AS granted FROM {SCHEMA}.usage o
+      WHERE o.bookkeeping = $1 AND o.day = {TODAY} FOR UPDATE) g
+WHERE u.bookkeeping = $1 AND u.day = {TODAY} RETURNING g.granted
+"""
 
 CREATE_SHARED = (
     f"CREATE SCHEMA IF NOT EXISTS {SCHEMA}",
     f"""CREATE TABLE IF NOT EXISTS {SCHEMA}.sources (
     bookkeeping text PRIMARY KEY, table_name text NOT NULL, embedding_column text NOT NULL,
-    trigger_definition text NOT NULL, filled_for text)""",
+    trigger_definition text NOT NULL, in_force text NOT NULL, filled_for text)""",
+    f"""CREATE TABLE IF NOT EXISTS {SCHEMA}.usage (
+    bookkeeping text, day date, texts bigint NOT NULL DEFAULT 0, tokens bigint NOT NULL DEFAULT 0,
+    PRIMARY KEY (bookkeeping, day))""",
 )
-"""`filled_for`: the configuration whose first audit has been through the whole table; null before."""
+"""`in_force`: the configuration that is served (SourceConfig.as_record); `filled_for`: the signature of the one whose first
+audit has been through the whole table, null before. `usage` counts what was sent to the provider, by UTC day."""
 
 
 def create_bookkeeping(statements: Statements) -> tuple[str, ...]:

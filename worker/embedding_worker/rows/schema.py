@@ -3,6 +3,8 @@
 Called by RowStore.prepare. Idempotent, and under an advisory lock, so that two replicas may do it at once.
 """
 
+from dataclasses import replace
+
 import structlog
 
 from embedding_worker.errors import SourceRefused
@@ -30,7 +32,7 @@ from embedding_worker.rows.table import (
     kept_table,
     quoted,
 )
-from embedding_worker.source import SourceConfig
+from embedding_worker.source import SourceConfig, TableColumn
 
 log = structlog.get_logger(__name__)
 
@@ -45,13 +47,30 @@ def search_path(config: SourceConfig) -> tuple[str, ...]:
     return tuple(dict.fromkeys((quoted(config.at.schema), "public")))
 
 
-async def prepared(database: Database, config: SourceConfig) -> Statements:
-    """The statements for this source, with all that they need in place. Raises SourceRefused, RowsLocked, DatabaseUnavailable."""
+async def configuration_on_record(database: Database, at: TableColumn) -> str | None:
+    """What is served of this table and column (see SourceConfig.as_record); None where nothing was yet."""
+    async with database.transaction() as transaction:
+        (known,) = (await transaction.fetch(due_marks.SOURCES_EXIST))[0]
+        record = await transaction.fetch(due_marks.SOURCE_RECORD, at.bookkeeping_name) if known else []
+    return str(record[0][2]) if record else None
+
+
+async def inspected(database: Database, config: SourceConfig) -> tuple[Statements, tuple[str, ...]]:
+    """The statements for a configuration, and the columns that its text reads, without making anything.
+
+    Raises SourceRefused where it can't be served, RowsLocked or DatabaseUnavailable.
+    """
     async with database.transaction(search_path=search_path(config)) as transaction:
         kept, columns = await _inspected(transaction, config)
         read = await _columns_read(transaction, config, kept, columns)
         await transaction.undo()
-    statements = Statements(config, kept)
+    return Statements(config, kept), read
+
+
+async def prepared(database: Database, config: SourceConfig) -> Statements:
+    """The statements for this source, with all that they need in place. Raises SourceRefused, RowsLocked, DatabaseUnavailable."""
+    statements, read = await inspected(database, config)
+    kept = statements.kept
     trigger = due_marks.trigger(statements, read)
     async with database.transaction(lock_timeout=SCHEMA_LOCK_TIMEOUT) as transaction:
         await transaction.fetch("SELECT pg_advisory_xact_lock($1::bigint)", ADVISORY_LOCK)
@@ -60,7 +79,7 @@ async def prepared(database: Database, config: SourceConfig) -> Statements:
             await transaction.fetch(due_marks.add_embedding_column(statements, config.model.dimensions))
             log.info("embedding column added", table=str(config.at), column=config.at.embedding_column)
         await _make_trigger(transaction, statements, trigger)
-    return statements
+    return Statements(config, replace(kept, column_missing=False))
 
 
 async def _inspected(transaction: Transaction, config: SourceConfig) -> tuple[KeptTable, dict[str, ColumnFacts]]:
@@ -101,7 +120,9 @@ async def _make_bookkeeping(transaction: Transaction, statements: Statements) ->
     (schema_exists,) = (await transaction.fetch(due_marks.SCHEMA_EXISTS))[0]
     shared, own, id_type = (False, False, None)
     if schema_exists:
-        shared, own, id_type = (await transaction.fetch(due_marks.BOOKKEEPING_EXISTS, statements.due, statements.state))[0]
+        shared, own, id_type = (
+            await transaction.fetch(due_marks.BOOKKEEPING_EXISTS, statements.due, statements.state)
+        )[0]
     if id_type not in (None, statements.kept.id_type):  # a trigger on it could make the application's own writes fail
         at, wanted_type = statements.config.at, statements.kept.id_type
         raise SourceRefused(
@@ -159,6 +180,8 @@ async def _make_trigger(transaction: Transaction, statements: Statements, trigge
                     f"{'; '.join(trigger.drop)}, or set spec.changeDetection to Trigger",
                 ) from exc
         log.info("trigger dropped", table=str(statements.config.at))
-    if not record or record[0][0] != definition:
-        at = statements.config.at
-        await transaction.fetch(due_marks.RECORD_SOURCE, at.bookkeeping_name, str(at), at.embedding_column, definition)
+    at, in_force = statements.config.at, statements.config.as_record()
+    if not record or (record[0][0], record[0][2]) != (definition, in_force):
+        await transaction.fetch(
+            due_marks.RECORD_SOURCE, at.bookkeeping_name, str(at), at.embedding_column, definition, in_force
+        )

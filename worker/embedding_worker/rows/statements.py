@@ -1,5 +1,6 @@
 """The named SQL of the row store, for one table and column. Each reads the row through one derived table, X, so that the
-user's expression can capture none of our columns; a WITH before X begins with eo_, for a table in it may have any name. The store runs them; `$n` are their parameters, in order.
+user's expression can capture none of our columns; a WITH that it could take for a table of its own is named eo_something.
+The store runs them; `$n` are their parameters, in order.
 
 Ids travel as text and are cast to the id's own type, so that one code serves bigint, integer, uuid and text.
 """
@@ -44,7 +45,8 @@ class Statements:
     def _x(self) -> str:
         id_column, embedding = quoted(self.config.at.id_column), quoted(self.config.at.embedding_column)
         text = row_text(self.config)
-        return f"(SELECT {id_column} AS eo_id, {text} AS eo_text, {embedding} IS NULL AS eo_null FROM {self.table})"
+        null = "true" if self.kept.column_missing else f"{embedding} IS NULL"
+        return f"(SELECT {id_column} AS eo_id, {text} AS eo_text, {null} AS eo_null FROM {self.table})"
 
     def _written(self, fingerprint: str) -> str:
         """What book-keeping says of a row: the vector there (or rightly absent), of this text, by this model."""
@@ -77,15 +79,16 @@ ORDER BY p.newest DESC, p.seq"""
 
     @cached_property
     def newer_marks(self) -> str:
-        """$1 ids, $2 the newest mark known of each → id, newest mark, hash of the present text, of those with a newer one.
+        """$1 ids, $2 the newest mark known of each → id, newest mark, hash of the present text (null: the row is gone), of
+        those with a newer one.
 
-        An index probe for each open job, which are at most a window.
+        An index probe for each open job and dead letter, which are few.
         """
         return f"""
 SELECT n.id::text, n.seq, {HASH} FROM (
     SELECT o.id, max(d.seq) AS seq FROM unnest($1{self._ids}, $2::bigint[]) o(id, seq)
     JOIN {self.due} d ON d.id = o.id AND d.seq > o.seq GROUP BY o.id) n
-JOIN {self._x} x ON x.eo_id = n.id"""
+LEFT JOIN {self._x} x ON x.eo_id = n.id"""
 
     @cached_property
     def read(self) -> str:
@@ -140,6 +143,17 @@ marked AS (INSERT INTO {self.due} (id, edited) SELECT x.eo_id, false FROM page x
     WHERE NOT {self._written("$3::text")} AND NOT EXISTS (SELECT FROM {self.due} d WHERE d.id = x.eo_id) RETURNING 1)
 SELECT (SELECT eo_id::text FROM page ORDER BY eo_id DESC LIMIT 1), (SELECT count(*) FROM page), (SELECT count(*) FROM marked)"""
 
+    def stale(self, *, with_state: bool) -> str:
+        """$1 the last id of the page before (null: begin), $2 rows of a page, $3 fingerprint → id, hash, blank, right.
+
+        The audit's look without its marks; `with_state` is false where our tables are not made yet, and no row is right.
+        """
+        nothing = f"(SELECT NULL::{self.kept.id_type} AS id, NULL::text AS content_hash, NULL::text AS fingerprint WHERE false)"
+        return f"""
+SELECT x.eo_id::text, {HASH}, {BLANK}, {self._written("$3::text")}
+FROM {self._x} x LEFT JOIN {self.state if with_state else nothing} s ON s.id = x.eo_id
+WHERE $1::text IS NULL OR x.eo_id > $1::text::{self.kept.id_type} ORDER BY x.eo_id LIMIT $2::bigint"""
+
     @cached_property
     def orphans(self) -> str:
         """$1 after this id (null: from the first), $2 up to this id (null: to the last): forgets rows that are gone.
@@ -153,14 +167,25 @@ AND ($2::text IS NULL OR s.id <= $2::text::{id_type}) AND s.embedded_at < now() 
 AND NOT EXISTS (SELECT FROM {self.table} t WHERE t.{quoted(self.config.at.id_column)} = s.id)"""
 
     @cached_property
+    def would_embed(self) -> str:
+        """$1 fingerprint → rows that are not right in this configuration, bytes of their texts. One pass over the table."""
+        return f"""
+SELECT count(*), coalesce(sum(octet_length(x.eo_text)), 0)::bigint
+FROM {self._x} x LEFT JOIN {self.state} s ON s.id = x.eo_id WHERE NOT {BLANK} AND NOT {self._written("$1::text")}"""
+
+    @cached_property
     def counts(self) -> str:
-        """→ rows, due rows, oldest mark's time, estimated: exact up to COUNTED_EXACTLY, the planner's estimate above."""
+        """$1 ids with a dead letter → rows, due rows, whether others than those are due, oldest mark's time, estimated.
+
+        Exact up to COUNTED_EXACTLY, the planner's estimate above.
+        """
         few = COUNTED_EXACTLY
         return f"""
 WITH few_rows AS MATERIALIZED (SELECT count(*) AS n FROM (SELECT FROM {self.table} LIMIT {few + 1}) r),
 few_due AS MATERIALIZED (SELECT count(*) AS marks, count(DISTINCT d.id) AS n FROM (SELECT id FROM {self.due} LIMIT {few + 1}) d)
 SELECT CASE WHEN r.n <= {few} THEN r.n ELSE greatest(r.n, {self._estimate(self.table)}) END,
        CASE WHEN d.marks <= {few} THEN d.n ELSE greatest(d.n, {self._estimate(self.due)}) END,
+       EXISTS (SELECT FROM {self.due} d WHERE d.id <> ALL($1{self._ids})),
        (SELECT since FROM {self.due} ORDER BY seq LIMIT 1), r.n > {few} OR d.marks > {few}
 FROM few_rows r, few_due d"""
 

@@ -3,7 +3,6 @@
 Called by the reconciler (sweep, clear, audit, counts) and by freshen (read, write).
 """
 
-import hashlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -11,9 +10,9 @@ from datetime import datetime
 from embedding_worker.providers.embedder import Vector
 from embedding_worker.rows import due_marks
 from embedding_worker.rows.database import Database, Row
-from embedding_worker.rows.schema import prepared, search_path
+from embedding_worker.rows.schema import configuration_on_record, inspected, prepared, search_path
 from embedding_worker.rows.statements import Statements
-from embedding_worker.source import SourceConfig
+from embedding_worker.source import SourceConfig, TableColumn
 
 
 @dataclass(frozen=True)
@@ -33,6 +32,13 @@ class DueRow:
 
 
 @dataclass(frozen=True)
+class StaleRow:
+    id: str
+    content_hash: str
+    blank: bool
+
+
+@dataclass(frozen=True)
 class PresentRow:
     id: str
     text: str
@@ -43,7 +49,8 @@ class PresentRow:
 class NewerMark:
     id: str
     newest_mark: int
-    content_hash: str
+    content_hash: str | None
+    """Of the present text; None where the row is gone."""
 
 
 @dataclass(frozen=True)
@@ -58,8 +65,19 @@ class AuditPage:
 class Counts:
     total: int
     due: int
+    due_alive: bool
+    """Something is due that has no dead letter."""
     oldest_due_since: datetime | None
     estimated: bool
+
+
+@dataclass(frozen=True)
+class Used:
+    """What was sent to the provider on a UTC day, for this table and column."""
+
+    day: str
+    texts: int
+    tokens: int
 
 
 @dataclass(frozen=True)
@@ -87,6 +105,17 @@ class RowStore:
         Raises SourceRefused (someone must act), RowsLocked or DatabaseUnavailable (again, later).
         """
         return cls(database, await prepared(database, config))
+
+    @classmethod
+    async def inspect(cls, database: Database, config: SourceConfig) -> "RowStore":
+        """A store for a configuration that is only asked about: nothing is made. Raises as `prepare` does."""
+        statements, _ = await inspected(database, config)
+        return cls(database, statements)
+
+    @staticmethod
+    async def configuration_on_record(database: Database, at: TableColumn) -> str | None:
+        """What is served of this table and column (see SourceConfig.as_record); None where nothing was yet."""
+        return await configuration_on_record(database, at)
 
     async def _fetch(self, sql: str, *params: object) -> list[Row]:
         async with self._database.transaction(search_path=self._search_path) as transaction:
@@ -145,18 +174,42 @@ class RowStore:
         await self._fetch(self._statements.orphans, after_id, None if last_page else last_id)
         return AuditPage(None if last_page else last_id, rows, marked)
 
-    async def counts(self) -> Counts:
-        return Counts(*(await self._fetch(self._statements.counts))[0])
+    async def stale(self, *, after_id: str | None, limit: int) -> tuple[list[StaleRow], str | None]:
+        """The rows of one page by id that are not right, and where the next page begins (None: at the first again).
+
+        Makes nothing, and needs nothing of ours to be there.
+        """
+        statements = self._statements
+        exists = await self._fetch(due_marks.BOOKKEEPING_EXISTS, statements.due, statements.state)
+        page = await self._fetch(statements.stale(with_state=bool(exists[0][1])), after_id, limit, self._fingerprint)
+        rows = [StaleRow(row_id, content_hash, blank) for row_id, content_hash, blank, right in page if not right]
+        return rows, page[-1][0] if len(page) == limit else None
+
+    async def counts(self, *, dead_letters: Iterable[str] = ()) -> Counts:
+        return Counts(*(await self._fetch(self._statements.counts, list(dead_letters)))[0])
+
+    async def would_embed(self) -> tuple[int, int]:
+        """How many rows are not right in this configuration, and the bytes of their texts: one pass over the table."""
+        rows, size = (await self._fetch(self._statements.would_embed, self._fingerprint))[0]
+        return rows, size
+
+    async def take_texts(self, texts: int, *, tokens: int, most_a_day: int) -> int:
+        """Count texts as sent to the provider today. Returns how many of them the day's limit still allows."""
+        stem = self._statements.config.at.bookkeeping_name
+        async with self._database.transaction() as transaction:
+            await transaction.fetch(due_marks.BEGIN_DAY, stem)
+            taken = await transaction.fetch(due_marks.TAKE_TEXTS, stem, texts, tokens, most_a_day)
+        return int(taken[0][0])
+
+    async def used_today(self) -> Used | None:
+        found = await self._fetch(due_marks.USED_TODAY, self._statements.config.at.bookkeeping_name)
+        return Used(*found[0]) if found else None
 
     async def is_filled(self) -> bool:
         """Whether an audit has been through the whole table in the configuration in force."""
         record = await self._fetch(due_marks.SOURCE_RECORD, self._statements.config.at.bookkeeping_name)
-        return bool(record) and record[0][1] == self._configuration
+        return bool(record) and record[0][1] == self._statements.config.signature
 
     async def record_filled(self) -> None:
-        await self._fetch(due_marks.RECORD_FILLED, self._statements.config.at.bookkeeping_name, self._configuration)
-
-    @property
-    def _configuration(self) -> str:
-        digest = hashlib.sha256(self._statements.config.text.encode()).hexdigest()[:8]
-        return f"{self._fingerprint}#{digest}"
+        config = self._statements.config
+        await self._fetch(due_marks.RECORD_FILLED, config.at.bookkeeping_name, config.signature)

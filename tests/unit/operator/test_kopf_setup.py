@@ -2,7 +2,7 @@
 
 import itertools
 
-from embedding_operator.process import Forever
+from embedding_operator.handlers.kopf_setup import Forever
 
 FIRST_HOUR = 200
 

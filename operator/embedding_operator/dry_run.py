@@ -1,0 +1,107 @@
+"""`embedding-operator run --dry-run`: the log-only mode. Every due row is logged once, with the steps that it would take.
+
+No schema, no resource, no status, no call to a provider, no write: it reads sources and rows, and nothing else.
+"""
+
+import asyncio
+import signal
+
+import structlog
+
+from embedding_operator.api_server import ApiServer, ApiServerError, ApiServerUnusable
+from embedding_operator.reconciler.housekeeping import understood
+from embedding_operator.resources.embedding_job import job_name
+from embedding_operator.resources.embedding_source import EmbeddingSource, parsed_source
+from embedding_operator.settings import Settings
+from embedding_worker.errors import DatabaseUnavailable, RowsLocked, SourceRefused
+from embedding_worker.rows.database import Database
+from embedding_worker.rows.store import RowStore, StaleRow
+from embedding_worker.source import SourceConfig
+
+log = structlog.get_logger(__name__)
+
+PAGE = 2_000
+SHORTEST_PAUSE_S = 5.0
+
+
+async def run(settings: Settings) -> int:
+    """Look through all sources again and again, until told to stop. Returns the exit code."""
+    stop = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    try:
+        server = await ApiServer.connected(settings)
+    except ApiServerUnusable as exc:
+        log.error("no API server", message=str(exc))
+        return 2
+    async with server, Database(settings.database_url.get_secret_value()) as database:
+        look = DryRun(server, database)
+        log.info("operator ready", namespace=server.namespace, dry_run=True)
+        while not stop.is_set():
+            rows = await look.at_all_sources(stop)
+            try:
+                async with asyncio.timeout(max(SHORTEST_PAUSE_S, rows / settings.audit_rows_per_s)):
+                    await stop.wait()
+            except TimeoutError:
+                continue
+    log.info("operator ended", clean=True, dry_run=True)
+    return 0
+
+
+class DryRun:
+    def __init__(self, server: ApiServer, database: Database) -> None:
+        self._server = server
+        self._database = database
+        self._logged: set[int] = set()
+
+    async def at_all_sources(self, stop: asyncio.Event) -> int:
+        """Returns how many rows were looked at, in whole pages."""
+        rows = 0
+        try:
+            sources = list(understood(parsed_source, await self._server.sources()))
+        except ApiServerError as exc:
+            log.warning("waiting for the API server", message=str(exc))
+            return 0
+        for source in sources:
+            try:
+                rows += await self._at_source(source, stop)
+            except SourceRefused as exc:
+                log.error("source would be stalled", source=source.name, reason=exc.reason, message=exc.message)
+            except (DatabaseUnavailable, RowsLocked) as exc:
+                log.warning("waiting for the database", source=source.name, message=str(exc))
+        return rows
+
+    async def _at_source(self, source: EmbeddingSource, stop: asyncio.Event) -> int:
+        config = source.spec.config()
+        store = await RowStore.inspect(self._database, config)
+        after: str | None = None
+        pages = 0
+        while not stop.is_set():
+            stale, after = await store.stale(after_id=after, limit=PAGE)
+            pages += 1
+            for row in stale:
+                self._log_once(source.name, config, row)
+            if after is None:
+                break
+        return pages * PAGE
+
+    def _log_once(self, source: str, config: SourceConfig, row: StaleRow) -> None:
+        key = hash((source, row.id, row.content_hash, config.fingerprint))
+        if key not in self._logged:
+            self._logged.add(key)
+            log.info("row is due", source=source, business=row.id, steps=steps(source, config, row), dry_run=True)
+
+
+def steps(source: str, config: SourceConfig, row: StaleRow) -> list[str]:
+    """What would be done for a due row, in order. Never its text."""
+    column = f"{config.at}.{config.at.embedding_column}"
+    if row.blank:
+        return [f"set {column} to null: the text is empty"]
+    name = job_name(source=source, business_id=row.id, content_hash=row.content_hash, fingerprint=config.fingerprint)
+    return [
+        f"create EmbeddingJob {name}",
+        "read the row, and check that its embedding is still missing or stale",
+        f"embed its text by {config.model.provider} {config.fingerprint}",
+        f"write {column}, if the text is still the one that was embedded",
+        "set the job's status.phase to Succeeded",
+    ]

@@ -1,0 +1,176 @@
+"""A job that fails: tried again with a backoff, dead-lettered at the limit or at once, replayed, superseded."""
+
+import json
+from datetime import UTC, datetime
+
+from hack.fake_gemini.process import FakeGemini
+from tests.integration.journey.conftest import System
+from tests.support.deadline import wait_until
+
+QUICK = {"initialSeconds": 1, "maxSeconds": 2}
+
+
+def add(system: System, *names: str) -> list[int]:
+    return [
+        system.book.run("INSERT INTO public.businesses (name) VALUES (%s) RETURNING id", name)[0][0] for name in names
+    ]
+
+
+def seconds_to(job: object) -> float:
+    assert isinstance(job, dict)
+    moment = datetime.fromisoformat(job["status"]["nextAttemptTime"])
+    return (moment - datetime.now(UTC)).total_seconds()
+
+
+def test_a_row_that_fails_twice_is_retried_with_a_backoff_and_becomes_fresh(system: System, gemini: FakeGemini) -> None:
+    gemini.fault("503", times=2, only_matching="Flaky")
+    (row,) = add(system, "Flaky")
+    system.with_gemini(gemini, retry={"initialSeconds": 3, "maxSeconds": 3})
+    waiting = system.wait_for_phase(row, "Retrying")
+    assert waiting["status"]["reason"] == "ProviderUnavailable"
+    assert 0 < seconds_to(waiting) <= 3.4
+    backoff = json.loads(waiting["metadata"]["annotations"]["embeddings.yellowbook.dev/backoff"])
+    assert backoff["notBefore"] == waiting["status"]["nextAttemptTime"]
+    assert (backoff["attempt"], 3 <= backoff["delaySeconds"] <= 3.3) == (waiting["status"]["attempts"] + 1, True)
+    done = system.wait_for_phase(row, "Succeeded")
+    assert (done["status"]["attempts"], done["status"]["reason"]) == (3, "Embedded")
+    assert [attempt["reason"] for attempt in done["status"]["history"]] == ["ProviderUnavailable"] * 2
+    assert "embeddings.yellowbook.dev/backoff" not in done["metadata"].get("annotations", {})
+    assert len(system.jobs(row)) == 1
+    system.wait_until_fresh()
+
+
+def test_a_row_that_is_refused_is_dead_lettered_at_once_and_its_neighbours_are_fresh(
+    system: System, gemini: FakeGemini
+) -> None:
+    gemini.fault("400", only_matching="TOXIC")
+    system.book.add(40)
+    (row,) = add(system, "TOXIC & Sons")
+    system.with_gemini(gemini)
+    dead = system.wait_for_phase(row, "DeadLettered")
+    assert (dead["status"]["reason"], dead["status"]["attempts"]) == ("InputRejected", 1)
+    assert "TOXIC" not in json.dumps(dead)
+    wait_until(lambda: system.book.stale() == [row], within_s=30, because="only one row is refused")
+    fresh = wait_until(
+        lambda: (condition := system.condition("Fresh")) and condition["status"] == "True" and condition,
+        within_s=30,
+        because="nothing is due but a dead letter",
+    )
+    assert fresh["reason"] == "FreshExceptDeadLettered"
+    assert gemini.stats().calls < 25, "a batch is halved down to its culprit, not sent one by one"
+    gemini.lift()
+    system.patch_status(dead["metadata"]["name"], {"phase": "Pending"})
+    done = system.wait_for_phase(row, "Succeeded")
+    assert (done["status"]["attempts"], done["status"]["replays"]) == (1, 1)
+    system.wait_until_fresh()
+
+
+def test_a_row_that_never_succeeds_is_dead_lettered_at_the_limit(system: System, gemini: FakeGemini) -> None:
+    gemini.fault("500", only_matching="Hopeless")
+    row, _ = add(system, "Hopeless", "Fine")
+    system.with_gemini(gemini, retry=QUICK | {"maxAttempts": 3})
+    dead = system.wait_for_phase(row, "DeadLettered")
+    assert (dead["status"]["reason"], dead["status"]["attempts"]) == ("RetriesExhausted", 3)
+    assert "failed 3 times" in dead["status"]["message"]
+    assert [attempt["code"] for attempt in dead["status"]["history"]] == ["500 INTERNAL"] * 3
+    assert dead["status"]["conditions"][0]["status"] == "False"
+    assert "Hopeless" not in json.dumps(dead)
+    told = system.kubectl.run("describe", "embeddingjob", dead["metadata"]["name"])
+    assert "RetriesExhausted" in told
+    assert "500 INTERNAL" in told
+
+
+def test_a_dead_letter_whose_row_is_edited_is_superseded_and_the_row_fresh_at_once(
+    system: System, gemini: FakeGemini
+) -> None:
+    gemini.fault("400", only_matching="TOXIC")
+    row, deleted = add(system, "TOXIC & Sons", "TOXIC Ltd")
+    system.with_gemini(gemini)
+    system.wait_for_phase(row, "DeadLettered")
+    system.wait_for_phase(deleted, "DeadLettered")
+    system.book.run("UPDATE public.businesses SET name = 'Honest & Sons' WHERE id = %s", row)
+    system.wait_for_phase(row, "Succeeded", within_s=20)
+    assert sorted(job["status"]["phase"] for job in system.jobs(row)) == ["Succeeded", "Superseded"]
+    assert system.book.stale() == [deleted]
+
+
+def test_a_replay_in_the_middle_of_a_backoff_acts_at_once(system: System, gemini: FakeGemini) -> None:
+    gemini.fault("503", only_matching="Flaky")
+    (row,) = add(system, "Flaky")
+    system.with_gemini(gemini, retry={"initialSeconds": 600, "maxSeconds": 600})
+    waiting = system.wait_for_phase(row, "Retrying")
+    assert seconds_to(waiting) > 500
+    gemini.lift()
+    system.patch_status(waiting["metadata"]["name"], {"phase": "Pending"})
+    done = system.wait_for_phase(row, "Succeeded", within_s=20)
+    assert (done["status"]["attempts"], done["status"]["replays"]) == (1, 1)
+    assert system.book.stale() == []
+
+
+def test_an_edit_in_the_middle_of_a_backoff_supersedes_the_job(system: System, gemini: FakeGemini) -> None:
+    gemini.fault("503", only_matching="Flaky")
+    (row,) = add(system, "Flaky")
+    system.with_gemini(gemini, retry={"initialSeconds": 600, "maxSeconds": 600})
+    system.wait_for_phase(row, "Retrying")
+    system.book.run("UPDATE public.businesses SET name = 'Solid' WHERE id = %s", row)
+    system.wait_for_phase(row, "Succeeded", within_s=20)
+    assert sorted(job["status"]["phase"] for job in system.jobs(row)) == ["Succeeded", "Superseded"]
+    assert system.book.stale() == []
+
+
+def test_a_restart_in_the_middle_of_a_backoff_waits_for_the_rest_of_it(system: System, gemini: FakeGemini) -> None:
+    gemini.fault("503", times=1, only_matching="Flaky")
+    (row,) = add(system, "Flaky")
+    first = system.with_gemini(gemini, retry={"initialSeconds": 15, "maxSeconds": 15})
+    waiting = system.wait_for_phase(row, "Retrying")
+    first.kill()
+    system.gemini_operator(gemini)
+    still = system.job(row)
+    assert still["status"]["nextAttemptTime"] == waiting["status"]["nextAttemptTime"]
+    done = system.wait_for_phase(row, "Succeeded", within_s=40)
+    not_before = datetime.fromisoformat(waiting["status"]["nextAttemptTime"])
+    assert datetime.fromisoformat(done["status"]["startTime"]) >= not_before
+    assert done["status"]["attempts"] == 2
+
+
+def test_an_outage_that_all_rows_share_is_charged_to_none(system: System, gemini: FakeGemini) -> None:
+    gemini.fault("503")
+    system.book.add(20)
+    system.with_gemini(gemini)
+    told = wait_until(
+        lambda: (condition := system.condition("ProviderReady")) and condition["status"] == "False" and condition,
+        within_s=30,
+        because="every call fails",
+    )
+    assert told["reason"] == "ProviderUnavailable"
+    assert {job["status"]["phase"] for job in system.jobs()} == {"Pending"}
+    gemini.lift()
+    system.wait_until_fresh()
+    assert {job["status"]["attempts"] for job in system.jobs()} == {1}
+    wait_until(
+        lambda: system.condition("ProviderReady")["status"] == "True", within_s=20, because="calls succeed again"
+    )
+
+
+def test_a_wrong_key_is_told_and_charged_to_nobody(system: System, gemini: FakeGemini) -> None:
+    system.book.add(3)
+    gemini.fault("400-key")
+    system.with_gemini(gemini)
+    told = wait_until(
+        lambda: (condition := system.condition("ProviderReady")) and condition["status"] == "False" and condition,
+        within_s=30,
+        because="the key is refused",
+    )
+    assert gemini.api_key not in json.dumps(told)
+    assert {job["status"]["phase"] for job in system.jobs()} == {"Pending"}
+    gemini.lift()
+    system.wait_until_fresh()
+
+
+def test_a_provider_that_hangs_holds_up_one_row_and_loses_nothing(system: System, gemini: FakeGemini) -> None:
+    gemini.fault("hang", times=2, only_matching="Tarpit")
+    system.book.add(10)
+    (row,) = add(system, "Tarpit")
+    system.with_gemini(gemini, retry=QUICK)
+    wait_until(lambda: system.book.stale() in ([row], []), within_s=60, because="the others are not held up for long")
+    system.wait_until_fresh(within_s=90)

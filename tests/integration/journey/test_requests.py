@@ -1,0 +1,55 @@
+"""What a job costs the API server, counted in its own audit log."""
+
+import json
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from hack.control_plane.choice import Cluster
+from hack.control_plane.pins import Binaries
+from hack.control_plane.processes import ControlPlane
+from hack.installation import ACCOUNT, apply_crds
+from hack.postgres import Database, DatabaseServer
+from tests.integration.journey.conftest import system_in
+from tests.support.deadline import wait_until
+
+JOBS = 1_000
+MOST_REQUESTS_A_JOB = 2.2
+
+
+def requests_of(log: Path, user: str) -> Counter[tuple[str, str]]:
+    """Requests of a user by verb and resource; each once, though it is logged in several stages."""
+    seen = set()
+    counted: Counter[tuple[str, str]] = Counter()
+    for line in log.read_text().splitlines():
+        event = json.loads(line)
+        if event["user"]["username"] == user and event["auditID"] not in seen:
+            seen.add(event["auditID"])
+            reference = event.get("objectRef", {})
+            resource = "/".join(filter(None, (reference.get("resource", ""), reference.get("subresource", ""))))
+            counted[event["verb"], resource] += 1
+    return counted
+
+
+@pytest.mark.timeout(300)
+def test_a_happy_job_costs_one_create_one_status_patch_and_a_share_of_a_deletion(
+    programs: Binaries, database_server: DatabaseServer, database: Database, tmp_path: Path
+) -> None:
+    with ControlPlane(tmp_path / "plane", programs=programs, audit_log=True) as plane:
+        cluster = Cluster(plane.kubeconfig, plane.kubectl, "one with an audit log")
+        apply_crds(cluster)
+        with system_in(cluster, database_server, database, tmp_path) as system:
+            system.book.add(JOBS)
+            system.apply_source()
+            operator = system.operator(EMBEDDING_FINISHED_JOB_SECONDS="5")
+            system.wait_until_fresh(within_s=120)
+            wait_until(lambda: system.jobs() == [], within_s=60, every_s=0.5, because="finished jobs expire")
+            operator.stop()
+            assert plane.audit_log is not None
+            counted = requests_of(plane.audit_log, f"system:serviceaccount:{system.kubectl.namespace}:{ACCOUNT}")
+    assert counted["create", "embeddingjobs"] == JOBS
+    assert counted["patch", "embeddingjobs/status"] == JOBS
+    assert counted["patch", "embeddingjobs"] == 0
+    assert 0 < counted["deletecollection", "embeddingjobs"] < JOBS / 20
+    assert sum(counted.values()) <= MOST_REQUESTS_A_JOB * JOBS, counted

@@ -1,0 +1,259 @@
+"""The fake Gemini API: it answers as the real one is documented to, fails as it is told, counts what it saw."""
+
+import json
+import math
+import subprocess
+import sys
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from http.client import HTTPConnection, HTTPException
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import pytest
+
+from hack.environment import program_environment
+from hack.errors import ToolError
+from hack.fake_gemini.process import API_KEY, ROOT, FakeGemini
+from hack.fake_gemini.requests import DIMENSIONS
+from hack.fake_gemini.stats import hash_of
+from hack.fake_gemini.vectors import fake_vector
+from tests.support.deadline import wait_until
+
+BATCH = "/v1beta/models/gemini-embedding-001:batchEmbedContents"
+SINGLE = "/v1beta/models/gemini-embedding-001:embedContent"
+MODEL = "models/gemini-embedding-001"
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[FakeGemini]:
+    with FakeGemini(tmp_path_factory.mktemp("fake-gemini")) as started:
+        yield started
+
+
+@pytest.fixture
+def gemini(server: FakeGemini) -> Iterator[FakeGemini]:
+    yield server
+    server.lift()
+
+
+def request(text: str, **more: Any) -> dict[str, Any]:
+    return {"model": MODEL, "content": {"parts": [{"text": text}]}, **more}
+
+
+def batch(*texts: str, **more: Any) -> dict[str, Any]:
+    return {"requests": [request(text, **more) for text in texts]}
+
+
+def post(
+    gemini: FakeGemini, body: Any, *, path: str = BATCH, key: str | None = API_KEY, within_s: float = 10
+) -> tuple[int, Any]:
+    connection = HTTPConnection(urlsplit(gemini.url).netloc, timeout=within_s)
+    try:
+        headers = {"Content-Type": "application/json"} | ({} if key is None else {"x-goog-api-key": key})
+        connection.request("POST", path, body if isinstance(body, str) else json.dumps(body), headers)
+        answer = connection.getresponse()
+        return answer.status, json.loads(answer.read())
+    finally:
+        connection.close()
+
+
+def refused(answer: tuple[int, Any]) -> tuple[int, str]:
+    code, body = answer
+    assert body["error"]["code"] == code
+    return code, body["error"]["status"]
+
+
+def detail(body: Any, kind: str) -> Any:
+    found = [each for each in body["error"]["details"] if each["@type"] == f"type.googleapis.com/google.rpc.{kind}"]
+    assert len(found) == 1
+    return found[0]
+
+
+def test_a_batch_gets_a_vector_for_each_text_in_order(gemini: FakeGemini) -> None:
+    code, body = post(gemini, batch("one", "鮨", taskType="RETRIEVAL_DOCUMENT", outputDimensionality=4))
+    assert code == 200
+    assert body == {"embeddings": [{"values": fake_vector("one", 4)}, {"values": fake_vector("鮨", 4)}]}
+
+
+def test_a_single_text_gets_one_and_the_key_may_stand_in_the_query(gemini: FakeGemini) -> None:
+    body = {"content": {"parts": [{"text": "one"}]}, "taskType": 2}  # as the SDK sends its enum
+    code, answer = post(gemini, body, path=f"{SINGLE}?key={API_KEY}", key=None)
+    assert (code, answer) == (200, {"embedding": {"values": fake_vector("one", DIMENSIONS)}})
+
+
+def test_a_texts_vector_is_its_own_and_not_at_unit_length() -> None:
+    first, again, other = fake_vector("one", 768), fake_vector("one", 768), fake_vector("two", 768)
+    assert first == again
+    assert abs(sum(a * b for a, b in zip(first, other, strict=True))) < 0.2 * math.hypot(*first) * math.hypot(*other)
+    assert math.hypot(*first) > 2
+    assert fake_vector("one", 3) == first[:3]
+
+
+@pytest.mark.parametrize(
+    ("body", "sentence"),
+    [
+        (batch(*["one"] * 101), "at most 100 requests can be in one batch"),
+        (batch("one", ""), "requests[1].content contains an empty Part."),
+        ({"requests": []}, "requests must not be empty"),
+        (batch("one", outputDimensionality=0), "requests[0].output_dimensionality"),
+        (batch("one", outputDimensionality=3073), "requests[0].output_dimensionality"),
+        (batch("one", taskType="DOCUMENT"), "requests[0].task_type"),
+        (batch("one", model="models/another"), "requests[0].model"),
+        (batch("one", tasktype=2), "Invalid JSON payload received"),
+        ({"requests": [{"model": MODEL}]}, "Invalid JSON payload received"),
+        ("{", "Invalid JSON payload received"),
+        ("[]", "Invalid JSON payload received"),
+        (batch("one", "a POISONed text"), "requests[1].content: cannot embed 'a POISONed text'"),
+    ],
+)
+def test_what_is_wrong_with_the_request_is_a_400_for_all_of_it(gemini: FakeGemini, body: Any, sentence: str) -> None:
+    answer = post(gemini, body)
+    assert refused(answer) == (400, "INVALID_ARGUMENT")
+    assert sentence in answer[1]["error"]["message"]
+    assert "details" not in answer[1]["error"]
+
+
+def test_a_wrong_key_is_a_400_with_a_reason(gemini: FakeGemini) -> None:
+    answer = post(gemini, batch("one"), key="wrong")
+    assert refused(answer) == (400, "INVALID_ARGUMENT")
+    info = detail(answer[1], "ErrorInfo")
+    assert (info["reason"], info["domain"]) == ("API_KEY_INVALID", "googleapis.com")
+
+
+def test_without_a_key_it_is_a_403_and_an_unknown_model_a_404(gemini: FakeGemini) -> None:
+    assert refused(post(gemini, batch("one"), key=None)) == (403, "PERMISSION_DENIED")
+    unknown = post(gemini, batch("one"), path="/v1beta/models/nosuch:batchEmbedContents")
+    assert refused(unknown) == (404, "NOT_FOUND")
+
+
+@pytest.mark.parametrize(
+    ("kind", "code", "status"),
+    [
+        ("400", 400, "INVALID_ARGUMENT"),
+        ("400-key", 400, "INVALID_ARGUMENT"),
+        ("400-precondition", 400, "FAILED_PRECONDITION"),
+        ("401", 401, "UNAUTHENTICATED"),
+        ("403", 403, "PERMISSION_DENIED"),
+        ("404", 404, "NOT_FOUND"),
+        ("429", 429, "RESOURCE_EXHAUSTED"),
+        ("429-day", 429, "RESOURCE_EXHAUSTED"),
+        ("500", 500, "INTERNAL"),
+        ("503", 503, "UNAVAILABLE"),
+    ],
+)
+def test_a_fault_is_an_error_as_often_as_it_is_told(gemini: FakeGemini, kind: str, code: int, status: str) -> None:
+    gemini.fault(kind, times=2)
+    assert [refused(post(gemini, batch("one"))) for _ in range(2)] == [(code, status)] * 2
+    assert post(gemini, batch("one"))[0] == 200
+
+
+def test_a_quota_says_which_it_is_and_how_long_to_rest(gemini: FakeGemini) -> None:
+    gemini.fault("429", times=1, seconds=48.5)
+    gemini.fault("429-day", times=1)
+    _, minute = post(gemini, batch("one"))
+    _, day = post(gemini, batch("one"))
+    assert detail(minute, "RetryInfo")["retryDelay"] == "48.5s"
+    assert "PerMinute" in detail(minute, "QuotaFailure")["violations"][0]["quotaId"]
+    assert detail(day, "RetryInfo")["retryDelay"] == "7s"
+    assert "PerDay" in detail(day, "QuotaFailure")["violations"][0]["quotaId"]
+
+
+def test_spoiled_answers_are_a_200_that_is_not_whole(gemini: FakeGemini) -> None:
+    given = batch("one", "two", outputDimensionality=2)
+    for kind in ("too-few", "wrong-size", "nan"):
+        gemini.fault(kind, times=1)
+    answers = [post(gemini, given) for _ in range(3)]
+    assert [code for code, _ in answers] == [200] * 3
+    sizes = [[len(each["values"]) for each in body["embeddings"]] for _, body in answers]
+    assert sizes == [[2], [2, 1], [2, 2]]
+    assert answers[2][1]["embeddings"][1]["values"] == ["NaN", "NaN"]
+
+
+def test_an_answer_may_be_no_json_or_broken_off(gemini: FakeGemini) -> None:
+    gemini.fault("not-json", times=1)
+    with pytest.raises(ValueError, match="Expecting value"):
+        post(gemini, batch("one"))
+    gemini.fault("close", times=1)
+    with pytest.raises((HTTPException, ConnectionError)):
+        post(gemini, batch("one"))
+
+
+def test_a_call_that_hangs_gets_no_answer_and_ends_when_its_client_goes(gemini: FakeGemini) -> None:
+    gemini.fault("hang", times=1)
+    with pytest.raises(TimeoutError):
+        post(gemini, batch("one"), within_s=0.2)
+    wait_until(lambda: not gemini.stats().in_flight, within_s=5, because="its client has gone")
+
+
+def test_faults_hit_only_what_they_match_and_the_first_that_hits_decides(gemini: FakeGemini) -> None:
+    gemini.fault("503", only_matching="sushi")
+    gemini.fault("500", only_matching="plumb")
+    gemini.fault("slow", seconds=0)
+    sent = (["a plumber"], ["a plumber", "a sushi bar"], ["a sushi bar"], ["a dentist"])
+    assert [post(gemini, batch(*texts))[0] for texts in sent] == [500, 503, 503, 200]
+
+
+def test_a_ratio_hits_about_so_many_calls(gemini: FakeGemini) -> None:
+    gemini.fault("503", ratio=0.5)
+    codes = [post(gemini, batch("one"))[0] for _ in range(40)]
+    assert 8 <= codes.count(503) <= 32
+    gemini.lift()
+    assert post(gemini, batch("one"))[0] == 200
+
+
+def test_a_fault_that_is_not_known_is_refused_with_what_there_is(gemini: FakeGemini) -> None:
+    with pytest.raises(ToolError, match="429-day"):
+        gemini.fault("418")
+    with pytest.raises(ToolError, match="greater than or equal to 1"):
+        gemini.fault("503", times=0)
+    assert post(gemini, batch("one"))[0] == 200
+
+
+def test_it_counts_calls_texts_vectors_and_what_it_answered_and_keeps_no_key(tmp_path: Path) -> None:
+    with FakeGemini(tmp_path, latency_ms=200, api_key="s3cr3t") as gemini:
+        bodies = [batch("one", "two"), batch("one"), batch("a POISONed text")]
+        with ThreadPoolExecutor(len(bodies)) as threads:
+            list(threads.map(lambda body: post(gemini, body, key="s3cr3t"), bodies))
+        stats = gemini.stats()
+        assert (stats.calls, stats.in_flight, stats.texts, stats.vectors, stats.largest_batch) == (3, 0, 4, 3, 2)
+        assert stats.most_in_flight > 1
+        assert (stats.texts_by_hash[hash_of("one")], stats.vectors_by_hash[hash_of("one")]) == (2, 2)
+        assert hash_of("a POISONed text") not in stats.vectors_by_hash
+        assert stats.answers == {"200": 2, "400": 1}
+        assert stats.key_hashes == [hash_of("s3cr3t")]
+        assert "s3cr3t" not in gemini.log.read_text()
+
+
+def test_started_again_it_is_at_the_same_address_with_new_counts(tmp_path: Path) -> None:
+    gemini = FakeGemini(tmp_path)
+    with pytest.raises(ToolError, match="was not started"):
+        gemini.stats()
+    with gemini:
+        url = gemini.url
+        gemini.fault("503")
+        assert post(gemini, batch("one"))[0] == 503
+        gemini.stop()
+        assert not gemini.is_running()
+        with pytest.raises(ToolError, match="does not answer"):
+            gemini.stats()
+        gemini.start()
+        assert gemini.url == url
+        assert post(gemini, batch("one"))[0] == 200
+        assert gemini.stats().calls == 1
+
+
+def test_a_port_that_is_taken_is_said_in_a_sentence(gemini: FakeGemini) -> None:
+    port = urlsplit(gemini.url).port
+    done = subprocess.run(
+        [sys.executable, "-m", "hack.fake_gemini", "--port", str(port)],
+        cwd=ROOT,
+        env=program_environment(),
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=30,
+    )
+    assert (done.returncode, done.stdout) == (2, "")
+    assert f"port {port} cannot be used" in done.stderr

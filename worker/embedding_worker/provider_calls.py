@@ -1,0 +1,95 @@
+"""A source's calls to its provider: cut to the size that the server takes, counted by the day, resting when it is told to.
+
+Called by freshen. What stands in the way of all calls is kept as `problem`, for the source's condition ProviderReady.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+
+from embedding_worker.errors import (
+    DayLimitReached,
+    ProviderBusy,
+    ProviderError,
+    ProviderMisconfigured,
+)
+from embedding_worker.halving import Halved, Take, embed_halving
+from embedding_worker.providers.embedder import Embedder, Vector
+
+BYTES_PER_TOKEN = 3
+"""A rough count, on the safe side for most languages; the provider's own count is what it bills."""
+REST_S = 30.0
+"""How long the provider rests when it asks for a rest and does not say how long."""
+
+EXHAUSTED_REST_S = 900.0
+"""The same for a quota of the day, or of the bill: nothing changes within seconds."""
+
+TakeTexts = Callable[[int, int], Awaitable[int]]
+"""Counts so many texts, of so many tokens, as sent today; returns how many of them the day's limit still allows."""
+
+
+@dataclass(frozen=True)
+class Problem:
+    """Why no call can succeed at the moment: a reason in CamelCase, and a sentence."""
+
+    reason: str
+    message: str
+
+
+class ProviderCalls:
+    def __init__(self, embedder: Embedder, *, take_texts: TakeTexts) -> None:
+        self.max_text_bytes = embedder.max_text_bytes
+        self.problem: Problem | None = None
+        self._embedder = embedder
+        self._take_texts = take_texts
+        self._most_texts = embedder.max_texts
+        self._rest_until = 0.0
+
+    async def embed(self, texts: Sequence[str], take: Take) -> Halved:
+        """Embed texts, giving vectors back as they come. The result speaks of the others, by their place in `texts`."""
+        total = Halved()
+        for start in range(0, len(texts), self._most_texts):
+            part = range(start, min(start + self._most_texts, len(texts)))
+
+            async def take_part(places: Sequence[int], vectors: Sequence[Vector], part: range = part) -> None:
+                self.problem = None
+                await take([part[place] for place in places], vectors)
+
+            halved = await embed_halving(self._call, [texts[place] for place in part], take_part)
+            total.failed_alone |= {part[place]: error for place, error in halved.failed_alone.items()}
+            if halved.smallest_refused is not None and halved.largest:
+                self._most_texts = min(self._most_texts, max(halved.largest, 1))
+            if halved.shared is not None:
+                total.shared = halved.shared
+                self.problem = problem_of(halved.shared)
+                break
+        return total
+
+    async def _call(self, texts: Sequence[str]) -> list[Vector]:
+        await asyncio.sleep(max(0.0, self._rest_until - _now()))
+        tokens = sum(len(text.encode()) for text in texts) // BYTES_PER_TOKEN
+        granted = await self._take_texts(len(texts), tokens)
+        if granted < len(texts):
+            raise DayLimitReached("as many texts were sent today (UTC) as spec.maxTextsPerDay allows")
+        try:
+            return await self._embedder.embed(texts)
+        except ProviderBusy as exc:
+            rest_s = EXHAUSTED_REST_S if exc.quota_exhausted else REST_S
+            self._rest_until = _now() + (rest_s if exc.retry_after_s is None else exc.retry_after_s)
+            raise
+
+
+def _now() -> float:
+    return asyncio.get_running_loop().time()
+
+
+def problem_of(error: ProviderError) -> Problem:
+    """What is said of the provider while this error stands in the way of everybody."""
+    reason = "ProviderUnavailable"
+    if isinstance(error, ProviderMisconfigured):
+        reason = error.reason
+    elif isinstance(error, ProviderBusy):
+        reason = "QuotaExhausted" if error.quota_exhausted else "ProviderBusy"
+    elif isinstance(error, DayLimitReached):
+        reason = "DayLimitReached"
+    return Problem(reason, error.message)

@@ -1,0 +1,201 @@
+"""Google's Gemini embeddings, through the google-generativeai SDK over REST. Called through make_embedder.
+
+The SDK's async REST transport is broken, so its blocking call runs in threads of our own: one that hangs keeps one of
+them busy, and never the event loop. A client of our own carries the key, since two sources may have two.
+"""
+
+import asyncio
+import logging
+import threading
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from functools import partial
+from typing import Any, TypeVar
+from urllib.parse import urlsplit
+
+from embedding_worker.errors import ProviderError, ProviderUnavailable, SourceRefused
+from embedding_worker.providers.embedder import Vector, at_unit_length, checked
+from embedding_worker.providers.google_errors import ErrorAnswer, reaction_to
+from embedding_worker.source import Model
+
+PROVIDER = "gemini"
+KEY_SETTING = "GEMINI_API_KEY"
+ENDPOINT_SETTING = "EMBEDDING_GEMINI_ENDPOINT"
+MODEL_NAME = "gemini-embedding-001"
+MOST_DIMENSIONS = 3072
+ENDPOINT = "https://generativelanguage.googleapis.com"
+TASK_TYPE = "RETRIEVAL_DOCUMENT"
+# The SDK's own enum; a newer name would be refused by it at each call.
+TASK_TYPES = {TASK_TYPE, "RETRIEVAL_QUERY", "SEMANTIC_SIMILARITY", "CLASSIFICATION", "CLUSTERING"} | {
+    "QUESTION_ANSWERING",
+    "FACT_VERIFICATION",
+}
+TIMEOUT_S = 15.0
+THREADS = 8  # two calls at a time are usual; the others are for calls that hang after their task was cancelled
+Result = TypeVar("Result")
+
+
+class GeminiEmbedder:
+    """Embeds in threads of its own. Safe to call from several tasks at once."""
+
+    max_texts = 100  # of batchEmbedContents: with more it answers "at most 100 requests can be in one batch"
+    # The model takes 2,048 tokens (ai.google.dev, gemini-embedding-001) and cuts the rest off without a word; at three
+    # bytes of UTF-8 a token, which is on the safe side for most languages, that is a little over 6,000 bytes.
+    max_text_bytes = 6_000
+
+    def __init__(self, model: Model, *, api_key: str, endpoint: str | None, timeout_s: float = TIMEOUT_S) -> None:
+        """Raises SourceRefused for what can be seen to be wrong before any call."""
+        self._model = known_model(model)
+        self._dimensions = model.dimensions
+        self._task_type = known_task_type(model)
+        self._endpoint = usable_endpoint(endpoint)
+        self._timeout_s = timeout_s
+        self._make_client = partial(made_client, usable_key(api_key), self._endpoint)
+        self._client: Any = None
+        self._making = threading.Lock()
+        self._threads = ThreadPoolExecutor(max_workers=THREADS, thread_name_prefix=PROVIDER)
+
+    async def embed(self, texts: Sequence[str]) -> list[Vector]:
+        """See Embedder.embed. The first call imports the SDK (one to four seconds), which the timeout leaves out.
+
+        A task that is cancelled is free at once; its call ends in its thread, by its own timeout, and is forgotten.
+        """
+        client = self._client or await self._in_a_thread(self._ready_client)
+        try:
+            async with asyncio.timeout(self._timeout_s):  # the SDK's own counts anew with each part of an answer
+                return await self._in_a_thread(partial(self._call, client, list(texts)))
+        except TimeoutError:
+            raise ProviderUnavailable(
+                f"the provider {PROVIDER!r} gave no answer within {self._timeout_s:g} s, at {self._endpoint}"
+            ) from None
+
+    async def _in_a_thread(self, work: Callable[[], Result]) -> Result:
+        return await asyncio.get_running_loop().run_in_executor(self._threads, work)
+
+    def _ready_client(self) -> Any:
+        with self._making, sdk_errors_translated(self._endpoint):
+            if self._client is None:
+                self._client = self._make_client()
+        return self._client
+
+    def _call(self, client: Any, texts: Sequence[str]) -> list[Vector]:
+        # Not genai.embed_content: it turns each float into text and back, which doubles the time of the whole call.
+        with sdk_errors_translated(self._endpoint):
+            from google.generativeai import protos
+
+            requests = [
+                protos.EmbedContentRequest(
+                    model=self._model,
+                    content=protos.Content(parts=[protos.Part(text=text)]),
+                    task_type=self._task_type,
+                    output_dimensionality=self._dimensions,
+                )
+                for text in texts
+            ]
+            answer = client.batch_embed_contents(
+                protos.BatchEmbedContentsRequest(model=self._model, requests=requests),
+                retry=None,
+                timeout=self._timeout_s,
+            )
+            vectors = [list(embedding.values) for embedding in answer.embeddings]
+        # They come at unit length for 3072 dimensions only.
+        return at_unit_length(checked(vectors, texts=len(texts), dimensions=self._dimensions))
+
+
+def made_client(api_key: str, endpoint: str) -> Any:
+    """A client with this key, beside the SDK's global one. The REST transport takes http:// as part of the endpoint."""
+    # The SDK's farewell to its users, as eight lines on stderr among our log's.
+    warnings.filterwarnings("ignore", message=r"\s*All support for the `google.generativeai`", category=FutureWarning)
+    logging.getLogger("google").setLevel(logging.WARNING)  # at debug it logs whole requests, the texts in them
+    import google.generativeai  # noqa: F401 (the call needs it: now, and not within its timeout)
+    from google.ai.generativelanguage import GenerativeServiceClient
+
+    return GenerativeServiceClient(transport="rest", client_options={"api_key": api_key, "api_endpoint": endpoint})
+
+
+@contextmanager
+def sdk_errors_translated(endpoint: str) -> Iterator[None]:
+    """The one point where the SDK's errors become ours. Theirs are not chained: they quote requests and answers."""
+    try:
+        yield
+    except ProviderError:
+        raise
+    except Exception as exc:
+        raise reaction_to_sdk_error(exc, endpoint=endpoint, now=datetime.now(UTC)) from None
+
+
+def reaction_to_sdk_error(error: Exception, *, endpoint: str, now: datetime) -> ProviderError:
+    """By the answer that the SDK carries; without one (no connection, no answer in time, no JSON) it is an outage."""
+    response = getattr(error, "response", None)
+    http_code = getattr(response, "status_code", None)
+    if response is None or not isinstance(http_code, int):
+        # Its kind says it: ConnectTimeout, SSLError, ParseError. Its words would quote the request.
+        kind = type(error).__name__
+        return ProviderUnavailable(f"the provider {PROVIDER!r} gave no answer of use: {kind}, at {endpoint}")
+    try:
+        payload = response.json()
+    except ValueError:
+        payload = None
+    answer = ErrorAnswer(http_code, payload, response.headers.get("Retry-After"))
+    return reaction_to(answer, provider=PROVIDER, key_setting=KEY_SETTING, now=now)
+
+
+def known_model(model: Model) -> str:
+    """The model's name as the API has it. Raises SourceRefused."""
+    name = model.name.removeprefix("models/")
+    if name.startswith("gemini-embedding-2"):
+        raise SourceRefused(
+            "ModelUnknown",
+            f"spec.model.name is {model.name!r}, which wants its task written into each text, and this version does not "
+            f"write it: set {MODEL_NAME!r}",
+        )
+    if name != MODEL_NAME:
+        raise SourceRefused(
+            "ModelUnknown", f"spec.model.name is {model.name!r}: the provider {PROVIDER!r} has {MODEL_NAME!r}"
+        )
+    if not 1 <= model.dimensions <= MOST_DIMENSIONS:
+        raise SourceRefused(
+            "WrongDimensions",
+            f"spec.model.dimensions is {model.dimensions}: {MODEL_NAME} gives 1 to {MOST_DIMENSIONS}, best 768, 1536 or 3072",
+        )
+    return f"models/{name}"
+
+
+def known_task_type(model: Model) -> str:
+    task_type = model.task_type or TASK_TYPE
+    if task_type not in TASK_TYPES:
+        raise SourceRefused(
+            "TaskTypeUnknown",
+            f"spec.model.taskType is {task_type!r}: the provider {PROVIDER!r} has {', '.join(sorted(TASK_TYPES))}",
+        )
+    return task_type
+
+
+def usable_endpoint(endpoint: str | None) -> str:
+    """The address that paths are added to. Raises SourceRefused, without its words where they may hold a password."""
+    address = (endpoint or ENDPOINT).rstrip("/")
+    try:
+        parts = urlsplit(address)
+        usable = parts.scheme in ("http", "https") and bool(parts.hostname) and (parts.port or 1) > 0
+        plain = parts.username is None and not parts.query and not parts.fragment
+    except ValueError:
+        usable, plain = False, "@" not in address
+    if not (usable and plain):
+        shown = repr(address) if plain else "one with a user, a query or a fragment"
+        raise SourceRefused(
+            "EndpointInvalid", f"{ENDPOINT_SETTING} is {shown}: set an address such as {ENDPOINT}, or unset it"
+        )
+    return address
+
+
+def usable_key(api_key: str) -> str:
+    """The key, without the line end that files have. Raises SourceRefused: what cannot be a header would fail each call."""
+    key = api_key.strip()
+    if not key or not key.isascii() or not key.isprintable() or " " in key:
+        raise SourceRefused(
+            "ProviderKeyInvalid", f"{KEY_SETTING} holds no key: it is empty, or has characters in it that no key has"
+        )
+    return key

@@ -1,0 +1,155 @@
+"""What an error of a Google API asks of us: by its HTTP code, its status, and its details (google.rpc.ErrorInfo and others).
+
+Called by the modules of Google's SDKs. It decides only. Nothing of the answer's own sentence is carried on, because that
+may quote a row's text or the key: names from closed or narrow sets are, and the rest is said in our words.
+"""
+
+import math
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from email.utils import parsedate_to_datetime
+
+from embedding_worker.errors import (
+    InputRejected,
+    ProviderBusy,
+    ProviderError,
+    ProviderMisconfigured,
+    ProviderUnavailable,
+)
+
+# google/rpc/code.proto
+STATUSES = frozenset(
+    {"CANCELLED", "UNKNOWN", "INVALID_ARGUMENT", "DEADLINE_EXCEEDED", "NOT_FOUND", "ALREADY_EXISTS"}
+) | {
+    *("PERMISSION_DENIED", "UNAUTHENTICATED", "RESOURCE_EXHAUSTED", "FAILED_PRECONDITION", "ABORTED", "OUT_OF_RANGE"),
+    *("UNIMPLEMENTED", "INTERNAL", "UNAVAILABLE", "DATA_LOSS"),
+}
+REASON = re.compile(r"[A-Z][A-Z0-9_]{1,62}")  # google/rpc/error_details.proto, ErrorInfo.reason
+QUOTA_NAME = re.compile(r"[A-Za-z0-9_.-]{1,120}")
+DURATION = re.compile(r"(\d{1,9}(?:\.\d{1,9})?)s")  # google.protobuf.Duration, as JSON writes it
+PER_DAY = re.compile(r"per[_ -]?day", re.IGNORECASE)
+# Said of an account without money, in a 429 that has no details; a plain 429 speaks of billing too.
+OUT_OF_MONEY = re.compile(r"credits are depleted", re.IGNORECASE)
+
+
+@dataclass(frozen=True)
+class ErrorAnswer:
+    """An answer that is an error. `payload` is its JSON, whatever that is, or None where it is none."""
+
+    http_code: int
+    payload: object
+    retry_after: str | None = None
+    """The header Retry-After."""
+
+    @property
+    def status(self) -> str:
+        """Google's own name for the error; empty where the answer is not Google's, but of something in between."""
+        status = self._error.get("status")
+        return status if isinstance(status, str) and status in STATUSES else ""
+
+    @property
+    def code(self) -> str:
+        return f"{self.http_code} {self.status}".strip()
+
+    @property
+    def reason(self) -> str:
+        """ErrorInfo's reason, such as API_KEY_INVALID; empty where there is none."""
+        for detail in self._details("ErrorInfo"):
+            reason = detail.get("reason")
+            if isinstance(reason, str) and REASON.fullmatch(reason):
+                return reason
+        return ""
+
+    @property
+    def is_of_money(self) -> bool:
+        return self.reason.startswith("BILLING") or bool(OUT_OF_MONEY.search(str(self._error.get("message"))))
+
+    def quotas(self) -> Iterator[tuple[str, str]]:
+        """The quotas that were exceeded: name and limit."""
+        for failure in self._details("QuotaFailure"):
+            violations = failure.get("violations")
+            for violation in violations if isinstance(violations, list) else ():
+                if isinstance(violation, Mapping):
+                    yield _quota(violation.get("quotaId"), violation.get("quotaValue"))
+        for info in self._details("ErrorInfo"):
+            metadata = info.get("metadata")
+            if isinstance(metadata, Mapping) and "quota_limit" in metadata:
+                yield _quota(metadata["quota_limit"], metadata.get("quota_limit_value"))
+
+    def wanted_rest_s(self, now: datetime) -> float | None:
+        """How long the provider asks to be left alone, from RetryInfo, else from the header."""
+        for detail in self._details("RetryInfo"):
+            if found := DURATION.fullmatch(str(detail.get("retryDelay"))):
+                return float(found[1])
+        return _header_s(self.retry_after, now)
+
+    @property
+    def _error(self) -> Mapping[str, object]:
+        payload = self.payload
+        if isinstance(payload, list) and payload:  # so the streaming variant of the API answers, and some gateways
+            payload = payload[0]
+        error = payload.get("error") if isinstance(payload, Mapping) else None
+        return error if isinstance(error, Mapping) else {}
+
+    def _details(self, kind: str) -> Iterator[Mapping[str, object]]:
+        details = self._error.get("details")
+        for detail in details if isinstance(details, list) else ():
+            if isinstance(detail, Mapping) and detail.get("@type") == f"type.googleapis.com/google.rpc.{kind}":
+                yield detail
+
+
+def reaction_to(answer: ErrorAnswer, *, provider: str, key_setting: str, now: datetime) -> ProviderError:
+    """The error of our own tree that asks for the right reaction. `key_setting` is where the key is to be mended."""
+    said = f"the provider {provider!r} answered {answer.code}" + (f" ({answer.reason})" if answer.reason else "")
+    code = answer.code
+    match answer.http_code, answer.status:
+        case 429, _:
+            return _busy(answer, said, now)
+        case 400, _ if answer.reason.startswith("API_KEY_"):  # so a key that is wrong, or has expired, is answered
+            advice = f"it does not take the key, set {key_setting} to one that is valid"
+        case 401, _:
+            advice = f"it does not take the key, set {key_setting} to one that is valid"
+        case 403, _:
+            advice = f"the key of {key_setting} may not do this, give its project the right, or set another key"
+        case 404, _:
+            advice = "it has no such model, correct spec.model.name, or the endpoint"
+        case 400, "FAILED_PRECONDITION":
+            advice = "it does not serve this project or from this place, see its billing and its regions"
+        case (400, "INVALID_ARGUMENT" | "OUT_OF_RANGE") | (413, _):
+            return InputRejected("InputRejected", f"{said}: it refuses what was sent", code=code)
+        case _:
+            return ProviderUnavailable(said, code=code)
+    return ProviderMisconfigured(
+        f"{said}: {advice}", code=code, reason=answer.reason or answer.status or "ProviderMisconfigured"
+    )
+
+
+def _busy(answer: ErrorAnswer, said: str, now: datetime) -> ProviderBusy:
+    quotas = list(answer.quotas())
+    names = ", ".join(sorted({name for name, _ in quotas if name}))
+    said += f", quota {names}" if names else ""
+    if answer.is_of_money or any(PER_DAY.search(name) or limit == "0" for name, limit in quotas):
+        # RetryInfo then still names some seconds, after which nothing will have changed: it is not passed on.
+        message = f"{said}: the quota of the day, or of the account, is used up, see its plan and its billing"
+        return ProviderBusy(message, code=answer.code, quota_exhausted=True)
+    rest_s = answer.wanted_rest_s(now)
+    message = f"{said}: it asks for a rest" + (f" of {rest_s:g} s" if rest_s is not None else "")
+    return ProviderBusy(message, code=answer.code, retry_after_s=rest_s)
+
+
+def _quota(name: object, limit: object) -> tuple[str, str]:
+    text = str(name)
+    return text if QUOTA_NAME.fullmatch(text) else "", str(limit)
+
+
+def _header_s(value: str | None, now: datetime) -> float | None:
+    """Retry-After in seconds: it holds seconds, or a date (RFC 9110, 10.2.3)."""
+    if value is None:
+        return None
+    try:
+        seconds = float(value) if value.strip().isdigit() else (parsedate_to_datetime(value) - now).total_seconds()
+    except (TypeError, ValueError, OverflowError):  # TypeError: a date without a zone
+        return None
+    return max(0.0, seconds) if math.isfinite(seconds) else None
