@@ -57,6 +57,11 @@ def test_the_demo_shows_all_of_it_and_ends_with_zero(
         "鮨処 まつ葉",
         "Fermata Piano Service",
         "西关牙科诊所",
+        "Retrying",
+        '{"attempt": 2, "delaySeconds"',
+        "DeadLettered   1          InputRejected",
+        "--subresource=status --type=merge -p '{\"status\":{\"phase\":\"Pending\"}}'",
+        "patched",
         "all that it started has ended",
     ):
         assert shown in done.stdout

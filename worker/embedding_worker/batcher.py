@@ -20,14 +20,14 @@ class Batch(Generic[Item, Result]):
 
     def __init__(self, waiting: Sequence[tuple[Item, "asyncio.Future[Result]"]]) -> None:
         self.items: tuple[Item, ...] = tuple(item for item, _ in waiting)
-        self.unfinished: list[Coroutine[Any, Any, None]] = []
+        self.unfinished: list[Callable[[], Coroutine[Any, Any, None]]] = []
         self._futures = [future for _, future in waiting]
 
     def settle(self, place: int, result: Result) -> None:
         if not self._futures[place].done():  # done already: its handler was cancelled
             self._futures[place].set_result(result)
 
-    def later(self, rest: Coroutine[Any, Any, None]) -> None:
+    def later(self, rest: Callable[[], Coroutine[Any, Any, None]]) -> None:
         """Go on with `rest` after the batch has given its slot to the next one; it only waits for others."""
         self.unfinished.append(rest)
 
@@ -124,15 +124,12 @@ class Batcher(Generic[Item, Result]):
             batch.fail(exc)
         finally:
             self._slots.release()
-            for rest in batch.unfinished:
-                if self._ended:
-                    rest.close()
-                else:
-                    self._start(self._rest_of(batch, rest))
+            for rest in () if self._ended else batch.unfinished:
+                self._start(self._rest_of(batch, rest))
 
-    async def _rest_of(self, batch: Batch[Item, Result], rest: Coroutine[Any, Any, None]) -> None:
+    async def _rest_of(self, batch: Batch[Item, Result], rest: Callable[[], Coroutine[Any, Any, None]]) -> None:
         try:
-            await rest
+            await rest()
         except asyncio.CancelledError:
             batch.fail(Interrupted("the batch was put down"))
             raise

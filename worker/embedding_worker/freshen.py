@@ -10,6 +10,7 @@ import time
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from enum import Enum
+from functools import partial
 from typing import TypeVar
 
 import structlog
@@ -164,7 +165,7 @@ class Freshener:
     ) -> None:
         """Write rows and settle them. One that is locked is written later, without a call, and holds nobody up."""
         if locked := await self._try_to_write(batch, rows, embed_ms):
-            batch.later(self._write_locked(batch, locked, embed_ms))
+            batch.later(partial(self._write_locked, batch, locked, embed_ms))
 
     async def _try_to_write(
         self, batch: Batch[RowRequest, RowOutcome], rows: dict[int, FreshRow], embed_ms: int | None

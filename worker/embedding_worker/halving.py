@@ -50,7 +50,7 @@ async def embed_halving(embed: Embed, texts: Sequence[str], take: Take) -> Halve
     result = Halved()
     parts: deque[Sequence[int]] = deque([range(len(texts))])
     refused: list[Sequence[int]] = []
-    failures = 0
+    failures = 0  # since the last success
     while parts:
         places = parts.popleft()
         try:
@@ -68,10 +68,11 @@ async def embed_halving(embed: Embed, texts: Sequence[str], take: Take) -> Halve
             else:
                 middle = len(places) // 2
                 parts += (places[:middle], places[middle:])
-            if not result.largest and _unwell(result, failures):
+            if _unwell(result, failures):
                 result.shared = exc
                 return result
         else:
+            failures = 0
             result.largest = max(result.largest, len(places))
             await take(places, vectors)
     for places in refused:
@@ -83,4 +84,5 @@ async def embed_halving(embed: Embed, texts: Sequence[str], take: Take) -> Halve
 def _unwell(result: Halved, failures: int) -> bool:
     """A refused text says that the provider is at work; failures of other kinds, and no success, that it is not."""
     alone = [error for error in result.failed_alone.values() if not isinstance(error, InputRejected)]
-    return failures >= CALLS_WITHOUT_SUCCESS or len(alone) >= LONE_FAILURES_WITHOUT_SUCCESS
+    none_succeeded = not result.largest and len(alone) >= LONE_FAILURES_WITHOUT_SUCCESS
+    return failures >= CALLS_WITHOUT_SUCCESS or none_succeeded

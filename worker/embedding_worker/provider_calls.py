@@ -48,29 +48,38 @@ class ProviderCalls:
     async def embed(self, texts: Sequence[str], take: Take) -> Halved:
         """Embed texts, giving vectors back as they come. The result speaks of the others, by their place in `texts`."""
         total = Halved()
-        for start in range(0, len(texts), self._most_texts):
-            part = range(start, min(start + self._most_texts, len(texts)))
-
-            async def take_part(places: Sequence[int], vectors: Sequence[Vector], part: range = part) -> None:
-                self.problem = None
-                await take([part[place] for place in places], vectors)
-
-            halved = await embed_halving(self._call, [texts[place] for place in part], take_part)
-            total.failed_alone |= {part[place]: error for place, error in halved.failed_alone.items()}
-            if halved.smallest_refused is not None and halved.largest:
-                self._most_texts = min(self._most_texts, max(halved.largest, 1))
-            if halved.shared is not None:
-                total.shared = halved.shared
-                self.problem = problem_of(halved.shared)
-                break
+        start = 0
+        while start < len(texts) and total.shared is None:
+            wanted = range(start, min(start + self._most_texts, len(texts)))
+            part = await self._allowed([texts[place] for place in wanted], wanted)
+            if part:
+                await self._embed_part(texts, part, take, total)
+            if len(part) < len(wanted) and total.shared is None:
+                total.shared = DayLimitReached("as many texts were sent today (UTC) as spec.maxTextsPerDay allows")
+            start = wanted.stop
+        if total.shared is not None:
+            self.problem = problem_of(total.shared)
         return total
+
+    async def _allowed(self, texts: Sequence[str], places: range) -> range:
+        """The first of these places, as many as may still be sent today; they count as sent."""
+        tokens = sum(len(text.encode()) for text in texts) // BYTES_PER_TOKEN
+        granted = await self._take_texts(len(texts), tokens)
+        return places[:granted]
+
+    async def _embed_part(self, texts: Sequence[str], part: range, take: Take, total: Halved) -> None:
+        async def take_part(places: Sequence[int], vectors: Sequence[Vector]) -> None:
+            self.problem = None
+            await take([part[place] for place in places], vectors)
+
+        halved = await embed_halving(self._call, [texts[place] for place in part], take_part)
+        total.failed_alone |= {part[place]: error for place, error in halved.failed_alone.items()}
+        total.shared = halved.shared
+        if halved.smallest_refused is not None and halved.largest:
+            self._most_texts = min(self._most_texts, halved.largest)
 
     async def _call(self, texts: Sequence[str]) -> list[Vector]:
         await asyncio.sleep(max(0.0, self._rest_until - _now()))
-        tokens = sum(len(text.encode()) for text in texts) // BYTES_PER_TOKEN
-        granted = await self._take_texts(len(texts), tokens)
-        if granted < len(texts):
-            raise DayLimitReached("as many texts were sent today (UTC) as spec.maxTextsPerDay allows")
         try:
             return await self._embedder.embed(texts)
         except ProviderBusy as exc:

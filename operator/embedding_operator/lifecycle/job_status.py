@@ -1,7 +1,7 @@
 """What happened to a row → the patch of its job. It decides only; kopf's handler and the sweep send it."""
 
 import json
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -21,6 +21,8 @@ PHASES = {
 CHARGED = frozenset({OutcomeKind.EMBEDDED, OutcomeKind.INPUT_REJECTED, OutcomeKind.FAILED})
 """What counts as an attempt: the row was in a call of its own, or its call succeeded."""
 HISTORY_KEPT = 10
+# The CRD's bounds: a longer value would have the whole patch refused, and the row embedded again and again.
+MOST_MESSAGE, MOST_REASON, MOST_CODE = 1024, 128, 64
 
 
 @dataclass(frozen=True)
@@ -44,6 +46,7 @@ def settled(
     outcome: RowOutcome, job: EmbeddingJob, *, policy: RetryPolicy, started: datetime, now: datetime, jitter: float
 ) -> JobPatch:
     """The patch of a job whose row has this outcome: finished, to be tried again after a pause, or a dead letter."""
+    outcome = _bounded(outcome)
     attempts = job.status.attempts + (outcome.kind in CHARGED)
     status: dict[str, Any] = {"attempts": attempts, "startTime": timestamp(started)}
     if outcome.kind in (OutcomeKind.FAILED, OutcomeKind.INPUT_REJECTED):
@@ -68,9 +71,19 @@ def settled(
 
 def _end(outcome: RowOutcome, attempts: int) -> tuple[Phase, str, str]:
     if outcome.kind is OutcomeKind.FAILED:
-        message = f"failed {attempts} times, at last: {outcome.message} ({outcome.reason})"
+        message = f"failed {attempts} times, at last: {outcome.message} ({outcome.reason})"[:MOST_MESSAGE]
         return Phase.DEAD_LETTERED, "RetriesExhausted", message
     return PHASES[outcome.kind], outcome.reason, outcome.message
+
+
+def _bounded(outcome: RowOutcome) -> RowOutcome:
+    """A failure quotes others' words, in any length."""
+    return replace(
+        outcome,
+        reason=outcome.reason[:MOST_REASON],
+        message=outcome.message[:MOST_MESSAGE],
+        code=outcome.code[:MOST_CODE],
+    )
 
 
 def _retrying(

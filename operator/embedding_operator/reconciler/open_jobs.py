@@ -132,11 +132,13 @@ class OpenJobs:
         """A handler here has begun to work on the job, or put it down."""
         if name in self._open:
             self._open[name] = replace(self._open[name], in_flight=at_work, in_backoff=False)
+        self._one_left.set()
 
     def backs_off(self, name: str) -> None:
         """The job is to be tried again after a pause."""
         if name in self._open:
             self._open[name] = replace(self._open[name], in_flight=False, in_backoff=True)
+        self._one_left.set()
 
     def answers(self, job: OpenJob, newest_mark: int) -> None:
         """The job, open or dead, is of the text that this due mark was made for."""

@@ -95,6 +95,7 @@ class SourceLoop:
         self._counted_at = 0.0
         self._wake = asyncio.Event()
         self._resting = False
+        self._refused_change: tuple[str, str] | None = None
         self._requested_at = self._facts.reconciled_at
         self.last_turn = time.monotonic()
         """When the loop last came round: it does so every few seconds, whatever is away."""
@@ -166,16 +167,18 @@ class SourceLoop:
         wanted, database = self._source.spec.config(), self._shared.database
         record = await RowStore.configuration_on_record(database, wanted.at)
         config, waiting = in_force(wanted, record, approved=self._source.spec.approved_fingerprint)
-        pending, refused = None, None
+        pending, self._refused_change = None, None
         if waiting is not None:
             try:
                 rows, size = await (await RowStore.inspect(database, wanted)).would_embed()
                 pending = Pending(waiting, rows, size // BYTES_PER_TOKEN)
                 log.info("a changed model or text waits for approval", source=self._name, pending=waiting, rows=rows)
             except SourceRefused as exc:  # the one before is none the worse for it
-                refused = (exc.reason, f"{exc.message} (the configuration before stays in force)")
+                self._refused_change = (exc.reason, f"{exc.message} (the configuration before stays in force)")
                 log.error("source stalled", source=self._name, reason=exc.reason, message=exc.message)
-        self._facts = replace(self._facts, fingerprint=config.fingerprint, pending=pending, refused=refused)
+        self._facts = replace(
+            self._facts, fingerprint=config.fingerprint, pending=pending, refused=self._refused_change
+        )
         return config
 
     def _offer(self, batcher: Batcher[RowRequest, RowOutcome] | None) -> None:
@@ -206,7 +209,11 @@ class SourceLoop:
                 waiting_for = f"the API server: {exc}"
                 await self._sleep(exc.retry_after_s)
             self._facts = replace(
-                self._facts, waiting_for=waiting_for, filled=audit.filled, provider_problem=calls.problem
+                self._facts,
+                waiting_for=waiting_for,
+                filled=audit.filled,
+                provider_problem=calls.problem,
+                refused=sweeper.problem or self._refused_change,
             )
             await self._write_status()
             await self._sleep(AWAY_PAUSE_S if waiting_for else shared.settings.interval_s)

@@ -16,8 +16,8 @@ from embedding_operator.reconciler import window
 from embedding_operator.reconciler.expiry import Cohorts
 from embedding_operator.reconciler.open_jobs import OpenJob, OpenJobs
 from embedding_operator.resources.embedding_job import JobSpec, Phase, SourceRef, job_manifest, job_name, parsed_job
-from embedding_worker.errors import SourceRefused
 from embedding_worker.rows.store import DueRow, FreshRow, RowStore
+from embedding_worker.writer import Writer
 
 log = structlog.get_logger(__name__)
 
@@ -75,6 +75,9 @@ class Sweeper:
         self._fingerprint = fingerprint
         self._left_out_until: dict[str, float] = {}
         self._review_dead_letters_at = 0.0
+        self._writer = Writer(store)
+        self.problem: tuple[str, str] | None = None
+        """Reason and sentence, where no job is made until someone acts."""
 
     async def sweep(self, *, due_by_source: dict[str, int]) -> int:
         """Returns how many jobs were made. Raises what the store raises, and ApiServerUnavailable."""
@@ -87,19 +90,17 @@ class Sweeper:
             my_share=window.share(size, due_by_source, self._source),
             most=self._most - len(self._jobs),
         )
-        if self._jobs.count_dead_letters() >= MOST_DEAD_LETTERS:
-            raise SourceRefused(
-                "DeadLetterLimit",
-                f"there are {self._jobs.count_dead_letters()} dead letters: no job is made until some of them are "
-                "replayed or deleted, or their rows mended",
-            )
+        self.problem = _dead_letter_limit(self._jobs.count_dead_letters())
+        if self.problem is not None:
+            return 0
         now = time.monotonic()
         self._left_out_until = {row: until for row, until in self._left_out_until.items() if until > now}
         left_out = [*self._jobs.taken(self._source), *self._left_out_until]
         found = sorted_out(await self._store.sweep(leave_out=left_out, limit=free))
         await self._store.clear(found.clear)
-        if found.blank:
-            await self._store.write(found.blank)
+        for refused in (await self._writer.write(found.blank)).refused:
+            self._left_out_until[refused] = now + REFUSED_PAUSE_S
+            log.error("the database refuses a null vector for an empty text", source=self._source, business=refused)
         results = await asyncio.gather(*map(self._begin, found.jobs), return_exceptions=True)
         for result in results:
             if isinstance(result, BaseException):
@@ -189,3 +190,13 @@ class Sweeper:
         except Gone:
             log.debug("job went meanwhile", job=name, business=row.id)
         return False
+
+
+def _dead_letter_limit(dead_letters: int) -> tuple[str, str] | None:
+    if dead_letters < MOST_DEAD_LETTERS:
+        return None
+    message = (
+        f"there are {dead_letters} dead letters: no job is made until some of them are replayed or deleted, "
+        "or their rows mended"
+    )
+    return "DeadLetterLimit", message

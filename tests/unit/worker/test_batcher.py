@@ -132,7 +132,7 @@ async def test_what_is_done_later_gives_its_slot_to_the_next_batch() -> None:
 
     async def work(batch: Numbers) -> None:
         if batch.items == (0,):
-            batch.later(rest(batch))
+            batch.later(lambda: rest(batch))
         else:
             batch.settle(0, "now")
 
@@ -160,7 +160,7 @@ async def test_an_error_in_what_is_done_later_reaches_whoever_waits_for_it() -> 
         raise ZeroDivisionError
 
     async def work(batch: Numbers) -> None:
-        batch.later(rest())
+        batch.later(rest)
 
     async with Batcher(work, max_items=1) as batcher:
         with pytest.raises(ZeroDivisionError):
@@ -210,7 +210,7 @@ async def test_at_the_end_what_was_to_be_done_later_is_interrupted() -> None:
         await never.wait()
 
     async def work(batch: Numbers) -> None:
-        batch.later(rest())
+        batch.later(rest)
 
     (result,) = await interrupted_at_the_end(work, submitted=1)
     assert isinstance(result, Interrupted)
@@ -223,7 +223,7 @@ async def test_what_would_be_done_later_is_not_begun_after_the_end() -> None:
         begun.append("rest")
 
     async def work(batch: Numbers) -> None:
-        batch.later(rest())
+        batch.later(rest)
         await asyncio.Event().wait()
 
     (result,) = await interrupted_at_the_end(work, submitted=1)

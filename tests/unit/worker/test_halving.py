@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 
 import pytest
 
+from embedding_worker.charging import charged
 from embedding_worker.errors import (
     DayLimitReached,
     InputRejected,
@@ -186,3 +187,24 @@ async def test_what_is_no_error_of_the_provider_is_for_whoever_asked() -> None:
 
     with pytest.raises(ZeroDivisionError):
         await embed_halving(embed, TEXTS, take)
+
+
+async def test_an_outage_that_begins_in_the_middle_of_a_batch_is_shared_all_the_same() -> None:
+    calls = 0
+
+    async def embed(texts: Sequence[str]) -> list[Vector]:
+        nonlocal calls
+        calls += 1
+        if calls == 2:
+            return [[1.0] for _ in texts]
+        raise ProviderUnavailable("away")
+
+    taken: list[int] = []
+
+    async def take(places: Sequence[int], vectors: Sequence[Vector]) -> None:
+        taken.extend(places)
+
+    halved = await embed_halving(embed, [str(number) for number in range(64)], take)
+    assert (len(taken), calls) == (32, 2 + CALLS_WITHOUT_SUCCESS)
+    assert halved.shared is not None
+    assert charged(halved) == frozenset()

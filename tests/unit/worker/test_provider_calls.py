@@ -188,13 +188,13 @@ async def test_each_call_is_counted_with_its_texts_and_a_rough_number_of_its_tok
     assert day.counted == [(2, 60 // BYTES_PER_TOKEN), (1, 3)]
 
 
-async def test_a_call_beyond_the_days_limit_is_not_made() -> None:
+async def test_what_the_day_still_allows_is_sent_and_no_more() -> None:
     caller = Caller(FakeEmbedder(max_texts=8), take_texts=Day(10).take)
     result = await caller.embed()
     assert isinstance(result.shared, DayLimitReached)
     assert "spec.maxTextsPerDay" in result.shared.message
-    assert caller.sizes == [8]
-    assert set(caller.taken) == set(range(8))
+    assert caller.sizes == [8, 2]
+    assert set(caller.taken) == set(range(10))
 
 
 async def test_a_limit_that_is_just_reached_is_not_passed() -> None:
