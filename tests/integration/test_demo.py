@@ -60,7 +60,7 @@ def test_the_demo_shows_all_of_it_and_ends_with_zero(
         "Retrying",
         '{"attempt": 2, "delaySeconds"',
         "DeadLettered   1          InputRejected",
-        "--subresource=status --type=merge -p '{\"status\":{\"phase\":\"Pending\"}}'",
+        '--subresource=status --type=merge -p \'{"status":{"phase":"Pending"}}\'',
         "patched",
         "all that it started has ended",
     ):

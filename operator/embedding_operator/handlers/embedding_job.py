@@ -57,7 +57,7 @@ async def _embed(context: Context, job: EmbeddingJob, patch: kopf.Patch) -> None
     outcome = await context.sources.freshen(job.source, request, urgent=context.shared.jobs.is_edit(job.name))
     if outcome is None:
         context.shared.jobs.in_hand(job.name, False)
-        log.info("job has no source", job=job.name, source=job.source)
+        log.info("job put down: its source is gone, or the process ends", job=job.name, source=job.source)
         return
     policy = context.sources.retry_policy(job.source)
     result = settled(

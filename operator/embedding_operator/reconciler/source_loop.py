@@ -203,7 +203,9 @@ class SourceLoop:
             try:
                 with shared.metrics.sweeping(self._name):
                     await self._turn(store, sweeper, audit)
-            except (DatabaseUnavailable, RowsLocked) as exc:
+            except RowsLocked as exc:  # the next turn will have them
+                log.info("rows locked", source=self._name, error=str(exc))
+            except DatabaseUnavailable as exc:
                 waiting_for = f"the database: {exc}"
             except ApiServerUnavailable as exc:
                 waiting_for = f"the API server: {exc}"

@@ -112,9 +112,8 @@ class Sources:
                 return await batcher.submit(request, urgent=urgent)
             except Interrupted:
                 continue
-            except (
-                Exception
-            ):  # a fault of ours: kopf would retry it from what it keeps in the object, and it keeps nothing
+            except Exception:
+                # A fault of ours. kopf would try again by what it keeps in the object, and it keeps nothing there.
                 log.exception("row not freshened by an unexpected error", source=source, business=request.id)
                 await asyncio.sleep(UNEXPECTED_PAUSE_S)
 
