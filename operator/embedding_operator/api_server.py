@@ -34,9 +34,11 @@ class ApiServerUnusable(ApiServerError):
 class ApiServerUnavailable(ApiServerError):
     """Wait and try again: unreachable, overloaded, or not yet allowed."""
 
-    def __init__(self, message: str, *, retry_after_s: float = 1.0) -> None:
+    def __init__(self, message: str, *, retry_after_s: float = 1.0, answered: bool = True) -> None:
         super().__init__(message)
         self.retry_after_s = retry_after_s
+        self.answered = answered
+        """False where the request may have been carried out all the same."""
 
 
 class AlreadyExists(ApiServerError):
@@ -48,7 +50,11 @@ class Gone(ApiServerError):
 
 
 class RequestRefused(ApiServerError):
-    """The server understood and refuses (validation, quota, rights): the same request fails again."""
+    """The server understood and refuses (rights, quota, a policy): the same request fails again."""
+
+
+class Invalid(RequestRefused):
+    """It refuses this very object, by validation; another one may pass."""
 
 
 class ApiServer:
@@ -75,7 +81,9 @@ class ApiServer:
                 namespace = pod_namespace()
             else:
                 if not settings.kubeconfig.is_file():
-                    raise ApiServerUnusable(f"{where}, and there is no such file: correct it, or unset it in a pod")
+                    raise ApiServerUnusable(
+                        f"{where}, and there is no such file (one is needed, not a list): correct it"
+                    )
                 loader = await kube_config.load_kube_config(  # type: ignore[no-untyped-call]
                     config_file=str(settings.kubeconfig), client_configuration=configuration, persist_config=False
                 )
@@ -127,7 +135,8 @@ class ApiServer:
                     return json.loads(body) if body else {}
                 raise reaction_to(response.status, body, response.headers.get("Retry-After"))
         except (aiohttp.ClientError, TimeoutError) as exc:
-            raise ApiServerUnavailable(f"the API server is away ({type(exc).__name__})") from exc
+            message = f"the API server is away ({type(exc).__name__})"
+            raise ApiServerUnavailable(message, answered=False) from exc
 
     async def _list(self, resource: str, **selectors: str) -> list[Json]:
         """All of them, in pages, so that neither side holds a long answer at once."""
@@ -211,4 +220,4 @@ def reaction_to(status: int, body: bytes, retry_after: str | None) -> ApiServerE
     if status == 401 or status == 429 or status >= 500:
         wait_s = float(retry_after) if retry_after and retry_after.isdigit() else 1.0
         return ApiServerUnavailable(message, retry_after_s=wait_s)
-    return RequestRefused(message)
+    return Invalid(message) if status == 422 else RequestRefused(message)

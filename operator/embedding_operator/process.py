@@ -5,6 +5,7 @@ patches under way are finished, the rest is left to the next process.
 """
 
 import asyncio
+import contextlib
 import secrets
 import signal
 import time
@@ -171,17 +172,21 @@ class Process:
         Returns False where the process was told to stop meanwhile.
         """
         while not self._stop.is_set():
-            try:
-                await self._housekeeping.correct()
-            except ApiServerError as exc:
-                log.warning("waiting for the API server, and for the CRDs to be there", message=str(exc))
-                try:
+            looking = asyncio.create_task(self._housekeeping.correct(), name="first look")
+            stopping = asyncio.create_task(self._stop.wait())
+            await asyncio.wait({looking, stopping}, return_when=asyncio.FIRST_COMPLETED)
+            await _cancelled(stopping)
+            if not looking.done():
+                await _cancelled(looking)
+            elif (error := looking.exception()) is None:
+                return True
+            elif not isinstance(error, ApiServerError):
+                raise error
+            else:
+                log.warning("waiting for the API server, and for the CRDs to be there", message=str(error))
+                with contextlib.suppress(TimeoutError):
                     async with asyncio.timeout(CRDS_ABSENT_PAUSE_S):
                         await self._stop.wait()
-                except TimeoutError:
-                    continue
-            else:
-                return True
         return False
 
     async def _drain(self) -> None:

@@ -201,6 +201,9 @@ class Freshener:
             await asyncio.sleep(pause_s)
             pause_s = min(pause_s * 2, LONGEST_PAUSE_S)
             rows = await self._try_to_write(batch, rows, embed_ms)
+            if rows and pause_s == LONGEST_PAUSE_S:
+                ids = [row.id for row in rows.values()]
+                log.warning("rows stay locked, or a trigger or policy suppresses their update", businesses=ids)
 
 
 async def patiently(what: str, ask: Callable[[Argument], Awaitable[Answer]], argument: Argument) -> Answer:

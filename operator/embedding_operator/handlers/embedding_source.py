@@ -17,7 +17,7 @@ def register(registry: kopf.OperatorRegistry, context: Context) -> None:
     @kopf.on.event(GROUP, VERSION, SOURCES, registry=registry, id="sources")
     async def keep_sources(event: kopf.RawEvent, name: str, **_: Any) -> None:
         if event["type"] == "DELETED":
-            await context.sources.gone(name)
+            await context.sources.gone(name, uid=event["object"]["metadata"]["uid"])
             return
         try:
             source = parsed_source(event["object"])

@@ -26,18 +26,22 @@ class Audit:
         self.filled = filled
         """It has been through the whole table once, in the configuration in force."""
 
-    async def step(self) -> None:
-        """Look at as many rows as are due to be looked at by now. Raises what the store raises; the position is kept."""
+    async def step(self) -> bool:
+        """Look at as many rows as are due to be looked at by now. Returns whether that has changed what is due or known.
+
+        Raises what the store raises; the position is kept.
+        """
         now = time.monotonic()
         if self.filled:
             rows = int((now - self._last_step) * self._rows_per_s)
-            if rows >= 1:
-                await self._page(min(rows, MOST_ROWS_A_STEP))
-                self._last_step = now
-            return
+            if rows < 1:
+                return False
+            self._last_step = now
+            return await self._page(min(rows, MOST_ROWS_A_STEP)) > 0
         while not self.filled and time.monotonic() - now < STEP_S:
             await self._page(FIRST_PAGE)
         self._last_step = time.monotonic()
+        return True
 
     async def whole_table(self) -> None:
         """From the first row to the last, as fast as it goes: somebody has asked for it."""
@@ -48,7 +52,7 @@ class Audit:
                 break
         self._last_step = time.monotonic()
 
-    async def _page(self, rows: int) -> None:
+    async def _page(self, rows: int) -> int:
         page = await self._store.audit(after_id=self._after, limit=rows)
         self._after = page.last_id
         if page.marked and self.filled:
@@ -56,3 +60,4 @@ class Audit:
         if page.last_id is None and not self.filled:
             await self._store.record_filled()
             self.filled = True
+        return page.marked

@@ -8,7 +8,7 @@ import asyncio
 import contextlib
 import time
 from collections import defaultdict, deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
 
 from embedding_operator.resources.embedding_job import EmbeddingJob, Phase
@@ -56,10 +56,14 @@ class OpenJobs:
         """The source's open jobs, by business id."""
         return {business: self._open[name] for business, name in self._by_business[source].items()}
 
-    def active(self, source: str | None = None) -> int:
-        """Open jobs that are not in a backoff, of a source or of all."""
+    def active(self, source: str | None = None, *, but: Collection[str] = ()) -> int:
+        """Open jobs that are not in a backoff, of a source, or of all but some."""
         jobs = self._open.values() if source is None else self.of(source).values()
-        return sum(not job.in_backoff for job in jobs)
+        return sum(not job.in_backoff and job.source not in but for job in jobs)
+
+    def open_but(self, sources: Collection[str]) -> int:
+        """All open jobs, but those of some sources."""
+        return sum(job.source not in sources for job in self._open.values())
 
     def count(self, source: str) -> int:
         return len(self._by_business[source])
@@ -190,8 +194,8 @@ class OpenJobs:
                 dead[job.source][job.spec.business_id] = known if known and same else _of(job, listed_at)
         self._dead = dead
         open_in_list = {job.name for job in jobs if job.is_open}
-        for name, known in list(self._open.items()):
-            if name not in open_in_list and name not in changed_since and not known.in_flight:
+        for name in list(self._open):
+            if name not in open_in_list and name not in changed_since:
                 self.left(name)
         self._changed_at = {name: at for name, at in self._changed_at.items() if at >= listed_at}
         self._recent = defaultdict(

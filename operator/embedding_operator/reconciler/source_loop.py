@@ -30,9 +30,10 @@ from embedding_worker.errors import DatabaseUnavailable, RowsLocked, SourceRefus
 from embedding_worker.freshen import Freshener, RowOutcome, RowRequest
 from embedding_worker.provider_calls import BYTES_PER_TOKEN, ProviderCalls
 from embedding_worker.providers import Credentials, make_embedder
+from embedding_worker.providers.embedder import Embedder
 from embedding_worker.rows.database import Database
 from embedding_worker.rows.store import RowStore
-from embedding_worker.source import SourceConfig, in_force
+from embedding_worker.source import Model, SourceConfig, in_force
 
 log = structlog.get_logger(__name__)
 
@@ -40,6 +41,7 @@ REFUSED_PAUSE_S = 30.0
 """A refused source is looked at again so often: the mend may be in the database, where nothing tells us."""
 AWAY_PAUSE_S = 2.0
 COUNT_EVERY_S = 0.5
+LOCKED_TURNS = 5
 
 
 @dataclass
@@ -55,13 +57,23 @@ class Shared:
     cohorts: Cohorts
     throughput: window.Throughput = field(default_factory=window.Throughput)
     due_by_source: dict[str, int] = field(default_factory=dict)
+    idle: set[str] = field(default_factory=set)
+    """Sources whose open jobs can't be worked on at the moment: they take no part of the window."""
+    embedders: dict[Model, Embedder] = field(default_factory=dict)
 
     def window(self) -> int:
         """How many jobs may be open now, in all sources."""
         return window.size(self.settings.max_open_jobs, per_s=self.throughput.per_s(time.monotonic()))
 
+    def embedder(self, model: Model) -> Embedder:
+        """One for each model, for a local one takes 150 MB. Raises SourceRefused."""
+        if model not in self.embedders:
+            self.embedders[model] = make_embedder(model, self.credentials)
+        return self.embedders[model]
+
     def forget(self, source: str) -> None:
         """The source is gone."""
+        self.idle.discard(source)
         self.jobs.forget(source)
         self.due_by_source.pop(source, None)
         self.metrics.forget(source)
@@ -124,12 +136,12 @@ class SourceLoop:
 
     async def run(self) -> None:
         """Until cancelled."""
+        self._is_idle(True)
         while True:
             try:
                 await self._set_up_and_sweep()
             except SourceRefused as exc:
                 log.error("source stalled", source=self._name, reason=exc.reason, message=exc.message)
-                self._shared.due_by_source.pop(self._name, None)
                 self._facts = replace(self._facts, set_up=False, refused=(exc.reason, exc.message))
                 await self._pause(REFUSED_PAUSE_S)
             except (DatabaseUnavailable, RowsLocked) as exc:
@@ -147,7 +159,7 @@ class SourceLoop:
         await self._write_status()
         spec, shared = self._source.spec, self._shared
         config = await self._configuration()
-        embedder = make_embedder(config.model, shared.credentials)
+        embedder = shared.embedder(config.model)
         store = await RowStore.prepare(shared.database, config)
         audit = Audit(store, rows_per_s=shared.settings.audit_rows_per_s, filled=await store.is_filled())
         take_texts = partial(_take_texts, store, spec.max_texts_per_day)
@@ -156,8 +168,7 @@ class SourceLoop:
         async with AsyncExitStack() as stack:
             batcher = await stack.enter_async_context(Batcher(freshener.freshen, max_items=embedder.max_texts))
             stack.callback(self._offer, None)
-            if not spec.suspend:
-                self._offer(batcher)
+            self._offer(None if spec.suspend else batcher)
             self._facts = replace(self._facts, set_up=True, filled=audit.filled)
             log.info("source ready", source=self._name, table=str(config.at), fingerprint=config.fingerprint)
             await self._sweep_for_ever(store, audit, calls, config)
@@ -181,8 +192,14 @@ class SourceLoop:
         )
         return config
 
+    def _is_idle(self, idle: bool) -> None:
+        """Whether the source's open jobs can't be worked on at the moment."""
+        change = self._shared.idle.add if idle else self._shared.idle.discard
+        change(self._name)
+
     def _offer(self, batcher: Batcher[RowRequest, RowOutcome] | None) -> None:
         self.batcher = batcher
+        self._is_idle(batcher is None)
         self._tell()
 
     async def _sweep_for_ever(self, store: RowStore, audit: Audit, calls: ProviderCalls, config: SourceConfig) -> None:
@@ -197,19 +214,29 @@ class SourceLoop:
             most=shared.settings.max_open_jobs,
             fingerprint=config.fingerprint,
         )
+        locked = 0
         while True:
             self.last_turn = time.monotonic()
             waiting_for = None
             try:
                 with shared.metrics.sweeping(self._name):
                     await self._turn(store, sweeper, audit)
-            except RowsLocked as exc:  # the next turn will have them
-                log.info("rows locked", source=self._name, error=str(exc))
+            except RowsLocked as exc:
+                locked += 1
+                log.info("rows locked", source=self._name, error=str(exc), times=locked)
+                if locked >= LOCKED_TURNS:  # now and then is nothing: the next turn will have them
+                    waiting_for = f"the database: {exc}, {locked} times in a row"
             except DatabaseUnavailable as exc:
                 waiting_for = f"the database: {exc}"
             except ApiServerUnavailable as exc:
                 waiting_for = f"the API server: {exc}"
-                await self._sleep(exc.retry_after_s)
+                await asyncio.sleep(exc.retry_after_s)
+            except RequestRefused as exc:
+                waiting_for = f"the API server refuses: {exc}"
+                await asyncio.sleep(AWAY_PAUSE_S)
+            else:
+                locked = 0
+            self._is_idle(calls.problem is not None or self._source.spec.suspend)
             self._facts = replace(
                 self._facts,
                 waiting_for=waiting_for,
@@ -222,12 +249,14 @@ class SourceLoop:
 
     async def _turn(self, store: RowStore, sweeper: Sweeper, audit: Audit) -> None:
         if not self._source.spec.suspend and not self._resting:
-            await sweeper.sweep(due_by_source=self._shared.due_by_source)
+            await sweeper.sweep(due_by_source=self._shared.due_by_source, idle=self._shared.idle)
         if self._requested_at != self._facts.reconciled_at:
             requested = self._requested_at
             await audit.whole_table()
             self._facts = replace(self._facts, reconciled_at=requested)
-        await audit.step()
+            self._counted_at = 0.0
+        if await audit.step():
+            self._counted_at = 0.0  # what was counted before says nothing of what was found now
         await self._count(store)
 
     async def _count(self, store: RowStore) -> None:
@@ -237,7 +266,7 @@ class SourceLoop:
             return
         self._counted_at = now
         counts = await store.counts(dead_letters=self._shared.jobs.dead_letters(self._name))
-        self._shared.due_by_source[self._name] = 0 if self._source.spec.suspend else counts.due
+        self._shared.due_by_source[self._name] = counts.due
         self._shared.metrics.counted(self._name, counts)
         self._facts = replace(self._facts, counts=counts, used=await store.used_today())
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -18,6 +19,8 @@ from embedding_worker.freshen import RowOutcome, RowRequest
 log = structlog.get_logger(__name__)
 
 UNEXPECTED_PAUSE_S = 10.0
+SOURCE_COMES_WITHIN_S = 90.0
+"""How long a job waits for its source to be there: a restored job may come first. Housekeeping deletes it sooner."""
 
 
 @dataclass
@@ -54,7 +57,8 @@ class Sources:
                 if running.source.metadata.generation >= source.metadata.generation:
                     return
                 log.info("source changed", source=source.name)
-            await self._end(source.name)
+            # Its place is kept until the new loop has it: handlers that are put down meanwhile wait there.
+            await self._end(running)
             loop = self._make_loop(source)
             loop.asked_to_reconcile(source.metadata.annotations.get(RECONCILE_ANNOTATION))
             task = asyncio.create_task(loop.run(), name=f"source {source.name}")
@@ -70,12 +74,19 @@ class Sources:
                 return other.source.name
         return None
 
-    async def gone(self, name: str) -> None:
-        """The source was deleted: its work stops and its jobs go. Vectors and book-keeping stay."""
+    async def gone(self, name: str, *, uid: str | None = None) -> None:
+        """The source was deleted: its work stops and its jobs go. Vectors and book-keeping stay.
+
+        `uid` is that of the one that was deleted, where it is known: another of its name may be there already.
+        """
         async with self._changing:
-            if name in self._running:
+            running = self._running.get(name)
+            if running is not None and uid is not None and running.source.metadata.uid != uid:
+                return
+            if running is not None:
                 log.info("source deleted", source=name)
-            await self._end(name)
+                del self._running[name]
+            await self._end(running)
             self._shared.forget(name)
             try:
                 await self._shared.server.delete_jobs(fields=f"spec.sourceRef.name={name}")
@@ -83,8 +94,7 @@ class Sources:
                 log.warning("jobs of a deleted source stay for now", source=name, message=str(exc))
         self.tell()
 
-    async def _end(self, name: str) -> None:
-        running = self._running.pop(name, None)
+    async def _end(self, running: Running | None) -> None:
         if running is not None:
             running.task.cancel()
             with contextlib.suppress(asyncio.CancelledError):
@@ -118,13 +128,19 @@ class Sources:
                 await asyncio.sleep(UNEXPECTED_PAUSE_S)
 
     async def _batcher(self, source: str) -> Batcher[RowRequest, RowOutcome] | None:
-        while (running := self._running.get(source)) is not None:
-            if running.loop.batcher is not None:
+        """Wait for the source's batcher; for the source itself, which may come after its jobs, a while."""
+        unknown_until = time.monotonic() + SOURCE_COMES_WITHIN_S
+        while not self._resting:
+            running = self._running.get(source)
+            if running is not None and running.loop.batcher is not None:
                 return running.loop.batcher
-            if self._resting:
+            if running is None and time.monotonic() > unknown_until:
                 return None
-            await self._news.wait()
-        return None
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(SOURCE_COMES_WITHIN_S):
+                    await self._news.wait()
+        running = self._running.get(source)
+        return running.loop.batcher if running is not None else None
 
     def tell(self) -> None:
         """Something has changed that the handlers may wait for: a source went, or has its batcher now."""
@@ -141,5 +157,6 @@ class Sources:
     async def end(self) -> None:
         """End every loop: nothing new is begun after this."""
         async with self._changing:
-            for name in list(self._running):
-                await self._end(name)
+            while self._running:
+                _, running = self._running.popitem()
+                await self._end(running)

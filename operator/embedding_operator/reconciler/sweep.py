@@ -5,12 +5,19 @@ Called by the source's loop. What a due row needs is decided by `sorted_out`; th
 
 import asyncio
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass, field
 
 import structlog
 
-from embedding_operator.api_server import AlreadyExists, ApiServer, ApiServerUnavailable, Gone, RequestRefused
+from embedding_operator.api_server import (
+    AlreadyExists,
+    ApiServer,
+    ApiServerUnavailable,
+    Gone,
+    Invalid,
+    RequestRefused,
+)
 from embedding_operator.lifecycle.job_status import superseded
 from embedding_operator.reconciler import window
 from embedding_operator.reconciler.expiry import Cohorts
@@ -79,20 +86,25 @@ class Sweeper:
         self.problem: tuple[str, str] | None = None
         """Reason and sentence, where no job is made until someone acts."""
 
-    async def sweep(self, *, due_by_source: dict[str, int]) -> int:
-        """Returns how many jobs were made. Raises what the store raises, and ApiServerUnavailable."""
+    async def sweep(self, *, due_by_source: dict[str, int], idle: Collection[str]) -> None:
+        """Make jobs for due rows. `idle` sources (suspended, stalled, their provider away) take no part of the window.
+
+        Raises what the store raises, ApiServerUnavailable, and RequestRefused where jobs may not be made at all.
+        """
         await self._supersede()
         size = self._window()
+        others_idle = set(idle) - {self._source}
+        due = {source: rows for source, rows in due_by_source.items() if source not in others_idle}
         free = window.free(
             size,
             active_here=self._jobs.active(self._source),
-            active_in_all=self._jobs.active(),
-            my_share=window.share(size, due_by_source, self._source),
-            most=self._most - len(self._jobs),
+            active_in_all=self._jobs.active(but=others_idle),
+            my_share=window.share(size, due, self._source),
+            most=self._most - self._jobs.open_but(others_idle),
         )
         self.problem = _dead_letter_limit(self._jobs.count_dead_letters())
         if self.problem is not None:
-            return 0
+            return
         now = time.monotonic()
         self._left_out_until = {row: until for row, until in self._left_out_until.items() if until > now}
         left_out = [*self._jobs.taken(self._source), *self._left_out_until]
@@ -105,7 +117,6 @@ class Sweeper:
         for result in results:
             if isinstance(result, BaseException):
                 raise result
-        return sum(result is True for result in results)
 
     async def _supersede(self) -> None:
         """Open jobs and dead letters whose text has moved on give way. One that a handler has in hand sees it by itself."""
@@ -135,15 +146,14 @@ class Sweeper:
             self._jobs.buried(self._source, job.business_id)  # no watch shows dead letters
             self._cohorts.finished(job.cohort, time.monotonic())
 
-    async def _begin(self, row: DueRow) -> bool:
+    async def _begin(self, row: DueRow) -> None:
         """Make the row's job, unless it has had too many within a minute. Noted first, so that it is never made twice."""
+        assert row.content_hash is not None  # see sorted_out
         now = time.monotonic()
-        if len(self._jobs) >= self._most or row.content_hash is None:
-            return False
         if not self._jobs.may_begin(self._source, row.id, now):
             log.warning("business becomes due again and again", source=self._source, business=row.id)
             self._left_out_until[row.id] = now + REFUSED_PAUSE_S
-            return False
+            return
         spec = JobSpec(
             source_ref=SourceRef(name=self._source),
             business_id=row.id,
@@ -157,29 +167,31 @@ class Sweeper:
         self._jobs.note(
             OpenJob(name, self._source, row.id, row.content_hash, cohort, row.newest_mark, row.edited, noted_at=now)
         )
-        manifest = job_manifest(name=name, namespace=self._server.namespace, cohort=cohort, spec=spec)
         try:
-            await self._server.create_job(manifest)
+            await self._server.create_job(
+                job_manifest(name=name, namespace=self._server.namespace, cohort=cohort, spec=spec)
+            )
         except AlreadyExists:
-            return await self._take_over(name, row)
-        except RequestRefused as exc:
+            self._jobs.left(name)
+            await self._take_over(name, row)
+        except Invalid as exc:
             self._jobs.left(name)
             self._left_out_until[row.id] = now + REFUSED_PAUSE_S
             log.error("job refused", source=self._source, business=row.id, message=str(exc))
-            return False
-        except ApiServerUnavailable:
-            # It may have been made all the same: then the next create is a 409.
+        except ApiServerUnavailable as exc:
+            if exc.answered:
+                self._jobs.left(name)
+            raise  # without an answer it may have been made all the same: the next list will tell
+        except BaseException:
             self._jobs.left(name)
             raise
-        self._jobs.began(self._source, row.id, now)
-        return True
+        else:
+            self._jobs.began(self._source, row.id, now)
 
-    async def _take_over(self, name: str, row: DueRow) -> bool:
+    async def _take_over(self, name: str, row: DueRow) -> None:
         """A job of this name is there already: open or dead it stands, finished it is deleted and made again next time."""
-        self._jobs.left(name)
         try:
-            body = await self._server.job(name)
-            job = parsed_job(body)
+            job = parsed_job(await self._server.job(name))
             if job.is_open:
                 self._jobs.seen(job, time.monotonic())
             elif job.status.phase is Phase.DEAD_LETTERED:
@@ -189,7 +201,6 @@ class Sweeper:
                 await self._server.delete_job(name, uid=job.metadata.uid)
         except Gone:
             log.debug("job went meanwhile", job=name, business=row.id)
-        return False
 
 
 def _dead_letter_limit(dead_letters: int) -> tuple[str, str] | None:

@@ -32,8 +32,11 @@ def size(most: int, *, per_s: float) -> int:
     return min(most, max(SMALLEST, round(per_s * SECONDS_AHEAD)))
 
 
+SMALLEST_SHARE = 5
+
+
 def share(limit: int, due: Mapping[str, int], source: str) -> int:
-    """The part of the window that is this source's, by what is due in each; at least one where anything is due.
+    """The part of the window that is this source's, by what is due in each; a few places where anything is due.
 
     A source that is alone has all of it; a small one is never starved by a large one's backfill.
     """
@@ -41,7 +44,7 @@ def share(limit: int, due: Mapping[str, int], source: str) -> int:
     total = sum(due.values())
     if mine == 0 or mine == total:
         return limit
-    return max(1, min(limit * mine // total, limit))
+    return min(limit, max(SMALLEST_SHARE, limit * mine // total))
 
 
 def free(size: int, *, active_here: int, active_in_all: int, my_share: int, most: int) -> int:

@@ -69,7 +69,7 @@ REFUSED_STATUS: list[tuple[Json, str]] = [
         for field in ("nextAttemptTime", "startTime", "completionTime")
     ),
     ({"replays": -1}, "replays in body should be greater than or equal to 0"),
-    *(({"latencies": {f: 0.5}}, f"status.latencies.{f}: Invalid") for f in ("queuedMs", "embedMs", "totalMs")),
+    *(({"latencies": {f: 0.5}}, f"status.latencies.{f}: Invalid") for f in ("embedMs", "totalMs")),
     ({"history": [ATTEMPT] * 11}, "status.history: Too many: 11: must have at most 10 items"),
     ({"history": [without(ATTEMPT, "time")]}, "status.history[0].time: Required value"),
     ({"history": [without(ATTEMPT, "reason")]}, "status.history[0].reason: Required value"),
@@ -200,7 +200,7 @@ async def test_every_status_field_at_its_bound_is_accepted(admin: PlainRequests,
         "startTime": MOMENT,
         "completionTime": MOMENT,
         "replays": 0,
-        "latencies": {"queuedMs": 0, "embedMs": 1, "totalMs": 2},
+        "latencies": {"embedMs": 1, "totalMs": 2},
         "history": [{"time": MOMENT, "reason": "r" * 128, "code": "c" * 64}] * 10,
         "conditions": [CONDITION | {"status": "Unknown"}],
     }

@@ -4,7 +4,7 @@ import json
 import urllib.request
 
 from hack.fake_gemini.process import FakeGemini
-from tests.integration.journey.conftest import System
+from tests.integration.journey.conftest import GEMINI_MODEL, System
 from tests.support.deadline import wait_until
 
 NEW_TEXT = "concat_ws(' / ', name, city)"
@@ -132,3 +132,41 @@ def test_the_process_tells_its_health_and_its_figures(system: System) -> None:
     wait_until(lambda: settled in page("/metrics"), within_s=20, because="five rows were embedded")
     assert 'embedding_operator_due_rows{source="businesses"}' in page("/metrics")
     assert "Business 1" not in json.dumps(page("/metrics"))
+
+
+def test_a_spec_edited_again_and_again_in_a_backfill_strands_no_job(system: System) -> None:
+    system.book.add(600)
+    system.operator()
+    system.apply_source()
+    for seconds in range(40, 46):
+        wait_until(
+            lambda: [job for job in system.jobs() if job["status"]["phase"] == "Pending"],
+            within_s=30,
+            every_s=0.1,
+            because="the backfill is under way",
+        )
+        system.apply_source(retry={"initialSeconds": 2, "maxSeconds": seconds})
+    system.wait_until_fresh(within_s=60)
+    wait_until(
+        lambda: not [job for job in system.jobs() if job["status"]["phase"] == "Pending"],
+        within_s=20,
+        every_s=0.2,
+        because="every row is fresh, and repair has not been round yet",
+    )
+
+
+def test_a_suspended_source_with_open_jobs_takes_no_place_from_another(system: System, gemini: FakeGemini) -> None:
+    gemini.fault("slow", seconds=3)
+    system.book.add(400)
+    system.book.run("ALTER TABLE public.businesses ADD COLUMN second vector(512)")
+    role = system.database_url.split("//")[1].split(":")[0]
+    system.book.run(f'GRANT UPDATE (second) ON public.businesses TO "{role}"')
+    system.apply_source("slow", model=GEMINI_MODEL, embeddingColumn="second")
+    system.gemini_operator(gemini)
+    wait_until(lambda: len(system.jobs()) >= 50, within_s=30, because="the slow source fills the window")
+    system.apply_source("slow", model=GEMINI_MODEL, embeddingColumn="second", suspend=True)
+    wait_until(
+        lambda: system.condition("Ready", "slow")["reason"] == "Suspended", within_s=30, because="it is suspended"
+    )
+    system.apply_source()
+    wait_until(lambda: system.book.stale() == [], within_s=60, every_s=0.5, because="another source goes on beside it")

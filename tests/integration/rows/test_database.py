@@ -7,7 +7,7 @@ from contextlib import AsyncExitStack
 import pytest
 
 from embedding_worker.errors import DatabaseUnavailable, RowsLocked, RowsRefused, SourceRefused
-from embedding_worker.rows.database import Database, unusable_url
+from embedding_worker.rows.database import Database, connection_problem, unusable_url
 from hack.postgres import Database as GivenDatabase
 from tests.integration.rows.conftest import Keep
 from tests.support.deadline import eventually
@@ -39,7 +39,7 @@ async def test_a_server_that_cannot_be_reached_is_an_outage_and_over_when_it_can
     async with Door(application.url) as door:
         await door.shut()
         async with hurried(Database(door.url, max_connections=2)) as database:
-            with pytest.raises(DatabaseUnavailable, match="no connection to the database could be had in time"):
+            with pytest.raises(DatabaseUnavailable, match="no connection could be had: nothing listens at its address"):
                 await answers(database)
             await door.open()
             await eventually(lambda: answers_again(database), within_s=10, because="the door is open")
@@ -165,13 +165,21 @@ async def test_more_callers_than_connections_take_turns(rows: Database) -> None:
     assert all(await asyncio.gather(*(answers(rows) for _ in range(40))))
 
 
-async def test_what_is_wrong_with_a_statement_is_quoted(rows: Database) -> None:
+async def test_what_is_wrong_with_a_statement_about_the_schema_is_quoted(rows: Database) -> None:
     with pytest.raises(
         SourceRefused, match=r'PostgreSQL says: relation "public.nosuch" does not exist \(42P01\)'
     ) as refused:
-        async with rows.transaction() as transaction:
+        async with rows.transaction(quoting=True) as transaction:
             await transaction.fetch("SELECT FROM public.nosuch")
     assert not isinstance(refused.value, RowsRefused)
+
+
+async def test_of_a_statement_that_reads_rows_nothing_is_quoted(rows: Database) -> None:
+    """A cast of a row's value to regclass fails as if a table were missing, and names the value."""
+    with pytest.raises(RowsRefused) as refused:
+        async with rows.transaction() as transaction:
+            await transaction.fetch("SELECT v::regclass FROM (VALUES ('a secret value')) r(v)")
+    assert str(refused.value) == "PostgreSQL refuses the statement: InvalidName (42602)"
 
 
 @pytest.mark.parametrize(
@@ -211,3 +219,19 @@ def test_a_url_of_no_use_is_told_of_without_its_password(url: str, reason: str) 
 @pytest.mark.parametrize("url", ["postgresql://user:secret@host/db", "postgres:///db?host=/tmp", "host=a dbname=b", ""])
 def test_a_url_that_libpq_takes_is_taken(url: str) -> None:
     assert unusable_url(url) is None
+
+
+@pytest.mark.parametrize(
+    ("said", "problem"),
+    [
+        ('FATAL:  password authentication failed for user "bob"', "the password is refused"),
+        ('FATAL:  database "nowhere" does not exist', "the database does not exist"),
+        ('FATAL:  role "nobody" does not exist', "the role does not exist, or may not log in"),
+        ("FATAL:  the database system is starting up", "it is starting up"),
+        ("failed to resolve host 'secret@h.invalid'", "its host name is not known"),
+        ("connection to server failed: Connection refused", "nothing listens at its address"),
+        ("something secret", "libpq gives a reason that is not known here"),
+    ],
+)
+def test_why_no_connection_can_be_had_is_said_in_our_own_words(said: str, problem: str) -> None:
+    assert connection_problem(said) == problem

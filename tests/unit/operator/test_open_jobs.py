@@ -1,6 +1,7 @@
 """Which jobs are open, from memory: noted before they are made, dropped when the API server says so, corrected by lists."""
 
 import asyncio
+from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
@@ -327,11 +328,29 @@ def test_a_list_does_not_bury_again_what_was_replayed_while_it_was_read(jobs: Op
     assert jobs.taken("shops") == []
 
 
-def test_a_list_keeps_what_a_handler_has_in_hand(jobs: OpenJobs) -> None:
+def test_a_list_drops_what_has_left_unseen_even_if_a_handler_had_it_in_hand(jobs: OpenJobs) -> None:
     jobs.note(noted("1", at=99.0))
     jobs.in_hand(noted("1").name, True)
-    jobs.corrected([], listed_at=100.0)
-    assert jobs.in_flight() == 1
+    jobs.corrected([shown("1", Phase.SUCCEEDED)], listed_at=100.0)
+    assert (jobs.in_flight(), jobs.taken("shops")) == (0, [])
+
+
+def test_jobs_of_idle_sources_can_be_left_out_of_the_count(jobs: OpenJobs) -> None:
+    jobs.note(noted("1"))
+    jobs.note(noted("1", source="others"))
+    assert (jobs.active(but={"others"}), jobs.open_but({"others"}), jobs.active()) == (1, 1, 2)
+
+
+async def test_waiting_for_the_last_job_ends_when_it_backs_off_or_is_put_down(jobs: OpenJobs) -> None:
+    ways: tuple[Callable[[str], None], ...] = (jobs.backs_off, lambda name: jobs.in_hand(name, False))
+    for put_down in ways:
+        jobs.note(noted("1"))
+        jobs.in_hand(noted("1").name, True)
+        waiting = asyncio.create_task(jobs.landed(within_s=600))
+        await asyncio.sleep(0)
+        put_down(noted("1").name)
+        async with asyncio.timeout(10):
+            await waiting
 
 
 def test_a_list_keeps_what_is_known_of_an_open_job(jobs: OpenJobs) -> None:

@@ -9,6 +9,7 @@ from embedding_operator.api_server import (
     ApiServerError,
     ApiServerUnavailable,
     Gone,
+    Invalid,
     RequestRefused,
     reaction_to,
 )
@@ -26,7 +27,7 @@ STATUS_OBJECT = json.dumps({"kind": "Status", "message": WORDS}).encode()
         (404, Gone),
         (409, AlreadyExists),
         (413, RequestRefused),
-        (422, RequestRefused),
+        (422, Invalid),
         (429, ApiServerUnavailable),
         (500, ApiServerUnavailable),
         (503, ApiServerUnavailable),

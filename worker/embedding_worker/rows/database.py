@@ -5,7 +5,7 @@ The only module that imports psycopg. The row store calls it; nothing is held be
 
 import re
 from collections.abc import AsyncIterator, Iterator, Sequence
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from typing import Any, Self
 
 import psycopg
@@ -26,19 +26,18 @@ SETTINGS = {
     "extra_float_digits": "1",
     "bytea_output": "hex",
 }
-# What ends a database session through no fault of a statement's: shut down, crashed, starting, too many connections.
-AWAY = ("57P01", "57P02", "57P03", "53300", "08")
+# No fault of a statement's: shut down, crashed, starting; out of connections, memory or disk; the connection lost.
+AWAY = ("57P01", "57P02", "57P03", "53", "08")
 LOCKED = (errors.LockNotAvailable, errors.SerializationFailure, errors.DeadlockDetected, errors.QueryCanceled)
 
 
 @contextmanager
-def _translated() -> Iterator[None]:
-    """psycopg's errors, by reaction. The message of a failed statement may carry a row's text, so only errors of syntax,
-    access and what is not supported (classes 42, 3F, 0A), which name tables and columns, are quoted."""
+def _translated(*, quoting: bool) -> Iterator[None]:
+    """psycopg's errors, by reaction. The message of a failed statement may carry a row's value, so none is quoted but
+    where the statements read no rows (`quoting`): errors of syntax and access (classes 42, 3F, 0A), which then name tables.
+    """
     try:
         yield
-    except PoolTimeout as exc:
-        raise DatabaseUnavailable("no connection to the database could be had in time") from exc
     except LOCKED as exc:
         raise RowsLocked(type(exc).__name__) from exc
     except psycopg.Error as exc:
@@ -47,7 +46,7 @@ def _translated() -> Iterator[None]:
             not state or state.startswith(AWAY)
         ):
             raise DatabaseUnavailable(f"the database is away ({type(exc).__name__})") from exc
-        if state.startswith(("42", "3F", "0A")):
+        if quoting and state.startswith(("42", "3F", "0A")):
             raise SourceRefused("DatabaseRefused", f"PostgreSQL says: {exc.diag.message_primary} ({state})") from exc
         raise RowsRefused(
             "DatabaseRefused", f"PostgreSQL refuses the statement: {type(exc).__name__} ({state})"
@@ -57,15 +56,16 @@ def _translated() -> Iterator[None]:
 class Transaction:
     """One open transaction, with our settings in force until its end."""
 
-    def __init__(self, connection: psycopg.AsyncConnection[Row]) -> None:
+    def __init__(self, connection: psycopg.AsyncConnection[Row], *, quoting: bool) -> None:
         self._connection = connection
+        self._quoting = quoting
 
     async def fetch(self, sql: str, *params: object) -> list[Row]:
         """Run a statement with `$n` parameters. Returns its rows in order, none where it gives none.
 
         Raises as Database.transaction does, here already: whoever asks may say what the refusal means.
         """
-        with _translated():
+        with _translated(quoting=self._quoting):
             async with psycopg.AsyncRawCursor(self._connection) as cursor:
                 # binary asks for the extended protocol, which takes one statement: a text expression can't bring another.
                 await cursor.execute(sql.encode(), params or None, binary=None if params else True)
@@ -84,6 +84,7 @@ class Database:
     """
 
     def __init__(self, url: str, *, max_connections: int = 8) -> None:
+        self._url = url
         self._pool = AsyncConnectionPool(
             url,
             min_size=1,
@@ -111,7 +112,12 @@ class Database:
 
     @asynccontextmanager
     async def transaction(
-        self, *, search_path: Sequence[str] = (), statement_timeout_s: float = 30.0, lock_timeout: str = LOCK_TIMEOUT
+        self,
+        *,
+        search_path: Sequence[str] = (),
+        statement_timeout_s: float = 30.0,
+        lock_timeout: str = LOCK_TIMEOUT,
+        quoting: bool = False,
     ) -> AsyncIterator[Transaction]:
         """A transaction with our settings, committed at the end of the block, rolled back on an error.
 
@@ -124,12 +130,50 @@ class Database:
             "lock_timeout": lock_timeout,
             "statement_timeout": f"{statement_timeout_s * 1000:.0f}ms",
         }
-        with _translated():
-            async with self._pool.connection() as connection:
-                transaction = Transaction(connection)
+        with _translated(quoting=quoting):
+            async with AsyncExitStack() as stack:
+                try:
+                    connection = await stack.enter_async_context(self._pool.connection())
+                except PoolTimeout:
+                    raise DatabaseUnavailable(await self._why_away()) from None
+                transaction = Transaction(connection, quoting=quoting)
                 pairs = ", ".join(f"set_config(${2 * n + 1}, ${2 * n + 2}, true)" for n in range(len(settings)))
                 await transaction.fetch(f"SELECT {pairs}", *(part for pair in settings.items() for part in pair))
                 yield transaction
+
+    async def _why_away(self) -> str:
+        """Why no connection can be had: the pool knows, and tells nobody."""
+        try:
+            connection = await psycopg.AsyncConnection.connect(self._url, connect_timeout=3)
+        except psycopg.Error as exc:
+            return f"no connection could be had: {connection_problem(str(exc))}"
+        await connection.close()
+        return "no connection could be had in time: all of them are in use"
+
+
+CONNECTION_PROBLEMS = {
+    "password authentication failed": "the password is refused",
+    "no password supplied": "it asks for a password, and DATABASE_URL has none",
+    'role "': "the role does not exist, or may not log in",
+    'database "': "the database does not exist",
+    "failed to resolve host": "its host name is not known",
+    "could not translate host name": "its host name is not known",
+    "refused": "nothing listens at its address",
+    "No such file": "nothing listens at its socket",
+    "timeout": "its address does not answer",
+    "too many": "it has too many connections",
+    "starting up": "it is starting up",
+    "shutting down": "it is shutting down",
+    "certificate": "its certificate is not trusted",
+}
+
+
+def connection_problem(message: str) -> str:
+    """What libpq's message means, in words of our own: it may quote parts of the URL, and so of the password."""
+    for word, problem in CONNECTION_PROBLEMS.items():
+        if word in message:
+            return problem
+    return "libpq gives a reason that is not known here"
 
 
 def unusable_url(url: str) -> str | None:

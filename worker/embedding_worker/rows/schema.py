@@ -60,7 +60,7 @@ async def inspected(database: Database, config: SourceConfig) -> tuple[Statement
 
     Raises SourceRefused where it can't be served, RowsLocked or DatabaseUnavailable.
     """
-    async with database.transaction(search_path=search_path(config)) as transaction:
+    async with database.transaction(search_path=search_path(config), quoting=True) as transaction:
         kept, columns = await _inspected(transaction, config)
         read = await _columns_read(transaction, config, kept, columns)
         await transaction.undo()
@@ -72,7 +72,7 @@ async def prepared(database: Database, config: SourceConfig) -> Statements:
     statements, read = await inspected(database, config)
     kept = statements.kept
     trigger = due_marks.trigger(statements, read)
-    async with database.transaction(lock_timeout=SCHEMA_LOCK_TIMEOUT) as transaction:
+    async with database.transaction(lock_timeout=SCHEMA_LOCK_TIMEOUT, quoting=True) as transaction:
         await transaction.fetch("SELECT pg_advisory_xact_lock($1::bigint)", ADVISORY_LOCK)
         await _make_bookkeeping(transaction, statements)
         if kept.column_missing:
