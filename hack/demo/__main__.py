@@ -1,5 +1,6 @@
 """`make demo`: the whole way of a row, from a clean machine, in about a minute once the control plane is built."""
 
+import os
 import signal
 import sys
 from enum import StrEnum
@@ -51,6 +52,8 @@ def demo(
                 raise
         if keep:
             _show_around(up)
+            sys.stdout.flush()
+            os._exit(0)  # see stage.HELD
         else:
             say("the demo is over, and all that it started has ended")
     except ToolError as exc:

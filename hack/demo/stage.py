@@ -27,6 +27,7 @@ from hack.installation import ROOT, Kubectl, OperatorProcess, crds_applied, name
 from hack.postgres import Database, DatabaseServer, database_server
 
 KEPT = ROOT / ".run" / "demo"
+HELD: list[ExitStack] = []
 KEPT_STATE = KEPT / "kept.json"
 
 TABLE = """
@@ -109,7 +110,8 @@ def stage(
             started = [operator.daemon, *([fake.daemon] if fake else [])]
             kept = {"postgres": str(where or ""), "daemons": [asdict(daemon) for daemon in started]}
             KEPT_STATE.write_text(json.dumps(kept, default=str))
-            stack.pop_all()
+            # Held for good: a context that is dropped would end what it holds. The command leaves without dropping any.
+            HELD.append(stack.pop_all())
 
 
 def end_kept(say: Callable[[str], None]) -> None:
