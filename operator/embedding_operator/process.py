@@ -53,7 +53,8 @@ async def run(settings: Settings) -> int:
             credentials=credentials(settings),
             metrics=Metrics(),
             jobs=OpenJobs(),
-            cohorts=Cohorts(prefix=secrets.token_hex(3)),
+            # Begins with a letter: 12345e-1, hexadecimal with a dash, is a number to a YAML parser.
+            cohorts=Cohorts(prefix=f"c{secrets.token_hex(3)}"),
         )
 
         def make_loop(source: EmbeddingSource) -> SourceLoop:

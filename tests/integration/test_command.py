@@ -56,7 +56,7 @@ def test_a_kubeconfig_that_is_not_there_is_said_in_a_sentence(tmp_path: Path) ->
     done = command("run", DATABASE_URL=URL, KUBECONFIG=str(missing))
     assert (done.returncode, done.stdout) == (2, "")
     (message,) = errors(done.stderr)
-    assert message == f"KUBECONFIG is '{missing}', and there is no such file: correct it, or unset it in a pod"
+    assert message == f"KUBECONFIG is '{missing}', and there is no such file (one is needed, not a list): correct it"
     assert MARKER not in done.stderr
 
 
