@@ -29,6 +29,11 @@ def cache_home() -> Path:
     return value if value.is_absolute() else Path.home() / ".cache"
 
 
+def our_cache() -> Path:
+    """Where what is built or fetched once is kept, outside of the repository."""
+    return cache_home() / "embedding-operator"
+
+
 def gemini_api_key() -> str | None:
     """GEMINI_API_KEY, for a demo that was asked to run on Google's API. Nothing else here ever reads it."""
     return os.environ.get("GEMINI_API_KEY") or None

@@ -1,26 +1,28 @@
-"""Which programs make the control plane, in which versions, and in which folder of the cache they are kept.
+"""Which programs make a cluster, in which versions, and in which folder of the cache they are kept.
 
-Read from go.mod and go.sum beside this file, so that versions are pinned in one place. Called by the build.
+Versions are read from go.mod beside this file, so that they are pinned in one place. Called by the build.
 """
 
-import hashlib
 import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from hack.environment import cache_home
+from hack.environment import our_cache
+from hack.go_build.compile import Build, module_checksum
 
 MODULE_FOLDER = Path(__file__).parent
+ETCD, KUBERNETES = "go.etcd.io/etcd/server/v3", "k8s.io/kubernetes"
 # What `go build` names a program, and what it is called here: etcd's main package lies in a folder named "server".
 PROGRAMS = {"server": "etcd", "kube-apiserver": "kube-apiserver", "kubectl": "kubectl"}
+PACKAGES = (ETCD, f"{KUBERNETES}/cmd/kube-apiserver", f"{KUBERNETES}/cmd/kubectl")
+# What only some need, each built when it is first asked for: service accounts' controllers, and a node.
+MORE_PROGRAMS = ("kube-controller-manager", "kube-scheduler", "kubelet", "kube-proxy")
 
 
 @dataclass(frozen=True)
 class Pins:
     kubernetes: str  # such as "1.36.3"
     etcd: str
-    go: tuple[int, ...]  # the oldest Go that builds it, such as (1, 26, 0)
-    checksum: str  # changes with anything that changes the programs
 
 
 @dataclass(frozen=True)
@@ -32,15 +34,45 @@ class Binaries:
 
 
 def pins() -> Pins:
-    return pins_of((MODULE_FOLDER / "go.mod").read_text(), (MODULE_FOLDER / "go.sum").read_text())
+    return pins_of((MODULE_FOLDER / "go.mod").read_text())
 
 
-def pins_of(go_mod: str, go_sum: str) -> Pins:
-    kubernetes = _only_match(r"^\s*k8s\.io/kubernetes v(\S+)", go_mod)
-    etcd = _only_match(r"^\s*go\.etcd\.io/etcd/server/v3 v(\S+)", go_mod)
-    go = _only_match(r"^go (\S+)", go_mod)
-    built_from = go_mod + go_sum + linker_flags(kubernetes)
-    return Pins(kubernetes, etcd, version_tuple(go), hashlib.sha256(built_from.encode()).hexdigest()[:8])
+def pins_of(go_mod: str) -> Pins:
+    return Pins(
+        kubernetes=_only_match(rf"^\s*{re.escape(KUBERNETES)} v(\S+)", go_mod),
+        etcd=_only_match(rf"^\s*{re.escape(ETCD)} v(\S+)", go_mod),
+    )
+
+
+def programs_build(pinned: Pins) -> Build:
+    """The API server, its etcd and kubectl."""
+    flags = linker_flags(pinned.kubernetes)
+    return Build(
+        what="the control plane",
+        details=f" (Kubernetes {pinned.kubernetes}, etcd {pinned.etcd})",
+        module_folder=MODULE_FOLDER,
+        packages=PACKAGES,
+        folder=our_cache() / "control-plane" / f"{pinned.kubernetes}-{module_checksum(MODULE_FOLDER, flags)}",
+        named=PROGRAMS,
+        takes="3 to 6 minutes",
+        linker_flags=flags,
+    )
+
+
+def program_build(name: str) -> Build:
+    """One of MORE_PROGRAMS, of the same version."""
+    version = pins().kubernetes
+    flags = linker_flags(version)
+    return Build(
+        what=name,
+        details=f" {version}",
+        module_folder=MODULE_FOLDER,
+        packages=(f"{KUBERNETES}/cmd/{name}",),
+        folder=our_cache() / "programs" / f"{name}-{version}-{module_checksum(MODULE_FOLDER, flags)}",
+        named={name: name},
+        takes="up to 2 minutes",
+        linker_flags=flags,
+    )
 
 
 def linker_flags(kubernetes: str) -> str:
@@ -55,24 +87,6 @@ def linker_flags(kubernetes: str) -> str:
     return " ".join(
         ["-s", "-w", *(f"-X k8s.io/component-base/version.{name}={value}" for name, value in stamped.items())]
     )
-
-
-def version_tuple(version: str) -> tuple[int, ...]:
-    """The numbers at the front: "1.26.3" → (1, 26, 3), "1.27rc1" → (1, 27)."""
-    match = re.match(r"\d+(\.\d+)*", version)
-    return tuple(int(number) for number in match[0].split(".")) if match else ()
-
-
-def our_cache() -> Path:
-    return cache_home() / "embedding-operator"
-
-
-def programs_folder(pinned: Pins) -> Path:
-    return our_cache() / "control-plane" / f"{pinned.kubernetes}-{pinned.checksum}"
-
-
-def binaries_in(folder: Path, kubernetes: str) -> Binaries:
-    return Binaries(folder / "etcd", folder / "kube-apiserver", folder / "kubectl", kubernetes)
 
 
 def _only_match(pattern: str, text: str) -> str:

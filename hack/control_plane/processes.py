@@ -1,6 +1,6 @@
 """A running control plane: etcd and kube-apiserver as plain processes, with ports, data and credentials of their own.
 
-Called by the tests' cluster fixture (as a context manager) and by `hack/cluster` (which leaves it running).
+Called by the tests' cluster fixture (as a context manager), by `hack/cluster` (which leaves it running), and by the node.
 """
 
 import base64
@@ -9,6 +9,7 @@ import json
 import secrets
 import socket
 import ssl
+from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
@@ -23,6 +24,7 @@ from hack.control_plane.pins import Binaries
 from hack.control_plane.state import Ports, State, end_and_remove, write_state
 from hack.daemons import Daemon, start_daemon, wait_until_ready
 from hack.errors import DaemonDied
+from hack.go_programs import go_program
 
 READY_WITHIN_S = 30.0
 PORT_TRIES = 5
@@ -35,7 +37,9 @@ class ControlPlane:
     """One control plane in `folder`, which it makes, and removes when it stops. Several on one machine don't meet.
 
     `ends_with_parent` ties the processes to the thread that starts them (Linux only). With `audit_log`, the file of
-    that attribute gets a JSON line for each stage of each request, without bodies.
+    that attribute gets a JSON line for each stage of each request, without bodies. `controllers` are those of a
+    kube-controller-manager, by its own names for them ("*": all that are on by default); none: it is not started.
+    `pods_reach_it_at` is the address of a node on this machine whose pods are its clients.
     """
 
     def __init__(
@@ -45,13 +49,24 @@ class ControlPlane:
         programs: Binaries | None = None,
         audit_log: bool = False,
         ends_with_parent: bool = True,
+        controllers: Sequence[str] = (),
+        pods_reach_it_at: str | None = None,
     ) -> None:
         self.folder = folder.absolute()
         self.programs = programs or binaries()
         self.kubeconfig = self.folder / ADMIN_KUBECONFIG
         self.audit_log = self.folder / "audit.log" if audit_log else None
         self._ends_with_parent = ends_with_parent
+        self._controllers = controllers
+        self._pods_reach_it_at = pods_reach_it_at
+        # The certificate that the server makes for itself names the address it is bound to, or localhost where that is any.
+        self._host = "localhost" if pods_reach_it_at else ADDRESS
         self._daemons: list[Daemon] = []
+
+    @property
+    def certificate(self) -> Path:
+        """The API server's own, which is also the authority that its clients trust."""
+        return self.folder / "certificates" / "apiserver.crt"
 
     @property
     def kubectl(self) -> Path:
@@ -94,15 +109,21 @@ class ControlPlane:
             etcd, lambda: "ready to serve client requests" in etcd.log.read_text(), within_s=READY_WITHIN_S
         )
 
-        command = apiserver_command(self.programs.kube_apiserver, self.folder, ports, self.audit_log)
+        command = apiserver_command(
+            self.programs.kube_apiserver, self.folder, ports, self.audit_log, pods_reach_it_at=self._pods_reach_it_at
+        )
         apiserver = self._start("kube-apiserver", command, ports)
-        certificate = self.folder / "certificates" / "apiserver.crt"
-        wait_until_ready(apiserver, lambda: is_ready(ports.apiserver, certificate), within_s=READY_WITHIN_S)
+        wait_until_ready(
+            apiserver, lambda: is_ready(self._host, ports.apiserver, self.certificate), within_s=READY_WITHIN_S
+        )
         cluster = {
-            "server": f"https://{ADDRESS}:{ports.apiserver}",
-            "certificate-authority-data": base64.b64encode(certificate.read_bytes()).decode(),
+            "server": f"https://{self._host}:{ports.apiserver}",
+            "certificate-authority-data": base64.b64encode(self.certificate.read_bytes()).decode(),
         }
         write_kubeconfig(self.kubeconfig, name="embedding-operator", cluster=cluster, token=token)
+        if self._controllers:
+            program = go_program("kube-controller-manager")
+            self._start("kube-controller-manager", controllers_command(program, self.folder, self._controllers), ports)
 
     def _start(self, name: str, command: list[str | Path], ports: Ports) -> Daemon:
         log = self.folder / f"{name}.log"
@@ -129,14 +150,13 @@ def etcd_command(program: Path, folder: Path, ports: Ports) -> list[str | Path]:
     ]
 
 
-def apiserver_command(program: Path, folder: Path, ports: Ports, audit_log: Path | None) -> list[str | Path]:
+def apiserver_command(
+    program: Path, folder: Path, ports: Ports, audit_log: Path | None, *, pods_reach_it_at: str | None = None
+) -> list[str | Path]:
     key = folder / "service-account.key"
     command: list[str | Path] = [
         program,
         f"--etcd-servers=http://{ADDRESS}:{ports.etcd_client}",
-        f"--bind-address={ADDRESS}",
-        f"--advertise-address={ADDRESS}",  # otherwise it looks for a default route, which an offline machine lacks
-        "--endpoint-reconciler-type=none",  # nobody reaches it through the kubernetes service: there are no pods
         f"--secure-port={ports.apiserver}",
         f"--cert-dir={folder / 'certificates'}",
         "--service-cluster-ip-range=10.96.0.0/16",
@@ -145,12 +165,32 @@ def apiserver_command(program: Path, folder: Path, ports: Ports, audit_log: Path
         f"--service-account-signing-key-file={key}",
         "--authorization-mode=RBAC",
         f"--token-auth-file={folder / 'tokens.csv'}",
-        # It waits for a service account's default, which a controller manager would make.
-        "--disable-admission-plugins=ServiceAccount",
     ]
+    if pods_reach_it_at:
+        command += ["--bind-address=0.0.0.0", f"--advertise-address={pods_reach_it_at}", "--allow-privileged"]
+    else:
+        command += [
+            f"--bind-address={ADDRESS}",
+            f"--advertise-address={ADDRESS}",  # otherwise it looks for a default route, which an offline machine lacks
+            "--endpoint-reconciler-type=none",  # nobody reaches it through the kubernetes service: there are no pods
+            # It waits for a namespace's default account, which only a controller-manager would make.
+            "--disable-admission-plugins=ServiceAccount",
+        ]
     if audit_log is not None:
         command += [f"--audit-policy-file={folder / 'audit-policy.json'}", f"--audit-log-path={audit_log}"]
     return command
+
+
+def controllers_command(program: Path, folder: Path, controllers: Sequence[str]) -> list[str | Path]:
+    return [
+        program,
+        f"--kubeconfig={folder / ADMIN_KUBECONFIG}",
+        f"--controllers={','.join(controllers)}",
+        f"--service-account-private-key-file={folder / 'service-account.key'}",
+        f"--root-ca-file={folder / 'certificates' / 'apiserver.crt'}",
+        "--secure-port=0",  # nobody asks it anything
+        "--leader-elect=false",
+    ]
 
 
 def free_ports() -> Ports:
@@ -166,12 +206,12 @@ def port_was_taken(log_tail: str) -> bool:
     return "address already in use" in log_tail
 
 
-def is_ready(port: int, certificate: Path) -> bool:
+def is_ready(host: str, port: int, certificate: Path) -> bool:
     """Ask /readyz, trusting only the certificate that this very server made for itself."""
     connection = None
     try:
         context = ssl.create_default_context(cafile=str(certificate))
-        connection = http.client.HTTPSConnection(ADDRESS, port, timeout=5, context=context)
+        connection = http.client.HTTPSConnection(host, port, timeout=5, context=context)
         connection.request("GET", "/readyz")
         return connection.getresponse().status == http.HTTPStatus.OK
     except (OSError, http.client.HTTPException):  # no file yet, nobody listens yet, or it is another's port

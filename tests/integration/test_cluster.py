@@ -159,7 +159,7 @@ with ControlPlane(Path(sys.argv[1])):
     parent.kill()
     parent.communicate()
     wait_until(
-        lambda: not any(is_running(daemon) for daemon in state.daemons), within_s=15, because="their parent was killed"
+        lambda: not any(is_running(daemon) for daemon in state.daemons), within_s=60, because="their parent was killed"
     )
 
 

@@ -7,10 +7,11 @@ from pathlib import Path
 import pytest
 
 from hack.control_plane import build
-from hack.control_plane.go_toolchain import Go
-from hack.control_plane.pins import pins, programs_folder
-from hack.control_plane.progress import Lines
+from hack.control_plane.pins import pins, programs_build
 from hack.errors import BuildFailed
+from hack.go_build import compile as go_compile
+from hack.go_build.progress import Lines
+from hack.go_build.toolchain import Go
 from tests.support.deadline import wait_until
 
 # It lists two packages, and builds them into the folder after -o when the file "go-on" is there.
@@ -54,7 +55,7 @@ def go(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[StandIn]:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     (tmp_path / "go").mkdir()
     stand_in = StandIn(tmp_path / "go")
-    monkeypatch.setattr(build, "suitable_go", lambda oldest, say: Go(stand_in.program, "a script"))
+    monkeypatch.setattr(go_compile, "suitable_go", lambda oldest, say: Go(stand_in.program, "a script"))
     yield stand_in
     stand_in.go_on()
 
@@ -64,7 +65,7 @@ def test_programs_get_the_names_that_they_are_called_by(go: StandIn) -> None:
     built = build.binaries(Lines(lambda line: None))
     assert built.etcd.read_text() == "server\n"
     assert built.kubectl.read_text() == "kubectl\n"
-    assert built.etcd.parent == programs_folder(pins())
+    assert built.etcd.parent == programs_build(pins()).folder
 
 
 def test_what_is_built_is_not_built_again(go: StandIn) -> None:
@@ -111,4 +112,4 @@ def test_a_failed_build_shows_gos_last_words_and_leaves_nothing(go: StandIn) -> 
     go.go_on()
     with pytest.raises(BuildFailed, match="no space left on device\nthe control plane could not be built"):
         build.binaries(Lines(lambda line: None))
-    assert not [path for path in programs_folder(pins()).parent.iterdir() if path.suffix != ".lock"]
+    assert not [path for path in programs_build(pins()).folder.parent.iterdir() if path.suffix != ".lock"]

@@ -5,13 +5,14 @@ from pathlib import Path
 import pytest
 import yaml
 
-from hack.control_plane.build import is_download_line, is_package_line
 from hack.control_plane.kubeconfig import current_context, write_kubeconfig
-from hack.control_plane.pins import pins, pins_of
+from hack.control_plane.pins import MORE_PROGRAMS, pins, pins_of, program_build, programs_build
 from hack.control_plane.processes import apiserver_command, free_ports, port_was_taken
-from hack.control_plane.progress import Lines
 from hack.control_plane.state import Ports
-from hack.errors import WrongSetting
+from hack.errors import BuildFailed, WrongSetting
+from hack.go_build.compile import is_download_line, is_package_line, module_checksum, oldest_go
+from hack.go_build.progress import Lines
+from hack.go_programs import MODULES, go_program, module_build
 
 GO_MOD = """
 go 1.26.0
@@ -23,17 +24,33 @@ require (
 
 
 def test_versions_come_from_go_mod() -> None:
-    pinned = pins_of(GO_MOD, "")
-    assert (pinned.kubernetes, pinned.etcd, pinned.go) == ("1.36.3", "3.6.8", (1, 26, 0))
+    pinned = pins_of(GO_MOD)
+    assert (pinned.kubernetes, pinned.etcd) == ("1.36.3", "3.6.8")
 
 
-def test_another_go_sum_means_other_programs() -> None:
-    assert pins_of(GO_MOD, "a").checksum != pins_of(GO_MOD, "b").checksum
-    assert pins_of(GO_MOD, "a").checksum == pins_of(GO_MOD, "a").checksum
+def test_another_go_sum_means_other_programs(tmp_path: Path) -> None:
+    (tmp_path / "go.mod").write_text(GO_MOD)
+    without = module_checksum(tmp_path)
+    (tmp_path / "go.sum").write_text("a")
+    assert len({without, module_checksum(tmp_path), module_checksum(tmp_path, "another flag")}) == 3
+    assert oldest_go(tmp_path) == (1, 26, 0)
 
 
-def test_the_repositorys_own_go_mod_can_be_read() -> None:
-    assert len(pins().checksum) == 8
+def test_every_program_of_a_node_has_the_control_planes_version() -> None:
+    assert {program_build(name).details for name in MORE_PROGRAMS} == {f" {pins().kubernetes}"}
+    assert program_build("kubelet").linker_flags == programs_build(pins()).linker_flags
+
+
+@pytest.mark.parametrize(
+    ("name", "made"), [("helm3", "helm"), ("helm4", "helm"), ("kind", "kind"), ("actionlint", "actionlint")]
+)
+def test_a_program_is_called_by_its_folders_name(name: str, made: str) -> None:
+    assert module_build(MODULES / name).named == {made: name}
+
+
+def test_an_unknown_program_is_refused_by_a_sentence_that_lists_the_known(tmp_path: Path) -> None:
+    with pytest.raises(BuildFailed, match=r"holds no go\.mod: programs are actionlint, helm3, helm4"):
+        go_program("hlem")
 
 
 def test_only_import_paths_count_as_compiled() -> None:

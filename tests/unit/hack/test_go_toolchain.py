@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from hack.control_plane import go_toolchain
-from hack.control_plane.go_toolchain import is_new_enough, suitable_go
+from hack.go_build import toolchain as go_toolchain
+from hack.go_build.toolchain import is_new_enough, suitable_go
 
 FROM_PYPI = Path("/from/pypi/go")
 

@@ -67,7 +67,7 @@ class Bar:
         self._progress = Progress(
             TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), console=console
         )
-        self._task = self._progress.add_task("building the control plane", total=None)
+        self._task = self._progress.add_task("building", total=None)
 
     def say(self, line: str) -> None:
         self._console.print(line, highlight=False, markup=False)

