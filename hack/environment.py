@@ -13,9 +13,20 @@ WITHHELD_PREFIXES = ("EMBEDDING_", "PG")
 
 
 def cluster_kubeconfig() -> Path | None:
-    """CLUSTER_KUBECONFIG: the administrator's kubeconfig of a cluster to use; None: a control plane is built."""
+    """CLUSTER_KUBECONFIG: the administrator's kubeconfig of a cluster to use; None: a cluster is started."""
     value = os.environ.get("CLUSTER_KUBECONFIG", "")
     return Path(value).expanduser().absolute() if value else None
+
+
+def kubebuilder_assets() -> Path | None:
+    """KUBEBUILDER_ASSETS: a folder with etcd, kube-apiserver and kubectl to run; None: they are built."""
+    value = os.environ.get("KUBEBUILDER_ASSETS", "")
+    return Path(value).expanduser().absolute() if value else None
+
+
+def kind_node_image() -> str | None:
+    """KIND_NODE_IMAGE: the node image, and so the Kubernetes, of a kind cluster; None: kind's own default."""
+    return os.environ.get("KIND_NODE_IMAGE") or None
 
 
 def test_database_url() -> str | None:

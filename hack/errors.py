@@ -24,6 +24,10 @@ class StartFailed(ToolError):
     """A program did not become ready."""
 
 
+class KindUnavailable(StartFailed):
+    """No container engine answers, or kind's cluster does not come up: another cluster is taken. Reads as a clause."""
+
+
 class DaemonDied(StartFailed):
     """A program ended by itself while it was waited for; `tail` is the end of its log."""
 

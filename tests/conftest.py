@@ -15,7 +15,8 @@ def pytest_collection_finish(session: pytest.Session) -> None:
     """Build the control plane before the first test: it takes minutes, and a test may take as long as `timeout` says."""
     if session.config.option.collectonly or environment.cluster_kubeconfig() is not None:
         return
-    if any({"cluster", "programs"} & set(getattr(item, "fixturenames", ())) for item in session.items):
+    needed_by = {"programs"} if environment.kubebuilder_assets() is not None else {"cluster", "programs"}
+    if any(needed_by & set(getattr(item, "fixturenames", ())) for item in session.items):
         capture = session.config.pluginmanager.getplugin("capturemanager")
         if capture is None:
             binaries()

@@ -11,17 +11,18 @@ from typing import Annotated
 
 import typer
 
-from hack.control_plane.choice import built_origin, given_cluster
-from hack.control_plane.processes import ADMIN_KUBECONFIG, ControlPlane
-from hack.control_plane.state import State, end_and_remove, read_state
+from hack.control_plane.choice import given_cluster
+from hack.control_plane.standing import StandingCluster, find, start
 from hack.errors import ToolError
 from hack.locked import locked
 
 CLUSTERS = Path(__file__).parents[2] / ".run" / "clusters"
 
 app = typer.Typer(
-    help="A real Kubernetes control plane for trying and testing: etcd and an API server, no nodes. Where "
-    "CLUSTER_KUBECONFIG names a kubeconfig, that cluster is used, and nothing is started or ended.",
+    help="A real Kubernetes cluster for trying and testing. Where CLUSTER_KUBECONFIG names a kubeconfig, that cluster is "
+    "used, and nothing is started or ended. Else it is the API server and etcd in the folder KUBEBUILDER_ASSETS; or kind, "
+    "where a container engine answers and the cluster comes up (KIND_NODE_IMAGE chooses its Kubernetes); or an API server "
+    "and etcd that are built here. `up` says which it is, and why.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -39,7 +40,7 @@ Name = Annotated[str, typer.Option("--name", callback=_checked_name, help="Which
 
 @app.command()
 def up(name: Name = "default") -> None:
-    """Start the cluster, unless it runs already; the first time builds it (3 to 6 minutes)."""
+    """Start the cluster, unless it runs already; where the control plane is to be built, that takes 3 to 6 minutes, once."""
     with _errors_as_sentences():
         given = given_cluster()
         if given is not None:
@@ -48,18 +49,17 @@ def up(name: Name = "default") -> None:
             return
         folder = CLUSTERS / name
         with _only_command_on(name):
-            state = read_state(folder)
-            runs_already = state is not None and not state.ended
-            if state is not None and not runs_already:
-                typer.echo(f"cluster {name}: {' and '.join(state.ended)} no longer run, so it starts anew", err=True)
-                end_and_remove(folder, state.daemons)
-            if not runs_already:
-                ControlPlane(folder, ends_with_parent=False).start()
-                state = read_state(folder)
-        assert state is not None
-        typer.echo(f"cluster {name}: {built_origin(state.version)}{' (it runs already)' if runs_already else ''}")
-        typer.echo(f"kubeconfig: {folder / ADMIN_KUBECONFIG}")
-        typer.echo(f"kubectl: {state.kubectl}")
+            cluster = find(folder)
+            if cluster is not None and (problem := cluster.problem()) is not None:
+                typer.echo(f"cluster {name}: {problem}, so it starts anew", err=True)
+                cluster.end()
+                cluster = None
+            runs_already = " (it runs already)" if cluster is not None else ""
+            if cluster is None:
+                cluster = start(name, folder, say=lambda sentence: typer.echo(sentence, err=True))
+        typer.echo(f"cluster {name}: {cluster.origin}{runs_already}")
+        typer.echo(f"kubeconfig: {cluster.kubeconfig}")
+        typer.echo(f"kubectl: {cluster.kubectl}")
 
 
 @app.command()
@@ -71,10 +71,10 @@ def down(name: Name = "default") -> None:
             typer.echo(f"cluster {name}: left alone, for it is {given.origin}")
             return
         with _only_command_on(name):
-            state = read_state(CLUSTERS / name)
-            if state is not None:
-                end_and_remove(CLUSTERS / name, state.daemons)
-        typer.echo(f"cluster {name}: {'ended' if state is not None else 'there is none, nothing to end'}")
+            cluster = find(CLUSTERS / name)
+            if cluster is not None:
+                cluster.end()
+        typer.echo(f"cluster {name}: {'ended' if cluster is not None else 'there is none, nothing to end'}")
 
 
 @app.command()
@@ -85,10 +85,7 @@ def status(name: Name = "default") -> None:
         if given is not None:
             typer.echo(f"cluster {name}: {given.origin}")
             return
-        state = _running_state(name)
-        processes = ", ".join(f"{daemon.name} {daemon.pid}" for daemon in state.daemons)
-        address = f"https://127.0.0.1:{state.ports.apiserver}"
-        typer.echo(f"cluster {name}: runs, Kubernetes {state.version} at {address} (processes: {processes})")
+        typer.echo(f"cluster {name}: runs, {_running(name).running()}")
 
 
 @app.command()
@@ -96,22 +93,17 @@ def kubeconfig(name: Name = "default") -> None:
     """Print the path of the administrator's kubeconfig."""
     with _errors_as_sentences():
         given = given_cluster()
-        if given is not None:
-            typer.echo(given.kubeconfig)
-            return
-        _running_state(name)
-        typer.echo(CLUSTERS / name / ADMIN_KUBECONFIG)
+        typer.echo(given.kubeconfig if given is not None else _running(name).kubeconfig)
 
 
-def _running_state(name: str) -> State:
-    start = "hack/cluster up" if name == "default" else f"hack/cluster up --name {name}"
-    state = read_state(CLUSTERS / name)
-    if state is None:
-        raise ToolError(f"cluster {name} does not run: `{start}` starts it")
-    if state.ended:
-        ended = " and ".join(state.ended)
-        raise ToolError(f"cluster {name} is broken, {ended} ended (logs: {CLUSTERS / name}): `{start}` starts it anew")
-    return state
+def _running(name: str) -> StandingCluster:
+    up_command = "hack/cluster up" if name == "default" else f"hack/cluster up --name {name}"
+    cluster = find(CLUSTERS / name)
+    if cluster is None:
+        raise ToolError(f"cluster {name} does not run: `{up_command}` starts it")
+    if (problem := cluster.problem()) is not None:
+        raise ToolError(f"cluster {name} is broken, {problem} (logs: {CLUSTERS / name}): `{up_command}` starts it anew")
+    return cluster
 
 
 @contextmanager

@@ -7,6 +7,7 @@ import base64
 import http.client
 import json
 import secrets
+import signal
 import socket
 import ssl
 from collections.abc import Sequence
@@ -127,7 +128,11 @@ class ControlPlane:
 
     def _start(self, name: str, command: list[str | Path], ports: Ports) -> Daemon:
         log = self.folder / f"{name}.log"
-        daemon = start_daemon(name, command, log=log, ends_with_parent=self._ends_with_parent)
+        # At a parent's end all get the signal at once, and an API server that still waits for its etcd then would never end.
+        # Nothing is lost by killing it: its data go anyway.
+        daemon = start_daemon(
+            name, command, log=log, ends_with_parent=self._ends_with_parent, death_signal=signal.SIGKILL
+        )
         self._daemons.append(daemon)
         state = State(self.programs.kubernetes_version, self.kubectl, ports, tuple(self._daemons))
         write_state(self.folder, state)
@@ -167,7 +172,12 @@ def apiserver_command(
         f"--token-auth-file={folder / 'tokens.csv'}",
     ]
     if pods_reach_it_at:
-        command += ["--bind-address=0.0.0.0", f"--advertise-address={pods_reach_it_at}", "--allow-privileged"]
+        command += [
+            "--bind-address=0.0.0.0",
+            f"--advertise-address={pods_reach_it_at}",
+            "--allow-privileged",
+            "--kubelet-preferred-address-types=InternalIP",  # a node's name is known to nobody here
+        ]
     else:
         command += [
             f"--bind-address={ADDRESS}",

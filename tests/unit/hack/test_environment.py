@@ -31,15 +31,19 @@ def test_programs_get_everything_else() -> None:
 
 
 def test_an_empty_variable_is_an_unset_one(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("CLUSTER_KUBECONFIG", "")
-    monkeypatch.setenv("TEST_DATABASE_URL", "")
+    for name in ("CLUSTER_KUBECONFIG", "KUBEBUILDER_ASSETS", "KIND_NODE_IMAGE", "TEST_DATABASE_URL"):
+        monkeypatch.setenv(name, "")
     assert environment.cluster_kubeconfig() is None
+    assert environment.kubebuilder_assets() is None
+    assert environment.kind_node_image() is None
     assert environment.test_database_url() is None
 
 
-def test_a_kubeconfigs_path_is_absolute(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_path_is_absolute(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CLUSTER_KUBECONFIG", "some/file")
+    monkeypatch.setenv("KUBEBUILDER_ASSETS", "some/folder")
     assert environment.cluster_kubeconfig() == Path.cwd() / "some" / "file"
+    assert environment.kubebuilder_assets() == Path.cwd() / "some" / "folder"
 
 
 @pytest.mark.parametrize("unset", ["", "relative/folder"])

@@ -1,0 +1,3 @@
+module embedding-operator/hack/programs/pause
+
+go 1.26.0

@@ -1,0 +1,17 @@
+"""Programs that some unit tests run, built before the first of them."""
+
+from pathlib import Path
+
+import pytest
+
+from hack.go_programs import go_program
+from tests.support.programs import build_beforehand
+
+
+def pytest_collection_finish(session: pytest.Session) -> None:
+    build_beforehand(session, {"actionlint_program": ["actionlint"]})
+
+
+@pytest.fixture(scope="session")
+def actionlint_program() -> Path:
+    return go_program("actionlint")
