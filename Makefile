@@ -3,7 +3,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help lint hooks format test demo demo-down clean
+.PHONY: help lint hooks format test e2e demo demo-down kind-demo kind-demo-down clean
 
 PYTHON ?= python3
 UV_VERSION := 0.13.9
@@ -36,15 +36,26 @@ hooks: .venv/.synced ## Check each commit before it is made (pre-commit)
 format: .venv/.synced ## Format the code, and mend what can be mended by a machine
 	$(RUN) ruff format $(PY_DIRS)
 	$(RUN) ruff check --fix $(PY_DIRS)
+	cp crds/*.yaml charts/embedding-operator/files/crds/
+	$(RUN) hack.chart_readme
 
-test: .venv/.synced ## All tests: unit, and integration on a real API server and a real PostgreSQL
-	$(RUN) pytest
+test: .venv/.synced ## All tests that need no pods: unit, chart, and integration on a real API server and a real PostgreSQL
+	$(RUN) pytest --ignore=tests/e2e
+
+e2e: .venv/.synced ## The chart with real pods: on kind, else on a node of this machine's own (Linux, as root)
+	$(RUN) pytest tests/e2e
 
 demo: .venv/.synced ## A cluster, a database and 335 businesses: see rows become fresh (KEEP=1, PROVIDER=gemini)
 	@$(RUN) hack.demo $(if $(KEEP),--keep) $(if $(PROVIDER),--provider=$(PROVIDER))
 
 demo-down: .venv/.synced ## End what `make demo KEEP=1` has left running
 	@$(RUN) hack.demo --down
+
+kind-demo: .venv/.synced ## The same on kind, with the operator's image installed by its chart; it stays
+	@$(RUN) hack.demo.on_kind
+
+kind-demo-down: .venv/.synced ## Delete the cluster of `make kind-demo`
+	@$(RUN) hack.demo.on_kind --down
 
 clean: ## Remove what the targets made here (the caches outside of the repository stay)
 	rm -rf .venv .cache .run .pytest_cache .mypy_cache .ruff_cache

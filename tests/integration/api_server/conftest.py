@@ -7,15 +7,29 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+import yaml
 
 from embedding_operator.api_server import ApiServer
 from embedding_operator.resources import JOBS
 from hack.control_plane.choice import Cluster
-from hack.installation import Kubectl, namespace_made
+from hack.control_plane.kubeconfig import service_account_kubeconfig
+from hack.go_programs import go_program
+from hack.installation import ACCOUNT, Kubectl, namespace_made
+from tests.support.chart import Helm
 from tests.support.deadline import eventually
 from tests.support.plain_requests import PlainRequests, plain_requests, settings_for
+from tests.support.programs import build_beforehand
 
 _numbers = itertools.count(1)
+
+
+def pytest_collection_finish(session: pytest.Session) -> None:
+    build_beforehand(session, {"helm": ["helm4"], "aggregated": ["kube-controller-manager"]})
+
+
+@pytest.fixture(scope="session")
+def helm(tmp_path_factory: pytest.TempPathFactory) -> Helm:
+    return Helm(go_program("helm4"), tmp_path_factory.mktemp("helm"))
 
 
 @dataclass(frozen=True)
@@ -35,6 +49,26 @@ def namespace(crds: None, cluster: Cluster, tmp_path_factory: pytest.TempPathFac
     name = f"test-{secrets.token_hex(4)}"
     with namespace_made(cluster, name, tmp_path_factory.mktemp(name)) as kubeconfig:
         yield Namespace(name, Kubectl(cluster, name), kubeconfig)
+
+
+@pytest.fixture(scope="module")
+def rendered_namespace(
+    crds: None, cluster: Cluster, helm: Helm, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Namespace]:
+    """The same, with account and rights as the chart renders them."""
+    name = f"test-{secrets.token_hex(4)}"
+    kubectl, folder = Kubectl(cluster, name), tmp_path_factory.mktemp(name)
+    with namespace_made(cluster, name, folder):
+        kubectl.run("delete", "rolebinding,role,serviceaccount", ACCOUNT)
+        rendered = helm.render(release=ACCOUNT, namespace=name)
+        rights = [rendered.one(kind) for kind in ("ServiceAccount", "Role", "RoleBinding")]
+        kubectl.run("create", "-f", "-", stdin=yaml.safe_dump_all(rights))
+        out = folder / "rendered.kubeconfig"
+        yield Namespace(
+            name,
+            kubectl,
+            service_account_kubeconfig(cluster.admin_kubeconfig, name, ACCOUNT, out, kubectl=cluster.kubectl),
+        )
 
 
 @pytest.fixture

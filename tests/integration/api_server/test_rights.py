@@ -1,59 +1,54 @@
-"""What the operator's service account may do, with its own token: all of the chart's rules.yaml, and nothing else."""
+"""What the operator's service account may do, with its own token: all of the chart's rules.yaml, and nothing else.
 
-import asyncio
-import json
-from collections.abc import Iterator
+Account, Role and binding are those that the chart renders.
+"""
 
 import pytest
-import yaml
 
-from embedding_operator.api_server import ApiServer
 from embedding_operator.resources import GROUP, JOBS, SOURCES
-from embedding_operator.resources.embedding_job import TOUCHED_ANNOTATION
 from hack.control_plane.kubeconfig import service_account_kubeconfig
-from hack.installation import ACCOUNT, RULES
+from hack.installation import ACCOUNT
 from tests.integration.api_server.conftest import Namespace
-from tests.support.manifests import Json, a_job, a_source
 from tests.support.plain_requests import PlainRequests, plain_requests
-
-Rule = tuple[str, str, str]
-"""Verb, API group and resource; the resource with its subresource, as in a Role."""
-
-
-def single_rules(rules: list[Json]) -> Iterator[Rule]:
-    for rule in rules:
-        for group in rule["apiGroups"]:
-            for resource in rule["resources"]:
-                names = rule.get("resourceNames") or [""]
-                for verb in rule["verbs"]:
-                    yield from ((verb, group, f"{resource}{'#' if name else ''}{name}") for name in names)
-
-
-GRANTED = sorted(single_rules(yaml.safe_load(RULES.read_text())))
+from tests.support.rights import EVENTS, GRANTED, Rule, single_rules
 
 RBAC = "rbac.authorization.k8s.io"
 FORBIDDEN: list[Rule] = [
     *((verb, GROUP, SOURCES) for verb in ("create", "update", "patch", "delete", "deletecollection")),
     *(("update", GROUP, resource) for resource in (JOBS, f"{JOBS}/status", f"{SOURCES}/status")),
-    *((verb, "", "secrets") for verb in ("get", "list", "watch", "create")),
-    *((verb, "", "configmaps") for verb in ("get", "list", "create")),
+    *((verb, "", "secrets") for verb in ("get", "list", "watch", "create", "update", "patch", "delete")),
+    *((verb, "", "configmaps") for verb in ("get", "list", "create", "update")),
     *((verb, "", "pods") for verb in ("get", "list", "create", "delete")),
+    *((verb, group, "events") for verb in ("get", "list", "update", "delete") for group in ("", EVENTS)),
+    # Until there are shards.
+    *((verb, "coordination.k8s.io", "leases") for verb in ("get", "create", "update", "patch")),
     *(("create", "", resource) for resource in ("pods/exec", "serviceaccounts", "serviceaccounts/token")),
     ("get", "", "pods/log"),
     ("impersonate", "", "serviceaccounts"),
     *((verb, RBAC, "roles") for verb in ("get", "create", "patch", "escalate", "bind")),
     ("create", RBAC, "rolebindings"),
-    ("patch", "apps", "deployments"),
+    *((verb, "apps", "deployments") for verb in ("get", "create", "patch")),
+    ("create", "batch", "jobs"),
 ]
 FORBIDDEN_IN_THE_CLUSTER: list[Rule] = [
     *((verb, "", "namespaces") for verb in ("get", "list", "create", "delete")),
     *((verb, "", "nodes") for verb in ("get", "list")),
-    *((verb, "apiextensions.k8s.io", "customresourcedefinitions") for verb in ("get", "list", "create", "patch")),
-    ("create", RBAC, "clusterroles"),
+    *(
+        (verb, "apiextensions.k8s.io", "customresourcedefinitions")
+        for verb in ("get", "list", "create", "patch", "delete")
+    ),
+    *(("create", RBAC, resource) for resource in ("clusterroles", "clusterrolebindings")),
+    ("create", "admissionregistration.k8s.io", "validatingwebhookconfigurations"),
+    ("list", "", "secrets"),
     ("list", GROUP, JOBS),
     ("list", GROUP, SOURCES),
     ("watch", GROUP, JOBS),
 ]
+
+
+@pytest.fixture(scope="module")
+def namespace(rendered_namespace: Namespace) -> Namespace:
+    return rendered_namespace
 
 
 async def may(operator: PlainRequests, rule: Rule, *, namespace: str) -> bool:
@@ -130,70 +125,3 @@ async def test_the_account_is_the_one_of_the_installation(operator: PlainRequest
     review = {"apiVersion": "authentication.k8s.io/v1", "kind": "SelfSubjectReview"}
     answer = await operator.request("POST", "/apis/authentication.k8s.io/v1/selfsubjectreviews", review)
     assert answer.body["status"]["userInfo"]["username"] == f"system:serviceaccount:{namespace.name}:{ACCOUNT}"
-
-
-async def test_the_operators_own_client_can_do_all_that_it_does(
-    admin: PlainRequests, operator_server: ApiServer, name: str
-) -> None:
-    await admin.create(SOURCES, a_source(name))
-    assert name in {source["metadata"]["name"] for source in await operator_server.sources()}
-    await operator_server.patch_source_status(name, {"observedGeneration": 1})
-    created = await operator_server.create_job(a_job(name, labels={"of": name}))
-    await operator_server.patch_job_status(name, {"phase": "Retrying"})
-    assert (await operator_server.job(name))["status"]["phase"] == "Retrying"
-    await operator_server.annotate_job(name, {TOUCHED_ANNOTATION: "now"})
-    assert (await operator_server.job(name))["metadata"]["annotations"] == {TOUCHED_ANNOTATION: "now"}
-    await operator_server.delete_job(name, uid=created["metadata"]["uid"])
-    await operator_server.create_job(a_job(name, labels={"of": name}))
-    await operator_server.delete_jobs(labels=f"of={name}")
-    assert name not in {job["metadata"]["name"] for job in await operator_server.jobs()}
-
-
-@pytest.mark.parametrize("resource", [SOURCES, JOBS])
-async def test_it_can_watch_what_it_lists(
-    admin: PlainRequests, operator_server: ApiServer, name: str, resource: str
-) -> None:
-    manifest = a_source(name) if resource == SOURCES else a_job(name)
-    parameters = {"watch": "true", "fieldSelector": f"metadata.name={name}"}
-    session = operator_server.new_session(limit=1)
-    async with session, session.get(operator_server.host + admin.path(resource), params=parameters) as events:
-        assert events.status == 200
-        assert (await admin.create(resource, manifest)).accepted
-        async with asyncio.timeout(10):
-            event = json.loads(await events.content.readline())
-    assert (event["type"], event["object"]["metadata"]["name"]) == ("ADDED", name)
-
-
-async def test_a_sources_spec_cannot_be_written_through_its_status(
-    admin: PlainRequests, operator: PlainRequests, name: str
-) -> None:
-    await admin.create(SOURCES, a_source(name))
-    path = operator.path(SOURCES, name, "status")
-    answer = await operator.request("PATCH", path, {"spec": {"suspend": True}})
-    assert answer.accepted, answer.message
-    assert (await admin.get(SOURCES, name)).body["spec"]["suspend"] is False
-
-
-@pytest.mark.parametrize(
-    ("method", "path", "body"),
-    [
-        ("GET", "/api/v1/namespaces/{namespace}/secrets", None),
-        ("GET", "/api/v1/namespaces", None),
-        ("GET", "/apis/embeddings.yellowbook.dev/v1alpha1/namespaces/default/embeddingjobs", None),
-        ("GET", "/apis/embeddings.yellowbook.dev/v1alpha1/embeddingjobs", None),
-        ("GET", "/apis/apiextensions.k8s.io/v1/customresourcedefinitions", None),
-        ("DELETE", "/apis/embeddings.yellowbook.dev/v1alpha1/namespaces/{namespace}/embeddingsources", None),
-        (
-            "PATCH",
-            "/apis/embeddings.yellowbook.dev/v1alpha1/namespaces/{namespace}/embeddingsources/any",
-            {"spec": {"suspend": True}},
-        ),
-    ],
-    ids=lambda value: value if isinstance(value, str) else "",
-)
-async def test_a_request_beyond_its_rights_is_forbidden(
-    operator: PlainRequests, method: str, path: str, body: Json | None
-) -> None:
-    answer = await operator.request(method, path.format(namespace=operator.namespace), body)
-    assert answer.status == 403
-    assert f"system:serviceaccount:{operator.namespace}:{ACCOUNT}" in answer.message

@@ -1,0 +1,115 @@
+{{/* What the operator's pod and the pod of `helm test` share, so that the check sees just what the operator will. */}}
+
+{{- define "embedding-operator.podSettings" -}}
+serviceAccountName: {{ include "embedding-operator.serviceAccountName" . }}
+automountServiceAccountToken: true
+enableServiceLinks: false # one variable for each Service of the namespace is of no use here
+{{- with .Values.imagePullSecrets }}
+imagePullSecrets: {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- with .Values.podSecurityContext }}
+securityContext: {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- with .Values.priorityClassName }}
+priorityClassName: {{ . }}
+{{- end }}
+{{- with .Values.nodeSelector }}
+nodeSelector: {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- with .Values.tolerations }}
+tolerations: {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- with .Values.affinity }}
+affinity: {{- toYaml . | nindent 2 }}
+{{- end }}
+volumes:
+  - name: tmp
+    emptyDir: {}
+  - name: database
+    secret:
+      secretName: {{ include "embedding-operator.databaseSecret" . }}
+      items:
+        - {key: {{ empty .Values.database.existingSecret | ternary "DATABASE_URL" .Values.database.existingSecretKey }}, path: DATABASE_URL}
+  {{- with include "embedding-operator.geminiSecret" . }}
+  - name: gemini
+    secret:
+      secretName: {{ . }}
+      items:
+        - {key: {{ empty $.Values.gemini.existingSecret | ternary "GEMINI_API_KEY" $.Values.gemini.existingSecretKey }}, path: GEMINI_API_KEY}
+  {{- end }}
+  {{- with .Values.privateCA }}
+  {{- if or .configMap .secret }}
+  - name: private-ca
+    {{- if .configMap }}
+    configMap:
+      name: {{ .configMap }}
+    {{- else }}
+    secret:
+      secretName: {{ .secret }}
+    {{- end }}
+      items:
+        - {key: {{ .key }}, path: ca.crt}
+  {{- end }}
+  {{- end }}
+  {{- with .Values.extraVolumes }}
+  {{- toYaml . | nindent 2 }}
+  {{- end }}
+{{- end }}
+
+{{/* Secrets come as directories, never by subPath and never as variables: only so does a rotation reach a running pod. */}}
+{{- define "embedding-operator.container" -}}
+image: {{ include "embedding-operator.image" (dict "image" .Values.image "tag" .Chart.AppVersion) | quote }}
+imagePullPolicy: {{ .Values.image.pullPolicy }}
+terminationMessagePolicy: FallbackToLogsOnError # `kubectl describe pod` then shows the sentence that it ended with
+{{- with .Values.securityContext }}
+securityContext: {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- with .Values.resources }}
+resources: {{- toYaml . | nindent 2 }}
+{{- end }}
+env:
+  - {name: DATABASE_URL_FILE, value: /etc/embedding-operator/database/DATABASE_URL}
+  {{- if include "embedding-operator.geminiSecret" . }}
+  - {name: GEMINI_API_KEY_FILE, value: /etc/embedding-operator/gemini/GEMINI_API_KEY}
+  {{- end }}
+  {{- with .Values.gemini.endpoint }}
+  - name: EMBEDDING_GEMINI_ENDPOINT
+    value: {{ . | quote }}
+  {{- end }}
+  {{- range $name, $value := .Values.settings }}
+  - name: EMBEDDING_{{ $name | snakecase | upper }}
+    value: {{ include "embedding-operator.plain" $value | quote }}
+  {{- end }}
+  {{- with .Values.proxy }}
+  {{- with .httpProxy }}
+  - name: HTTP_PROXY
+    value: {{ . | quote }}
+  {{- end }}
+  {{- with .httpsProxy }}
+  - name: HTTPS_PROXY
+    value: {{ . | quote }}
+  {{- end }}
+  {{- if or .httpProxy .httpsProxy }}
+  - name: NO_PROXY # the API server's address is always part of it; the kubelet puts it in
+    value: {{ prepend (.noProxy | compact) "$(KUBERNETES_SERVICE_HOST)" | join "," | quote }}
+  {{- end }}
+  {{- end }}
+  {{- if or .Values.privateCA.configMap .Values.privateCA.secret }}
+  - {name: REQUESTS_CA_BUNDLE, value: /etc/embedding-operator/ca/ca.crt}
+  {{- end }}
+  {{- with .Values.extraEnv }}
+  {{- toYaml . | nindent 2 }}
+  {{- end }}
+volumeMounts:
+  - {name: tmp, mountPath: /tmp}
+  - {name: database, mountPath: /etc/embedding-operator/database, readOnly: true}
+  {{- if include "embedding-operator.geminiSecret" . }}
+  - {name: gemini, mountPath: /etc/embedding-operator/gemini, readOnly: true}
+  {{- end }}
+  {{- if or .Values.privateCA.configMap .Values.privateCA.secret }}
+  - {name: private-ca, mountPath: /etc/embedding-operator/ca, readOnly: true}
+  {{- end }}
+  {{- with .Values.extraVolumeMounts }}
+  {{- toYaml . | nindent 2 }}
+  {{- end }}
+{{- end }}

@@ -1,0 +1,36 @@
+"""Both Helms, and a control plane that the chart has for itself: other tests bring CRDs of their own, which Helm won't touch."""
+
+from collections.abc import Iterator
+
+import pytest
+
+from hack.control_plane.choice import Cluster
+from hack.control_plane.pins import Binaries
+from hack.control_plane.processes import ControlPlane
+from hack.go_programs import go_program
+from tests.support.chart import Helm
+from tests.support.programs import build_beforehand
+
+HELMS = ("helm3", "helm4")
+
+
+def pytest_collection_finish(session: pytest.Session) -> None:
+    build_beforehand(session, {"helm": ["helm4"], "each_helm": HELMS})
+
+
+@pytest.fixture(scope="session")
+def helm(tmp_path_factory: pytest.TempPathFactory) -> Helm:
+    """The newer one. Where the two might differ, tests take each."""
+    return Helm(go_program("helm4"), tmp_path_factory.mktemp("helm"))
+
+
+@pytest.fixture(scope="session", params=HELMS)
+def each_helm(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Helm:
+    return Helm(go_program(request.param), tmp_path_factory.mktemp(request.param))
+
+
+@pytest.fixture(scope="session")
+def chart_cluster(programs: Binaries, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+    """Without CRDs at first."""
+    with ControlPlane(tmp_path_factory.mktemp("chart") / "control-plane", programs=programs) as plane:
+        yield Cluster(plane.kubeconfig, plane.kubectl, "a control plane for the tests of the chart")

@@ -1,0 +1,154 @@
+"""Names and labels: two releases never meet, selectors never change, and the same values give the same objects."""
+
+import re
+
+import pytest
+
+from tests.support.chart import CHART, DATABASE, NO_CRDS, Helm, Json, Objects
+
+EVERYTHING = {
+    "database": {"existingSecret": ""},
+    "postgresql": {"enabled": True, "password": "x"},
+    "gemini": {"apiKey": "k"},
+    "networkPolicy": {"enabled": True},
+    "podDisruptionBudget": {"enabled": True},
+    "privateCA": {"configMap": "ca"},
+}
+OF_THE_CLUSTER = {"ClusterRole", "CustomResourceDefinition"}
+
+
+def names(rendered: Objects) -> list[tuple[str, str, str]]:
+    """Kind, namespace (none for what belongs to the cluster) and name."""
+    return [(it["kind"], it["metadata"].get("namespace", ""), it["metadata"]["name"]) for it in rendered]
+
+
+def selectors(rendered: Objects) -> dict[str, dict[str, str]]:
+    workloads = [*rendered.of("Deployment"), *rendered.of("StatefulSet")]
+    chosen = {it["metadata"]["name"]: it["spec"]["selector"]["matchLabels"] for it in workloads}
+    return chosen | {f"service {it['metadata']['name']}": it["spec"]["selector"] for it in rendered.of("Service")}
+
+
+@pytest.mark.parametrize(
+    ("release", "values", "expected"),
+    [
+        ("embedding-operator", {}, "embedding-operator"),
+        ("search", {}, "search-embedding-operator"),
+        ("embedding-operator-blue", {}, "embedding-operator-blue"),
+        ("search", {"nameOverride": "embeddings"}, "search-embeddings"),
+        ("search", {"fullnameOverride": "embeddings"}, "embeddings"),
+    ],
+)
+def test_names_begin_with_the_release(helm: Helm, release: str, values: dict[str, str], expected: str) -> None:
+    rendered = helm.render({**EVERYTHING, **values}, release=release)
+    assert rendered.one("Deployment")["metadata"]["name"] == expected
+    assert all(name == expected or name.startswith((f"{expected}-", f"{expected}:")) for _, _, name in names(rendered))
+
+
+def test_the_longest_release_name_makes_no_name_too_long(helm: Helm) -> None:
+    rendered = helm.render(EVERYTHING, release="r" * 53)
+    label = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
+    assert all(label.fullmatch(name) for kind, _, name in names(rendered) if kind not in OF_THE_CLUSTER)
+    assert len(rendered.one("Service", f"{'r' * 52}-postgresql"[:63])["metadata"]["name"]) <= 63
+
+
+def test_everything_but_clusterroles_and_crds_lies_in_the_releases_namespace(helm: Helm) -> None:
+    for kind, namespace, name in names(helm.render(EVERYTHING, namespace="there", crds=True)):
+        assert namespace == ("" if kind in OF_THE_CLUSTER else "there"), f"{kind} {name}"
+
+
+def test_no_two_objects_of_a_release_have_one_name(helm: Helm) -> None:
+    found = names(helm.render(EVERYTHING, crds=True))
+    assert len(found) == len(set(found))
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        (("embedding-operator", "blue"), ("embedding-operator", "green")),
+        (("a", "b"), ("c", "b")),
+        # Joined by dashes these two would be the same.
+        (("embedding-operator-a", "b"), ("embedding-operator", "a-b")),
+    ],
+)
+def test_two_releases_share_nothing_of_the_cluster(helm: Helm, one: tuple[str, str], other: tuple[str, str]) -> None:
+    of_each = [set(names(helm.render(EVERYTHING, release=release, namespace=where))) for release, where in (one, other)]
+    assert of_each[0] & of_each[1] == set()
+
+
+def test_every_object_carries_the_standard_labels(helm: Helm) -> None:
+    for found in helm.render(EVERYTHING, release="search", crds=True):
+        labels = found["metadata"]["labels"]
+        assert labels["app.kubernetes.io/name"] == "embedding-operator"
+        assert labels["app.kubernetes.io/instance"] == "search"
+        assert "app.kubernetes.io/component" in labels
+        if found["kind"] != "Pod":  # the pod of helm test has a pod's labels
+            assert labels["app.kubernetes.io/version"] == "0.1.0"
+            assert labels["app.kubernetes.io/managed-by"] == "Helm"
+            assert labels["helm.sh/chart"] == "embedding-operator-0.1.0"
+
+
+def test_common_labels_are_on_every_object_and_pod(helm: Helm) -> None:
+    rendered = helm.render({**EVERYTHING, "commonLabels": {"team": "search"}}, crds=True)
+    assert {found["metadata"]["labels"]["team"] for found in rendered} == {"search"}
+    pods = [*rendered.of("Deployment"), *rendered.of("StatefulSet")]
+    assert {pod["spec"]["template"]["metadata"]["labels"]["team"] for pod in pods} == {"search"}
+
+
+def test_no_label_of_the_users_replaces_one_that_a_selector_needs(helm: Helm) -> None:
+    wrong = {"app.kubernetes.io/name": "other", "app.kubernetes.io/component": "other"}
+    rendered = helm.render({**EVERYTHING, "commonLabels": wrong, "podLabels": wrong})
+    for workload in [*rendered.of("Deployment"), *rendered.of("StatefulSet")]:
+        labels = workload["spec"]["template"]["metadata"]["labels"]
+        assert workload["spec"]["selector"]["matchLabels"].items() <= labels.items()
+
+
+def test_selectors_are_immutable_so_nothing_that_changes_is_in_them(helm: Helm) -> None:
+    plain, labelled = (
+        helm.render(EVERYTHING),
+        helm.render({**EVERYTHING, "commonLabels": {"a": "b"}, "podLabels": {"c": "d"}}),
+    )
+    assert selectors(plain) == selectors(labelled)
+    of_the_operator = {
+        "app.kubernetes.io/name": "embedding-operator",
+        "app.kubernetes.io/instance": "embedding-operator",
+        "app.kubernetes.io/component": "operator",
+    }
+    assert selectors(plain)["embedding-operator"] == of_the_operator
+
+
+def test_selectors_of_operator_and_postgresql_never_find_the_others_pods(helm: Helm) -> None:
+    found = selectors(helm.render(EVERYTHING))
+    assert found["service embedding-operator"] == found["embedding-operator"]
+    assert found["service embedding-operator-postgresql"] == found["embedding-operator-postgresql"]
+    assert found["embedding-operator"] != found["embedding-operator-postgresql"]
+
+
+def test_the_check_is_no_pod_of_the_service(helm: Helm) -> None:
+    rendered = helm.render()
+    selector = rendered.one("Service")["spec"]["selector"]
+    assert not selector.items() <= rendered.one("Pod")["metadata"]["labels"].items()
+
+
+def test_a_new_version_of_the_chart_alone_changes_no_pod(helm: Helm) -> None:
+    labels = helm.render().one("Deployment")["spec"]["template"]["metadata"]["labels"]
+    assert not {"helm.sh/chart", "app.kubernetes.io/version"} & set(labels)
+
+
+def test_the_same_values_give_the_same_objects_each_time(each_helm: Helm) -> None:
+    """GitOps compares them: no random values, no time, nothing looked up in the cluster."""
+    values = {**DATABASE, **NO_CRDS, **EVERYTHING}
+    assert each_helm.template(values) == each_helm.template(values)
+
+
+def test_no_template_looks_into_the_cluster() -> None:
+    """What renders objects outside of it would see nothing there, and undo what an install made."""
+    for path in (CHART / "templates").glob("*"):
+        actions = "".join(re.findall(r"\{\{.*?\}\}", path.read_text(), re.DOTALL))
+        assert not re.search(r"\blookup\b|\.Capabilities|\.Release\.Is", re.sub(r'"[^"]*"', "", actions)), path.name
+
+
+def test_both_helms_render_the_same_objects(helm: Helm, each_helm: Helm) -> None:
+    def sorted_by_name(rendered: Objects) -> list[Json]:
+        return sorted(rendered, key=lambda it: (it["kind"], it["metadata"]["name"]))
+
+    assert sorted_by_name(helm.render(EVERYTHING, crds=True)) == sorted_by_name(each_helm.render(EVERYTHING, crds=True))

@@ -1,0 +1,84 @@
+"""Service, NetworkPolicy and PodDisruptionBudget."""
+
+from typing import Any
+
+import pytest
+
+from tests.support.chart import Helm, Json
+
+ON = {"networkPolicy": {"enabled": True}}
+
+
+def egress(helm: Helm, **values: Any) -> list[Json]:
+    found: list[Json] = helm.render({"networkPolicy": {"enabled": True, **values}}).one("NetworkPolicy")["spec"][
+        "egress"
+    ]
+    return found
+
+
+def tcp(*ports: int) -> Json:
+    return {"ports": [{"port": port, "protocol": "TCP"} for port in ports]}
+
+
+NAMES = {"ports": [{"port": 53, "protocol": "UDP"}, {"port": 53, "protocol": "TCP"}]}
+
+
+def test_the_service_leads_to_metrics_and_health(helm: Helm) -> None:
+    rendered = helm.render()
+    (port,) = rendered.one("Service")["spec"]["ports"]
+    assert port == {"name": "http", "port": 8080, "targetPort": "http", "protocol": "TCP"}
+    assert port["targetPort"] in {of["name"] for of in rendered.container()["ports"]}
+
+
+@pytest.mark.parametrize("kind", ["NetworkPolicy", "PodDisruptionBudget"])
+def test_it_is_off_by_default(helm: Helm, kind: str) -> None:
+    assert helm.render().of(kind) == []
+
+
+def test_a_policy_lets_in_what_asks_for_metrics_and_health(helm: Helm) -> None:
+    spec = helm.render(ON).one("NetworkPolicy")["spec"]
+    assert spec["policyTypes"] == ["Ingress", "Egress"]
+    assert spec["ingress"] == [{"ports": [{"port": "http", "protocol": "TCP"}]}]
+
+
+def test_who_may_ask_can_be_narrowed(helm: Helm) -> None:
+    peer = {"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "monitoring"}}}
+    spec = helm.render({"networkPolicy": {"enabled": True, "ingressFrom": [peer]}}).one("NetworkPolicy")["spec"]
+    assert spec["ingress"] == [{"ports": [{"port": "http", "protocol": "TCP"}], "from": [peer]}]
+
+
+def test_a_policy_lets_out_to_names_https_api_server_and_postgresql(helm: Helm) -> None:
+    assert egress(helm) == [NAMES, tcp(443, 6443, 5432)]
+
+
+def test_ports_that_are_reached_are_a_value(helm: Helm) -> None:
+    assert egress(helm, egressPorts=[16443]) == [NAMES, tcp(16443)]
+    assert egress(helm, egressPorts=[]) == [NAMES]
+
+
+def test_more_rules_are_added(helm: Helm) -> None:
+    proxy = {"to": [{"ipBlock": {"cidr": "10.0.0.7/32"}}], "ports": [{"port": 3128, "protocol": "TCP"}]}
+    assert egress(helm, extraEgress=[proxy]) == [NAMES, tcp(443, 6443, 5432), proxy]
+
+
+def test_a_policy_is_for_operator_and_check(helm: Helm) -> None:
+    rendered = helm.render({**ON, "postgresql": {"enabled": True, "password": "x"}, "database": {}})
+    selector = rendered.one("NetworkPolicy", "embedding-operator")["spec"]["podSelector"]
+    (component,) = selector["matchExpressions"]
+    pods = {
+        "operator": rendered.one("Deployment")["spec"]["template"]["metadata"]["labels"],
+        "check": rendered.one("Pod")["metadata"]["labels"],
+        "postgresql": rendered.one("StatefulSet")["spec"]["template"]["metadata"]["labels"],
+    }
+    chosen = {
+        name
+        for name, labels in pods.items()
+        if selector["matchLabels"].items() <= labels.items() and labels[component["key"]] in component["values"]
+    }
+    assert chosen == {"operator", "check"}
+
+
+def test_a_budget_never_holds_up_a_drain(helm: Helm) -> None:
+    spec = helm.render({"podDisruptionBudget": {"enabled": True}}).one("PodDisruptionBudget")["spec"]
+    assert (spec["maxUnavailable"], spec["unhealthyPodEvictionPolicy"]) == (1, "AlwaysAllow")
+    assert spec["selector"] == helm.render().one("Deployment")["spec"]["selector"]

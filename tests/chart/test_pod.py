@@ -1,0 +1,204 @@
+"""The operator's pod: what it runs, how it ends, what it may do, and where users have their say."""
+
+from typing import Any
+
+import pytest
+
+from embedding_operator.process import DRAIN_S
+from tests.support.chart import Helm, Json, Objects
+
+DIGEST = "sha256:" + "0a" * 32
+IN_THE_POD: dict[str, tuple[str, Any]] = {
+    "imagePullSecrets": ("imagePullSecrets", [{"name": "registry"}]),
+    "priorityClassName": ("priorityClassName", "high"),
+    "nodeSelector": ("nodeSelector", {"disk": "fast"}),
+    "tolerations": ("tolerations", [{"key": "only", "operator": "Exists"}]),
+    "affinity": ("affinity", {"nodeAffinity": {}}),
+    "terminationGracePeriodSeconds": ("terminationGracePeriodSeconds", 60),
+    "topologySpreadConstraints": (
+        "topologySpreadConstraints",
+        [{"maxSkew": 1, "topologyKey": "zone", "whenUnsatisfiable": "ScheduleAnyway"}],
+    ),
+}
+
+
+def check_pod(rendered: Objects) -> Json:
+    found: Json = rendered.one("Pod")
+    return found
+
+
+def test_it_runs_the_operator(helm: Helm) -> None:
+    container = helm.render().container()
+    assert container["args"] == ["run"]
+    assert "command" not in container  # the image's own
+    assert container["image"] == "ghcr.io/yellowbook-dev/embedding-operator:0.1.0"
+    assert container["terminationMessagePolicy"] == "FallbackToLogsOnError"
+
+
+@pytest.mark.parametrize(
+    ("image", "expected"),
+    [
+        ({"repository": "registry.example/op"}, "registry.example/op:0.1.0"),
+        ({"tag": "0.2.0-rc1"}, "ghcr.io/yellowbook-dev/embedding-operator:0.2.0-rc1"),
+        ({"digest": DIGEST}, f"ghcr.io/yellowbook-dev/embedding-operator@{DIGEST}"),
+        ({"digest": DIGEST, "tag": "0.2.0"}, f"ghcr.io/yellowbook-dev/embedding-operator@{DIGEST}"),
+    ],
+)
+def test_an_image_is_named_by_tag_or_exactly_by_digest(helm: Helm, image: Json, expected: str) -> None:
+    rendered = helm.render({"image": image})
+    assert rendered.container()["image"] == expected
+    assert check_pod(rendered)["spec"]["containers"][0]["image"] == expected
+
+
+def test_an_images_pull_policy_is_a_value(helm: Helm) -> None:
+    assert helm.render({"image": {"pullPolicy": "Never"}}).container()["imagePullPolicy"] == "Never"
+
+
+@pytest.mark.parametrize("replicas", [0, 1])
+def test_it_has_one_pod_or_none(helm: Helm, replicas: int) -> None:
+    assert helm.render({"replicas": replicas}).one("Deployment")["spec"]["replicas"] == replicas
+
+
+def test_the_old_pod_ends_before_the_new_one_begins(helm: Helm) -> None:
+    assert helm.render().one("Deployment")["spec"]["strategy"] == {"type": "Recreate"}
+
+
+def test_it_is_given_longer_to_end_than_it_takes_to_drain(helm: Helm) -> None:
+    assert helm.render().pod()["terminationGracePeriodSeconds"] > 2 * DRAIN_S  # handlers first, kopf after them
+
+
+def test_a_rollout_that_gets_nowhere_fails_before_helm_gives_up_waiting(helm: Helm) -> None:
+    helms_own_timeout_s = 300
+    assert helm.render().one("Deployment")["spec"]["progressDeadlineSeconds"] < helms_own_timeout_s
+    assert helm.render({"progressDeadlineSeconds": 900}).one("Deployment")["spec"]["progressDeadlineSeconds"] == 900
+
+
+def test_its_probes_ask_the_http_server_that_its_settings_give_it(helm: Helm) -> None:
+    rendered = helm.render()
+    container = rendered.container()
+    assert container["ports"] == [{"name": "http", "containerPort": 8080}]
+    assert "EMBEDDING_HTTP_PORT" not in rendered.environment()  # 8080 by default
+    asked = {probe: container[f"{probe}Probe"]["httpGet"] for probe in ("startup", "liveness", "readiness")}
+    healthz, readyz = {"path": "/healthz", "port": "http"}, {"path": "/readyz", "port": "http"}
+    assert asked == {"startup": healthz, "liveness": healthz, "readiness": readyz}
+
+
+def test_it_may_write_nothing_but_tmp(helm: Helm) -> None:
+    rendered = helm.render()
+    assert rendered.container()["securityContext"] == {
+        "allowPrivilegeEscalation": False,
+        "readOnlyRootFilesystem": True,
+        "capabilities": {"drop": ["ALL"]},
+    }
+    assert {"name": "tmp", "emptyDir": {}} in rendered.pod()["volumes"]
+    writable = [mount for mount in rendered.container()["volumeMounts"] if not mount.get("readOnly")]
+    assert writable == [{"name": "tmp", "mountPath": "/tmp"}]  # noqa: S108 (the pod's)
+
+
+def test_it_is_nobody_in_particular(helm: Helm) -> None:
+    security = helm.render().pod()["securityContext"]
+    assert security == {
+        "runAsNonRoot": True,
+        "runAsUser": 65532,
+        "runAsGroup": 65532,
+        "fsGroup": 65532,
+        "seccompProfile": {"type": "RuntimeDefault"},
+    }
+
+
+def test_openshift_may_choose_its_user(each_helm: Helm) -> None:
+    unset = dict.fromkeys(("runAsUser", "runAsGroup", "fsGroup"))
+    security = each_helm.render({"podSecurityContext": unset}).pod()["securityContext"]
+    assert security == {"runAsNonRoot": True, "seccompProfile": {"type": "RuntimeDefault"}}
+
+
+def test_it_asks_for_what_it_takes_and_has_no_limit_of_cpu(helm: Helm) -> None:
+    resources = helm.render().container()["resources"]
+    assert set(resources["requests"]) == {"cpu", "memory"}
+    assert set(resources["limits"]) == {"memory"}
+    changed = helm.render({"resources": {"limits": {"memory": "1Gi"}}}).container()["resources"]
+    assert changed["limits"] == {"memory": "1Gi"}
+
+
+@pytest.mark.parametrize(("value", "expected"), IN_THE_POD.items(), ids=IN_THE_POD)
+def test_a_value_reaches_the_pods_spec(helm: Helm, value: str, expected: tuple[str, Any]) -> None:
+    field, wanted = expected
+    assert field not in helm.render().pod() or helm.render().pod()[field] != wanted
+    assert helm.render({value: wanted}).pod()[field] == wanted
+
+
+def test_more_of_environment_and_volumes_comes_after_ours(helm: Helm) -> None:
+    extra: Json = {
+        "extraEnv": [{"name": "TZ", "value": "UTC"}],
+        "extraVolumes": [{"name": "more", "configMap": {"name": "more"}}],
+        "extraVolumeMounts": [{"name": "more", "mountPath": "/more"}],
+    }
+    rendered, plain = helm.render(extra), helm.render()
+    assert rendered.container()["env"] == [*plain.container()["env"], *extra["extraEnv"]]
+    assert rendered.container()["volumeMounts"] == [*plain.container()["volumeMounts"], *extra["extraVolumeMounts"]]
+    assert rendered.pod()["volumes"] == [*plain.pod()["volumes"], *extra["extraVolumes"]]
+
+
+def test_annotations_and_labels_of_the_pod_are_not_the_deployments(helm: Helm) -> None:
+    deployment = helm.render({"podAnnotations": {"a/b": "c"}, "podLabels": {"team": "search"}}).one("Deployment")
+    template = deployment["spec"]["template"]["metadata"]
+    assert template["annotations"] == {"a/b": "c"}
+    assert template["labels"]["team"] == "search"
+    assert "a/b" not in deployment["metadata"].get("annotations", {})
+    assert "team" not in deployment["metadata"]["labels"]
+
+
+def test_it_has_its_own_account_and_its_token(helm: Helm) -> None:
+    rendered = helm.render()
+    account = rendered.one("ServiceAccount")
+    assert rendered.pod()["serviceAccountName"] == account["metadata"]["name"] == "embedding-operator"
+    assert rendered.pod()["automountServiceAccountToken"] is True
+    assert account["automountServiceAccountToken"] is False  # for every other pod
+
+
+@pytest.mark.parametrize(
+    ("values", "name", "made"),
+    [
+        ({"name": "own"}, "own", True),
+        ({"create": False, "name": "theirs"}, "theirs", False),
+        ({"create": False}, "default", False),
+    ],
+)
+def test_the_account_may_be_another(helm: Helm, values: Json, name: str, made: bool) -> None:
+    rendered = helm.render({"serviceAccount": values})
+    assert rendered.pod()["serviceAccountName"] == name
+    assert [account["metadata"]["name"] for account in rendered.of("ServiceAccount")] == [name] * made
+    assert rendered.one("RoleBinding")["subjects"][0]["name"] == name
+
+
+def test_the_account_can_be_annotated(helm: Helm) -> None:
+    annotations = {"iam.example/role": "embedding"}
+    rendered = helm.render({"serviceAccount": {"annotations": annotations}})
+    assert rendered.one("ServiceAccount")["metadata"]["annotations"] == annotations
+
+
+def test_the_check_of_helm_test_is_made_as_the_operator_is(helm: Helm) -> None:
+    """Same image, environment, mounts and account: or it would check something else."""
+    values = {
+        "gemini": {"existingSecret": "key"},
+        "extraEnv": [{"name": "TZ", "value": "UTC"}],
+        "privateCA": {"configMap": "ca"},
+        "tolerations": [{"operator": "Exists"}],
+    }
+    rendered = helm.render(values)
+    pod = check_pod(rendered)
+    (check,) = pod["spec"]["containers"]
+    assert (check["args"], pod["spec"]["restartPolicy"]) == (["check"], "Never")
+    own = {"name", "args", "ports", "startupProbe", "livenessProbe", "readinessProbe"}
+    assert {key: check[key] for key in set(check) - own} == {
+        key: value for key, value in rendered.container().items() if key not in own
+    }
+    ends = {"containers", "terminationGracePeriodSeconds", "restartPolicy"}
+    assert {key: value for key, value in pod["spec"].items() if key not in ends} == {
+        key: value for key, value in rendered.pod().items() if key not in ends
+    }
+
+
+def test_a_check_that_has_ended_stays_to_be_read_until_the_next(helm: Helm) -> None:
+    annotations = check_pod(helm.render())["metadata"]["annotations"]
+    assert annotations == {"helm.sh/hook": "test", "helm.sh/hook-delete-policy": "before-hook-creation"}

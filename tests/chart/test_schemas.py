@@ -1,0 +1,38 @@
+"""What is rendered is what Kubernetes takes, by its own schemas: of the oldest version that we support, and of the newest."""
+
+from functools import cache
+from typing import Any
+
+import kubernetes_validate
+import pytest
+from kubernetes_validate import utils
+
+from tests.support.chart import Helm, Json
+from tests.support.chart_values import VALUE_SETS
+
+OLDEST, NEWEST = "1.32", utils.major_minor(kubernetes_validate.latest_version())
+
+
+@pytest.fixture(autouse=True)
+def schemas_read_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It reads megabytes of JSON for each object."""
+    monkeypatch.setattr(utils, "schema_contents", _schema_contents)
+
+
+@cache
+def _schema_contents(filename: str, version: str, *, read: Any = utils.schema_contents) -> Any:
+    return read(filename, version)
+
+
+@pytest.mark.parametrize("version", [OLDEST, NEWEST])
+@pytest.mark.parametrize("values", VALUE_SETS.values(), ids=VALUE_SETS)
+def test_every_object_is_as_the_schema_says(helm: Helm, values: Json, version: str) -> None:
+    for found in helm.render(values, crds=True):
+        assert kubernetes_validate.validate(found, version, strict=True) == version
+
+
+def test_a_misspelt_field_is_seen(helm: Helm) -> None:
+    deployment = helm.render().one("Deployment")
+    deployment["spec"]["template"]["spec"]["terminationGraceSeconds"] = 45
+    with pytest.raises(kubernetes_validate.ValidationError, match="terminationGraceSeconds"):
+        kubernetes_validate.validate(deployment, NEWEST, strict=True)

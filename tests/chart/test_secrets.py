@@ -1,0 +1,124 @@
+"""Database and API key: from Secrets only, as files that follow a rotation; proxy and private CA, for the model's API."""
+
+import pytest
+
+from tests.support.chart import Helm, Json, Objects
+
+URL = "postgresql://user:secret@db.example/yellow_book"
+DATABASE_FOLDER, GEMINI_FOLDER = "/etc/embedding-operator/database", "/etc/embedding-operator/gemini"
+CA_FILE = "/etc/embedding-operator/ca/ca.crt"
+
+
+def volume(rendered: Objects, name: str) -> Json:
+    (found,) = [volume for volume in rendered.pod()["volumes"] if volume["name"] == name]
+    return {key: value for key, value in found.items() if key != "name"}
+
+
+def mount(rendered: Objects, name: str) -> Json:
+    (found,) = [mount for mount in rendered.container()["volumeMounts"] if mount["name"] == name]
+    return {key: value for key, value in found.items() if key != "name"}
+
+
+def test_a_secret_of_the_users_is_mounted_and_none_is_made(helm: Helm) -> None:
+    rendered = helm.render({"database": {"existingSecret": "mine", "existingSecretKey": "uri"}})
+    assert volume(rendered, "database") == {
+        "secret": {"secretName": "mine", "items": [{"key": "uri", "path": "DATABASE_URL"}]}
+    }
+    assert mount(rendered, "database") == {"mountPath": DATABASE_FOLDER, "readOnly": True}
+    assert rendered.environment()["DATABASE_URL_FILE"] == f"{DATABASE_FOLDER}/DATABASE_URL"
+    assert rendered.of("Secret") == []
+
+
+def test_a_url_becomes_a_secret_and_is_nowhere_else(helm: Helm) -> None:
+    rendered = helm.render({"database": {"url": URL}})
+    secret = rendered.one("Secret", "embedding-operator-database")
+    assert secret["stringData"] == {"DATABASE_URL": URL}
+    assert volume(rendered, "database")["secret"] == {
+        "secretName": "embedding-operator-database",
+        "items": [{"key": "DATABASE_URL", "path": "DATABASE_URL"}],
+    }
+    assert [found["kind"] for found in rendered if "secret@" in str(found)] == ["Secret"]
+
+
+def test_the_key_of_a_users_secret_is_not_asked_of_ours(helm: Helm) -> None:
+    rendered = helm.render({"database": {"url": URL, "existingSecretKey": "uri"}, "gemini": {"apiKey": "k"}})
+    keys = [volume(rendered, name)["secret"]["items"][0]["key"] for name in ("database", "gemini")]
+    assert keys == ["DATABASE_URL", "GEMINI_API_KEY"]
+
+
+def test_without_a_key_nothing_is_mounted_for_gemini(helm: Helm) -> None:
+    rendered = helm.render()
+    assert "GEMINI_API_KEY_FILE" not in rendered.environment()
+    assert "gemini" not in {volume["name"] for volume in rendered.pod()["volumes"]}
+    assert "gemini" not in {mount["name"] for mount in rendered.container()["volumeMounts"]}
+
+
+@pytest.mark.parametrize(
+    ("values", "secret", "key"),
+    [
+        ({"existingSecret": "mine"}, "mine", "GEMINI_API_KEY"),
+        ({"existingSecret": "mine", "existingSecretKey": "api-key"}, "mine", "api-key"),
+        ({"apiKey": "s3cret"}, "embedding-operator-gemini", "GEMINI_API_KEY"),
+    ],
+)
+def test_the_api_key_is_mounted_as_the_url_is(helm: Helm, values: Json, secret: str, key: str) -> None:
+    rendered = helm.render({"gemini": values})
+    assert volume(rendered, "gemini") == {
+        "secret": {"secretName": secret, "items": [{"key": key, "path": "GEMINI_API_KEY"}]}
+    }
+    assert mount(rendered, "gemini") == {"mountPath": GEMINI_FOLDER, "readOnly": True}
+    assert rendered.environment()["GEMINI_API_KEY_FILE"] == f"{GEMINI_FOLDER}/GEMINI_API_KEY"
+    made = {found["metadata"]["name"]: found["stringData"] for found in rendered.of("Secret")}
+    assert made == ({} if secret == "mine" else {secret: {"GEMINI_API_KEY": "s3cret"}})
+
+
+def test_a_rotation_reaches_a_running_pod(helm: Helm) -> None:
+    """A subPath is never updated, a variable neither, and a checksum in the pod's annotations would restart it."""
+    before = helm.render({"database": {"url": URL}, "gemini": {"apiKey": "a"}})
+    after = helm.render({"database": {"url": URL + "_2"}, "gemini": {"apiKey": "b"}})
+    assert before.of("Secret") != after.of("Secret")
+    assert before.one("Deployment") == after.one("Deployment")
+    assert not any("subPath" in mounted for mounted in before.container()["volumeMounts"])
+    assert not any("valueFrom" in entry for entry in before.container()["env"])
+
+
+def test_no_proxy_is_named_where_none_is_given(helm: Helm) -> None:
+    assert {name for name in helm.render().environment() if "PROXY" in name} == set()
+
+
+def test_a_proxy_is_never_used_for_the_api_server(helm: Helm) -> None:
+    rendered = helm.render({"proxy": {"httpsProxy": "http://proxy.example:3128"}})
+    assert {name: value for name, value in rendered.environment().items() if "PROXY" in name} == {
+        "HTTPS_PROXY": "http://proxy.example:3128",
+        "NO_PROXY": "$(KUBERNETES_SERVICE_HOST),localhost,127.0.0.1,.svc,.cluster.local",
+    }
+
+
+def test_hosts_beside_the_proxy_are_a_value(helm: Helm) -> None:
+    proxy = {"httpProxy": "http://proxy.example:3128", "noProxy": ["gemini.internal"]}
+    environment = helm.render({"proxy": proxy}).environment()
+    assert environment["HTTP_PROXY"] == "http://proxy.example:3128"
+    assert environment["NO_PROXY"] == "$(KUBERNETES_SERVICE_HOST),gemini.internal"
+    assert "HTTPS_PROXY" not in environment
+
+
+@pytest.mark.parametrize(
+    ("values", "expected"),
+    [
+        ({"configMap": "corporate"}, {"configMap": {"name": "corporate"}}),
+        ({"secret": "corporate"}, {"secret": {"secretName": "corporate"}}),
+    ],
+)
+def test_a_private_ca_is_trusted_by_the_client_of_the_models_api(helm: Helm, values: Json, expected: Json) -> None:
+    rendered = helm.render({"privateCA": {**values, "key": "root.pem"}})
+    (source,) = expected.values()
+    source["items"] = [{"key": "root.pem", "path": "ca.crt"}]
+    assert volume(rendered, "private-ca") == expected
+    assert mount(rendered, "private-ca") == {"mountPath": "/etc/embedding-operator/ca", "readOnly": True}
+    assert rendered.environment()["REQUESTS_CA_BUNDLE"] == CA_FILE
+
+
+def test_without_a_private_ca_the_public_ones_are_trusted(helm: Helm) -> None:
+    rendered = helm.render()
+    assert "REQUESTS_CA_BUNDLE" not in rendered.environment()
+    assert "private-ca" not in str(rendered.one("Deployment"))

@@ -1,0 +1,116 @@
+"""Values: documented once, known to the schema, and each reaches what it names."""
+
+import json
+from typing import Any
+
+import pytest
+import yaml
+
+from embedding_operator.settings import PREFIX, Settings, settings_from
+from hack.chart_readme import README, SCHEMA, VALUES, up_to_date_readme
+from tests.support.chart import Helm, Json, Objects
+
+DEFAULTS: Json = yaml.safe_load(VALUES.read_text())
+NOT_A_VALUE = {"EMBEDDING_NAMESPACE", "EMBEDDING_HTTP_PORT", "EMBEDDING_GEMINI_ENDPOINT"}
+"""The pod's own namespace; a port that nobody else has; gemini.endpoint."""
+
+
+def settings_of(rendered: Objects) -> Settings:
+    """What the operator makes of its environment. Files stand for what a Secret would hold."""
+    given = {
+        "DATABASE_URL_FILE": ("DATABASE_URL", "postgresql://u@h/d"),
+        "GEMINI_API_KEY_FILE": ("GEMINI_API_KEY", "k"),
+    }
+    environment = rendered.environment()
+    return settings_from(dict(given.get(name, (name, value)) for name, value in environment.items()))
+
+
+def own_paths(node: Any, prefix: str = "") -> set[str]:
+    """Every key of a schema that names its keys, below those too."""
+    paths = set()
+    for key, below in node.get("properties", {}).items():
+        paths |= {prefix + key, *own_paths(below, f"{prefix}{key}.")}
+    return paths
+
+
+def given_paths(values: Json, known: set[str], prefix: str = "") -> set[str]:
+    """Every key of values.yaml, those of Kubernetes' own structures left out."""
+    paths = set()
+    for key, value in values.items():
+        paths.add(path := prefix + key)
+        if isinstance(value, dict) and any(other.startswith(f"{path}.") for other in known):
+            paths |= given_paths(value, known, f"{path}.")
+    return paths
+
+
+def objects_in(node: Any) -> list[Json]:
+    if isinstance(node, list):
+        return [found for child in node for found in objects_in(child)]
+    if not isinstance(node, dict):
+        return []
+    return [
+        *([node] if "properties" in node else []),
+        *(found for child in node.values() for found in objects_in(child)),
+    ]
+
+
+def test_the_readmes_table_is_made_of_values_yaml() -> None:
+    assert README.read_text() == up_to_date_readme(), "make format"
+
+
+def test_the_schema_knows_every_value_and_no_other() -> None:
+    known = own_paths(json.loads(SCHEMA.read_text()))
+    assert given_paths(DEFAULTS, known) == known - {"global", "enabled"}
+
+
+def test_no_object_of_the_schema_takes_an_unknown_key() -> None:
+    for found in objects_in(json.loads(SCHEMA.read_text())):
+        assert found["additionalProperties"] is False, sorted(found["properties"])
+
+
+def test_the_defaults_are_the_operators(helm: Helm) -> None:
+    assert settings_of(helm.render()) == settings_from({"DATABASE_URL": "postgresql://u@h/d"})
+
+
+def test_every_setting_of_the_operator_is_a_value() -> None:
+    named = {f"{PREFIX}{_snake(name)}" for name in DEFAULTS["settings"]}
+    assert (
+        named
+        == {str(field.alias) for field in Settings.model_fields.values() if PREFIX in str(field.alias)} - NOT_A_VALUE
+    )
+
+
+def _snake(name: str) -> str:
+    return "".join(f"_{letter}" if letter.isupper() else letter.upper() for letter in name)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "field"),
+    [
+        ("intervalSeconds", 2.5, "interval_s"),
+        ("maxOpenJobs", 1400, "max_open_jobs"),
+        ("maxFinishedJobs", 0, "max_finished_jobs"),
+        ("finishedJobSeconds", 2_000_000, "finished_job_age_s"),
+        ("auditRowsPerSecond", 1_000_000, "audit_rows_per_s"),
+        ("pricePerMillionTokens", 0.15, "price_per_million_tokens"),
+        ("logFormat", "console", "log_format"),
+        ("logLevel", "debug", "log_level"),
+    ],
+)
+def test_a_setting_reaches_the_operator(each_helm: Helm, name: str, value: object, field: str) -> None:
+    assert getattr(settings_of(each_helm.render({"settings": {name: value}})), field) == value
+
+
+def test_a_whole_number_is_never_written_with_an_exponent(each_helm: Helm) -> None:
+    """The operator would take 2e+06 for a number of seconds, and refuse it for a number of jobs."""
+    rendered = each_helm.render({"settings": {"finishedJobSeconds": 2_000_000}})
+    assert rendered.environment()["EMBEDDING_FINISHED_JOB_SECONDS"] == "2000000"
+
+
+def test_a_setting_that_is_null_is_left_to_the_operator(each_helm: Helm) -> None:
+    assert "EMBEDDING_LOG_LEVEL" not in each_helm.render({"settings": {"logLevel": None}}).environment()
+
+
+def test_geminis_endpoint_reaches_the_operator(helm: Helm) -> None:
+    rendered = helm.render({"gemini": {"endpoint": "https://gemini.example/v1"}})
+    assert settings_of(rendered).gemini_endpoint == "https://gemini.example/v1"

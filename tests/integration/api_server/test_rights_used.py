@@ -1,0 +1,143 @@
+"""What the operator's service account really does, request by request, with the rights that the chart renders.
+
+What the API server says of these rights is in test_rights.
+"""
+
+import asyncio
+import json
+
+import pytest
+
+from embedding_operator.api_server import ApiServer
+from embedding_operator.resources import GROUP, JOBS, SOURCES
+from embedding_operator.resources.embedding_job import TOUCHED_ANNOTATION
+from hack.installation import ACCOUNT
+from tests.integration.api_server.conftest import Namespace
+from tests.support.manifests import Json, a_job, a_source
+from tests.support.plain_requests import PlainRequests
+from tests.support.rights import EVENTS, GRANTED, Rule
+
+IN_NAMESPACE = "/namespaces/{namespace}"
+OUR_PATH, EVENTS_PATH = f"/apis/{GROUP}/v1alpha1{IN_NAMESPACE}", f"/apis/{EVENTS}/v1{IN_NAMESPACE}/events"
+
+
+def an_event(name: str) -> Json:
+    return {
+        "apiVersion": f"{EVENTS}/v1",
+        "kind": "Event",
+        "metadata": {"name": name, "namespace": "{namespace}"},
+        "eventTime": "2026-01-01T00:00:00.000000Z",
+        "type": "Warning",
+        "reason": "DeadLettered",
+        "action": "Embed",
+        "reportingController": "embedding-operator",
+        "reportingInstance": "test",
+        "regarding": {"kind": "EmbeddingJob", "name": name, "namespace": "{namespace}"},
+    }
+
+
+DEEDS: dict[Rule, tuple[str, str, Json | None]] = {
+    ("get", GROUP, SOURCES): ("GET", f"{OUR_PATH}/{SOURCES}/{{name}}", None),
+    ("list", GROUP, SOURCES): ("GET", f"{OUR_PATH}/{SOURCES}", None),
+    ("patch", GROUP, f"{SOURCES}/status"): (
+        "PATCH",
+        f"{OUR_PATH}/{SOURCES}/{{name}}/status",
+        {"status": {"today": {}}},
+    ),
+    ("get", GROUP, JOBS): ("GET", f"{OUR_PATH}/{JOBS}/{{name}}", None),
+    ("list", GROUP, JOBS): ("GET", f"{OUR_PATH}/{JOBS}", None),
+    ("create", GROUP, JOBS): ("POST", f"{OUR_PATH}/{JOBS}", a_job("a-created-one")),
+    ("patch", GROUP, JOBS): ("PATCH", f"{OUR_PATH}/{JOBS}/{{name}}", {"metadata": {"annotations": {"a": "b"}}}),
+    ("delete", GROUP, JOBS): ("DELETE", f"{OUR_PATH}/{JOBS}/{{name}}", None),
+    ("deletecollection", GROUP, JOBS): ("DELETE", f"{OUR_PATH}/{JOBS}?labelSelector=of={{name}}", None),
+    ("patch", GROUP, f"{JOBS}/status"): ("PATCH", f"{OUR_PATH}/{JOBS}/{{name}}/status", {"status": {"attempts": 1}}),
+    ("create", EVENTS, "events"): ("POST", EVENTS_PATH, an_event("a-created-one")),
+}
+"""A right, and a request that needs it. Watches have a test of their own."""
+
+
+@pytest.fixture(scope="module")
+def namespace(rendered_namespace: Namespace) -> Namespace:
+    return rendered_namespace
+
+
+def test_every_right_has_a_deed_that_needs_it() -> None:
+    assert {rule for rule in GRANTED if rule[0] != "watch"} == set(DEEDS)
+
+
+@pytest.mark.parametrize("rule", [rule for rule in GRANTED if rule[0] != "watch"], ids=" ".join)
+async def test_it_does_what_it_may(admin: PlainRequests, operator: PlainRequests, name: str, rule: Rule) -> None:
+    await admin.create(SOURCES, a_source(name))
+    await admin.create(JOBS, a_job(name, labels={"of": name}))
+    method, path, body = DEEDS[rule]
+    if body is not None:
+        body = json.loads(json.dumps(body).replace("{namespace}", admin.namespace))
+    answer = await operator.request(method, path.format(namespace=admin.namespace, name=name), body)
+    assert answer.accepted, answer.message
+
+
+async def test_the_operators_own_client_can_do_all_that_it_does(
+    admin: PlainRequests, operator_server: ApiServer, name: str
+) -> None:
+    await admin.create(SOURCES, a_source(name))
+    assert name in {source["metadata"]["name"] for source in await operator_server.sources()}
+    await operator_server.patch_source_status(name, {"observedGeneration": 1})
+    created = await operator_server.create_job(a_job(name, labels={"of": name}))
+    await operator_server.patch_job_status(name, {"phase": "Retrying"})
+    assert (await operator_server.job(name))["status"]["phase"] == "Retrying"
+    await operator_server.annotate_job(name, {TOUCHED_ANNOTATION: "now"})
+    assert (await operator_server.job(name))["metadata"]["annotations"] == {TOUCHED_ANNOTATION: "now"}
+    await operator_server.delete_job(name, uid=created["metadata"]["uid"])
+    await operator_server.create_job(a_job(name, labels={"of": name}))
+    await operator_server.delete_jobs(labels=f"of={name}")
+    assert name not in {job["metadata"]["name"] for job in await operator_server.jobs()}
+
+
+@pytest.mark.parametrize("resource", [SOURCES, JOBS])
+async def test_it_can_watch_what_it_lists(
+    admin: PlainRequests, operator_server: ApiServer, name: str, resource: str
+) -> None:
+    manifest = a_source(name) if resource == SOURCES else a_job(name)
+    parameters = {"watch": "true", "fieldSelector": f"metadata.name={name}"}
+    session = operator_server.new_session(limit=1)
+    async with session, session.get(operator_server.host + admin.path(resource), params=parameters) as events:
+        assert events.status == 200
+        assert (await admin.create(resource, manifest)).accepted
+        async with asyncio.timeout(10):
+            event = json.loads(await events.content.readline())
+    assert (event["type"], event["object"]["metadata"]["name"]) == ("ADDED", name)
+
+
+async def test_a_sources_spec_cannot_be_written_through_its_status(
+    admin: PlainRequests, operator: PlainRequests, name: str
+) -> None:
+    await admin.create(SOURCES, a_source(name))
+    path = operator.path(SOURCES, name, "status")
+    answer = await operator.request("PATCH", path, {"spec": {"suspend": True}})
+    assert answer.accepted, answer.message
+    assert (await admin.get(SOURCES, name)).body["spec"]["suspend"] is False
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "body"),
+    [
+        ("GET", "/api/v1/namespaces/{namespace}/secrets", None),
+        ("GET", "/api/v1/namespaces", None),
+        ("GET", "/apis/embeddings.yellowbook.dev/v1alpha1/namespaces/default/embeddingjobs", None),
+        ("GET", "/apis/embeddings.yellowbook.dev/v1alpha1/embeddingjobs", None),
+        ("GET", "/apis/apiextensions.k8s.io/v1/customresourcedefinitions", None),
+        ("DELETE", "/apis/embeddings.yellowbook.dev/v1alpha1/namespaces/{namespace}/embeddingsources", None),
+        (
+            "PATCH",
+            "/apis/embeddings.yellowbook.dev/v1alpha1/namespaces/{namespace}/embeddingsources/any",
+            {"spec": {"suspend": True}},
+        ),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+async def test_a_request_beyond_its_rights_is_forbidden(
+    operator: PlainRequests, method: str, path: str, body: Json | None
+) -> None:
+    answer = await operator.request(method, path.format(namespace=operator.namespace), body)
+    assert answer.status == 403
+    assert f"system:serviceaccount:{operator.namespace}:{ACCOUNT}" in answer.message

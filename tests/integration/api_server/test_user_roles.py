@@ -1,0 +1,195 @@
+"""What people may do who have Kubernetes' own view, edit or admin in a namespace, once the chart is installed.
+
+Aggregation is a controller's work, so this has a control plane with that controller; the chart is installed by Helm. Each
+person is a service account with a real token.
+"""
+
+import subprocess
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+import yaml
+
+from embedding_operator.resources import JOBS, SOURCES
+from hack.control_plane.choice import Cluster
+from hack.control_plane.kubeconfig import service_account_kubeconfig
+from hack.control_plane.pins import Binaries
+from hack.control_plane.processes import ControlPlane
+from hack.installation import Kubectl
+from tests.support.chart import CHART, DATABASE, NAMESPACE, RELEASE, Helm, Json
+from tests.support.deadline import wait_until
+from tests.support.kubectl import kubectl
+from tests.support.manifests import a_job, a_source
+
+AGGREGATED = ("view", "edit", "admin")
+REPLAYER = f"{RELEASE}:{NAMESPACE}:job-replayer"
+PEOPLE = {**{role: role for role in AGGREGATED}, "on-call": REPLAYER}
+"""A person → the ClusterRole that is bound to them in the namespace; on-call has nothing but the right to replay."""
+ROLES_ARRIVE_WITHIN_S = 60.0
+
+READ = [(verb, "") for verb in ("get", "list", "watch")]
+WRITE = [(verb, "") for verb in ("create", "update", "patch", "delete", "deletecollection")]
+REPLAY, DELETE = ("patch", "status"), ("delete", "")
+MAY: dict[str, dict[str, list[tuple[str, str]]]] = {
+    "view": {JOBS: READ, SOURCES: []},
+    "edit": {JOBS: [*READ, *WRITE, REPLAY], SOURCES: []},
+    "admin": {JOBS: [*READ, *WRITE, REPLAY], SOURCES: [*READ, *WRITE]},
+    "on-call": {JOBS: [*READ, DELETE, REPLAY], SOURCES: []},
+}
+"""A person → a resource → verbs, each with its subresource."""
+ASKED = [
+    (person, resource, verb, subresource, (verb, subresource) in MAY[person][resource])
+    for person in PEOPLE
+    for resource in (JOBS, SOURCES)
+    for verb, subresource in [*READ, *WRITE, REPLAY, ("update", "status")]
+]
+
+
+@dataclass(frozen=True)
+class Aggregated:
+    """A cluster with the chart in it, and people."""
+
+    admin: Kubectl
+    kubeconfigs: dict[str, Path]
+
+    def as_person(
+        self, person: str, *arguments: str, manifest: Json | None = None, namespace: str = NAMESPACE
+    ) -> "subprocess.CompletedProcess[str]":
+        text = None if manifest is None else yaml.safe_dump(manifest)
+        where = ("--namespace", namespace)
+        return kubectl(self.admin.cluster.kubectl, self.kubeconfigs[person], *where, *arguments, manifest=text)
+
+    def may(self, person: str, verb: str, resource: str, subresource: str = "", *, namespace: str = NAMESPACE) -> bool:
+        below = [f"--subresource={subresource}"] if subresource else []
+        asked = ("auth", "can-i", verb, f"{resource}.embeddings.yellowbook.dev", *below)
+        return self.as_person(person, *asked, namespace=namespace).stdout.strip() == "yes"
+
+
+@pytest.fixture(scope="module")
+def aggregated(programs: Binaries, helm: Helm, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Aggregated]:
+    folder = tmp_path_factory.mktemp("aggregated")
+    controllers = ["clusterrole-aggregation-controller"]
+    with ControlPlane(folder / "control-plane", programs=programs, controllers=controllers) as plane:
+        admin = Kubectl(Cluster(plane.kubeconfig, plane.kubectl, "with aggregation"), NAMESPACE)
+        there = Helm(helm.program, helm.home, plane.kubeconfig)
+        there.run("install", RELEASE, str(CHART), "--namespace", NAMESPACE, "--create-namespace", values=DATABASE)
+        admin.run("wait", "--for=condition=Established", "--timeout=30s", "crds", "--all")
+        admin.run("get", f"{SOURCES},{JOBS}")
+        kubeconfigs = {person: _made_person(admin, person, role, folder) for person, role in PEOPLE.items()}
+        everything = Aggregated(admin, kubeconfigs)
+        wait_until(
+            lambda: (
+                all(everything.may(person, "list", JOBS) for person in PEOPLE)
+                and everything.may("admin", "create", SOURCES)
+            ),
+            within_s=ROLES_ARRIVE_WITHIN_S,
+            every_s=0.2,
+            because="the controller adds them to view, edit and admin",
+        )
+        yield everything
+
+
+def _made_person(admin: Kubectl, person: str, role: str, folder: Path) -> Path:
+    admin.run("create", "serviceaccount", person)
+    admin.run("create", "rolebinding", person, f"--clusterrole={role}", f"--serviceaccount={NAMESPACE}:{person}")
+    cluster = admin.cluster
+    out = folder / f"{person}.kubeconfig"
+    return service_account_kubeconfig(cluster.admin_kubeconfig, NAMESPACE, person, out, kubectl=cluster.kubectl)
+
+
+@pytest.fixture
+def dead_letter(aggregated: Aggregated, name: str) -> str:
+    """A job that waits to be replayed."""
+    aggregated.admin.run("create", "-f", "-", stdin=yaml.safe_dump(a_job(name)))
+    patch_phase(aggregated, "DeadLettered", name)
+    return name
+
+
+def patch_phase(aggregated: Aggregated, phase: str, name: str) -> None:
+    aggregated.admin.run("patch", JOBS, name, *replay_of(phase))
+
+
+def replay_of(phase: str = "Pending") -> tuple[str, ...]:
+    return ("--subresource=status", "--type=merge", "-p", f'{{"status":{{"phase":"{phase}"}}}}')
+
+
+def phase_of(aggregated: Aggregated, name: str) -> str:
+    return str(aggregated.admin.get(JOBS, name)["status"]["phase"])
+
+
+def forbidden(done: "subprocess.CompletedProcess[str]", person: str) -> bool:
+    who = f'User "system:serviceaccount:{NAMESPACE}:{person}" cannot'
+    return done.returncode != 0 and "Forbidden" in done.stderr and who in done.stderr
+
+
+@pytest.mark.parametrize(("person", "resource", "verb", "subresource", "allowed"), ASKED)
+def test_the_api_server_says_who_may_what(
+    aggregated: Aggregated, person: str, resource: str, verb: str, subresource: str, allowed: bool
+) -> None:
+    assert aggregated.may(person, verb, resource, subresource) is allowed
+
+
+@pytest.mark.parametrize("person", PEOPLE)
+@pytest.mark.parametrize("resource", [JOBS, SOURCES])
+def test_nobody_gains_a_right_in_another_namespace(aggregated: Aggregated, person: str, resource: str) -> None:
+    assert not aggregated.may(person, "get", resource, namespace="default")
+
+
+@pytest.mark.parametrize("person", ["edit", "admin", "on-call"])
+def test_a_dead_letter_is_replayed_by(aggregated: Aggregated, dead_letter: str, person: str) -> None:
+    done = aggregated.as_person(person, "patch", JOBS, dead_letter, *replay_of())
+    assert done.returncode == 0, done.stderr
+    assert phase_of(aggregated, dead_letter) == "Pending"
+
+
+@pytest.mark.parametrize("person", ["edit", "admin", "on-call"])
+def test_a_dead_letter_is_deleted_by(aggregated: Aggregated, dead_letter: str, person: str) -> None:
+    done = aggregated.as_person(person, "delete", JOBS, dead_letter)
+    assert done.returncode == 0, done.stderr
+
+
+def test_who_may_only_look_sees_jobs_and_replays_none(aggregated: Aggregated, dead_letter: str) -> None:
+    assert dead_letter in aggregated.as_person("view", "get", JOBS).stdout
+    assert forbidden(aggregated.as_person("view", "patch", JOBS, dead_letter, *replay_of()), "view")
+    assert forbidden(aggregated.as_person("view", "delete", JOBS, dead_letter), "view")
+    assert phase_of(aggregated, dead_letter) == "DeadLettered"
+
+
+def test_who_replays_only_changes_nothing_else_of_a_job(aggregated: Aggregated, dead_letter: str) -> None:
+    assert forbidden(aggregated.as_person("on-call", "annotate", JOBS, dead_letter, "a=b"), "on-call")
+    assert forbidden(aggregated.as_person("on-call", "create", "-f", "-", manifest=a_job("another")), "on-call")
+
+
+@pytest.mark.parametrize("person", ["view", "edit", "on-call"])
+def test_a_source_is_neither_read_nor_written_by(aggregated: Aggregated, name: str, person: str) -> None:
+    """Its text is SQL that runs with the operator's database role."""
+    aggregated.admin.run("create", "-f", "-", stdin=yaml.safe_dump(a_source(name)))
+    for arguments in (
+        ("get", SOURCES),
+        ("get", SOURCES, name),
+        ("delete", SOURCES, name),
+        ("annotate", SOURCES, name, "a=b"),
+    ):
+        assert forbidden(aggregated.as_person(person, *arguments), person), arguments
+    assert forbidden(aggregated.as_person(person, "create", "-f", "-", manifest=a_source(f"{name}-more")), person)
+
+
+def test_a_source_is_applied_changed_and_deleted_by_an_admin(aggregated: Aggregated, name: str) -> None:
+    suspended = a_source(name, suspend=True)
+    for arguments, manifest in (
+        (("create", "-f", "-"), a_source(name)),
+        (("apply", "--server-side", "--force-conflicts", "-f", "-"), suspended),
+        (("annotate", SOURCES, name, "reconcile.embeddings.yellowbook.dev/requestedAt=1"), None),
+        (("get", SOURCES, name), None),
+        (("delete", SOURCES, name), None),
+    ):
+        done = aggregated.as_person("admin", *arguments, manifest=manifest)
+        assert done.returncode == 0, done.stderr
+
+
+def test_a_sources_status_is_the_operators(aggregated: Aggregated, name: str) -> None:
+    aggregated.admin.run("create", "-f", "-", stdin=yaml.safe_dump(a_source(name)))
+    faked = ("--subresource=status", "--type=merge", "-p", '{"status":{"fingerprint":"x@1"}}')
+    assert forbidden(aggregated.as_person("admin", "patch", SOURCES, name, *faked), "admin")

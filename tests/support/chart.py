@@ -1,0 +1,101 @@
+"""The chart as a real Helm renders and installs it. Called by every test of the chart, and by those of the rights it gives."""
+
+import subprocess
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from hack.control_plane.pins import pins
+from hack.environment import program_environment
+
+Json = dict[str, Any]
+CHART = Path(__file__).parents[2] / "charts" / "embedding-operator"
+RELEASE, NAMESPACE = "embedding-operator", "yellow-book"
+DATABASE = {"database": {"existingSecret": "yellow-book-database"}}
+"""The least that must be given."""
+NO_CRDS = {"crds": {"install": False}}
+"""Most tests look at other things, and reading the CRDs takes longer than all the rest."""
+
+
+class Objects(list[Json]):
+    """What was rendered."""
+
+    def of(self, kind: str) -> "Objects":
+        return Objects(found for found in self if found["kind"] == kind)
+
+    def one(self, kind: str, name: str | None = None) -> Json:
+        """The only one of this kind, or of this kind and name."""
+        found = [it for it in self.of(kind) if name in (None, it["metadata"]["name"])]
+        assert len(found) == 1, f"{len(found)} of kind {kind}, name {name or 'any'}"
+        return found[0]
+
+    def pod(self) -> Json:
+        """The spec of the operator's pod."""
+        spec: Json = self.one("Deployment")["spec"]["template"]["spec"]
+        return spec
+
+    def container(self) -> Json:
+        (container,) = self.pod()["containers"]
+        found: Json = container
+        return found
+
+    def environment(self) -> dict[str, str]:
+        return {entry["name"]: entry["value"] for entry in self.container()["env"]}
+
+
+@dataclass(frozen=True)
+class Helm:
+    """One Helm. It keeps what it keeps in `home`, and reaches the cluster of `kubeconfig`, or none."""
+
+    program: Path
+    home: Path
+    kubeconfig: Path | None = None
+
+    def try_run(self, *arguments: str, values: Mapping[str, Any] | None = None) -> "subprocess.CompletedProcess[str]":
+        kinds = ("CACHE", "CONFIG", "DATA")
+        homes = {f"HELM_{kind}_HOME": str(self.home / kind.lower()) for kind in kinds}
+        reached = {"KUBECONFIG": str(self.kubeconfig or self.home / "none")}
+        given = [] if values is None else ["--values", "-"]
+        return subprocess.run(
+            [self.program, *arguments, *given],
+            input=yaml.safe_dump(dict(values or {})),
+            env={**program_environment(), **homes, **reached},
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=60,
+        )
+
+    def run(self, *arguments: str, values: Mapping[str, Any] | None = None) -> str:
+        """Returns what it prints. Raises AssertionError with its own words."""
+        done = self.try_run(*arguments, values=values)
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    def render(
+        self,
+        values: Mapping[str, Any] | None = None,
+        *,
+        release: str = RELEASE,
+        namespace: str = NAMESPACE,
+        crds: bool = False,
+    ) -> Objects:
+        """All objects that the chart makes of these values, beside the least that must be given; hooks too."""
+        whole = {**DATABASE, **({} if crds else NO_CRDS), **(values or {})}
+        text = self.template(whole, release, namespace)
+        return Objects(document for document in yaml.load_all(text, Loader=yaml.CSafeLoader) if document)
+
+    def template(self, values: Mapping[str, Any], release: str = RELEASE, namespace: str = NAMESPACE) -> str:
+        version = pins().kubernetes  # a Helm that was built from its module knows of none
+        arguments = ("template", release, str(CHART), "--namespace", namespace, "--kube-version", version)
+        return self.run(*arguments, values=values)
+
+    def refusal(self, values: Mapping[str, Any]) -> str:
+        """What it says of values that the chart does not take."""
+        arguments = ("template", RELEASE, str(CHART), "--kube-version", pins().kubernetes)
+        done = self.try_run(*arguments, values=values)
+        assert done.returncode != 0, "it took them"
+        return done.stderr

@@ -1,0 +1,67 @@
+"""Sets of values that together reach every template and every branch, for tests of whatever is rendered."""
+
+from tests.support.chart import Json
+
+EVERYTHING: Json = {
+    "image": {"digest": "sha256:" + "0a" * 32},
+    "imagePullSecrets": [{"name": "registry"}],
+    "commonLabels": {"team": "search"},
+    "crds": {"install": True},
+    "database": {"existingSecret": "mine", "existingSecretKey": "uri"},
+    "gemini": {"existingSecret": "mine", "existingSecretKey": "key", "endpoint": "https://gemini.example"},
+    "settings": {"finishedJobSeconds": 2_000_000, "logFormat": "console"},
+    "proxy": {"httpProxy": "http://proxy.example:3128", "httpsProxy": "http://proxy.example:3128"},
+    "privateCA": {"secret": "corporate"},
+    "serviceAccount": {"annotations": {"iam.example/role": "embedding"}},
+    "networkPolicy": {
+        "enabled": True,
+        "ingressFrom": [{"namespaceSelector": {}}],
+        "extraEgress": [{"ports": [{"port": 3128, "protocol": "TCP"}]}],
+    },
+    "podDisruptionBudget": {"enabled": True},
+    "podAnnotations": {"a/b": "c"},
+    "podLabels": {"c": "d"},
+    "nodeSelector": {"kubernetes.io/os": "linux"},
+    "tolerations": [{"key": "only", "operator": "Exists"}],
+    "affinity": {
+        "nodeAffinity": {
+            "requiredDuringSchedulingIgnoredDuringExecution": {
+                "nodeSelectorTerms": [{"matchExpressions": [{"key": "disk", "operator": "In", "values": ["fast"]}]}]
+            }
+        }
+    },
+    "topologySpreadConstraints": [
+        {
+            "maxSkew": 1,
+            "topologyKey": "topology.kubernetes.io/zone",
+            "whenUnsatisfiable": "ScheduleAnyway",
+            "labelSelector": {"matchLabels": {"app.kubernetes.io/name": "embedding-operator"}},
+        }
+    ],
+    "priorityClassName": "system-cluster-critical",
+    "extraEnv": [{"name": "TZ", "value": "UTC"}],
+    "extraVolumes": [{"name": "more", "configMap": {"name": "more"}}],
+    "extraVolumeMounts": [{"name": "more", "mountPath": "/more"}],
+}
+POSTGRESQL: Json = {
+    "database": {},
+    "gemini": {"apiKey": "k"},
+    "privateCA": {"configMap": "corporate"},
+    "networkPolicy": {"enabled": True},
+    "postgresql": {"enabled": True, "password": "x", "persistence": {"enabled": True, "storageClass": "fast"}},
+}
+OPENSHIFT: Json = {
+    "database": {},
+    "podSecurityContext": dict.fromkeys(("runAsUser", "runAsGroup", "fsGroup")),
+    "postgresql": {
+        "enabled": True,
+        "password": "x",
+        "podSecurityContext": dict.fromkeys(("runAsUser", "runAsGroup", "fsGroup")),
+    },
+}
+VALUE_SETS: dict[str, Json] = {
+    "the least": {},
+    "everything": EVERYTHING,
+    "a PostgreSQL of its own": POSTGRESQL,
+    "on OpenShift": OPENSHIFT,
+}
