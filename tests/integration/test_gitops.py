@@ -1,0 +1,91 @@
+"""What docs/gitops.md says of drift, on a real API server: what it fills in, and what people do beside Git, is no difference."""
+
+import secrets
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import yaml
+
+from hack.control_plane.choice import Cluster
+from hack.installation import CRDS, Kubectl, namespace_made
+from tests.support.manifests import Json, a_source, example_source, merged
+from tests.support.source_states import SWEEPING, shown
+
+WAYS = [[], ["--server-side", "--field-manager=argocd-controller"]]
+each_way = pytest.mark.parametrize("way", WAYS, ids=["client-side", "server-side"])
+
+
+@pytest.fixture(scope="module")
+def kubectl(crds: None, cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Kubectl]:
+    name = f"test-{secrets.token_hex(4)}"
+    with namespace_made(cluster, name, tmp_path_factory.mktemp(name)):
+        yield Kubectl(cluster, name)
+
+
+@pytest.fixture
+def source() -> Json:
+    return a_source(f"n{secrets.token_hex(4)}", retry={"maxAttempts": 3})
+
+
+def apply(kubectl: Kubectl, document: Json, way: list[str]) -> None:
+    kubectl.run("apply", *way, "-f", "-", stdin=yaml.safe_dump(document))
+
+
+def difference(kubectl: Kubectl, document: Json, way: list[str]) -> str:
+    """What the next sync would change; nothing: in sync."""
+    done = kubectl.try_run("diff", *way, "-f", "-", stdin=yaml.safe_dump(document))
+    assert done.returncode in (0, 1), done.stderr
+    return done.stdout
+
+
+def write_status(kubectl: Kubectl, name: str) -> None:
+    status = yaml.safe_dump({"status": shown(replace(SWEEPING, generation=1))})
+    kubectl.run("patch", "embeddingsource", name, "--subresource=status", "--type=merge", "-p", status)
+
+
+@each_way
+def test_defaults_and_the_operators_status_are_no_difference(kubectl: Kubectl, source: Json, way: list[str]) -> None:
+    for document in (source, merged(example_source(), {"metadata": {"name": f"{source['metadata']['name']}-e"}})):
+        apply(kubectl, document, way)
+        write_status(kubectl, document["metadata"]["name"])
+        assert difference(kubectl, document, way) == ""
+
+
+@each_way
+def test_an_edit_in_git_is_one(kubectl: Kubectl, source: Json, way: list[str]) -> None:
+    apply(kubectl, source, way)
+    assert "+  maxTextsPerDay: 5" in difference(kubectl, merged(source, {"spec": {"maxTextsPerDay": 5}}), way)
+
+
+@each_way
+def test_a_stop_by_hand_outlives_the_next_sync_where_git_says_nothing_of_it(
+    kubectl: Kubectl, source: Json, way: list[str]
+) -> None:
+    name = source["metadata"]["name"]
+    apply(kubectl, source, way)
+    kubectl.run("patch", "esrc", name, "--type=merge", "-p", '{"spec":{"suspend":true}}')
+    assert difference(kubectl, source, way) == ""
+    apply(kubectl, source, way)
+    assert kubectl.get("esrc", name)["spec"]["suspend"] is True
+
+
+def test_a_stop_by_hand_is_a_difference_where_git_says_otherwise(kubectl: Kubectl, source: Json) -> None:
+    document = merged(source, {"spec": {"suspend": False}})
+    apply(kubectl, document, [])
+    kubectl.run("patch", "esrc", source["metadata"]["name"], "--type=merge", "-p", '{"spec":{"suspend":true}}')
+    assert "+  suspend: false" in difference(kubectl, document, [])
+
+
+@each_way
+def test_a_request_to_reconcile_is_no_difference(kubectl: Kubectl, source: Json, way: list[str]) -> None:
+    apply(kubectl, source, way)
+    asked = "reconcile.embeddings.yellowbook.dev/requestedAt=1"
+    kubectl.run("annotate", "esrc", source["metadata"]["name"], asked)
+    assert difference(kubectl, source, way) == ""
+
+
+@pytest.mark.parametrize("crd", sorted(CRDS.glob("*.yaml")), ids=lambda path: path.name)
+def test_the_crds_come_back_as_they_were_applied(kubectl: Kubectl, crd: Path) -> None:
+    assert difference(kubectl, yaml.safe_load(crd.read_text()), ["--server-side"]) == ""

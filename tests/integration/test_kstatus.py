@@ -1,0 +1,216 @@
+"""What Helm 4, Flux and others who wait by kstatus make of our resources, by the library itself and by Helm 4."""
+
+import json
+import secrets
+import subprocess
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from embedding_operator.lifecycle.job_status import replay_begun, settled, superseded
+from embedding_operator.lifecycle.retry_policy import RetryPolicy
+from embedding_operator.resources.embedding_job import EmbeddingJob
+from embedding_worker.freshen import OutcomeKind, RowOutcome
+from hack.control_plane.choice import Cluster
+from hack.environment import program_environment
+from hack.installation import Kubectl, namespace_made
+from tests.support.manifests import Json, a_job, a_source, example_source, merged
+from tests.support.source_states import NEW, NOW, REFUSED, STATES, SWEEPING, State, every_state, shown
+
+FIRST = 1  # the generation of what was just made
+
+
+KStatus = Callable[[list[Json]], list[dict[str, str]]]
+
+
+@pytest.fixture
+def kstatus(kstatus_program: Path) -> KStatus:
+    """What the library says of each object, in their order."""
+
+    def said_of(objects: list[Json]) -> list[dict[str, str]]:
+        done = subprocess.run(
+            [kstatus_program],
+            env=program_environment(),
+            input=json.dumps({"apiVersion": "v1", "kind": "List", "items": objects}),
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=60,
+        )
+        assert done.returncode == 0, done.stderr
+        return [json.loads(line) for line in done.stdout.splitlines()]
+
+    return said_of
+
+
+@pytest.fixture(scope="module")
+def kubectl(crds: None, cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Kubectl]:
+    name = f"test-{secrets.token_hex(4)}"
+    with namespace_made(cluster, name, tmp_path_factory.mktemp(name)):
+        yield Kubectl(cluster, name)
+
+
+@pytest.fixture
+def name() -> str:
+    return f"n{secrets.token_hex(4)}"
+
+
+def apply(kubectl: Kubectl, document: Json) -> None:
+    kubectl.run("apply", "-f", "-", stdin=yaml.safe_dump(document))
+
+
+def patch_status(kubectl: Kubectl, name: str, status: Json) -> None:
+    patch = json.dumps({"status": status})
+    kubectl.run("patch", "embeddingsource", name, "--subresource=status", "--type=merge", "-p", patch)
+
+
+@pytest.mark.parametrize("state", STATES, ids=lambda state: state.name)
+def test_kstatus_makes_of_a_state_what_is_meant(kstatus: KStatus, state: State) -> None:
+    (said,) = kstatus([state.source()])
+    assert said["status"] == state.kstatus
+
+
+def test_no_combination_of_facts_is_taken_for_another(kstatus: KStatus) -> None:
+    states = list(every_state())
+    said = [answer["status"] for answer in kstatus([state.source() for state in states])]
+    wrong = [(state.name, answer) for state, answer in zip(states, said, strict=True) if answer != state.kstatus]
+    assert wrong == []
+    assert {"InProgress", "Failed", "Current"} == set(said)
+
+
+def test_a_failure_is_told_in_the_sources_own_sentence(kstatus: KStatus) -> None:
+    (said,) = kstatus([state.source() for state in STATES if state.name == "refused"])
+    assert said["message"] == REFUSED[1]
+
+
+def test_a_source_that_nobody_has_looked_at_is_in_progress(kstatus: KStatus, kubectl: Kubectl, name: str) -> None:
+    apply(kubectl, a_source(name))
+    found = kubectl.get("embeddingsource", name)
+    assert found["status"] == {"observedGeneration": -1}
+    (said,) = kstatus([found])
+    assert said["status"] == "InProgress"
+    assert said["message"] == "EmbeddingSource generation is 1, but latest observed generation is -1"
+
+
+def test_what_is_applied_may_not_bring_a_status_along(kubectl: Kubectl, name: str) -> None:
+    """As a backup has it: a status that came with the manifest would say that it is done."""
+    apply(kubectl, merged(a_source(name), {"status": {"observedGeneration": 1}}))
+    assert kubectl.get("embeddingsource", name)["status"] == {"observedGeneration": -1}
+
+
+def test_the_operators_patch_takes_the_place_of_the_default(kstatus: KStatus, kubectl: Kubectl, name: str) -> None:
+    apply(kubectl, a_source(name))
+    patch_status(kubectl, name, shown(replace(SWEEPING, generation=FIRST)))
+    (said,) = kstatus([kubectl.get("embeddingsource", name)])
+    assert said["status"] == "Current"
+
+
+def test_an_edit_that_the_operator_has_not_seen_is_in_progress_again(
+    kstatus: KStatus, kubectl: Kubectl, name: str
+) -> None:
+    apply(kubectl, a_source(name))
+    patch_status(kubectl, name, shown(replace(SWEEPING, generation=FIRST)))
+    apply(kubectl, a_source(name, maxTextsPerDay=5))
+    (said,) = kstatus([kubectl.get("embeddingsource", name)])
+    assert said["status"] == "InProgress"
+
+
+def test_columns_of_a_source_that_nobody_has_looked_at_are_empty(kubectl: Kubectl, name: str) -> None:
+    apply(kubectl, a_source(name))
+    header, row = kubectl.run("get", "esrc", name).splitlines()
+    shown_columns = {title: row[header.index(title) :].split("  ")[0].strip() for title in ("FRESH %", "DUE", "READY")}
+    assert shown_columns == {"FRESH %": "", "DUE": "", "READY": ""}
+
+
+def job(**status: Any) -> EmbeddingJob:
+    return EmbeddingJob.model_validate(merged(a_job("any"), {"status": {"phase": "Pending", "attempts": 0} | status}))
+
+
+def ended(kind: OutcomeKind, *, attempts: int = 0) -> Json:
+    outcome = RowOutcome(kind, "Any", "any", code="")
+    return settled(
+        outcome, job(attempts=attempts), policy=RetryPolicy(), started=NOW, now=NOW + timedelta(seconds=1), jitter=0
+    ).status
+
+
+@pytest.mark.parametrize(
+    ("phase", "status"),
+    [
+        ("Pending", {"phase": "Pending", "attempts": 0}),
+        ("Retrying", ended(OutcomeKind.FAILED)),
+        ("Succeeded", ended(OutcomeKind.EMBEDDED)),
+        ("DeadLettered", ended(OutcomeKind.FAILED, attempts=5)),
+        ("DeadLettered", ended(OutcomeKind.INPUT_REJECTED)),
+        ("Superseded", superseded(now=NOW)),
+        ("Pending", replay_begun(job(), NOW).status),
+    ],
+)
+def test_nobody_who_waits_for_all_he_sees_is_held_up_by_a_job(kstatus: KStatus, phase: str, status: Json) -> None:
+    """Nobody applies jobs, so nothing is to wait for them or fail by them: they count as done from the start."""
+    assert status["phase"] == phase
+    (said,) = kstatus([merged(a_job("any"), {"metadata": {"generation": 1}, "status": status})])
+    assert said["status"] == "Current"
+
+
+@pytest.fixture
+def helm(kubectl: Kubectl, name: str, helm4_program: Path, tmp_path: Path) -> Iterator["HelmChart"]:
+    chart = HelmChart(helm4_program, tmp_path, kubectl, name)
+    yield chart
+    chart.run("uninstall", name)
+
+
+class HelmChart:
+    """A user's own chart, which has a source in it, and Helm 4."""
+
+    def __init__(self, program: Path, folder: Path, kubectl: Kubectl, name: str) -> None:
+        self.program, self.folder, self.kubectl, self.name = program, folder, kubectl, name
+        (folder / "templates").mkdir()
+        (folder / "Chart.yaml").write_text(yaml.safe_dump({"apiVersion": "v2", "name": "shop", "version": "1.0.0"}))
+        source = merged(example_source(), {"metadata": {"name": name}})
+        (folder / "templates" / "source.yaml").write_text(yaml.safe_dump(source))
+
+    def run(self, *arguments: str) -> "subprocess.CompletedProcess[str]":
+        kubeconfig = ["--kubeconfig", str(self.kubectl.cluster.admin_kubeconfig), "--namespace", self.kubectl.namespace]
+        return subprocess.run(
+            [self.program, *arguments, *kubeconfig],
+            env=program_environment() | {"HOME": str(self.folder)},
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=120,
+        )
+
+    def install(self) -> None:
+        done = self.run("install", self.name, str(self.folder))
+        assert done.returncode == 0, done.stderr
+
+    def upgrade_and_wait(self, timeout: str) -> "subprocess.CompletedProcess[str]":
+        return self.run("upgrade", self.name, str(self.folder), "--wait", "--timeout", timeout)
+
+
+def test_helm_4_waits_for_a_source_that_nobody_looks_at_until_time_runs_out(helm: HelmChart) -> None:
+    helm.install()
+    done = helm.upgrade_and_wait("2s")
+    assert done.returncode != 0
+    assert f"EmbeddingSource/{helm.kubectl.namespace}/{helm.name} not ready. status: InProgress" in done.stderr
+
+
+def test_helm_4_gives_up_at_once_on_a_source_that_someone_must_mend(helm: HelmChart) -> None:
+    helm.install()
+    patch_status(helm.kubectl, helm.name, shown(replace(NEW, refused=REFUSED, generation=FIRST)))
+    done = helm.upgrade_and_wait("100s")
+    assert done.returncode != 0
+    assert f"status: Failed, message: {REFUSED[1]}" in done.stderr
+    assert "deadline exceeded" not in done.stderr
+
+
+def test_helm_4_is_content_with_a_source_that_is_swept(helm: HelmChart) -> None:
+    helm.install()
+    patch_status(helm.kubectl, helm.name, shown(replace(SWEEPING, generation=FIRST)))
+    done = helm.upgrade_and_wait("100s")
+    assert done.returncode == 0, done.stderr
