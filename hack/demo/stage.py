@@ -44,21 +44,27 @@ GRANT_SCHEMA = "GRANT CREATE ON DATABASE {database} TO {role}"
 
 
 @dataclass(frozen=True)
-class Stage:
+class Ground:
+    """What a story is told on: resources, and the database beside them."""
+
     kubectl: Kubectl
     database_url: str
-    operator: OperatorProcess
-    gemini: FakeGemini | None
-    """The server that answers as Gemini's API does; None where Google's own is used."""
-    folder: Path
-    kubeconfig: Path
-    """The administrator's, with the demo's namespace as its default."""
 
     def query(self, statement: str, *params: object) -> list[tuple[object, ...]]:
         """Run SQL as the application that owns the table."""
         with psycopg.connect(self.database_url, autocommit=True) as connection:
             cursor = connection.execute(statement.encode(), params or None)
             return cursor.fetchall() if cursor.description else []
+
+
+@dataclass(frozen=True)
+class Stage(Ground):
+    operator: OperatorProcess
+    gemini: FakeGemini | None
+    """The server that answers as Gemini's API does; None where Google's own is used."""
+    folder: Path
+    kubeconfig: Path
+    """The administrator's, with the demo's namespace as its default."""
 
 
 @contextmanager
@@ -84,7 +90,8 @@ def stage(
         say(f"database: {server.origin}")
         database = server.create_database("yellow_book")
         role, password = server.create_role("embedding_operator")
-        _load(database, role, businesses)
+        load_businesses(database.url, businesses)
+        _grant(database, role)
         say(f"{len(businesses)} businesses are in public.businesses, none of them with an embedding")
         stack.enter_context(crds_applied(cluster))
         namespace = f"yellow-book-{secrets.token_hex(2)}"
@@ -145,18 +152,23 @@ def _database_server(stack: ExitStack, *, keep: bool) -> tuple[DatabaseServer, P
     return DatabaseServer(postgres.url, "an embedded PostgreSQL, which stays"), postgres.folder
 
 
-def _load(database: Database, role: str, businesses: list[Business]) -> None:
-    names = {"role": sql.Identifier(role), "database": sql.Identifier(database.name)}
-    with psycopg.connect(database.url, autocommit=True) as connection:
+def load_businesses(url: str, businesses: list[Business]) -> None:
+    """Make the table, and fill it. None of the rows has an embedding."""
+    with psycopg.connect(url, autocommit=True) as connection:
         connection.execute(TABLE)
-        for grant in (GRANTS, GRANT_SCHEMA):
-            connection.execute(sql.SQL(grant).format(**names))
         columns = sql.SQL(", ").join(map(sql.Identifier, COLUMNS))
         with connection.cursor().copy(sql.SQL("COPY public.businesses ({}) FROM STDIN").format(columns)) as copy:
             for business in businesses:
                 copy.write_row(
                     [list(value) if isinstance(value := getattr(business, name), tuple) else value for name in COLUMNS]
                 )
+
+
+def _grant(database: Database, role: str) -> None:
+    names = {"role": sql.Identifier(role), "database": sql.Identifier(database.name)}
+    with psycopg.connect(database.url, autocommit=True) as connection:
+        for grant in (GRANTS, GRANT_SCHEMA):
+            connection.execute(sql.SQL(grant).format(**names))
 
 
 def _kubeconfig(kubectl: Kubectl, folder: Path) -> Path:

@@ -8,7 +8,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, Progress, TextColumn
 
-from hack.demo.stage import Stage
+from hack.demo.stage import Ground
 from hack.environment import program_environment
 from hack.errors import ToolError
 from hack.installation import ROOT
@@ -21,7 +21,7 @@ LOOK_EVERY_S = 0.1
 class Telling:
     """Shows what happens on a stage, on one console."""
 
-    def __init__(self, stage: Stage, console: Console) -> None:
+    def __init__(self, stage: Ground, console: Console) -> None:
         self.stage = stage
         self._console = console
 

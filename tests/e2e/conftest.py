@@ -1,0 +1,128 @@
+"""Real pods: a cluster that runs them, the images of this checkout, and two releases of the chart as users install it.
+
+The first brings the CRDs and its own development PostgreSQL; the second, in another namespace, uses a database of a server that
+is there, by a role with the documented rights only.
+"""
+
+from collections.abc import Generator, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+
+from hack.installation import Kubectl
+from hack.pod_cluster import NoPods, PodCluster, cluster_with_pods
+from hack.port_forward import forwarded
+from tests.support.installed import DATABASE, PASSWORD, Release
+from tests.support.yellow_book import YellowBook, make_yellow_book
+
+ROLE, ROLE_PASSWORD = "embedding_operator", "the-first-one"
+STATE: dict[str, PodCluster] = {}
+SOURCE = Path(__file__).parents[2] / "docs" / "examples" / "businesses.yaml"
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if item.path.is_relative_to(Path(__file__).parent):
+            item.add_marker(pytest.mark.timeout(1800))  # the first of them waits for all that has to be built
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item, call: pytest.CallInfo[None]
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """A failure is shown with what the cluster says of itself: it is gone when somebody reads of it."""
+    report = yield
+    if report.failed and (cluster := STATE.get("cluster")) is not None:
+        kubectl = Kubectl(cluster.cluster)
+        for command in (
+            ("get", "pods,embeddingsources", "--all-namespaces", "-o", "wide"),
+            ("get", "events", "--all-namespaces", "--field-selector=type!=Normal"),
+            (
+                "logs",
+                "--all-namespaces",
+                "--selector=app.kubernetes.io/name=embedding-operator",
+                "--tail=30",
+                "--prefix",
+            ),
+        ):
+            said = kubectl.try_run(*command)
+            report.sections.append((f"kubectl {' '.join(command)}", said.stdout + said.stderr))
+    return report
+
+
+@pytest.fixture(scope="session")
+def pods(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PodCluster]:
+    """Tests are skipped, with the reason, where no cluster with pods can be had."""
+    with ExitStack() as stack:
+        folder = tmp_path_factory.mktemp("e2e")
+        try:
+            cluster = stack.enter_context(cluster_with_pods(folder, name="embedding-operator-e2e", say=print))
+        except NoPods as exc:
+            pytest.skip(str(exc))
+        print(f"cluster: {cluster.cluster.origin}")
+        STATE["cluster"] = cluster
+        cluster.load_operator_image()
+        yield cluster
+        del STATE["cluster"]
+
+
+@pytest.fixture(scope="session")
+def yellow_book(pods: PodCluster) -> Release:
+    """Installed by Helm 4 with `--wait`, with the chart's own development PostgreSQL."""
+    values = ["postgresql.enabled=true", f"postgresql.password={PASSWORD}", f"postgresql.database={DATABASE}"]
+    flags = (*(f"--set={value}" for value in values), *pods.load_postgresql_image())
+    release = Release("yellow-book", "yellow-book", pods, "helm4", flags)
+    release.install()
+    return release
+
+
+@pytest.fixture(scope="session")
+def server_url(yellow_book: Release, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The development PostgreSQL from outside of the cluster, up to the name of a database."""
+    folder = tmp_path_factory.mktemp("forwarded")
+    with forwarded(yellow_book.kubectl, f"{yellow_book.fullname}-postgresql", 5432, folder) as port:
+        yield f"postgresql://postgres:{PASSWORD}@127.0.0.1:{port}"
+
+
+@pytest.fixture(scope="session")
+def book(yellow_book: Release, server_url: str) -> YellowBook:
+    """The first release's table with its source: all rows are fresh."""
+    book = make_yellow_book(f"{server_url}/{DATABASE}")
+    book.add(200)
+    yellow_book.kubectl.run("apply", "-f", str(SOURCE))
+    yellow_book.wait_for("condition=Fresh", "embeddingsource/businesses")
+    return book
+
+
+@pytest.fixture(scope="session")
+def second(pods: PodCluster, yellow_book: Release, server_url: str) -> Release:
+    """Installed by Helm 3, without CRDs, for a role that may do just what the README grants."""
+    admin = YellowBook(f"{server_url}/postgres")
+    admin.run(f"CREATE ROLE {ROLE} LOGIN PASSWORD '{ROLE_PASSWORD}'")
+    admin.run("CREATE DATABASE second")
+    owner = YellowBook(f"{server_url}/second")
+    owner.run("CREATE EXTENSION vector")
+    book = make_yellow_book(f"{server_url}/second")
+    book.add(50)
+    owner.run(f"GRANT CREATE ON DATABASE second TO {ROLE}")
+    owner.run(f"GRANT SELECT, TRIGGER, UPDATE (embedding) ON public.businesses TO {ROLE}")
+    values = ["crds.install=false", "database.existingSecret=the-database", "database.existingSecretKey=url"]
+    release = Release("second", "second", pods, "helm3", tuple(f"--set={value}" for value in values))
+    release.kubectl.run("create", "namespace", "second")
+    release.kubectl.run("create", "secret", "generic", "the-database", f"--from-literal=url={role_url(yellow_book)}")
+    release.install()
+    return release
+
+
+@pytest.fixture(scope="session")
+def second_book(second: Release, server_url: str) -> YellowBook:
+    second.kubectl.run("apply", "-f", str(SOURCE))
+    second.wait_for("condition=Fresh", "embeddingsource/businesses")
+    return YellowBook(f"{server_url}/second")
+
+
+def role_url(yellow_book: Release, password: str = ROLE_PASSWORD) -> str:
+    """The second database as the second release's pods reach it."""
+    host = f"{yellow_book.fullname}-postgresql.{yellow_book.namespace}.svc"
+    return f"postgresql://{ROLE}:{password}@{host}:5432/second"

@@ -1,0 +1,133 @@
+"""The life of rows and jobs under the chart's own pods, from `helm install --wait` to a pod that dies in the middle."""
+
+import json
+import threading
+
+import pytest
+
+from hack.errors import ToolError
+from tests.support.deadline import wait_until
+from tests.support.installed import Release
+from tests.support.yellow_book import YellowBook
+
+FRESH_WITHIN_S = 120
+
+
+def fresh(release: Release, book: YellowBook) -> None:
+    """Every row has the vector of its text, as the model itself gives it, and no job is left open."""
+    wait_until(
+        lambda: book.run("SELECT count(*) FROM public.businesses WHERE embedding IS NULL")[0][0] == 0,
+        within_s=FRESH_WITHIN_S,
+        every_s=0.5,
+        because="the operator fills every row",
+    )
+    wait_until(lambda: book.stale() == [], within_s=FRESH_WITHIN_S, every_s=0.5, because="every edit is embedded")
+    wait_until(
+        lambda: not release.jobs("status.phase!=Succeeded", "status.phase!=Superseded", "status.phase!=DeadLettered"),
+        within_s=FRESH_WITHIN_S,
+        every_s=0.5,
+        because="a job ends when its row is fresh",
+    )
+
+
+def test_helm_install_has_waited_until_the_operator_was_ready(yellow_book: Release) -> None:
+    deployment = yellow_book.kubectl.get("deployment", yellow_book.fullname)
+    assert deployment["status"]["readyReplicas"] == 1
+    assert yellow_book.pod()["status"]["containerStatuses"][0]["restartCount"] == 0
+
+
+def test_the_pod_runs_as_nobody_on_a_file_system_that_nobody_writes(yellow_book: Release) -> None:
+    pod = yellow_book.pod()["metadata"]["name"]
+    assert yellow_book.kubectl.run("exec", pod, "--", "id", "-u").strip() == "65532"
+    refused = yellow_book.kubectl.try_run("exec", pod, "--", "touch", "/opt/embedding-operator/made")
+    assert "Read-only file system" in refused.stderr
+
+
+def test_no_secret_is_in_the_pods_environment_or_arguments(yellow_book: Release) -> None:
+    pod = yellow_book.pod()["metadata"]["name"]
+    for file in ("environ", "cmdline"):
+        shown = yellow_book.kubectl.run("exec", pod, "--", "cat", f"/proc/1/{file}")
+        assert "embedding-operator" in shown
+        assert "postgresql://" not in shown
+
+
+def test_rows_become_fresh_by_the_real_model(yellow_book: Release, book: YellowBook) -> None:
+    fresh(yellow_book, book)
+    shown = yellow_book.kubectl.run("get", "embeddingsources,embeddingjobs")
+    assert "universal-sentence-encoder-multilingual-3" in shown
+    assert "Succeeded" in shown
+
+
+def test_helm_test_checks_database_rights_provider_and_crds(yellow_book: Release, book: YellowBook) -> None:
+    said = yellow_book.helm.run("test", yellow_book.name, "--logs", "--timeout=120s", within_s=180)
+    assert "✓" in said
+    assert "✗" not in said
+
+
+def test_a_text_that_is_refused_is_dead_lettered_and_replayed_by_kubectl(
+    yellow_book: Release, book: YellowBook
+) -> None:
+    yellow_book.patch("embeddingsource/businesses", {"spec": {"model": {"tooLong": "Refuse"}}})
+    ((business,),) = book.run(
+        "INSERT INTO public.businesses (name, description) VALUES ('Long', repeat('very long ', 2000)) RETURNING id"
+    )
+    job = yellow_book.job_in_phase("DeadLettered", business)
+    dead = yellow_book.kubectl.get("embeddingjob", job)["status"]
+    assert dead["reason"] == "TextTooLong"
+
+    yellow_book.patch("embeddingsource/businesses", {"spec": {"model": {"tooLong": "Truncate"}}})
+    yellow_book.wait_for("condition=Ready", "embeddingsource/businesses")
+    yellow_book.replay(job)
+    yellow_book.wait_for("condition=Succeeded", f"embeddingjob/{job}", within_s=60)
+    replayed = yellow_book.kubectl.get("embeddingjob", job)["status"]
+    assert (replayed["phase"], replayed["replays"]) == ("Succeeded", 1)
+    assert book.vector(business) is not None
+    book.run("DELETE FROM public.businesses WHERE id = %s", business)
+
+
+def test_an_upgrade_strands_nothing(yellow_book: Release, book: YellowBook) -> None:
+    before = yellow_book.pod()["metadata"]["uid"]
+    stop = threading.Event()
+
+    def keep_writing() -> None:
+        while not stop.wait(0.2):
+            book.add(10, prefix="During the upgrade")
+            book.run(
+                "UPDATE public.businesses SET city = city || '.' WHERE id IN (SELECT id FROM public.businesses LIMIT 3)"
+            )
+
+    writer = threading.Thread(target=keep_writing)
+    writer.start()
+    try:
+        yellow_book.install("--set=settings.logLevel=debug")
+    finally:
+        stop.set()
+        writer.join()
+    assert yellow_book.pod()["metadata"]["uid"] != before
+    fresh(yellow_book, book)
+
+
+def test_a_pod_that_is_killed_in_the_middle_loses_nothing(yellow_book: Release, book: YellowBook) -> None:
+    book.add(1000, prefix="In the middle")
+    unfilled = "SELECT count(*) FROM public.businesses WHERE embedding IS NULL"
+    wait_until(lambda: 0 < book.run(unfilled)[0][0] < 950, within_s=60, every_s=0.05, because="some are done, not all")
+    pod = yellow_book.pod()["metadata"]
+    yellow_book.kubectl.run("delete", "pod", pod["name"], "--grace-period=0", "--force")
+    fresh(yellow_book, book)
+    assert yellow_book.pod()["metadata"]["uid"] != pod["uid"]
+
+
+@pytest.mark.parametrize("helm_version", ["helm3", "helm4"])
+def test_a_missing_secret_ends_the_wait_in_time_and_is_named(yellow_book: Release, helm_version: str) -> None:
+    values = ("--set=crds.install=false", "--set=database.existingSecret=not-there")
+    release = Release("secretless", f"secretless-{helm_version}", yellow_book.pods, helm_version, values)
+    with pytest.raises(ToolError, match="context deadline exceeded"):
+        release.install(timeout_s=15)
+    events = release.kubectl.run("get", "events", "--field-selector=reason=FailedMount", "-o", "jsonpath={..message}")
+    assert 'secret "not-there" not found' in events
+    # And once it is there, the pod starts by itself.
+    url = yellow_book.kubectl.get("secret", f"{yellow_book.fullname}-database")["data"]["DATABASE_URL"]
+    secret = {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "not-there"}, "data": {"DATABASE_URL": url}}
+    release.kubectl.run("apply", "-f", "-", stdin=json.dumps(secret))
+    release.wait_for("condition=Available", f"deployment/{release.fullname}", within_s=180)
+    release.helm.run("uninstall", release.name)

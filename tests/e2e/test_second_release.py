@@ -1,0 +1,73 @@
+"""A second release in the same cluster: its own namespace, a Secret that is rotated, an uninstall and a reinstall."""
+
+from tests.e2e.conftest import ROLE, role_url
+from tests.e2e.test_first_release import fresh
+from tests.support.installed import Release
+from tests.support.yellow_book import YellowBook
+
+NEW_PASSWORD = "the-second-one"
+
+
+def test_two_releases_work_beside_each_other(
+    second: Release, second_book: YellowBook, yellow_book: Release, book: YellowBook
+) -> None:
+    fresh(second, second_book)
+    fresh(yellow_book, book)
+
+
+def test_a_rotated_password_reaches_the_operator_without_a_restart(
+    second: Release, second_book: YellowBook, yellow_book: Release, server_url: str
+) -> None:
+    before = second.pod()
+    admin = YellowBook(f"{server_url}/postgres")
+    admin.run(f"ALTER ROLE {ROLE} PASSWORD '{NEW_PASSWORD}'")
+    second.patch("secret/the-database", {"stringData": {"url": role_url(yellow_book, NEW_PASSWORD)}})
+    # Whoever is connected by the old password would stay so for ever.
+    admin.run("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = %s", ROLE)
+    second_book.add(20, prefix="After the rotation")
+    fresh(second, second_book)
+    after = second.pod()
+    assert after["metadata"]["uid"] == before["metadata"]["uid"]
+    assert after["status"]["containerStatuses"][0]["restartCount"] == 0
+
+
+def embedded_at(book: YellowBook) -> dict[str, str]:
+    """When each row was last embedded, by the operator's own books."""
+    ((table,),) = book.run(
+        "SELECT c.oid::regclass::text FROM pg_class c WHERE c.relnamespace = 'embedding_operator'::regnamespace "
+        "AND c.relkind = 'r' AND c.relname LIKE '%%\\_state'"
+    )
+    return dict(book.run(f"SELECT id::text, embedded_at::text FROM {table}"))
+
+
+def test_an_uninstall_keeps_what_is_yours_and_a_reinstall_takes_it_over(
+    second: Release, second_book: YellowBook
+) -> None:
+    jobs = {job["metadata"]["uid"] for job in second.jobs()}
+    source = second.kubectl.get("embeddingsource", "businesses")["metadata"]["uid"]
+    before = embedded_at(second_book)
+    second.helm.run("uninstall", second.name, "--wait", within_s=180)
+    crds = {crd["metadata"]["name"] for crd in second.kubectl.get("crds")["items"]}
+    assert {f"{kind}.embeddings.yellowbook.dev" for kind in ("embeddingsources", "embeddingjobs")} <= crds
+    assert second.kubectl.get("embeddingsource", "businesses")["metadata"]["uid"] == source
+    assert {job["metadata"]["uid"] for job in second.jobs()} == jobs
+
+    second_book.add(5, prefix="While nobody was there")
+    second.install()
+    fresh(second, second_book)
+    after = embedded_at(second_book)
+    assert len(after) == len(before) + 5
+    assert {row: at for row, at in after.items() if row in before} == before
+
+
+def test_the_uninstall_of_the_release_with_the_crds_keeps_them_too(
+    yellow_book: Release, book: YellowBook, second: Release
+) -> None:
+    """Runs last: the development database goes with its release."""
+    source = yellow_book.kubectl.get("embeddingsource", "businesses")["metadata"]["uid"]
+    second.helm.run("uninstall", second.name, "--wait", within_s=180)
+    yellow_book.helm.run("uninstall", yellow_book.name, "--wait", within_s=180)
+    assert yellow_book.kubectl.get("embeddingsource", "businesses")["metadata"]["uid"] == source
+    assert second.kubectl.get("embeddingsource", "businesses")["metadata"]["name"] == "businesses"
+    yellow_book.install()
+    assert yellow_book.pod()["status"]["containerStatuses"][0]["ready"]

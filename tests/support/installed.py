@@ -1,0 +1,80 @@
+"""The chart as users install it, on a cluster with pods: a release, its resources, and the database beside it.
+
+Called by the end-to-end tests. Whatever is asked here is asked by kubectl and Helm, as a person would.
+"""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from hack.helm import Helm
+from hack.installation import Kubectl
+from hack.pod_cluster import PodCluster
+from tests.support.deadline import wait_until
+
+DEPLOYMENT = "embedding-operator"
+DATABASE = "yellow_book"
+PASSWORD = "only-for-tests"
+
+
+@dataclass(frozen=True)
+class Release:
+    """One release of the chart in a namespace of its own."""
+
+    name: str
+    namespace: str
+    pods: PodCluster
+    helm_version: str
+    values: tuple[str, ...]
+
+    @property
+    def helm(self) -> Helm:
+        return Helm(self.pods.cluster.admin_kubeconfig, self.namespace, self.helm_version)
+
+    @property
+    def kubectl(self) -> Kubectl:
+        return Kubectl(self.pods.cluster, self.namespace)
+
+    @property
+    def fullname(self) -> str:
+        return f"{self.name}-{DEPLOYMENT}"
+
+    def install(self, *values: str, timeout_s: int = 120) -> str:
+        """Install or upgrade, with the release's own values and these."""
+        return self.helm.upgrade(self.name, *self.pods.operator_flags, *self.values, *values, timeout_s=timeout_s)
+
+    def pod(self) -> Any:
+        """The operator's running pod."""
+        selector = f"app.kubernetes.io/instance={self.name},app.kubernetes.io/component=operator"
+        pods = [
+            pod
+            for pod in self.kubectl.get("pods", "--selector", selector)["items"]
+            if "deletionTimestamp" not in pod["metadata"]
+        ]
+        assert len(pods) == 1, [pod["metadata"]["name"] for pod in pods]
+        return pods[0]
+
+    def log(self) -> str:
+        return self.kubectl.run("logs", f"deployment/{self.fullname}", "--tail=60")
+
+    def wait_for(self, condition: str, resource: str, *, within_s: int = 120) -> None:
+        self.kubectl.run("wait", f"--for={condition}", resource, f"--timeout={within_s}s", within_s=within_s + 30)
+
+    def jobs(self, *fields: str) -> list[Any]:
+        selected = [f"--field-selector={','.join(fields)}"] if fields else []
+        items: list[Any] = self.kubectl.get("embeddingjobs", *selected)["items"]
+        return items
+
+    def job_in_phase(self, phase: str, business: int, *, within_s: float = 60) -> str:
+        """Wait for the business's job in this phase, and return its name."""
+        fields = (f"spec.businessId={business}", f"status.phase={phase}")
+        wait_until(lambda: bool(self.jobs(*fields)), within_s=within_s, every_s=0.2, because=f"its job becomes {phase}")
+        return str(self.jobs(*fields)[0]["metadata"]["name"])
+
+    def patch(self, resource: str, patch: Mapping[str, object], *more: str) -> None:
+        self.kubectl.run("patch", resource, "--type=merge", "-p", json.dumps(patch), *more)
+
+    def replay(self, job: str) -> None:
+        """The README's own patch."""
+        self.patch(f"embeddingjob/{job}", {"status": {"phase": "Pending"}}, "--subresource=status")
