@@ -4,8 +4,6 @@ Called by the node and by the end-to-end tests. Where an image of a registry wou
 """
 
 import hashlib
-import json
-import tarfile
 from pathlib import Path
 
 from hack.environment import our_cache
@@ -57,15 +55,6 @@ def pause_archive() -> Path:
     run([*_buildah("commit"), "--quiet", container, PAUSE_IMAGE])
     run([*_buildah("rm"), container])
     return _pushed(PAUSE_IMAGE)
-
-
-def added_bytes(archive: Path) -> int:
-    """What an image of a docker-archive holds beside its base, whose only layer is the first."""
-    with tarfile.open(archive) as content:
-        manifest = content.extractfile("manifest.json")
-        assert manifest is not None
-        _, *added = json.load(manifest)[0]["Layers"]
-        return sum(content.getmember(layer).size for layer in added)
 
 
 def _pushed(image: str) -> Path:

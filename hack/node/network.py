@@ -10,6 +10,9 @@ from hack.node.commands import run, try_run
 
 BRIDGE = "eo-pods0"
 NODE_ADDRESS = "10.89.131.1"
+NETWORK = "embedding-operator"
+RESULTS = Path("/var/lib/cni/results")
+"""Where libcni notes what it has made for each pod, so that it can be found again."""
 POD_RANGE = "10.89.131.0/24"
 SERVICE_RANGE = "10.96.0.0/16"
 # Nothing leaves the machine: a pod reaches other pods, services and the API server.
@@ -40,7 +43,13 @@ def make_bridge() -> None:
 
 
 def remove_bridge() -> None:
-    """And the pods' ends on it that no kubelet has removed."""
+    """And what belongs to pods that no kubelet has taken down."""
+    for note in RESULTS.glob(f"{NETWORK}-*"):
+        made = json.loads(note.read_text())
+        for namespace in {Path(interface.get("sandbox", "")).name for interface in made["result"]["interfaces"]} - {""}:
+            try_run(["ip", "netns", "delete", namespace])
+        note.unlink()
+        (RESULTS / f"cni-loopback-{made['containerId']}-lo").unlink(missing_ok=True)
     for link in json.loads(try_run(["ip", "-json", "link", "show", "master", BRIDGE]).stdout or "[]"):
         try_run(["ip", "link", "delete", link["ifname"]])
     for rule in RULES:
@@ -59,7 +68,7 @@ def write_cni_configuration(folder: Path) -> Path:
     """Pods get addresses of POD_RANGE on the bridge. Returns the folder that containerd reads."""
     configuration = {
         "cniVersion": "1.0.0",
-        "name": "embedding-operator",
+        "name": NETWORK,
         "plugins": [
             {
                 "type": "bridge",

@@ -43,6 +43,20 @@ def test_the_pod_runs_as_nobody_on_a_file_system_that_nobody_writes(yellow_book:
     assert "Read-only file system" in refused.stderr
 
 
+def test_the_image_adds_less_than_250_mb_to_its_base_and_nothing_to_build_with(yellow_book: Release) -> None:
+    pod = yellow_book.pod()["metadata"]["name"]
+
+    def inside(command: str) -> str:
+        return yellow_book.kubectl.run("exec", pod, "--", "sh", "-c", command).strip()
+
+    assert 50 < int(inside("du -s -B1M /opt/embedding-operator | cut -f1")) < 250
+    assert inside("for each in gcc cc make uv; do command -v $each; done; true") == ""
+    assert (
+        inside("find /opt /root -path '*discovery_cache/documents*' -o -name '*.whl' -o -name uv.lock 2>/dev/null")
+        == ""
+    )
+
+
 def test_no_secret_is_in_the_pods_environment_or_arguments(yellow_book: Release) -> None:
     pod = yellow_book.pod()["metadata"]["name"]
     for file in ("environ", "cmdline"):
