@@ -1,44 +1,55 @@
-"""Helm, pinned, as the cluster's administrator in one namespace. Called by the end-to-end tests and by the demo on kind."""
+"""Helm, as the administrator of a cluster or without any. Called by the demo on kind, and by every test of the chart."""
 
 import subprocess
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
+
+import yaml
 
 from hack.environment import program_environment
 from hack.errors import ToolError
-from hack.go_programs import go_program
 
 CHART = Path(__file__).parents[1] / "charts" / "embedding-operator"
 
 
 @dataclass(frozen=True)
 class Helm:
-    kubeconfig: Path
-    namespace: str
-    version: str = "helm4"
-    """`helm3` or `helm4`."""
+    """One Helm. It keeps what it keeps in `home`, never in the user's, and reaches the cluster of `kubeconfig`, or none."""
 
-    def try_run(self, *arguments: str, within_s: float = 120) -> "subprocess.CompletedProcess[str]":
-        """Whatever comes of it. Its own files stay out of the user's."""
-        place = ["--kubeconfig", str(self.kubeconfig), "--namespace", self.namespace]
+    program: Path
+    home: Path
+    kubeconfig: Path | None = None
+
+    def try_run(
+        self, *arguments: str, values: Mapping[str, Any] | None = None, within_s: float = 120
+    ) -> "subprocess.CompletedProcess[str]":
+        """Whatever comes of it. `values` are the chart's, beside those among the arguments."""
+        kinds = ("CACHE", "CONFIG", "DATA")
+        homes = {f"HELM_{kind}_HOME": str(self.home / kind.lower()) for kind in kinds}
+        reached = {"KUBECONFIG": str(self.kubeconfig or self.home / "none")}
+        given = [] if values is None else ["--values", "-"]
         return subprocess.run(
-            [str(go_program(self.version)), *arguments, *place],
-            env=program_environment(),
-            stdin=subprocess.DEVNULL,
+            [self.program, *arguments, *given],
+            input=yaml.safe_dump(dict(values or {})),
+            env={**program_environment(), **homes, **reached},
             capture_output=True,
             text=True,
             check=False,
             timeout=within_s,
         )
 
-    def run(self, *arguments: str, within_s: float = 120) -> str:
+    def run(self, *arguments: str, values: Mapping[str, Any] | None = None, within_s: float = 120) -> str:
         """Returns what it prints. Raises ToolError with Helm's own words."""
-        done = self.try_run(*arguments, within_s=within_s)
+        done = self.try_run(*arguments, values=values, within_s=within_s)
         if done.returncode != 0:
-            raise ToolError(f"{self.version} {' '.join(arguments[:2])}: {(done.stderr or done.stdout).strip()}")
+            said = (done.stderr or done.stdout).strip()
+            raise ToolError(f"{self.program.name} {' '.join(arguments[:2])}: {said}")
         return done.stdout
 
-    def upgrade(self, release: str, *values: str, timeout_s: int = 120) -> str:
-        """Install the release, or upgrade it, and return when it is ready. `values` are Helm's own flags."""
-        flags = ["--install", "--create-namespace", "--wait", f"--timeout={timeout_s}s", *values]
-        return self.run("upgrade", release, str(CHART), *flags, within_s=timeout_s + 60)
+    def upgrade(self, release: str, *flags: str, namespace: str, timeout_s: int = 120) -> str:
+        """Install this chart as a release, or upgrade it, and return when it is ready. `flags` are Helm's."""
+        place = ["--install", "--namespace", namespace, "--create-namespace"]
+        wait = ["--wait", f"--timeout={timeout_s}s"]
+        return self.run("upgrade", release, str(CHART), *place, *wait, *flags, within_s=timeout_s + 60)

@@ -17,6 +17,7 @@ from hack.demo.stage import Ground, load_businesses
 from hack.demo.story import Story
 from hack.demo.telling import Telling
 from hack.errors import KindUnavailable, ToolError
+from hack.go_programs import go_program
 from hack.helm import CHART, Helm
 from hack.installation import ROOT, Kubectl
 from hack.kind import KindCluster
@@ -68,9 +69,9 @@ def play(pods: PodCluster, folder: Path, cast: list[Business], *flags: str, rele
     say(f"the operator's image is built and on the nodes, {time.monotonic() - began:.0f} s")
     values = ["postgresql.enabled=true", f"postgresql.password={PASSWORD}", f"postgresql.database={DATABASE}"]
     flags = (*(f"--set={value}" for value in values), *pods.operator_flags, *pods.load_postgresql_image(), *flags)
-    helm = Helm(cluster.admin_kubeconfig, release)
+    helm = Helm(go_program("helm4"), folder / "helm", cluster.admin_kubeconfig)
     say(f"helm upgrade --install {release} {CHART.relative_to(ROOT)} --namespace {release} {' '.join(flags)}")
-    helm.upgrade(release, *flags, timeout_s=INSTALLED_WITHIN_S)
+    helm.upgrade(release, *flags, namespace=release, timeout_s=INSTALLED_WITHIN_S)
     kubectl = Kubectl(cluster, release)
     with forwarded(kubectl, f"{release}-embedding-operator-postgresql", 5432, folder) as port:
         ground = Ground(kubectl, f"postgresql://postgres:{PASSWORD}@127.0.0.1:{port}/{DATABASE}")

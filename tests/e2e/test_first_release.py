@@ -73,7 +73,9 @@ def test_rows_become_fresh_by_the_real_model(yellow_book: Release, book: YellowB
 
 
 def test_helm_test_checks_database_rights_provider_and_crds(yellow_book: Release, book: YellowBook) -> None:
-    said = yellow_book.helm.run("test", yellow_book.name, "--logs", "--timeout=120s", within_s=180)
+    said = yellow_book.helm.run(
+        "test", yellow_book.name, "--namespace", yellow_book.namespace, "--logs", "--timeout=120s"
+    )
     assert "✓" in said
     assert "✗" not in said
 
@@ -144,4 +146,4 @@ def test_a_missing_secret_ends_the_wait_in_time_and_is_named(yellow_book: Releas
     secret = {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "not-there"}, "data": {"DATABASE_URL": url}}
     release.kubectl.run("apply", "-f", "-", stdin=json.dumps(secret))
     release.wait_for("condition=Available", f"deployment/{release.fullname}", within_s=180)
-    release.helm.run("uninstall", release.name)
+    release.uninstall()

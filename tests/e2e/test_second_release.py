@@ -46,7 +46,7 @@ def test_an_uninstall_keeps_what_is_yours_and_a_reinstall_takes_it_over(
     jobs = {job["metadata"]["uid"] for job in second.jobs()}
     source = second.kubectl.get("embeddingsource", "businesses")["metadata"]["uid"]
     before = embedded_at(second_book)
-    second.helm.run("uninstall", second.name, "--wait", within_s=180)
+    second.uninstall()
     crds = {crd["metadata"]["name"] for crd in second.kubectl.get("crds")["items"]}
     assert {f"{kind}.embeddings.yellowbook.dev" for kind in ("embeddingsources", "embeddingjobs")} <= crds
     assert second.kubectl.get("embeddingsource", "businesses")["metadata"]["uid"] == source
@@ -65,8 +65,8 @@ def test_the_uninstall_of_the_release_with_the_crds_keeps_them_too(
 ) -> None:
     """Runs last: the development database goes with its release."""
     source = yellow_book.kubectl.get("embeddingsource", "businesses")["metadata"]["uid"]
-    second.helm.run("uninstall", second.name, "--wait", within_s=180)
-    yellow_book.helm.run("uninstall", yellow_book.name, "--wait", within_s=180)
+    second.uninstall()
+    yellow_book.uninstall()
     assert yellow_book.kubectl.get("embeddingsource", "businesses")["metadata"]["uid"] == source
     assert second.kubectl.get("embeddingsource", "businesses")["metadata"]["name"] == "businesses"
     yellow_book.install()

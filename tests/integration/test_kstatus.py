@@ -18,6 +18,7 @@ from embedding_operator.resources.embedding_job import EmbeddingJob
 from embedding_worker.freshen import OutcomeKind, RowOutcome
 from hack.control_plane.choice import Cluster
 from hack.environment import program_environment
+from hack.helm import Helm
 from hack.installation import Kubectl, namespace_made
 from tests.support.manifests import Json, a_job, a_source, example_source, merged
 from tests.support.source_states import NEW, NOW, REFUSED, STATES, SWEEPING, State, every_state, shown
@@ -175,15 +176,8 @@ class HelmChart:
         (folder / "templates" / "source.yaml").write_text(yaml.safe_dump(source))
 
     def run(self, *arguments: str) -> "subprocess.CompletedProcess[str]":
-        kubeconfig = ["--kubeconfig", str(self.kubectl.cluster.admin_kubeconfig), "--namespace", self.kubectl.namespace]
-        return subprocess.run(
-            [self.program, *arguments, *kubeconfig],
-            env=program_environment() | {"HOME": str(self.folder)},
-            capture_output=True,
-            text=True,
-            check=False,
-            timeout=120,
-        )
+        helm = Helm(self.program, self.folder / "home", self.kubectl.cluster.admin_kubeconfig)
+        return helm.try_run(*arguments, "--namespace", self.kubectl.namespace)
 
     def install(self) -> None:
         done = self.run("install", self.name, str(self.folder))

@@ -1,18 +1,15 @@
 """The chart as a real Helm renders and installs it. Called by every test of the chart, and by those of the rights it gives."""
 
-import subprocess
 from collections.abc import Mapping
-from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import yaml
 
+import hack.helm
 from hack.control_plane.pins import pins
-from hack.environment import program_environment
 
 Json = dict[str, Any]
-CHART = Path(__file__).parents[2] / "charts" / "embedding-operator"
+CHART = hack.helm.CHART
 RELEASE, NAMESPACE = "embedding-operator", "yellow-book"
 DATABASE = {"database": {"existingSecret": "yellow-book-database"}}
 """The least that must be given."""
@@ -46,34 +43,8 @@ class Objects(list[Json]):
         return {entry["name"]: entry["value"] for entry in self.container()["env"]}
 
 
-@dataclass(frozen=True)
-class Helm:
-    """One Helm. It keeps what it keeps in `home`, and reaches the cluster of `kubeconfig`, or none."""
-
-    program: Path
-    home: Path
-    kubeconfig: Path | None = None
-
-    def try_run(self, *arguments: str, values: Mapping[str, Any] | None = None) -> "subprocess.CompletedProcess[str]":
-        kinds = ("CACHE", "CONFIG", "DATA")
-        homes = {f"HELM_{kind}_HOME": str(self.home / kind.lower()) for kind in kinds}
-        reached = {"KUBECONFIG": str(self.kubeconfig or self.home / "none")}
-        given = [] if values is None else ["--values", "-"]
-        return subprocess.run(
-            [self.program, *arguments, *given],
-            input=yaml.safe_dump(dict(values or {})),
-            env={**program_environment(), **homes, **reached},
-            capture_output=True,
-            text=True,
-            check=False,
-            timeout=60,
-        )
-
-    def run(self, *arguments: str, values: Mapping[str, Any] | None = None) -> str:
-        """Returns what it prints. Raises AssertionError with its own words."""
-        done = self.try_run(*arguments, values=values)
-        assert done.returncode == 0, done.stderr
-        return done.stdout
+class Helm(hack.helm.Helm):
+    """Helm with this chart."""
 
     def render(
         self,

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from hack.go_programs import go_program
 from hack.helm import Helm
 from hack.installation import Kubectl
 from hack.pod_cluster import PodCluster
@@ -30,7 +31,8 @@ class Release:
 
     @property
     def helm(self) -> Helm:
-        return Helm(self.pods.cluster.admin_kubeconfig, self.namespace, self.helm_version)
+        kubeconfig = self.pods.cluster.admin_kubeconfig
+        return Helm(go_program(self.helm_version), kubeconfig.parent / "helm", kubeconfig)
 
     @property
     def kubectl(self) -> Kubectl:
@@ -42,7 +44,11 @@ class Release:
 
     def install(self, *values: str, timeout_s: int = 120) -> str:
         """Install or upgrade, with the release's own values and these."""
-        return self.helm.upgrade(self.name, *self.pods.operator_flags, *self.values, *values, timeout_s=timeout_s)
+        flags = (*self.pods.operator_flags, *self.values, *values)
+        return self.helm.upgrade(self.name, *flags, namespace=self.namespace, timeout_s=timeout_s)
+
+    def uninstall(self) -> None:
+        self.helm.run("uninstall", self.name, "--namespace", self.namespace, "--wait", within_s=180)
 
     def pod(self) -> Any:
         """The operator's running pod."""
