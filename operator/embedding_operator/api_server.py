@@ -14,7 +14,8 @@ from kubernetes.aio import config as kube_config
 from kubernetes.aio.client.configuration import Configuration
 from kubernetes.aio.config import ConfigException
 
-from embedding_operator.resources import GROUP, JOBS, SOURCES, VERSION
+from embedding_operator.resources import EVENTS, EVENTS_GROUP, GROUP, JOBS, SOURCES, VERSION
+from embedding_operator.rights import Right
 from embedding_operator.settings import Settings, pod_namespace
 
 Json = dict[str, Any]
@@ -149,6 +150,42 @@ class ApiServer:
                 return items
             params["continue"] = following
 
+    async def version(self) -> Json:
+        """What the server says of itself: `major`, `minor`, `gitVersion`."""
+        return await self._request("GET", f"{self.host}/version")
+
+    async def served_versions(self) -> list[str]:
+        """The versions in which our two kinds are served. Raises Gone where there is none."""
+        group = await self._request("GET", f"{self.host}/apis/{GROUP}")
+        return [version["version"] for version in group["versions"]]
+
+    async def served_resources(self) -> set[str]:
+        """Of the version that this operator speaks, subresources too. Raises Gone."""
+        found = await self._request("GET", f"{self.host}/apis/{GROUP}/{VERSION}")
+        return {resource["name"] for resource in found["resources"]}
+
+    async def may(self, right: Right) -> bool:
+        """Whether this account has the right in this namespace, as the server itself says: everybody may ask that."""
+        resource, _, subresource = right.resource.partition("/")
+        attributes = {
+            "namespace": self.namespace,
+            "verb": right.verb,
+            "group": right.group,
+            "resource": resource,
+            "subresource": subresource,
+        }
+        review = {
+            "apiVersion": "authorization.k8s.io/v1",
+            "kind": "SelfSubjectAccessReview",
+            "spec": {"resourceAttributes": attributes},
+        }
+        url = f"{self.host}/apis/authorization.k8s.io/v1/selfsubjectaccessreviews"
+        return bool((await self._request("POST", url, json=review))["status"]["allowed"])
+
+    async def selects_by(self, fields: str) -> None:
+        """Ask for jobs by these fields, and for one at most. Raises RequestRefused where they can't be selected by."""
+        await self._request("GET", self._url(JOBS), params={"limit": "1", "fieldSelector": fields})
+
     async def sources(self) -> list[Json]:
         return await self._list(SOURCES)
 
@@ -190,6 +227,11 @@ class ApiServer:
     async def annotate_job(self, name: str, annotations: dict[str, str]) -> None:
         """Raises Gone."""
         await self._patch(self._url(JOBS, name), {"metadata": {"annotations": annotations}})
+
+    async def create_event(self, manifest: Json) -> None:
+        """Raises RequestRefused."""
+        url = f"{self.host}/apis/{EVENTS_GROUP}/v1/namespaces/{self.namespace}/{EVENTS}"
+        await self._request("POST", url, json=manifest)
 
     async def patch_source_status(self, name: str, status: Json) -> None:
         """Raises Gone or RequestRefused."""

@@ -12,6 +12,7 @@ from embedding_operator.api_server import ApiServer, ApiServerError, ApiServerUn
 from embedding_operator.reconciler.housekeeping import understood
 from embedding_operator.resources.embedding_job import job_name
 from embedding_operator.resources.embedding_source import EmbeddingSource, parsed_source
+from embedding_operator.rotation import Rotation
 from embedding_operator.settings import Settings
 from embedding_worker.errors import DatabaseUnavailable, RowsLocked, SourceRefused
 from embedding_worker.rows.database import Database
@@ -36,6 +37,8 @@ async def run(settings: Settings) -> int:
         return 2
     async with server, Database(settings.database_url.get_secret_value()) as database:
         look = DryRun(server, database)
+        rotation = Rotation(settings.mounted_secrets(), {"DATABASE_URL_FILE": database.move_to})
+        rotating = asyncio.create_task(rotation.run(), name="rotation")
         log.info("operator ready", namespace=server.namespace, dry_run=True)
         while not stop.is_set():
             rows = await look.at_all_sources(stop)
@@ -44,6 +47,7 @@ async def run(settings: Settings) -> int:
                     await stop.wait()
             except TimeoutError:
                 continue
+        rotating.cancel()
     log.info("operator ended", clean=True, dry_run=True)
     return 0
 

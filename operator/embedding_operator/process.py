@@ -8,6 +8,7 @@ import asyncio
 import contextlib
 import secrets
 import signal
+import socket
 import time
 from contextlib import AsyncExitStack
 from typing import Any
@@ -16,6 +17,7 @@ import kopf
 import structlog
 
 from embedding_operator.api_server import ApiServer, ApiServerError, ApiServerUnusable
+from embedding_operator.event_poster import EventPoster
 from embedding_operator.handlers import kopf_setup
 from embedding_operator.handlers.context import Context
 from embedding_operator.health import health_server, overdue
@@ -23,11 +25,12 @@ from embedding_operator.metrics import Metrics
 from embedding_operator.reconciler.expiry import Cohorts
 from embedding_operator.reconciler.housekeeping import Housekeeping
 from embedding_operator.reconciler.open_jobs import OpenJobs
-from embedding_operator.reconciler.source_loop import Shared, SourceLoop
+from embedding_operator.reconciler.shared import Shared
+from embedding_operator.reconciler.source_loop import SourceLoop
 from embedding_operator.reconciler.sources import Sources
 from embedding_operator.resources.embedding_source import EmbeddingSource
+from embedding_operator.rotation import Rotation
 from embedding_operator.settings import Settings
-from embedding_worker.providers import Credentials
 from embedding_worker.rows.database import Database
 
 log = structlog.get_logger(__name__)
@@ -50,8 +53,9 @@ async def run(settings: Settings) -> int:
             database=database,
             server=server,
             settings=settings,
-            credentials=credentials(settings),
+            credentials=settings.credentials(),
             metrics=Metrics(),
+            events=EventPoster(server.create_event, namespace=server.namespace, instance=socket.gethostname()),
             jobs=OpenJobs(),
             # Begins with a letter: 12345e-1, hexadecimal with a dash, is a number to a YAML parser.
             cohorts=Cohorts(prefix=f"c{secrets.token_hex(3)}"),
@@ -63,6 +67,13 @@ async def run(settings: Settings) -> int:
             )
 
         sources = Sources(shared, make_loop)
+        rotation = Rotation(
+            settings.mounted_secrets(),
+            {"DATABASE_URL_FILE": database.move_to, "GEMINI_API_KEY_FILE": sources.take_gemini_key},
+        )
+        for beside in (rotation, shared.events):
+            task = asyncio.create_task(beside.run(), name=type(beside).__name__)
+            stack.push_async_callback(_cancelled, task)
         process = Process(server, shared, sources)
         try:
             await stack.enter_async_context(
@@ -77,11 +88,6 @@ async def run(settings: Settings) -> int:
             log.error("EMBEDDING_HTTP_PORT can't be used: set another one", port=settings.http_port, error=exc.strerror)
             return 2
         return await process.run()
-
-
-def credentials(settings: Settings) -> Credentials:
-    key = settings.gemini_api_key
-    return Credentials(key.get_secret_value() if key else None, settings.gemini_endpoint)
 
 
 class Process:

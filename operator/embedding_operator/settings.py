@@ -11,6 +11,8 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
 
+from embedding_operator.rotation import MountedSecret, SecretUnreadable, read_secret
+from embedding_worker.providers import Credentials
 from embedding_worker.rows.database import unusable_url
 
 PREFIX = "EMBEDDING_"
@@ -34,6 +36,9 @@ class Settings(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     database_url: SecretStr = Field(alias="DATABASE_URL", description="the database of all sources, as a libpq URL")
+    database_url_file: Path | None = Field(
+        None, alias="DATABASE_URL_FILE", description="the file that holds it, read again when it changes"
+    )
     kubeconfig: Path | None = Field(None, alias="KUBECONFIG", description="outside a cluster: where the API server is")
     namespace: str | None = Field(
         None,
@@ -66,6 +71,9 @@ class Settings(BaseModel):
         8080, alias="EMBEDDING_HTTP_PORT", ge=0, le=65535, description="/healthz, /readyz, /metrics; 0: any free one"
     )
     gemini_api_key: SecretStr | None = Field(None, alias="GEMINI_API_KEY", description="for sources of provider gemini")
+    gemini_api_key_file: Path | None = Field(
+        None, alias="GEMINI_API_KEY_FILE", description="the file that holds it, read again when it changes"
+    )
     gemini_endpoint: str | None = Field(
         None, alias="EMBEDDING_GEMINI_ENDPOINT", description="another server that answers as Google's does"
     )
@@ -78,6 +86,20 @@ class Settings(BaseModel):
     )
     log_format: Literal["json", "console"] = Field("json", alias="EMBEDDING_LOG_FORMAT")
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", alias="EMBEDDING_LOG_LEVEL")
+
+    def credentials(self) -> Credentials:
+        """What the providers are given."""
+        key = self.gemini_api_key
+        return Credentials(key.get_secret_value() if key else None, self.gemini_endpoint)
+
+    def mounted_secrets(self) -> list[MountedSecret]:
+        """Those that files hold, as they were read."""
+        pairs = ((self.database_url_file, self.database_url), (self.gemini_api_key_file, self.gemini_api_key))
+        return [
+            MountedSecret(f"{name}_FILE", path, value.get_secret_value())
+            for name, (path, value) in zip(SECRETS, pairs, strict=True)
+            if path is not None and value is not None
+        ]
 
 
 def settings_from(environ: Mapping[str, str]) -> Settings:
@@ -113,14 +135,9 @@ def _read_secret(name: str, environ: Mapping[str, str], values: dict[str, Any], 
         problems.append(f"{name} and {name}_FILE are both set: keep one of them")
         return
     try:
-        secret = Path(file_name).read_text().strip()
-    except (OSError, UnicodeDecodeError) as exc:
-        problems.append(f"{name}_FILE is {file_name!r}, which cannot be read ({type(exc).__name__})")
-        return
-    if secret:
-        values[name] = secret
-    else:
-        problems.append(f"{name}_FILE is {file_name!r}, which is empty: write the secret into it")
+        values[name] = read_secret(f"{name}_FILE", file_name)
+    except SecretUnreadable as exc:
+        problems.append(str(exc))
 
 
 def _problem(error: Any) -> str:

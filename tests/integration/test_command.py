@@ -90,11 +90,18 @@ def test_a_kubeconfig_whose_server_is_no_url_is_refused(tmp_path: Path) -> None:
     assert MARKER not in done.stderr
 
 
-@pytest.mark.parametrize("arguments", [["--help"], ["run", "--help"]], ids=" ".join)
-def test_help_needs_no_setting(arguments: list[str]) -> None:
-    done = command(*arguments)
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ("--help", "Run the operator in its namespace"),
+        ("run --help", "Run the operator in its namespace"),
+        ("check --help", "Check all that the operator needs"),
+    ],
+)
+def test_help_needs_no_setting(arguments: str, said: str) -> None:
+    done = command(*arguments.split())
     assert (done.returncode, done.stderr) == (0, "")
-    assert "Run the operator in its namespace" in done.stdout
+    assert said in done.stdout
 
 
 @pytest.mark.parametrize("arguments", [["walk"], ["run", "--nonsense"]], ids=" ".join)

@@ -4,6 +4,7 @@ Called by freshen. What stands in the way of all calls is kept as `problem`, for
 """
 
 import asyncio
+import contextlib
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 
@@ -44,6 +45,14 @@ class ProviderCalls:
         self._take_texts = take_texts
         self._most_texts = embedder.max_texts
         self._rest_until = 0.0
+        self._rest_over = asyncio.Event()
+
+    def go_on_with(self, embedder: Embedder) -> None:
+        """Call this one from now on, without a rest that the one before was asked for: it has another key."""
+        self._embedder = embedder
+        self._rest_until = 0.0
+        self._rest_over.set()
+        self._rest_over = asyncio.Event()
 
     async def embed(self, texts: Sequence[str], take: Take) -> Halved:
         """Embed texts, giving vectors back as they come. The result speaks of the others, by their place in `texts`."""
@@ -79,13 +88,23 @@ class ProviderCalls:
             self._most_texts = min(self._most_texts, halved.largest)
 
     async def _call(self, texts: Sequence[str]) -> list[Vector]:
-        await asyncio.sleep(max(0.0, self._rest_until - _now()))
+        await _rest(max(0.0, self._rest_until - _now()), self._rest_over)
+        embedder = self._embedder
         try:
-            return await self._embedder.embed(texts)
+            return await embedder.embed(texts)
         except ProviderBusy as exc:
-            rest_s = EXHAUSTED_REST_S if exc.quota_exhausted else REST_S
-            self._rest_until = _now() + (rest_s if exc.retry_after_s is None else exc.retry_after_s)
+            if embedder is self._embedder:
+                rest_s = EXHAUSTED_REST_S if exc.quota_exhausted else REST_S
+                self._rest_until = _now() + (rest_s if exc.retry_after_s is None else exc.retry_after_s)
             raise
+
+
+async def _rest(seconds: float, over: asyncio.Event) -> None:
+    """As long as this, or until the rest is said to be over."""
+    if seconds:
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await over.wait()
 
 
 def _now() -> float:

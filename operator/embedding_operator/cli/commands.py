@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from embedding_operator.cli.verdicts import skipped, well, wrong
 from embedding_operator.logs import set_up_logs
 from embedding_operator.settings import Settings, SettingsRefused, settings_of_this_process
 
@@ -32,6 +33,27 @@ def run(
     else:
         from embedding_operator.process import run as run_process
     raise typer.Exit(asyncio.run(run_process(settings)))
+
+
+@app.command()
+def check() -> None:
+    """Check all that the operator needs: each thing ✓, or ✗ with what to do. Makes and writes nothing.
+
+    One text is sent to the provider of each model that a source names. Exit code 0 where all is well, 1 where something is
+    not, 2 where the settings are of no use.
+    """
+    try:
+        settings = settings_of_this_process()
+    except SettingsRefused as exc:
+        for problem in exc.problems:
+            typer.echo(wrong("settings", problem))
+        typer.echo(skipped("all other checks", "they need settings that can be used"))
+        sys.exit(2)
+    set_up_logs(settings)
+    typer.echo(well("settings", "each of them can be used"))
+    from embedding_operator.cli.checks import check as run_checks
+
+    raise typer.Exit(asyncio.run(run_checks(settings, typer.echo)))
 
 
 def _settings() -> Settings:

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from embedding_operator.reconciler.source_loop import Shared
+from embedding_operator.reconciler.shared import Shared
 from embedding_operator.reconciler.sources import Sources
 
 

@@ -13,6 +13,7 @@ import kopf
 import structlog
 
 from embedding_operator.handlers.context import Context
+from embedding_operator.lifecycle.events import dead_lettered, replayed
 from embedding_operator.lifecycle.job_status import JobPatch, replay_begun, settled
 from embedding_operator.lifecycle.next_step import BeginReplay, Embed, Nothing, next_step
 from embedding_operator.resources import GROUP, JOBS, VERSION
@@ -43,6 +44,7 @@ async def embed_row(context: Context, body: Mapping[str, Any], patch: kopf.Patch
         case BeginReplay():
             apply(replay_begun(job, datetime.now(UTC)), patch)
             context.shared.metrics.replayed(job.source)
+            context.shared.events.tell(replayed(job))
             log.info("job replayed", job=job.name, source=job.source, business=job.spec.business_id)
         case Embed():
             await _embed(context, job, patch)
@@ -70,6 +72,7 @@ async def _embed(context: Context, job: EmbeddingJob, patch: kopf.Patch) -> None
     )
     if result.phase is Phase.DEAD_LETTERED:
         context.shared.jobs.died(job)
+        context.shared.events.tell(dead_lettered(job, result))
     if result.phase is Phase.RETRYING:
         context.shared.jobs.backs_off(job.name)
     apply(result, patch)

@@ -16,7 +16,7 @@ from pydantic import ValidationError
 from embedding_operator.api_server import ApiServer, ApiServerError, Gone, Json
 from embedding_operator.lifecycle.job_status import timestamp
 from embedding_operator.reconciler.repair import forsaken
-from embedding_operator.reconciler.source_loop import Shared
+from embedding_operator.reconciler.shared import Shared
 from embedding_operator.reconciler.sources import Sources
 from embedding_operator.resources.embedding_job import (
     COHORT_LABEL,

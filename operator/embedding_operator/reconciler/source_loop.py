@@ -7,7 +7,7 @@ import math
 import time
 from collections.abc import Callable
 from contextlib import AsyncExitStack
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
 from typing import Any
@@ -15,23 +15,18 @@ from typing import Any
 import structlog
 
 from embedding_operator import source_state
-from embedding_operator.api_server import ApiServer, ApiServerUnavailable, Gone, RequestRefused
-from embedding_operator.metrics import Metrics
-from embedding_operator.reconciler import window
+from embedding_operator.api_server import ApiServerUnavailable, Gone, RequestRefused
+from embedding_operator.lifecycle import events
 from embedding_operator.reconciler.audit import Audit
-from embedding_operator.reconciler.expiry import Cohorts
-from embedding_operator.reconciler.open_jobs import OpenJobs
+from embedding_operator.reconciler.shared import Shared
 from embedding_operator.reconciler.sweep import Sweeper
 from embedding_operator.resources.embedding_source import EmbeddingSource
-from embedding_operator.settings import Settings
 from embedding_operator.source_state import Pending, SourceFacts
 from embedding_worker.batcher import Batcher
 from embedding_worker.errors import DatabaseUnavailable, RowsLocked, SourceRefused
 from embedding_worker.freshen import Freshener, RowOutcome, RowRequest
 from embedding_worker.provider_calls import BYTES_PER_TOKEN, ProviderCalls
-from embedding_worker.providers import Credentials, make_embedder
 from embedding_worker.providers.embedder import Embedder
-from embedding_worker.rows.database import Database
 from embedding_worker.rows.store import RowStore
 from embedding_worker.source import Model, SourceConfig, in_force
 
@@ -42,41 +37,6 @@ REFUSED_PAUSE_S = 30.0
 AWAY_PAUSE_S = 2.0
 COUNT_EVERY_S = 0.5
 LOCKED_TURNS = 5
-
-
-@dataclass
-class Shared:
-    """What all sources of this process share."""
-
-    database: Database
-    server: ApiServer
-    settings: Settings
-    credentials: Credentials
-    metrics: Metrics
-    jobs: OpenJobs
-    cohorts: Cohorts
-    throughput: window.Throughput = field(default_factory=window.Throughput)
-    due_by_source: dict[str, int] = field(default_factory=dict)
-    idle: set[str] = field(default_factory=set)
-    """Sources whose open jobs can't be worked on at the moment: they take no part of the window."""
-    embedders: dict[Model, Embedder] = field(default_factory=dict)
-
-    def window(self) -> int:
-        """How many jobs may be open now, in all sources."""
-        return window.size(self.settings.max_open_jobs, per_s=self.throughput.per_s(time.monotonic()))
-
-    def embedder(self, model: Model) -> Embedder:
-        """One for each model, for a local one takes 150 MB. Raises SourceRefused."""
-        if model not in self.embedders:
-            self.embedders[model] = make_embedder(model, self.credentials)
-        return self.embedders[model]
-
-    def forget(self, source: str) -> None:
-        """The source is gone."""
-        self.idle.discard(source)
-        self.jobs.forget(source)
-        self.due_by_source.pop(source, None)
-        self.metrics.forget(source)
 
 
 class SourceLoop:
@@ -107,6 +67,7 @@ class SourceLoop:
         self._counted_at = 0.0
         self._wake = asyncio.Event()
         self._resting = False
+        self._calls_of: tuple[ProviderCalls, Model] | None = None
         self._refused_change: tuple[str, str] | None = None
         self._requested_at = self._facts.reconciled_at
         self.last_turn = time.monotonic()
@@ -130,6 +91,16 @@ class SourceLoop:
             self._requested_at = token
             self._wake.set()
 
+    def new_key(self) -> None:
+        """A provider's key has changed: call with it from now on, and look again at what was refused for the one before."""
+        if self._calls_of is not None:
+            calls, model = self._calls_of
+            calls.go_on_with(self._embedder(model))
+        self._wake.set()
+
+    def _embedder(self, model: Model) -> Embedder:
+        return self._shared.metrics.watched(self._shared.embedder(model), source=self._name)
+
     def rest(self) -> None:
         """Make no new job from now on: the process is about to end."""
         self._resting = True
@@ -142,7 +113,7 @@ class SourceLoop:
                 await self._set_up_and_sweep()
             except SourceRefused as exc:
                 log.error("source stalled", source=self._name, reason=exc.reason, message=exc.message)
-                self._facts = replace(self._facts, set_up=False, refused=(exc.reason, exc.message))
+                self._facts = replace(self._facts, set_up=False, waiting_for=None, refused=(exc.reason, exc.message))
                 await self._pause(REFUSED_PAUSE_S)
             except (DatabaseUnavailable, RowsLocked) as exc:
                 self._facts = replace(self._facts, refused=None, waiting_for=f"the database: {exc}")
@@ -150,7 +121,7 @@ class SourceLoop:
             except Exception as exc:  # a fault of ours in one source is to be seen, and stops no other source
                 log.exception("source stalled by an unexpected error", source=self._name)
                 message = f"an unexpected error, {type(exc).__name__}: see the operator's log, and report it"
-                self._facts = replace(self._facts, set_up=False, refused=("InternalError", message))
+                self._facts = replace(self._facts, set_up=False, waiting_for=None, refused=("InternalError", message))
                 await self._pause(REFUSED_PAUSE_S)
 
     async def _set_up_and_sweep(self) -> None:
@@ -159,11 +130,12 @@ class SourceLoop:
         await self._write_status()
         spec, shared = self._source.spec, self._shared
         config = await self._configuration()
-        embedder = shared.embedder(config.model)
+        embedder = self._embedder(config.model)
         store = await RowStore.prepare(shared.database, config)
         audit = Audit(store, rows_per_s=shared.settings.audit_rows_per_s, filled=await store.is_filled())
         take_texts = partial(_take_texts, store, spec.max_texts_per_day)
-        calls = ProviderCalls(shared.metrics.watched(embedder, source=self._name), take_texts=take_texts)
+        calls = ProviderCalls(embedder, take_texts=take_texts)
+        self._calls_of = calls, config.model
         freshener = Freshener(store, calls, too_long=spec.model.too_long)
         async with AsyncExitStack() as stack:
             batcher = await stack.enter_async_context(Batcher(freshener.freshen, max_items=embedder.max_texts))
@@ -287,7 +259,8 @@ class SourceLoop:
         """Write what has changed. An API server that is away, or a source that has gone, is no reason to stop."""
         jobs, now = self._shared.jobs, time.monotonic()
         facts = replace(self._facts, open_jobs=jobs.count(self._name), dead_letters=len(jobs.dead_letters(self._name)))
-        new = source_state.status(facts, self._written or self._source.status, datetime.now(UTC))
+        before = self._written or self._source.status
+        new = source_state.status(facts, before, datetime.now(UTC))
         since_written_s = math.inf if at_once else now - self._written_at
         if not source_state.worth_writing(new, self._written, since_written_s=since_written_s):
             return
@@ -297,6 +270,8 @@ class SourceLoop:
             log.warning("source status not written", source=self._name, error=type(exc).__name__, message=str(exc))
         else:
             self._written, self._written_at = new, now
+            for event in events.of_source(self._source, before.get("conditions", ()), new["conditions"]):
+                self._shared.events.tell(event)
 
 
 async def _take_texts(store: RowStore, most_a_day: int, texts: int, tokens: int) -> int:

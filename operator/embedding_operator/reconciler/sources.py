@@ -10,8 +10,13 @@ import structlog
 
 from embedding_operator.api_server import ApiServerError
 from embedding_operator.lifecycle.retry_policy import RetryPolicy
-from embedding_operator.reconciler.source_loop import Shared, SourceLoop
-from embedding_operator.resources.embedding_source import RECONCILE_ANNOTATION, EmbeddingSource
+from embedding_operator.reconciler.shared import Shared
+from embedding_operator.reconciler.source_loop import SourceLoop
+from embedding_operator.resources.embedding_source import (
+    RECONCILE_ANNOTATION,
+    EmbeddingSource,
+    older_on_the_same_column,
+)
 from embedding_worker.batcher import Batcher
 from embedding_worker.errors import Interrupted
 from embedding_worker.freshen import RowOutcome, RowRequest
@@ -66,13 +71,13 @@ class Sources:
         self.tell()
 
     def older_on_the_same_column(self, source: EmbeddingSource) -> str | None:
-        """The name of a source that keeps this very column and was there first; two would undo each other's work."""
-        age = (source.metadata.creation_timestamp, source.name)
-        for other in self._running.values():
-            same = other.source.spec.config().at == source.spec.config().at
-            if same and (other.source.metadata.creation_timestamp, other.source.name) < age:
-                return other.source.name
-        return None
+        return older_on_the_same_column(source, (running.source for running in self._running.values()))
+
+    async def take_gemini_key(self, key: str) -> None:
+        """Call with this key from now on; calls under way end with the one before. Raises SourceRefused where it is none."""
+        self._shared.take_gemini_key(key)
+        for running in self._running.values():
+            running.loop.new_key()
 
     async def gone(self, name: str, *, uid: str | None = None) -> None:
         """The source was deleted: its work stops and its jobs go. Vectors and book-keeping stay.

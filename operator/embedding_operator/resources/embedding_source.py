@@ -1,6 +1,6 @@
 """EmbeddingSource: a table declared once. Parsed here from what the API server gives; it decides only."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
@@ -84,3 +84,13 @@ class EmbeddingSource(Resource):
 
 def parsed_source(body: Mapping[str, Any]) -> EmbeddingSource:
     return EmbeddingSource.model_validate({key: body[key] for key in ("metadata", "spec", "status") if key in body})
+
+
+def older_on_the_same_column(source: EmbeddingSource, others: Iterable[EmbeddingSource]) -> str | None:
+    """The name of a source that keeps this very column and was there first; two would undo each other's work."""
+    age = (source.metadata.creation_timestamp, source.name)
+    for other in others:
+        same = other.spec.config().at == source.spec.config().at
+        if same and (other.metadata.creation_timestamp, other.name) < age:
+            return other.name
+    return None

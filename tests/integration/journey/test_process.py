@@ -1,6 +1,9 @@
 """The process around it: it ends cleanly, begins where another ended, and takes up sources as they come and go."""
 
 import json
+from urllib.error import HTTPError
+from urllib.parse import urlsplit
+from urllib.request import urlopen
 
 from hack.daemons import is_running
 from tests.integration.journey.conftest import System
@@ -52,6 +55,33 @@ def test_a_bad_source_is_stalled_with_a_sentence_and_another_goes_on_beside_it(s
     assert (stalled["status"], stalled["reason"]) == ("True", "TableMissing")
     assert "public.busineses does not exist" in stalled["message"]
     assert system.condition("Ready", "wrong")["status"] == "False"
+
+
+def test_a_source_that_is_stalled_once_its_database_is_back_no_longer_makes_the_pod_unready(system: System) -> None:
+    """It would end every `helm upgrade --wait`: nothing is away any more, and a rollout mends no source."""
+    role = urlsplit(system.database_url).username
+    system.book.run(f'ALTER ROLE "{role}" NOLOGIN')
+    system.apply_source(table="public.busineses")
+    operator = system.operator()
+    wait_until(
+        lambda: answer(f"{operator.http_url}/readyz") == 503,
+        within_s=20,
+        every_s=0.1,
+        because="the database refuses us",
+    )
+    system.book.run(f'ALTER ROLE "{role}" LOGIN')
+    wait_until(
+        lambda: (system.condition("Stalled") or {}).get("reason") == "TableMissing", within_s=30, because="it is back"
+    )
+    assert answer(f"{operator.http_url}/readyz") == 200
+
+
+def answer(url: str) -> int:
+    try:
+        with urlopen(url, timeout=5) as response:  # noqa: S310
+            return int(response.status)
+    except HTTPError as exc:
+        return exc.code
 
 
 def test_a_suspended_source_makes_no_job_until_it_is_resumed(system: System) -> None:

@@ -9,6 +9,7 @@ import pytest
 from embedding_worker.errors import DatabaseUnavailable, RowsLocked, RowsRefused, SourceRefused
 from embedding_worker.rows.database import Database, connection_problem, unusable_url
 from hack.postgres import Database as GivenDatabase
+from hack.postgres import DatabaseServer
 from tests.integration.rows.conftest import Keep
 from tests.support.deadline import eventually
 from tests.support.door import Door
@@ -194,6 +195,68 @@ async def test_what_a_row_holds_is_in_no_message_and_no_traceback(
         with pytest.raises(RowsRefused, match="PostgreSQL refuses the statement") as refused:
             await failing
         assert "confid" not in "".join(traceback.format_exception(refused.value))
+
+
+def backends(application: Application, role: str) -> set[int]:
+    return {pid for (pid,) in application.run("SELECT pid FROM pg_stat_activity WHERE usename = %s", role)}
+
+
+@pytest.fixture
+def role(application: Application, database_server: DatabaseServer) -> tuple[str, str]:
+    """A role of its own, whose password can be changed."""
+    return database_server.create_role("rotated")
+
+
+async def test_a_new_password_is_used_from_then_on_and_work_under_way_is_finished(
+    application: Application, database: GivenDatabase, role: tuple[str, str]
+) -> None:
+    name, password = role
+    async with Database(database.url_for(name, password), max_connections=2) as rows:
+        async with rows.transaction() as transaction:
+            before = backends(application, name)
+            application.run(f"ALTER ROLE {name} PASSWORD 'another'")
+            await rows.move_to(database.url_for(name, "another"))
+            assert await transaction.fetch("SELECT 1") == [(1,)]
+        assert await answers(rows)
+        await eventually(
+            lambda: not backends(application, name) & before, within_s=5, because="the old connection came back"
+        )
+        assert backends(application, name)
+
+
+async def test_a_url_by_which_no_connection_can_be_had_is_not_moved_to(
+    application: Application, database: GivenDatabase, role: tuple[str, str]
+) -> None:
+    name, password = role
+    async with Database(database.url_for(name, password), max_connections=2) as rows:
+        assert await answers(rows)
+        with pytest.raises(DatabaseUnavailable, match="no connection could be had: the password is refused"):
+            await rows.move_to(database.url_for(name, "not-yet-in-force"))
+        before = backends(application, name)
+        assert await answers(rows)
+        assert backends(application, name) == before
+        application.run(f"ALTER ROLE {name} PASSWORD 'not-yet-in-force'")
+        await rows.move_to(database.url_for(name, "not-yet-in-force"))
+        assert await answers(rows)
+
+
+async def test_what_is_no_url_is_not_moved_to_and_not_told(rows: Database) -> None:
+    url = "postgresql://user:s3cr3t@[::1/db"
+    with pytest.raises(SourceRefused, match="it is no database URL: libpq says: ") as refused:
+        await rows.move_to(url)
+    assert "s3cr3t" not in "".join(traceback.format_exception(refused.value))
+    assert await answers(rows)
+
+
+async def test_a_password_that_was_wrong_from_the_start_is_mended_without_a_restart(
+    database: GivenDatabase, role: tuple[str, str]
+) -> None:
+    name, password = role
+    async with hurried(Database(database.url_for(name, "wrong"), max_connections=2)) as rows:
+        with pytest.raises(DatabaseUnavailable, match="the password is refused"):
+            await answers(rows)
+        await rows.move_to(database.url_for(name, password))
+        await eventually(lambda: answers_again(rows), within_s=15, because="the password is right now")
 
 
 @pytest.mark.parametrize(

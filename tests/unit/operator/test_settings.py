@@ -6,6 +6,7 @@ import pytest
 from pydantic import SecretStr
 
 from embedding_operator import settings
+from embedding_operator.rotation import MountedSecret
 from embedding_operator.settings import SettingsRefused, settings_from
 
 URL = "postgresql://operator:hers@db.example/yellow_book"
@@ -23,6 +24,7 @@ def test_a_database_url_is_enough() -> None:
     made = settings_from(GOOD)
     assert made.database_url.get_secret_value() == URL
     assert made.model_dump(exclude={"database_url"}) == {
+        "database_url_file": None,
         "kubeconfig": None,
         "namespace": None,
         "interval_s": 0.5,
@@ -32,6 +34,7 @@ def test_a_database_url_is_enough() -> None:
         "price_per_million_tokens": 0,
         "http_port": 8080,
         "gemini_api_key": None,
+        "gemini_api_key_file": None,
         "gemini_endpoint": None,
         "audit_rows_per_s": 500,
         "log_format": "json",
@@ -59,6 +62,7 @@ def test_each_variable_is_taken() -> None:
         }
     )
     assert made.model_dump(exclude={"database_url"}) == {
+        "database_url_file": None,
         "kubeconfig": Path("/home/me/kubeconfig"),
         "namespace": "yellow-book",
         "interval_s": 0.05,
@@ -68,6 +72,7 @@ def test_each_variable_is_taken() -> None:
         "price_per_million_tokens": 0.15,
         "http_port": 0,
         "gemini_api_key": SecretStr(MARKER),
+        "gemini_api_key_file": None,
         "gemini_endpoint": "https://gemini.example",
         "audit_rows_per_s": 0.5,
         "log_format": "console",
@@ -124,7 +129,13 @@ def test_a_database_url_that_is_missing_may_also_be_given_as_a_file() -> None:
 def test_a_secret_may_be_mounted(tmp_path: Path) -> None:
     mounted = tmp_path / "url"
     mounted.write_text(f"{URL}\n")
-    assert settings_from({"DATABASE_URL_FILE": str(mounted)}) == settings_from(GOOD)
+    made = settings_from({"DATABASE_URL_FILE": str(mounted)})
+    assert made.database_url == SecretStr(URL)
+    assert made.mounted_secrets() == [MountedSecret("DATABASE_URL_FILE", mounted, URL)]
+
+
+def test_what_the_environment_holds_itself_is_not_mounted() -> None:
+    assert settings_from(GOOD | {"GEMINI_API_KEY": MARKER}).mounted_secrets() == []
 
 
 def test_a_secret_is_given_in_one_way_only(tmp_path: Path) -> None:
@@ -261,6 +272,8 @@ def test_the_providers_key_may_be_mounted(tmp_path: Path) -> None:
     mounted.write_text(f"{MARKER}\n")
     made = settings_from(GOOD | {"GEMINI_API_KEY_FILE": str(mounted)})
     assert made.gemini_api_key == SecretStr(MARKER)
+    assert made.mounted_secrets() == [MountedSecret("GEMINI_API_KEY_FILE", mounted, MARKER)]
+    assert MARKER not in repr(made.mounted_secrets())
 
 
 def test_the_providers_key_is_given_in_one_way_only(tmp_path: Path) -> None:

@@ -1,7 +1,7 @@
 """A source's calls to its provider: how many texts each takes, the rests between them, and what stands in the way."""
 
+import asyncio
 from collections.abc import Sequence
-from types import SimpleNamespace
 
 import pytest
 
@@ -17,6 +17,7 @@ from embedding_worker.errors import (
 from embedding_worker.halving import Halved
 from embedding_worker.provider_calls import BYTES_PER_TOKEN, REST_S, Problem, ProviderCalls, TakeTexts
 from embedding_worker.providers.embedder import Vector
+from tests.support.deadline import eventually
 from tests.support.fake_provider import FakeEmbedder, take_all
 from tests.support.kept_rows import fake_vector
 
@@ -121,7 +122,7 @@ class Clock:
         self.now = 100.0
         self.slept: list[float] = []
 
-    async def sleep(self, seconds: float) -> None:
+    async def rest(self, seconds: float, _: asyncio.Event) -> None:
         self.slept.append(seconds)
         self.now += seconds
 
@@ -130,8 +131,32 @@ class Clock:
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     made = Clock()
     monkeypatch.setattr(provider_calls, "_now", lambda: made.now)
-    monkeypatch.setattr(provider_calls, "asyncio", SimpleNamespace(sleep=made.sleep))
+    monkeypatch.setattr(provider_calls, "_rest", made.rest)
     return made
+
+
+async def test_another_key_ends_the_rest_that_the_one_before_was_asked_for() -> None:
+    exhausted = Caller(FakeEmbedder(failures=[ProviderBusy("the day's quota", quota_exhausted=True)]))
+    await exhausted.embed()
+    resting = asyncio.create_task(exhausted.embed())
+    other = FakeEmbedder()
+    await eventually(lambda: len(exhausted.calls._rest_over._waiters), within_s=5, because="the provider rests")
+    exhausted.calls.go_on_with(other)
+    async with asyncio.timeout(5):
+        result = await resting
+    assert (result.shared, other.calls, exhausted.calls.problem) == (None, [TEXTS], None)
+
+
+async def test_what_the_key_before_is_answered_late_asks_no_rest_of_the_new_one(clock: Clock) -> None:
+    class AnswersLate(FakeEmbedder):
+        async def embed(self, texts: Sequence[str]) -> list[Vector]:
+            caller.calls.go_on_with(FakeEmbedder())
+            raise ProviderBusy("busy", retry_after_s=7.5)
+
+    caller = Caller(AnswersLate())
+    await caller.embed()
+    await caller.embed()
+    assert set(clock.slept) == {0.0}
 
 
 async def test_a_provider_that_is_well_is_called_at_once(clock: Clock) -> None:

@@ -31,6 +31,17 @@ AWAY = ("57P01", "57P02", "57P03", "53", "08")
 LOCKED = (errors.LockNotAvailable, errors.SerializationFailure, errors.DeadlockDetected, errors.QueryCanceled)
 
 
+CONNECTION: dict[str, Any] = {
+    "prepare_threshold": None,
+    "target_session_attrs": "read-write",
+    "application_name": "embedding-operator",
+    "connect_timeout": 10,
+    "keepalives_idle": 10,
+    "keepalives_interval": 5,
+    "keepalives_count": 3,
+}
+
+
 @contextmanager
 def _translated(*, quoting: bool) -> Iterator[None]:
     """psycopg's errors, by reaction. The message of a failed statement may carry a row's value, so none is quoted but
@@ -86,21 +97,13 @@ class Database:
     def __init__(self, url: str, *, max_connections: int = 8) -> None:
         self._url = url
         self._pool = AsyncConnectionPool(
-            url,
+            lambda: self._url,
             min_size=1,
             max_size=max_connections,
             open=False,
             timeout=10.0,
             reconnect_timeout=5.0,  # the pool doubles its pauses until then: by default a long outage lasts minutes longer
-            kwargs={
-                "prepare_threshold": None,
-                "target_session_attrs": "read-write",
-                "application_name": "embedding-operator",
-                "connect_timeout": 10,
-                "keepalives_idle": 10,
-                "keepalives_interval": 5,
-                "keepalives_count": 3,
-            },
+            kwargs=CONNECTION,
         )
 
     async def __aenter__(self) -> Self:
@@ -109,6 +112,21 @@ class Database:
 
     async def __aexit__(self, *exc: object) -> None:
         await self._pool.close(timeout=5.0)
+
+    async def move_to(self, url: str) -> None:
+        """Use this URL from now on: connections of the one before are put away, those at work when they come back.
+
+        Raises DatabaseUnavailable where no connection can be had by it (a new password may be known here before it is there),
+        and SourceRefused where it is no URL; the one before then stays in force.
+        """
+        if (reason := unusable_url(url)) is not None:
+            raise SourceRefused("DatabaseUrlInvalid", f"it is no database URL: {reason}")
+        try:
+            await (await psycopg.AsyncConnection.connect(url, **CONNECTION)).close()
+        except psycopg.Error as exc:
+            raise DatabaseUnavailable(f"no connection could be had: {connection_problem(str(exc))}") from None
+        self._url = url
+        await self._pool.drain()
 
     @asynccontextmanager
     async def transaction(

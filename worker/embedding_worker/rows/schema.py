@@ -123,13 +123,7 @@ async def _make_bookkeeping(transaction: Transaction, statements: Statements) ->
         shared, own, id_type = (
             await transaction.fetch(due_marks.BOOKKEEPING_EXISTS, statements.due, statements.state)
         )[0]
-    if id_type not in (None, statements.kept.id_type):  # a trigger on it could make the application's own writes fail
-        at, wanted_type = statements.config.at, statements.kept.id_type
-        raise SourceRefused(
-            "IdTypeChanged",
-            f"{at}.{at.id_column} is {wanted_type}, and its book-keeping is of {id_type}: ALTER TABLE {statements.due} "
-            f"ALTER COLUMN id TYPE {wanted_type}, and the same for {statements.state}; or drop both, to embed all rows anew",
-        )
+    refuse_another_id_type(statements, id_type)
     wanted = [
         *(() if shared else due_marks.CREATE_SHARED[1:] if schema_exists else due_marks.CREATE_SHARED),
         *(() if own else due_marks.create_bookkeeping(statements)),
@@ -140,15 +134,48 @@ async def _make_bookkeeping(transaction: Transaction, statements: Statements) ->
         log.info("book-keeping made", table=str(statements.config.at), due=statements.due)
 
 
+def refuse_another_id_type(statements: Statements, id_type: str | None) -> None:
+    """Raises SourceRefused where book-keeping is there and of another type: its trigger could make the application's own
+    writes fail.
+    """
+    if id_type not in (None, statements.kept.id_type):
+        at, wanted_type = statements.config.at, statements.kept.id_type
+        raise SourceRefused(
+            "IdTypeChanged",
+            f"{at}.{at.id_column} is {wanted_type}, and its book-keeping is of {id_type}: ALTER TABLE {statements.due} "
+            f"ALTER COLUMN id TYPE {wanted_type}, and the same for {statements.state}; or drop both, to embed all rows anew",
+        )
+
+
 async def _own_schema_work(transaction: Transaction, sql: str) -> None:
     try:
         await transaction.fetch(sql)
     except SourceRefused as exc:
-        raise SourceRefused(
-            "SchemaMissing",
-            f"the operator's role may not make its own schema ({exc.message}): GRANT CREATE ON DATABASE to it, "
-            "or make what is missing as another role",
-        ) from exc
+        raise schema_not_makeable(exc.message) from exc
+
+
+def schema_not_makeable(why: str) -> SourceRefused:
+    return SourceRefused(
+        "SchemaMissing",
+        f"the operator's role may not make its own schema ({why}): GRANT CREATE ON DATABASE to it, "
+        "or make what is missing as another role",
+    )
+
+
+def trigger_not_makeable(at: TableColumn, why: str) -> SourceRefused:
+    return SourceRefused(
+        "SchemaMissing",
+        f"the trigger on {at} could not be made ({why}): GRANT TRIGGER ON {at} to the operator's role, "
+        "or set spec.changeDetection to Audit",
+    )
+
+
+def trigger_not_droppable(at: TableColumn, trigger: due_marks.Trigger, why: str) -> SourceRefused:
+    return SourceRefused(
+        "Forbidden",
+        f"the trigger on {at} could not be dropped ({why}): as the table's owner {'; '.join(trigger.drop)}, "
+        "or set spec.changeDetection to Trigger",
+    )
 
 
 async def _make_trigger(transaction: Transaction, statements: Statements, trigger: due_marks.Trigger) -> None:
@@ -163,22 +190,14 @@ async def _make_trigger(transaction: Transaction, statements: Statements, trigge
             try:
                 await transaction.fetch(sql)
             except SourceRefused as exc:
-                raise SourceRefused(
-                    "SchemaMissing",
-                    f"the trigger on {statements.config.at} could not be made ({exc.message}): GRANT TRIGGER ON "
-                    f"{statements.config.at} to the operator's role, or set spec.changeDetection to Audit",
-                ) from exc
+                raise trigger_not_makeable(statements.config.at, exc.message) from exc
         log.info("trigger made", table=str(statements.config.at))
     if not wanted and present:
         for sql in trigger.drop:
             try:
                 await transaction.fetch(sql)
             except SourceRefused as exc:
-                raise SourceRefused(
-                    "Forbidden",
-                    f"the trigger on {statements.config.at} could not be dropped ({exc.message}): as the table's owner "
-                    f"{'; '.join(trigger.drop)}, or set spec.changeDetection to Trigger",
-                ) from exc
+                raise trigger_not_droppable(statements.config.at, trigger, exc.message) from exc
         log.info("trigger dropped", table=str(statements.config.at))
     at, in_force = statements.config.at, statements.config.as_record()
     if not record or (record[0][0], record[0][2]) != (definition, in_force):

@@ -67,6 +67,7 @@ class KeptTable:
 
     oid: int
     owned: bool
+    may_trigger: bool
     id_type: str
     vector_type: str
     """As SQL spells it, qualified: where to cast a vector to."""
@@ -116,7 +117,7 @@ def kept_table(
                 f"ALTER TABLE {at} ADD COLUMN {quoted(at.embedding_column)} {wanted}",
             )
         made = f"{quoted(vector_schema)}.vector" if vector_schema else "real[]"
-        return KeptTable(table.oid, table.owned, id_type, made, column_missing=True)
+        return KeptTable(table.oid, table.owned, table.may_trigger, id_type, made, column_missing=True)
     vector_type = _vector_type(at, dimensions, embedding)
     if not embedding.may_update:
         column = quoted(at.embedding_column)
@@ -124,7 +125,7 @@ def kept_table(
             "Forbidden",
             f"the operator's role may not write {at}.{embedding.name}: GRANT UPDATE ({column}) ON {at} TO it",
         )
-    return KeptTable(table.oid, table.owned, id_type, vector_type, column_missing=False)
+    return KeptTable(table.oid, table.owned, table.may_trigger, id_type, vector_type, column_missing=False)
 
 
 def _id_type(at: TableColumn, columns: dict[str, ColumnFacts]) -> str:

@@ -1,0 +1,97 @@
+"""What is worth a Kubernetes Event: dead letters, replays, and a source's conditions that change. It decides only.
+
+A note says what the status says, and so never a text or a key. event_poster.py sends them.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from embedding_operator.lifecycle.job_status import JobPatch
+from embedding_operator.resources import EVENTS_GROUP, GROUP, VERSION
+from embedding_operator.resources.embedding_job import EmbeddingJob
+from embedding_operator.resources.embedding_source import EmbeddingSource
+
+CONTROLLER = f"{GROUP}/embedding-operator"
+MOST_NOTE_BYTES = 1024
+"""The API server refuses a longer note; those of reasons and actions are in the CRDs' own bounds."""
+NORMAL, WARNING = "Normal", "Warning"
+
+
+@dataclass(frozen=True)
+class Event:
+    """`regarding` and `related` are references to objects of ours, in the operator's namespace."""
+
+    source: str
+    action: str
+    """What of; of one source and action at most one is sent a second."""
+    type: str
+    reason: str
+    note: str
+    regarding: dict[str, str]
+    related: dict[str, str] | None = None
+
+
+def dead_lettered(job: EmbeddingJob, patch: JobPatch) -> Event:
+    reason, note = str(patch.status["reason"]), str(patch.status["message"])
+    return _of_job(job, "DeadLetter", WARNING, reason, note)
+
+
+def replayed(job: EmbeddingJob) -> Event:
+    return _of_job(job, "Replay", NORMAL, "Replayed", "replayed: the attempts start at 0 again")
+
+
+def _of_job(job: EmbeddingJob, action: str, kind: str, reason: str, note: str) -> Event:
+    regarding = _reference("EmbeddingJob", job.name, job.metadata.uid)
+    return Event(job.source, action, kind, reason, note, regarding, _reference("EmbeddingSource", job.source))
+
+
+def of_source(
+    source: EmbeddingSource, before: Sequence[Mapping[str, Any]], after: Sequence[Mapping[str, Any]]
+) -> list[Event]:
+    """By the conditions that were written before, and those that are now."""
+    old = {condition["type"]: condition["status"] for condition in before}
+    regarding = _reference("EmbeddingSource", source.name, source.metadata.uid)
+    events: list[Event] = []
+    for condition in after:
+        kind, status, known = condition["type"], condition["status"], old.get(condition["type"])
+        if status == known:
+            continue
+        match kind, status:
+            case ("Stalled", "True") | ("ProviderReady", "False"):
+                event_type, reason = WARNING, condition["reason"]
+            case ("Ready", "True"):
+                event_type, reason = NORMAL, kind
+            case ("ProviderReady", "True") if known == "False":
+                event_type, reason = NORMAL, kind
+            case _:
+                continue
+        events.append(Event(source.name, kind, event_type, reason, condition["message"], regarding))
+    return events
+
+
+def manifest(event: Event, *, more: int, name: str, namespace: str, instance: str, now: datetime) -> dict[str, Any]:
+    """What is sent. `more` others of the same source and action have happened since the last one that was sent."""
+    others = f" (and {more} more since the last event)" if more else ""
+    note = event.note.encode()[: MOST_NOTE_BYTES - len(others)].decode(errors="ignore") + others
+    body: dict[str, Any] = {
+        "apiVersion": f"{EVENTS_GROUP}/v1",
+        "kind": "Event",
+        "metadata": {"name": name, "namespace": namespace},
+        "eventTime": now.astimezone(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z"),
+        "reportingController": CONTROLLER,
+        "reportingInstance": instance,
+        "action": event.action,
+        "reason": event.reason,
+        "type": event.type,
+        "note": note,
+        "regarding": event.regarding | {"namespace": namespace},
+    }
+    if event.related is not None:
+        body["related"] = event.related | {"namespace": namespace}
+    return body
+
+
+def _reference(kind: str, name: str, uid: str = "") -> dict[str, str]:
+    return {"apiVersion": f"{GROUP}/{VERSION}", "kind": kind, "name": name} | ({"uid": uid} if uid else {})

@@ -1,0 +1,29 @@
+"""All that the operator asks of the API server, as rights in its namespace: no more is granted, no less is enough.
+
+charts/embedding-operator/files/rules.yaml grants it, and a test holds the two equal. `embedding-operator check` asks for each.
+"""
+
+from dataclasses import dataclass
+
+from embedding_operator.resources import EVENTS, EVENTS_GROUP, GROUP, JOBS, SOURCES
+
+
+@dataclass(frozen=True, order=True)
+class Right:
+    """`resource` with its subresource, as in a Role."""
+
+    verb: str
+    group: str
+    resource: str
+
+    def __str__(self) -> str:
+        return f"{self.verb} {self.resource}"
+
+
+RIGHTS = (
+    *(Right(verb, GROUP, SOURCES) for verb in ("get", "list", "watch")),
+    Right("patch", GROUP, f"{SOURCES}/status"),
+    *(Right(verb, GROUP, JOBS) for verb in ("get", "list", "watch", "create", "patch", "delete", "deletecollection")),
+    Right("patch", GROUP, f"{JOBS}/status"),
+    Right("create", EVENTS_GROUP, EVENTS),
+)

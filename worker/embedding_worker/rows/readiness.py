@@ -1,0 +1,158 @@
+"""Whether a database, and a source's table in it, would do: what preparation needs, asked of the catalog, with nothing made.
+
+Called by `embedding-operator check`. The decisions are functions on facts; two thin functions read those.
+"""
+
+from dataclasses import dataclass
+
+from embedding_worker.errors import SourceRefused
+from embedding_worker.rows import due_marks
+from embedding_worker.rows.database import Database, Transaction
+from embedding_worker.rows.schema import (
+    inspected,
+    refuse_another_id_type,
+    schema_not_makeable,
+    trigger_not_droppable,
+    trigger_not_makeable,
+)
+from embedding_worker.rows.statements import SCHEMA, Statements
+from embedding_worker.source import SourceConfig
+
+OLDEST_POSTGRESQL = 14
+"""CREATE OR REPLACE TRIGGER came with it."""
+OLDEST_PGVECTOR = (0, 7)
+"""halfvec came with it."""
+
+MAY_MAKE = f"""
+CASE WHEN to_regnamespace('{SCHEMA}') IS NULL THEN has_database_privilege(current_database(), 'CREATE')
+     ELSE has_schema_privilege('{SCHEMA}', 'USAGE') AND has_schema_privilege('{SCHEMA}', 'CREATE') END
+"""
+DATABASE_FACTS = f"""
+SELECT current_setting('server_version_num')::int, current_setting('server_version'), current_database()::text,
+       current_user::text,
+       (SELECT e.extversion FROM pg_extension e WHERE e.extname = 'vector'),
+       EXISTS (SELECT FROM pg_available_extensions a WHERE a.name = 'vector'),
+       to_regnamespace('{SCHEMA}') IS NOT NULL,
+       {MAY_MAKE}"""
+OURS_USABLE = """
+SELECT bool_and(has_table_privilege(t.name, p.privilege))
+FROM unnest($1::text[]) t(name), unnest(ARRAY['SELECT', 'INSERT', 'UPDATE', 'DELETE']) p(privilege)
+WHERE to_regclass(t.name) IS NOT NULL
+"""
+
+
+@dataclass(frozen=True)
+class DatabaseFacts:
+    version_number: int
+    """server_version_num: 160004 for 16.4."""
+    version: str
+    name: str
+    role: str
+    vector: str | None
+    """The version of pgvector in this database; None where it has none."""
+    vector_available: bool
+    """The server could give it."""
+    schema_exists: bool
+    may_make: bool
+    """The role may make the schema, or, where it is there, tables in it."""
+
+
+async def database_facts(database: Database) -> DatabaseFacts:
+    """Raises DatabaseUnavailable."""
+    async with database.transaction(quoting=True) as transaction:
+        return DatabaseFacts(*(await transaction.fetch(DATABASE_FACTS))[0])
+
+
+def supported_server(facts: DatabaseFacts) -> str:
+    """What it is, in words. Raises SourceRefused where it is too old."""
+    if facts.version_number < OLDEST_POSTGRESQL * 10_000:
+        raise SourceRefused(
+            "PostgresTooOld",
+            f"PostgreSQL {facts.version} is older than {OLDEST_POSTGRESQL}, which is needed: upgrade the server",
+        )
+    return f"PostgreSQL {facts.version}, as role {facts.role!r} in database {facts.name!r}"
+
+
+def usable_vector(facts: DatabaseFacts) -> str:
+    """pgvector's version. Raises SourceRefused where there is none, or one that is too old."""
+    if facts.vector is None:
+        mend = (
+            f"CREATE EXTENSION vector in database {facts.name!r}, as a superuser"
+            if facts.vector_available
+            else f"install pgvector on the server, then CREATE EXTENSION vector in database {facts.name!r}"
+        )
+        raise SourceRefused("VectorMissing", f"the extension is not in the database: {mend}")
+    oldest = ".".join(map(str, OLDEST_PGVECTOR))
+    if tuple(int(part) for part in facts.vector.split(".")[:2]) < OLDEST_PGVECTOR:
+        raise SourceRefused(
+            "VectorTooOld",
+            f"version {facts.vector} is older than {oldest}, which is needed: ALTER EXTENSION vector UPDATE",
+        )
+    return facts.vector
+
+
+def makeable_schema(facts: DatabaseFacts) -> str:
+    """Whether our own schema is there, in words. Raises SourceRefused where it can't be made.
+
+    Where it is there, but nothing can be made in it, a source whose tables are missing says so.
+    """
+    if facts.schema_exists:
+        return "is there" if facts.may_make else "is there, and the role may make no table in it"
+    if not facts.may_make:
+        raise schema_not_makeable(f"it has no CREATE on database {facts.name!r}")
+    return "is not there yet, and the role may make it"
+
+
+async def ready_for(database: Database, config: SourceConfig) -> str:
+    """How the source's table would be kept, in words. Makes nothing.
+
+    Raises SourceRefused where preparation would, as far as the catalog tells; RowsLocked or DatabaseUnavailable.
+    """
+    statements, read = await inspected(database, config)
+    trigger, kept, at = due_marks.trigger(statements, read), statements.kept, config.at
+    async with database.transaction(quoting=True) as transaction:
+        known = await _bookkeeping_usable(transaction, statements)
+        record = await transaction.fetch(due_marks.SOURCE_RECORD, at.bookkeeping_name) if known else []
+        rows = await transaction.fetch(due_marks.TRIGGERS_PRESENT, kept.oid, list(trigger.names))
+    present = {name for name, _ in rows}
+    definition = record[0][0] if record else None
+    refuse_triggers_beyond_rights(statements, trigger, present=present, definition=definition)
+    column = "is to be added" if kept.column_missing else "is there"
+    return f"{at} can be kept fresh, column {at.embedding_column} {column}"
+
+
+async def _bookkeeping_usable(transaction: Transaction, statements: Statements) -> bool:
+    """Whether our shared tables are there. Raises SourceRefused where what is there is of no use to this role, or what is
+    missing can't be made.
+    """
+    (schema_exists,) = (await transaction.fetch(due_marks.SCHEMA_EXISTS))[0]
+    known, own, id_type = False, False, None
+    if schema_exists:
+        facts = await transaction.fetch(due_marks.BOOKKEEPING_EXISTS, statements.due, statements.state)
+        known, own, id_type = facts[0]
+    refuse_another_id_type(statements, id_type)
+    (may_make,) = (await transaction.fetch(f"SELECT {MAY_MAKE}"))[0]
+    if not (known and own) and not may_make:
+        raise schema_not_makeable(f"its tables for {statements.config.at} are missing, and it has no CREATE")
+    tables = [f"{SCHEMA}.sources", f"{SCHEMA}.usage", statements.due, statements.state]
+    (usable,) = (await transaction.fetch(OURS_USABLE, tables))[0] if schema_exists else (None,)
+    if usable is False:  # null: there are none yet
+        raise SourceRefused(
+            "Forbidden",
+            f"the operator's role may not use the tables in schema {SCHEMA}, which another role has made: "
+            f"GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA {SCHEMA} TO it",
+        )
+    return bool(known)
+
+
+def refuse_triggers_beyond_rights(
+    statements: Statements, trigger: due_marks.Trigger, *, present: set[str], definition: str | None
+) -> None:
+    """Raises SourceRefused where triggers would have to be made or dropped, and the role may not."""
+    at, kept = statements.config.at, statements.kept
+    if due_marks.wants_trigger(statements):
+        as_wanted = present == set(trigger.names) and definition == trigger.definition
+        if not as_wanted and not kept.may_trigger:
+            raise trigger_not_makeable(at, f"it has no TRIGGER on {at}")
+    elif present and not kept.owned:
+        raise trigger_not_droppable(at, trigger, f"it does not own {at}")
