@@ -136,8 +136,7 @@ class ApiServer:
                     return json.loads(body) if body else {}
                 raise reaction_to(response.status, body, response.headers.get("Retry-After"))
         except (aiohttp.ClientError, TimeoutError) as exc:
-            message = f"the API server is away ({type(exc).__name__})"
-            raise ApiServerUnavailable(message, answered=False) from exc
+            raise ApiServerUnavailable(f"the API server is away ({_why_away(exc)})", answered=False) from exc
 
     async def _list(self, resource: str, **selectors: str) -> list[Json]:
         """All of them, in pages, so that neither side holds a long answer at once."""
@@ -244,6 +243,13 @@ async def authorization(configuration: Configuration) -> str | None:
     if token is None and configuration.username:
         return configuration.get_basic_auth_token()
     return token
+
+
+def _why_away(exc: Exception) -> str:
+    """Of a certificate also what is wrong with it: nothing but that tells an interceptor from a wrong authority."""
+    refused = exc.certificate_error if isinstance(exc, aiohttp.ClientConnectorCertificateError) else None
+    reason = getattr(refused, "verify_message", "")
+    return f"{type(exc).__name__}: {reason}" if reason else type(exc).__name__
 
 
 def reaction_to(status: int, body: bytes, retry_after: str | None) -> ApiServerError:

@@ -13,10 +13,11 @@ import pytest
 from hack.installation import Kubectl
 from hack.pod_cluster import NoPods, PodCluster, cluster_with_pods
 from hack.port_forward import forwarded
-from tests.support.installed import DATABASE, PASSWORD, Release
+from tests.support.installed import DATABASE, DEPLOYMENT, PASSWORD, Release
 from tests.support.yellow_book import YellowBook, make_yellow_book
 
 ROLE, ROLE_PASSWORD = "embedding_operator", "the-first-one"
+RELEASES = ("yellow-book", "second")
 STATE: dict[str, PodCluster] = {}
 SOURCE = Path(__file__).parents[2] / "docs" / "examples" / "businesses.yaml"
 
@@ -38,13 +39,7 @@ def pytest_runtest_makereport(
         for command in (
             ("get", "pods,embeddingsources", "--all-namespaces", "-o", "wide"),
             ("get", "events", "--all-namespaces", "--field-selector=type!=Normal"),
-            (
-                "logs",
-                "--all-namespaces",
-                "--selector=app.kubernetes.io/name=embedding-operator",
-                "--tail=30",
-                "--prefix",
-            ),
+            *(("logs", f"deployment/{name}-{DEPLOYMENT}", f"--namespace={name}", "--tail=30") for name in RELEASES),
         ):
             said = kubectl.try_run(*command)
             report.sections.append((f"kubectl {' '.join(command)}", said.stdout + said.stderr))
@@ -72,7 +67,7 @@ def yellow_book(pods: PodCluster) -> Release:
     """Installed by Helm 4 with `--wait`, with the chart's own development PostgreSQL."""
     values = ["postgresql.enabled=true", f"postgresql.password={PASSWORD}", f"postgresql.database={DATABASE}"]
     flags = (*(f"--set={value}" for value in values), *pods.load_postgresql_image())
-    release = Release("yellow-book", "yellow-book", pods, "helm4", flags)
+    release = Release(RELEASES[0], RELEASES[0], pods, "helm4", flags)
     release.install()
     return release
 
@@ -108,8 +103,8 @@ def second(pods: PodCluster, yellow_book: Release, server_url: str) -> Release:
     owner.run(f"GRANT CREATE ON DATABASE second TO {ROLE}")
     owner.run(f"GRANT SELECT, TRIGGER, UPDATE (embedding) ON public.businesses TO {ROLE}")
     values = ["crds.install=false", "database.existingSecret=the-database", "database.existingSecretKey=url"]
-    release = Release("second", "second", pods, "helm3", tuple(f"--set={value}" for value in values))
-    release.kubectl.run("create", "namespace", "second")
+    release = Release(RELEASES[1], RELEASES[1], pods, "helm3", tuple(f"--set={value}" for value in values))
+    release.kubectl.run("create", "namespace", release.namespace)
     release.kubectl.run("create", "secret", "generic", "the-database", f"--from-literal=url={role_url(yellow_book)}")
     release.install()
     return release
