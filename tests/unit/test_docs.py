@@ -1,4 +1,4 @@
-"""What README and docs say is there: paths, settings, resources, and the example."""
+"""What README and docs say is there: paths, settings, values, targets, resources, and the examples."""
 
 import re
 from pathlib import Path
@@ -8,10 +8,24 @@ import pytest
 import yaml
 
 from embedding_operator.settings import PREFIX, SECRETS, Settings
+from hack.node import machine, network
 
 ROOT = Path(__file__).parents[2]
 README = ROOT / "README.md"
-DOCUMENTS = [README, *sorted((ROOT / "docs").glob("*.md"))]
+CHART = ROOT / "charts" / "embedding-operator"
+DOCUMENTS = [
+    README,
+    ROOT / "CONTRIBUTING.md",
+    ROOT / "CHANGELOG.md",
+    *sorted((ROOT / "docs").glob("*.md")),
+    CHART / "README.md",
+    ROOT / "hack" / "programs" / "README.md",
+]
+PAGES = {page: (ROOT / "docs" / page).read_text() for page in ("install.md", "security.md", "upgrade.md")}
+EXAMPLES = [
+    ROOT / "docs" / "examples" / "businesses-suspended.yaml",
+    *sorted((ROOT / "docs" / "examples" / "helm").iterdir()),
+]
 FOLDERS = {path.name for path in ROOT.iterdir() if path.is_dir() and not path.name.startswith(".")}
 PATH = re.compile(r"[\w.*-]+(?:/[\w.*-]+)*/?")
 SUFFIXES = (".py", ".yaml", ".md", ".csv")
@@ -21,8 +35,11 @@ COMMAND = re.compile(
 )
 FIELD = re.compile(r"--field-selector[ =]'?([\w.]+)")
 OF_KUBERNETES = {"pods", "pod", "deployment", "deployments", "secret", "events", "crd", "lease", "leases"}
+HEADING = re.compile(r"^#+ (.*)$", re.MULTILINE)
+ANCHOR = re.compile(r"\]\(([^)#:\s]*)#([^)]*)\)")
+SET = re.compile(r"(?:--set(?:-\w+)?[ =]|(?<=,))([a-z][A-Za-z.]+)=")
 
-documents = pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
+documents = pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
 
 
 def crds() -> list[Any]:
@@ -83,3 +100,133 @@ def test_fields_that_kubectl_selects_by_can_be_selected_by(document: Path) -> No
     versions = [version for crd in crds() for version in crd["spec"]["versions"]]
     selectable = {field["jsonPath"] for version in versions for field in version.get("selectableFields", ())}
     assert {f".{field}" for field in FIELD.findall(document.read_text())} <= selectable
+
+
+def anchors(text: str) -> set[str]:
+    """Of a document's headings, as GitHub makes them."""
+    return {re.sub(r"[^\w -]", "", heading.lower()).strip().replace(" ", "-") for heading in HEADING.findall(text)}
+
+
+@documents
+def test_every_place_that_a_link_leads_to_is_there(document: Path) -> None:
+    links = [
+        (document.parent / path if path else document, place) for path, place in ANCHOR.findall(document.read_text())
+    ]
+    assert [(str(path), place) for path, place in links if place not in anchors(path.read_text())] == []
+
+
+@documents
+def test_every_target_of_make_that_a_document_names_exists(document: Path) -> None:
+    targets = set(re.findall(r"^([a-z0-9-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    named = re.findall(r"^    make ([a-z0-9-]+)|`make ([a-z0-9-]+)", document.read_text(), re.MULTILINE)
+    assert {target for pair in named for target in pair if target} - targets == set()
+
+
+def keys(values: Any, prefix: str = "") -> set[str]:
+    """All keys of values, with dots; those of mappings too."""
+    if not isinstance(values, dict):
+        return set()
+    here = {f"{prefix}{key}" for key in values}
+    return here.union(*(keys(value, f"{prefix}{key}.") for key, value in values.items()))
+
+
+def named_values(text: str, top: set[str]) -> set[str]:
+    """What is set by Helm's flags, and what stands in backticks and begins as a value of the chart does."""
+    quoted = {
+        word for word in re.findall(r"`([a-z][A-Za-z]*(?:\.[A-Za-z]+)+)(?:=[^`]*)?`", text) if word.split(".")[0] in top
+    }
+    return quoted | set(SET.findall(text))
+
+
+def test_a_value_is_told_from_what_only_looks_like_one() -> None:
+    text = "`crds.keep`, `image.tag=x`, --set database.url=a,replicas=0; `spec.text`, `rbac.yaml`, `pyproject.toml`"
+    assert named_values(text, {"crds", "image", "rbac"}) == {
+        "crds.keep",
+        "image.tag",
+        "database.url",
+        "replicas",
+        "rbac.yaml",
+    }
+
+
+@documents
+def test_every_value_of_the_chart_that_a_document_names_exists(document: Path) -> None:
+    values = yaml.safe_load((CHART / "values.yaml").read_text())
+    files = {path.name for path in [*(CHART / "templates").iterdir(), *(CHART / "files").iterdir()]}
+    assert named_values(document.read_text(), set(values)) - keys(values) - files == set()
+
+
+@pytest.mark.parametrize("example", EXAMPLES, ids=lambda path: path.name)
+def test_the_pages_show_the_examples_as_they_are(example: Path) -> None:
+    assert f"```yaml\n{example.read_text()}```" in PAGES["install.md"]
+    assert f"]({example.relative_to(ROOT / 'docs')})" in PAGES["install.md"]
+
+
+def test_readme_and_install_page_grant_the_same() -> None:
+    grants = [
+        {" ".join(grant.split()) for grant in re.findall(r"^GRANT [^;]*", text, re.MULTILINE)}
+        for text in (README.read_text(), PAGES["install.md"])
+    ]
+    assert grants[0] == grants[1] != set()
+
+
+def test_the_pages_install_and_verify_this_version() -> None:
+    version = yaml.safe_load((CHART / "Chart.yaml").read_text())["version"]
+    versioned = re.compile(r"(?:embedding-operator[:-]|--version |\.yaml@refs/tags/v)(\d+\.\d+\.\d+)")
+    for page in ("install.md", "security.md"):
+        assert set(versioned.findall(PAGES[page])) == {version}
+
+
+def test_every_image_that_the_chart_may_pull_is_named() -> None:
+    values = yaml.safe_load((CHART / "values.yaml").read_text())
+    version = yaml.safe_load((CHART / "Chart.yaml").read_text())["appVersion"]
+    images = [values["image"], values["postgresql"]["image"]]
+    assert {f"{image['repository']}:{image['tag'] or version}" for image in images} <= set(
+        re.findall(r"`([^`\s]+)`", PAGES["install.md"])
+    )
+
+
+def test_a_signature_is_verified_by_the_identity_that_made_it() -> None:
+    """As the workflow's own comment, and Flux' example, have it."""
+    (workflow,) = (ROOT / ".github" / "workflows").glob("release.yaml")
+    identity = f"https://github.com/yellowbook-dev/embedding-operator/{workflow.relative_to(ROOT)}@refs/tags/v"
+    asked = re.findall(r"--certificate-identity (\S+?)[\d.]+$", PAGES["security.md"], re.MULTILINE)
+    assert set(asked) == {identity}
+    verified = re.findall(r"cosign verify (\S+):", PAGES["security.md"])
+    assert verified == [
+        f"ghcr.io/yellowbook-dev/{name}" for name in ("embedding-operator", "charts/embedding-operator")
+    ]
+
+
+def test_the_security_page_names_every_right_of_the_operator() -> None:
+    rules = yaml.safe_load((CHART / "files" / "rules.yaml").read_text())
+    granted = {(resource, verb) for rule in rules for resource in rule["resources"] for verb in rule["verbs"]}
+    section = PAGES["security.md"].split("## What people may do")[0]
+    rows = re.findall(r"^\| `([\w/]+)`[^|]*\| ([\w, ]+) \|", section, re.MULTILINE)
+    assert {(resource, verb) for resource, verbs in rows for verb in verbs.split(", ")} == granted
+
+
+def test_the_security_page_and_the_charts_readme_tell_the_same_of_peoples_roles() -> None:
+    def roles(text: str) -> dict[str, set[str]]:
+        rows = re.findall(r"^\| `(?:<name>:<namespace>:)?((?:job|source)-\w+)` \|[^|]*\| (.*) \|$", text, re.MULTILINE)
+        return {role: set(re.findall(r"`(\w+)`", aggregated)) for role, aggregated in rows}
+
+    assert roles(PAGES["security.md"]) == roles((CHART / "README.md").read_text()) != {}
+
+
+def test_the_changelog_begins_with_what_is_to_come_and_keeps_its_form() -> None:
+    text = (ROOT / "CHANGELOG.md").read_text()
+    versions = re.findall(r"^## (.*)$", text, re.MULTILINE)
+    assert versions[0] == "[Unreleased]"
+    assert [
+        version for version in versions[1:] if not re.fullmatch(r"\[\d+\.\d+\.\d+\] - \d{4}-\d\d-\d\d", version)
+    ] == []
+    kinds = {"Added", "Changed", "Deprecated", "Removed", "Fixed", "Security", "Known limits"}
+    assert set(re.findall(r"^### (.*)$", text, re.MULTILINE)) <= kinds
+
+
+def test_a_node_installs_and_makes_what_contributing_says() -> None:
+    text = (ROOT / "CONTRIBUTING.md").read_text()
+    told = set(re.findall(r"[\w./-]+", text))
+    made = {network.BRIDGE, network.POD_RANGE, network.SERVICE_RANGE}
+    assert (set(machine.PACKAGES.values()) | made) - {word.rstrip(".") for word in told} == set()

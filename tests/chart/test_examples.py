@@ -1,0 +1,73 @@
+"""The values of docs/examples/helm are this chart's, and what the page says of them is what they render."""
+
+from pathlib import Path
+
+import pytest
+import yaml
+
+from tests.support.chart import Helm, Json
+
+EXAMPLES = Path(__file__).parents[2] / "docs" / "examples" / "helm"
+CLUSTERS_OWN = {"CustomResourceDefinition", "ClusterRole", "Role", "RoleBinding", "ServiceAccount"}
+
+
+def values(name: str) -> Json:
+    loaded: Json = yaml.safe_load((EXAMPLES / name).read_text())
+    return loaded
+
+
+@pytest.mark.parametrize("name", sorted(path.name for path in EXAMPLES.glob("values*.yaml")))
+def test_an_example_needs_no_other_value(each_helm: Helm, name: str) -> None:
+    assert "kind: Deployment" in each_helm.template(values(name))
+
+
+def test_without_rights_in_the_cluster_only_a_deployment_its_service_and_the_check_are_made(helm: Helm) -> None:
+    text = helm.template(values("values-without-cluster-rights.yaml"))
+    kinds = {document["kind"] for document in yaml.safe_load_all(text) if document}
+    assert kinds == {"Deployment", "Service", "Pod"}
+    assert kinds & CLUSTERS_OWN == set()
+
+
+def template_of_the_pod(helm: Helm, more: Json) -> Json:
+    template: Json = helm.render(more).one("Deployment")["spec"]["template"]
+    return template
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        {"networkPolicy": {"enabled": True}},
+        {"podDisruptionBudget": {"enabled": True}},
+        {"rbac": {"create": False, "userRoles": {"create": False}}},
+        {"crds": {"install": True, "keep": False}},
+        {"serviceAccount": {"annotations": {"a": "b"}}},
+        {"progressDeadlineSeconds": 60},
+        {"replicas": 0},
+    ],
+    ids=lambda more: "-".join(more),
+)
+def test_a_value_that_restarts_nothing(helm: Helm, more: Json) -> None:
+    """As docs/upgrade.md lists them."""
+    assert template_of_the_pod(helm, more) == template_of_the_pod(helm, {})
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        {"image": {"tag": "other"}},
+        {"settings": {"logLevel": "debug"}},
+        {"gemini": {"existingSecret": "other"}},
+        {"gemini": {"existingSecret": "s", "existingSecretKey": "other"}},
+        {"database": {"existingSecret": "other"}},
+        {"proxy": {"httpsProxy": "http://proxy.example:3128"}},
+        {"privateCA": {"configMap": "other"}},
+        {"resources": {"limits": {"memory": "1Gi"}}},
+        {"extraEnv": [{"name": "TZ", "value": "UTC"}]},
+        {"podLabels": {"a": "b"}},
+        {"commonLabels": {"a": "b"}},
+        {"nodeSelector": {"a": "b"}},
+    ],
+    ids=lambda more: "-".join(more),
+)
+def test_a_value_that_restarts_the_pod(helm: Helm, more: Json) -> None:
+    assert template_of_the_pod(helm, more) != template_of_the_pod(helm, {})
