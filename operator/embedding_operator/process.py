@@ -22,6 +22,7 @@ from embedding_operator.handlers import kopf_setup
 from embedding_operator.handlers.context import Context
 from embedding_operator.health import health_server, overdue
 from embedding_operator.metrics import Metrics
+from embedding_operator.reconciler.database_watch import DatabaseWatch
 from embedding_operator.reconciler.expiry import Cohorts
 from embedding_operator.reconciler.housekeeping import Housekeeping
 from embedding_operator.reconciler.open_jobs import OpenJobs
@@ -71,10 +72,11 @@ async def run(settings: Settings) -> int:
             settings.mounted_secrets(),
             {"DATABASE_URL_FILE": database.move_to, "GEMINI_API_KEY_FILE": sources.take_gemini_key},
         )
-        for beside in (rotation, shared.events):
+        database_watch = DatabaseWatch(database, is_asked_anyway=lambda: bool(sources.loops()))
+        for beside in (rotation, shared.events, database_watch):
             task = asyncio.create_task(beside.run(), name=type(beside).__name__)
             stack.push_async_callback(_cancelled, task)
-        process = Process(server, shared, sources)
+        process = Process(server, shared, sources, database_watch)
         try:
             await stack.enter_async_context(
                 health_server(
@@ -93,8 +95,9 @@ async def run(settings: Settings) -> int:
 class Process:
     """What runs, from the first look at the API server to the drained end."""
 
-    def __init__(self, server: ApiServer, shared: Shared, sources: Sources) -> None:
+    def __init__(self, server: ApiServer, shared: Shared, sources: Sources, database_watch: DatabaseWatch) -> None:
         self._server = server
+        self._database_watch = database_watch
         self._shared = shared
         self._sources = sources
         self._context = Context(shared, sources)
@@ -158,8 +161,7 @@ class Process:
         problems += [
             f"source {name} waits for {loop.waiting_for}" for name, loop in self._sources.loops() if loop.waiting_for
         ]
-        if self._housekeeping.waiting_for:
-            problems.append(self._housekeeping.waiting_for)
+        problems += filter(None, [self._housekeeping.waiting_for, self._database_watch.waiting_for])
         return problems
 
     def metrics_page(self) -> bytes:

@@ -5,6 +5,7 @@ A failure of one check hides no other; what depends on it says that it was skipp
 
 import asyncio
 import contextlib
+import time
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack
 
@@ -30,6 +31,7 @@ log = structlog.get_logger(__name__)
 
 WITHIN_S = 20.0
 """A check takes no longer, so that `helm test` ends; one call to a provider has 15 s."""
+CRDS_SERVED_WITHIN_S = 10.0
 CANARY = "embedding-operator check"
 NO_SERVER = "the API server can't be asked"
 NO_SOURCES = "the sources can't be listed"
@@ -152,12 +154,24 @@ async def crds(server: ApiServer) -> str:
     said = verdicts.served_kinds(versions, resources)
     if await server.may(Right("list", GROUP, JOBS)):  # else the rights say it
         try:
-            await server.selects_by(OPEN_SELECTOR)
+            await _selected_by_phase(server)
         except RequestRefused as exc:
             raise Unfit(
                 f"{JOBS} of {GROUP}/{VERSION} can't be found by their phase ({exc}): {verdicts.CRD_MEND}"
             ) from exc
     return said
+
+
+async def _selected_by_phase(server: ApiServer) -> None:
+    """For some seconds after CRDs are made, their storage is not there yet: `helm test` may come right after."""
+    give_up_at = time.monotonic() + CRDS_SERVED_WITHIN_S
+    while True:
+        try:
+            return await server.selects_by(OPEN_SELECTOR)
+        except ApiServerUnavailable as exc:
+            if not exc.answered or time.monotonic() > give_up_at:
+                raise
+            await asyncio.sleep(exc.retry_after_s)
 
 
 async def rights(server: ApiServer) -> str:

@@ -76,6 +76,18 @@ def test_a_source_that_is_stalled_once_its_database_is_back_no_longer_makes_the_
     assert answer(f"{operator.http_url}/readyz") == 200
 
 
+def test_without_a_source_it_is_ready_only_once_its_database_answers(system: System) -> None:
+    """Or `helm install --wait` would call a wrong DATABASE_URL well."""
+    role = urlsplit(system.database_url).username
+    system.book.run(f'ALTER ROLE "{role}" NOLOGIN')
+    operator = system.operator()
+    assert answer(f"{operator.http_url}/readyz") == 503
+    system.book.run(f'ALTER ROLE "{role}" LOGIN')
+    wait_until(
+        lambda: answer(f"{operator.http_url}/readyz") == 200, within_s=60, every_s=0.2, because="the database is back"
+    )
+
+
 def answer(url: str) -> int:
     try:
         with urlopen(url, timeout=5) as response:  # noqa: S310
