@@ -3,7 +3,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help lint hooks format test e2e demo demo-down kind-demo kind-demo-down clean
+.PHONY: help lint hooks format test e2e e2e-down demo demo-down kind-demo kind-demo-down clean
 
 PYTHON ?= python3
 UV_VERSION := 0.13.9
@@ -44,6 +44,9 @@ test: .venv/.synced ## All tests that need no pods: unit, chart, and integration
 
 e2e: .venv/.synced ## The chart with real pods: on kind, else on a node of this machine's own (Linux, as root)
 	$(RUN) pytest tests/e2e
+
+e2e-down: .venv/.synced ## Clean up what a killed `make e2e` has left of its node
+	@$(RUN) hack.node
 
 demo: .venv/.synced ## A cluster, a database and 335 businesses: see rows become fresh (KEEP=1, PROVIDER=gemini)
 	@$(RUN) hack.demo $(if $(KEEP),--keep) $(if $(PROVIDER),--provider=$(PROVIDER))

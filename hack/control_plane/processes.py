@@ -17,20 +17,19 @@ from types import TracebackType
 from typing import Self
 
 from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
 from hack.control_plane.build import binaries
+from hack.control_plane.certificates import Authority, pem
+from hack.control_plane.commands import ADDRESS, ADMIN_KUBECONFIG, apiserver_command, controllers_command, etcd_command
 from hack.control_plane.kubeconfig import write_kubeconfig, write_private
 from hack.control_plane.pins import Binaries
-from hack.control_plane.state import Ports, State, end_and_remove, write_state
+from hack.control_plane.state import Ports, State, end_and_remove, read_state, write_state
 from hack.daemons import Daemon, start_daemon, wait_until_ready
 from hack.errors import DaemonDied
 from hack.go_programs import go_program
 
 READY_WITHIN_S = 30.0
 PORT_TRIES = 5
-ADDRESS = "127.0.0.1"
-ADMIN_KUBECONFIG = "admin.kubeconfig"
 AUDIT_POLICY = {"apiVersion": "audit.k8s.io/v1", "kind": "Policy", "rules": [{"level": "Metadata"}]}
 
 
@@ -63,6 +62,17 @@ class ControlPlane:
         # The certificate that the server makes for itself names the address it is bound to, or localhost where that is any.
         self._host = "localhost" if pods_reach_it_at else ADDRESS
         self._daemons: list[Daemon] = []
+
+    @property
+    def apiserver_port(self) -> int:
+        state = read_state(self.folder)
+        assert state is not None, "it is not started"
+        return state.ports.apiserver
+
+    @property
+    def client_authority(self) -> Path:
+        """The authority by which a kubelet knows the API server."""
+        return self.folder / "authority" / "ca.crt"
 
     @property
     def certificate(self) -> Path:
@@ -104,6 +114,11 @@ class ControlPlane:
         write_private(self.folder / "service-account.key", signing_key())
         (self.folder / "audit-policy.json").write_text(json.dumps(AUDIT_POLICY))
 
+        authority = Authority(self.folder / "authority")
+        authority.issue("etcd", address=ADDRESS)
+        # To etcd, and to a kubelet, which lets the masters do everything.
+        authority.issue("kube-apiserver", group="system:masters")
+
         etcd = self._start("etcd", etcd_command(self.programs.etcd, self.folder, ports), ports)
         # Its own log says this only when it has its ports: an answer on the port could come from another program.
         wait_until_ready(
@@ -139,70 +154,6 @@ class ControlPlane:
         return daemon
 
 
-def etcd_command(program: Path, folder: Path, ports: Ports) -> list[str | Path]:
-    client = f"http://{ADDRESS}:{ports.etcd_client}"
-    peer = f"http://{ADDRESS}:{ports.etcd_peer}"
-    return [
-        program,
-        "--name=default",
-        f"--data-dir={folder / 'etcd'}",
-        f"--listen-client-urls={client}",
-        f"--advertise-client-urls={client}",
-        f"--listen-peer-urls={peer}",
-        f"--initial-advertise-peer-urls={peer}",
-        f"--initial-cluster=default={peer}",
-        "--unsafe-no-fsync",  # the data ends with the cluster
-    ]
-
-
-def apiserver_command(
-    program: Path, folder: Path, ports: Ports, audit_log: Path | None, *, pods_reach_it_at: str | None = None
-) -> list[str | Path]:
-    key = folder / "service-account.key"
-    command: list[str | Path] = [
-        program,
-        f"--etcd-servers=http://{ADDRESS}:{ports.etcd_client}",
-        f"--secure-port={ports.apiserver}",
-        f"--cert-dir={folder / 'certificates'}",
-        "--service-cluster-ip-range=10.96.0.0/16",
-        "--service-account-issuer=https://kubernetes.default.svc",
-        f"--service-account-key-file={key}",
-        f"--service-account-signing-key-file={key}",
-        "--authorization-mode=RBAC",
-        f"--token-auth-file={folder / 'tokens.csv'}",
-    ]
-    if pods_reach_it_at:
-        command += [
-            "--bind-address=0.0.0.0",
-            f"--advertise-address={pods_reach_it_at}",
-            "--allow-privileged",
-            "--kubelet-preferred-address-types=InternalIP",  # a node's name is known to nobody here
-        ]
-    else:
-        command += [
-            f"--bind-address={ADDRESS}",
-            f"--advertise-address={ADDRESS}",  # otherwise it looks for a default route, which an offline machine lacks
-            "--endpoint-reconciler-type=none",  # nobody reaches it through the kubernetes service: there are no pods
-            # It waits for a namespace's default account, which only a controller-manager would make.
-            "--disable-admission-plugins=ServiceAccount",
-        ]
-    if audit_log is not None:
-        command += [f"--audit-policy-file={folder / 'audit-policy.json'}", f"--audit-log-path={audit_log}"]
-    return command
-
-
-def controllers_command(program: Path, folder: Path, controllers: Sequence[str]) -> list[str | Path]:
-    return [
-        program,
-        f"--kubeconfig={folder / ADMIN_KUBECONFIG}",
-        f"--controllers={','.join(controllers)}",
-        f"--service-account-private-key-file={folder / 'service-account.key'}",
-        f"--root-ca-file={folder / 'certificates' / 'apiserver.crt'}",
-        "--secure-port=0",  # nobody asks it anything
-        "--leader-elect=false",
-    ]
-
-
 def free_ports() -> Ports:
     """Ports that were free a moment ago, all different. A start whose ports were taken meanwhile chooses again."""
     with ExitStack() as held:
@@ -233,5 +184,4 @@ def is_ready(host: str, port: int, certificate: Path) -> bool:
 
 def signing_key() -> str:
     """A private key in PEM: what the API server signs the tokens of service accounts with, and checks them with."""
-    key = ec.generate_private_key(ec.SECP256R1())
-    return key.private_bytes(Encoding.PEM, PrivateFormat.TraditionalOpenSSL, NoEncryption()).decode()
+    return pem(ec.generate_private_key(ec.SECP256R1()))

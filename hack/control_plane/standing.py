@@ -11,7 +11,8 @@ from typing import Protocol
 
 from hack import environment
 from hack.control_plane.choice import control_plane_origin, control_plane_programs, kind_origin
-from hack.control_plane.processes import ADMIN_KUBECONFIG, ControlPlane
+from hack.control_plane.commands import ADMIN_KUBECONFIG
+from hack.control_plane.processes import ControlPlane
 from hack.control_plane.state import State, end_and_remove, read_state
 from hack.errors import KindUnavailable
 from hack.kind import KindCluster

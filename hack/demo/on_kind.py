@@ -92,7 +92,7 @@ def _show_around(kind: KindCluster) -> None:
         "kubectl get embeddingsources,embeddingjobs",
         "kubectl describe embeddingsource businesses",
         f"kubectl logs deployment/{RELEASE}-embedding-operator",
-        f"kubectl exec -it statefulset/{RELEASE}-embedding-operator-postgresql -- psql -h /tmp -U postgres {DATABASE}",
+        f"kubectl exec -it statefulset/{RELEASE}-embedding-operator-postgresql -- psql -U postgres {DATABASE}",
         "make kind-demo-down           # deletes it",
     ):
         console.print(f"  {line}", markup=False, soft_wrap=True)

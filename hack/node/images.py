@@ -4,6 +4,7 @@ Called by the node and by the end-to-end tests. Where an image of a registry wou
 """
 
 import hashlib
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from hack.environment import our_cache
@@ -22,45 +23,64 @@ CA_BUNDLE = Path("/etc/ssl/certs/ca-certificates.crt")
 
 
 def image_archive(
-    image: str, *, dockerfile: Path, context: Path = ROOT, build_args: dict[str, str] | None = None
+    image: str, *, dockerfile: Path, made_of: Sequence[Path], build_args: Mapping[str, str] | None = None
 ) -> Path:
-    """Build `image` (a name with a tag), and return it as a docker-archive. Raises ToolError with the build's words."""
+    """Build `image` (a name with a tag) in the Dockerfile's folder, and return it as a docker-archive.
+
+    `made_of` are the files and folders that it is made of: while they are the same, nothing is built again. Raises ToolError
+    with the build's words.
+    """
+    args = {"BASE_IMAGE": BASE_IMAGE, **(build_args or {})}
+    archive = _archive(image, contents([dockerfile, *made_of]) + str(args))
+    if archive.exists():
+        return archive
     _ensure_base()
-    command: list[str | Path] = [
-        *_buildah("build"),
-        "--isolation",
-        "chroot",
-        "--network",
-        "host",
-        "--layers",
-        "--tag",
-        image,
-    ]
-    command += ["--file", str(dockerfile), "--build-arg", f"BASE_IMAGE={BASE_IMAGE}"]
-    for name, value in (build_args or {}).items():
-        command += ["--build-arg", f"{name}={value}"]
+    command: list[str | Path] = [*_buildah("build"), "--isolation", "chroot", "--network", "host", "--tag", image]
+    command += ["--file", str(dockerfile)]
     if CA_BUNDLE.exists():  # the machine's own authorities, for networks that have one
         command += ["--volume", f"{CA_BUNDLE}:{CA_BUNDLE}:ro"]
-        command += ["--build-arg", f"PIP_CERT={CA_BUNDLE}", "--build-arg", f"SSL_CERT_FILE={CA_BUNDLE}"]
-    run([*command, str(context)], within_s=BUILD_WITHIN_S)
-    return _pushed(image)
+        args |= {"PIP_CERT": str(CA_BUNDLE), "SSL_CERT_FILE": str(CA_BUNDLE)}
+    for name, value in args.items():
+        command += ["--build-arg", f"{name}={value}"]
+    run([*command, str(dockerfile.parent)], within_s=BUILD_WITHIN_S)
+    return _pushed(image, archive)
 
 
 def pause_archive() -> Path:
     """The image of a pod's sandbox: one static program that waits."""
     program = go_program("pause")
+    archive = _archive(PAUSE_IMAGE, str(program))
+    if archive.exists():
+        return archive
     container = run([*_buildah("from"), "scratch"]).strip()
     run([*_buildah("copy"), "--quiet", container, str(program), "/pause"])
     run([*_buildah("config"), "--entrypoint", '["/pause"]', container])
     run([*_buildah("commit"), "--quiet", container, PAUSE_IMAGE])
     run([*_buildah("rm"), container])
-    return _pushed(PAUSE_IMAGE)
+    return _pushed(PAUSE_IMAGE, archive)
 
 
-def _pushed(image: str) -> Path:
-    archive = our_cache() / "images" / f"{hashlib.sha256(image.encode()).hexdigest()[:12]}.tar"
-    archive.unlink(missing_ok=True)
-    run([*_buildah("push"), "--quiet", image, f"docker-archive:{archive}:{image}"], within_s=BUILD_WITHIN_S)
+def contents(paths: Sequence[Path]) -> str:
+    """A text that differs where a file does, or its name."""
+    every = [file for path in paths for file in ([path] if path.is_file() else sorted(path.rglob("*")))]
+    files = [file for file in every if file.is_file() and "__pycache__" not in file.parts]
+    return "".join(f"{file.name}{hashlib.sha256(file.read_bytes()).hexdigest()}" for file in files)
+
+
+def _archive(image: str, made_of: str) -> Path:
+    name = image.rpartition("/")[2].replace(":", "-")
+    return our_cache() / "images" / f"{name}.{hashlib.sha256(made_of.encode()).hexdigest()[:12]}.tar"
+
+
+def _pushed(image: str, archive: Path) -> Path:
+    """The archive, and neither older ones nor what an older build has left in the store."""
+    archive.parent.mkdir(parents=True, exist_ok=True)
+    for older in archive.parent.glob(f"{archive.name.partition('.')[0]}.*"):
+        older.unlink()
+    unfinished = archive.with_suffix(".unfinished")
+    run([*_buildah("push"), "--quiet", image, f"docker-archive:{unfinished}:{image}"], within_s=BUILD_WITHIN_S)
+    unfinished.replace(archive)
+    run([*_buildah("rmi"), "--prune", "--force"])
     return archive
 
 
@@ -69,7 +89,6 @@ def _ensure_base() -> None:
     with locked(our_cache() / "images" / "base.lock"):
         if try_run([*_buildah("inspect"), "--type", "image", BASE_IMAGE]).returncode == 0:
             return
-        print(f"making a base image of Debian {RELEASE} packages: this takes a minute, once", flush=True)
         rootfs = our_cache() / "images" / "rootfs"
         run(["rm", "-rf", rootfs])
         debootstrap: list[str | Path] = [

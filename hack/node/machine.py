@@ -5,6 +5,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 from hack.environment import program_environment
@@ -24,18 +25,54 @@ PACKAGES = {
 }
 SBIN = "/usr/sbin:/sbin"
 INSTALL_WITHIN_S = 600.0
+CAPABILITIES = {12: "CAP_NET_ADMIN", 18: "CAP_SYS_CHROOT", 21: "CAP_SYS_ADMIN"}  # linux/capability.h
+# What a kubelet that somebody else has set up here would be configured by.
+OTHER_NODES = (Path("/etc/kubernetes/kubelet.conf"), Path("/var/lib/kubelet/config.yaml"), Path("/etc/rancher/k3s"))
 
 
-def why_no_node(*, platform: str = sys.platform, user: int | None = None, has_apt: bool | None = None) -> str | None:
-    """Why this machine can't be a node, in a few words; None: it can."""
-    if platform != "linux":
-        return f"a node needs Linux, this is {platform}"
-    if (os.geteuid() if user is None else user) != 0:
-        return "a node needs root"
-    missing = missing_packages()
-    if missing and not (shutil.which("apt-get") is not None if has_apt is None else has_apt):
-        return f"a node needs {', '.join(missing)}, and there is no apt-get to install them"
-    return None
+@dataclass(frozen=True)
+class Machine:
+    """What decides whether a machine can be a node."""
+
+    platform: str
+    user: int
+    capabilities: int
+    missing_packages: tuple[str, ...]
+    has_apt: bool
+    other_node: str | None
+
+    def why_no_node(self) -> str | None:
+        """In a few words; None: it can."""
+        if self.platform != "linux":
+            return f"a node needs Linux, this is {self.platform}"
+        if self.user != 0:
+            return "a node needs root"
+        lacking = [name for bit, name in CAPABILITIES.items() if not self.capabilities >> bit & 1]
+        if lacking:
+            return f"a node needs {', '.join(lacking)}, which root does not have here"
+        if self.other_node is not None:
+            return f"this machine is a Kubernetes node already ({self.other_node}), and would be disturbed"
+        if self.missing_packages and not self.has_apt:
+            return f"a node needs {', '.join(self.missing_packages)}, and there is no apt-get to install them"
+        return None
+
+
+def this_machine() -> Machine:
+    found = next((str(path) for path in OTHER_NODES if path.exists()), None)
+    return Machine(
+        sys.platform,
+        os.geteuid(),
+        _capabilities(),
+        tuple(missing_packages()),
+        shutil.which("apt-get") is not None,
+        found,
+    )
+
+
+def _capabilities() -> int:
+    status = Path("/proc/self/status")
+    lines = status.read_text().splitlines() if status.exists() else []
+    return next((int(line.split()[1], 16) for line in lines if line.startswith("CapEff:")), 0)
 
 
 def missing_packages() -> list[str]:

@@ -4,8 +4,10 @@ Called by the node. All that it makes is this machine's alone, and goes again wi
 """
 
 import json
+import shlex
 from pathlib import Path
 
+from hack.control_plane.commands import SERVICE_RANGE
 from hack.node.commands import run, try_run
 
 BRIDGE = "eo-pods0"
@@ -14,32 +16,48 @@ NETWORK = "embedding-operator"
 RESULTS = Path("/var/lib/cni/results")
 """Where libcni notes what it has made for each pod, so that it can be found again."""
 POD_RANGE = "10.89.131.0/24"
-SERVICE_RANGE = "10.96.0.0/16"
-# Nothing leaves the machine: a pod reaches other pods, services and the API server.
-RULES = (
-    [
-        "FORWARD",
-        "--in-interface",
-        BRIDGE,
-        "--out-interface",
-        BRIDGE,
-        "--jump",
-        "ACCEPT",
-    ],  # also where Docker drops by default
-    ["FORWARD", "--in-interface", BRIDGE, "!", "--out-interface", BRIDGE, "--jump", "REJECT"],
-)
-# What a kubelet makes and never removes; another one, if there is any, makes it anew.
-KUBELET_CHAINS = ("KUBE-FIREWALL", "KUBE-KUBELET-CANARY", "KUBE-IPTABLES-HINT")
+KUBELET_CHAIN = "KUBE-FIREWALL"
+TAG = ["--match", "comment", "--comment", "embedding-operator node"]
+"""Of all our rules, so that they are found again whoever made them."""
+
+
+def rules(apiserver_port: int) -> list[list[str]]:
+    """In the order in which they hold. Nothing leaves the machine, and nobody else's network reaches the node."""
+    to_apiserver = ["--protocol", "tcp", "--dport", str(apiserver_port)]
+    return [
+        ["FORWARD", "--in-interface", BRIDGE, "--out-interface", BRIDGE, "--jump", "ACCEPT"],  # Docker drops by default
+        ["FORWARD", "--in-interface", BRIDGE, "--jump", "REJECT"],
+        ["FORWARD", "--out-interface", BRIDGE, "--jump", "REJECT"],
+        ["INPUT", "--in-interface", "lo", "--destination", NODE_ADDRESS, "--jump", "ACCEPT"],
+        ["INPUT", "!", "--in-interface", BRIDGE, "--destination", NODE_ADDRESS, "--jump", "REJECT"],
+        ["INPUT", "--in-interface", "lo", *to_apiserver, "--jump", "ACCEPT"],
+        ["INPUT", "!", "--in-interface", BRIDGE, *to_apiserver, "--jump", "REJECT"],
+    ]
 
 
 def make_bridge() -> None:
     run(["ip", "link", "add", BRIDGE, "type", "bridge"])
     run(["ip", "address", "add", f"{NODE_ADDRESS}/24", "dev", BRIDGE])
     run(["ip", "link", "set", BRIDGE, "up"])
-    for rule in RULES:
-        run(["iptables", "--insert", *rule])
     run(["ip", "route", "add", "blackhole", SERVICE_RANGE])  # where the proxy does not lead, no address leads on
     run(["sysctl", "-q", "-w", "net.ipv4.ip_forward=1"])
+
+
+def close_off(apiserver_port: int) -> None:
+    """Put the rules in front of all others."""
+    for chain, *rest in reversed(rules(apiserver_port)):
+        run(["iptables", "--wait", "--insert", chain, *TAG, *rest])
+
+
+def remove_rules() -> None:
+    """Ours, and those of the kubelet, which removes none."""
+    for line in try_run(["iptables", "--wait", "-S"]).stdout.splitlines():
+        if line.startswith("-A ") and TAG[-1] in line:
+            try_run(["iptables", "--wait", "-D", *shlex.split(line)[1:]])
+    for chain in ("INPUT", "OUTPUT"):
+        try_run(["iptables", "--wait", "-D", chain, "--jump", KUBELET_CHAIN])
+    for action in ("--flush", "--delete-chain"):
+        try_run(["iptables", "--wait", action, KUBELET_CHAIN])
 
 
 def remove_bridge() -> None:
@@ -52,14 +70,7 @@ def remove_bridge() -> None:
         (RESULTS / f"cni-loopback-{made['containerId']}-lo").unlink(missing_ok=True)
     for link in json.loads(try_run(["ip", "-json", "link", "show", "master", BRIDGE]).stdout or "[]"):
         try_run(["ip", "link", "delete", link["ifname"]])
-    for rule in RULES:
-        try_run(["iptables", "--delete", *rule])
-    for chain in ("INPUT", "OUTPUT"):
-        try_run(["iptables", "--delete", chain, "--jump", "KUBE-FIREWALL"])
-    for table in ("filter", "nat", "mangle"):
-        for chain in KUBELET_CHAINS:
-            try_run(["iptables", "--table", table, "--flush", chain])
-            try_run(["iptables", "--table", table, "--delete-chain", chain])
+    remove_rules()
     try_run(["ip", "route", "delete", "blackhole", SERVICE_RANGE])
     try_run(["ip", "link", "delete", BRIDGE])
 

@@ -1,12 +1,13 @@
 """A whole cluster with one node on this machine: control plane, containerd, kubelet, scheduler, proxy and names.
 
 Called by the end-to-end tests where no kind cluster can be had. One at a time on a machine: bridge, addresses and
-iptables are the machine's. What a run that was killed has left is cleaned up by the next one.
+iptables are the machine's. What a run that was killed has left is cleaned up by the next one, or by `make e2e-down`.
 """
 
 import json
 import shutil
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from types import TracebackType
@@ -19,12 +20,12 @@ from hack.daemons import Daemon, end, start_daemon, wait_until_ready
 from hack.environment import our_cache
 from hack.go_programs import go_program
 from hack.locked import locked
-from hack.node import network
+from hack.node import network, traces
 from hack.node.commands import try_run
 from hack.node.images import pause_archive
-from hack.node.machine import install_packages
-from hack.node.runtime import Containerd, end_containerd, end_shims
+from hack.node.runtime import Containerd, end_containerd, end_shims, kill_containers
 
+DAEMONS_FILE = "daemons.json"
 NODE_NAME = "embedding-operator-node"
 CLUSTER_DOMAIN = "cluster.local"
 NODE_READY_WITHIN_S = 120.0
@@ -32,19 +33,22 @@ PODS_END_WITHIN_S = 60
 END_WITHIN_S = 10.0
 
 
+def node_folder() -> Path:
+    return our_cache() / "node"
+
+
 class Node:
     """The cluster while the context lasts. `kubeconfig` is its administrator's."""
 
-    def __init__(self, folder: Path | None = None, *, ends_with_parent: bool = True) -> None:
-        self.folder = folder or our_cache() / "node"
-        self._ends_with_parent = ends_with_parent
+    def __init__(self, *, say: Callable[[str], None]) -> None:
+        self.folder = node_folder()
+        self._say = say
         self._undo = ExitStack()
         self._daemons: list[Daemon] = []
         self._control_plane = ControlPlane(
             self.folder / "control-plane",
             controllers=["*"],
             pods_reach_it_at=network.NODE_ADDRESS,
-            ends_with_parent=ends_with_parent,
         )
 
     @property
@@ -65,10 +69,8 @@ class Node:
 
     def __enter__(self) -> Self:
         with ExitStack() as stack:
-            lock = self.folder.with_name(f"{self.folder.name}.lock")
-            stack.enter_context(locked(lock, when_waiting=lambda: _say("another node runs on this machine: waiting")))
-            _say("starting a node of our own: containerd, kubelet and a control plane on this machine")
-            install_packages(_say)
+            stack.enter_context(only_node(self._say))
+            self._say("starting a node of our own: containerd, kubelet and a control plane on this machine")
             clean_up(self.folder)
             stack.callback(clean_up, self.folder)
             self._start(stack)
@@ -82,10 +84,12 @@ class Node:
     def _start(self, stack: ExitStack) -> None:
         self.folder.mkdir(parents=True)
         self.folder.chmod(0o700)
+        traces.note(self.folder)
         network.make_bridge()
         stack.enter_context(self._control_plane)
+        network.close_off(self._control_plane.apiserver_port)
         self._containerd = Containerd(self.folder, network.write_cni_configuration(self.folder))
-        self._note(self._containerd.start(ends_with_parent=self._ends_with_parent))
+        self._note(self._containerd.start())
         self._containerd.import_image(pause_archive())
         self._run("coredns", "-conf", self._write("Corefile", corefile(self.kubeconfig)))
         self._run("kube-scheduler", f"--kubeconfig={self.kubeconfig}", "--leader-elect=false", "--secure-port=0")
@@ -95,11 +99,16 @@ class Node:
             f"--hostname-override={NODE_NAME}",
             "--proxy-mode=iptables",
             "--masquerade-all",  # answers come back through the bridge's address, whatever the kernel does on bridges
+            "--iptables-localhost-nodeports=false",
             "--conntrack-max-per-core=0",
+            "--conntrack-tcp-timeout-established=0",
+            "--conntrack-tcp-timeout-close-wait=0",
             "--healthz-bind-address=",
             "--metrics-bind-address=",
         )
-        configuration = kubelet_configuration(self._containerd.socket, logs=self.folder / "pod-logs")
+        configuration = kubelet_configuration(
+            self.folder, self._containerd.socket, self._control_plane.client_authority
+        )
         kubelet = self._run(
             "kubelet",
             f"--config={self._write('kubelet.yaml', yaml.safe_dump(configuration))}",
@@ -119,7 +128,7 @@ class Node:
             program,
             [go_program(program), *arguments],
             log=self.folder / f"{program}.log",
-            ends_with_parent=self._ends_with_parent,
+            ends_with_parent=True,
         )
         self._note(daemon)
         return daemon
@@ -148,12 +157,17 @@ class Node:
             try_run(self._kubectl("delete", kinds, *force), within_s=PODS_END_WITHIN_S + 30)
 
 
-DAEMONS_FILE = "daemons.json"
-
-
 def services_are_led() -> bool:
     """Whether the proxy has its rules: the first service is the API server's."""
     return "default/kubernetes" in try_run(["iptables-save", "-t", "nat"]).stdout
+
+
+@contextmanager
+def only_node(say: Callable[[str], None]) -> Iterator[None]:
+    """One at a time on a machine."""
+    lock = node_folder().with_name("node.lock")
+    with locked(lock, when_waiting=lambda: say("another node runs on this machine: waiting")):
+        yield
 
 
 def clean_up(folder: Path) -> None:
@@ -170,11 +184,13 @@ def clean_up(folder: Path) -> None:
             end_containerd(daemon, containerd.socket)
         else:
             end(daemon, within_s=END_WITHIN_S)
+    kill_containers(folder)
     end_shims(containerd.socket)
     try_run([go_program("kube-proxy"), "--cleanup"])
     network.remove_bridge()
     for mounted in reversed(mounts_below(folder)):
         try_run(["umount", "--lazy", mounted])
+    traces.put_back(folder)
     shutil.rmtree(folder, ignore_errors=True)
 
 
@@ -184,15 +200,19 @@ def mounts_below(folder: Path) -> list[str]:
     return [point for point in points if Path(point).is_relative_to(folder)]
 
 
-def kubelet_configuration(containerd_socket: Path, logs: Path) -> dict[str, object]:
+def kubelet_configuration(folder: Path, containerd_socket: Path, client_authority: Path) -> dict[str, object]:
     return {
         "apiVersion": "kubelet.config.k8s.io/v1beta1",
         "kind": "KubeletConfiguration",
         "address": network.NODE_ADDRESS,
         "healthzPort": 0,
-        # Only pods and this machine reach the address, and the node lives for a test.
-        "authentication": {"anonymous": {"enabled": True}, "webhook": {"enabled": False}},
-        "authorization": {"mode": "AlwaysAllow"},
+        # It runs as root, so it obeys the API server alone, whoever else reaches its port.
+        "authentication": {
+            "anonymous": {"enabled": False},
+            "webhook": {"enabled": True},
+            "x509": {"clientCAFile": str(client_authority)},
+        },
+        "authorization": {"mode": "Webhook"},
         "containerRuntimeEndpoint": f"unix://{containerd_socket}",
         "cgroupDriver": "cgroupfs",
         "failCgroupV1": False,
@@ -202,7 +222,7 @@ def kubelet_configuration(containerd_socket: Path, logs: Path) -> dict[str, obje
         "evictionHard": {"memory.available": "50Mi", "nodefs.available": "1%", "imagefs.available": "1%"},
         "imageGCHighThresholdPercent": 100,
         "imageGCLowThresholdPercent": 99,
-        "podLogsDir": str(logs),
+        "podLogsDir": str(folder / "pod-logs"),
         "makeIPTablesUtilChains": False,
         "syncFrequency": "5s",  # mounted Secrets follow their objects within this
     }
@@ -218,7 +238,3 @@ def corefile(kubeconfig: Path) -> str:
     }}
 }}
 """
-
-
-def _say(line: str) -> None:
-    print(line, flush=True)

@@ -1,5 +1,6 @@
 """containerd for the node: its configuration, and the images and containers that it holds. Called by the node."""
 
+import contextlib
 import os
 import signal
 from pathlib import Path
@@ -22,14 +23,14 @@ class Containerd:
         self.socket = folder / "containerd.sock"
         self._cni = cni
 
-    def start(self, *, ends_with_parent: bool) -> Daemon:
+    def start(self) -> Daemon:
         configuration = self.folder / "containerd.toml"
         configuration.write_text(configuration_text(self.folder, self.socket, self._cni))
         daemon = start_daemon(
             "containerd",
             [str(find("containerd")), "--config", configuration],
             log=self.folder / "containerd.log",
-            ends_with_parent=ends_with_parent,
+            ends_with_parent=True,
         )
         wait_until_ready(daemon, lambda: self._ctr_answers(), within_s=READY_WITHIN_S)
         return daemon
@@ -52,6 +53,15 @@ class Containerd:
 
     def _ctr_answers(self) -> bool:
         return try_run([*self._ctr(), "version"]).returncode == 0
+
+
+def kill_containers(folder: Path) -> None:
+    """Their processes, by the ids that containerd has noted; needed where it is not there any more to do it."""
+    for note in folder.glob("containerd/state/io.containerd.runtime.v2.task/*/*/init.pid"):
+        pid, container = note.read_text().strip(), note.parent.name
+        with contextlib.suppress(OSError):  # it has ended
+            if container in Path(f"/proc/{pid}/cgroup").read_text():
+                os.kill(int(pid), signal.SIGKILL)
 
 
 def end_shims(socket: Path) -> None:

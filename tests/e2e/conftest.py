@@ -18,6 +18,7 @@ from tests.support.yellow_book import YellowBook, make_yellow_book
 
 ROLE, ROLE_PASSWORD = "embedding_operator", "the-first-one"
 RELEASES = ("yellow-book", "second")
+FOLDER = Path(__file__).parents[2] / ".run" / "e2e"
 STATE: dict[str, PodCluster] = {}
 SOURCE = Path(__file__).parents[2] / "docs" / "examples" / "businesses.yaml"
 
@@ -47,17 +48,24 @@ def pytest_runtest_makereport(
 
 
 @pytest.fixture(scope="session")
-def pods(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PodCluster]:
+def pods(request: pytest.FixtureRequest) -> Iterator[PodCluster]:
     """Tests are skipped, with the reason, where no cluster with pods can be had."""
+    capture = request.config.pluginmanager.getplugin("capturemanager")
+
+    def say(line: str) -> None:  # whoever waits sees what for
+        with capture.global_and_fixture_disabled():
+            print(f"• {line}", flush=True)
+
     with ExitStack() as stack:
-        folder = tmp_path_factory.mktemp("e2e")
         try:
-            cluster = stack.enter_context(cluster_with_pods(folder, name="embedding-operator-e2e", say=print))
+            cluster = stack.enter_context(cluster_with_pods(FOLDER, name="embedding-operator-e2e", say=say))
         except NoPods as exc:
             pytest.skip(str(exc))
-        print(f"cluster: {cluster.cluster.origin}")
         STATE["cluster"] = cluster
+        say(f"cluster: {cluster.cluster.origin}")
+        say("building the operator's image, unless it is built already")
         cluster.load_operator_image()
+        say("the image is there; the chart is installed next")
         yield cluster
         del STATE["cluster"]
 
@@ -103,9 +111,11 @@ def second(pods: PodCluster, yellow_book: Release, server_url: str) -> Release:
     owner.run(f"GRANT CREATE ON DATABASE second TO {ROLE}")
     owner.run(f"GRANT SELECT, TRIGGER, UPDATE (embedding) ON public.businesses TO {ROLE}")
     values = ["crds.install=false", "database.existingSecret=the-database", "database.existingSecretKey=url"]
+    values += ["gemini.existingSecret=the-key", "gemini.existingSecretKey=key"]
     release = Release(RELEASES[1], RELEASES[1], pods, "helm3", tuple(f"--set={value}" for value in values))
     release.kubectl.run("create", "namespace", release.namespace)
     release.kubectl.run("create", "secret", "generic", "the-database", f"--from-literal=url={role_url(yellow_book)}")
+    release.kubectl.run("create", "secret", "generic", "the-key", "--from-literal=key=the-first-key")
     release.install()
     return release
 

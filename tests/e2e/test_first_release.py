@@ -1,13 +1,13 @@
 """The life of rows and jobs under the chart's own pods, from `helm install --wait` to a pod that dies in the middle."""
 
-import json
 import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
 from hack.errors import ToolError
 from tests.support.deadline import wait_until
-from tests.support.installed import Release
+from tests.support.installed import DATABASE, PASSWORD, Release
 from tests.support.yellow_book import YellowBook
 
 FRESH_WITHIN_S = 120
@@ -102,20 +102,21 @@ def test_an_upgrade_strands_nothing(yellow_book: Release, book: YellowBook) -> N
     before = yellow_book.pod()["metadata"]["uid"]
     stop = threading.Event()
 
-    def keep_writing() -> None:
+    def keep_writing() -> int:
+        rounds = 0
         while not stop.wait(0.2):
             book.add(10, prefix="During the upgrade")
-            book.run(
-                "UPDATE public.businesses SET city = city || '.' WHERE id IN (SELECT id FROM public.businesses LIMIT 3)"
-            )
+            book.run("UPDATE public.businesses SET city = city || '.' WHERE id <= 3")
+            rounds += 1
+        return rounds
 
-    writer = threading.Thread(target=keep_writing)
-    writer.start()
-    try:
-        yellow_book.install("--set=settings.logLevel=debug")
-    finally:
-        stop.set()
-        writer.join()
+    with ThreadPoolExecutor(1) as threads:
+        writer = threads.submit(keep_writing)
+        try:
+            yellow_book.install("--set=settings.logLevel=debug")
+        finally:
+            stop.set()
+        assert writer.result() > 5
     assert yellow_book.pod()["metadata"]["uid"] != before
     fresh(yellow_book, book)
 
@@ -130,17 +131,34 @@ def test_a_pod_that_is_killed_in_the_middle_loses_nothing(yellow_book: Release, 
     assert yellow_book.pod()["metadata"]["uid"] != pod["uid"]
 
 
-@pytest.mark.parametrize("helm_version", ["helm3", "helm4"])
-def test_a_missing_secret_ends_the_wait_in_time_and_is_named(yellow_book: Release, helm_version: str) -> None:
-    values = ("--set=crds.install=false", "--set=database.existingSecret=not-there")
-    release = Release("secretless", f"secretless-{helm_version}", yellow_book.pods, helm_version, values)
-    with pytest.raises(ToolError, match="context deadline exceeded"):
-        release.install(timeout_s=15)
-    events = release.kubectl.run("get", "events", "--field-selector=reason=FailedMount", "-o", "jsonpath={..message}")
-    assert 'secret "not-there" not found' in events
+@pytest.mark.parametrize(
+    ("helm_version", "words"), [("helm3", "context deadline exceeded"), ("helm4", "Progress deadline exceeded")]
+)
+def test_a_missing_secret_ends_the_wait_in_time_and_is_named(
+    yellow_book: Release, helm_version: str, words: str
+) -> None:
+    values = ("crds.install=false", "database.existingSecret=not-there", "progressDeadlineSeconds=10")
+    flags = tuple(f"--set={value}" for value in values)
+    release = Release("secretless", f"secretless-{helm_version}", yellow_book.pods, helm_version, flags)
+    with pytest.raises(ToolError, match=words):
+        release.install(timeout_s=20)
+    described = release.kubectl.run("describe", "pods", "--selector=app.kubernetes.io/component=operator")
+    assert 'secret "not-there" not found' in described
     # And once it is there, the pod starts by itself.
-    url = yellow_book.kubectl.get("secret", f"{yellow_book.fullname}-database")["data"]["DATABASE_URL"]
-    secret = {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "not-there"}, "data": {"DATABASE_URL": url}}
-    release.kubectl.run("apply", "-f", "-", stdin=json.dumps(secret))
+    host = f"{yellow_book.fullname}-postgresql.{yellow_book.namespace}.svc"
+    url = f"postgresql://postgres:{PASSWORD}@{host}:5432/{DATABASE}"
+    release.kubectl.run("create", "secret", "generic", "not-there", f"--from-literal=DATABASE_URL={url}")
     release.wait_for("condition=Available", f"deployment/{release.fullname}", within_s=180)
+    release.uninstall()
+
+
+def test_a_database_that_cannot_be_reached_ends_the_wait_too(yellow_book: Release) -> None:
+    values = ("crds.install=false", "database.url=postgresql://nobody:nothing@not-there.example/none")
+    flags = tuple(f"--set={value}" for value in values)
+    release = Release("databaseless", "databaseless", yellow_book.pods, "helm4", flags)
+    with pytest.raises(ToolError, match="context deadline exceeded"):
+        release.install(timeout_s=20)
+    said = release.helm.try_run("test", release.name, "--namespace", release.namespace, "--logs", "--timeout=90s")
+    assert said.returncode != 0
+    assert "✗ database" in said.stdout + said.stderr
     release.uninstall()

@@ -2,17 +2,23 @@
 
 from tests.e2e.conftest import ROLE, role_url
 from tests.e2e.test_first_release import fresh
+from tests.support.deadline import wait_until
 from tests.support.installed import Release
 from tests.support.yellow_book import YellowBook
 
 NEW_PASSWORD = "the-second-one"
 
 
-def test_two_releases_work_beside_each_other(
+def test_two_releases_work_beside_each_other_each_on_its_own_rows(
     second: Release, second_book: YellowBook, yellow_book: Release, book: YellowBook
 ) -> None:
+    for each in (second_book, book):
+        each.add(10, prefix="Beside each other")
     fresh(second, second_book)
     fresh(yellow_book, book)
+    assert {job["spec"]["businessId"] for job in second.jobs()} <= {
+        row for (row,) in second_book.run("SELECT id::text FROM public.businesses")
+    }
 
 
 def test_a_rotated_password_reaches_the_operator_without_a_restart(
@@ -29,6 +35,23 @@ def test_a_rotated_password_reaches_the_operator_without_a_restart(
     after = second.pod()
     assert after["metadata"]["uid"] == before["metadata"]["uid"]
     assert after["status"]["containerStatuses"][0]["restartCount"] == 0
+
+
+def test_a_rotated_api_key_reaches_the_operator_without_a_restart(second: Release, second_book: YellowBook) -> None:
+    before = second.pod()["metadata"]["uid"]
+    second.patch("secret/the-key", {"stringData": {"key": "the-second-key"}})
+
+    def log() -> str:
+        return second.kubectl.run("logs", f"deployment/{second.fullname}", "--tail=200")
+
+    wait_until(
+        lambda: [line for line in log().splitlines() if "secret rotated" in line and "GEMINI_API_KEY_FILE" in line],
+        within_s=120,
+        every_s=1,
+        because="the kubelet swaps the file, and the operator looks at it",
+    )
+    assert "the-second-key" not in log()
+    assert second.pod()["metadata"]["uid"] == before
 
 
 def embedded_at(book: YellowBook) -> dict[str, str]:
@@ -67,6 +90,7 @@ def test_the_uninstall_of_the_release_with_the_crds_keeps_them_too(
     source = yellow_book.kubectl.get("embeddingsource", "businesses")["metadata"]["uid"]
     second.uninstall()
     yellow_book.uninstall()
+    assert yellow_book.jobs()
     assert yellow_book.kubectl.get("embeddingsource", "businesses")["metadata"]["uid"] == source
     assert second.kubectl.get("embeddingsource", "businesses")["metadata"]["name"] == "businesses"
     yellow_book.install()

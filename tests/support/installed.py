@@ -61,9 +61,6 @@ class Release:
         assert len(pods) == 1, [pod["metadata"]["name"] for pod in pods]
         return pods[0]
 
-    def log(self) -> str:
-        return self.kubectl.run("logs", f"deployment/{self.fullname}", "--tail=60")
-
     def wait_for(self, condition: str, resource: str, *, within_s: int = 120) -> None:
         self.kubectl.run("wait", f"--for={condition}", resource, f"--timeout={within_s}s", within_s=within_s + 30)
 

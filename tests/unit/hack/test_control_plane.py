@@ -5,9 +5,10 @@ from pathlib import Path
 import pytest
 import yaml
 
+from hack.control_plane.commands import apiserver_command
 from hack.control_plane.kubeconfig import current_context, write_kubeconfig
 from hack.control_plane.pins import MORE_PROGRAMS, pins, pins_of, program_build, programs_build
-from hack.control_plane.processes import apiserver_command, free_ports, port_was_taken
+from hack.control_plane.processes import free_ports, port_was_taken
 from hack.control_plane.state import Ports
 from hack.errors import BuildFailed, WrongSetting
 from hack.go_build.compile import is_download_line, is_package_line, module_checksum, oldest_go

@@ -1,33 +1,45 @@
 """Whether a machine can be a node, and what the node's programs are told."""
 
 import tomllib
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from hack import pod_cluster
-from hack.errors import KindUnavailable
+from hack.errors import KindUnavailable, StartFailed
 from hack.kind import KindCluster
-from hack.node import machine
-from hack.node.machine import why_no_node
+from hack.node import traces
+from hack.node.machine import Machine
+from hack.node.network import rules
 from hack.node.node import corefile, kubelet_configuration, mounts_below
 from hack.node.runtime import configuration_text
 from hack.pod_cluster import NoPods, cluster_with_pods
 
+GOOD = Machine("linux", 0, (1 << 41) - 1, (), True, None)
+
 
 @pytest.mark.parametrize(
-    ("platform", "user", "why"),
-    [("darwin", 0, "a node needs Linux, this is darwin"), ("linux", 1000, "a node needs root")],
+    ("change", "why"),
+    [
+        ({}, None),
+        ({"platform": "darwin"}, "a node needs Linux, this is darwin"),
+        ({"user": 1000}, "a node needs root"),
+        ({"capabilities": 1 << 18 | 1 << 21}, "a node needs CAP_NET_ADMIN, which root does not have here"),
+        (
+            {"other_node": "/etc/kubernetes/kubelet.conf"},
+            "this machine is a Kubernetes node already (/etc/kubernetes/kubelet.conf), and would be disturbed",
+        ),
+        ({"missing_packages": ("buildah",)}, None),
+        (
+            {"missing_packages": ("buildah", "runc"), "has_apt": False},
+            "a node needs buildah, runc, and there is no apt-get to install them",
+        ),
+    ],
 )
-def test_a_node_needs_linux_and_root(platform: str, user: int, why: str) -> None:
-    assert why_no_node(platform=platform, user=user) == why
-
-
-def test_a_node_needs_packages_or_the_means_to_install_them(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(machine, "find", lambda program: None if program == "buildah" else program)
-    assert why_no_node(platform="linux", user=0, has_apt=True) is None
-    refused = why_no_node(platform="linux", user=0, has_apt=False)
-    assert refused == "a node needs buildah, and there is no apt-get to install them"
+def test_what_a_node_needs_is_told_by_the_first_thing_that_is_missing(change: dict[str, Any], why: str | None) -> None:
+    assert replace(GOOD, **change).why_no_node() == why
 
 
 def test_where_neither_kind_nor_a_node_can_be_had_one_sentence_says_why(
@@ -37,10 +49,43 @@ def test_where_neither_kind_nor_a_node_can_be_had_one_sentence_says_why(
         raise KindUnavailable("no container engine answers")
 
     monkeypatch.setattr(KindCluster, "create", no_engine)
-    monkeypatch.setattr(pod_cluster, "why_no_node", lambda: "a node needs root")
+    monkeypatch.setattr(pod_cluster, "this_machine", lambda: replace(GOOD, user=1000))
     expected = "no cluster with pods can be had here: no container engine answers; and a node needs root"
     with pytest.raises(NoPods, match=expected), cluster_with_pods(tmp_path, name="none", say=print):
         pass
+
+
+def test_packages_that_cannot_be_installed_are_a_reason_too(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    def no_engine(*_: object, **__: object) -> None:
+        raise KindUnavailable("no container engine answers")
+
+    def offline(say: object) -> None:
+        raise StartFailed("`apt-get update --quiet` ended with 100: no network")
+
+    monkeypatch.setattr(KindCluster, "create", no_engine)
+    monkeypatch.setattr(pod_cluster, "this_machine", lambda: GOOD)
+    monkeypatch.setattr(pod_cluster, "install_packages", offline)
+    with pytest.raises(NoPods, match="no network"), cluster_with_pods(tmp_path, name="none", say=print):
+        pass
+
+
+def test_what_the_nodes_programs_have_set_is_put_back(tmp_path: Path) -> None:
+    folder, system = tmp_path / "node", tmp_path / "sys"
+    folder.mkdir()
+    (system / "kernel").mkdir(parents=True)
+    (system / "kernel" / "panic").write_text("0\n")
+    traces.note(folder, system=system)
+    (system / "kernel" / "panic").write_text("10\n")
+    traces.put_back(folder, system=system)
+    assert (system / "kernel" / "panic").read_text() == "0"
+
+
+def test_nobody_but_pods_and_this_machine_reaches_the_node() -> None:
+    """As the kernel reads them: the first that fits decides."""
+    (*_, to_node, from_lo, to_apiserver) = rules(6443)
+    assert to_node == ["INPUT", "!", "--in-interface", "eo-pods0", "--destination", "10.89.131.1", "--jump", "REJECT"]
+    assert from_lo[-1] == "ACCEPT"
+    assert to_apiserver[-4:] == ["--dport", "6443", "--jump", "REJECT"]
 
 
 def test_containerd_keeps_everything_in_the_nodes_own_folder() -> None:
@@ -60,9 +105,9 @@ def test_containerd_keeps_everything_in_the_nodes_own_folder() -> None:
 
 
 def test_the_kubelet_asks_our_containerd_and_gives_pods_our_names() -> None:
-    told = kubelet_configuration(Path("/somewhere/containerd.sock"), Path("/somewhere/logs"))
+    told = kubelet_configuration(Path("/somewhere"), Path("/somewhere/containerd.sock"), Path("/somewhere/ca.crt"))
     assert told["containerRuntimeEndpoint"] == "unix:///somewhere/containerd.sock"
-    assert told["podLogsDir"] == "/somewhere/logs"
+    assert told["podLogsDir"] == "/somewhere/pod-logs"
     assert f"bind {told['address']}" in corefile(Path("/somewhere/kubeconfig"))
 
 
