@@ -8,6 +8,7 @@ import yaml
 from tests.support.chart import Helm, Json
 
 EXAMPLES = Path(__file__).parents[2] / "docs" / "examples" / "helm"
+PAGE = (EXAMPLES.parents[1] / "install.md").read_text()
 CLUSTERS_OWN = {"CustomResourceDefinition", "ClusterRole", "Role", "RoleBinding", "ServiceAccount"}
 
 
@@ -71,3 +72,13 @@ def test_a_value_that_restarts_nothing(helm: Helm, more: Json) -> None:
 )
 def test_a_value_that_restarts_the_pod(helm: Helm, more: Json) -> None:
     assert template_of_the_pod(helm, more) != template_of_the_pod(helm, {})
+
+
+def test_the_page_tells_the_memory_that_the_pod_asks_for(helm: Helm) -> None:
+    asked = helm.render().container()["resources"]["requests"]["memory"]
+    assert f"The pod asks for {asked.removesuffix('Mi')} MiB of memory" in PAGE
+
+
+def test_the_page_removes_the_pod_that_helm_test_leaves(helm: Helm) -> None:
+    metadata = helm.render().one("Pod")["metadata"]
+    assert f"kubectl delete pod {metadata['name']} --namespace {metadata['namespace']} " in PAGE

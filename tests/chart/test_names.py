@@ -1,6 +1,8 @@
 """Names and labels: two releases never meet, selectors never change, and the same values give the same objects."""
 
 import re
+from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
@@ -15,6 +17,19 @@ EVERYTHING = {
     "privateCA": {"configMap": "ca"},
 }
 OF_THE_CLUSTER = {"ClusterRole", "CustomResourceDefinition"}
+
+
+TEXTS = {"name", "namespace", "serviceName", "serviceAccountName", "secretName", "key", "priorityClassName", "value"}
+"""Fields that hold a name, or a variable's value."""
+
+
+def leaves(node: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Any]]:
+    """Each value of these objects that is none itself, with the keys that lead to it."""
+    if isinstance(node, dict | list):
+        for key, child in node.items() if isinstance(node, dict) else enumerate(node):
+            yield from leaves(child, (*path, str(key)))
+    else:
+        yield path, node
 
 
 def names(rendered: Objects) -> list[tuple[str, str, str]]:
@@ -44,11 +59,62 @@ def test_names_begin_with_the_release(helm: Helm, release: str, values: dict[str
     assert all(name == expected or name.startswith((f"{expected}-", f"{expected}:")) for _, _, name in names(rendered))
 
 
-def test_the_longest_release_name_makes_no_name_too_long(helm: Helm) -> None:
-    rendered = helm.render(EVERYTHING, release="r" * 53)
-    label = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
+@pytest.mark.parametrize(
+    ("release", "values"),
+    [
+        ("r" * 53, {}),
+        ("r" * 40 + "-embedding", {}),
+        ("search", {"nameOverride": "n" * 63}),
+        ("search", {"fullnameOverride": "f" * 41}),
+    ],
+)
+def test_the_longest_names_make_none_too_long(helm: Helm, release: str, values: dict[str, str]) -> None:
+    rendered = helm.render({**EVERYTHING, **values}, release=release)
+    label = re.compile(r"[a-z]([-a-z0-9]{0,61}[a-z0-9])?")
     assert all(label.fullmatch(name) for kind, _, name in names(rendered) if kind not in OF_THE_CLUSTER)
-    assert len(rendered.one("Service", f"{'r' * 52}-postgresql"[:63])["metadata"]["name"]) <= 63
+    # Kubernetes puts it into a label of the pod, with a dash and ten characters behind it; over 63 there is no pod.
+    assert len(rendered.one("StatefulSet")["metadata"]["name"]) <= 63 - len("-1234567890")
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        {
+            "database": {},
+            "gemini": {"apiKey": "k"},
+            "postgresql": {
+                "enabled": True,
+                "password": "1",
+                "database": "yes",
+                "persistence": {"enabled": True, "size": "1"},
+            },
+            "privateCA": {"configMap": "off", "key": "012"},
+        },
+        {
+            "database": {"existingSecret": "1234", "existingSecretKey": "yes"},
+            "gemini": {"existingSecret": "123", "existingSecretKey": "1.5"},
+            "privateCA": {"secret": "on", "key": "0x1"},
+        },
+    ],
+    ids=["ours", "theirs"],
+)
+def test_a_name_that_yaml_would_take_for_a_number_or_a_boolean_stays_a_name(each_helm: Helm, more: Json) -> None:
+    values = {
+        "fullnameOverride": "yes",
+        "nameOverride": "0",
+        "commonLabels": {"a": "1"},
+        "podLabels": {"b": "yes"},
+        "imagePullSecrets": [{"name": "456"}],
+        "serviceAccount": {"name": "no"},
+        "priorityClassName": "789",
+        "networkPolicy": {"enabled": True},
+        "podDisruptionBudget": {"enabled": True},
+    }
+    rendered = each_helm.render({**values, **more}, release="1234", namespace="5678")
+    for path, found in leaves(rendered):
+        if path[-1] in TEXTS or {"labels", "matchLabels", "selector", "requests"} & set(path):
+            assert isinstance(found, str), path
+    assert rendered.one("RoleBinding")["subjects"] == [{"kind": "ServiceAccount", "name": "no", "namespace": "5678"}]
 
 
 def test_everything_but_clusterroles_and_crds_lies_in_the_releases_namespace(helm: Helm) -> None:

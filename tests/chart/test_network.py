@@ -20,7 +20,28 @@ def tcp(*ports: int) -> Json:
     return {"ports": [{"port": port, "protocol": "TCP"} for port in ports]}
 
 
-NAMES = {"ports": [{"port": 53, "protocol": "UDP"}, {"port": 53, "protocol": "TCP"}]}
+NAMES = {"ports": [{"port": port, "protocol": protocol} for port in (53, 5353) for protocol in ("UDP", "TCP")]}
+"""A policy sees the port of the pod that answers: CoreDNS listens on 53, on OpenShift on 5353."""
+
+
+def chosen_by(selector: Json, labels: dict[str, str]) -> bool:
+    """Whether this label selector finds a pod with these labels, as Kubernetes says."""
+    return all(labels.get(key) == value for key, value in selector.get("matchLabels", {}).items()) and all(
+        meets(labels, **expression) for expression in selector.get("matchExpressions", ())
+    )
+
+
+def meets(labels: dict[str, str], key: str, operator: str, values: tuple[str, ...] | list[str] = ()) -> bool:
+    match operator:
+        case "In":
+            return key in labels and labels[key] in values
+        case "NotIn":
+            return key not in labels or labels[key] not in values
+        case "Exists":
+            return key in labels
+        case "DoesNotExist":
+            return key not in labels
+    raise AssertionError(f"Kubernetes knows no operator {operator}")
 
 
 def test_the_service_leads_to_metrics_and_health(helm: Helm) -> None:
@@ -64,18 +85,14 @@ def test_more_rules_are_added(helm: Helm) -> None:
 def test_a_policy_is_for_operator_and_check(helm: Helm) -> None:
     rendered = helm.render({**ON, "postgresql": {"enabled": True, "password": "x"}, "database": {}})
     selector = rendered.one("NetworkPolicy", "embedding-operator")["spec"]["podSelector"]
-    (component,) = selector["matchExpressions"]
     pods = {
         "operator": rendered.one("Deployment")["spec"]["template"]["metadata"]["labels"],
         "check": rendered.one("Pod")["metadata"]["labels"],
         "postgresql": rendered.one("StatefulSet")["spec"]["template"]["metadata"]["labels"],
     }
-    chosen = {
-        name
-        for name, labels in pods.items()
-        if selector["matchLabels"].items() <= labels.items() and labels[component["key"]] in component["values"]
-    }
-    assert chosen == {"operator", "check"}
+    assert {name for name, labels in pods.items() if chosen_by(selector, labels)} == {"operator", "check"}
+    other = {**pods["operator"], "app.kubernetes.io/instance": "of another release"}
+    assert not chosen_by(selector, other)
 
 
 def test_a_budget_never_holds_up_a_drain(helm: Helm) -> None:

@@ -5,8 +5,9 @@ from typing import Any
 import pytest
 
 from embedding_operator.process import DRAIN_S
-from tests.support.chart import Helm, Json, Objects
+from tests.support.chart import DATABASE, NO_CRDS, Helm, Json, Objects
 
+OF_THE_HOOK = {"helm.sh/hook": "test", "helm.sh/hook-delete-policy": "before-hook-creation"}
 DIGEST = "sha256:" + "0a" * 32
 IN_THE_POD: dict[str, tuple[str, Any]] = {
     "imagePullSecrets": ("imagePullSecrets", [{"name": "registry"}]),
@@ -81,6 +82,32 @@ def test_its_probes_ask_the_http_server_that_its_settings_give_it(helm: Helm) ->
     asked = {probe: container[f"{probe}Probe"]["httpGet"] for probe in ("startup", "liveness", "readiness")}
     healthz, readyz = {"path": "/healthz", "port": "http"}, {"path": "/readyz", "port": "http"}
     assert asked == {"startup": healthz, "liveness": healthz, "readiness": readyz}
+
+
+@pytest.mark.parametrize(
+    ("probe", "period_s", "failures"),
+    [
+        ("startup", 2, 30),  # a minute for imports and the first connections
+        ("liveness", 10, 6),  # a minute more than the five that /healthz itself takes
+        ("readiness", 5, 2),
+    ],
+)
+def test_its_probes_are_patient(helm: Helm, probe: str, period_s: int, failures: int) -> None:
+    found = helm.render().container()[f"{probe}Probe"]
+    del found["httpGet"]
+    assert found == {"periodSeconds": period_s, "timeoutSeconds": 5, "failureThreshold": failures}
+
+
+@pytest.mark.parametrize("value", ["progressDeadlineSeconds", "terminationGracePeriodSeconds"])
+def test_a_long_time_is_written_as_a_whole_number(each_helm: Helm, value: str) -> None:
+    """Helm reads it as a float; the API server would refuse 2e+06."""
+    text = each_helm.template({**DATABASE, **NO_CRDS, value: 2_000_000})
+    assert f"{value}: 2000000\n" in text
+
+
+def test_it_hears_of_no_other_service(helm: Helm) -> None:
+    """A Service named `embedding` would else bring variables that begin as the operator's do."""
+    assert helm.render().pod()["enableServiceLinks"] is False
 
 
 def test_it_may_write_nothing_but_tmp(helm: Helm) -> None:
@@ -161,7 +188,6 @@ def test_it_has_its_own_account_and_its_token(helm: Helm) -> None:
     [
         ({"name": "own"}, "own", True),
         ({"create": False, "name": "theirs"}, "theirs", False),
-        ({"create": False}, "default", False),
     ],
 )
 def test_the_account_may_be_another(helm: Helm, values: Json, name: str, made: bool) -> None:
@@ -169,6 +195,12 @@ def test_the_account_may_be_another(helm: Helm, values: Json, name: str, made: b
     assert rendered.pod()["serviceAccountName"] == name
     assert [account["metadata"]["name"] for account in rendered.of("ServiceAccount")] == [name] * made
     assert rendered.one("RoleBinding")["subjects"][0]["name"] == name
+
+
+def test_without_a_role_of_ours_the_account_may_be_the_namespaces_own(helm: Helm) -> None:
+    rendered = helm.render({"serviceAccount": {"create": False}, "rbac": {"create": False}})
+    assert rendered.pod()["serviceAccountName"] == "default"
+    assert rendered.of("ServiceAccount") == []
 
 
 def test_the_account_can_be_annotated(helm: Helm) -> None:
@@ -201,4 +233,10 @@ def test_the_check_of_helm_test_is_made_as_the_operator_is(helm: Helm) -> None:
 
 def test_a_check_that_has_ended_stays_to_be_read_until_the_next(helm: Helm) -> None:
     annotations = check_pod(helm.render())["metadata"]["annotations"]
-    assert annotations == {"helm.sh/hook": "test", "helm.sh/hook-delete-policy": "before-hook-creation"}
+    assert annotations == OF_THE_HOOK
+
+
+def test_the_check_is_annotated_as_the_operators_pod(helm: Helm) -> None:
+    """A mesh that is asked for by annotations is then there for both. That it is a hook can't be annotated away."""
+    wrong = {"a/b": "c", "helm.sh/hook": "post-install"}
+    assert check_pod(helm.render({"podAnnotations": wrong}))["metadata"]["annotations"] == {"a/b": "c", **OF_THE_HOOK}

@@ -1,5 +1,6 @@
 """The PostgreSQL to try the operator out: off by default, reached by the operator, as restricted as the operator itself."""
 
+from base64 import b64encode
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
@@ -35,10 +36,10 @@ def test_it_is_off_by_default(helm: Helm) -> None:
 
 def test_the_operator_is_given_its_url(helm: Helm) -> None:
     rendered = rendered_with(helm)
-    secret = rendered.one("Secret", "embedding-operator-database")
-    assert secret["stringData"] == {"DATABASE_URL": f"postgresql://postgres:s3cret@{NAME}:5432/yellow_book"}
+    secret = rendered.secret("embedding-operator-database")
+    assert secret == {"DATABASE_URL": f"postgresql://postgres:s3cret@{NAME}:5432/yellow_book"}
     (database,) = [volume for volume in rendered.pod()["volumes"] if volume["name"] == "database"]
-    assert database["secret"]["secretName"] == secret["metadata"]["name"]
+    assert database["secret"]["secretName"] == "embedding-operator-database"
     port = rendered.one("Service", NAME)["spec"]["ports"][0]
     assert (port["port"], port["targetPort"]) == (5432, "postgresql")
 
@@ -46,12 +47,12 @@ def test_the_operator_is_given_its_url(helm: Helm) -> None:
 @pytest.mark.parametrize("password", ["with space", "a+b", "p@ss:w/rd?#%", "ümläut", '"quoted"', "$(NAME)"])
 def test_any_password_comes_through_the_url(helm: Helm, password: str) -> None:
     rendered = rendered_with(helm, password=password)
-    url = rendered.one("Secret", "embedding-operator-database")["stringData"]["DATABASE_URL"]
+    url = rendered.secret("embedding-operator-database")["DATABASE_URL"]
     parts = urlsplit(url)
     assert unquote(parts.password or "") == password  # as libpq reads it: + stands for itself
     assert (parts.username, parts.hostname, parts.path) == ("postgres", NAME, "/yellow_book")
     assert not unusable_url(url)
-    assert rendered.one("Secret", NAME)["stringData"] == {"password": password}
+    assert rendered.secret(NAME) == {"password": password}
 
 
 def test_its_password_comes_as_a_file(helm: Helm) -> None:
@@ -65,7 +66,9 @@ def test_its_password_comes_as_a_file(helm: Helm) -> None:
     mounts = {mount["mountPath"]: mount["name"] for mount in container(rendered)["volumeMounts"]}
     volumes = {volume["name"]: volume for volume in pod(rendered)["volumes"]}
     assert volumes[mounts["/etc/postgresql-secret"]]["secret"] == {"secretName": NAME}
-    assert all("s3cret" not in str(found) for found in rendered if found["kind"] != "Secret")
+    encoded = b64encode(b"s3cret").decode()
+    others = [str(found) for found in rendered if found["kind"] != "Secret"]
+    assert not any(encoded in found or "s3cret" in found for found in others)
 
 
 def test_pgvector_is_there_from_the_first_moment(helm: Helm) -> None:
@@ -99,13 +102,25 @@ def test_its_data_ends_with_the_pod_by_default(helm: Helm) -> None:
     assert "volumeClaimTemplates" not in rendered.one("StatefulSet")["spec"]
 
 
-@pytest.mark.parametrize("storage_class", ["", "fast"])
-def test_its_data_may_be_kept(helm: Helm, storage_class: str) -> None:
+@pytest.mark.parametrize(
+    ("storage_class", "expected"),
+    [
+        ("", {}),
+        ("fast", {"storageClassName": "fast"}),
+        ("-", {"storageClassName": ""}),
+        ("5", {"storageClassName": "5"}),
+    ],
+)
+def test_its_data_may_be_kept(helm: Helm, storage_class: str, expected: Json) -> None:
     persistence = {"enabled": True, "size": "5Gi", "storageClass": storage_class}
     rendered = rendered_with(helm, persistence=persistence)
     (claim,) = rendered.one("StatefulSet")["spec"]["volumeClaimTemplates"]
-    assert claim["spec"]["resources"] == {"requests": {"storage": "5Gi"}}
-    assert claim["spec"].get("storageClassName", "") == storage_class
+    assert claim["spec"] == {
+        "accessModes": ["ReadWriteOnce"],
+        "resources": {"requests": {"storage": "5Gi"}},
+        **expected,
+    }
+    assert {"name": "data", "mountPath": "/var/lib/postgresql"} in container(rendered)["volumeMounts"]
     assert "data" not in {volume["name"] for volume in pod(rendered)["volumes"]}
 
 
@@ -131,6 +146,54 @@ def test_openshift_may_choose_its_user(each_helm: Helm) -> None:
     unset = dict.fromkeys(("runAsUser", "runAsGroup", "fsGroup"))
     security = pod(rendered_with(each_helm, podSecurityContext=unset))["securityContext"]
     assert security == {"runAsNonRoot": True, "seccompProfile": {"type": "RuntimeDefault"}}
+
+
+def test_the_kubelet_asks_whether_it_listens(helm: Helm) -> None:
+    found = container(rendered_with(helm))
+    assert found["ports"] == [{"name": "postgresql", "containerPort": 5432}]
+    asked = {"tcpSocket": {"port": "postgresql"}}
+    assert found["startupProbe"] == {
+        **asked,
+        "periodSeconds": 2,
+        "failureThreshold": 60,
+    }  # two minutes for the data folder
+    assert found["readinessProbe"] == {**asked, "periodSeconds": 5}
+    assert "livenessProbe" not in found  # a restart would mend nothing
+
+
+def test_it_may_write_what_postgresql_writes(helm: Helm) -> None:
+    """Sockets, shared memory for indexes that are built in parallel, and its data: the rest can't be written."""
+    rendered = rendered_with(helm)
+    volumes = {volume.pop("name"): volume for volume in pod(rendered)["volumes"]}
+    writable = {
+        mount["mountPath"]: volumes[mount["name"]]
+        for mount in container(rendered)["volumeMounts"]
+        if not mount.get("readOnly")
+    }
+    empty: Json = {"emptyDir": {}}
+    assert writable == {
+        "/var/lib/postgresql": empty,
+        "/var/run/postgresql": empty,
+        "/dev/shm": {"emptyDir": {"medium": "Memory"}},  # noqa: S108 (the pod's)
+        "/tmp": empty,  # noqa: S108 (the pod's)
+    }
+
+
+def test_it_hears_of_no_other_service(helm: Helm) -> None:
+    assert pod(rendered_with(helm))["enableServiceLinks"] is False
+
+
+@pytest.mark.parametrize(
+    ("value", "wanted"),
+    [
+        ("nodeSelector", {"disk": "fast"}),
+        ("tolerations", [{"key": "only", "operator": "Exists"}]),
+        ("affinity", {"nodeAffinity": {}}),
+    ],
+)
+def test_it_goes_to_the_nodes_that_the_operator_goes_to(helm: Helm, value: str, wanted: object) -> None:
+    assert value not in pod(rendered_with(helm))
+    assert pod(rendered_with(helm, {value: wanted}))[value] == wanted
 
 
 def test_what_it_is_given_is_a_value(helm: Helm) -> None:

@@ -8,6 +8,7 @@ from hack.control_plane.pins import pins
 from tests.support.chart import CHART, DATABASE, RELEASE, Helm, Json
 
 URL = "postgresql://user:secret@db.example/yellow_book"
+LONGEST = 2**31 - 1
 WRONG: dict[str, tuple[Json, str]] = {
     "a wrong type": ({"replicas": "three"}, "at '/replicas': got string, want integer"),
     "more than one replica": ({"replicas": 2}, "at '/replicas': maximum: got 2, want 1"),
@@ -41,6 +42,48 @@ WRONG: dict[str, tuple[Json, str]] = {
         {"database": {"existingSecret": "No Such"}},
         "at '/database/existingSecret': 'No Such' does not match pattern",
     ),
+    "a name of capitals": ({"nameOverride": "Search"}, "at '/nameOverride': 'Search' does not match pattern"),
+    "a name that begins with a digit": (
+        {"fullnameOverride": "1234"},
+        "at '/fullnameOverride': '1234' does not match pattern",
+    ),
+    "a name that is too long": (
+        {"fullnameOverride": "s" * 42},
+        "at '/fullnameOverride': maxLength: got 42, want 41",
+    ),
+    "a label with a space": ({"podLabels": {"a": "b c"}}, "at '/podLabels/a': 'b c' does not match pattern"),
+    "a common label with a space": (
+        {"commonLabels": {"a": "b c"}},
+        "at '/commonLabels/a': 'b c' does not match pattern",
+    ),
+    "a job that is kept for ever": (
+        {"settings": {"finishedJobSeconds": 1e30}},
+        "at '/settings/finishedJobSeconds': maximum: got",
+    ),
+    "an audit beyond any pace": (
+        {"settings": {"auditRowsPerSecond": 1e30}},
+        "at '/settings/auditRowsPerSecond': maximum: got",
+    ),
+    "a price beyond any": (
+        {"settings": {"pricePerMillionTokens": 1e30}},
+        "at '/settings/pricePerMillionTokens': maximum: got",
+    ),
+    "a grace without end": (
+        {"terminationGracePeriodSeconds": LONGEST + 1},
+        "at '/terminationGracePeriodSeconds': maximum: got",
+    ),
+    "a deadline without end": (
+        {"progressDeadlineSeconds": LONGEST + 1},
+        "at '/progressDeadlineSeconds': maximum: got",
+    ),
+    "a host without a name": (
+        {"proxy": {"noProxy": [""]}},
+        "at '/proxy/noProxy/0': minLength: got 0, want 1",
+    ),
+    "a variable that is a number": (
+        {"extraEnv": [{"name": "TZ", "value": 1}]},
+        "at '/extraEnv/0/value': got number, want string",
+    ),
     "a port": ({"networkPolicy": {"egressPorts": [70000]}}, "at '/networkPolicy/egressPorts/0': maximum: got 70,000"),
     "a database's name": (
         {"postgresql": {"database": "yellow-book"}},
@@ -73,6 +116,11 @@ MISSING: dict[str, tuple[Json, str]] = {
         {**DATABASE, "gemini": {"apiKey": "k", "existingSecret": "s"}},
         "gemini.apiKey and gemini.existingSecret are given together: keep one of them",
     ),
+    "an account that every pod has": (
+        {**DATABASE, "serviceAccount": {"create": False}},
+        "serviceAccount.create=false without serviceAccount.name would give the operator's rights to every pod of the "
+        "namespace, by its account `default`: set serviceAccount.name to an account of the operator's own (or rbac.create=false)",
+    ),
     "two authorities": (
         {**DATABASE, "privateCA": {"configMap": "c", "secret": "s"}},
         "privateCA.configMap and privateCA.secret are given together: keep one of them",
@@ -92,6 +140,15 @@ def test_a_sentence_says_what_is_missing_or_too_much(each_helm: Helm, values: Js
     said = each_helm.refusal(values)
     assert words in said
     assert "secret@" not in said
+
+
+@pytest.mark.parametrize("release", ["1234", "my.search"])
+def test_a_release_whose_service_could_have_no_name_is_refused(each_helm: Helm, release: str) -> None:
+    said = each_helm.refusal(DATABASE, release=release)
+    assert (
+        f'release {release} makes the name "{release}-embedding-operator", and a Service\'s must begin with a letter'
+        in said
+    )
 
 
 @pytest.mark.parametrize("values", [{}, DATABASE], ids=["nothing given", "a database given"])

@@ -1,5 +1,7 @@
 """Database and API key: from Secrets only, as files that follow a rotation; proxy and private CA, for the model's API."""
 
+from base64 import b64encode
+
 import pytest
 
 from tests.support.chart import Helm, Json, Objects
@@ -31,13 +33,21 @@ def test_a_secret_of_the_users_is_mounted_and_none_is_made(helm: Helm) -> None:
 
 def test_a_url_becomes_a_secret_and_is_nowhere_else(helm: Helm) -> None:
     rendered = helm.render({"database": {"url": URL}})
-    secret = rendered.one("Secret", "embedding-operator-database")
-    assert secret["stringData"] == {"DATABASE_URL": URL}
+    assert rendered.secret("embedding-operator-database") == {"DATABASE_URL": URL}
     assert volume(rendered, "database")["secret"] == {
         "secretName": "embedding-operator-database",
         "items": [{"key": "DATABASE_URL", "path": "DATABASE_URL"}],
     }
-    assert [found["kind"] for found in rendered if "secret@" in str(found)] == ["Secret"]
+    encoded = b64encode(URL.encode()).decode()
+    assert [found["kind"] for found in rendered if encoded in str(found) or "secret@" in str(found)] == ["Secret"]
+
+
+def test_a_secret_reads_as_it_was_written(helm: Helm) -> None:
+    """stringData can't be read back, so whoever compares what is there with what is given would see it differ for ever."""
+    values = {"database": {}, "gemini": {"apiKey": "k"}, "postgresql": {"enabled": True, "password": "x"}}
+    made = helm.render(values).of("Secret")
+    assert len(made) == 3
+    assert not any("stringData" in secret for secret in made)
 
 
 def test_the_key_of_a_users_secret_is_not_asked_of_ours(helm: Helm) -> None:
@@ -68,7 +78,8 @@ def test_the_api_key_is_mounted_as_the_url_is(helm: Helm, values: Json, secret: 
     }
     assert mount(rendered, "gemini") == {"mountPath": GEMINI_FOLDER, "readOnly": True}
     assert rendered.environment()["GEMINI_API_KEY_FILE"] == f"{GEMINI_FOLDER}/GEMINI_API_KEY"
-    made = {found["metadata"]["name"]: found["stringData"] for found in rendered.of("Secret")}
+    names = [found["metadata"]["name"] for found in rendered.of("Secret")]
+    made = {name: rendered.secret(name) for name in names}
     assert made == ({} if secret == "mine" else {secret: {"GEMINI_API_KEY": "s3cret"}})
 
 
@@ -100,6 +111,12 @@ def test_hosts_beside_the_proxy_are_a_value(helm: Helm) -> None:
     assert environment["HTTP_PROXY"] == "http://proxy.example:3128"
     assert environment["NO_PROXY"] == "$(KUBERNETES_SERVICE_HOST),gemini.internal"
     assert "HTTPS_PROXY" not in environment
+
+
+@pytest.mark.parametrize("hosts", [[], None])
+def test_with_no_other_host_the_api_server_alone_is_beside_the_proxy(each_helm: Helm, hosts: list[str] | None) -> None:
+    proxy = {"httpProxy": "http://proxy.example:3128", "noProxy": hosts}
+    assert each_helm.render({"proxy": proxy}).environment()["NO_PROXY"] == "$(KUBERNETES_SERVICE_HOST)"
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,6 @@
 """The chart as a real Helm renders and installs it. Called by every test of the chart, and by those of the rights it gives."""
 
+from base64 import b64decode
 from collections.abc import Mapping
 from typing import Any
 
@@ -28,6 +29,10 @@ class Objects(list[Json]):
         found = [it for it in self.of(kind) if name in (None, it["metadata"]["name"])]
         assert len(found) == 1, f"{len(found)} of kind {kind}, name {name or 'any'}"
         return found[0]
+
+    def secret(self, name: str) -> dict[str, str]:
+        """What the Secret of this name holds."""
+        return {key: b64decode(value).decode() for key, value in self.one("Secret", name)["data"].items()}
 
     def pod(self) -> Json:
         """The spec of the operator's pod."""
@@ -64,9 +69,9 @@ class Helm(hack.helm.Helm):
         arguments = ("template", release, str(CHART), "--namespace", namespace, "--kube-version", version)
         return self.run(*arguments, values=values)
 
-    def refusal(self, values: Mapping[str, Any]) -> str:
+    def refusal(self, values: Mapping[str, Any], *, release: str = RELEASE) -> str:
         """What it says of values that the chart does not take."""
-        arguments = ("template", RELEASE, str(CHART), "--kube-version", pins().kubernetes)
+        arguments = ("template", release, str(CHART), "--kube-version", pins().kubernetes)
         done = self.try_run(*arguments, values=values)
         assert done.returncode != 0, "it took them"
         return done.stderr

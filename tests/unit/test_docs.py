@@ -8,6 +8,7 @@ import pytest
 import yaml
 
 from embedding_operator.settings import PREFIX, SECRETS, Settings
+from hack.control_plane import commands
 from hack.node import machine, network
 
 ROOT = Path(__file__).parents[2]
@@ -228,5 +229,5 @@ def test_the_changelog_begins_with_what_is_to_come_and_keeps_its_form() -> None:
 def test_a_node_installs_and_makes_what_contributing_says() -> None:
     text = (ROOT / "CONTRIBUTING.md").read_text()
     told = set(re.findall(r"[\w./-]+", text))
-    made = {network.BRIDGE, network.POD_RANGE, network.SERVICE_RANGE}
+    made = {network.BRIDGE, network.POD_RANGE, commands.SERVICE_RANGE}
     assert (set(machine.PACKAGES.values()) | made) - {word.rstrip(".") for word in told} == set()

@@ -2,11 +2,12 @@
 {{ .Values.nameOverride | default .Chart.Name | trunc 63 | trimSuffix "-" }}
 {{- end }}
 
-{{/* At most 52 characters: names made of it end in up to eleven more, and a Service's has 63. */}}
+{{/* At most 41 characters: names made of it end in up to eleven more, and a StatefulSet's may have 52. Its pods carry its name
+with eleven more in a label, which takes 63. */}}
 {{- define "embedding-operator.fullname" -}}
 {{- $name := include "embedding-operator.name" . -}}
 {{- $full := contains $name .Release.Name | ternary .Release.Name (printf "%s-%s" .Release.Name $name) -}}
-{{ .Values.fullnameOverride | default $full | trunc 52 | trimSuffix "-" }}
+{{ .Values.fullnameOverride | default $full | trunc 41 | trimSuffix "-" }}
 {{- end }}
 
 {{- define "embedding-operator.serviceAccountName" -}}
@@ -15,8 +16,8 @@
 
 {{/* What belongs to this release, whichever component it is. Never changed: selectors are immutable. */}}
 {{- define "embedding-operator.instanceLabels" -}}
-app.kubernetes.io/name: {{ include "embedding-operator.name" . }}
-app.kubernetes.io/instance: {{ .Release.Name }}
+app.kubernetes.io/name: {{ include "embedding-operator.name" . | quote }}
+app.kubernetes.io/instance: {{ .Release.Name | quote }}
 {{- end }}
 
 {{/* Call with (list . "component"). */}}
@@ -32,13 +33,13 @@ app.kubernetes.io/component: {{ last . }}
 {{- $_ := set $ours "app.kubernetes.io/version" $context.Chart.AppVersion -}}
 {{- $_ := set $ours "app.kubernetes.io/managed-by" $context.Release.Service -}}
 {{- $_ := set $ours "helm.sh/chart" (printf "%s-%s" $context.Chart.Name ($context.Chart.Version | replace "+" "_")) -}}
-{{ merge $ours $context.Values.commonLabels | toYaml }}
+{{ merge $ours ($context.Values.commonLabels | default dict) | toYaml }}
 {{- end }}
 
 {{/* Of a pod: without versions, so that only what changes the pod restarts it. Call with (list . "component"). */}}
 {{- define "embedding-operator.podLabels" -}}
 {{- $values := (first .).Values -}}
-{{ merge (include "embedding-operator.selectorLabels" . | fromYaml) $values.podLabels $values.commonLabels | toYaml }}
+{{ merge (include "embedding-operator.selectorLabels" . | fromYaml) ($values.podLabels | default dict) ($values.commonLabels | default dict) | toYaml }}
 {{- end }}
 
 {{/* A digest is the exact image, so it wins over the tag. Call with (dict "image" … "tag" the default one). */}}

@@ -1,7 +1,7 @@
 {{/* What the operator's pod and the pod of `helm test` share, so that the check sees just what the operator will. */}}
 
 {{- define "embedding-operator.podSettings" -}}
-serviceAccountName: {{ include "embedding-operator.serviceAccountName" . }}
+serviceAccountName: {{ include "embedding-operator.serviceAccountName" . | quote }}
 automountServiceAccountToken: true
 enableServiceLinks: false # one variable for each Service of the namespace is of no use here
 {{- with .Values.imagePullSecrets }}
@@ -11,7 +11,7 @@ imagePullSecrets: {{- toYaml . | nindent 2 }}
 securityContext: {{- toYaml . | nindent 2 }}
 {{- end }}
 {{- with .Values.priorityClassName }}
-priorityClassName: {{ . }}
+priorityClassName: {{ . | quote }}
 {{- end }}
 {{- with .Values.nodeSelector }}
 nodeSelector: {{- toYaml . | nindent 2 }}
@@ -27,28 +27,28 @@ volumes:
     emptyDir: {}
   - name: database
     secret:
-      secretName: {{ include "embedding-operator.databaseSecret" . }}
+      secretName: {{ include "embedding-operator.databaseSecret" . | quote }}
       items:
-        - {key: {{ empty .Values.database.existingSecret | ternary "DATABASE_URL" .Values.database.existingSecretKey }}, path: DATABASE_URL}
+        - {key: {{ empty .Values.database.existingSecret | ternary "DATABASE_URL" .Values.database.existingSecretKey | quote }}, path: DATABASE_URL}
   {{- with include "embedding-operator.geminiSecret" . }}
   - name: gemini
     secret:
-      secretName: {{ . }}
+      secretName: {{ . | quote }}
       items:
-        - {key: {{ empty $.Values.gemini.existingSecret | ternary "GEMINI_API_KEY" $.Values.gemini.existingSecretKey }}, path: GEMINI_API_KEY}
+        - {key: {{ empty $.Values.gemini.existingSecret | ternary "GEMINI_API_KEY" $.Values.gemini.existingSecretKey | quote }}, path: GEMINI_API_KEY}
   {{- end }}
   {{- with .Values.privateCA }}
   {{- if or .configMap .secret }}
   - name: private-ca
     {{- if .configMap }}
     configMap:
-      name: {{ .configMap }}
+      name: {{ .configMap | quote }}
     {{- else }}
     secret:
-      secretName: {{ .secret }}
+      secretName: {{ .secret | quote }}
     {{- end }}
       items:
-        - {key: {{ .key }}, path: ca.crt}
+        - {key: {{ .key | quote }}, path: ca.crt}
   {{- end }}
   {{- end }}
   {{- with .Values.extraVolumes }}
@@ -59,7 +59,7 @@ volumes:
 {{/* Secrets come as directories, never by subPath and never as variables: only so does a rotation reach a running pod. */}}
 {{- define "embedding-operator.container" -}}
 image: {{ include "embedding-operator.image" (dict "image" .Values.image "tag" .Chart.AppVersion) | quote }}
-imagePullPolicy: {{ .Values.image.pullPolicy }}
+imagePullPolicy: {{ .Values.image.pullPolicy | quote }}
 terminationMessagePolicy: FallbackToLogsOnError # `kubectl describe pod` then shows the sentence that it ended with
 {{- with .Values.securityContext }}
 securityContext: {{- toYaml . | nindent 2 }}
@@ -91,7 +91,7 @@ env:
   {{- end }}
   {{- if or .httpProxy .httpsProxy }}
   - name: NO_PROXY # the API server's address is always part of it; the kubelet puts it in
-    value: {{ prepend (.noProxy | compact) "$(KUBERNETES_SERVICE_HOST)" | join "," | quote }}
+    value: {{ prepend (.noProxy | default list) "$(KUBERNETES_SERVICE_HOST)" | join "," | quote }}
   {{- end }}
   {{- end }}
   {{- if or .Values.privateCA.configMap .Values.privateCA.secret }}

@@ -1,0 +1,65 @@
+"""extraEnv: never a variable that a value sets. Of two of one name the last wins, and a Secret that is named would lie idle."""
+
+import re
+
+import pytest
+import yaml
+
+from embedding_operator.settings import Settings
+from hack.chart_readme import VALUES
+from tests.support.chart import DATABASE, NO_CRDS, Helm
+
+ALIASES = {str(field.alias) for field in Settings.model_fields.values()}
+NO_VALUE = {
+    "EMBEDDING_HTTP_PORT": "extraEnv has EMBEDDING_HTTP_PORT, but probes, Service and NetworkPolicy know 8080: leave it out",
+    "EMBEDDING_NAMESPACE": "extraEnv has EMBEDDING_NAMESPACE, but the operator has rights only in the release's namespace: "
+    "install a release there, with --namespace",
+}
+OUTSIDE_A_CLUSTER = "KUBECONFIG"
+
+
+def refused(helm: Helm, name: str) -> str:
+    return helm.refusal(
+        {**DATABASE, **NO_CRDS, "extraEnv": [{"name": "TZ", "value": "UTC"}, {"name": name, "value": "x"}]}
+    )
+
+
+@pytest.mark.parametrize("name", sorted(ALIASES - {OUTSIDE_A_CLUSTER} - set(NO_VALUE)))
+def test_a_setting_of_the_operator_is_set_by_a_value_that_there_is(helm: Helm, name: str) -> None:
+    (path,) = re.findall(rf"extraEnv has {name}, which is the chart's: set (\S+) instead", refused(helm, name))
+    group, key = path.split(".")
+    assert key in yaml.safe_load(VALUES.read_text())[group]
+
+
+@pytest.mark.parametrize(("name", "sentence"), NO_VALUE.items(), ids=NO_VALUE)
+def test_port_and_namespace_are_the_charts(each_helm: Helm, name: str, sentence: str) -> None:
+    assert sentence in refused(each_helm, name)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("DATABASE_URL_FILE", "database.existingSecret"),
+        ("GEMINI_API_KEY", "gemini.existingSecret"),
+        ("EMBEDDING_GEMINI_ENDPOINT", "gemini.endpoint"),
+        ("EMBEDDING_MAX_OPEN_JOBS", "settings.maxOpenJobs"),
+        ("HTTP_PROXY", "proxy.httpProxy"),
+        ("https_proxy", "proxy.httpsProxy"),
+        ("NO_PROXY", "proxy.noProxy"),
+        ("REQUESTS_CA_BUNDLE", "privateCA.configMap"),
+    ],
+)
+def test_the_sentence_names_variable_and_value(each_helm: Helm, name: str, value: str) -> None:
+    assert f"extraEnv has {name}, which is the chart's: set {value} instead" in refused(each_helm, name)
+
+
+def test_every_variable_that_the_chart_sets_is_refused(helm: Helm) -> None:
+    rendered = helm.render(
+        {
+            "gemini": {"existingSecret": "key", "endpoint": "https://gemini.example"},
+            "proxy": {"httpProxy": "http://proxy.example", "httpsProxy": "http://proxy.example"},
+            "privateCA": {"configMap": "ca"},
+        }
+    )
+    for name in rendered.environment():
+        assert f"extraEnv has {name}, " in refused(helm, name)

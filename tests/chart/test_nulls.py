@@ -1,0 +1,65 @@
+"""Values that are null: Helm takes the default away then. Each has a meaning, or is refused by name."""
+
+from typing import Any
+
+import pytest
+
+from tests.support.chart import DATABASE, NO_CRDS, Helm, Json
+
+REQUIRED = [
+    ("", "replicas"),
+    ("", "terminationGracePeriodSeconds"),
+    ("", "progressDeadlineSeconds"),
+    ("image", "repository"),
+    ("image", "pullPolicy"),
+    ("crds", "install"),
+    ("crds", "keep"),
+    ("database", "existingSecretKey"),
+    ("gemini", "existingSecretKey"),
+    ("privateCA", "key"),
+    ("serviceAccount", "create"),
+    ("rbac", "create"),
+    ("rbac/userRoles", "create"),
+    ("networkPolicy", "enabled"),
+    ("networkPolicy", "egressPorts"),
+    ("postgresql", "enabled"),
+    ("postgresql", "database"),
+    ("postgresql/image", "repository"),
+    ("postgresql/image", "tag"),
+    ("postgresql/image", "pullPolicy"),
+    ("postgresql/persistence", "enabled"),
+    ("postgresql/persistence", "size"),
+]
+"""Group and key of what has no meaning as null."""
+AS_BY_DEFAULT: dict[str, Json] = {
+    "commonLabels": {"commonLabels": None},
+    "podLabels": {"podLabels": None},
+    "podAnnotations": {"podAnnotations": None},
+    "nameOverride": {"nameOverride": None},
+    "image.tag": {"image": {"tag": None}},
+    "extraEnv": {"extraEnv": None},
+    "tolerations": {"tolerations": None},
+    "networkPolicy.ingressFrom": {"networkPolicy": {"ingressFrom": None}},
+    "serviceAccount.annotations": {"serviceAccount": {"annotations": None}},
+}
+
+
+def nulled(group: str, key: str) -> Json:
+    values: dict[str, Any] = {key: None}
+    for name in reversed(group.split("/") if group else []):
+        values = {name: values}
+    return {**DATABASE, **values, "database": {**DATABASE["database"], **values.get("database", {})}}
+
+
+@pytest.mark.parametrize(("group", "key"), REQUIRED)
+def test_null_is_refused_where_it_would_take_something_away_without_a_word(
+    each_helm: Helm, group: str, key: str
+) -> None:
+    said = each_helm.refusal(nulled(group, key))
+    assert f"at '{group and f'/{group}'}': missing property '{key}'" in said
+    assert said.count("- at ") == 1, said
+
+
+@pytest.mark.parametrize("values", AS_BY_DEFAULT.values(), ids=AS_BY_DEFAULT)
+def test_null_of_what_is_empty_by_default_is_the_default(each_helm: Helm, values: Json) -> None:
+    assert each_helm.template({**DATABASE, **NO_CRDS, **values}) == each_helm.template({**DATABASE, **NO_CRDS})
