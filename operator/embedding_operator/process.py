@@ -72,7 +72,7 @@ async def run(settings: Settings) -> int:
             settings.mounted_secrets(),
             {"DATABASE_URL_FILE": database.move_to, "GEMINI_API_KEY_FILE": sources.take_gemini_key},
         )
-        database_watch = DatabaseWatch(database, is_asked_anyway=lambda: bool(sources.loops()))
+        database_watch = DatabaseWatch(database)
         for beside in (rotation, shared.events, database_watch):
             task = asyncio.create_task(beside.run(), name=type(beside).__name__)
             stack.push_async_callback(_cancelled, task)

@@ -67,7 +67,8 @@ class Rotation:
             except (SecretUnreadable, EmbeddingError) as exc:
                 self._say(secret.variable, str(exc))
             except Exception as exc:  # a fault of ours with one secret must not end the rotation of all
-                log.exception("secret not taken by an unexpected error", variable=secret.variable)
+                if self._said.get(secret.variable) != type(exc).__name__:
+                    log.exception("secret not taken by an unexpected error", variable=secret.variable)
                 self._say(secret.variable, type(exc).__name__)
 
     async def _look_at(self, secret: MountedSecret) -> None:

@@ -51,17 +51,18 @@ def of_source(
     source: EmbeddingSource, before: Sequence[Mapping[str, Any]], after: Sequence[Mapping[str, Any]]
 ) -> list[Event]:
     """By the conditions that were written before, and those that are now."""
-    old = {condition["type"]: condition["status"] for condition in before}
+    old = {condition["type"]: (condition["status"], condition["reason"]) for condition in before}
     regarding = _reference("EmbeddingSource", source.name, source.metadata.uid)
     events: list[Event] = []
     for condition in after:
-        kind, status, known = condition["type"], condition["status"], old.get(condition["type"])
-        if status == known:
+        kind, status = condition["type"], condition["status"]
+        known, known_reason = old.get(kind, (None, None))
+        if status == known and condition["reason"] == known_reason:
             continue
         match kind, status:
             case ("Stalled", "True") | ("ProviderReady", "False"):
                 event_type, reason = WARNING, condition["reason"]
-            case ("Ready", "True"):
+            case ("Ready", "True") if known != "True":
                 event_type, reason = NORMAL, kind
             case ("ProviderReady", "True") if known == "False":
                 event_type, reason = NORMAL, kind

@@ -1,32 +1,38 @@
-"""Whether the database answers, asked while no source's loop does: a pod whose DATABASE_URL is wrong must not become ready
-only because nobody has declared a table yet. Started by the process.
+"""Whether the database answers, for /readyz: a pod whose DATABASE_URL is wrong must not become ready because nobody has
+declared a table yet, or because a source's loop has not got so far. Started by the process.
 """
 
 import asyncio
-from collections.abc import Callable
 
-from embedding_worker.errors import DatabaseUnavailable, RowsLocked
+import structlog
+
+from embedding_worker.errors import EmbeddingError
 from embedding_worker.rows.database import Database
 
-ASK_EVERY_S = 2.0
+log = structlog.get_logger(__name__)
+
+ASK_EVERY_S = 5.0
 
 
 class DatabaseWatch:
-    def __init__(self, database: Database, *, is_asked_anyway: Callable[[], bool]) -> None:
+    def __init__(self, database: Database) -> None:
         self._database = database
-        self._is_asked_anyway = is_asked_anyway
         self.waiting_for: str | None = "the database has not answered yet"
-        """Why the database can't be had, in a sentence; the loops of sources tell it themselves."""
+        """Why the database can't be had, in a sentence."""
 
     async def run(self) -> None:
         """Until cancelled."""
         while True:
-            self.waiting_for = None if self._is_asked_anyway() else await self._problem()
+            self.waiting_for = await self.problem()
             await asyncio.sleep(ASK_EVERY_S)
 
-    async def _problem(self) -> str | None:
+    async def problem(self) -> str | None:
+        """Ask once. Whatever comes of it is an answer: the watch must not end before the process does."""
         try:
             async with self._database.transaction():
                 return None
-        except (DatabaseUnavailable, RowsLocked) as exc:
+        except EmbeddingError as exc:
             return f"the database: {exc}"
+        except Exception as exc:
+            log.exception("database not asked by an unexpected error")
+            return f"the database could not be asked ({type(exc).__name__}): see the log, and report it"

@@ -95,7 +95,8 @@ class SourceLoop:
         """A provider's key has changed: call with it from now on, and look again at what was refused for the one before."""
         if self._calls_of is not None:
             calls, model = self._calls_of
-            calls.go_on_with(self._embedder(model))
+            if model.provider == "gemini":  # a rest of another one goes on
+                calls.go_on_with(self._embedder(model))
         self._wake.set()
 
     def _embedder(self, model: Model) -> Embedder:
@@ -130,10 +131,12 @@ class SourceLoop:
         await self._write_status()
         spec, shared = self._source.spec, self._shared
         config = await self._configuration()
-        embedder = self._embedder(config.model)
+        self._embedder(config.model)  # refused before anything is made in the database
         store = await RowStore.prepare(shared.database, config)
         audit = Audit(store, rows_per_s=shared.settings.audit_rows_per_s, filled=await store.is_filled())
         take_texts = partial(_take_texts, store, spec.max_texts_per_day)
+        # Nothing is waited for between this and the calls that new_key() finds: a key that changes is not lost.
+        embedder = self._embedder(config.model)
         calls = ProviderCalls(embedder, take_texts=take_texts)
         self._calls_of = calls, config.model
         freshener = Freshener(store, calls, too_long=spec.model.too_long)

@@ -81,11 +81,25 @@ def test_without_a_source_it_is_ready_only_once_its_database_answers(system: Sys
     role = urlsplit(system.database_url).username
     system.book.run(f'ALTER ROLE "{role}" NOLOGIN')
     operator = system.operator()
+    wait_until(
+        lambda: "no connection could be had" in words(f"{operator.http_url}/readyz"),
+        within_s=60,
+        every_s=0.2,
+        because="the database refuses us",
+    )
     assert answer(f"{operator.http_url}/readyz") == 503
     system.book.run(f'ALTER ROLE "{role}" LOGIN')
     wait_until(
         lambda: answer(f"{operator.http_url}/readyz") == 200, within_s=60, every_s=0.2, because="the database is back"
     )
+
+
+def words(url: str) -> str:
+    try:
+        with urlopen(url, timeout=5) as response:  # noqa: S310
+            return str(response.read().decode())
+    except HTTPError as exc:
+        return exc.read().decode()
 
 
 def answer(url: str) -> int:

@@ -9,7 +9,7 @@ import structlog
 
 from embedding_operator import event_poster
 from embedding_operator.api_server import ApiServerUnavailable, RequestRefused
-from embedding_operator.event_poster import EventPoster
+from embedding_operator.event_poster import EventPoster, Pace
 from embedding_operator.lifecycle.events import Event
 from tests.support.deadline import eventually
 
@@ -89,3 +89,17 @@ async def test_an_event_that_is_refused_is_dropped_and_the_next_is_sent(
     server.failure = None
     poster.tell(event("last"))
     await eventually(lambda: server.notes[-1] == "last is refused", within_s=5, because="the API server is back")
+
+
+def test_events_that_keep_coming_are_sent_ever_more_rarely() -> None:
+    now, pace, pauses = 0.0, None, []
+    for _ in range(11):
+        pace = Pace.after(pace, now)
+        pauses.append(pace.pause_s)
+        now = pace.next_at
+    assert pauses == [1, 2, 4, 8, 16, 32, 64, 128, 256, 300, 300]
+
+
+def test_after_a_quiet_time_the_next_event_is_a_first_one_again() -> None:
+    pace = Pace.after(Pace.after(Pace.after(None, 0), 1), 3)
+    assert Pace.after(pace, pace.next_at + pace.pause_s).pause_s == 1

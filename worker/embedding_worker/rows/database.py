@@ -162,7 +162,7 @@ class Database:
     async def _why_away(self) -> str:
         """Why no connection can be had: the pool knows, and tells nobody."""
         try:
-            connection = await psycopg.AsyncConnection.connect(self._url, connect_timeout=3)
+            connection = await psycopg.AsyncConnection.connect(self._url, **{**CONNECTION, "connect_timeout": 3})
         except psycopg.Error as exc:
             return f"no connection could be had: {connection_problem(str(exc))}"
         await connection.close()
@@ -182,6 +182,8 @@ CONNECTION_PROBLEMS = {
     "too many": "it has too many connections",
     "starting up": "it is starting up",
     "shutting down": "it is shutting down",
+    "read-only": "it takes no writes: name the primary",
+    "hot standby": "it takes no writes: name the primary",
     "certificate": "its certificate is not trusted",
 }
 

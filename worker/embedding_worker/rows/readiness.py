@@ -36,7 +36,7 @@ SELECT current_setting('server_version_num')::int, current_setting('server_versi
        {MAY_MAKE}"""
 OURS_USABLE = """
 SELECT bool_and(has_table_privilege(t.name, p.privilege))
-FROM unnest($1::text[]) t(name), unnest(ARRAY['SELECT', 'INSERT', 'UPDATE', 'DELETE']) p(privilege)
+FROM unnest($1::text[], $2::text[]) t(name, privileges), unnest(string_to_array(t.privileges, ' ')) p(privilege)
 WHERE to_regclass(t.name) IS NOT NULL
 """
 
@@ -134,8 +134,15 @@ async def _bookkeeping_usable(transaction: Transaction, statements: Statements) 
     (may_make,) = (await transaction.fetch(f"SELECT {MAY_MAKE}"))[0]
     if not (known and own) and not may_make:
         raise schema_not_makeable(f"its tables for {statements.config.at} are missing, and it has no CREATE")
-    tables = [f"{SCHEMA}.sources", f"{SCHEMA}.usage", statements.due, statements.state]
-    (usable,) = (await transaction.fetch(OURS_USABLE, tables))[0] if schema_exists else (None,)
+    written, emptied = "SELECT INSERT UPDATE", "SELECT INSERT UPDATE DELETE"
+    needed = {
+        f"{SCHEMA}.sources": written,
+        f"{SCHEMA}.usage": written,
+        statements.due: emptied,
+        statements.state: emptied,
+    }
+    asked = await transaction.fetch(OURS_USABLE, list(needed), list(needed.values())) if schema_exists else [(None,)]
+    (usable,) = asked[0]
     if usable is False:  # null: there are none yet
         raise SourceRefused(
             "Forbidden",
