@@ -12,7 +12,7 @@ RUN := .venv/bin/python -m
 PY_DIRS := operator worker hack tests
 
 help: ## List the targets
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 20
+	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9-]+):.*## (.*)/  make \1\t\2/' | expand -t 24
 
 $(UV):
 	@echo "fetching uv $(UV_VERSION) from PyPI into .cache/"
@@ -61,4 +61,6 @@ kind-demo-down: .venv/.synced ## Delete the cluster of `make kind-demo`
 	@$(RUN) hack.demo.on_kind --down
 
 clean: ## Remove what the targets made here (the caches outside of the repository stay)
-	rm -rf .venv .cache .run .pytest_cache .mypy_cache .ruff_cache
+	@[ ! -d .run ] || [ -z "$$(find .run -name '*.json' -print -quit)" ] || \
+		{ echo "make clean: a demo or a cluster is still up: make demo-down, make kind-demo-down, hack/cluster down" >&2; exit 2; }
+	rm -rf .venv .cache .run .import_linter_cache .pytest_cache .mypy_cache .ruff_cache

@@ -73,9 +73,6 @@ async def run(settings: Settings) -> int:
             {"DATABASE_URL_FILE": database.move_to, "GEMINI_API_KEY_FILE": sources.take_gemini_key},
         )
         database_watch = DatabaseWatch(database)
-        for beside in (rotation, shared.events, database_watch):
-            task = asyncio.create_task(beside.run(), name=type(beside).__name__)
-            stack.push_async_callback(_cancelled, task)
         process = Process(server, shared, sources, database_watch)
         try:
             await stack.enter_async_context(
@@ -89,6 +86,9 @@ async def run(settings: Settings) -> int:
         except OSError as exc:
             log.error("EMBEDDING_HTTP_PORT can't be used: set another one", port=settings.http_port, error=exc.strerror)
             return 2
+        for beside in (rotation, shared.events, database_watch):
+            task = asyncio.create_task(beside.run(), name=type(beside).__name__)
+            stack.push_async_callback(_cancelled, task)
         return await process.run()
 
 
