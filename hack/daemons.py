@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from hack.environment import program_environment
 from hack.errors import DaemonDied, StartFailed
@@ -31,6 +32,11 @@ class Daemon:
     pid: int
     started: str
     log: Path
+
+
+def noted_daemon(entry: Mapping[str, Any]) -> Daemon:
+    """What was written down of a daemon: its fields, as JSON."""
+    return Daemon(entry["name"], entry["pid"], entry["started"], Path(entry["log"]))
 
 
 def start_daemon(

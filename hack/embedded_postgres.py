@@ -19,7 +19,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from hack.daemons import Daemon, end, is_running, start_daemon, wait_until_ready
+from hack.daemons import Daemon, end, is_running, noted_daemon, start_daemon, wait_until_ready
 from hack.environment import program_environment
 from hack.errors import StartFailed, ToolError
 
@@ -124,8 +124,7 @@ def runs_in(folder: Path) -> bool:
 
 
 def _daemon(state: Path) -> Daemon:
-    entry = json.loads(state.read_text())
-    return Daemon(entry["name"], entry["pid"], entry["started"], Path(entry["log"]))
+    return noted_daemon(json.loads(state.read_text()))
 
 
 def takes_connections(pid_file: Path) -> bool:

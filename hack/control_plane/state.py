@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from hack.daemons import Daemon, end, is_running
+from hack.daemons import Daemon, end, is_running, noted_daemon
 
 END_WITHIN_S = 3.0  # nothing is lost by killing them then: their data go anyway
 FILE_NAME = "processes.json"
@@ -48,9 +48,7 @@ def read_state(folder: Path) -> State | None:
     if not file.exists():
         return None
     content = json.loads(file.read_text())
-    daemons = tuple(
-        Daemon(entry["name"], entry["pid"], entry["started"], Path(entry["log"])) for entry in content["daemons"]
-    )
+    daemons = tuple(noted_daemon(entry) for entry in content["daemons"])
     return State(content["version"], Path(content["kubectl"]), Ports(**content["ports"]), daemons)
 
 

@@ -18,7 +18,7 @@ from psycopg import sql
 from hack import embedded_postgres, environment
 from hack.control_plane.choice import Cluster, cluster_for_tests
 from hack.control_plane.state import end_and_remove, read_state
-from hack.daemons import Daemon, end
+from hack.daemons import end, noted_daemon
 from hack.demo.data import Business
 from hack.embedded_postgres import EmbeddedPostgres
 from hack.errors import ToolError
@@ -128,7 +128,7 @@ def end_kept(say: Callable[[str], None]) -> None:
     say("ending the demo that was kept")
     kept = json.loads(KEPT_STATE.read_text())
     for daemon in kept["daemons"]:
-        end(Daemon(daemon["name"], daemon["pid"], daemon["started"], Path(daemon["log"])), within_s=40)
+        end(noted_daemon(daemon), within_s=40)
     if kept["postgres"]:
         embedded_postgres.stop(Path(kept["postgres"]))
     if (state := read_state(KEPT / "control-plane")) is not None:

@@ -16,14 +16,14 @@ from typing import Self
 import yaml
 
 from hack.control_plane.processes import ControlPlane
-from hack.daemons import Daemon, end, start_daemon, wait_until_ready
+from hack.daemons import Daemon, end, noted_daemon, start_daemon, wait_until_ready
 from hack.environment import our_cache
 from hack.go_programs import go_program
 from hack.locked import locked
 from hack.node import network, traces
 from hack.node.commands import try_run
 from hack.node.images import pause_archive
-from hack.node.runtime import Containerd, end_containerd, end_shims, kill_containers
+from hack.node.runtime import Containerd, end_shims, kill_containers
 
 DAEMONS_FILE = "daemons.json"
 NODE_NAME = "embedding-operator-node"
@@ -176,14 +176,12 @@ def clean_up(folder: Path) -> None:
         return
     state = folder / DAEMONS_FILE
     entries = json.loads(state.read_text()) if state.exists() else []
-    daemons = [Daemon(entry["name"], entry["pid"], entry["started"], Path(entry["log"])) for entry in entries]
+    daemons = [noted_daemon(entry) for entry in entries]
     containerd = Containerd(folder, folder / "cni")
     for daemon in reversed(daemons):
         if daemon.name == "containerd":
             containerd.remove_containers()
-            end_containerd(daemon, containerd.socket)
-        else:
-            end(daemon, within_s=END_WITHIN_S)
+        end(daemon, within_s=END_WITHIN_S)
     kill_containers(folder)
     end_shims(containerd.socket)
     try_run([go_program("kube-proxy"), "--cleanup"])

@@ -5,8 +5,7 @@ import os
 import signal
 from pathlib import Path
 
-from hack.control_plane.state import END_WITHIN_S
-from hack.daemons import Daemon, end, start_daemon, wait_until_ready
+from hack.daemons import Daemon, start_daemon, wait_until_ready
 from hack.node.commands import run, try_run
 from hack.node.images import PAUSE_IMAGE
 from hack.node.machine import CNI_PLUGINS, find
@@ -73,11 +72,6 @@ def end_shims(socket: Path) -> None:
             continue
         if "containerd-shim" in command[0] and str(socket) in command:
             os.kill(int(process.name), signal.SIGKILL)
-
-
-def end_containerd(daemon: Daemon, socket: Path) -> None:
-    end(daemon, within_s=END_WITHIN_S)
-    end_shims(socket)
 
 
 def configuration_text(folder: Path, socket: Path, cni: Path) -> str:

@@ -7,6 +7,7 @@ import re
 import secrets
 import shutil
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -26,7 +27,14 @@ CRD_NAMES = [f"embeddingjobs.{OURS}", f"embeddingsources.{OURS}"]
 @pytest.fixture
 def kubectl(chart_cluster: Cluster) -> Iterator[Kubectl]:
     """In a namespace that there is not yet; without CRDs before and after."""
-    administrator = Kubectl(chart_cluster, f"release-{secrets.token_hex(4)}")
+    with cleared_afterwards(chart_cluster, "release") as administrator:
+        yield administrator
+
+
+@contextmanager
+def cleared_afterwards(cluster: Cluster, prefix: str) -> Iterator[Kubectl]:
+    """An administrator in a new namespace; what a release has made for the whole cluster goes at the end."""
+    administrator = Kubectl(cluster, f"{prefix}-{secrets.token_hex(4)}")
     yield administrator
     if crds_present(administrator):
         wait_until_served(administrator)

@@ -1,6 +1,5 @@
 """docs/upgrade.md: CRDs that change hands, go back with a rollback, and a release that moves from Helm 3 to 4."""
 
-import secrets
 import shutil
 from collections.abc import Iterator
 from dataclasses import replace
@@ -12,7 +11,7 @@ import yaml
 from hack.control_plane.choice import Cluster
 from hack.go_programs import go_program
 from hack.installation import Kubectl
-from tests.chart.test_releases import CRD_NAMES, columns, crds_present, wait_until_served
+from tests.chart.test_releases import CRD_NAMES, cleared_afterwards, columns, crds_present, wait_until_served
 from tests.support.chart import CHART, DATABASE, NO_CRDS, RELEASE, Helm
 from tests.support.manifests import a_source
 
@@ -22,12 +21,8 @@ WITHOUT_CRDS = {**DATABASE, **NO_CRDS}
 @pytest.fixture
 def first(chart_cluster: Cluster) -> Iterator[Kubectl]:
     """The namespace of a first release; without CRDs before and after."""
-    administrator = Kubectl(chart_cluster, f"first-{secrets.token_hex(4)}")
-    yield administrator
-    if crds_present(administrator):
-        wait_until_served(administrator)
-        administrator.run("delete", "crds", *CRD_NAMES, "--timeout=60s", within_s=90)
-    administrator.run("delete", "clusterroles", "-l", f"app.kubernetes.io/name={RELEASE}")
+    with cleared_afterwards(chart_cluster, "first") as administrator:
+        yield administrator
 
 
 @pytest.fixture

@@ -1,5 +1,6 @@
 """What the integration tests share beside the cluster and the database: the CRDs, as long as the run lasts, and Go programs."""
 
+import secrets
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -7,7 +8,7 @@ import pytest
 
 from hack.control_plane.choice import Cluster
 from hack.go_programs import go_program
-from hack.installation import crds_applied
+from hack.installation import Kubectl, crds_applied, namespace_made
 from tests.support.programs import build_beforehand
 
 PROGRAMS = ("helm4", "kind", "kstatus")
@@ -21,6 +22,14 @@ def pytest_collection_finish(session: pytest.Session) -> None:
 def crds(cluster: Cluster) -> Iterator[None]:
     with crds_applied(cluster):
         yield
+
+
+@pytest.fixture(scope="module")
+def kubectl(crds: None, cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Kubectl]:
+    """The administrator in a namespace of the module's own, with the operator's account and rights in it."""
+    name = f"test-{secrets.token_hex(4)}"
+    with namespace_made(cluster, name, tmp_path_factory.mktemp(name)):
+        yield Kubectl(cluster, name)
 
 
 @pytest.fixture(scope="session")

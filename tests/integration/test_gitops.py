@@ -1,27 +1,18 @@
 """What docs/gitops.md says of drift, on a real API server: what it fills in, and what people do beside Git, is no difference."""
 
 import secrets
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import yaml
 
-from hack.control_plane.choice import Cluster
-from hack.installation import CRDS, Kubectl, namespace_made
+from hack.installation import CRDS, Kubectl
 from tests.support.manifests import Json, a_source, example_source, merged
 from tests.support.source_states import SWEEPING, shown
 
 WAYS = [[], ["--server-side", "--field-manager=argocd-controller"]]
 each_way = pytest.mark.parametrize("way", WAYS, ids=["client-side", "server-side"])
-
-
-@pytest.fixture(scope="module")
-def kubectl(crds: None, cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Kubectl]:
-    name = f"test-{secrets.token_hex(4)}"
-    with namespace_made(cluster, name, tmp_path_factory.mktemp(name)):
-        yield Kubectl(cluster, name)
 
 
 @pytest.fixture

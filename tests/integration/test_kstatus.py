@@ -16,10 +16,9 @@ from embedding_operator.lifecycle.job_status import replay_begun, settled, super
 from embedding_operator.lifecycle.retry_policy import RetryPolicy
 from embedding_operator.resources.embedding_job import EmbeddingJob
 from embedding_worker.freshen import OutcomeKind, RowOutcome
-from hack.control_plane.choice import Cluster
 from hack.environment import program_environment
 from hack.helm import Helm
-from hack.installation import Kubectl, namespace_made
+from hack.installation import Kubectl
 from tests.support.manifests import Json, a_job, a_source, example_source, merged
 from tests.support.source_states import NEW, NOW, REFUSED, STATES, SWEEPING, State, every_state, shown
 
@@ -47,13 +46,6 @@ def kstatus(kstatus_program: Path) -> KStatus:
         return [json.loads(line) for line in done.stdout.splitlines()]
 
     return said_of
-
-
-@pytest.fixture(scope="module")
-def kubectl(crds: None, cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Kubectl]:
-    name = f"test-{secrets.token_hex(4)}"
-    with namespace_made(cluster, name, tmp_path_factory.mktemp(name)):
-        yield Kubectl(cluster, name)
 
 
 @pytest.fixture
