@@ -12,7 +12,7 @@ from contextlib import AsyncExitStack
 import structlog
 from pydantic import ValidationError
 
-from embedding_operator.api_server import ApiServer, ApiServerError, ApiServerUnavailable, Gone, RequestRefused
+from embedding_operator.api_server import ApiServer, ApiServerError, ApiServerUnavailable, ApiServerUnreachable, Gone, RequestRefused
 from embedding_operator.cli import verdicts
 from embedding_operator.cli.verdicts import Mark, Unfit, Verdict, skipped, well, wrong
 from embedding_operator.resources import GROUP, JOBS, VERSION
@@ -169,7 +169,7 @@ async def _selected_by_phase(server: ApiServer) -> None:
         try:
             return await server.selects_by(OPEN_SELECTOR)
         except ApiServerUnavailable as exc:
-            if not exc.answered or time.monotonic() > give_up_at:
+            if isinstance(exc, ApiServerUnreachable) or time.monotonic() > give_up_at:
                 raise
             await asyncio.sleep(exc.retry_after_s)
 

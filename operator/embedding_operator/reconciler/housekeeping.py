@@ -1,108 +1,148 @@
-"""What is done for all sources together: finished jobs expire, once a minute the memory is corrected by a list, and jobs
-that nobody works on are brought to the handler again. Started by the process.
-
-A watch may miss what happened while it was away; the list does not.
+"""Work for all sources together: finished jobs expire, orphaned jobs are touched, and once a minute what is known of jobs and
+sources is compared with a list: a watch may have missed a change, the list does not. Started by the process.
 """
 
 import asyncio
-import time
 from collections.abc import Callable, Iterable
-from datetime import UTC, datetime
+from dataclasses import dataclass
 from typing import TypeVar
 
 import structlog
 from pydantic import ValidationError
 
-from embedding_operator.api_server import ApiServer, ApiServerError, Gone, Json
-from embedding_operator.lifecycle.job_status import timestamp
-from embedding_operator.reconciler.repair import forsaken
-from embedding_operator.reconciler.shared import Shared
+from embedding_operator.api_server import ApiServer, ApiServerError, Gone, Json, RequestRefused
+from embedding_operator.reconciler.catalog import SourceCatalog
+from embedding_operator.reconciler.orphans import PATIENCE_S, orphaned
 from embedding_operator.reconciler.sources import Sources
+from embedding_operator.reconciler.sweep import JobRegisters
+from embedding_operator.resources.base import timestamp
 from embedding_operator.resources.embedding_job import (
     COHORT_LABEL,
-    FINISHED,
     FINISHED_SELECTOR,
     TOUCHED_ANNOTATION,
-    EmbeddingJob,
-    parsed_job,
+    parse_job,
 )
-from embedding_operator.resources.embedding_source import parsed_source
+from embedding_operator.resources.embedding_source import parse_source
+from embedding_worker.clock import Clock
 
 log = structlog.get_logger(__name__)
 
-EXPIRE_EVERY_S = 1.0
-CORRECT_EVERY_S = 60.0
+TURN_EVERY_S = 1.0
+RESYNC_EVERY_S = 60.0
+DELETIONS_AT_ONCE = 4
 Parsed = TypeVar("Parsed")
 
 
+@dataclass(frozen=True)
+class Expiry:
+    """How many finished jobs are kept, and for how long."""
+
+    max_finished: int
+    age_s: float
+
+
 class Housekeeping:
-    def __init__(self, server: ApiServer, shared: Shared, sources: Sources) -> None:
+    def __init__(
+        self,
+        server: ApiServer,
+        sources: Sources,
+        *,
+        catalog: SourceCatalog,
+        jobs: JobRegisters,
+        expiry: Expiry,
+        clock: Clock,
+    ) -> None:
         self._server = server
-        self._shared = shared
         self._sources = sources
-        self.last_turn = time.monotonic()
+        self._catalog = catalog
+        self._table, self._finished = jobs.table, jobs.finished
+        self._expiry = expiry
+        self._clock = clock
+        self._touched_at: dict[str, float] = {}
+        self._resynced_at = clock.monotonic()
+        self.last_turn = clock.monotonic()
         self.waiting_for: str | None = None
-        """Why the API server can't be had at the moment, in a sentence."""
+        """Why the API server cannot be reached at the moment, in a sentence."""
 
     async def run(self) -> None:
-        """Until cancelled."""
-        corrected_at = time.monotonic()
+        """Run until cancelled."""
         while True:
-            await asyncio.sleep(EXPIRE_EVERY_S)
-            self.last_turn = time.monotonic()
-            try:
-                await self.expire()
-                if self.waiting_for or time.monotonic() - corrected_at >= CORRECT_EVERY_S:
-                    await self.repair(await self.correct())
-                    corrected_at = time.monotonic()
-            except ApiServerError as exc:
-                self.waiting_for = str(exc)
-                log.warning("housekeeping waits", message=str(exc))
-            else:
-                self.waiting_for = None
+            await self._clock.sleep(TURN_EVERY_S)
+            await self.turn()
 
-    async def correct(self) -> list[EmbeddingJob]:
-        """Agree with what the API server has; a job without a source is to go. Returns all jobs.
+    async def turn(self) -> None:
+        """Everything that is due now. An API server that cannot be reached is logged and not raised."""
+        self.last_turn = self._clock.monotonic()
+        try:
+            await self.expire()
+            await self.touch_orphans()
+            if self.waiting_for or self._clock.monotonic() - self._resynced_at >= RESYNC_EVERY_S:
+                await self.resync()
+        except ApiServerError as exc:
+            self.waiting_for = str(exc)
+            log.warning("housekeeping waits", message=str(exc))
+        else:
+            self.waiting_for = None
 
-        Also the first thing that a process does, before it watches. Raises ApiServerError.
+    async def resync(self) -> None:
+        """Agree with what the API server has; jobs without a source are deleted. Raises ApiServerError.
+
+        Also the first thing that a process does, before it watches.
         """
-        # In this order: a source that is made meanwhile is in the list when a job of its own is.
-        before = self._sources.names()
-        listed_at = time.monotonic()
-        jobs = list(understood(parsed_job, await self._server.jobs()))
+        # In this order: where a listed job belongs to a source that is just being created, the source is listed too.
+        before = set(self._catalog)
+        listed_at = self._clock.monotonic()
+        jobs = list(understood(parse_job, await self._server.jobs()))
         bodies = await self._server.sources()
-        self._shared.jobs.corrected(jobs, listed_at=listed_at)
-        finished = [job.cohort for job in jobs if job.status.phase in FINISHED]
-        self._shared.cohorts.corrected(finished, listed_at)
-        for source in understood(parsed_source, bodies):
-            await self._sources.seen(source)
+        self._table.resync(jobs, listed_at=listed_at)
+        for source in understood(parse_source, bodies):
+            self._sources.observe(source)
         names = {body["metadata"]["name"] for body in bodies}
         for name in (before | {job.source for job in jobs}) - names:
-            await self._sources.gone(name)
-        return jobs
+            self._sources.observe_deleted(name)
+        self._resynced_at = listed_at
 
     async def expire(self) -> None:
-        """Delete finished jobs that are old enough, or too many. Raises ApiServerError."""
-        settings, cohorts = self._shared.settings, self._shared.cohorts
-        expired = cohorts.expired(time.monotonic(), most=settings.max_finished_jobs, age_s=settings.finished_job_age_s)
-        for label in expired:
-            # Both phases that are deleted are final: what is open, dead or replayed meanwhile is never matched.
-            await self._server.delete_jobs(labels=f"{COHORT_LABEL}={label}", fields=FINISHED_SELECTOR)
-            cohorts.cleared(label)
+        """Delete finished jobs that are old enough or too many, until none is left that is. Raises ApiServerError."""
+        at_once = asyncio.Semaphore(DELETIONS_AT_ONCE)
 
-    async def repair(self, jobs: list[EmbeddingJob]) -> None:
-        """Touch open jobs that nobody works on (a patch of theirs was refused, say): a change runs the handler at once."""
-        now = datetime.now(UTC)
-        for job in forsaken(jobs, in_hand=self._shared.jobs.names_in_hand(), now=now):
-            log.warning("job that nobody works on is touched", job=job.name, phase=job.status.phase)
+        async def delete(label: str) -> None:
+            async with at_once:
+                await self._delete_cohort(label)
+
+        while labels := self._finished.expired(
+            self._clock.monotonic(), max_kept=self._expiry.max_finished, age_s=self._expiry.age_s
+        ):
+            results = await asyncio.gather(*map(delete, labels), return_exceptions=True)
+            for result in results:
+                if isinstance(result, BaseException):
+                    raise result
+
+    async def _delete_cohort(self, label: str) -> None:
+        finished = self._finished.members(label)
+        # Both phases that are deleted are final: an open job, a dead letter or a replayed one is never matched.
+        await self._server.delete_jobs(labels=f"{COHORT_LABEL}={label}", fields=FINISHED_SELECTOR)
+        for name in finished:
+            self._finished.remove(name)
+
+    async def touch_orphans(self) -> None:
+        """Touch the open jobs that nobody works on: kopf calls the handler when a job changes. Raises ApiServerUnavailable."""
+        now, moment = self._clock.monotonic(), self._clock.now()
+        self._touched_at = {name: at for name, at in self._touched_at.items() if now - at < PATIENCE_S}
+        jobs = (job for job in self._table.jobs() if job.name not in self._touched_at)
+        for name in orphaned(jobs, monotonic=now, now=moment):
+            log.warning("orphaned job is touched", job=name)
+            self._touched_at[name] = now
             try:
-                await self._server.annotate_job(job.name, {TOUCHED_ANNOTATION: timestamp(now)})
+                await self._server.annotate_job(name, {TOUCHED_ANNOTATION: timestamp(moment)})
             except Gone:
-                continue
+                self._table.remove(name)
+            except RequestRefused as exc:
+                log.error("orphaned job not touched", job=name, message=str(exc))
 
 
 def understood(parse: Callable[[Json], Parsed], bodies: Iterable[Json]) -> Iterable[Parsed]:
-    """What this version understands of the objects; a CRD older or newer than it must not stop the others."""
+    """Parse the objects that this version understands. One of a newer or older CRD is logged and left out."""
     for body in bodies:
         try:
             yield parse(body)

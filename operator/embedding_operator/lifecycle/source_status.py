@@ -1,7 +1,7 @@
-"""What a source's status says: facts → conditions, by the conventions that kubectl wait, Helm, Flux and Argo CD read.
+"""Decides a source's status: from its facts to conditions, by the conventions that kubectl wait, Helm, Flux and Argo CD read.
 
-For kstatus one of three holds: Ready=True; or Reconciling=True with Ready=False (being set up); or Stalled=True with
-Ready=False (someone must act). It decides only; the source's loop writes what has changed.
+For kstatus, exactly one of these holds: Ready=True; Reconciling=True with Ready=False (being set up); Stalled=True with
+Ready=False (someone must act). Pure; called by reconciler/status_report.py, which writes the result.
 """
 
 from collections.abc import Mapping
@@ -9,8 +9,9 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from embedding_operator.lifecycle.job_status import timestamp
-from embedding_worker.provider_calls import Problem
+from embedding_operator.resources.base import timestamp
+from embedding_operator.resources.embedding_source import EmbeddingSource
+from embedding_worker.providers.calls import Problem
 from embedding_worker.rows.store import Counts, Used
 
 COUNTS_EVERY_S = 10.0
@@ -19,7 +20,7 @@ CONDITIONS_EVERY_S = 1.0
 
 @dataclass(frozen=True)
 class Pending:
-    """A changed model or text expression that waits for approval, and what it would embed."""
+    """A changed model or text expression that waits for approval, and what it would cost."""
 
     signature: str
     rows: int
@@ -28,7 +29,7 @@ class Pending:
 
 @dataclass(frozen=True)
 class SourceFacts:
-    """What is known of a source at a moment."""
+    """What is known of a source at one moment. Changed only by its loop."""
 
     generation: int
     fingerprint: str
@@ -37,9 +38,9 @@ class SourceFacts:
     """Reason and sentence, where someone must act."""
     suspended: bool = False
     waiting_for: str | None = None
-    """What is away at the moment (the database, the API server), in a sentence."""
+    """What cannot be reached at the moment (the database, the API server), in a sentence."""
     filled: bool = False
-    """An audit has been through the whole table."""
+    """The first audit has read the whole table."""
     counts: Counts | None = None
     open_jobs: int = 0
     dead_letters: int = 0
@@ -49,6 +50,17 @@ class SourceFacts:
     price_per_million_tokens: float = 0.0
     reconciled_at: str | None = None
     """The token of the last request to reconcile that was carried out."""
+
+
+def facts_of(source: EmbeddingSource, *, price_per_million_tokens: float) -> SourceFacts:
+    """What is known of a source before anything was done for it."""
+    return SourceFacts(
+        source.metadata.generation,
+        source.spec.config().fingerprint,
+        suspended=source.spec.suspend,
+        reconciled_at=source.status.get("lastHandledReconcileAt"),
+        price_per_million_tokens=price_per_million_tokens,
+    )
 
 
 @dataclass(frozen=True)
@@ -74,28 +86,28 @@ def conditions(facts: SourceFacts) -> list[Condition]:
         reason, message = facts.refused
         return [
             Condition("Ready", False, reason, message),
-            Condition("Reconciling", False, "Stalled", "waits until someone acts, see Stalled"),
+            Condition("Reconciling", False, "Stalled", "waits until someone acts: see the condition Stalled"),
             Condition("Stalled", True, reason, message),
-            Condition("Fresh", None, "Stalled", "is not looked at while the source is stalled"),
+            Condition("Fresh", None, "Stalled", "not evaluated while the source is stalled"),
             *_provider_and_bill(facts),
         ]
     if not facts.set_up:
-        why = facts.waiting_for or "the table is being looked at, and its book-keeping made"
+        why = facts.waiting_for or "the table is being inspected and its book-keeping created"
         return [
             Condition("Ready", False, "SettingUp", why),
             Condition("Reconciling", True, "SettingUp", why),
-            Condition("Stalled", False, "NotStalled", "nothing stands in the way"),
-            Condition("Fresh", None, "SettingUp", "is not known yet"),
+            Condition("Stalled", False, "NotStalled", "no action is needed"),
+            Condition("Fresh", None, "SettingUp", "not known yet"),
             *_provider_and_bill(facts),
         ]
     reason = "Suspended" if facts.suspended else "Sweeping"
     message = (
-        "no job is made while spec.suspend is true" if facts.suspended else "due rows are found, and given a job each"
+        "no job is created while spec.suspend is true" if facts.suspended else "every due row gets an EmbeddingJob"
     )
     return [
         Condition("Ready", True, reason, message),
         Condition("Reconciling", False, reason, message),
-        Condition("Stalled", False, "NotStalled", "nothing stands in the way"),
+        Condition("Stalled", False, "NotStalled", "no action is needed"),
         _fresh(facts),
         *_provider_and_bill(facts),
     ]
@@ -104,30 +116,30 @@ def conditions(facts: SourceFacts) -> list[Condition]:
 def _provider_and_bill(facts: SourceFacts) -> list[Condition]:
     problem = facts.provider_problem
     provider = (
-        Condition("ProviderReady", True, "ProviderReady", "nothing is known against the provider")
+        Condition("ProviderReady", True, "ProviderReady", "the last call succeeded, or no call was made yet")
         if problem is None
         else Condition("ProviderReady", False, problem.reason, problem.message)
     )
     if facts.pending is None:
         return [provider, Condition("ReembedRequired", False, "Approved", "the spec's model and text are in force")]
     message = (
-        f"the spec's model or text has changed, and {facts.pending.rows} rows would be embedded anew: until "
-        "spec.approvedFingerprint is status.pendingFingerprint, the one before stays in force"
+        f"the spec's model or text has changed, and {facts.pending.rows} rows would be embedded again: the previous "
+        "configuration stays in force until spec.approvedFingerprint equals status.pendingFingerprint"
     )
     return [provider, Condition("ReembedRequired", True, "ApprovalNeeded", message)]
 
 
 def _fresh(facts: SourceFacts) -> Condition:
-    """The messages hold no number: a condition is written when it changes, and would else be written at every sweep."""
+    """The messages contain no number: a condition is written when it changes, which would then be at every sweep."""
     if facts.waiting_for is not None or facts.counts is None:
         return Condition("Fresh", None, "Waiting", facts.waiting_for or "the rows are being counted")
     if not facts.filled:
-        return Condition("Fresh", False, "FirstAudit", "the first audit is on its way through the table")
-    if facts.counts.due_alive:
-        return Condition("Fresh", False, "RowsDue", "rows wait for their vector, see status.rows.due")
+        return Condition("Fresh", False, "FirstAudit", "the first audit has not read the whole table yet")
+    if facts.counts.due_without_dead_letter:
+        return Condition("Fresh", False, "RowsDue", "rows are due: see status.rows.due")
     if facts.counts.due > 0:
         return Condition(
-            "Fresh", True, "FreshExceptDeadLettered", "every due row has a dead letter: review and replay them"
+            "Fresh", True, "FreshExceptDeadLettered", "every due row has a dead letter: review and replay the dead letters"
         )
     return Condition("Fresh", True, "AllFresh", "every row has the vector of its present text")
 
@@ -173,7 +185,7 @@ def _reembed(facts: SourceFacts) -> dict[str, Any] | None:
 
 
 def cost(tokens: int, price_per_million_tokens: float) -> str:
-    """An estimate, in the currency of the price: tokens are counted roughly, and the provider's bill is what counts."""
+    """An estimate, in the currency of the price: the tokens are estimated, and the provider's bill may differ."""
     return f"{tokens * price_per_million_tokens / 1_000_000:.4f}"
 
 
@@ -190,14 +202,14 @@ def _rows(counts: Counts) -> dict[str, Any]:
 
 
 def fresh_percent(fresh: int, total: int) -> str:
-    """One decimal, never rounded up to 100: whoever reads 100 may rely on it."""
+    """One decimal, never rounded up to 100.0: that value means that no row is due."""
     if fresh >= total:
         return "100.0"
     return f"{min(99.9, fresh * 100 / total):.1f}"
 
 
 def worth_writing(new: Mapping[str, Any], written: Mapping[str, Any], *, since_written_s: float) -> bool:
-    """Conditions at once (at most one patch a second), counts every ten seconds, nothing that has not changed."""
+    """Conditions are written at once (at most one patch a second), counts every ten seconds, and only what has changed."""
     if new == written:
         return False
     if _without_counts(new) != _without_counts(written):

@@ -1,0 +1,66 @@
+"""Sends the status of a job to the API server, and resolves whatever becomes of the request.
+
+Called by the job runner and by the sweep. A refusal is an exception here, so nothing depends on a later event of a watch.
+"""
+
+from collections.abc import Awaitable, Callable
+from typing import TypeVar
+
+import structlog
+
+from embedding_operator.api_server import ApiServer, ApiServerUnavailable, Gone, RequestRefused
+from embedding_operator.lifecycle.job_status import JobPatch
+from embedding_operator.reconciler.job_table import JobTable
+from embedding_operator.resources.embedding_job import parse_job
+from embedding_worker.clock import Clock
+
+Answer = TypeVar("Answer")
+log = structlog.get_logger(__name__)
+
+FIRST_PAUSE_S = 0.2
+LONGEST_PAUSE_S = 5.0
+"""Below the ten seconds within which all work is to go on after the API server has come back."""
+
+
+async def refresh_job(server: ApiServer, table: JobTable, name: str) -> None:
+    """Have the table agree with what the API server shows of this job now. Raises ApiServerUnavailable."""
+    try:
+        table.accept(parse_job(await server.job(name)))
+    except Gone:
+        table.remove(name)
+
+
+class JobStatuses:
+    def __init__(self, server: ApiServer, table: JobTable, *, clock: Clock) -> None:
+        self._server = server
+        self._table = table
+        self._clock = clock
+
+    async def send(self, name: str, patch: JobPatch) -> int | None:
+        """Send a patch until the API server has answered it. Returns the job's new resource version.
+
+        Conflicts, overload, an unreachable server and a lost answer are waited for: the same patch can be sent twice without
+        harm. Returns None where the job was deleted, or the patch is refused (its phase is final, a policy forbids it); the
+        table then agrees with what the server shows, and a job that is still open is Queued.
+        """
+        try:
+            if patch.annotations:
+                await self._until_answered(lambda: self._server.annotate_job(name, patch.annotations))
+            return await self._until_answered(lambda: self._server.patch_job_status(name, patch.status))
+        except Gone:
+            log.info("job was deleted before its status was written", job=name)
+            self._table.remove(name)
+        except RequestRefused as exc:
+            log.error("status of a job refused: see the message for the rule that forbids it", job=name, message=str(exc))
+            await self._until_answered(lambda: refresh_job(self._server, self._table, name))
+        return None
+
+    async def _until_answered(self, request: Callable[[], Awaitable[Answer]]) -> Answer:
+        pause_s = FIRST_PAUSE_S
+        while True:
+            try:
+                return await request()
+            except ApiServerUnavailable as exc:
+                log.info("waiting for the API server", message=str(exc), pause_s=pause_s)
+                await self._clock.sleep(min(max(pause_s, exc.retry_after_s), LONGEST_PAUSE_S))
+                pause_s = min(pause_s * 2, LONGEST_PAUSE_S)

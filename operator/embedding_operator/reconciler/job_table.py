@@ -1,0 +1,276 @@
+"""Every job that is open or a dead letter, with exactly one state each. In memory; rebuilt from a list at the start.
+
+The one owner of what is known of a job. The sweep creates jobs here, the job runner moves them on, housekeeping compares the
+table with a list once a minute. A transition that is impossible raises; one of a job that was removed meanwhile (its source
+or the job itself was deleted) does nothing. The table makes no request and reads no database.
+"""
+
+import asyncio
+from collections import Counter
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass, replace
+from datetime import datetime
+from enum import Enum
+
+from embedding_operator.reconciler.finished_jobs import FinishedJobs
+from embedding_operator.resources.embedding_job import FINISHED, EmbeddingJob, Phase
+from embedding_worker.clock import Clock
+
+
+class JobState(Enum):
+    CREATING = "Creating"
+    """Its create request is being sent, or the answer was lost and the sweep has to ask whether it exists."""
+    QUEUED = "Queued"
+    """Open, and its handler has not started, or has released it."""
+    RUNNING = "Running"
+    """A handler is working on it."""
+    SETTLING = "Settling"
+    """Its outcome is known, and the patch of its status is being sent."""
+    BACKING_OFF = "BackingOff"
+    """To be tried again when its pause is over."""
+    DEAD_LETTERED = "DeadLettered"
+    """Waits for a person, for an edit of its row, or for the deletion of its row."""
+
+
+IN_FLIGHT = frozenset({JobState.RUNNING, JobState.SETTLING})
+ACTIVE = frozenset(JobState) - {JobState.BACKING_OFF, JobState.DEAD_LETTERED}
+"""States that take a place in the window: rows that fail one after the other must not keep an edit waiting."""
+OPEN = frozenset(JobState) - {JobState.DEAD_LETTERED}
+
+
+STATES = {
+    Phase.PENDING: JobState.QUEUED,
+    Phase.RETRYING: JobState.BACKING_OFF,
+    Phase.DEAD_LETTERED: JobState.DEAD_LETTERED,
+}
+"""The state of a job that another process has left in this phase."""
+
+
+class ImpossibleTransition(Exception):
+    """A defect of ours: a job was moved to a state that its present one does not lead to."""
+
+
+@dataclass(frozen=True)
+class TrackedJob:
+    name: str
+    source: str
+    business_id: str
+    content_hash: str
+    cohort: str
+    state: JobState
+    since: float
+    """When it came to its state, by the monotonic clock."""
+    newest_mark: int = 0
+    """The newest change mark whose text this job is known to have; 0 where that is not known (after a restart)."""
+    edited: bool = False
+    """An application has edited the row; False for a first fill, and where it is not known."""
+    not_before: datetime | None = None
+    """Of a job that is backing off: when its pause is over."""
+    version: int = 0
+    """The newest resource version known; what shows an older one is out of date."""
+
+
+class JobTable:
+    def __init__(self, finished: FinishedJobs, *, clock: Clock) -> None:
+        self._finished = finished
+        self._clock = clock
+        self._jobs: dict[str, TrackedJob] = {}
+        self._counts: Counter[tuple[str, JobState]] = Counter()
+        self._changed_at: dict[str, float] = {}
+        self._change = asyncio.Event()
+
+    def get(self, name: str) -> TrackedJob | None:
+        return self._jobs.get(name)
+
+    def jobs(self, source: str | None = None, states: Collection[JobState] = frozenset(JobState)) -> list[TrackedJob]:
+        """The jobs of a source (None: of all sources) that are in one of these states."""
+        return [job for job in self._jobs.values() if job.state in states and source in (None, job.source)]
+
+    def count(
+        self, states: Collection[JobState], *, source: str | None = None, excluding: Collection[str] = ()
+    ) -> int:
+        """How many jobs are in these states: of one source, or of all sources but those excluded."""
+        return sum(
+            number
+            for (of, state), number in self._counts.items()
+            if state in states and source in (None, of) and of not in excluding
+        )
+
+    def longest_queued_s(self) -> float:
+        """For how long the oldest Queued job has waited for its handler, in seconds; 0 where none waits."""
+        queued = [job.since for job in self._jobs.values() if job.state is JobState.QUEUED]
+        return self._clock.monotonic() - min(queued) if queued else 0.0
+
+    async def wait_until_drained(self, *, within_s: float) -> None:
+        """Return when no job is in flight, or when the time is over."""
+        deadline = self._clock.monotonic() + within_s
+        while self.count(IN_FLIGHT) and (left_s := deadline - self._clock.monotonic()) > 0:
+            self._change.clear()
+            await self._clock.wait_for(self._change, within_s=left_s)
+
+    # Transitions. Each names the states that it may start from.
+
+    def begin_create(self, job: TrackedJob) -> None:
+        """A create request is about to be sent. There may be no job of this name."""
+        if job.name in self._jobs:
+            raise ImpossibleTransition(f"job {job.name} exists as {self._jobs[job.name].state.value}")
+        self._put(replace(job, state=JobState.CREATING, since=self._clock.monotonic()))
+
+    def confirm_created(self, name: str, version: int) -> None:
+        """Creating → Queued: the server has created it. Its handler may have been called before the answer came."""
+        job = self._jobs.get(name)
+        if job is not None and job.state is JobState.CREATING:
+            self._move(job, JobState.QUEUED, version=version)
+
+    def withdraw(self, name: str) -> None:
+        """Creating → no job: the server did not create it."""
+        job = self._jobs.get(name)
+        if job is not None and job.state is JobState.CREATING:
+            self._drop(name)
+
+    def observe(self, job: EmbeddingJob) -> bool:
+        """The API server shows this job. Returns False where that is older than what is known.
+
+        An open job that was not known becomes Queued or BackingOff; a dead letter that is open again (a replay) becomes
+        Queued; a dead letter that was not known becomes DeadLettered.
+        """
+        known = self._jobs.get(job.name)
+        newest = known.version if known is not None else self._finished.version(job.name)
+        version = job.metadata.version
+        if version < newest:
+            return False
+        if known is None or known.state in (JobState.CREATING, JobState.DEAD_LETTERED):
+            self._put_observed(job, known)
+        else:
+            self._jobs[job.name] = replace(known, version=version)
+        return True
+
+    def start(self, name: str) -> None:
+        """Queued or BackingOff → Running: a handler works on it from now on."""
+        self._transition(name, JobState.RUNNING, (JobState.QUEUED, JobState.BACKING_OFF))
+
+    def release(self, name: str) -> None:
+        """Running or Settling → Queued: the handler stops working on it, and it stays open."""
+        self._transition(name, JobState.QUEUED, (JobState.RUNNING, JobState.SETTLING))
+
+    def settle(self, name: str) -> None:
+        """Running, Queued or BackingOff → Settling: what becomes of it is known, and its status is about to be patched."""
+        self._transition(name, JobState.SETTLING, (JobState.RUNNING, JobState.QUEUED, JobState.BACKING_OFF))
+
+    def back_off(self, name: str, not_before: datetime | None, version: int = 0) -> None:
+        """Settling → BackingOff until `not_before`."""
+        self._transition(name, JobState.BACKING_OFF, (JobState.SETTLING,), version)
+        if (job := self._jobs.get(name)) is not None:
+            self._jobs[name] = replace(job, not_before=not_before)
+
+    def requeue(self, name: str, version: int = 0) -> None:
+        """Settling → Queued: the first patch of a replay was accepted, and its event runs the handler."""
+        self._transition(name, JobState.QUEUED, (JobState.SETTLING,), version)
+
+    def mark_dead_letter(self, name: str, version: int = 0) -> None:
+        """Settling → DeadLettered."""
+        self._transition(name, JobState.DEAD_LETTERED, (JobState.SETTLING,), version)
+
+    def finish(self, name: str, version: int = 0) -> None:
+        """Any state → finished: the API server holds it in a final phase until it expires."""
+        job = self._drop(name)
+        if job is not None:
+            self._finished.add(job.cohort, name, version=max(version, job.version), now=self._clock.monotonic())
+
+    def accept(self, job: EmbeddingJob) -> None:
+        """Any state → the one that the API server has just shown: a patch of ours was refused, or its answer was lost."""
+        if job.is_final:
+            self.finish(job.name, job.metadata.version)
+        else:
+            self._put_observed(job, self._jobs.get(job.name))
+
+    def remove(self, name: str) -> None:
+        """Any state → no job: the API server has no job of this name."""
+        self._drop(name)
+        self._finished.remove(name)
+
+    def answer_mark(self, name: str, newest_mark: int) -> None:
+        """The job, open or dead, is of the text that this change mark was made for."""
+        job = self._jobs.get(name)
+        if job is not None:
+            self._jobs[name] = replace(job, newest_mark=newest_mark)
+
+    def forget_source(self, source: str) -> None:
+        """The source was deleted: none of its jobs is tracked any longer."""
+        for job in self.jobs(source):
+            self._drop(job.name)
+
+    def resync(self, listed: Iterable[EmbeddingJob], *, listed_at: float) -> None:
+        """Agree with a list of all jobs, whose request began at `listed_at` (monotonic).
+
+        A job that has changed here since then is left as it is, and so is one in flight: its handler resolves what
+        became of it.
+        """
+        changed = {name for name, at in self._changed_at.items() if at >= listed_at}
+        jobs = {job.name: job for job in listed if job.name not in changed}
+        for job in jobs.values():
+            if job.status.phase in STATES:
+                self._resync_one(job)
+        kept = {name for name, job in jobs.items() if job.status.phase not in FINISHED}
+        for name, known in list(self._jobs.items()):
+            if name not in kept and name not in changed and known.state not in IN_FLIGHT:
+                self._drop(name)
+        finished = [job for job in jobs.values() if job.status.phase in FINISHED]
+        self._finished.resync(finished, keep=changed, now=listed_at)
+        self._changed_at = {name: at for name, at in self._changed_at.items() if at >= listed_at}
+
+    def _resync_one(self, job: EmbeddingJob) -> None:
+        known = self._jobs.get(job.name)
+        if known is None or known.state not in (*IN_FLIGHT, STATES[job.status.phase]):
+            self._put_observed(job, known)
+
+    def _put_observed(self, job: EmbeddingJob, known: TrackedJob | None) -> None:
+        if job.status.phase not in STATES:
+            return
+        self._finished.remove(job.name)
+        self._put(
+            replace(
+                known or _untracked(job),
+                state=STATES[job.status.phase],
+                since=self._clock.monotonic(),
+                not_before=job.status.next_attempt_time,
+                version=job.metadata.version,
+            )
+        )
+
+    def _transition(self, name: str, to: JobState, allowed: Collection[JobState], version: int = 0) -> None:
+        job = self._jobs.get(name)
+        if job is None:
+            return
+        if job.state not in allowed:
+            raise ImpossibleTransition(f"job {name} is {job.state.value} and cannot become {to.value}")
+        self._move(job, to, version=version)
+
+    def _move(self, job: TrackedJob, to: JobState, *, version: int) -> None:
+        self._put(replace(job, state=to, since=self._clock.monotonic(), version=max(version, job.version)))
+
+    def _put(self, job: TrackedJob) -> None:
+        self._uncount(job.name)
+        self._jobs[job.name] = job
+        self._counts[job.source, job.state] += 1
+        self._changed(job.name)
+
+    def _drop(self, name: str) -> TrackedJob | None:
+        self._uncount(name)
+        job = self._jobs.pop(name, None)
+        self._changed(name)
+        return job
+
+    def _uncount(self, name: str) -> None:
+        if (before := self._jobs.get(name)) is not None:
+            self._counts[before.source, before.state] -= 1
+
+    def _changed(self, name: str) -> None:
+        self._changed_at[name] = self._clock.monotonic()
+        self._change.set()
+
+
+def _untracked(job: EmbeddingJob) -> TrackedJob:
+    """A job that an earlier process, or a person, has created."""
+    spec = job.spec
+    return TrackedJob(job.name, job.source, spec.business_id, spec.content_hash, job.cohort, JobState.QUEUED, since=0.0)
