@@ -10,7 +10,7 @@ from datetime import datetime
 from typing import Any
 
 from embedding_operator.lifecycle.job_status import timestamp
-from embedding_worker.provider_calls import Problem
+from embedding_worker.providers.calls import Problem
 from embedding_worker.rows.store import Counts, Used
 
 COUNTS_EVERY_S = 10.0
@@ -123,7 +123,7 @@ def _fresh(facts: SourceFacts) -> Condition:
         return Condition("Fresh", None, "Waiting", facts.waiting_for or "the rows are being counted")
     if not facts.filled:
         return Condition("Fresh", False, "FirstAudit", "the first audit is on its way through the table")
-    if facts.counts.due_alive:
+    if facts.counts.due_without_dead_letter:
         return Condition("Fresh", False, "RowsDue", "rows wait for their vector, see status.rows.due")
     if facts.counts.due > 0:
         return Condition(

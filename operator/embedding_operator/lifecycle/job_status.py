@@ -8,7 +8,7 @@ from typing import Any
 from embedding_operator.lifecycle.next_step import next_attempt
 from embedding_operator.lifecycle.retry_policy import RetryPolicy
 from embedding_operator.resources.embedding_job import BACKOFF_ANNOTATION, EmbeddingJob, Phase
-from embedding_worker.freshen import OutcomeKind, RowOutcome
+from embedding_worker.embedding import OutcomeKind, RowOutcome
 
 PHASES = {
     OutcomeKind.EMBEDDED: Phase.SUCCEEDED,

@@ -22,10 +22,10 @@ from embedding_operator.reconciler.shared import Shared
 from embedding_operator.reconciler.sweep import Sweeper
 from embedding_operator.resources.embedding_source import EmbeddingSource
 from embedding_operator.source_state import Pending, SourceFacts
-from embedding_worker.batcher import Batcher
+from embedding_worker.batching.batcher import Batcher
+from embedding_worker.embedding import RowEmbedder, RowOutcome, RowRequest
 from embedding_worker.errors import DatabaseUnavailable, RowsLocked, SourceRefused
-from embedding_worker.freshen import Freshener, RowOutcome, RowRequest
-from embedding_worker.provider_calls import BYTES_PER_TOKEN, ProviderCalls
+from embedding_worker.providers.calls import BYTES_PER_TOKEN, ProviderCalls
 from embedding_worker.providers.embedder import Embedder
 from embedding_worker.rows.store import RowStore
 from embedding_worker.source import Model, SourceConfig, in_force
@@ -134,14 +134,16 @@ class SourceLoop:
         self._embedder(config.model)  # refused before anything is made in the database
         store = await RowStore.prepare(shared.database, config)
         audit = Audit(store, rows_per_s=shared.settings.audit_rows_per_s, filled=await store.is_filled())
-        take_texts = partial(_take_texts, store, spec.max_texts_per_day)
+        acquire_texts = partial(_acquire_texts, store, spec.max_texts_per_day)
         # Nothing is waited for between this and the calls that new_key() finds: a key that changes is not lost.
         embedder = self._embedder(config.model)
-        calls = ProviderCalls(embedder, take_texts=take_texts)
+        calls = ProviderCalls(embedder, acquire_texts=acquire_texts)
         self._calls_of = calls, config.model
-        freshener = Freshener(store, calls, too_long=spec.model.too_long)
+        embedder_of_rows = RowEmbedder(store, calls, too_long=spec.model.too_long)
         async with AsyncExitStack() as stack:
-            batcher = await stack.enter_async_context(Batcher(freshener.freshen, max_items=embedder.max_texts))
+            batcher = await stack.enter_async_context(
+                Batcher(embedder_of_rows.embed_batch, max_items=embedder.max_texts)
+            )
             stack.callback(self._offer, None)
             self._offer(None if spec.suspend else batcher)
             self._facts = replace(self._facts, set_up=True, filled=audit.filled)
@@ -277,8 +279,8 @@ class SourceLoop:
                 self._shared.events.tell(event)
 
 
-async def _take_texts(store: RowStore, most_a_day: int, texts: int, tokens: int) -> int:
+async def _acquire_texts(store: RowStore, most_a_day: int, texts: int, tokens: int) -> int:
     try:
-        return await store.take_texts(texts, tokens=tokens, most_a_day=most_a_day)
+        return await store.acquire_texts(texts, tokens=tokens, most_a_day=most_a_day)
     except (DatabaseUnavailable, RowsLocked):
         return texts  # what was embedded is not lost for a count; the next call is counted again

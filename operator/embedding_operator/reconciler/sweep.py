@@ -23,7 +23,7 @@ from embedding_operator.reconciler import window
 from embedding_operator.reconciler.expiry import Cohorts
 from embedding_operator.reconciler.open_jobs import OpenJob, OpenJobs
 from embedding_operator.resources.embedding_job import JobSpec, Phase, SourceRef, job_manifest, job_name, parsed_job
-from embedding_worker.rows.store import DueRow, FreshRow, RowStore
+from embedding_worker.rows.store import DueRow, RowStore, VectorWrite
 from embedding_worker.writer import Writer
 
 log = structlog.get_logger(__name__)
@@ -40,7 +40,7 @@ class SortedOut:
     """What the due rows of a sweep need."""
 
     clear: list[str] = field(default_factory=list)
-    blank: list[FreshRow] = field(default_factory=list)
+    blank: list[VectorWrite] = field(default_factory=list)
     jobs: list[DueRow] = field(default_factory=list)
 
 
@@ -48,10 +48,10 @@ def sorted_out(due: Iterable[DueRow]) -> SortedOut:
     """A row that is right already or gone needs its marks cleared; one with no text, a null vector; the others a job."""
     result = SortedOut()
     for row in due:
-        if row.right or row.gone or row.content_hash is None:
+        if row.up_to_date or row.gone or row.content_hash is None:
             result.clear.append(row.id)
         elif row.blank:
-            result.blank.append(FreshRow(row.id, row.content_hash, None))
+            result.blank.append(VectorWrite(row.id, row.content_hash, None))
         else:
             result.jobs.append(row)
     return result
