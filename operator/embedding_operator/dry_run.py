@@ -16,7 +16,7 @@ from embedding_operator.rotation import Rotation
 from embedding_operator.settings import Settings
 from embedding_worker.errors import DatabaseUnavailable, RowsLocked, SourceRefused
 from embedding_worker.rows.database import Database
-from embedding_worker.rows.store import RowStore, StaleRow
+from embedding_worker.rows.store import DuePreview, RowStore
 from embedding_worker.source import SourceConfig
 
 log = structlog.get_logger(__name__)
@@ -81,22 +81,22 @@ class DryRun:
         after: str | None = None
         pages = 0
         while not stop.is_set():
-            stale, after = await store.stale(after_id=after, limit=PAGE)
+            due, after = await store.preview_due(after_id=after, limit=PAGE)
             pages += 1
-            for row in stale:
+            for row in due:
                 self._log_once(source.name, config, row)
             if after is None:
                 break
         return pages * PAGE
 
-    def _log_once(self, source: str, config: SourceConfig, row: StaleRow) -> None:
+    def _log_once(self, source: str, config: SourceConfig, row: DuePreview) -> None:
         key = hash((source, row.id, row.content_hash, config.fingerprint))
         if key not in self._logged:
             self._logged.add(key)
             log.info("row is due", source=source, business=row.id, steps=steps(source, config, row), dry_run=True)
 
 
-def steps(source: str, config: SourceConfig, row: StaleRow) -> list[str]:
+def steps(source: str, config: SourceConfig, row: DuePreview) -> list[str]:
     """What would be done for a due row, in order. Never its text."""
     column = f"{config.at}.{config.at.embedding_column}"
     if row.blank:

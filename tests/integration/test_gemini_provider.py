@@ -12,8 +12,8 @@ import pytest
 from embedding_worker.errors import (
     EmbeddingError,
     InputRejected,
-    ProviderBusy,
     ProviderMisconfigured,
+    ProviderThrottled,
     ProviderUnavailable,
 )
 from embedding_worker.providers import Credentials, make_embedder
@@ -119,8 +119,8 @@ CODES = {
     FaultKind.UNAUTHENTICATED: (ProviderMisconfigured, "401 UNAUTHENTICATED"),
     FaultKind.FORBIDDEN: (ProviderMisconfigured, "403 PERMISSION_DENIED"),
     FaultKind.UNKNOWN_MODEL: (ProviderMisconfigured, "404 NOT_FOUND"),
-    FaultKind.BUSY: (ProviderBusy, "429 RESOURCE_EXHAUSTED"),
-    FaultKind.DAY_QUOTA: (ProviderBusy, "429 RESOURCE_EXHAUSTED"),
+    FaultKind.BUSY: (ProviderThrottled, "429 RESOURCE_EXHAUSTED"),
+    FaultKind.DAY_QUOTA: (ProviderThrottled, "429 RESOURCE_EXHAUSTED"),
     FaultKind.INTERNAL: (ProviderUnavailable, "500 INTERNAL"),
     FaultKind.UNAVAILABLE: (ProviderUnavailable, "503 UNAVAILABLE"),
     FaultKind.CLOSE: (ProviderUnavailable, ""),

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from embedding_worker.errors import ProviderError
-from embedding_worker.provider_calls import ProviderCalls
+from embedding_worker.providers.calls import ProviderCalls
 from embedding_worker.providers.embedder import Vector
 from tests.support.kept_rows import fake_vector
 
@@ -31,4 +31,4 @@ async def take_all(texts: int, tokens: int) -> int:
 
 
 def fake_calls(embedder: FakeEmbedder) -> ProviderCalls:
-    return ProviderCalls(embedder, take_texts=take_all)
+    return ProviderCalls(embedder, acquire_texts=take_all)

@@ -12,9 +12,9 @@ from typing import Any
 import psycopg
 
 from embedding_worker.rows.database import Database
-from embedding_worker.rows.schema import prepared
+from embedding_worker.rows.schema import prepare_table
 from embedding_worker.rows.statements import Statements
-from embedding_worker.rows.store import DueRow, FreshRow, RowStore
+from embedding_worker.rows.store import DueRow, RowStore, VectorWrite
 from embedding_worker.rows.table import quoted
 from embedding_worker.source import ChangeDetection, Model, SourceConfig, TableColumn
 from embedding_worker.text import content_hash, is_blank
@@ -45,8 +45,8 @@ def fake_vector(text: str) -> list[float]:
     return [float(byte + 1) for byte in hashlib.sha256(text.encode()).digest()[:DIMENSIONS]]
 
 
-def fresh_row(row_id: str, text: str) -> FreshRow:
-    return FreshRow(row_id, content_hash(text), None if is_blank(text) else fake_vector(text))
+def vector_write(row_id: str, text: str) -> VectorWrite:
+    return VectorWrite(row_id, content_hash(text), None if is_blank(text) else fake_vector(text))
 
 
 @dataclass(frozen=True)
@@ -82,7 +82,7 @@ class Keeper:
 
     @classmethod
     async def prepare(cls, database: Database, config: SourceConfig) -> "Keeper":
-        statements = await prepared(database, config)
+        statements = await prepare_table(database, config)
         return cls(database, statements, RowStore(database, statements))
 
     async def sweep(self, *, leave_out: tuple[str, ...] = (), limit: int = 100) -> list[DueRow]:
@@ -100,9 +100,11 @@ class Keeper:
     async def round(self, *, limit: int = 100) -> tuple[int, int]:
         """Sweep, clear, read, embed, write, once. Returns how many rows were due, and how many written."""
         due = await self.sweep(limit=limit)
-        await self.store.clear([row.id for row in due if row.right or row.gone])
-        present = await self.store.read([row.id for row in due if not row.right and not row.gone])
-        written = await self.store.write([fresh_row(row.id, row.text) for row in present.values() if not row.right])
+        await self.store.clear([row.id for row in due if row.up_to_date or row.gone])
+        present = await self.store.read([row.id for row in due if not row.up_to_date and not row.gone])
+        written = await self.store.write(
+            [vector_write(row.id, row.text) for row in present.values() if not row.up_to_date]
+        )
         return len(due), len(written)
 
     async def keep(self) -> int:

@@ -10,7 +10,7 @@ from itertools import product
 from typing import Any
 
 from embedding_operator.source_state import Pending, SourceFacts, status
-from embedding_worker.provider_calls import Problem
+from embedding_worker.providers.calls import Problem
 from embedding_worker.rows.store import Counts
 from tests.support.manifests import Json, a_source, merged
 
@@ -20,9 +20,9 @@ REFUSED = ("TableMissing", "public.businesses is not there: create it, or mend s
 AWAY = "the database: connection refused"
 PROBLEM = Problem("QuotaExhausted", "the quota of the day is used up")
 PENDING = Pending("other@8#0123abcd", rows=90, tokens=30_000)
-ALL_FRESH = Counts(total=100, due=0, due_alive=False, oldest_due_since=None, estimated=False)
-SOME_DUE = Counts(total=100, due=40, due_alive=True, oldest_due_since=NOW, estimated=False)
-DEAD_LETTERS_ONLY = Counts(total=100, due=2, due_alive=False, oldest_due_since=NOW, estimated=False)
+ALL_FRESH = Counts(total=100, due=0, due_without_dead_letter=False, oldest_due_since=None, estimated=False)
+SOME_DUE = Counts(total=100, due=40, due_without_dead_letter=True, oldest_due_since=NOW, estimated=False)
+DEAD_LETTERS_ONLY = Counts(total=100, due=2, due_without_dead_letter=False, oldest_due_since=NOW, estimated=False)
 
 NEW = SourceFacts(GENERATION, "any@8")
 SWEEPING = SourceFacts(GENERATION, "any@8", set_up=True, filled=True, counts=ALL_FRESH)

@@ -42,7 +42,7 @@ class ProviderUnavailable(ProviderError):
     """It is away, overloaded or broken, or its answer is: wait and try again."""
 
 
-class ProviderBusy(ProviderError):
+class ProviderThrottled(ProviderError):
     """Quota: the whole provider rests for `retry_after_s` (None: as long as we think right); nobody is charged."""
 
     def __init__(

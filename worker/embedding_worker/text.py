@@ -21,7 +21,7 @@ def is_blank(text: str) -> bool:
     return not text.strip(BLANKS)
 
 
-def fitted(text: str, *, max_bytes: int, too_long: TooLong) -> str:
+def fit_text(text: str, *, max_bytes: int, too_long: TooLong) -> str:
     """The text as it goes to a model that takes `max_bytes` of UTF-8: cut at a character, or refused.
 
     Raises InputRejected where the source says that a text over the limit is to be refused.

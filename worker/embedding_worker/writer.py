@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from embedding_worker.errors import RowsRefused
-from embedding_worker.rows.store import FreshRow, RowStore
+from embedding_worker.rows.store import RowStore, VectorWrite
 
 AIM_S = 0.05
 MOST_ROWS = 500
@@ -32,7 +32,7 @@ class Writer:
         self._store = store
         self._size = 25
 
-    async def write(self, rows: Sequence[FreshRow]) -> Written:
+    async def write(self, rows: Sequence[VectorWrite]) -> Written:
         """Write all rows, in as many statements as their size asks for. See RowStore.write."""
         written = Written(set(), {})
         rest = list(rows)
@@ -43,7 +43,7 @@ class Writer:
             self._size = next_size(len(part), took_s=time.monotonic() - started)
         return written
 
-    async def _write(self, part: Sequence[FreshRow], written: Written) -> None:
+    async def _write(self, part: Sequence[VectorWrite], written: Written) -> None:
         """One statement; halved down to the culprit where the database refuses it for a row's sake."""
         try:
             written.ids.update(await self._store.write(part))

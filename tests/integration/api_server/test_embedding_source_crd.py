@@ -8,7 +8,7 @@ import pytest
 
 from embedding_operator.resources import SOURCES
 from embedding_operator.source_state import Pending, SourceFacts, status
-from embedding_worker.provider_calls import Problem
+from embedding_worker.providers.calls import Problem
 from embedding_worker.rows.store import Counts, Used
 from tests.integration.api_server.conftest import Namespace
 from tests.support.manifests import Json, a_source, example_source, merged, sentences, without
@@ -255,7 +255,9 @@ async def test_a_status_is_no_new_generation(admin: PlainRequests, name: str) ->
     assert (await admin.patch(SOURCES, name, {"spec": {"suspend": True}})).body["metadata"]["generation"] == 2
 
 
-COUNTS = Counts(total=200, due=3, due_alive=True, oldest_due_since=NOW - timedelta(minutes=5), estimated=False)
+COUNTS = Counts(
+    total=200, due=3, due_without_dead_letter=True, oldest_due_since=NOW - timedelta(minutes=5), estimated=False
+)
 FACTS = SourceFacts(generation=1, fingerprint="any@8")
 
 

@@ -16,7 +16,7 @@ async def kept(businesses: Application, keep: Keep) -> tuple[Keeper, Oracle]:
 
 
 async def taken(keeper: Keeper, texts: int, *, most_a_day: int) -> int:
-    return await keeper.store.take_texts(texts, tokens=texts * 10, most_a_day=most_a_day)
+    return await keeper.store.acquire_texts(texts, tokens=texts * 10, most_a_day=most_a_day)
 
 
 async def test_as_many_texts_are_granted_as_the_day_still_allows(kept: tuple[Keeper, Oracle]) -> None:

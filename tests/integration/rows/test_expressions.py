@@ -148,7 +148,7 @@ async def test_other_tables_that_a_text_reads_may_have_all_such_names(businesses
     assert (oracle.wrong(), oracle.marks()) == ([], [])
     businesses.run(f"UPDATE {OUR_TABLES[0]} SET body = 'anew'")
     assert await keeper.audit() == 1
-    assert [row.right for row in await keeper.sweep()] == [False]
+    assert [row.up_to_date for row in await keeper.sweep()] == [False]
     businesses.run(f"UPDATE {OUR_TABLES[0]} SET body = ' of {OUR_TABLES[0]}'")
     await keeper.store.clear(["1"])
     assert (oracle.wrong(), oracle.marks()) == ([], [])

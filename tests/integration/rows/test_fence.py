@@ -6,7 +6,7 @@ import pytest
 
 from tests.integration.rows.conftest import Keep
 from tests.support.gate import GATED, gate_shut, until_somebody_waits
-from tests.support.kept_rows import Application, Keeper, Oracle, fresh_row, run
+from tests.support.kept_rows import Application, Keeper, Oracle, run, vector_write
 
 
 @pytest.fixture
@@ -17,7 +17,7 @@ async def kept(businesses: Application, keep: Keep) -> tuple[Keeper, Oracle]:
     return keeper, oracle
 
 
-ALL = [fresh_row("1", "one"), fresh_row("2", "two"), fresh_row("3", "three")]
+ALL = [vector_write("1", "one"), vector_write("2", "two"), vector_write("3", "three")]
 
 
 @pytest.mark.parametrize(
@@ -92,10 +92,10 @@ async def test_a_row_that_takes_the_place_and_the_text_of_another_does_not_keep_
     businesses.run(merge)
     assert oracle.wrong() == ["3"]
     await keeper.store.clear(["1", "3"])
-    assert [row.right for row in (await keeper.store.read(["3"])).values()] == [False]
+    assert [row.up_to_date for row in (await keeper.store.read(["3"])).values()] == [False]
     assert await keeper.keep() == 1
     assert (oracle.wrong(), oracle.marks()) == ([], [])
-    assert [row.right for row in (await keeper.store.read(["3"])).values()] == [True]
+    assert [row.up_to_date for row in (await keeper.store.read(["3"])).values()] == [True]
 
 
 async def test_a_locked_row_is_left_out_and_written_once_the_lock_is_gone(

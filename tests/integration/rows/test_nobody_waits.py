@@ -8,7 +8,7 @@ import pytest
 
 from embedding_worker.errors import RowsLocked
 from tests.integration.rows.conftest import Keep
-from tests.support.kept_rows import Application, Keeper, Oracle, fresh_row, run
+from tests.support.kept_rows import Application, Keeper, Oracle, run, vector_write
 
 AT_ONCE = "50ms"
 
@@ -29,7 +29,7 @@ async def held_open(keeper: Keeper, statement: str) -> AsyncIterator[None]:
     """One of the store's statements, done and not committed."""
     statements, fingerprint = keeper.statements, keeper.statements.config.fingerprint
     ids = [str(n) for n in range(1, 7)]
-    fresh = [fresh_row(str(n), f"name {n}") for n in (4, 5)]
+    fresh = [vector_write(str(n), f"name {n}") for n in (4, 5)]
     vectors = [f"[{','.join(map(str, row.vector or ()))}]" for row in fresh]
     sql, parameters = {
         "sweep": (statements.sweep, ([], 10, 10, fingerprint)),
@@ -101,7 +101,7 @@ async def test_an_application_that_keeps_its_transaction_open_keeps_us_from_noth
         await keeper.store.clear(["1", "2", "3"])
         assert await keeper.audit() == 0
         assert (await keeper.store.counts()).total == 6
-        assert await keeper.store.write([fresh_row(str(n), f"name {n}") for n in (4, 5, 6)]) == {"5", "6"}
+        assert await keeper.store.write([vector_write(str(n), f"name {n}") for n in (4, 5, 6)]) == {"5", "6"}
     assert sorted(oracle.marks()) == ["1", "4", "4", "7"]
     assert await keeper.keep() == 3
     assert (oracle.wrong(), oracle.marks()) == ([], [])

@@ -12,7 +12,7 @@ import pytest
 from hack.postgres import Database as GivenDatabase
 from hack.postgres import DatabaseServer
 from tests.integration.rows.conftest import Keep
-from tests.support.kept_rows import Application, Keeper, fresh_row
+from tests.support.kept_rows import Application, Keeper, vector_write
 
 TABLES = {"due_ones", "fresh_ones"}
 ROWS = 50_000
@@ -117,7 +117,7 @@ async def test_a_read(due: Keeper) -> None:
 
 
 async def test_a_write(due: Keeper) -> None:
-    rows = [fresh_row(str(n), f"name {n}") for n in range(1, ROWS, ROWS // 64)]
+    rows = [vector_write(str(n), f"name {n}") for n in range(1, ROWS, ROWS // 64)]
     vectors = [str(list(row.vector or ())) for row in rows]
     plan = await explained(
         due,

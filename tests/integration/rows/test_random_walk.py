@@ -12,7 +12,7 @@ import pytest
 
 from embedding_worker.errors import RowsLocked
 from tests.integration.rows.conftest import Keep
-from tests.support.kept_rows import Application, Keeper, fresh_row
+from tests.support.kept_rows import Application, Keeper, vector_write
 
 IDS = 25
 WRITERS = 4
@@ -152,10 +152,10 @@ async def keep_fresh(keeper: Keeper, chosen: random.Random) -> None:
     while True:
         with contextlib.suppress(RowsLocked):
             due = await keeper.sweep(limit=chosen.randrange(1, 12))
-            await keeper.store.clear([row.id for row in due if row.right or row.gone])
+            await keeper.store.clear([row.id for row in due if row.up_to_date or row.gone])
             rows = await keeper.store.read([row.id for row in due])
             await a_moment(chosen)
-            await keeper.store.write([fresh_row(row.id, row.text) for row in rows.values() if not row.right])
+            await keeper.store.write([vector_write(row.id, row.text) for row in rows.values() if not row.up_to_date])
         await asyncio.sleep(0)
 
 

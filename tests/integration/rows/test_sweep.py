@@ -3,7 +3,7 @@
 import pytest
 
 from tests.integration.rows.conftest import Keep
-from tests.support.kept_rows import Application, Keeper, Oracle, fresh_row, run
+from tests.support.kept_rows import Application, Keeper, Oracle, run, vector_write
 
 
 @pytest.fixture
@@ -82,11 +82,11 @@ async def test_what_is_right_or_gone_or_blank_is_told(businesses: Application, k
     businesses.run("DELETE FROM businesses WHERE id = 2")
     businesses.run("UPDATE businesses SET name = ' ' WHERE id = 3")
     rows = {row.id: row for row in await keeper.sweep()}
-    assert {row.id for row in rows.values() if row.right} == {"1"}
+    assert {row.id for row in rows.values() if row.up_to_date} == {"1"}
     assert {row.id for row in rows.values() if row.gone} == {"2"}
     assert {row.id for row in rows.values() if row.blank} == {"3"}
     assert rows["2"].content_hash is None
-    assert rows["4"].content_hash == fresh_row("4", "name 4!").content_hash
+    assert rows["4"].content_hash == vector_write("4", "name 4!").content_hash
 
 
 async def test_a_row_that_became_blank_and_has_no_vector_any_more_is_right(
@@ -96,7 +96,7 @@ async def test_a_row_that_became_blank_and_has_no_vector_any_more_is_right(
     await kept[0].keep()
     businesses.run("UPDATE businesses SET name = 'x'; UPDATE businesses SET name = ''")
     (row,) = await kept[0].sweep()
-    assert (row.right, row.blank) == (True, True)
+    assert (row.up_to_date, row.blank) == (True, True)
 
 
 async def test_an_edit_that_is_not_committed_is_not_due_yet(
@@ -121,7 +121,7 @@ async def test_newer_marks_are_those_since_the_one_that_was_known(
     businesses.run("UPDATE businesses SET name = 'edited' WHERE id = 4; DELETE FROM businesses WHERE id = 4")
     newer = {mark.id: mark for mark in await keeper.store.newer_marks(known)}
     assert set(newer) == {"2", "3", "4"}
-    assert newer["2"].content_hash == fresh_row("2", "edited again").content_hash
+    assert newer["2"].content_hash == vector_write("2", "edited again").content_hash
     assert newer["4"].content_hash is None  # it is gone
     again = known | {mark.id: mark.newest_mark for mark in newer.values()}
     assert await keeper.store.newer_marks(again) == []
@@ -136,4 +136,7 @@ async def test_what_is_read_is_the_present_and_what_is_gone_is_missing(
     await keeper.keep()
     businesses.run("UPDATE businesses SET name = 'edited' WHERE id = 2; DELETE FROM businesses WHERE id = 3")
     rows = await keeper.store.read(["1", "2", "3", "4"])
-    assert {row.id: (row.text, row.right) for row in rows.values()} == {"1": ("name 1", True), "2": ("edited", False)}
+    assert {row.id: (row.text, row.up_to_date) for row in rows.values()} == {
+        "1": ("name 1", True),
+        "2": ("edited", False),
+    }

@@ -7,7 +7,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from embedding_operator.metrics import Metrics
-from embedding_worker.errors import ProviderBusy, ProviderError, ProviderUnavailable
+from embedding_worker.errors import ProviderError, ProviderThrottled, ProviderUnavailable
 from embedding_worker.rows.store import Counts
 from tests.support.fake_provider import FakeEmbedder
 
@@ -116,7 +116,7 @@ async def test_a_call_is_observed_with_its_texts_and_gives_what_the_embedder_giv
 
 
 @pytest.mark.parametrize(
-    "error", [ProviderUnavailable("away"), ProviderBusy("busy")], ids=lambda error: type(error).__name__
+    "error", [ProviderUnavailable("away"), ProviderThrottled("busy")], ids=lambda error: type(error).__name__
 )
 async def test_a_call_that_fails_is_observed_by_the_reaction_that_it_asks_for(error: ProviderError) -> None:
     metrics = Metrics()

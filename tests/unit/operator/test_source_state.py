@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from embedding_operator.source_state import Pending, SourceFacts, conditions, cost, fresh_percent, status, worth_writing
-from embedding_worker.provider_calls import Problem
+from embedding_worker.providers.calls import Problem
 from embedding_worker.rows.store import Counts, Used
 
 NOW = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from embedding_worker.batcher import Batch, Batcher
+from embedding_worker.batching.batcher import Batch, Batcher
 from embedding_worker.errors import Interrupted
 from tests.support.deadline import eventually
 
@@ -52,30 +52,30 @@ def tasks(*coroutines: Coroutine[Any, Any, str]) -> list[asyncio.Task[str]]:
 
 
 async def test_each_item_gets_its_own_result(work: Work) -> None:
-    async with Batcher(work, max_items=3, max_wait_s=A_WHILE_S) as batcher:
+    async with Batcher(work, max_items=3, linger_s=A_WHILE_S) as batcher:
         results = await within_a_second(asyncio.gather(*(batcher.submit(n) for n in range(3))))
     assert results == ["result 0", "result 1", "result 2"]
 
 
 async def test_what_comes_together_is_worked_on_together_up_to_the_most(work: Work) -> None:
-    async with Batcher(work, max_items=3, max_wait_s=A_WHILE_S) as batcher:
+    async with Batcher(work, max_items=3, linger_s=A_WHILE_S) as batcher:
         await within_a_second(asyncio.gather(*(batcher.submit(n) for n in range(6))))
     assert work.batches == [(0, 1, 2), (3, 4, 5)]
 
 
 async def test_a_full_batch_waits_for_nobody(work: Work) -> None:
-    async with Batcher(work, max_items=1, max_wait_s=A_WHILE_S) as batcher:
+    async with Batcher(work, max_items=1, linger_s=A_WHILE_S) as batcher:
         assert await within_a_second(batcher.submit(7)) == "result 7"
 
 
 async def test_a_batch_that_is_not_full_waits_for_company_and_then_goes_alone(work: Work) -> None:
-    async with Batcher(work, max_items=64, max_wait_s=0.01) as batcher:
+    async with Batcher(work, max_items=64, linger_s=0.01) as batcher:
         assert await within_a_second(batcher.submit(7)) == "result 7"
     assert work.batches == [(7,)]
 
 
 async def test_until_its_time_is_over_a_batch_is_not_begun(work: Work) -> None:
-    async with Batcher(work, max_items=64, max_wait_s=A_WHILE_S) as batcher:
+    async with Batcher(work, max_items=64, linger_s=A_WHILE_S) as batcher:
         waiting = asyncio.create_task(batcher.submit(7))
         await settled_down()
         assert (work.batches, waiting.done()) == ([], False)
@@ -84,7 +84,7 @@ async def test_until_its_time_is_over_a_batch_is_not_begun(work: Work) -> None:
 
 async def test_what_is_urgent_goes_first_and_the_rest_as_it_came(work: Work) -> None:
     work.gate.clear()
-    async with Batcher(work, max_items=2, max_wait_s=A_WHILE_S, concurrency=1) as batcher:
+    async with Batcher(work, max_items=2, linger_s=A_WHILE_S, concurrency=1) as batcher:
         first = tasks(batcher.submit(0), batcher.submit(1))
         await settled_down()  # the only slot is taken, and the queue grows
         slow = tasks(batcher.submit(2), batcher.submit(3))
@@ -183,7 +183,7 @@ async def interrupted_at_the_end(
     work: Callable[[Numbers], Awaitable[None]], *, submitted: int, concurrency: int = 1, max_items: int = 1
 ) -> list[object]:
     """What whoever submitted gets when the batcher ends while they wait."""
-    async with Batcher(work, max_items=max_items, max_wait_s=A_WHILE_S, concurrency=concurrency) as batcher:
+    async with Batcher(work, max_items=max_items, linger_s=A_WHILE_S, concurrency=concurrency) as batcher:
         waiting = tasks(*(batcher.submit(n) for n in range(submitted)))
         await settled_down()
     results: list[object] = list(await within_a_second(asyncio.gather(*waiting, return_exceptions=True)))
@@ -240,7 +240,7 @@ async def test_after_the_end_nothing_is_taken(work: Work) -> None:
 
 async def test_whoever_gives_up_before_its_batch_begins_is_left_out_of_it(work: Work) -> None:
     work.gate.clear()
-    async with Batcher(work, max_items=3, max_wait_s=0.01, concurrency=1) as batcher:
+    async with Batcher(work, max_items=3, linger_s=0.01, concurrency=1) as batcher:
         (first,) = tasks(batcher.submit(0))
         await begun(work, 1)
         one, gives_up, two = tasks(batcher.submit(1), batcher.submit(2), batcher.submit(3))
@@ -258,7 +258,7 @@ async def begun(work: Work, batches: int) -> None:
 
 async def test_whoever_gives_up_while_its_batch_is_worked_on_hurts_nobody(work: Work) -> None:
     work.gate.clear()
-    async with Batcher(work, max_items=3, max_wait_s=A_WHILE_S) as batcher:
+    async with Batcher(work, max_items=3, linger_s=A_WHILE_S) as batcher:
         one, gives_up, two = tasks(batcher.submit(1), batcher.submit(2), batcher.submit(3))
         await begun(work, 1)
         gives_up.cancel()

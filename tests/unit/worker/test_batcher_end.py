@@ -5,7 +5,7 @@ from collections.abc import Awaitable, Callable
 
 import pytest
 
-from embedding_worker.batcher import Batch, Batcher
+from embedding_worker.batching.batcher import Batch, Batcher
 from embedding_worker.errors import Interrupted
 
 
@@ -23,7 +23,7 @@ async def test_whoever_waits_is_interrupted_at_whatever_moment_it_ends(
     work: Callable[[Batch[str, str]], Awaitable[None]], moments: int
 ) -> None:
     async with asyncio.timeout(5):
-        async with Batcher(work, max_items=2, max_wait_s=600, concurrency=1) as batcher:
+        async with Batcher(work, max_items=2, linger_s=600, concurrency=1) as batcher:
             submitted = [asyncio.create_task(batcher.submit(item)) for item in "abcde"]
             for _ in range(moments):
                 await asyncio.sleep(0)

@@ -7,19 +7,19 @@ from typing import Any, cast
 
 import pytest
 
-from embedding_worker import freshen
-from embedding_worker.batcher import Batcher
+from embedding_worker import embedding
+from embedding_worker.batching.batcher import Batcher
+from embedding_worker.embedding import OutcomeKind, RowEmbedder, RowOutcome, RowRequest
 from embedding_worker.errors import (
     InputRejected,
-    ProviderBusy,
     ProviderError,
     ProviderMisconfigured,
+    ProviderThrottled,
     ProviderUnavailable,
     RowsRefused,
 )
-from embedding_worker.freshen import Freshener, OutcomeKind, RowOutcome, RowRequest
 from embedding_worker.providers.embedder import Vector
-from embedding_worker.rows.store import FreshRow, PresentRow, RowStore
+from embedding_worker.rows.store import PresentRow, RowStore, VectorWrite
 from embedding_worker.source import TooLong
 from embedding_worker.text import content_hash
 from tests.support.deadline import eventually
@@ -44,7 +44,7 @@ class FakeStore:
         self.reads += 1
         return {row: PresentRow(row, self.texts[row], row in self.fresh) for row in ids if row in self.texts}
 
-    async def write(self, rows: Sequence[FreshRow]) -> set[str]:
+    async def write(self, rows: Sequence[VectorWrite]) -> set[str]:
         if self.refused & {row.id for row in rows}:
             raise RowsRefused("DatabaseRefused", "PostgreSQL refuses the statement: CheckViolation (23514)")
         written = {
@@ -95,15 +95,15 @@ class System:
 @pytest.fixture(autouse=True)
 def hurried(monkeypatch: pytest.MonkeyPatch) -> None:
     """Pauses take no time that a test would notice."""
-    monkeypatch.setattr(freshen, "FIRST_PAUSE_S", 0.001)
-    monkeypatch.setattr(freshen, "LONGEST_PAUSE_S", 0.004)
+    monkeypatch.setattr(embedding, "FIRST_PAUSE_S", 0.001)
+    monkeypatch.setattr(embedding, "LONGEST_PAUSE_S", 0.004)
 
 
 @pytest.fixture
 async def system() -> AsyncIterator[System]:
     made = System(FakeStore(), Provider())
-    freshener = Freshener(cast(RowStore, made.store), fake_calls(made.provider), too_long=TooLong.TRUNCATE)
-    async with Batcher(freshener.freshen, max_items=64, max_wait_s=0.01) as made.batcher:
+    embedder_of_rows = RowEmbedder(cast(RowStore, made.store), fake_calls(made.provider), too_long=TooLong.TRUNCATE)
+    async with Batcher(embedder_of_rows.embed_batch, max_items=64, linger_s=0.01) as made.batcher:
         yield made
 
 
@@ -163,7 +163,7 @@ async def test_a_row_without_neighbours_that_fails_is_charged(system: System) ->
 
 @pytest.mark.parametrize(
     "error",
-    [AWAY, ProviderBusy("busy", retry_after_s=0), ProviderMisconfigured("wrong key")],
+    [AWAY, ProviderThrottled("busy", retry_after_s=0), ProviderMisconfigured("wrong key")],
     ids=lambda error: type(error).__name__,
 )
 async def test_a_failure_that_all_share_settles_nobody_until_it_is_over_and_then_all_are_embedded(

@@ -11,14 +11,14 @@ import pytest
 
 from embedding_worker.errors import (
     InputRejected,
-    ProviderBusy,
     ProviderError,
     ProviderMisconfigured,
+    ProviderThrottled,
     ProviderUnavailable,
     SourceRefused,
 )
 from embedding_worker.providers import Credentials, make_embedder
-from embedding_worker.providers.gemini import GeminiEmbedder, reaction_to_sdk_error, sdk_errors_translated
+from embedding_worker.providers.gemini import GeminiEmbedder, reaction_to_sdk_error, translate_sdk_errors
 from embedding_worker.providers.google_errors import ErrorAnswer, reaction_to
 from embedding_worker.source import Model
 from hack.fake_gemini import answers
@@ -53,7 +53,7 @@ def with_details(code: int, status: str, *details: dict[str, Any], message: str 
         (answers.missing_key(), ProviderMisconfigured, "403 PERMISSION_DENIED", "PERMISSION_DENIED"),
         (answers.forbidden(), ProviderMisconfigured, "403 PERMISSION_DENIED", "SERVICE_DISABLED"),
         (answers.unknown_model("x", "embedContent"), ProviderMisconfigured, "404 NOT_FOUND", "NOT_FOUND"),
-        (answers.busy(per="minute", retry_after_s=7), ProviderBusy, "429 RESOURCE_EXHAUSTED", None),
+        (answers.busy(per="minute", retry_after_s=7), ProviderThrottled, "429 RESOURCE_EXHAUSTED", None),
         (ErrorBody(499, "CANCELLED", ""), ProviderUnavailable, "499 CANCELLED", None),
         (answers.internal(), ProviderUnavailable, "500 INTERNAL", None),
         (ErrorBody(501, "UNIMPLEMENTED", ""), ProviderUnavailable, "501 UNIMPLEMENTED", None),
@@ -78,7 +78,7 @@ def test_each_answer_asks_for_one_reaction(body: ErrorBody, kind: type, code: st
         (404, ProviderMisconfigured),
         (408, ProviderUnavailable),
         (413, InputRejected),
-        (429, ProviderBusy),
+        (429, ProviderThrottled),
         (500, ProviderUnavailable),
         (502, ProviderUnavailable),
     ],
@@ -116,7 +116,7 @@ def test_an_expired_key_is_answered_as_a_wrong_one_is_and_is_no_fault_of_the_tex
 
 
 def busy(error: ProviderError) -> tuple[float | None, bool]:
-    assert isinstance(error, ProviderBusy)
+    assert isinstance(error, ProviderThrottled)
     return error.retry_after_s, error.quota_exhausted
 
 
@@ -209,7 +209,7 @@ def test_without_an_answer_it_is_an_outage_of_which_only_the_kind_is_said(error:
 
 
 def test_a_traceback_of_our_error_does_not_show_the_sdks() -> None:
-    with pytest.raises(ProviderUnavailable) as raised, sdk_errors_translated("http://here"):
+    with pytest.raises(ProviderUnavailable) as raised, translate_sdk_errors("http://here"):
         raise sdk_error(503, json.dumps(answers.unavailable().as_json()), {})
     shown = "".join(traceback.format_exception(raised.value))
     assert "503 UNAVAILABLE" in shown
@@ -219,7 +219,7 @@ def test_a_traceback_of_our_error_does_not_show_the_sdks() -> None:
 
 def test_what_is_ours_already_is_left_as_it_is() -> None:
     ours = InputRejected("TextTooLong", "a sentence")
-    with pytest.raises(InputRejected) as raised, sdk_errors_translated("http://here"):
+    with pytest.raises(InputRejected) as raised, translate_sdk_errors("http://here"):
         raise ours
     assert raised.value is ours
 

@@ -5,17 +5,17 @@ from collections.abc import Sequence
 
 import pytest
 
-from embedding_worker import provider_calls
+from embedding_worker.batching.bisect import Halved
 from embedding_worker.errors import (
     DayLimitReached,
     InputRejected,
-    ProviderBusy,
     ProviderError,
     ProviderMisconfigured,
+    ProviderThrottled,
     ProviderUnavailable,
 )
-from embedding_worker.halving import Halved
-from embedding_worker.provider_calls import BYTES_PER_TOKEN, REST_S, Problem, ProviderCalls, TakeTexts
+from embedding_worker.providers import calls as provider_calls
+from embedding_worker.providers.calls import BYTES_PER_TOKEN, REST_S, AcquireTexts, Problem, ProviderCalls
 from embedding_worker.providers.embedder import Vector
 from tests.support.deadline import eventually
 from tests.support.fake_provider import FakeEmbedder, take_all
@@ -28,9 +28,9 @@ TEXTS = [f"text {n}" for n in range(20)]
 class Caller:
     """Calls, and keeps the vectors that were given back."""
 
-    def __init__(self, embedder: FakeEmbedder, *, take_texts: TakeTexts = take_all) -> None:
+    def __init__(self, embedder: FakeEmbedder, *, acquire_texts: AcquireTexts = take_all) -> None:
         self.embedder = embedder
-        self.calls = ProviderCalls(embedder, take_texts=take_texts)
+        self.calls = ProviderCalls(embedder, acquire_texts=acquire_texts)
         self.taken: dict[int, Vector] = {}
 
     async def embed(self, texts: Sequence[str] = TEXTS) -> Halved:
@@ -94,7 +94,7 @@ async def test_a_poison_text_makes_no_later_call_smaller() -> None:
     assert caller.sizes == [16]
 
 
-@pytest.mark.parametrize("error", [ProviderBusy("busy"), ProviderMisconfigured("wrong key")])
+@pytest.mark.parametrize("error", [ProviderThrottled("busy"), ProviderMisconfigured("wrong key")])
 async def test_after_a_failure_of_the_whole_provider_no_further_part_is_tried(error: ProviderError) -> None:
     caller = Caller(FakeEmbedder(max_texts=4, failures=[error]))
     result = await caller.embed()
@@ -106,12 +106,12 @@ async def test_what_was_embedded_before_the_failure_stays() -> None:
         async def embed(self, texts: Sequence[str]) -> list[Vector]:
             vectors = await super().embed(texts)
             if TEXTS[4] in texts:
-                raise ProviderBusy("busy")
+                raise ProviderThrottled("busy")
             return vectors
 
     caller = Caller(SecondFails(max_texts=4))
     result = await caller.embed()
-    assert isinstance(result.shared, ProviderBusy)
+    assert isinstance(result.shared, ProviderThrottled)
     assert set(caller.taken) == {0, 1, 2, 3}
 
 
@@ -136,7 +136,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
 
 
 async def test_another_key_ends_the_rest_that_the_one_before_was_asked_for() -> None:
-    exhausted = Caller(FakeEmbedder(failures=[ProviderBusy("the day's quota", quota_exhausted=True)]))
+    exhausted = Caller(FakeEmbedder(failures=[ProviderThrottled("the day's quota", quota_exhausted=True)]))
     await exhausted.embed()
     resting = asyncio.create_task(exhausted.embed())
     other = FakeEmbedder()
@@ -151,7 +151,7 @@ async def test_what_the_key_before_is_answered_late_asks_no_rest_of_the_new_one(
     class AnswersLate(FakeEmbedder):
         async def embed(self, texts: Sequence[str]) -> list[Vector]:
             caller.calls.go_on_with(FakeEmbedder())
-            raise ProviderBusy("busy", retry_after_s=7.5)
+            raise ProviderThrottled("busy", retry_after_s=7.5)
 
     caller = Caller(AnswersLate())
     await caller.embed()
@@ -168,7 +168,7 @@ async def test_a_provider_that_is_well_is_called_at_once(clock: Clock) -> None:
 async def test_a_busy_provider_rests_as_long_as_it_asks_before_the_next_call(
     clock: Clock, retry_after_s: float | None, rest_s: float
 ) -> None:
-    caller = Caller(FakeEmbedder(failures=[ProviderBusy("busy", retry_after_s=retry_after_s)]))
+    caller = Caller(FakeEmbedder(failures=[ProviderThrottled("busy", retry_after_s=retry_after_s)]))
     await caller.embed()
     assert clock.now == 100.0
     await caller.embed()
@@ -177,7 +177,7 @@ async def test_a_busy_provider_rests_as_long_as_it_asks_before_the_next_call(
 
 
 async def test_a_rest_is_over_when_its_time_has_passed_meanwhile(clock: Clock) -> None:
-    caller = Caller(FakeEmbedder(failures=[ProviderBusy("busy", retry_after_s=5)]))
+    caller = Caller(FakeEmbedder(failures=[ProviderThrottled("busy", retry_after_s=5)]))
     await caller.embed()
     clock.now += 4
     await caller.embed()
@@ -209,12 +209,12 @@ class Day:
 
 async def test_each_call_is_counted_with_its_texts_and_a_rough_number_of_its_tokens() -> None:
     day = Day(1_000)
-    await Caller(FakeEmbedder(max_texts=2), take_texts=day.take).embed(["a" * 30, "鮨" * 10, "b" * 9])
+    await Caller(FakeEmbedder(max_texts=2), acquire_texts=day.take).embed(["a" * 30, "鮨" * 10, "b" * 9])
     assert day.counted == [(2, 60 // BYTES_PER_TOKEN), (1, 3)]
 
 
 async def test_what_the_day_still_allows_is_sent_and_no_more() -> None:
-    caller = Caller(FakeEmbedder(max_texts=8), take_texts=Day(10).take)
+    caller = Caller(FakeEmbedder(max_texts=8), acquire_texts=Day(10).take)
     result = await caller.embed()
     assert isinstance(result.shared, DayLimitReached)
     assert "spec.maxTextsPerDay" in result.shared.message
@@ -223,7 +223,7 @@ async def test_what_the_day_still_allows_is_sent_and_no_more() -> None:
 
 
 async def test_a_limit_that_is_just_reached_is_not_passed() -> None:
-    caller = Caller(FakeEmbedder(max_texts=8), take_texts=Day(20).take)
+    caller = Caller(FakeEmbedder(max_texts=8), acquire_texts=Day(20).take)
     assert (await caller.embed()).shared is None
     assert len(caller.taken) == 20
 
@@ -235,8 +235,8 @@ async def test_at_first_nothing_is_known_against_the_provider() -> None:
 @pytest.mark.parametrize(
     ("error", "reason"),
     [
-        (ProviderBusy("as it says", retry_after_s=0), "ProviderBusy"),
-        (ProviderBusy("as it says", retry_after_s=0, quota_exhausted=True), "QuotaExhausted"),
+        (ProviderThrottled("as it says", retry_after_s=0), "ProviderThrottled"),
+        (ProviderThrottled("as it says", retry_after_s=0, quota_exhausted=True), "QuotaExhausted"),
         (ProviderMisconfigured("as it says"), "ProviderMisconfigured"),
         (ProviderMisconfigured("as it says", reason="KeyRefused"), "KeyRefused"),
         (DayLimitReached("as it says"), "DayLimitReached"),

@@ -7,7 +7,7 @@ import pytest
 
 from embedding_worker.errors import ProviderUnavailable, SourceRefused
 from embedding_worker.providers import make_embedder
-from embedding_worker.providers.embedder import checked
+from embedding_worker.providers.embedder import check_vectors
 from embedding_worker.providers.local import DIMENSIONS, MODEL_NAME, LocalEmbedder
 from embedding_worker.source import Model
 
@@ -18,7 +18,7 @@ SAME_WITHIN = 1e-5
 
 def test_whole_vectors_pass_as_they_came() -> None:
     vectors = [[1.0, 0.0], [0.6, -0.8]]
-    assert checked(vectors, texts=2, dimensions=2) == vectors
+    assert check_vectors(vectors, texts=2, dimensions=2) == vectors
 
 
 @pytest.mark.parametrize(
@@ -37,7 +37,7 @@ def test_whole_vectors_pass_as_they_came() -> None:
 )
 def test_vectors_that_are_not_whole_are_an_outage_of_the_provider(vectors: list[list[float]], sentence: str) -> None:
     with pytest.raises(ProviderUnavailable, match=sentence):
-        checked(vectors, texts=2, dimensions=2)
+        check_vectors(vectors, texts=2, dimensions=2)
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ from typing import cast
 import pytest
 
 from embedding_worker.errors import DatabaseUnavailable, RowsRefused
-from embedding_worker.rows.store import FreshRow, RowStore
+from embedding_worker.rows.store import RowStore, VectorWrite
 from embedding_worker.writer import MOST_ROWS, Writer, next_size
 
 
@@ -44,7 +44,7 @@ class FakeStore:
         self._refused = set(refused)
         self._locked = set(locked)
 
-    async def write(self, rows: Sequence[FreshRow]) -> set[str]:
+    async def write(self, rows: Sequence[VectorWrite]) -> set[str]:
         ids = [row.id for row in rows]
         self.asked.append(ids)
         if self._refused & set(ids):
@@ -52,8 +52,8 @@ class FakeStore:
         return set(ids) - self._locked
 
 
-def rows(count: int) -> list[FreshRow]:
-    return [FreshRow(str(n), f"hash {n}", [1.0]) for n in range(count)]
+def rows(count: int) -> list[VectorWrite]:
+    return [VectorWrite(str(n), f"hash {n}", [1.0]) for n in range(count)]
 
 
 def writer(store: FakeStore) -> Writer:
@@ -96,7 +96,7 @@ async def test_refused_rows_are_found_and_the_others_written() -> None:
 
 async def test_other_errors_are_for_whoever_asked() -> None:
     class Away(FakeStore):
-        async def write(self, rows: Sequence[FreshRow]) -> set[str]:
+        async def write(self, rows: Sequence[VectorWrite]) -> set[str]:
             raise DatabaseUnavailable("away")
 
     with pytest.raises(DatabaseUnavailable):

@@ -21,13 +21,13 @@ class Embedder(Protocol):
         """Embed 1..max_texts texts that are not blank, in one call.
 
         Returns one vector per text, in input order, each of the model's dimensions and of unit length.
-        Raises ProviderUnavailable (wait, try again), ProviderBusy (rest), ProviderMisconfigured (someone must act) and
+        Raises ProviderUnavailable (wait, try again), ProviderThrottled (rest), ProviderMisconfigured (someone must act) and
         InputRejected (never as it is). Writes nothing.
         """
         ...
 
 
-def checked(vectors: Sequence[Vector], *, texts: int, dimensions: int) -> list[Vector]:
+def check_vectors(vectors: Sequence[Vector], *, texts: int, dimensions: int) -> list[Vector]:
     """The vectors as they came, where each text has one and each is whole.
 
     Raises ProviderUnavailable on a wrong number or size of vectors, or a float that is none: pairing what came by a

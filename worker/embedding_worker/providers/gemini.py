@@ -17,7 +17,7 @@ from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
 from embedding_worker.errors import ProviderError, ProviderUnavailable, SourceRefused
-from embedding_worker.providers.embedder import Vector, at_unit_length, checked
+from embedding_worker.providers.embedder import Vector, at_unit_length, check_vectors
 from embedding_worker.providers.google_errors import ErrorAnswer, reaction_to
 from embedding_worker.source import Model
 
@@ -53,7 +53,7 @@ class GeminiEmbedder:
         self._task_type = known_task_type(model)
         self._endpoint = usable_endpoint(endpoint)
         self._timeout_s = timeout_s
-        self._make_client = partial(made_client, usable_key(api_key), self._endpoint)
+        self._make_client = partial(make_client, usable_key(api_key), self._endpoint)
         self._client: Any = None
         self._making = threading.Lock()
         self._threads = ThreadPoolExecutor(max_workers=THREADS, thread_name_prefix=PROVIDER)
@@ -76,14 +76,14 @@ class GeminiEmbedder:
         return await asyncio.get_running_loop().run_in_executor(self._threads, work)
 
     def _ready_client(self) -> Any:
-        with self._making, sdk_errors_translated(self._endpoint):
+        with self._making, translate_sdk_errors(self._endpoint):
             if self._client is None:
                 self._client = self._make_client()
         return self._client
 
     def _call(self, client: Any, texts: Sequence[str]) -> list[Vector]:
         # Not genai.embed_content: it turns each float into text and back, which doubles the time of the whole call.
-        with sdk_errors_translated(self._endpoint):
+        with translate_sdk_errors(self._endpoint):
             from google.generativeai import protos
 
             requests = [
@@ -102,10 +102,10 @@ class GeminiEmbedder:
             )
             vectors = [list(embedding.values) for embedding in answer.embeddings]
         # They come at unit length for 3072 dimensions only.
-        return at_unit_length(checked(vectors, texts=len(texts), dimensions=self._dimensions))
+        return at_unit_length(check_vectors(vectors, texts=len(texts), dimensions=self._dimensions))
 
 
-def made_client(api_key: str, endpoint: str) -> Any:
+def make_client(api_key: str, endpoint: str) -> Any:
     """A client with this key, beside the SDK's global one. The REST transport takes http:// as part of the endpoint."""
     # The SDK's farewell to its users, as eight lines on stderr among our log's.
     warnings.filterwarnings("ignore", message=r"\s*All support for the `google.generativeai`", category=FutureWarning)
@@ -117,7 +117,7 @@ def made_client(api_key: str, endpoint: str) -> Any:
 
 
 @contextmanager
-def sdk_errors_translated(endpoint: str) -> Iterator[None]:
+def translate_sdk_errors(endpoint: str) -> Iterator[None]:
     """The one point where the SDK's errors become ours. Theirs are not chained: they quote requests and answers."""
     try:
         yield

@@ -13,9 +13,9 @@ from email.utils import parsedate_to_datetime
 
 from embedding_worker.errors import (
     InputRejected,
-    ProviderBusy,
     ProviderError,
     ProviderMisconfigured,
+    ProviderThrottled,
     ProviderUnavailable,
 )
 
@@ -126,17 +126,17 @@ def reaction_to(answer: ErrorAnswer, *, provider: str, key_setting: str, now: da
     )
 
 
-def _busy(answer: ErrorAnswer, said: str, now: datetime) -> ProviderBusy:
+def _busy(answer: ErrorAnswer, said: str, now: datetime) -> ProviderThrottled:
     quotas = list(answer.quotas())
     names = ", ".join(sorted({name for name, _ in quotas if name}))
     said += f", quota {names}" if names else ""
     if answer.is_of_money or any(PER_DAY.search(name) or limit == "0" for name, limit in quotas):
         # RetryInfo then still names some seconds, after which nothing will have changed: it is not passed on.
         message = f"{said}: the quota of the day, or of the account, is used up, see its plan and its billing"
-        return ProviderBusy(message, code=answer.code, quota_exhausted=True)
+        return ProviderThrottled(message, code=answer.code, quota_exhausted=True)
     rest_s = answer.wanted_rest_s(now)
     message = f"{said}: it asks for a rest" + (f" of {rest_s:g} s" if rest_s is not None else "")
-    return ProviderBusy(message, code=answer.code, retry_after_s=rest_s)
+    return ProviderThrottled(message, code=answer.code, retry_after_s=rest_s)
 
 
 def _quota(name: object, limit: object) -> tuple[str, str]:

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from embedding_worker.errors import SourceRefused
-from embedding_worker.providers.embedder import Vector, checked
+from embedding_worker.providers.embedder import Vector, check_vectors
 from embedding_worker.source import Model
 
 if TYPE_CHECKING:
@@ -50,4 +50,4 @@ class LocalEmbedder:
     async def embed(self, texts: Sequence[str]) -> list[Vector]:
         """See Embedder.embed. The first call loads the model (about a second)."""
         vectors = await asyncio.to_thread(self._encode, list(texts))
-        return checked(vectors, texts=len(texts), dimensions=DIMENSIONS)
+        return check_vectors(vectors, texts=len(texts), dimensions=DIMENSIONS)

@@ -6,10 +6,10 @@ Called by `embedding-operator check`. The decisions are functions on facts; two 
 from dataclasses import dataclass
 
 from embedding_worker.errors import SourceRefused
-from embedding_worker.rows import due_marks
+from embedding_worker.rows import change_marks
 from embedding_worker.rows.database import Database, Transaction
 from embedding_worker.rows.schema import (
-    inspected,
+    inspect_table,
     refuse_another_id_type,
     schema_not_makeable,
     trigger_not_droppable,
@@ -108,12 +108,12 @@ async def ready_for(database: Database, config: SourceConfig) -> str:
 
     Raises SourceRefused where preparation would, as far as the catalog tells; RowsLocked or DatabaseUnavailable.
     """
-    statements, read = await inspected(database, config)
-    trigger, kept, at = due_marks.trigger(statements, read), statements.kept, config.at
+    statements, read = await inspect_table(database, config)
+    trigger, kept, at = change_marks.trigger(statements, read), statements.kept, config.at
     async with database.transaction(quoting=True) as transaction:
         known = await _bookkeeping_usable(transaction, statements)
-        record = await transaction.fetch(due_marks.SOURCE_RECORD, at.bookkeeping_name) if known else []
-        rows = await transaction.fetch(due_marks.TRIGGERS_PRESENT, kept.oid, list(trigger.names))
+        record = await transaction.fetch(change_marks.SOURCE_RECORD, at.bookkeeping_name) if known else []
+        rows = await transaction.fetch(change_marks.TRIGGERS_PRESENT, kept.oid, list(trigger.names))
     present = {name for name, _ in rows}
     definition = record[0][0] if record else None
     refuse_triggers_beyond_rights(statements, trigger, present=present, definition=definition)
@@ -125,10 +125,10 @@ async def _bookkeeping_usable(transaction: Transaction, statements: Statements) 
     """Whether our shared tables are there. Raises SourceRefused where what is there is of no use to this role, or what is
     missing can't be made.
     """
-    (schema_exists,) = (await transaction.fetch(due_marks.SCHEMA_EXISTS))[0]
+    (schema_exists,) = (await transaction.fetch(change_marks.SCHEMA_EXISTS))[0]
     known, own, id_type = False, False, None
     if schema_exists:
-        facts = await transaction.fetch(due_marks.BOOKKEEPING_EXISTS, statements.due, statements.state)
+        facts = await transaction.fetch(change_marks.BOOKKEEPING_EXISTS, statements.due, statements.state)
         known, own, id_type = facts[0]
     refuse_another_id_type(statements, id_type)
     (may_make,) = (await transaction.fetch(f"SELECT {MAY_MAKE}"))[0]
@@ -153,11 +153,11 @@ async def _bookkeeping_usable(transaction: Transaction, statements: Statements) 
 
 
 def refuse_triggers_beyond_rights(
-    statements: Statements, trigger: due_marks.Trigger, *, present: set[str], definition: str | None
+    statements: Statements, trigger: change_marks.Trigger, *, present: set[str], definition: str | None
 ) -> None:
     """Raises SourceRefused where triggers would have to be made or dropped, and the role may not."""
     at, kept = statements.config.at, statements.kept
-    if due_marks.wants_trigger(statements):
+    if change_marks.wants_trigger(statements):
         as_wanted = present == set(trigger.names) and definition == trigger.definition
         if not as_wanted and not kept.may_trigger:
             raise trigger_not_makeable(at, f"it has no TRIGGER on {at}")

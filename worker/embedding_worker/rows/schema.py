@@ -1,4 +1,4 @@
-"""Accept a source's table, and make what is ours in it: inspected, decided, created, in that order, once per change.
+"""Accept a source's table, and make the operator's own objects for it: inspect, decide, create, in that order, once per change.
 
 Called by RowStore.prepare. Idempotent, and under an advisory lock, so that two replicas may do it at once.
 """
@@ -8,7 +8,7 @@ from dataclasses import replace
 import structlog
 
 from embedding_worker.errors import SourceRefused
-from embedding_worker.rows import due_marks
+from embedding_worker.rows import change_marks
 from embedding_worker.rows.database import Database, Transaction
 from embedding_worker.rows.expression import (
     EXPRESSION_FACTS,
@@ -50,39 +50,39 @@ def search_path(config: SourceConfig) -> tuple[str, ...]:
 async def configuration_on_record(database: Database, at: TableColumn) -> str | None:
     """What is served of this table and column (see SourceConfig.as_record); None where nothing was yet."""
     async with database.transaction() as transaction:
-        (known,) = (await transaction.fetch(due_marks.SOURCES_EXIST))[0]
-        record = await transaction.fetch(due_marks.SOURCE_RECORD, at.bookkeeping_name) if known else []
+        (known,) = (await transaction.fetch(change_marks.SOURCES_EXIST))[0]
+        record = await transaction.fetch(change_marks.SOURCE_RECORD, at.bookkeeping_name) if known else []
     return str(record[0][2]) if record else None
 
 
-async def inspected(database: Database, config: SourceConfig) -> tuple[Statements, tuple[str, ...]]:
+async def inspect_table(database: Database, config: SourceConfig) -> tuple[Statements, tuple[str, ...]]:
     """The statements for a configuration, and the columns that its text reads, without making anything.
 
     Raises SourceRefused where it can't be served, RowsLocked or DatabaseUnavailable.
     """
     async with database.transaction(search_path=search_path(config), quoting=True) as transaction:
-        kept, columns = await _inspected(transaction, config)
-        read = await _columns_read(transaction, config, kept, columns)
+        kept, columns = await _read_facts(transaction, config)
+        read = await _find_columns_read(transaction, config, kept, columns)
         await transaction.undo()
     return Statements(config, kept), read
 
 
-async def prepared(database: Database, config: SourceConfig) -> Statements:
+async def prepare_table(database: Database, config: SourceConfig) -> Statements:
     """The statements for this source, with all that they need in place. Raises SourceRefused, RowsLocked, DatabaseUnavailable."""
-    statements, read = await inspected(database, config)
+    statements, read = await inspect_table(database, config)
     kept = statements.kept
-    trigger = due_marks.trigger(statements, read)
+    trigger = change_marks.trigger(statements, read)
     async with database.transaction(lock_timeout=SCHEMA_LOCK_TIMEOUT, quoting=True) as transaction:
         await transaction.fetch("SELECT pg_advisory_xact_lock($1::bigint)", ADVISORY_LOCK)
         await _make_bookkeeping(transaction, statements)
         if kept.column_missing:
-            await transaction.fetch(due_marks.add_embedding_column(statements, config.model.dimensions))
+            await transaction.fetch(change_marks.add_embedding_column(statements, config.model.dimensions))
             log.info("embedding column added", table=str(config.at), column=config.at.embedding_column)
         await _make_trigger(transaction, statements, trigger)
     return Statements(config, replace(kept, column_missing=False))
 
 
-async def _inspected(transaction: Transaction, config: SourceConfig) -> tuple[KeptTable, dict[str, ColumnFacts]]:
+async def _read_facts(transaction: Transaction, config: SourceConfig) -> tuple[KeptTable, dict[str, ColumnFacts]]:
     at = config.at
     found = await transaction.fetch(TABLE_FACTS, at.schema, at.table)
     table = TableFacts(*found[0]) if found else None
@@ -93,7 +93,7 @@ async def _inspected(transaction: Transaction, config: SourceConfig) -> tuple[Ke
     return kept, columns
 
 
-async def _columns_read(
+async def _find_columns_read(
     transaction: Transaction, config: SourceConfig, kept: KeptTable, columns: dict[str, ColumnFacts]
 ) -> tuple[str, ...]:
     try:
@@ -117,16 +117,16 @@ async def _columns_read(
 
 async def _make_bookkeeping(transaction: Transaction, statements: Statements) -> None:
     """Our schema and tables, where they are missing: a role that may not create is then not asked to."""
-    (schema_exists,) = (await transaction.fetch(due_marks.SCHEMA_EXISTS))[0]
+    (schema_exists,) = (await transaction.fetch(change_marks.SCHEMA_EXISTS))[0]
     shared, own, id_type = (False, False, None)
     if schema_exists:
         shared, own, id_type = (
-            await transaction.fetch(due_marks.BOOKKEEPING_EXISTS, statements.due, statements.state)
+            await transaction.fetch(change_marks.BOOKKEEPING_EXISTS, statements.due, statements.state)
         )[0]
     refuse_another_id_type(statements, id_type)
     wanted = [
-        *(() if shared else due_marks.CREATE_SHARED[1:] if schema_exists else due_marks.CREATE_SHARED),
-        *(() if own else due_marks.create_bookkeeping(statements)),
+        *(() if shared else change_marks.CREATE_SHARED[1:] if schema_exists else change_marks.CREATE_SHARED),
+        *(() if own else change_marks.create_bookkeeping(statements)),
     ]
     for sql in wanted:
         await _own_schema_work(transaction, sql)
@@ -170,7 +170,7 @@ def trigger_not_makeable(at: TableColumn, why: str) -> SourceRefused:
     )
 
 
-def trigger_not_droppable(at: TableColumn, trigger: due_marks.Trigger, why: str) -> SourceRefused:
+def trigger_not_droppable(at: TableColumn, trigger: change_marks.Trigger, why: str) -> SourceRefused:
     return SourceRefused(
         "Forbidden",
         f"the trigger on {at} could not be dropped ({why}): as the table's owner {'; '.join(trigger.drop)}, "
@@ -178,12 +178,14 @@ def trigger_not_droppable(at: TableColumn, trigger: due_marks.Trigger, why: str)
     )
 
 
-async def _make_trigger(transaction: Transaction, statements: Statements, trigger: due_marks.Trigger) -> None:
+async def _make_trigger(transaction: Transaction, statements: Statements, trigger: change_marks.Trigger) -> None:
     """The triggers as they should be: made where they are missing or read other columns, dropped where none is wanted."""
     kept = statements.kept
-    record = await transaction.fetch(due_marks.SOURCE_RECORD, statements.config.at.bookkeeping_name)
-    present = {name for name, _ in await transaction.fetch(due_marks.TRIGGERS_PRESENT, kept.oid, list(trigger.names))}
-    wanted = due_marks.wants_trigger(statements)
+    record = await transaction.fetch(change_marks.SOURCE_RECORD, statements.config.at.bookkeeping_name)
+    present = {
+        name for name, _ in await transaction.fetch(change_marks.TRIGGERS_PRESENT, kept.oid, list(trigger.names))
+    }
+    wanted = change_marks.wants_trigger(statements)
     definition = trigger.definition if wanted else ""
     if wanted and (present != set(trigger.names) or not record or record[0][0] != definition):
         for sql in trigger.create + (trigger.enable_always if kept.owned else ()):
@@ -202,5 +204,5 @@ async def _make_trigger(transaction: Transaction, statements: Statements, trigge
     at, in_force = statements.config.at, statements.config.as_record()
     if not record or (record[0][0], record[0][2]) != (definition, in_force):
         await transaction.fetch(
-            due_marks.RECORD_SOURCE, at.bookkeeping_name, str(at), at.embedding_column, definition, in_force
+            change_marks.RECORD_SOURCE, at.bookkeeping_name, str(at), at.embedding_column, definition, in_force
         )

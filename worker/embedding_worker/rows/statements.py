@@ -13,7 +13,7 @@ from embedding_worker.rows.table import KeptTable, quoted
 from embedding_worker.source import SourceConfig
 
 SCHEMA = "embedding_operator"
-# The twins of text.content_hash and text.is_blank.
+# The counterparts of text.content_hash and text.is_blank.
 HASH = "encode(sha256(convert_to(x.eo_text, 'UTF8')), 'hex')"
 BLANK = r"(btrim(x.eo_text, E' \t\n\r\f\x0b') = '')"
 COUNTED_EXACTLY = 10_000
@@ -48,23 +48,23 @@ class Statements:
         null = "true" if self.kept.column_missing else f"{embedding} IS NULL"
         return f"(SELECT {id_column} AS eo_id, {text} AS eo_text, {null} AS eo_null FROM {self.table})"
 
-    def _written(self, fingerprint: str) -> str:
+    def _recorded(self, fingerprint: str) -> str:
         """What book-keeping says of a row: the vector there (or rightly absent), of this text, by this model."""
         return f"coalesce(s.content_hash = {HASH} AND s.fingerprint = {fingerprint} AND x.eo_null = {BLANK}, false)"
 
-    def _right(self, fingerprint: str) -> str:
+    def _up_to_date(self, fingerprint: str) -> str:
         """What makes a row fresh: it was written so, and to this row; one that came here from another id brought its vector."""
         return (
-            f"({self._written(fingerprint)} AND NOT EXISTS (SELECT FROM {self.due} eo_moved "
+            f"({self._recorded(fingerprint)} AND NOT EXISTS (SELECT FROM {self.due} eo_moved "
             "WHERE eo_moved.id = x.eo_id AND eo_moved.moved))"
         )
 
     @cached_property
     def sweep(self) -> str:
-        """$1 ids left out, $2 newest edits, $3 oldest marks, $4 fingerprint → id, seq, edited, hash, blank, right, gone.
+        """$1 ids left out, $2 newest edits, $3 oldest marks, $4 fingerprint → id, seq, edited, hash, blank, up to date, gone.
 
-        Two index scans from the ends of the due marks, so it costs the window and not the table. A row that is right
-        already, or gone, comes too: its marks are to be cleared, or they would be met again at every sweep.
+        Two index scans from the ends of the change marks, so the cost follows the window and not the table. A row that is
+        up to date, or gone, is returned too: its marks must be deleted, or every sweep would return them again.
         """
         return f"""
 WITH eo_newest AS MATERIALIZED (SELECT d.id, d.seq, true AS edit, true AS newest FROM {self.due} d
@@ -73,7 +73,7 @@ eo_oldest AS MATERIALIZED (SELECT d.id, d.seq, d.edited AS edit, false AS newest
     WHERE d.id <> ALL($1{self._ids}) ORDER BY d.seq LIMIT $3::bigint),
 eo_picked AS (SELECT p.id, max(p.seq) AS seq, bool_or(p.edit) AS edit, bool_or(p.newest) AS newest
     FROM (SELECT * FROM eo_newest UNION ALL SELECT * FROM eo_oldest) p GROUP BY p.id)
-SELECT p.id::text, p.seq, p.edit, {HASH}, {BLANK}, {self._right("$4::text")}, x.eo_id IS NULL
+SELECT p.id::text, p.seq, p.edit, {HASH}, {BLANK}, {self._up_to_date("$4::text")}, x.eo_id IS NULL
 FROM eo_picked p LEFT JOIN {self._x} x ON x.eo_id = p.id LEFT JOIN {self.state} s ON s.id = p.id
 ORDER BY p.newest DESC, p.seq"""
 
@@ -92,9 +92,9 @@ LEFT JOIN {self._x} x ON x.eo_id = n.id"""
 
     @cached_property
     def read(self) -> str:
-        """$1 ids, $2 fingerprint → id, text, right: the rows as they are now, by their unique index."""
+        """$1 ids, $2 fingerprint → id, text, up to date: the rows as they are now, by their unique index."""
         return f"""
-SELECT x.eo_id::text, x.eo_text, {self._right("$2::text")}
+SELECT x.eo_id::text, x.eo_text, {self._up_to_date("$2::text")}
 FROM {self._x} x LEFT JOIN {self.state} s ON s.id = x.eo_id WHERE x.eo_id = ANY($1{self._ids})"""
 
     @cached_property
@@ -121,36 +121,36 @@ RETURNING s.id::text"""
 
     @cached_property
     def clear(self) -> str:
-        """$1 ids, $2 fingerprint: deletes the marks of rows that are right already, or gone. No write to the user's row.
+        """$1 ids, $2 fingerprint: deletes the marks of rows that are up to date, or gone. No write to the user's row.
 
         Only marks that this statement can see go: an edit that commits meanwhile has a mark of its own.
         """
         return f"""
 WITH eo_marks AS MATERIALIZED (SELECT d.seq, d.id FROM {self.due} d WHERE d.id = ANY($1{self._ids}) FOR UPDATE SKIP LOCKED)
 DELETE FROM {self.due} d USING eo_marks k LEFT JOIN {self._x} x ON x.eo_id = k.id LEFT JOIN {self.state} s ON s.id = k.id
-WHERE d.seq = k.seq AND (x.eo_id IS NULL OR {self._right("$2::text")})"""
+WHERE d.seq = k.seq AND (x.eo_id IS NULL OR {self._up_to_date("$2::text")})"""
 
     @cached_property
     def audit(self) -> str:
         """$1 the last id of the page before (null: begin), $2 rows of a page, $3 fingerprint → last id, rows, marked.
 
-        One page of the id's index: marks every row that is not right and has no mark; what no trigger saw.
+        One page of the id's index: marks every row that is not up to date and has no mark: the changes that no trigger saw.
         """
         return f"""
 WITH page AS MATERIALIZED (SELECT x.* FROM {self._x} x
     WHERE $1::text IS NULL OR x.eo_id > $1::text::{self.kept.id_type} ORDER BY x.eo_id LIMIT $2::bigint),
 marked AS (INSERT INTO {self.due} (id, edited) SELECT x.eo_id, false FROM page x LEFT JOIN {self.state} s ON s.id = x.eo_id
-    WHERE NOT {self._written("$3::text")} AND NOT EXISTS (SELECT FROM {self.due} d WHERE d.id = x.eo_id) RETURNING 1)
+    WHERE NOT {self._recorded("$3::text")} AND NOT EXISTS (SELECT FROM {self.due} d WHERE d.id = x.eo_id) RETURNING 1)
 SELECT (SELECT eo_id::text FROM page ORDER BY eo_id DESC LIMIT 1), (SELECT count(*) FROM page), (SELECT count(*) FROM marked)"""
 
-    def stale(self, *, with_state: bool) -> str:
-        """$1 the last id of the page before (null: begin), $2 rows of a page, $3 fingerprint → id, hash, blank, right.
+    def due_preview(self, *, with_state: bool) -> str:
+        """$1 the last id of the page before (null: begin), $2 rows of a page, $3 fingerprint → id, hash, blank, up to date.
 
-        The audit's look without its marks; `with_state` is false where our tables are not made yet, and no row is right.
+        The audit's look without its marks; `with_state` is false where our tables are not made yet, and no row is up to date.
         """
         nothing = f"(SELECT NULL::{self.kept.id_type} AS id, NULL::text AS content_hash, NULL::text AS fingerprint WHERE false)"
         return f"""
-SELECT x.eo_id::text, {HASH}, {BLANK}, {self._written("$3::text")}
+SELECT x.eo_id::text, {HASH}, {BLANK}, {self._recorded("$3::text")}
 FROM {self._x} x LEFT JOIN {self.state if with_state else nothing} s ON s.id = x.eo_id
 WHERE $1::text IS NULL OR x.eo_id > $1::text::{self.kept.id_type} ORDER BY x.eo_id LIMIT $2::bigint"""
 
@@ -168,10 +168,10 @@ AND NOT EXISTS (SELECT FROM {self.table} t WHERE t.{quoted(self.config.at.id_col
 
     @cached_property
     def would_embed(self) -> str:
-        """$1 fingerprint → rows that are not right in this configuration, bytes of their texts. One pass over the table."""
+        """$1 fingerprint → rows that are not up to date in this configuration, bytes of their texts. One pass over the table."""
         return f"""
 SELECT count(*), coalesce(sum(octet_length(x.eo_text)), 0)::bigint
-FROM {self._x} x LEFT JOIN {self.state} s ON s.id = x.eo_id WHERE NOT {BLANK} AND NOT {self._written("$1::text")}"""
+FROM {self._x} x LEFT JOIN {self.state} s ON s.id = x.eo_id WHERE NOT {BLANK} AND NOT {self._recorded("$1::text")}"""
 
     @cached_property
     def counts(self) -> str:

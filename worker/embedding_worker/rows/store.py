@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from embedding_worker.providers.embedder import Vector
-from embedding_worker.rows import due_marks
+from embedding_worker.rows import change_marks
 from embedding_worker.rows.database import Database, Row
-from embedding_worker.rows.schema import configuration_on_record, inspected, prepared, search_path
+from embedding_worker.rows.schema import configuration_on_record, inspect_table, prepare_table, search_path
 from embedding_worker.rows.statements import Statements
 from embedding_worker.source import SourceConfig, TableColumn
 
@@ -26,13 +26,13 @@ class DueRow:
     content_hash: str | None
     """Of its present text; None where the row is gone."""
     blank: bool
-    right: bool
+    up_to_date: bool
     """Its vector is already the one of its present text: nothing to do but clear its marks."""
     gone: bool
 
 
 @dataclass(frozen=True)
-class StaleRow:
+class DuePreview:
     id: str
     content_hash: str
     blank: bool
@@ -42,7 +42,7 @@ class StaleRow:
 class PresentRow:
     id: str
     text: str
-    right: bool
+    up_to_date: bool
 
 
 @dataclass(frozen=True)
@@ -65,7 +65,7 @@ class AuditPage:
 class Counts:
     total: int
     due: int
-    due_alive: bool
+    due_without_dead_letter: bool
     """Something is due that has no dead letter."""
     oldest_due_since: datetime | None
     estimated: bool
@@ -81,7 +81,7 @@ class Used:
 
 
 @dataclass(frozen=True)
-class FreshRow:
+class VectorWrite:
     """What is to be written: the vector of the text with this hash, or None where that text is blank."""
 
     id: str
@@ -104,12 +104,12 @@ class RowStore:
 
         Raises SourceRefused (someone must act), RowsLocked or DatabaseUnavailable (again, later).
         """
-        return cls(database, await prepared(database, config))
+        return cls(database, await prepare_table(database, config))
 
     @classmethod
     async def inspect(cls, database: Database, config: SourceConfig) -> "RowStore":
         """A store for a configuration that is only asked about: nothing is made. Raises as `prepare` does."""
-        statements, _ = await inspected(database, config)
+        statements, _ = await inspect_table(database, config)
         return cls(database, statements)
 
     @staticmethod
@@ -127,8 +127,8 @@ class RowStore:
             return []
         rows = await self._fetch(self._statements.sweep, list(leave_out), (limit + 1) // 2, limit, self._fingerprint)
         due = [
-            DueRow(row_id, mark, edited, None if gone else content_hash, bool(blank), right, gone)
-            for row_id, mark, edited, content_hash, blank, right, gone in rows
+            DueRow(row_id, mark, edited, None if gone else content_hash, bool(blank), up_to_date, gone)
+            for row_id, mark, edited, content_hash, blank, up_to_date, gone in rows
         ]
         return due[:limit]
 
@@ -144,7 +144,7 @@ class RowStore:
         rows = await self._fetch(self._statements.read, list(ids), self._fingerprint)
         return {row[0]: PresentRow(*row) for row in rows}
 
-    async def write(self, rows: Sequence[FreshRow]) -> set[str]:
+    async def write(self, rows: Sequence[VectorWrite]) -> set[str]:
         """Write vectors and book-keeping, and delete the marks, of rows whose text still has the hash that was embedded.
 
         Returns the ids written. The others were edited, deleted, or locked by someone: read them again to tell.
@@ -163,53 +163,59 @@ class RowStore:
         return opening + ",".join(map(repr, vector)) + closing
 
     async def clear(self, ids: Sequence[str]) -> None:
-        """Delete the marks of rows that are right already, or gone."""
+        """Delete the marks of rows that are up to date, or gone."""
         if ids:
             await self._fetch(self._statements.clear, list(ids), self._fingerprint)
 
     async def audit(self, *, after_id: str | None, limit: int) -> AuditPage:
-        """One page of the table by id: marks what is not right and has no mark, forgets what is gone."""
+        """One page of the table by id: marks what is not up to date and has no mark, and forgets rows that are gone."""
         last_id, rows, marked = (await self._fetch(self._statements.audit, after_id, limit, self._fingerprint))[0]
         last_page = rows < limit
         await self._fetch(self._statements.orphans, after_id, None if last_page else last_id)
         return AuditPage(None if last_page else last_id, rows, marked)
 
-    async def stale(self, *, after_id: str | None, limit: int) -> tuple[list[StaleRow], str | None]:
-        """The rows of one page by id that are not right, and where the next page begins (None: at the first again).
+    async def preview_due(self, *, after_id: str | None, limit: int) -> tuple[list[DuePreview], str | None]:
+        """The rows of one page by id that are not up to date, and where the next page begins (None: at the first again).
 
         Makes nothing, and needs nothing of ours to be there.
         """
         statements = self._statements
-        exists = await self._fetch(due_marks.BOOKKEEPING_EXISTS, statements.due, statements.state)
-        page = await self._fetch(statements.stale(with_state=bool(exists[0][1])), after_id, limit, self._fingerprint)
-        rows = [StaleRow(row_id, content_hash, blank) for row_id, content_hash, blank, right in page if not right]
+        exists = await self._fetch(change_marks.BOOKKEEPING_EXISTS, statements.due, statements.state)
+        page = await self._fetch(
+            statements.due_preview(with_state=bool(exists[0][1])), after_id, limit, self._fingerprint
+        )
+        rows = [
+            DuePreview(row_id, content_hash, blank)
+            for row_id, content_hash, blank, up_to_date in page
+            if not up_to_date
+        ]
         return rows, page[-1][0] if len(page) == limit else None
 
     async def counts(self, *, dead_letters: Iterable[str] = ()) -> Counts:
         return Counts(*(await self._fetch(self._statements.counts, list(dead_letters)))[0])
 
     async def would_embed(self) -> tuple[int, int]:
-        """How many rows are not right in this configuration, and the bytes of their texts: one pass over the table."""
+        """How many rows are not up to date in this configuration, and the bytes of their texts: one pass over the table."""
         rows, size = (await self._fetch(self._statements.would_embed, self._fingerprint))[0]
         return rows, size
 
-    async def take_texts(self, texts: int, *, tokens: int, most_a_day: int) -> int:
+    async def acquire_texts(self, texts: int, *, tokens: int, most_a_day: int) -> int:
         """Count texts as sent to the provider today. Returns how many of them the day's limit still allows."""
         stem = self._statements.config.at.bookkeeping_name
         async with self._database.transaction() as transaction:
-            await transaction.fetch(due_marks.BEGIN_DAY, stem)
-            taken = await transaction.fetch(due_marks.TAKE_TEXTS, stem, texts, tokens, most_a_day)
+            await transaction.fetch(change_marks.BEGIN_DAY, stem)
+            taken = await transaction.fetch(change_marks.ACQUIRE_TEXTS, stem, texts, tokens, most_a_day)
         return int(taken[0][0])
 
     async def used_today(self) -> Used | None:
-        found = await self._fetch(due_marks.USED_TODAY, self._statements.config.at.bookkeeping_name)
+        found = await self._fetch(change_marks.USED_TODAY, self._statements.config.at.bookkeeping_name)
         return Used(*found[0]) if found else None
 
     async def is_filled(self) -> bool:
         """Whether an audit has been through the whole table in the configuration in force."""
-        record = await self._fetch(due_marks.SOURCE_RECORD, self._statements.config.at.bookkeeping_name)
+        record = await self._fetch(change_marks.SOURCE_RECORD, self._statements.config.at.bookkeeping_name)
         return bool(record) and record[0][1] == self._statements.config.signature
 
     async def record_filled(self) -> None:
         config = self._statements.config
-        await self._fetch(due_marks.RECORD_FILLED, config.at.bookkeeping_name, config.signature)
+        await self._fetch(change_marks.RECORD_FILLED, config.at.bookkeeping_name, config.signature)

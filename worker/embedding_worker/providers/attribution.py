@@ -4,7 +4,7 @@ A failure that several rows shared is charged to none of them. Whether the provi
 by the row's neighbours; for a row without neighbours nothing else is asked yet (this is the seam for a circuit).
 """
 
-from embedding_worker.halving import Halved
+from embedding_worker.batching.bisect import Halved
 
 
 def charged(halved: Halved) -> frozenset[int]:

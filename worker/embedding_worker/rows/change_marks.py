@@ -34,7 +34,7 @@ TODAY = "(now() AT TIME ZONE 'UTC')::date"
 USED_TODAY = f"SELECT u.day::text, u.texts, u.tokens FROM {SCHEMA}.usage u WHERE u.bookkeeping = $1 AND u.day = {TODAY}"
 BEGIN_DAY = f"INSERT INTO {SCHEMA}.usage (bookkeeping, day) VALUES ($1, {TODAY}) ON CONFLICT DO NOTHING"
 # The line is locked by the update's own subquery, so two replicas never grant the same rest of a day.
-TAKE_TEXTS = f"""
+ACQUIRE_TEXTS = f"""
 UPDATE {SCHEMA}.usage u SET texts = u.texts + g.granted, tokens = u.tokens + $3::bigint * g.granted / $2::bigint
 FROM (SELECT greatest(0, least($2::bigint, $4::bigint - o.texts)) AS granted FROM {SCHEMA}.usage o
       WHERE o.bookkeeping = $1 AND o.day = {TODAY} FOR UPDATE) g

@@ -8,13 +8,13 @@ import contextlib
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 
+from embedding_worker.batching.bisect import Halved, Take, embed_halving
 from embedding_worker.errors import (
     DayLimitReached,
-    ProviderBusy,
     ProviderError,
     ProviderMisconfigured,
+    ProviderThrottled,
 )
-from embedding_worker.halving import Halved, Take, embed_halving
 from embedding_worker.providers.embedder import Embedder, Vector
 
 BYTES_PER_TOKEN = 3
@@ -25,7 +25,7 @@ REST_S = 30.0
 EXHAUSTED_REST_S = 900.0
 """The same for a quota of the day, or of the bill: nothing changes within seconds."""
 
-TakeTexts = Callable[[int, int], Awaitable[int]]
+AcquireTexts = Callable[[int, int], Awaitable[int]]
 """Counts so many texts, of so many tokens, as sent today; returns how many of them the day's limit still allows."""
 
 
@@ -38,11 +38,11 @@ class Problem:
 
 
 class ProviderCalls:
-    def __init__(self, embedder: Embedder, *, take_texts: TakeTexts) -> None:
+    def __init__(self, embedder: Embedder, *, acquire_texts: AcquireTexts) -> None:
         self.max_text_bytes = embedder.max_text_bytes
         self.problem: Problem | None = None
         self._embedder = embedder
-        self._take_texts = take_texts
+        self._acquire_texts = acquire_texts
         self._most_texts = embedder.max_texts
         self._rest_until = 0.0
         self._rest_over = asyncio.Event()
@@ -73,7 +73,7 @@ class ProviderCalls:
     async def _allowed(self, texts: Sequence[str], places: range) -> range:
         """The first of these places, as many as may still be sent today; they count as sent."""
         tokens = sum(len(text.encode()) for text in texts) // BYTES_PER_TOKEN
-        granted = await self._take_texts(len(texts), tokens)
+        granted = await self._acquire_texts(len(texts), tokens)
         return places[:granted]
 
     async def _embed_part(self, texts: Sequence[str], part: range, take: Take, total: Halved) -> None:
@@ -92,7 +92,7 @@ class ProviderCalls:
         embedder = self._embedder
         try:
             return await embedder.embed(texts)
-        except ProviderBusy as exc:
+        except ProviderThrottled as exc:
             if embedder is self._embedder:
                 rest_s = EXHAUSTED_REST_S if exc.quota_exhausted else REST_S
                 self._rest_until = _now() + (rest_s if exc.retry_after_s is None else exc.retry_after_s)
@@ -116,8 +116,8 @@ def problem_of(error: ProviderError) -> Problem:
     reason = "ProviderUnavailable"
     if isinstance(error, ProviderMisconfigured):
         reason = error.reason
-    elif isinstance(error, ProviderBusy):
-        reason = "QuotaExhausted" if error.quota_exhausted else "ProviderBusy"
+    elif isinstance(error, ProviderThrottled):
+        reason = "QuotaExhausted" if error.quota_exhausted else "ProviderThrottled"
     elif isinstance(error, DayLimitReached):
         reason = "DayLimitReached"
     return Problem(reason, error.message)

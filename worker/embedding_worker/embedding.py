@@ -15,14 +15,14 @@ from typing import TypeVar
 
 import structlog
 
-from embedding_worker.batcher import Batch
-from embedding_worker.charging import charged
+from embedding_worker.batching.batcher import Batch
 from embedding_worker.errors import DatabaseUnavailable, InputRejected, ProviderError, RowsLocked
-from embedding_worker.provider_calls import ProviderCalls
+from embedding_worker.providers.attribution import charged
+from embedding_worker.providers.calls import ProviderCalls
 from embedding_worker.providers.embedder import Vector
-from embedding_worker.rows.store import FreshRow, PresentRow, RowStore
+from embedding_worker.rows.store import PresentRow, RowStore, VectorWrite
 from embedding_worker.source import TooLong
-from embedding_worker.text import content_hash, fitted, is_blank
+from embedding_worker.text import content_hash, fit_text, is_blank
 from embedding_worker.writer import Writer
 
 log = structlog.get_logger(__name__)
@@ -82,20 +82,20 @@ def failed(error: ProviderError) -> RowOutcome:
     return RowOutcome(OutcomeKind.FAILED, type(error).__name__, error.message, code=error.code)
 
 
-def decided(request: RowRequest, row: PresentRow | None) -> RowOutcome | FreshRow | str:
+def decided(request: RowRequest, row: PresentRow | None) -> RowOutcome | VectorWrite | str:
     """What the row needs: nothing more (an outcome), a null vector (a row to write), or an embedding (its text)."""
     if row is None:
         return outcome(OutcomeKind.ROW_DELETED)
-    if row.right:
+    if row.up_to_date:
         return outcome(OutcomeKind.ALREADY_FRESH)
     if content_hash(row.text) != request.content_hash:
         return outcome(OutcomeKind.TEXT_CHANGED)
     if is_blank(row.text):
-        return FreshRow(row.id, request.content_hash, None)
+        return VectorWrite(row.id, request.content_hash, None)
     return row.text
 
 
-class Freshener:
+class RowEmbedder:
     """Makes rows of one source fresh, a batch at a time: the work of its batcher."""
 
     def __init__(self, store: RowStore, calls: ProviderCalls, *, too_long: TooLong) -> None:
@@ -104,7 +104,7 @@ class Freshener:
         self._calls = calls
         self._too_long = too_long
 
-    async def freshen(self, batch: Batch[RowRequest, RowOutcome]) -> None:
+    async def embed_batch(self, batch: Batch[RowRequest, RowOutcome]) -> None:
         """Settles every row of the batch. What is nobody's fault is waited out; each look reads the rows anew."""
         left = list(range(len(batch.items)))
         pause_s = FIRST_PAUSE_S
@@ -116,18 +116,18 @@ class Freshener:
     async def _look(self, batch: Batch[RowRequest, RowOutcome], places: Sequence[int]) -> list[int]:
         """Settle what can be settled. Returns the places that have to wait for the provider."""
         texts: dict[int, str] = {}
-        cleared: dict[int, FreshRow] = {}
+        cleared: dict[int, VectorWrite] = {}
         rows = await patiently("read", self._store.read, [batch.items[place].id for place in places])
         for place in places:
             request = batch.items[place]
             match decided(request, rows.get(request.id)):
                 case RowOutcome() as settled:
                     batch.settle(place, settled)
-                case FreshRow() as blank:
+                case VectorWrite() as blank:
                     cleared[place] = blank
                 case str() as text:
                     try:
-                        texts[place] = fitted(text, max_bytes=self._calls.max_text_bytes, too_long=self._too_long)
+                        texts[place] = fit_text(text, max_bytes=self._calls.max_text_bytes, too_long=self._too_long)
                     except InputRejected as exc:
                         batch.settle(place, failed(exc))
         await self._write(batch, cleared, embed_ms=None)
@@ -142,7 +142,7 @@ class Freshener:
             places = [asked[place] for place in taken]
             vectors_left.difference_update(places)
             rows = {
-                place: FreshRow(batch.items[place].id, batch.items[place].content_hash, vector)
+                place: VectorWrite(batch.items[place].id, batch.items[place].content_hash, vector)
                 for place, vector in zip(places, vectors, strict=True)
             }
             await self._write(batch, rows, embed_ms=round((time.monotonic() - began) * 1000))
@@ -161,15 +161,15 @@ class Freshener:
         return sorted(vectors_left)
 
     async def _write(
-        self, batch: Batch[RowRequest, RowOutcome], rows: dict[int, FreshRow], *, embed_ms: int | None
+        self, batch: Batch[RowRequest, RowOutcome], rows: dict[int, VectorWrite], *, embed_ms: int | None
     ) -> None:
         """Write rows and settle them. One that is locked is written later, without a call, and holds nobody up."""
         if locked := await self._try_to_write(batch, rows, embed_ms):
             batch.later(partial(self._write_locked, batch, locked, embed_ms))
 
     async def _try_to_write(
-        self, batch: Batch[RowRequest, RowOutcome], rows: dict[int, FreshRow], embed_ms: int | None
-    ) -> dict[int, FreshRow]:
+        self, batch: Batch[RowRequest, RowOutcome], rows: dict[int, VectorWrite], embed_ms: int | None
+    ) -> dict[int, VectorWrite]:
         """Returns the rows that were not written and still have their text: somebody holds them locked."""
         if not rows:
             return {}
@@ -194,7 +194,7 @@ class Freshener:
         return rest
 
     async def _write_locked(
-        self, batch: Batch[RowRequest, RowOutcome], rows: dict[int, FreshRow], embed_ms: int | None
+        self, batch: Batch[RowRequest, RowOutcome], rows: dict[int, VectorWrite], embed_ms: int | None
     ) -> None:
         pause_s = FIRST_PAUSE_S
         while rows:

@@ -1,8 +1,8 @@
 """Whose failure is it."""
 
-from embedding_worker.charging import charged
+from embedding_worker.batching.bisect import Halved
 from embedding_worker.errors import InputRejected, ProviderUnavailable
-from embedding_worker.halving import Halved
+from embedding_worker.providers.attribution import charged
 
 
 def test_where_nothing_failed_nobody_is_charged() -> None:

@@ -8,20 +8,20 @@ from typing import cast
 
 import pytest
 
-from embedding_worker import freshen
-from embedding_worker.batcher import Batcher
+from embedding_worker import embedding
+from embedding_worker.batching.batcher import Batcher
+from embedding_worker.embedding import OutcomeKind, RowEmbedder, RowOutcome, RowRequest, decided
 from embedding_worker.errors import (
     DatabaseUnavailable,
     EmbeddingError,
     InputRejected,
-    ProviderBusy,
+    ProviderThrottled,
     ProviderUnavailable,
     RowsLocked,
     RowsRefused,
 )
-from embedding_worker.freshen import Freshener, OutcomeKind, RowOutcome, RowRequest, decided
 from embedding_worker.providers.embedder import Vector
-from embedding_worker.rows.store import FreshRow, PresentRow, RowStore
+from embedding_worker.rows.store import PresentRow, RowStore, VectorWrite
 from embedding_worker.source import TooLong
 from embedding_worker.text import content_hash
 from tests.support.deadline import eventually
@@ -33,7 +33,7 @@ EMBEDDED, BLANK_TEXT = OutcomeKind.EMBEDDED, OutcomeKind.BLANK_TEXT
 
 @pytest.fixture(autouse=True)
 def hurried(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(freshen, "FIRST_PAUSE_S", 0.001)
+    monkeypatch.setattr(embedding, "FIRST_PAUSE_S", 0.001)
 
 
 @dataclass
@@ -41,7 +41,7 @@ class MemoryStore:
     """Rows in memory, fenced as those in PostgreSQL are. What stands in `errors` is raised first, by name of the method."""
 
     texts: dict[str, str]
-    right: set[str] = field(default_factory=set)
+    up_to_date: set[str] = field(default_factory=set)
     locked: set[str] = field(default_factory=set)
     refused: set[str] = field(default_factory=set)
     errors: dict[str, list[EmbeddingError]] = field(default_factory=dict)
@@ -52,19 +52,19 @@ class MemoryStore:
         self._fail("read")
         self.reads += 1
         return {
-            row_id: PresentRow(row_id, self.texts[row_id], row_id in self.right)
+            row_id: PresentRow(row_id, self.texts[row_id], row_id in self.up_to_date)
             for row_id in ids
             if row_id in self.texts
         }
 
-    async def write(self, rows: Sequence[FreshRow]) -> set[str]:
+    async def write(self, rows: Sequence[VectorWrite]) -> set[str]:
         self._fail("write")
         if any(row.id in self.refused for row in rows):
             raise RowsRefused("DatabaseRefused", "PostgreSQL refuses the statement: CheckViolation (23514)")
         free = [row for row in rows if row.id not in self.locked]
         written = [row for row in free if content_hash(self.texts.get(row.id, "gone")) == row.content_hash]
         self.vectors |= {row.id: row.vector for row in written}
-        self.right |= {row.id for row in written}
+        self.up_to_date |= {row.id for row in written}
         return {row.id for row in written}
 
     def _fail(self, method: str) -> None:
@@ -80,8 +80,8 @@ def request(row_id: str, text: str) -> RowRequest:
 async def batcher_of(
     store: MemoryStore, embedder: FakeEmbedder, *, max_items: int, too_long: TooLong = TooLong.TRUNCATE
 ) -> AsyncIterator[Batcher[RowRequest, RowOutcome]]:
-    freshener = Freshener(cast(RowStore, store), fake_calls(embedder), too_long=too_long)
-    async with Batcher(freshener.freshen, max_items=max_items, max_wait_s=60) as batcher:
+    embedder_of_rows = RowEmbedder(cast(RowStore, store), fake_calls(embedder), too_long=too_long)
+    async with Batcher(embedder_of_rows.embed_batch, max_items=max_items, linger_s=60) as batcher:
         yield batcher
 
 
@@ -105,10 +105,10 @@ def requests(store: MemoryStore) -> list[RowRequest]:
     ("row", "kind"),
     [
         (None, OutcomeKind.ROW_DELETED),
-        (PresentRow("1", "one", right=True), OutcomeKind.ALREADY_FRESH),
-        (PresentRow("1", "edited", right=True), OutcomeKind.ALREADY_FRESH),
-        (PresentRow("1", "edited", right=False), OutcomeKind.TEXT_CHANGED),
-        (PresentRow("1", "", right=False), OutcomeKind.TEXT_CHANGED),
+        (PresentRow("1", "one", up_to_date=True), OutcomeKind.ALREADY_FRESH),
+        (PresentRow("1", "edited", up_to_date=True), OutcomeKind.ALREADY_FRESH),
+        (PresentRow("1", "edited", up_to_date=False), OutcomeKind.TEXT_CHANGED),
+        (PresentRow("1", "", up_to_date=False), OutcomeKind.TEXT_CHANGED),
     ],
 )
 def test_a_row_that_needs_nothing_more_has_its_outcome(row: PresentRow | None, kind: OutcomeKind) -> None:
@@ -119,18 +119,18 @@ def test_a_row_that_needs_nothing_more_has_its_outcome(row: PresentRow | None, k
 
 
 def test_a_row_whose_text_was_seen_is_to_be_embedded() -> None:
-    assert decided(request("1", "one"), PresentRow("1", "one", right=False)) == "one"
+    assert decided(request("1", "one"), PresentRow("1", "one", up_to_date=False)) == "one"
 
 
 @pytest.mark.parametrize("text", ["", " \n"])
 def test_a_row_whose_text_is_blank_is_to_have_no_vector(text: str) -> None:
-    row = decided(request("1", text), PresentRow("1", text, right=False))
-    assert row == FreshRow("1", content_hash(text), None)
+    row = decided(request("1", text), PresentRow("1", text, up_to_date=False))
+    assert row == VectorWrite("1", content_hash(text), None)
 
 
 async def test_a_batch_of_all_kinds_costs_one_call_for_those_that_need_it() -> None:
     store = MemoryStore(
-        {"fresh": "f", "edited": "new", "blank": " ", "one": "1", "two": "2", "long": "x" * 1001}, right={"fresh"}
+        {"fresh": "f", "edited": "new", "blank": " ", "one": "1", "two": "2", "long": "x" * 1001}, up_to_date={"fresh"}
     )
     embedder = FakeEmbedder()
     kinds = await outcomes(
@@ -153,7 +153,7 @@ async def test_a_batch_of_all_kinds_costs_one_call_for_those_that_need_it() -> N
 
 
 async def test_where_no_text_needs_it_no_call_is_made() -> None:
-    store = MemoryStore({"1": "one", "2": ""}, right={"1"})
+    store = MemoryStore({"1": "one", "2": ""}, up_to_date={"1"})
     embedder = FakeEmbedder()
     assert await outcomes(store, embedder, *requests(store)) == [OutcomeKind.ALREADY_FRESH, BLANK_TEXT]
     assert embedder.calls == []
@@ -181,7 +181,7 @@ async def test_an_outage_of_the_provider_is_waited_out_and_charged_to_nobody() -
 
 async def test_a_provider_that_asks_for_a_rest_gets_it_and_then_the_same_call() -> None:
     store = MemoryStore(names(8))
-    embedder = FakeEmbedder(failures=[ProviderBusy("quota", retry_after_s=0)] * 2)
+    embedder = FakeEmbedder(failures=[ProviderThrottled("quota", retry_after_s=0)] * 2)
     assert await outcomes(store, embedder, *requests(store)) == [EMBEDDED] * 8
     assert [len(call) for call in embedder.calls] == [8, 8, 8]
 

@@ -5,16 +5,16 @@ from collections.abc import Callable, Sequence
 
 import pytest
 
-from embedding_worker.charging import charged
+from embedding_worker.batching.bisect import CALLS_WITHOUT_SUCCESS, Halved, embed_halving
 from embedding_worker.errors import (
     DayLimitReached,
     InputRejected,
-    ProviderBusy,
     ProviderError,
     ProviderMisconfigured,
+    ProviderThrottled,
     ProviderUnavailable,
 )
-from embedding_worker.halving import CALLS_WITHOUT_SUCCESS, Halved, embed_halving
+from embedding_worker.providers.attribution import charged
 from embedding_worker.providers.embedder import Vector
 from tests.support.kept_rows import fake_vector
 
@@ -146,7 +146,7 @@ async def test_a_culprit_in_a_batch_that_was_refused_for_its_size_is_found_all_t
 
 @pytest.mark.parametrize(
     "error",
-    [ProviderBusy("busy"), ProviderMisconfigured("wrong key"), DayLimitReached("enough for today")],
+    [ProviderThrottled("busy"), ProviderMisconfigured("wrong key"), DayLimitReached("enough for today")],
     ids=lambda error: type(error).__name__,
 )
 async def test_what_is_the_whole_providers_stops_at_once(error: ProviderError) -> None:
@@ -156,7 +156,7 @@ async def test_what_is_the_whole_providers_stops_at_once(error: ProviderError) -
 
 
 async def test_a_provider_that_asks_for_a_rest_in_the_middle_keeps_what_it_gave() -> None:
-    busy = ProviderBusy("busy")
+    busy = ProviderThrottled("busy")
     halving = Halving(lambda texts: BLOCKED if len(texts) == 64 else busy if TEXTS[63] in texts else None)
     result = await halving.run()
     assert set(halving.taken) == set(range(32))

@@ -49,19 +49,19 @@ class _Queued(Generic[Item, Result]):
 
 
 class Batcher(Generic[Item, Result]):
-    """Gathers up to `max_items`, or as many as arrive in `max_wait_s`, and works on up to `concurrency` batches at once."""
+    """Gathers up to `max_items`, or as many as arrive in `linger_s`, and works on up to `concurrency` batches at once."""
 
     def __init__(
         self,
         work: Callable[[Batch[Item, Result]], Awaitable[None]],
         *,
         max_items: int,
-        max_wait_s: float = 0.05,
+        linger_s: float = 0.05,
         concurrency: int = 2,
     ) -> None:
         self._work = work
         self._max_items = max_items
-        self._max_wait_s = max_wait_s
+        self._max_wait_s = linger_s
         self._queue: asyncio.PriorityQueue[_Queued[Item, Result]] = asyncio.PriorityQueue()
         self._numbers = itertools.count()
         self._slots = asyncio.Semaphore(concurrency)

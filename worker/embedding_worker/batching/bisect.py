@@ -11,9 +11,9 @@ from dataclasses import dataclass, field
 from embedding_worker.errors import (
     DayLimitReached,
     InputRejected,
-    ProviderBusy,
     ProviderError,
     ProviderMisconfigured,
+    ProviderThrottled,
 )
 from embedding_worker.providers.embedder import Vector
 
@@ -22,7 +22,7 @@ Take = Callable[[Sequence[int], Sequence[Vector]], Awaitable[None]]
 """Takes the vectors of some places, in the places' order."""
 
 # Of the whole provider, not of a text: the rest of the batch would only fail in the same way.
-OF_THE_PROVIDER = (ProviderBusy, ProviderMisconfigured, DayLimitReached)
+OF_THE_PROVIDER = (ProviderThrottled, ProviderMisconfigured, DayLimitReached)
 CALLS_WITHOUT_SUCCESS = 7
 """The batch, its halves and its quarters: after so many failures and no success it is the provider, and halving on would
 cost a call for each text. Two texts that fail alone say the same."""
