@@ -1,5 +1,7 @@
 """Creates the objects that work: gives each what it needs from the process context. Called by process.py."""
 
+from functools import partial
+
 from embedding_operator.context import Context
 from embedding_operator.reconciler.housekeeping import Expiry, Housekeeping
 from embedding_operator.reconciler.job_runner import JobRunner, Recorders
@@ -10,6 +12,9 @@ from embedding_operator.reconciler.sources import Sources
 from embedding_operator.reconciler.status_report import StatusReport
 from embedding_operator.resources.embedding_source import EmbeddingSource
 from embedding_operator.rotation import Rotation
+
+
+DATABASE_URL_FILE = "DATABASE_URL_FILE"
 
 
 class Factory:
@@ -80,10 +85,11 @@ class Factory:
         context = self._context
 
         async def rotate(variable: str, value: str) -> None:
-            if variable == "DATABASE_URL_FILE":
+            if variable == DATABASE_URL_FILE:
                 await context.database.move_to(value)
                 return
             await context.providers.rotate(variable.removesuffix("_FILE"), value)
             sources.wake_all()
 
-        return Rotation(context.settings.mounted_secrets(), rotate)
+        mounted = context.settings.mounted_secrets()
+        return Rotation(mounted, {secret.variable: partial(rotate, secret.variable) for secret in mounted})

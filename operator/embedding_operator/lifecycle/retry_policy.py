@@ -13,7 +13,7 @@ JITTER = 0.1
 
 def pause_s(policy: RetrySpec, attempts: int, *, jitter: float) -> float:
     """The pause after so many counted attempts (1 or more), in seconds. `jitter` is between 0 and 1."""
-    pause = min(policy.initial_seconds * policy.factor ** (attempts - 1), policy.max_seconds)
+    pause = min(policy.initial_seconds * float(policy.factor) ** (attempts - 1), policy.max_seconds)
     return pause * (1 + JITTER * jitter)
 
 
