@@ -18,7 +18,7 @@ from embedding_operator.lifecycle.job_status import JobPatch, replay_begun, sett
 from embedding_operator.lifecycle.next_step import BeginReplay, Embed, Nothing, next_step
 from embedding_operator.resources import GROUP, JOBS, VERSION
 from embedding_operator.resources.embedding_job import OPEN, EmbeddingJob, Phase, parsed_job
-from embedding_worker.embedding import RowRequest
+from embedding_worker.outcome import RowRequest
 
 log = structlog.get_logger(__name__)
 

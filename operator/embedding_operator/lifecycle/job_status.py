@@ -8,7 +8,7 @@ from typing import Any
 from embedding_operator.lifecycle.next_step import next_attempt
 from embedding_operator.lifecycle.retry_policy import RetryPolicy
 from embedding_operator.resources.embedding_job import BACKOFF_ANNOTATION, EmbeddingJob, Phase
-from embedding_worker.embedding import OutcomeKind, RowOutcome
+from embedding_worker.outcome import OutcomeKind, RowOutcome
 
 PHASES = {
     OutcomeKind.EMBEDDED: Phase.SUCCEEDED,
@@ -17,6 +17,7 @@ PHASES = {
     OutcomeKind.ROW_DELETED: Phase.SUPERSEDED,
     OutcomeKind.TEXT_CHANGED: Phase.SUPERSEDED,
     OutcomeKind.INPUT_REJECTED: Phase.DEAD_LETTERED,
+    OutcomeKind.ID_INVALID: Phase.DEAD_LETTERED,
 }
 CHARGED = frozenset({OutcomeKind.EMBEDDED, OutcomeKind.INPUT_REJECTED, OutcomeKind.FAILED})
 """What counts as an attempt: the row was in a call of its own, or its call succeeded."""

@@ -23,8 +23,10 @@ from embedding_operator.reconciler.sweep import Sweeper
 from embedding_operator.resources.embedding_source import EmbeddingSource
 from embedding_operator.source_state import Pending, SourceFacts
 from embedding_worker.batching.batcher import Batcher
-from embedding_worker.embedding import RowEmbedder, RowOutcome, RowRequest
+from embedding_worker.clock import SystemClock
+from embedding_worker.embedding import RowEmbedder
 from embedding_worker.errors import DatabaseUnavailable, RowsLocked, SourceRefused
+from embedding_worker.outcome import RowOutcome, RowRequest
 from embedding_worker.providers.calls import BYTES_PER_TOKEN, ProviderCalls
 from embedding_worker.providers.embedder import Embedder
 from embedding_worker.rows.store import RowStore
@@ -135,14 +137,15 @@ class SourceLoop:
         store = await RowStore.prepare(shared.database, config)
         audit = Audit(store, rows_per_s=shared.settings.audit_rows_per_s, filled=await store.is_filled())
         acquire_texts = partial(_acquire_texts, store, spec.max_texts_per_day)
+        clock = SystemClock()
         # Nothing is waited for between this and the calls that new_key() finds: a key that changes is not lost.
         embedder = self._embedder(config.model)
-        calls = ProviderCalls(embedder, acquire_texts=acquire_texts)
+        calls = ProviderCalls(embedder, acquire_texts=acquire_texts, clock=clock)
         self._calls_of = calls, config.model
-        embedder_of_rows = RowEmbedder(store, calls, too_long=spec.model.too_long)
+        row_embedder = RowEmbedder(store, calls, too_long=spec.model.too_long, clock=clock)
         async with AsyncExitStack() as stack:
             batcher = await stack.enter_async_context(
-                Batcher(embedder_of_rows.embed_batch, max_items=embedder.max_texts)
+                Batcher(row_embedder.embed_batch, max_items=embedder.max_texts, clock=clock)
             )
             stack.callback(self._offer, None)
             self._offer(None if spec.suspend else batcher)
@@ -280,7 +283,4 @@ class SourceLoop:
 
 
 async def _acquire_texts(store: RowStore, most_a_day: int, texts: int, tokens: int) -> int:
-    try:
-        return await store.acquire_texts(texts, tokens=tokens, most_a_day=most_a_day)
-    except (DatabaseUnavailable, RowsLocked):
-        return texts  # what was embedded is not lost for a count; the next call is counted again
+    return await store.acquire_texts(texts, tokens=tokens, most_a_day=most_a_day)

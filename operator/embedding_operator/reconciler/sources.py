@@ -18,8 +18,8 @@ from embedding_operator.resources.embedding_source import (
     older_on_the_same_column,
 )
 from embedding_worker.batching.batcher import Batcher
-from embedding_worker.embedding import RowOutcome, RowRequest
 from embedding_worker.errors import Interrupted
+from embedding_worker.outcome import RowOutcome, RowRequest
 
 log = structlog.get_logger(__name__)
 

@@ -23,6 +23,7 @@ from embedding_operator.reconciler import window
 from embedding_operator.reconciler.expiry import Cohorts
 from embedding_operator.reconciler.open_jobs import OpenJob, OpenJobs
 from embedding_operator.resources.embedding_job import JobSpec, Phase, SourceRef, job_manifest, job_name, parsed_job
+from embedding_worker.clock import SystemClock
 from embedding_worker.rows.store import DueRow, RowStore, VectorWrite
 from embedding_worker.writer import Writer
 
@@ -82,7 +83,7 @@ class Sweeper:
         self._fingerprint = fingerprint
         self._left_out_until: dict[str, float] = {}
         self._review_dead_letters_at = 0.0
-        self._writer = Writer(store)
+        self._writer = Writer(store, clock=SystemClock())
         self.problem: tuple[str, str] | None = None
         """Reason and sentence, where no job is made until someone acts."""
 
