@@ -11,7 +11,7 @@ import structlog
 from embedding_operator.api_server import ApiServer, ApiServerError, ApiServerUnusable
 from embedding_operator.reconciler.housekeeping import understood
 from embedding_operator.resources.embedding_job import job_name
-from embedding_operator.resources.embedding_source import EmbeddingSource, parsed_source
+from embedding_operator.resources.embedding_source import EmbeddingSource, parse_source
 from embedding_operator.rotation import Rotation
 from embedding_operator.settings import Settings
 from embedding_worker.errors import DatabaseUnavailable, RowsLocked, SourceRefused
@@ -62,7 +62,7 @@ class DryRun:
         """Returns how many rows were looked at, in whole pages."""
         rows = 0
         try:
-            sources = list(understood(parsed_source, await self._server.sources()))
+            sources = list(understood(parse_source, await self._server.sources()))
         except ApiServerError as exc:
             log.warning("waiting for the API server", message=str(exc))
             return 0

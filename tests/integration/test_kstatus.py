@@ -15,7 +15,7 @@ import yaml
 from embedding_operator.lifecycle.job_status import replay_begun, settled, superseded
 from embedding_operator.lifecycle.retry_policy import RetryPolicy
 from embedding_operator.resources.embedding_job import EmbeddingJob
-from embedding_worker.embedding import OutcomeKind, RowOutcome
+from embedding_worker.outcome import OutcomeKind, RowOutcome
 from hack.environment import program_environment
 from hack.helm import Helm
 from hack.installation import Kubectl

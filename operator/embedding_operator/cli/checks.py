@@ -17,7 +17,7 @@ from embedding_operator.cli import verdicts
 from embedding_operator.cli.verdicts import Mark, Unfit, Verdict, skipped, well, wrong
 from embedding_operator.resources import GROUP, JOBS, VERSION
 from embedding_operator.resources.embedding_job import OPEN_SELECTOR
-from embedding_operator.resources.embedding_source import EmbeddingSource, older_on_the_same_column, parsed_source
+from embedding_operator.resources.embedding_source import EmbeddingSource, older_on_the_same_column, parse_source
 from embedding_operator.rights import RIGHTS, Right
 from embedding_operator.settings import Settings
 from embedding_worker.errors import DatabaseUnavailable, EmbeddingError
@@ -110,7 +110,7 @@ class Checks:
         self._sources, odd = [], []
         for body in bodies:
             try:
-                self._sources.append(parsed_source(body))
+                self._sources.append(parse_source(body))
             except ValidationError:  # a CRD older or newer than this operator
                 odd.append(body["metadata"]["name"])
         return verdicts.sources([source.name for source in self._sources], odd)

@@ -10,7 +10,7 @@ import structlog
 from embedding_operator.reconciler.catalog import SourceCatalog
 from embedding_worker.batching.batcher import Batcher
 from embedding_worker.clock import Clock
-from embedding_worker.embedding import RowOutcome, RowRequest
+from embedding_worker.outcome import RowOutcome, RowRequest
 from embedding_worker.errors import Interrupted
 
 log = structlog.get_logger(__name__)
