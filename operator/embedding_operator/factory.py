@@ -13,7 +13,6 @@ from embedding_operator.reconciler.status_report import StatusReport
 from embedding_operator.resources.embedding_source import EmbeddingSource
 from embedding_operator.rotation import Rotation
 
-
 DATABASE_URL_FILE = "DATABASE_URL_FILE"
 
 
