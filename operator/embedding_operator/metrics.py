@@ -1,13 +1,11 @@
 """What Prometheus is told: instruments by its conventions, and the places that move them. Served by health.py."""
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
-from embedding_worker.errors import ProviderError
-from embedding_worker.providers.embedder import Embedder, Vector
 from embedding_worker.rows.store import Counts
 
 SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
@@ -83,9 +81,11 @@ class Metrics:
         with self._sweeps.labels(source).time():
             yield
 
-    def watched(self, embedder: Embedder, *, source: str) -> Embedder:
-        """The embedder, each of its calls measured."""
-        return _Watched(embedder, self._calls, self._texts, source)
+    def call_started(self, *, source: str, texts: int) -> None:
+        self._texts.labels(source).observe(texts)
+
+    def call_finished(self, *, source: str, outcome: str, seconds: float) -> None:
+        self._calls.labels(source, outcome).observe(seconds)
 
     def page(self, *, open_jobs: int, window: int, dead_letters: int) -> bytes:
         """All of it in Prometheus' text format."""
@@ -93,27 +93,3 @@ class Metrics:
         self._window.set(window)
         self._dead.set(dead_letters)
         return generate_latest(self._registry)
-
-
-class _Watched:
-    def __init__(self, embedder: Embedder, calls: Histogram, texts: Histogram, source: str) -> None:
-        self.max_texts = embedder.max_texts
-        self.max_text_bytes = embedder.max_text_bytes
-        self._embedder = embedder
-        self._calls = calls
-        self._texts = texts
-        self._source = source
-
-    async def embed(self, texts: Sequence[str]) -> list[Vector]:
-        began, outcome = time.monotonic(), "Cancelled"
-        self._texts.labels(self._source).observe(len(texts))
-        try:
-            vectors = await self._embedder.embed(texts)
-            outcome = "Succeeded"
-        except ProviderError as exc:
-            outcome = type(exc).__name__
-            raise
-        else:
-            return vectors
-        finally:
-            self._calls.labels(self._source, outcome).observe(time.monotonic() - began)

@@ -11,6 +11,7 @@ import signal
 import socket
 import time
 from contextlib import AsyncExitStack
+from functools import partial
 from typing import Any
 
 import kopf
@@ -32,6 +33,8 @@ from embedding_operator.reconciler.sources import Sources
 from embedding_operator.resources.embedding_source import EmbeddingSource
 from embedding_operator.rotation import Rotation
 from embedding_operator.settings import Settings
+from embedding_worker.clock import SystemClock
+from embedding_worker.providers.registry import ProviderRegistry
 from embedding_worker.rows.database import Database
 
 log = structlog.get_logger(__name__)
@@ -50,12 +53,13 @@ async def run(settings: Settings) -> int:
             log.error("no API server", message=str(exc))
             return 2
         database = await stack.enter_async_context(Database(settings.database_url.get_secret_value()))
+        clock, metrics = SystemClock(), Metrics()
         shared = Shared(
             database=database,
             server=server,
             settings=settings,
-            credentials=settings.credentials(),
-            metrics=Metrics(),
+            registry=ProviderRegistry(settings.provider_values(), clock=clock, observer=metrics),
+            metrics=metrics,
             events=EventPoster(server.create_event, namespace=server.namespace, instance=socket.gethostname()),
             jobs=OpenJobs(),
             # Begins with a letter: 12345e-1, hexadecimal with a dash, is a number to a YAML parser.
@@ -68,10 +72,8 @@ async def run(settings: Settings) -> int:
             )
 
         sources = Sources(shared, make_loop)
-        rotation = Rotation(
-            settings.mounted_secrets(),
-            {"DATABASE_URL_FILE": database.move_to, "GEMINI_API_KEY_FILE": sources.take_gemini_key},
-        )
+        rotate = {f"{name}_FILE": partial(sources.rotate, name) for name in settings.provider_settings}
+        rotation = Rotation(settings.mounted_secrets(), rotate | {"DATABASE_URL_FILE": database.move_to}, clock=clock)
         database_watch = DatabaseWatch(database)
         process = Process(server, shared, sources, database_watch)
         try:

@@ -1,7 +1,7 @@
 """What all sources of this process share: database, API server, settings, and what is known of jobs. Made by the process."""
 
 import time
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 from embedding_operator.api_server import ApiServer
 from embedding_operator.event_poster import EventPoster
@@ -10,12 +10,8 @@ from embedding_operator.reconciler import window
 from embedding_operator.reconciler.expiry import Cohorts
 from embedding_operator.reconciler.open_jobs import OpenJobs
 from embedding_operator.settings import Settings
-from embedding_worker.providers import Credentials, make_embedder
-from embedding_worker.providers.embedder import Embedder
-from embedding_worker.providers.gemini import PROVIDER as GEMINI
-from embedding_worker.providers.gemini import usable_key
+from embedding_worker.providers.registry import ProviderRegistry
 from embedding_worker.rows.database import Database
-from embedding_worker.source import Model
 
 
 @dataclass
@@ -25,7 +21,7 @@ class Shared:
     database: Database
     server: ApiServer
     settings: Settings
-    credentials: Credentials
+    registry: ProviderRegistry
     metrics: Metrics
     events: EventPoster
     jobs: OpenJobs
@@ -34,22 +30,10 @@ class Shared:
     due_by_source: dict[str, int] = field(default_factory=dict)
     idle: set[str] = field(default_factory=set)
     """Sources whose open jobs can't be worked on at the moment: they take no part of the window."""
-    embedders: dict[Model, Embedder] = field(default_factory=dict)
 
     def window(self) -> int:
         """How many jobs may be open now, in all sources."""
         return window.size(self.settings.max_open_jobs, per_s=self.throughput.per_s(time.monotonic()))
-
-    def embedder(self, model: Model) -> Embedder:
-        """One for each model, for a local one takes 150 MB. Raises SourceRefused."""
-        if model not in self.embedders:
-            self.embedders[model] = make_embedder(model, self.credentials)
-        return self.embedders[model]
-
-    def take_gemini_key(self, key: str) -> None:
-        """Make embedders with this key from now on. Raises SourceRefused where it is none."""
-        self.credentials = replace(self.credentials, gemini_api_key=usable_key(key))
-        self.embedders = {model: made for model, made in self.embedders.items() if model.provider != GEMINI}
 
     def forget(self, source: str) -> None:
         """The source is gone."""

@@ -69,7 +69,6 @@ class SourceLoop:
         self._counted_at = 0.0
         self._wake = asyncio.Event()
         self._resting = False
-        self._calls_of: tuple[ProviderCalls, Model] | None = None
         self._refused_change: tuple[str, str] | None = None
         self._requested_at = self._facts.reconciled_at
         self.last_turn = time.monotonic()
@@ -93,16 +92,12 @@ class SourceLoop:
             self._requested_at = token
             self._wake.set()
 
-    def new_key(self) -> None:
-        """A provider's key has changed: call with it from now on, and look again at what was refused for the one before."""
-        if self._calls_of is not None:
-            calls, model = self._calls_of
-            if model.provider == "gemini":  # a rest of another one goes on
-                calls.go_on_with(self._embedder(model))
+    def provider_rotated(self) -> None:
+        """A provider's setting has changed: look again at what was refused for the old value."""
         self._wake.set()
 
     def _embedder(self, model: Model) -> Embedder:
-        return self._shared.metrics.watched(self._shared.embedder(model), source=self._name)
+        return self._shared.registry.embedder(model, source=self._name)
 
     def rest(self) -> None:
         """Make no new job from now on: the process is about to end."""
@@ -138,10 +133,8 @@ class SourceLoop:
         audit = Audit(store, rows_per_s=shared.settings.audit_rows_per_s, filled=await store.is_filled())
         acquire_texts = partial(_acquire_texts, store, spec.max_texts_per_day)
         clock = SystemClock()
-        # Nothing is waited for between this and the calls that new_key() finds: a key that changes is not lost.
         embedder = self._embedder(config.model)
         calls = ProviderCalls(embedder, acquire_texts=acquire_texts, clock=clock)
-        self._calls_of = calls, config.model
         row_embedder = RowEmbedder(store, calls, too_long=spec.model.too_long, clock=clock)
         async with AsyncExitStack() as stack:
             batcher = await stack.enter_async_context(

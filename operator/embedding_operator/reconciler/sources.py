@@ -73,11 +73,11 @@ class Sources:
     def older_on_the_same_column(self, source: EmbeddingSource) -> str | None:
         return older_on_the_same_column(source, (running.source for running in self._running.values()))
 
-    async def take_gemini_key(self, key: str) -> None:
-        """Call with this key from now on; calls under way end with the one before. Raises SourceRefused where it is none."""
-        self._shared.take_gemini_key(key)
+    async def rotate(self, variable: str, value: str) -> None:
+        """Use this value of a provider's setting from now on. Raises SourceRefused where it can't be used."""
+        await self._shared.registry.rotate(variable, value)
         for running in self._running.values():
-            running.loop.new_key()
+            running.loop.provider_rotated()
 
     async def gone(self, name: str, *, uid: str | None = None) -> None:
         """The source was deleted: its work stops and its jobs go. Vectors and book-keeping stay.
