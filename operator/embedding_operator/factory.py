@@ -91,4 +91,5 @@ class Factory:
             sources.wake_all()
 
         mounted = context.settings.mounted_secrets()
-        return Rotation(mounted, {secret.variable: partial(rotate, secret.variable) for secret in mounted})
+        rotations = {secret.variable: partial(rotate, secret.variable) for secret in mounted}
+        return Rotation(mounted, rotations, clock=context.clock)

@@ -283,7 +283,7 @@ def test_a_key_that_the_provider_does_not_take_is_told_without_it(system: System
     done = checked(system, **(good | {"GEMINI_API_KEY": MARKER}))
     assert done.returncode == 1
     assert wrong(done) == {
-        what: "the provider 'gemini' answered 400 INVALID_ARGUMENT (API_KEY_INVALID): it does not take the key, "
+        what: "the provider 'gemini' answered 400 INVALID_ARGUMENT (API_KEY_INVALID): it does not accept the key, "
         "set GEMINI_API_KEY to one that is valid"
     }
     done = checked(system)

@@ -60,7 +60,7 @@ def test_a_databases_password_is_rotated_in_either_order_without_a_restart(syste
 
 
 @pytest.mark.parametrize(
-    ("fault", "reason"), [(None, "API_KEY_INVALID"), ("429-day", "QuotaExhausted")], ids=["revoked", "exhausted"]
+    ("fault", "reason"), [(None, "ApiKeyInvalid"), ("429-day", "QuotaExhausted")], ids=["revoked", "exhausted"]
 )
 def test_a_providers_key_is_rotated_without_a_restart(
     system: System, gemini: FakeGemini, fault: str | None, reason: str

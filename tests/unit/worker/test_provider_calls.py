@@ -209,13 +209,5 @@ async def test_a_text_that_fails_alone_is_no_problem_of_the_provider() -> None:
     assert caller.calls.problem is None
 
 
-async def test_after_a_throttled_call_the_next_one_waits_as_long_as_the_provider_asked() -> None:
-    caller = Caller(FakeEmbedder(failures=[ProviderThrottled("429", retry_after_s=7)]))
-    await caller.embed()
-    started = caller.clock.monotonic()
-    await caller.embed()
-    assert caller.clock.monotonic() - started == 7
-
-
 def test_the_limit_of_a_text_is_the_embedders() -> None:
     assert Caller(FakeEmbedder()).calls.max_text_bytes == FakeEmbedder.max_text_bytes

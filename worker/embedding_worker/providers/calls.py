@@ -19,7 +19,6 @@ from embedding_worker.errors import (
 from embedding_worker.patience import until_answered
 from embedding_worker.providers.attribution import is_shared_failure
 from embedding_worker.providers.embedder import Embedder, Vector
-from embedding_worker.providers.throttle import LOOK_EVERY_S, Throttle
 
 BYTES_PER_TOKEN = 3
 """A rough count, on the safe side for most languages; the provider's own count is what it bills."""
@@ -47,12 +46,6 @@ class ProviderCalls:
         self._acquire_texts = acquire_texts
         self._clock = clock
         self._most_texts = embedder.max_texts
-        self._throttle = Throttle(clock)
-
-    def go_on_with(self, embedder: Embedder) -> None:
-        """Call this embedder from now on, without a pause that the one before was asked for: it has another key."""
-        self._embedder = embedder
-        self._throttle = Throttle(self._clock)
 
     async def embed(self, texts: Mapping[Key, str]) -> AsyncIterator[Outcomes[Key, Vector, ProviderError]]:
         """Embed texts. Yields the vectors of each call as soon as it has returned, and at the end the other texts' failures.
@@ -85,7 +78,7 @@ class ProviderCalls:
             raise DayLimitReached(DAY_LIMIT)
         sent = keys[:allowed]
         try:
-            vectors = await self._call([texts[key] for key in sent])
+            vectors = await self._embedder.embed([texts[key] for key in sent])
         except InputRejected:
             sizes.rejected.append(sent)
             raise
@@ -97,16 +90,6 @@ class ProviderCalls:
     async def _acquire(self, texts: Sequence[str]) -> int:
         tokens = sum(len(text.encode()) for text in texts) // BYTES_PER_TOKEN
         return await until_answered("count texts", lambda: self._acquire_texts(len(texts), tokens), clock=self._clock)
-
-    async def _call(self, texts: Sequence[str]) -> list[Vector]:
-        while remaining_s := self._throttle.remaining_s():
-            await self._clock.sleep(min(remaining_s, LOOK_EVERY_S))
-        embedder, throttle = self._embedder, self._throttle
-        try:
-            return await embedder.embed(texts)
-        except ProviderThrottled as exc:
-            throttle.pause(exc)
-            raise
 
 
 @dataclass
