@@ -37,7 +37,7 @@ format: .venv/.synced ## Format the code, and mend what can be mended by a machi
 	$(RUN) ruff format $(PY_DIRS)
 	$(RUN) ruff check --fix $(PY_DIRS)
 	cp crds/*.yaml charts/embedding-operator/files/crds/
-	$(RUN) hack.chart_readme
+	$(RUN) hack.release.chart_readme
 
 test: .venv/.synced ## All tests that need no pods: unit, chart, and integration on a real API server and a real PostgreSQL
 	$(RUN) pytest --ignore=tests/e2e

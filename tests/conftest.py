@@ -4,11 +4,12 @@ from collections.abc import Iterator
 
 import pytest
 
-from hack import environment, postgres
+from hack.cluster_choice.choice import Cluster, cluster_for_tests
 from hack.control_plane.build import binaries
-from hack.control_plane.choice import Cluster, cluster_for_tests
 from hack.control_plane.pins import Binaries
-from hack.postgres import Database, DatabaseServer
+from hack.database import postgres
+from hack.database.postgres import Database, DatabaseServer
+from hack.processes import environment
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:

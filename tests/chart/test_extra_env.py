@@ -6,7 +6,7 @@ import pytest
 import yaml
 
 from embedding_operator.settings import Settings
-from hack.chart_readme import VALUES
+from hack.release.chart_readme import VALUES
 from tests.support.chart import DATABASE, NO_CRDS, Helm
 
 ALIASES = {str(field.alias) for field in Settings.model_fields.values()}

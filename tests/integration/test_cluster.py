@@ -11,15 +11,15 @@ from pathlib import Path
 
 import pytest
 
-from hack.control_plane.choice import Cluster, cluster_for_tests
+from hack.cluster_choice.choice import Cluster, cluster_for_tests
 from hack.control_plane.kubeconfig import service_account_kubeconfig
 from hack.control_plane.pins import Binaries
 from hack.control_plane.processes import ControlPlane, free_ports
 from hack.control_plane.state import read_state
-from hack.daemons import is_running
-from hack.environment import program_environment
+from hack.database.postgres import DatabaseServer
 from hack.errors import ToolError
-from hack.postgres import DatabaseServer
+from hack.processes.daemons import is_running
+from hack.processes.environment import program_environment
 from tests.support.deadline import wait_until
 from tests.support.kubectl import kubectl
 
@@ -93,7 +93,7 @@ def _commands_find_no_engine(no_engine: str, monkeypatch: pytest.MonkeyPatch) ->
 def cluster_command(*arguments: str, given: Path | None = None) -> subprocess.CompletedProcess[str]:
     environment = program_environment() | {"CLUSTER_KUBECONFIG": str(given or "")}
     return subprocess.run(
-        [sys.executable, "-m", "hack.control_plane", *arguments],
+        [sys.executable, "-m", "hack.cluster_choice", *arguments],
         cwd=ROOT,
         env=environment,
         capture_output=True,
@@ -377,9 +377,9 @@ def test_nobodys_real_cluster_or_database_is_touched(cluster: Cluster, database_
 import subprocess, sys, tempfile
 from pathlib import Path
 import psycopg
-from hack.control_plane.choice import cluster_for_tests
-from hack.environment import program_environment
-from hack.postgres import database_server
+from hack.cluster_choice.choice import cluster_for_tests
+from hack.processes.environment import program_environment
+from hack.database.postgres import database_server
 with tempfile.TemporaryDirectory() as folder, cluster_for_tests(Path(folder)) as cluster, database_server() as server:
     command = [cluster.kubectl, "--kubeconfig", cluster.admin_kubeconfig, "get", "--raw", "/readyz"]
     print(subprocess.run(command, env=program_environment(), capture_output=True, text=True, check=True).stdout)

@@ -16,9 +16,9 @@ from embedding_operator.lifecycle.job_status import replay_begun, settled, super
 from embedding_operator.lifecycle.retry_policy import RetryPolicy
 from embedding_operator.resources.embedding_job import EmbeddingJob
 from embedding_worker.freshen import OutcomeKind, RowOutcome
-from hack.environment import program_environment
-from hack.helm import Helm
-from hack.installation import Kubectl
+from hack.installation.helm import Helm
+from hack.installation.kubectl import Kubectl
+from hack.processes.environment import program_environment
 from tests.support.manifests import Json, a_job, a_source, example_source, merged
 from tests.support.source_states import NEW, NOW, REFUSED, STATES, SWEEPING, State, every_state, shown
 

@@ -4,11 +4,11 @@ from collections.abc import Mapping, Sequence
 
 import pytest
 
-from hack.go_programs import go_program
+from hack.go_build.programs import go_program
 
 
 def build_beforehand(session: pytest.Session, of_fixtures: Mapping[str, Sequence[str]]) -> None:
-    """Build what the fixtures of the collected tests need: a fixture's name → names of hack.go_programs.
+    """Build what the fixtures of the collected tests need: a fixture's name → names of hack.go_build.programs.
 
     Called by a conftest's pytest_collection_finish.
     """
