@@ -6,7 +6,7 @@ import pytest
 import yaml
 
 from embedding_operator.settings import variables
-from hack.chart_readme import VALUES
+from hack.release.chart_readme import VALUES
 from tests.support.chart import DATABASE, NO_CRDS, Helm
 
 ALIASES = variables()

@@ -7,7 +7,7 @@ import pytest
 import yaml
 
 from embedding_operator.settings import PREFIX, Settings, settings_from, variables
-from hack.chart_readme import README, SCHEMA, VALUES, up_to_date_readme
+from hack.release.chart_readme import README, SCHEMA, VALUES, up_to_date_readme
 from tests.support.chart import Helm, Json, Objects
 
 DEFAULTS: Json = yaml.safe_load(VALUES.read_text())

@@ -20,10 +20,10 @@ from embedding_worker.errors import (
 from embedding_worker.providers.gemini import THREADS, GeminiEmbedder
 from embedding_worker.providers.registry import NoObserver, ProviderRegistry
 from embedding_worker.source import Model
-from hack.fake_gemini.faults import FaultKind
-from hack.fake_gemini.process import FakeGemini
-from hack.fake_gemini.stats import hash_of
-from hack.fake_gemini.vectors import fake_vector
+from hack.provider_server.faults import FaultKind
+from hack.provider_server.process import FakeGemini
+from hack.provider_server.stats import hash_of
+from hack.provider_server.vectors import fake_vector
 from tests.support.deadline import eventually
 
 pytest.importorskip("google.generativeai")

@@ -11,8 +11,8 @@ from typing import Self
 
 import yaml
 
-from hack.environment import program_environment
-from hack.installation import Kubectl
+from hack.installation.kubectl import Kubectl
+from hack.processes.environment import program_environment
 from tests.support.deadline import wait_until
 
 OPEN = ("Pending", "Retrying")

@@ -20,6 +20,7 @@ DOCUMENTS = [
     ROOT / "CHANGELOG.md",
     *sorted((ROOT / "docs").glob("*.md")),
     CHART / "README.md",
+    ROOT / "hack" / "README.md",
     ROOT / "hack" / "programs" / "README.md",
 ]
 PAGES = {page: (ROOT / "docs" / page).read_text() for page in ("install.md", "security.md", "upgrade.md")}

@@ -6,7 +6,7 @@ from contextlib import contextmanager
 
 import yaml
 
-from hack.fake_gemini.process import FakeGemini
+from hack.provider_server.process import FakeGemini
 from tests.integration.journey.conftest import System
 from tests.support.deadline import wait_until
 

@@ -13,7 +13,7 @@ from embedding_worker.providers.calls import ProviderCalls
 from embedding_worker.providers.gemini import GeminiEmbedder
 from embedding_worker.source import Model, TooLong
 from embedding_worker.text import content_hash
-from hack.fake_gemini.process import FakeGemini
+from hack.provider_server.process import FakeGemini
 from tests.integration.rows.conftest import Keep
 from tests.support.deadline import eventually
 from tests.support.kept_rows import Application, Keeper

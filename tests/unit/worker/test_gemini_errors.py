@@ -19,8 +19,8 @@ from embedding_worker.errors import (
 from embedding_worker.providers.gemini import PROVIDER, GeminiEmbedder, reaction_to_sdk_error, translate_sdk_errors
 from embedding_worker.providers.google_errors import ErrorAnswer, reaction_to
 from embedding_worker.source import Model
-from hack.fake_gemini import answers
-from hack.fake_gemini.answers import ErrorBody
+from hack.provider_server import answers
+from hack.provider_server.answers import ErrorBody
 
 KEY = "k3y-of-Somebody"
 TEXT = "Zum Löwen, a private matter"

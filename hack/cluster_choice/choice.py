@@ -1,7 +1,7 @@
 """Which cluster is used, and why: the one that was given, the programs that were given, kind, or a control plane built here.
 
 Called by tests/conftest.py, by the demo and by `hack/cluster`, so that all of them choose alike. Each says in one line what
-it chose. Only `hack/cluster up` (by hack.control_plane.standing) and what needs nodes take kind.
+it chose. Only `hack/cluster up` (by hack.cluster_choice.standing) and what needs nodes take kind.
 """
 
 import os
@@ -12,13 +12,13 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from hack import environment
+from hack.cluster_choice.kind import kubectl_at_hand
 from hack.control_plane.build import binaries
 from hack.control_plane.kubeconfig import current_context
 from hack.control_plane.pins import Binaries
 from hack.control_plane.processes import ControlPlane
 from hack.errors import WrongSetting
-from hack.kind import kubectl_at_hand
+from hack.processes import environment
 
 NOT_FOR_TESTS = "kind is left to `hack/cluster up` and `make e2e`: its node image is about 1 GB"
 MEND_ASSETS = "set it to a folder with etcd, kube-apiserver and kubectl, or unset it"

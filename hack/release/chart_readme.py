@@ -7,12 +7,12 @@ what Kubernetes defines, such as resources, is shown as one value.
 import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import yaml
 
-CHART = Path(__file__).parents[1] / "charts" / "embedding-operator"
+from hack.repository import CHART
+
 VALUES = CHART / "values.yaml"
 SCHEMA = CHART / "values.schema.json"
 README = CHART / "README.md"

@@ -11,12 +11,12 @@ from typing import Any
 from aiohttp import web
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from hack.fake_gemini import answers
-from hack.fake_gemini.answers import ErrorBody
-from hack.fake_gemini.faults import Fault, FaultKind, Faults
-from hack.fake_gemini.requests import EmbedContentRequest, refusal, requests_in
-from hack.fake_gemini.stats import Stats
-from hack.fake_gemini.vectors import fake_vector
+from hack.provider_server import answers
+from hack.provider_server.answers import ErrorBody
+from hack.provider_server.faults import Fault, FaultKind, Faults
+from hack.provider_server.requests import EmbedContentRequest, refusal, requests_in
+from hack.provider_server.stats import Stats
+from hack.provider_server.vectors import fake_vector
 
 MOST_BYTES = 32 * 2**20  # 100 long texts in a script that JSON writes in escapes are over a megabyte
 Values = list[float] | list[str]

@@ -1,4 +1,4 @@
-"""`python -m hack.fake_gemini`: the fake Gemini API as a program, until it is interrupted. Its first line says where it is."""
+"""`python -m hack.provider_server` runs the fake Gemini API until it is interrupted. Its first line says at which address."""
 
 import asyncio
 import sys
@@ -6,8 +6,8 @@ from typing import Annotated
 
 import typer
 
-from hack.fake_gemini.process import API_KEY
-from hack.fake_gemini.server import FakeServer, serve
+from hack.provider_server.process import API_KEY
+from hack.provider_server.server import FakeServer, serve
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 
@@ -24,7 +24,7 @@ def fake_gemini(
     except KeyboardInterrupt:
         sys.exit(130)
     except OSError as exc:
-        print(f"python -m hack.fake_gemini: port {port} cannot be used: {exc.strerror}", file=sys.stderr)
+        print(f"python -m hack.provider_server: port {port} cannot be used: {exc.strerror}", file=sys.stderr)
         sys.exit(2)
 
 

@@ -6,11 +6,12 @@ Those of Kubernetes come from the control plane's module; every other one has a 
 from pathlib import Path
 
 from hack.control_plane.pins import MORE_PROGRAMS, program_build
-from hack.environment import our_cache
 from hack.errors import BuildFailed
 from hack.go_build.compile import Build, ensure_built, module_checksum
+from hack.processes.environment import our_cache
+from hack.repository import ROOT
 
-MODULES = Path(__file__).parent / "programs"
+MODULES = ROOT / "hack" / "programs"
 
 
 def go_program(name: str) -> Path:

@@ -8,10 +8,9 @@ from typing import Any
 
 import yaml
 
-from hack.environment import program_environment
 from hack.errors import ToolError
-
-CHART = Path(__file__).parents[1] / "charts" / "embedding-operator"
+from hack.processes.environment import program_environment
+from hack.repository import CHART
 
 
 @dataclass(frozen=True)

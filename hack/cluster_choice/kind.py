@@ -14,10 +14,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
-from hack import environment
 from hack.control_plane.build import kubectl_path
 from hack.errors import BuildFailed, KindUnavailable, ToolError
-from hack.go_programs import go_program
+from hack.go_build.programs import go_program
+from hack.processes import environment
 
 # Each answers with the version of its engine, and with nothing where only its client is there.
 VERSIONS = {"docker": "{{.ServerVersion}}", "podman": "{{.Version.Version}}"}

@@ -9,13 +9,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from hack import environment
-from hack.control_plane.choice import control_plane_origin, control_plane_programs, kind_origin
+from hack.cluster_choice.choice import control_plane_origin, control_plane_programs, kind_origin
+from hack.cluster_choice.kind import KindCluster
 from hack.control_plane.commands import ADMIN_KUBECONFIG
 from hack.control_plane.processes import ControlPlane
 from hack.control_plane.state import State, end_and_remove, read_state
 from hack.errors import KindUnavailable
-from hack.kind import KindCluster
+from hack.processes import environment
 
 ORIGIN = (
     "origin"  # the file with the line that says which cluster it is and why; written last, so it stands for a whole one

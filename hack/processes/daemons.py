@@ -14,8 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from hack.environment import program_environment
 from hack.errors import DaemonDied, StartFailed
+from hack.processes.environment import program_environment
 
 POLL_EVERY_S = 0.02
 PR_SET_PDEATHSIG = 1  # linux/prctl.h

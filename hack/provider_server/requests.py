@@ -5,7 +5,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from pydantic.alias_generators import to_camel
 
-from hack.fake_gemini.answers import ErrorBody, invalid, refused_text, unknown_model
+from hack.provider_server.answers import ErrorBody, invalid, refused_text, unknown_model
 
 MODEL = "gemini-embedding-001"
 DIMENSIONS = 3072

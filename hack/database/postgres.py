@@ -12,9 +12,9 @@ from urllib.parse import quote, urlsplit
 import psycopg
 from psycopg import sql
 
-from hack import environment
-from hack.embedded_postgres import EmbeddedPostgres
+from hack.database.embedded_postgres import EmbeddedPostgres
 from hack.errors import ToolError, WrongSetting
+from hack.processes import environment
 
 CONNECT_WITHIN_S = 10
 

@@ -1,14 +1,13 @@
-"""`python3 -m hack.release v1.2.3`: prints `version=1.2.3` where the tag, the chart and the package agree.
+"""The versions that the package and the chart declare, and whether a tag agrees with them.
 
-Called by the release workflow, before anything else is installed: it needs Python's own library only.
+Called by `python3 -m hack.release` and by the tests. It needs Python's own library only.
 """
 
 import re
-import sys
 import tomllib
 from pathlib import Path
 
-ROOT = Path(__file__).parents[1]
+from hack.repository import ROOT
 
 
 def declared_versions(root: Path = ROOT) -> dict[str, str]:
@@ -33,10 +32,3 @@ def disagreement(tag: str, declared: dict[str, str]) -> str | None:
 def _stated(chart: str, key: str) -> str:
     found = re.findall(rf"^{key}:\s*[\"']?([^\s\"']+)", chart, re.MULTILINE)
     return found[0] if found else "missing"
-
-
-if __name__ == "__main__":
-    why_not = disagreement(sys.argv[1], declared_versions())
-    if why_not is not None:
-        sys.exit(f"hack.release: {why_not}")
-    print(f"version={sys.argv[1].removeprefix('v')}")

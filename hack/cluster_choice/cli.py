@@ -1,22 +1,22 @@
 """`hack/cluster up | down | status | kubeconfig`: a cluster that stays between commands.
 
-Called by people. Tests and demo start their control planes through hack.control_plane.choice instead.
+Called by people. Tests and demo start their control planes through hack.cluster_choice.choice instead.
 """
 
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from hack.control_plane.choice import given_cluster
-from hack.control_plane.standing import StandingCluster, find, start
+from hack.cluster_choice.choice import given_cluster
+from hack.cluster_choice.standing import StandingCluster, find, start
 from hack.errors import ToolError
-from hack.locked import locked
+from hack.processes.locked import locked
+from hack.repository import RUN
 
-CLUSTERS = Path(__file__).parents[2] / ".run" / "clusters"
+CLUSTERS = RUN / "clusters"
 
 app = typer.Typer(
     help="A real Kubernetes cluster for trying and testing. Where CLUSTER_KUBECONFIG names a kubeconfig, that cluster is "

@@ -11,12 +11,12 @@ from pathlib import Path
 from typing import Any, Self
 from urllib.parse import urlsplit
 
-from hack.daemons import Daemon, end, is_running, start_daemon, wait_until_ready
 from hack.errors import ToolError
-from hack.fake_gemini.faults import FaultKind
-from hack.fake_gemini.stats import Stats
+from hack.processes.daemons import Daemon, end, is_running, start_daemon, wait_until_ready
+from hack.provider_server.faults import FaultKind
+from hack.provider_server.stats import Stats
+from hack.repository import ROOT
 
-ROOT = Path(__file__).parents[2]
 API_KEY = "fake-gemini-key"
 READY_WITHIN_S = 30.0
 ANSWERS_WITHIN_S = 10.0
@@ -75,7 +75,7 @@ class FakeGemini:
         words = [str(word) for option in options.items() for word in option]
         daemon = start_daemon(
             "fake-gemini",
-            [sys.executable, "-m", "hack.fake_gemini", *words],
+            [sys.executable, "-m", "hack.provider_server", *words],
             log=self.log,
             ends_with_parent=self.ends_with_parent,
             settings={"PYTHONPATH": str(ROOT)},  # it starts in its log's folder
