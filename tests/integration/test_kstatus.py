@@ -139,7 +139,7 @@ def ended(kind: OutcomeKind, *, attempts: int = 0) -> Json:
         ("Succeeded", ended(OutcomeKind.EMBEDDED)),
         ("DeadLettered", ended(OutcomeKind.FAILED, attempts=5)),
         ("DeadLettered", ended(OutcomeKind.INPUT_REJECTED)),
-        ("Superseded", superseded(now=NOW)),
+        ("Superseded", superseded(row_gone=False, now=NOW)),
         ("Pending", replay_begun(job(), NOW).status),
     ],
 )
