@@ -1,4 +1,4 @@
-"""SQL of the documents, for tests that run it: by section, with the role and the database of a test in place of the documented ones.
+"""SQL of the documents for tests that run it: by section, with a test's role and database in place of the documented ones.
 
 Called by the tests of the README's and the install page's SQL. It reads documents and runs nothing.
 """
