@@ -8,7 +8,7 @@ import psycopg
 import pytest
 import yaml
 
-from embedding_operator.resources.embedding_source import parsed_source
+from embedding_operator.resources.embedding_source import parse_source
 from embedding_worker.rows.database import Database
 from embedding_worker.rows.store import RowStore
 from embedding_worker.source import SourceConfig
@@ -32,7 +32,7 @@ def run(url: str, *sql: str) -> None:
 
 
 def config() -> SourceConfig:
-    return parsed_source(merged(SOURCE, METADATA)).spec.config()
+    return parse_source(merged(SOURCE, METADATA)).spec.config()
 
 
 @pytest.fixture

@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from embedding_operator.api_server import AlreadyExists, ApiServer, ApiServerUnavailable, Gone, RequestRefused
+from embedding_operator.api_errors import AlreadyExists, ApiServerUnavailable, Gone, RequestRefused
+from embedding_operator.api_server import ApiServer
 from embedding_operator.resources import JOBS, SOURCES
 from embedding_operator.resources.embedding_job import FINISHED_SELECTOR
 from hack.control_plane.kubeconfig import write_kubeconfig

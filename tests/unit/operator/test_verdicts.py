@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from embedding_operator.api_server import ApiServerUnavailable, RequestRefused
+from embedding_operator.api_errors import ApiServerUnavailable, RequestRefused
 from embedding_operator.cli import checks, verdicts
 from embedding_operator.cli.checks import verdict
 from embedding_operator.cli.verdicts import Mark, Unfit, Verdict, exit_code, skipped, well, wrong
