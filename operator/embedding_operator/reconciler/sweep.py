@@ -152,6 +152,8 @@ class Sweeper:
     async def _create_job(self, row: DueRow) -> None:
         """Create the row's job, unless the row has had too many within a minute."""
         assert row.content_hash is not None  # see sort_due
+        if not self._window.free(self._source):  # other sources have used the places that were free meanwhile
+            return
         now = self._clock.monotonic()
         tracked = self._tracked(row, row.content_hash, now)
         if self._table.get(tracked.name) is not None:  # a job of this name that somebody made for another row
