@@ -10,12 +10,12 @@ from embedding_operator.reconciler.catalog import SourceCatalog
 from embedding_operator.reconciler.row_queues import (
     SOURCE_COMES_WITHIN_S,
     UNEXPECTED_PAUSE_S,
-    RowBatcher,
     RowQueues,
 )
 from embedding_operator.resources.embedding_source import parse_source
-from embedding_worker.embedding import OutcomeKind, RowOutcome, RowRequest
 from embedding_worker.errors import Interrupted
+from embedding_worker.outcome import OutcomeKind, RowOutcome, RowRequest
+from embedding_worker.pipeline import RowBatcher
 from tests.support.fake_clock import FakeClock, settle
 from tests.support.manifests import a_source
 
