@@ -96,7 +96,7 @@ class FakeStore(RowStore):
         found = []
         for row_id, newest in known.items():
             mark = self.marks.get(row_id, Mark(0, edited=False))
-            if mark.number > newest or (newest == 0 and row_id not in self.texts):
+            if mark.number > newest:
                 text = self.texts.get(row_id)
                 found.append(NewerMark(row_id, mark.number, None if text is None else content_hash(text)))
         return found

@@ -41,9 +41,7 @@ class Parts:
         self.server = server or FakeApiServer()
         self.finished = FinishedJobs("c0")
         self.table = JobTable(self.finished, clock=self.clock)
-        self.window = Window(
-            self.table, self.finished, max_open=max_open, max_finished=max_finished, clock=self.clock
-        )
+        self.window = Window(self.table, self.finished, max_open=max_open, max_finished=max_finished, clock=self.clock)
         self.jobs = JobRegisters(self.table, self.finished, self.window)
         self.catalog = SourceCatalog()
         self.queues = RowQueues(self.catalog, clock=self.clock)
@@ -61,7 +59,9 @@ class Parts:
         return job
 
 
-def source(name: str = SOURCE, *, uid: str = "uid-1", generation: int = 1, version: int = 1, **spec: Any) -> EmbeddingSource:
+def source(
+    name: str = SOURCE, *, uid: str = "uid-1", generation: int = 1, version: int = 1, **spec: Any
+) -> EmbeddingSource:
     """A source as the API server shows it."""
     metadata = {"uid": uid, "generation": generation, "resourceVersion": str(version)}
     return parse_source(merged(a_source(name, **spec), {"metadata": metadata}))
