@@ -330,7 +330,8 @@ class NeverAnswersCreates(FakeApiServer):
 
     async def create_job(self, manifest: Json) -> int:
         self.asked.set()
-        return await asyncio.get_running_loop().create_future()
+        await asyncio.Event().wait()
+        raise AssertionError("never set")
 
 
 @pytest.mark.parametrize("phase", [Phase.PENDING, Phase.RETRYING, Phase.DEAD_LETTERED])
