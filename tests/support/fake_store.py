@@ -73,6 +73,9 @@ class FakeStore(RowStore):
     def _is_up_to_date(self, row_id: str) -> bool:
         return row_id in self.texts and self.embedded.get(row_id) == self.hash_of(row_id)
 
+    def id_problem(self, row_id: str) -> str | None:
+        return None
+
     async def sweep(self, *, leave_out: Iterable[str], limit: int) -> list[DueRow]:
         self._request("sweep")
         left_out = set(leave_out)
