@@ -20,7 +20,7 @@ RUN /opt/uv/bin/uv sync --quiet --locked --no-default-groups --all-extras --no-i
 COPY operator operator
 COPY worker worker
 RUN /opt/uv/bin/uv sync --quiet --locked --no-default-groups --all-extras --no-editable
-COPY hack/image/trim.py ./
+COPY hack/release/trim.py ./
 # Drops what is never imported, and leaves bytecode of what is: the root file system is read-only later.
 RUN /opt/embedding-operator/bin/python trim.py
 

@@ -10,6 +10,8 @@ UV_VERSION := 0.13.9
 UV := .cache/uv-$(UV_VERSION)/bin/uv
 RUN := .venv/bin/python -m
 PY_DIRS := operator worker hack tests
+# Tests mostly wait, so there are more workers than cores; each has an API server and a PostgreSQL of its own.
+WORKERS ?= 4
 
 help: ## List the targets
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9-]+):.*## (.*)/  make \1\t\2/' | expand -t 24
@@ -37,10 +39,10 @@ format: .venv/.synced ## Format the code, and mend what can be mended by a machi
 	$(RUN) ruff format $(PY_DIRS)
 	$(RUN) ruff check --fix $(PY_DIRS)
 	cp crds/*.yaml charts/embedding-operator/files/crds/
-	$(RUN) hack.chart_readme
+	$(RUN) hack.release.chart_readme
 
 test: .venv/.synced ## All tests that need no pods: unit, chart, and integration on a real API server and a real PostgreSQL
-	$(RUN) pytest --ignore=tests/e2e
+	$(RUN) pytest --ignore=tests/e2e --numprocesses=$(WORKERS)
 
 e2e: .venv/.synced ## The chart with real pods: on kind, else on a node of this machine's own (Linux, as root)
 	$(RUN) pytest tests/e2e

@@ -12,8 +12,8 @@ from typing import Any
 import yaml
 
 from hack.control_plane.build import kubectl_path
-from hack.environment import program_environment
 from hack.errors import ToolError, WrongSetting
+from hack.processes.environment import program_environment
 
 # What says how to reach a server and whom to trust; everything else in a cluster's entry is the user's own.
 CONNECTION_FIELDS = (

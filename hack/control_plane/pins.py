@@ -7,8 +7,8 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from hack.environment import our_cache
 from hack.go_build.compile import Build, module_checksum
+from hack.processes.environment import our_cache
 
 MODULE_FOLDER = Path(__file__).parent
 ETCD, KUBERNETES = "go.etcd.io/etcd/server/v3", "k8s.io/kubernetes"

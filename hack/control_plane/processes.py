@@ -24,9 +24,9 @@ from hack.control_plane.commands import ADDRESS, ADMIN_KUBECONFIG, apiserver_com
 from hack.control_plane.kubeconfig import write_kubeconfig, write_private
 from hack.control_plane.pins import Binaries
 from hack.control_plane.state import Ports, State, end_and_remove, read_state, write_state
-from hack.daemons import Daemon, start_daemon, wait_until_ready
 from hack.errors import DaemonDied
-from hack.go_programs import go_program
+from hack.go_build.programs import go_program
+from hack.processes.daemons import Daemon, start_daemon, wait_until_ready
 
 READY_WITHIN_S = 30.0
 PORT_TRIES = 5

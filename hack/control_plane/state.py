@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from hack.daemons import Daemon, end, is_running, noted_daemon
+from hack.processes.daemons import Daemon, end, is_running, noted_daemon
 
 END_WITHIN_S = 3.0  # nothing is lost by killing them then: their data go anyway
 FILE_NAME = "processes.json"

@@ -2,10 +2,9 @@
 over others; the backoff, the dead letter, and its replay. Called by the demo's command, after the first story.
 """
 
-from hack.demo.provider import EXAMPLES
 from hack.demo.telling import Telling
-from hack.fake_gemini.process import FakeGemini
-from hack.installation import ROOT
+from hack.provider_server.process import FakeGemini
+from hack.repository import EXAMPLES, ROOT
 
 SOURCE = "businesses-gemini"
 COLUMN = "embedding_gemini"

@@ -11,18 +11,18 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
+from hack.cluster_choice.kind import KindCluster
+from hack.cluster_choice.pods import PodCluster, on_kind
 from hack.demo.data import Business, businesses
 from hack.demo.provider import local
 from hack.demo.stage import Ground, load_businesses
 from hack.demo.story import Story
 from hack.demo.telling import Telling
 from hack.errors import KindUnavailable, ToolError
-from hack.go_programs import go_program
-from hack.helm import CHART, Helm
-from hack.installation import ROOT, Kubectl
-from hack.kind import KindCluster
-from hack.pod_cluster import PodCluster, on_kind
-from hack.port_forward import forwarded
+from hack.go_build.programs import go_program
+from hack.installation.helm import Helm
+from hack.installation.kubectl import Kubectl, forwarded
+from hack.repository import CHART, ROOT
 
 NAME = "embedding-operator-demo"
 FOLDER = ROOT / ".run" / "kind-demo"

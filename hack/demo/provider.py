@@ -10,11 +10,9 @@ from pathlib import Path
 
 from embedding_worker.providers.gemini import GeminiEmbedder
 from embedding_worker.source import Model
-from hack import environment
 from hack.errors import WrongSetting
-from hack.installation import ROOT
-
-EXAMPLES = ROOT / "docs" / "examples"
+from hack.processes import environment
+from hack.repository import EXAMPLES
 
 
 @dataclass(frozen=True)

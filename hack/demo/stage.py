@@ -15,16 +15,20 @@ from pathlib import Path
 import psycopg
 from psycopg import sql
 
-from hack import embedded_postgres, environment
-from hack.control_plane.choice import Cluster, cluster_for_tests
+from hack.cluster_choice.choice import Cluster, cluster_for_tests
 from hack.control_plane.state import end_and_remove, read_state
-from hack.daemons import end, noted_daemon
+from hack.database import embedded_postgres
+from hack.database.embedded_postgres import EmbeddedPostgres
+from hack.database.postgres import Database, DatabaseServer, database_server
 from hack.demo.data import Business
-from hack.embedded_postgres import EmbeddedPostgres
 from hack.errors import ToolError
-from hack.fake_gemini.process import FakeGemini
-from hack.installation import ROOT, Kubectl, OperatorProcess, crds_applied, namespace_made
-from hack.postgres import Database, DatabaseServer, database_server
+from hack.installation.kubectl import Kubectl
+from hack.installation.operator_process import OperatorProcess
+from hack.installation.prerequisites import crds_applied, namespace_made
+from hack.processes import environment
+from hack.processes.daemons import end, noted_daemon
+from hack.provider_server.process import FakeGemini
+from hack.repository import ROOT
 
 KEPT = ROOT / ".run" / "demo"
 HELD: list[ExitStack] = []

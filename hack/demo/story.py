@@ -9,7 +9,7 @@ from hack.demo.data import SEARCHES
 from hack.demo.provider import Provider
 from hack.demo.telling import Telling
 from hack.errors import ToolError
-from hack.installation import ROOT
+from hack.repository import ROOT
 
 FRESH_WITHIN_S = 120
 FIRST_EDITED = "Lutefisk & Rye Bakery"

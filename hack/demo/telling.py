@@ -9,9 +9,9 @@ from rich.markup import escape
 from rich.progress import BarColumn, Progress, TextColumn
 
 from hack.demo.stage import Ground
-from hack.environment import program_environment
 from hack.errors import ToolError
-from hack.installation import ROOT
+from hack.processes.environment import program_environment
+from hack.repository import ROOT
 
 MOST_LINES = 18
 LINE_EVERY_S = 2.0

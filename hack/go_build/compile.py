@@ -1,6 +1,6 @@
 """Builds one set of Go programs from a pinned module: once, whole or not at all, and never silent.
 
-Called for the control plane (hack.control_plane.build) and for every other program (hack.go_programs).
+Called for the control plane (hack.control_plane.build) and for every other program (hack.go_build.programs).
 """
 
 import hashlib
@@ -18,7 +18,7 @@ from pathlib import Path
 from hack.errors import BuildFailed
 from hack.go_build.progress import BuildProgress, progress_on_stderr
 from hack.go_build.toolchain import Go, go_environment, suitable_go, version_tuple
-from hack.locked import locked
+from hack.processes.locked import locked
 
 LINES_SHOWN = 20
 TICK_S = 1.0

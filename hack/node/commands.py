@@ -4,9 +4,9 @@ import subprocess
 from collections.abc import Sequence
 from pathlib import Path
 
-from hack.environment import program_environment
 from hack.errors import ToolError
 from hack.node.machine import SBIN
+from hack.processes.environment import program_environment
 
 WITHIN_S = 120.0
 LINES_SHOWN = 25

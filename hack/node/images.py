@@ -7,13 +7,12 @@ import hashlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from hack.environment import our_cache
-from hack.go_programs import go_program
-from hack.locked import locked
+from hack.go_build.programs import go_program
 from hack.node.commands import run, try_run
 from hack.node.machine import find
+from hack.processes.environment import our_cache
+from hack.processes.locked import locked
 
-ROOT = Path(__file__).parents[2]
 RELEASE = "bookworm"
 BASE_PACKAGES = "python3,python3-venv,ca-certificates"
 BASE_IMAGE = f"localhost/embedding-operator-base:{RELEASE}"

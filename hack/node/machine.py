@@ -8,8 +8,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from hack.environment import program_environment
 from hack.errors import StartFailed
+from hack.processes.environment import program_environment
 
 CNI_PLUGINS = Path("/usr/lib/cni")
 # A program that shows that the package is there → Debian's name of the package.

@@ -16,14 +16,14 @@ from typing import Self
 import yaml
 
 from hack.control_plane.processes import ControlPlane
-from hack.daemons import Daemon, end, noted_daemon, start_daemon, wait_until_ready
-from hack.environment import our_cache
-from hack.go_programs import go_program
-from hack.locked import locked
+from hack.go_build.programs import go_program
 from hack.node import network, traces
 from hack.node.commands import try_run
 from hack.node.images import pause_archive
 from hack.node.runtime import Containerd, end_shims, kill_containers
+from hack.processes.daemons import Daemon, end, noted_daemon, start_daemon, wait_until_ready
+from hack.processes.environment import our_cache
+from hack.processes.locked import locked
 
 DAEMONS_FILE = "daemons.json"
 NODE_NAME = "embedding-operator-node"

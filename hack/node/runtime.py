@@ -5,10 +5,10 @@ import os
 import signal
 from pathlib import Path
 
-from hack.daemons import Daemon, start_daemon, wait_until_ready
 from hack.node.commands import run, try_run
 from hack.node.images import PAUSE_IMAGE
 from hack.node.machine import CNI_PLUGINS, find
+from hack.processes.daemons import Daemon, start_daemon, wait_until_ready
 
 READY_WITHIN_S = 30.0
 IMPORT_WITHIN_S = 300.0

@@ -87,15 +87,15 @@ class ApiServer:
                 namespace = pod_namespace()
             else:
                 if not settings.kubeconfig.is_file():
-                    raise ApiServerUnusable(
-                        f"{where}, and there is no such file: set it to the path of one kubeconfig"
-                    )
+                    raise ApiServerUnusable(f"{where}, and there is no such file: set it to the path of one kubeconfig")
                 loader = await kube_config.load_kube_config(  # type: ignore[no-untyped-call]
                     config_file=str(settings.kubeconfig), client_configuration=configuration, persist_config=False
                 )
                 namespace = loader.current_context["context"].get("namespace")
             if not str(configuration.host).startswith(("https://", "http://")):
-                raise ApiServerUnusable(f"{where}, and its server {configuration.host!r} is not a URL: correct the file")
+                raise ApiServerUnusable(
+                    f"{where}, and its server {configuration.host!r} is not a URL: correct the file"
+                )
             return cls(configuration, settings.namespace or namespace or "default")
         except (ConfigException, OSError, ValueError, TypeError, KeyError, yaml.YAMLError) as exc:
             # The loader checks little, so an invalid file makes it raise errors of many kinds; the remedy is the same.

@@ -3,7 +3,6 @@
 Only factory.py and process.py read it: every other object is given what it needs, and nothing else.
 """
 
-import secrets
 import socket
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
@@ -12,11 +11,8 @@ from embedding_operator.api_server import ApiServer
 from embedding_operator.event_poster import EventPoster
 from embedding_operator.metrics import Metrics
 from embedding_operator.reconciler.catalog import SourceCatalog
-from embedding_operator.reconciler.finished_jobs import FinishedJobs
-from embedding_operator.reconciler.job_table import JobTable
+from embedding_operator.reconciler.registers import JobRegisters, make_registers
 from embedding_operator.reconciler.row_queues import RowQueues
-from embedding_operator.reconciler.sweep import JobRegisters
-from embedding_operator.reconciler.window import Window
 from embedding_operator.settings import Settings
 from embedding_worker.clock import Clock, SystemClock
 from embedding_worker.providers.registry import ProviderRegistry
@@ -52,18 +48,7 @@ async def open_context(settings: Settings, stack: AsyncExitStack) -> Context:
         metrics,
         EventPoster(server.create_event, namespace=server.namespace, instance=socket.gethostname(), clock=clock),
         ProviderRegistry(settings.provider_values(), clock=clock, observer=metrics),
-        make_registers(settings, clock),
+        make_registers(max_open=settings.max_open_jobs, max_finished=settings.max_finished_jobs, clock=clock),
         catalog,
         RowQueues(catalog, clock=clock),
     )
-
-
-def make_registers(settings: Settings, clock: Clock) -> JobRegisters:
-    """Empty registers of jobs, with the bounds that the settings give."""
-    # Begins with a letter: a YAML parser reads 12345e-1, hexadecimal digits with a dash, as a number.
-    finished = FinishedJobs(prefix=f"c{secrets.token_hex(3)}")
-    table = JobTable(finished, clock=clock)
-    window = Window(
-        table, finished, max_open=settings.max_open_jobs, max_finished=settings.max_finished_jobs, clock=clock
-    )
-    return JobRegisters(table, finished, window)

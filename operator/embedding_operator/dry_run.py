@@ -11,9 +11,10 @@ import structlog
 from embedding_operator.api_server import ApiServer, ApiServerError, ApiServerUnusable
 from embedding_operator.reconciler.housekeeping import understood
 from embedding_operator.resources.embedding_job import job_name
-from embedding_operator.resources.embedding_source import EmbeddingSource, parsed_source
+from embedding_operator.resources.embedding_source import EmbeddingSource, parse_source
 from embedding_operator.rotation import Rotation
 from embedding_operator.settings import Settings
+from embedding_worker.clock import SystemClock
 from embedding_worker.errors import DatabaseUnavailable, RowsLocked, SourceRefused
 from embedding_worker.rows.database import Database
 from embedding_worker.rows.store import DuePreview, RowStore
@@ -37,7 +38,7 @@ async def run(settings: Settings) -> int:
         return 2
     async with server, Database(settings.database_url.get_secret_value()) as database:
         look = DryRun(server, database)
-        rotation = Rotation(settings.mounted_secrets(), {"DATABASE_URL_FILE": database.move_to})
+        rotation = Rotation(settings.mounted_secrets(), {"DATABASE_URL_FILE": database.move_to}, clock=SystemClock())
         rotating = asyncio.create_task(rotation.run(), name="rotation")
         log.info("operator ready", namespace=server.namespace, dry_run=True)
         while not stop.is_set():
@@ -62,7 +63,7 @@ class DryRun:
         """Returns how many rows were looked at, in whole pages."""
         rows = 0
         try:
-            sources = list(understood(parsed_source, await self._server.sources()))
+            sources = list(understood(parse_source, await self._server.sources()))
         except ApiServerError as exc:
             log.warning("waiting for the API server", message=str(exc))
             return 0

@@ -13,7 +13,6 @@ from embedding_operator.reconciler.status_report import StatusReport
 from embedding_operator.resources.embedding_source import EmbeddingSource
 from embedding_operator.rotation import Rotation
 
-
 DATABASE_URL_FILE = "DATABASE_URL_FILE"
 
 
@@ -92,4 +91,5 @@ class Factory:
             sources.wake_all()
 
         mounted = context.settings.mounted_secrets()
-        return Rotation(mounted, {secret.variable: partial(rotate, secret.variable) for secret in mounted})
+        rotations = {secret.variable: partial(rotate, secret.variable) for secret in mounted}
+        return Rotation(mounted, rotations, clock=context.clock)

@@ -33,13 +33,17 @@ class Metrics:
             registry=self._registry,
         )
         self._replays = Counter(named("replays"), "Replays of jobs", ("source",), registry=self._registry)
-        self._due = Gauge(named("due_rows"), "Rows whose embedding is missing or stale", ("source",), registry=self._registry)
+        self._due = Gauge(
+            named("due_rows"), "Rows whose embedding is missing or stale", ("source",), registry=self._registry
+        )
         self._rows = Gauge(named("rows"), "Rows of the table", ("source",), registry=self._registry)
         self._oldest = Gauge(
             named("oldest_due_seconds"), "Age of the oldest change mark", ("source",), registry=self._registry
         )
         self._open = Gauge(named("open_jobs"), "Open jobs of all sources", registry=self._registry)
-        self._window = Gauge(named("window_jobs"), "Jobs that may be open at the moment, in all sources", registry=self._registry)
+        self._window = Gauge(
+            named("window_jobs"), "Jobs that may be open at the moment, in all sources", registry=self._registry
+        )
         self._dead = Gauge(named("dead_letters"), "Jobs in phase DeadLettered", registry=self._registry)
         self._calls = Histogram(
             named("provider_call_seconds"),
@@ -49,10 +53,18 @@ class Metrics:
             registry=self._registry,
         )
         self._texts = Histogram(
-            named("provider_call_texts"), "Texts in a call to the provider", ("source",), buckets=TEXTS, registry=self._registry
+            named("provider_call_texts"),
+            "Texts in a call to the provider",
+            ("source",),
+            buckets=TEXTS,
+            registry=self._registry,
         )
         self._sweeps = Histogram(
-            named("sweep_seconds"), "Duration of a turn of a source's loop", ("source",), buckets=SECONDS, registry=self._registry
+            named("sweep_seconds"),
+            "Duration of a turn of a source's loop",
+            ("source",),
+            buckets=SECONDS,
+            registry=self._registry,
         )
         self._settle = Histogram(
             named("job_seconds"),
@@ -75,9 +87,7 @@ class Metrics:
         self._due.labels(source).set(counts.due)
         self._rows.labels(source).set(counts.total)
         since = counts.oldest_due_since
-        self._oldest.labels(source).set(
-            0 if since is None else max(0.0, (self._clock.now() - since).total_seconds())
-        )
+        self._oldest.labels(source).set(0 if since is None else max(0.0, (self._clock.now() - since).total_seconds()))
 
     def forget(self, source: str) -> None:
         """The source was deleted: its gauges are removed, or they would show its last values without end."""

@@ -4,10 +4,10 @@ from collections.abc import Iterator
 
 import pytest
 
-from hack.control_plane.choice import Cluster
+from hack.cluster_choice.choice import Cluster
 from hack.control_plane.pins import Binaries
 from hack.control_plane.processes import ControlPlane
-from hack.go_programs import go_program
+from hack.go_build.programs import go_program
 from tests.support.chart import Helm
 from tests.support.programs import build_beforehand
 

@@ -6,8 +6,8 @@ from collections.abc import Iterator
 import pytest
 import yaml
 
-from hack.control_plane.choice import Cluster
-from hack.installation import Kubectl
+from hack.cluster_choice.choice import Cluster
+from hack.installation.kubectl import Kubectl
 from tests.support.chart import Helm, Json, Objects
 from tests.support.chart_values import POSTGRESQL, VALUE_SETS
 

@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from tests.support.chart import CHART, Helm, Json
+from hack.repository import CHART
+from tests.support.chart import Helm, Json
 from tests.support.manifests import CRDS
 
 COPIES = CHART / "files" / "crds"

@@ -5,11 +5,11 @@ import re
 import pytest
 import yaml
 
-from embedding_operator.settings import Settings
-from hack.chart_readme import VALUES
+from embedding_operator.settings import variables
+from hack.release.chart_readme import VALUES
 from tests.support.chart import DATABASE, NO_CRDS, Helm
 
-ALIASES = {str(field.alias) for field in Settings.model_fields.values()}
+ALIASES = variables()
 NO_VALUE = {
     "EMBEDDING_HTTP_PORT": "extraEnv has EMBEDDING_HTTP_PORT, but probes, Service and NetworkPolicy know 8080: leave it out",
     "EMBEDDING_NAMESPACE": "extraEnv has EMBEDDING_NAMESPACE, but the operator has rights only in the release's namespace: "

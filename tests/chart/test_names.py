@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from tests.support.chart import CHART, DATABASE, NO_CRDS, Helm, Json, Objects
+from hack.repository import CHART
+from tests.support.chart import DATABASE, NO_CRDS, Helm, Json, Objects
 
 EVERYTHING = {
     "database": {"existingSecret": ""},

@@ -8,7 +8,8 @@ import pytest
 import yaml
 
 from hack.control_plane.pins import pins
-from tests.support.chart import CHART, DATABASE, NAMESPACE, RELEASE, Helm, Json, Objects
+from hack.repository import CHART
+from tests.support.chart import DATABASE, NAMESPACE, RELEASE, Helm, Json, Objects
 
 
 def test_a_package_holds_what_the_chart_needs_and_nothing_hidden(each_helm: Helm, tmp_path: Path) -> None:

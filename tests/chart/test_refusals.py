@@ -5,7 +5,8 @@ from typing import Any
 import pytest
 
 from hack.control_plane.pins import pins
-from tests.support.chart import CHART, DATABASE, RELEASE, Helm, Json
+from hack.repository import CHART
+from tests.support.chart import DATABASE, RELEASE, Helm, Json
 
 URL = "postgresql://user:secret@db.example/yellow_book"
 LONGEST = 2**31 - 1

@@ -14,10 +14,12 @@ from pathlib import Path
 import pytest
 import yaml
 
-from hack.control_plane.choice import Cluster
+from hack.cluster_choice.choice import Cluster
 from hack.errors import ToolError
-from hack.installation import Kubectl, apply_crds
-from tests.support.chart import CHART, DATABASE, NO_CRDS, RELEASE, Helm, Json
+from hack.installation.kubectl import Kubectl
+from hack.installation.prerequisites import apply_crds
+from hack.repository import CHART
+from tests.support.chart import DATABASE, NO_CRDS, RELEASE, Helm, Json
 from tests.support.manifests import CRDS, a_source
 
 OURS = "embeddings.yellowbook.dev"

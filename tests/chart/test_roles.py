@@ -3,7 +3,7 @@
 import pytest
 import yaml
 
-from hack.installation import RULES
+from hack.repository import RULES
 from tests.support.chart import Helm, Json, Objects
 
 AGGREGATED = "rbac.authorization.k8s.io/aggregate-to-"

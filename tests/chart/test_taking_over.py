@@ -8,11 +8,12 @@ from pathlib import Path
 import pytest
 import yaml
 
-from hack.control_plane.choice import Cluster
-from hack.go_programs import go_program
-from hack.installation import Kubectl
+from hack.cluster_choice.choice import Cluster
+from hack.go_build.programs import go_program
+from hack.installation.kubectl import Kubectl
+from hack.repository import CHART
 from tests.chart.test_releases import CRD_NAMES, cleared_afterwards, columns, crds_present, wait_until_served
-from tests.support.chart import CHART, DATABASE, NO_CRDS, RELEASE, Helm
+from tests.support.chart import DATABASE, NO_CRDS, RELEASE, Helm
 from tests.support.manifests import a_source
 
 WITHOUT_CRDS = {**DATABASE, **NO_CRDS}

@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 import yaml
 
-from embedding_operator.settings import PREFIX, Settings, settings_from
-from hack.chart_readme import README, SCHEMA, VALUES, up_to_date_readme
+from embedding_operator.settings import PREFIX, Settings, settings_from, variables
+from hack.release.chart_readme import README, SCHEMA, VALUES, up_to_date_readme
 from tests.support.chart import Helm, Json, Objects
 
 DEFAULTS: Json = yaml.safe_load(VALUES.read_text())
@@ -74,10 +74,7 @@ def test_the_defaults_are_the_operators(helm: Helm) -> None:
 
 def test_every_setting_of_the_operator_is_a_value() -> None:
     named = {f"{PREFIX}{_snake(name)}" for name in DEFAULTS["settings"]}
-    assert (
-        named
-        == {str(field.alias) for field in Settings.model_fields.values() if PREFIX in str(field.alias)} - NOT_A_VALUE
-    )
+    assert named == {name for name in variables() if PREFIX in name} - NOT_A_VALUE
 
 
 def _snake(name: str) -> str:
@@ -113,4 +110,4 @@ def test_a_setting_that_is_null_is_left_to_the_operator(each_helm: Helm) -> None
 
 def test_geminis_endpoint_reaches_the_operator(helm: Helm) -> None:
     rendered = helm.render({"gemini": {"endpoint": "https://gemini.example/v1"}})
-    assert settings_of(rendered).gemini_endpoint == "https://gemini.example/v1"
+    assert settings_of(rendered).provider_values()["EMBEDDING_GEMINI_ENDPOINT"] == "https://gemini.example/v1"

@@ -10,9 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from hack.installation import Kubectl
-from hack.pod_cluster import NoPods, PodCluster, cluster_with_pods
-from hack.port_forward import forwarded
+from hack.cluster_choice.pods import NoPods, PodCluster, cluster_with_pods
+from hack.installation.kubectl import Kubectl, forwarded
 from tests.support.installed import DATABASE, DEPLOYMENT, PASSWORD, Release
 from tests.support.yellow_book import YellowBook, make_yellow_book
 

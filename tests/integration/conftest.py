@@ -6,9 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from hack.control_plane.choice import Cluster
-from hack.go_programs import go_program
-from hack.installation import Kubectl, crds_applied, namespace_made
+from hack.cluster_choice.choice import Cluster
+from hack.go_build.programs import go_program
+from hack.installation.kubectl import Kubectl
+from hack.installation.prerequisites import crds_applied, namespace_made
 from tests.support.programs import build_beforehand
 
 PROGRAMS = ("helm4", "kind", "kstatus")

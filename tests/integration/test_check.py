@@ -8,12 +8,14 @@ from pathlib import Path
 import pytest
 import yaml
 
-from hack.control_plane.choice import Cluster
+from hack.cluster_choice.choice import Cluster
 from hack.control_plane.pins import Binaries
 from hack.control_plane.processes import ControlPlane
-from hack.fake_gemini.process import FakeGemini
-from hack.installation import ACCOUNT, CRDS, Kubectl, make_namespace
-from hack.postgres import Database, DatabaseServer
+from hack.database.postgres import Database, DatabaseServer
+from hack.installation.kubectl import Kubectl
+from hack.installation.prerequisites import ACCOUNT, make_namespace
+from hack.provider_server.process import FakeGemini
+from hack.repository import CRDS
 from tests.integration.journey.conftest import GEMINI_MODEL, System, system_in
 from tests.integration.test_command import MARKER, command
 from tests.support.deadline import wait_until
@@ -283,7 +285,7 @@ def test_a_key_that_the_provider_does_not_take_is_told_without_it(system: System
     done = checked(system, **(good | {"GEMINI_API_KEY": MARKER}))
     assert done.returncode == 1
     assert wrong(done) == {
-        what: "the provider 'gemini' answered 400 INVALID_ARGUMENT (API_KEY_INVALID): it does not take the key, "
+        what: "the provider 'gemini' answered 400 INVALID_ARGUMENT (API_KEY_INVALID): it does not accept the key, "
         "set GEMINI_API_KEY to one that is valid"
     }
     done = checked(system)

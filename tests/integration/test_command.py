@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from hack.control_plane.kubeconfig import write_kubeconfig
-from hack.environment import program_environment
+from hack.processes.environment import program_environment
 
 PROGRAM = Path(sys.executable).with_name("embedding-operator")
 MARKER = "s3cr3t-Marker"

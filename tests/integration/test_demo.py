@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from hack.control_plane.pins import Binaries
-from hack.environment import program_environment
+from hack.processes.environment import program_environment
 from tests.support.deadline import wait_until
 
 ROOT = Path(__file__).parents[2]

@@ -13,12 +13,13 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from hack.environment import program_environment
 from hack.errors import ToolError
-from hack.fake_gemini.process import API_KEY, ROOT, FakeGemini
-from hack.fake_gemini.requests import DIMENSIONS
-from hack.fake_gemini.stats import hash_of
-from hack.fake_gemini.vectors import fake_vector
+from hack.processes.environment import program_environment
+from hack.provider_server.process import API_KEY, FakeGemini
+from hack.provider_server.requests import DIMENSIONS
+from hack.provider_server.stats import hash_of
+from hack.provider_server.vectors import fake_vector
+from hack.repository import ROOT
 from tests.support.deadline import wait_until
 
 BATCH = "/v1beta/models/gemini-embedding-001:batchEmbedContents"
@@ -247,7 +248,7 @@ def test_started_again_it_is_at_the_same_address_with_new_counts(tmp_path: Path)
 def test_a_port_that_is_taken_is_said_in_a_sentence(gemini: FakeGemini) -> None:
     port = urlsplit(gemini.url).port
     done = subprocess.run(
-        [sys.executable, "-m", "hack.fake_gemini", "--port", str(port)],
+        [sys.executable, "-m", "hack.provider_server", "--port", str(port)],
         cwd=ROOT,
         env=program_environment(),
         capture_output=True,

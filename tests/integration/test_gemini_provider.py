@@ -9,6 +9,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from embedding_worker.clock import SystemClock
 from embedding_worker.errors import (
     EmbeddingError,
     InputRejected,
@@ -16,13 +17,13 @@ from embedding_worker.errors import (
     ProviderThrottled,
     ProviderUnavailable,
 )
-from embedding_worker.providers import Credentials, make_embedder
 from embedding_worker.providers.gemini import THREADS, GeminiEmbedder
+from embedding_worker.providers.registry import NoObserver, ProviderRegistry
 from embedding_worker.source import Model
-from hack.fake_gemini.faults import FaultKind
-from hack.fake_gemini.process import FakeGemini
-from hack.fake_gemini.stats import hash_of
-from hack.fake_gemini.vectors import fake_vector
+from hack.provider_server.faults import FaultKind
+from hack.provider_server.process import FakeGemini
+from hack.provider_server.stats import hash_of
+from hack.provider_server.vectors import fake_vector
 from tests.support.deadline import eventually
 
 pytest.importorskip("google.generativeai")
@@ -91,9 +92,14 @@ async def test_a_hundred_texts_get_their_own_vectors_in_order_at_unit_length(
         assert {type(value) for value in vector} == {float}
 
 
-async def test_it_is_made_from_a_source_and_credentials(gemini: FakeGemini) -> None:
-    credentials = Credentials(gemini_api_key=KEY, gemini_endpoint=gemini.url)
-    made = make_embedder(Model("gemini", "models/gemini-embedding-001", 4), credentials)
+async def test_the_registry_makes_it_from_the_settings_and_rotates_its_key(gemini: FakeGemini) -> None:
+    values = {"GEMINI_API_KEY": "another-key", "EMBEDDING_GEMINI_ENDPOINT": gemini.url}
+    registry = ProviderRegistry(values, clock=SystemClock(), observer=NoObserver())
+    made = registry.embedder(Model("gemini", "models/gemini-embedding-001", 4), source="businesses")
+    with pytest.raises(ProviderMisconfigured) as refused:
+        await made.embed(["one"])
+    assert refused.value.reason == "ApiKeyInvalid"
+    await registry.rotate("GEMINI_API_KEY", KEY)
     assert len((await made.embed(["one"]))[0]) == 4
 
 

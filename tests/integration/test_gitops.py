@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from hack.installation import CRDS, Kubectl
+from hack.installation.kubectl import Kubectl
+from hack.repository import CRDS
 from tests.support.manifests import Json, a_source, example_source, merged
 from tests.support.source_states import SWEEPING, shown
 

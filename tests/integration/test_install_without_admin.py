@@ -15,13 +15,14 @@ from pathlib import Path
 import pytest
 import yaml
 
-from hack.control_plane.choice import Cluster
+from hack.cluster_choice.choice import Cluster
 from hack.control_plane.kubeconfig import service_account_kubeconfig
 from hack.control_plane.pins import Binaries
 from hack.control_plane.processes import ControlPlane
-from hack.go_programs import go_program
-from hack.installation import Kubectl
-from tests.support.chart import CHART, NAMESPACE, RELEASE, Helm, Json
+from hack.go_build.programs import go_program
+from hack.installation.kubectl import Kubectl
+from hack.repository import CHART
+from tests.support.chart import NAMESPACE, RELEASE, Helm, Json
 from tests.support.deadline import wait_until
 from tests.support.rights import single_rules
 

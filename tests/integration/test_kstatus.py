@@ -13,12 +13,12 @@ import pytest
 import yaml
 
 from embedding_operator.lifecycle.job_status import replay_begun, settled, superseded
-from embedding_operator.lifecycle.retry_policy import RetryPolicy
 from embedding_operator.resources.embedding_job import EmbeddingJob
-from embedding_worker.embedding import OutcomeKind, RowOutcome
-from hack.environment import program_environment
-from hack.helm import Helm
-from hack.installation import Kubectl
+from embedding_operator.resources.embedding_source import RetrySpec
+from embedding_worker.outcome import OutcomeKind, RowOutcome
+from hack.installation.helm import Helm
+from hack.installation.kubectl import Kubectl
+from hack.processes.environment import program_environment
 from tests.support.manifests import Json, a_job, a_source, example_source, merged
 from tests.support.source_states import NEW, NOW, REFUSED, STATES, SWEEPING, State, every_state, shown
 
@@ -127,7 +127,7 @@ def job(**status: Any) -> EmbeddingJob:
 def ended(kind: OutcomeKind, *, attempts: int = 0) -> Json:
     outcome = RowOutcome(kind, "Any", "any", code="")
     return settled(
-        outcome, job(attempts=attempts), policy=RetryPolicy(), started=NOW, now=NOW + timedelta(seconds=1), jitter=0
+        outcome, job(attempts=attempts), policy=RetrySpec(), started=NOW, now=NOW + timedelta(seconds=1), jitter=0
     ).status
 
 

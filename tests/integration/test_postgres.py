@@ -12,18 +12,18 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from hack import embedded_postgres, postgres
-from hack.embedded_postgres import EmbeddedPostgres
-from hack.environment import program_environment
+from hack.database import embedded_postgres, postgres
+from hack.database.embedded_postgres import EmbeddedPostgres
+from hack.database.postgres import Database, DatabaseServer, url_with
 from hack.errors import ToolError, WrongSetting
-from hack.postgres import Database, DatabaseServer, url_with
+from hack.processes.environment import program_environment
 from tests.support.deadline import wait_until
 
 ROOT = Path(__file__).parents[2]
 
 STARTED_BY_A_CHILD = """
 import sys
-from hack.embedded_postgres import EmbeddedPostgres
+from hack.database.embedded_postgres import EmbeddedPostgres
 server = EmbeddedPostgres(keep=sys.argv[1] == "keep")
 server.start()
 print(server.folder, server.url, flush=True)

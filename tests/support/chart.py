@@ -6,11 +6,11 @@ from typing import Any
 
 import yaml
 
-import hack.helm
+import hack.installation.helm
 from hack.control_plane.pins import pins
+from hack.repository import CHART
 
 Json = dict[str, Any]
-CHART = hack.helm.CHART
 RELEASE, NAMESPACE = "embedding-operator", "yellow-book"
 DATABASE = {"database": {"existingSecret": "yellow-book-database"}}
 """The least that must be given."""
@@ -48,7 +48,7 @@ class Objects(list[Json]):
         return {entry["name"]: entry["value"] for entry in self.container()["env"]}
 
 
-class Helm(hack.helm.Helm):
+class Helm(hack.installation.helm.Helm):
     """Helm with this chart."""
 
     def render(

@@ -1,7 +1,11 @@
 """A clock that moves only when a test moves it. Given to whatever takes an `embedding_worker.clock.Clock`."""
 
 import asyncio
+from collections.abc import Coroutine
 from datetime import UTC, datetime, timedelta
+from typing import Any, TypeVar
+
+Result = TypeVar("Result")
 
 START = datetime(2026, 3, 1, 12, tzinfo=UTC)
 SETTLE_TURNS = 50
@@ -69,3 +73,16 @@ async def settle() -> None:
     """Let every task that can run come to its next wait."""
     for _ in range(SETTLE_TURNS):
         await asyncio.sleep(0)
+
+
+async def let_time_pass(clock: FakeClock, work: Coroutine[Any, Any, Result], *, within_s: float = 3_600.0) -> Result:
+    """What the work returns, while the clock moves on second by second. Fails if it is not done `within_s`."""
+    task = asyncio.create_task(work)
+    await settle()
+    end_s = clock.monotonic() + within_s
+    while not task.done():
+        if clock.monotonic() > end_s:
+            task.cancel()
+            raise AssertionError(f"not done after {within_s:g} s")
+        await clock.advance(1.0)
+    return await task

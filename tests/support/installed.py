@@ -8,10 +8,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from hack.go_programs import go_program
-from hack.helm import Helm
-from hack.installation import Kubectl
-from hack.pod_cluster import PodCluster
+from hack.cluster_choice.pods import PodCluster
+from hack.go_build.programs import go_program
+from hack.installation.helm import Helm
+from hack.installation.kubectl import Kubectl
 from tests.support.deadline import wait_until
 
 DEPLOYMENT = "embedding-operator"

@@ -3,7 +3,7 @@
 import subprocess
 from pathlib import Path
 
-from hack.environment import program_environment
+from hack.processes.environment import program_environment
 
 ANSWERS_WITHIN_S = 30
 

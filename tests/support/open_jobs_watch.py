@@ -11,8 +11,8 @@ from typing import Self
 
 import yaml
 
-from hack.environment import program_environment
-from hack.installation import Kubectl
+from hack.installation.kubectl import Kubectl
+from hack.processes.environment import program_environment
 from tests.support.deadline import wait_until
 
 OPEN = ("Pending", "Retrying")
@@ -37,6 +37,9 @@ class OpenJobsWatch:
         self._sentinel_seen = 0
         self.most_open = 0
         self.most_for_one_business = 0
+        self._existing: set[str] = set()
+        self.most_existing = 0
+        """Open and finished jobs and dead letters."""
         self.settled: Counter[str] = Counter()
         """Jobs that have left the open phases, by the phase that they came to."""
 
@@ -63,7 +66,10 @@ class OpenJobsWatch:
     def _note(self, event: str, name: str, business: str, phase: str) -> None:
         if business == "none":
             self._sentinel_seen += 1
-        elif event != "DELETED" and phase in OPEN:
+            return
+        (self._existing.discard if event == "DELETED" else self._existing.add)(name)
+        self.most_existing = max(self.most_existing, len(self._existing))
+        if event != "DELETED" and phase in OPEN:
             self._open[name] = business
             self.most_open = max(self.most_open, len(self._open))
             self.most_for_one_business = max(self.most_for_one_business, *Counter(self._open.values()).values())

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import yaml
 
-from hack.installation import RULES
+from hack.repository import RULES
 from tests.support.manifests import Json
 
 EVENTS = "events.k8s.io"

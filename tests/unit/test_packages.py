@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from hack.environment import program_environment
+from hack.processes.environment import program_environment
 
 ROOT = Path(__file__).parents[2]
 

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 import yaml
 
-from hack.environment import program_environment
-from hack.release import declared_versions, disagreement
+from hack.processes.environment import program_environment
+from hack.release.versions import declared_versions, disagreement
 
 ROOT = Path(__file__).parents[2]
 GITHUB = ROOT / ".github"

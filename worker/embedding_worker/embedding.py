@@ -1,218 +1,156 @@
-"""Make a batch of rows fresh: read, check, embed, write. The three checks that make a second job for a row harmless.
+"""Embeds a batch of rows: read, check, embed, write. The checks make a second job for the same row harmless.
 
-Called by the batcher with what the job handlers gave it. It waits out what is nobody's fault (the database away, a failing
-provider, a locked row); a row's outcome is what became of it, or a failure of its own.
+Called by the batcher with what the job handlers submitted. Failures that are not shown to be a row's own (the database away,
+a failing provider, a locked row) are waited out here; they never become a row's outcome.
 """
 
-import asyncio
 import random
-import time
-from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
-from enum import Enum
+from collections.abc import Iterable, Mapping
 from functools import partial
-from typing import TypeVar
 
 import structlog
 
 from embedding_worker.batching.batcher import Batch
-from embedding_worker.errors import DatabaseUnavailable, InputRejected, ProviderError, RowsLocked
-from embedding_worker.providers.attribution import charged
+from embedding_worker.batching.bisect import FailedAlone, Unattributed
+from embedding_worker.clock import Clock
+from embedding_worker.errors import ProviderError
+from embedding_worker.outcome import (
+    NeedsEmbedding,
+    OutcomeKind,
+    RowOutcome,
+    RowRequest,
+    Settled,
+    WriteNull,
+    decide_need,
+    failed,
+    id_invalid,
+    outcome,
+)
+from embedding_worker.patience import FIRST_PAUSE_S, LONGEST_PAUSE_S, next_pause, until_answered
 from embedding_worker.providers.calls import ProviderCalls
-from embedding_worker.providers.embedder import Vector
 from embedding_worker.rows.store import PresentRow, RowStore, VectorWrite
 from embedding_worker.source import TooLong
-from embedding_worker.text import content_hash, fit_text, is_blank
 from embedding_worker.writer import Writer
 
 log = structlog.get_logger(__name__)
 
-FIRST_PAUSE_S = 0.1
-LONGEST_PAUSE_S = 10.0
-Argument = TypeVar("Argument")
-Answer = TypeVar("Answer")
-
-
-class OutcomeKind(Enum):
-    EMBEDDED = "Embedded"
-    ALREADY_FRESH = "AlreadyFresh"
-    BLANK_TEXT = "BlankText"
-    ROW_DELETED = "RowDeleted"
-    TEXT_CHANGED = "TextChanged"
-    INPUT_REJECTED = "InputRejected"
-    FAILED = "Failed"
-
-
-@dataclass(frozen=True)
-class RowRequest:
-    """One row that is to become fresh with the text that was seen when it was found due."""
-
-    id: str
-    content_hash: str
-
-
-@dataclass(frozen=True)
-class RowOutcome:
-    kind: OutcomeKind
-    reason: str
-    message: str
-    embed_ms: int | None = None
-    """The provider's call, shared by its batch; None where none was made."""
-    code: str = ""
-    """The provider's own code for a failure."""
-
-
-def outcome(kind: OutcomeKind, *, embed_ms: int | None = None) -> RowOutcome:
-    return RowOutcome(kind, kind.value, MESSAGES[kind], embed_ms)
-
-
-MESSAGES = {
-    OutcomeKind.EMBEDDED: "the vector was written",
-    OutcomeKind.ALREADY_FRESH: "the row already has the vector of its present text",
-    OutcomeKind.BLANK_TEXT: "the text is empty: the vector is null, and no call was made",
-    OutcomeKind.ROW_DELETED: "the row is gone",
-    OutcomeKind.TEXT_CHANGED: "the text has changed since: the new one has a job of its own",
-}
-
-
-def failed(error: ProviderError) -> RowOutcome:
-    """A failure that is charged to the row: its text was refused, or its call failed and its neighbours' did not."""
-    if isinstance(error, InputRejected):
-        return RowOutcome(OutcomeKind.INPUT_REJECTED, error.reason, error.message, code=error.code)
-    return RowOutcome(OutcomeKind.FAILED, type(error).__name__, error.message, code=error.code)
-
-
-def decided(request: RowRequest, row: PresentRow | None) -> RowOutcome | VectorWrite | str:
-    """What the row needs: nothing more (an outcome), a null vector (a row to write), or an embedding (its text)."""
-    if row is None:
-        return outcome(OutcomeKind.ROW_DELETED)
-    if row.up_to_date:
-        return outcome(OutcomeKind.ALREADY_FRESH)
-    if content_hash(row.text) != request.content_hash:
-        return outcome(OutcomeKind.TEXT_CHANGED)
-    if is_blank(row.text):
-        return VectorWrite(row.id, request.content_hash, None)
-    return row.text
+RowBatch = Batch[RowRequest, RowOutcome]
+Writes = Mapping[RowRequest, VectorWrite]
 
 
 class RowEmbedder:
-    """Makes rows of one source fresh, a batch at a time: the work of its batcher."""
+    """Embeds rows of one source, a batch at a time: the work of its batcher."""
 
-    def __init__(self, store: RowStore, calls: ProviderCalls, *, too_long: TooLong) -> None:
+    def __init__(self, store: RowStore, calls: ProviderCalls, *, too_long: TooLong, clock: Clock) -> None:
         self._store = store
-        self._writer = Writer(store)
+        self._writer = Writer(store, clock=clock)
         self._calls = calls
-        self._too_long = too_long
+        self._decide = partial(decide_need, max_text_bytes=calls.max_text_bytes, too_long=too_long)
+        self._clock = clock
 
-    async def embed_batch(self, batch: Batch[RowRequest, RowOutcome]) -> None:
-        """Settles every row of the batch. What is nobody's fault is waited out; each look reads the rows anew."""
-        left = list(range(len(batch.items)))
+    async def embed_batch(self, batch: RowBatch) -> None:
+        """Settle every row of the batch. While the provider fails, try again; each try reads the rows again."""
+        waiting = self._settle_impossible(batch)
         pause_s = FIRST_PAUSE_S
-        while left := await self._look(batch, left):
-            await asyncio.sleep(pause_s)
-            pause_s = min(pause_s * 2, LONGEST_PAUSE_S)
-            random.shuffle(left)  # two rows that fail together may not share a half again
+        while waiting and (waiting := await self._embed_rows(batch, waiting)):
+            await self._clock.sleep(pause_s)
+            pause_s = next_pause(pause_s)
+            random.shuffle(waiting)  # two rows that fail together shall not be in one half again
 
-    async def _look(self, batch: Batch[RowRequest, RowOutcome], places: Sequence[int]) -> list[int]:
-        """Settle what can be settled. Returns the places that have to wait for the provider."""
-        texts: dict[int, str] = {}
-        cleared: dict[int, VectorWrite] = {}
-        rows = await patiently("read", self._store.read, [batch.items[place].id for place in places])
-        for place in places:
-            request = batch.items[place]
-            match decided(request, rows.get(request.id)):
-                case RowOutcome() as settled:
-                    batch.settle(place, settled)
-                case VectorWrite() as blank:
-                    cleared[place] = blank
-                case str() as text:
-                    try:
-                        texts[place] = fit_text(text, max_bytes=self._calls.max_text_bytes, too_long=self._too_long)
-                    except InputRejected as exc:
-                        batch.settle(place, failed(exc))
-        await self._write(batch, cleared, embed_ms=None)
-        return await self._embed(batch, texts) if texts else []
+    def _settle_impossible(self, batch: RowBatch) -> list[RowRequest]:
+        """Settle requests for ids that no row can have. Returns the others."""
+        possible = []
+        for request in batch.items:
+            if (problem := self._store.id_problem(request.id)) is not None:
+                batch.settle(request, id_invalid(request.id, problem))
+            else:
+                possible.append(request)
+        return possible
 
-    async def _embed(self, batch: Batch[RowRequest, RowOutcome], texts: dict[int, str]) -> list[int]:
-        asked = list(texts)
-        vectors_left = set(asked)
-        began = time.monotonic()
+    async def _embed_rows(self, batch: RowBatch, requests: list[RowRequest]) -> list[RowRequest]:
+        """Settle what can be settled. Returns the requests that have to wait for the provider."""
+        rows = await self._read(requests)
+        blank: dict[RowRequest, VectorWrite] = {}
+        texts: dict[RowRequest, str] = {}
+        for request in requests:
+            match self._decide(request, rows.get(request.id)):
+                case Settled(result):
+                    batch.settle(request, result)
+                case WriteNull(write):
+                    blank[request] = write
+                case NeedsEmbedding(text):
+                    texts[request] = text
+        await self._write(batch, blank, embed_ms=None)
+        return await self._embed_texts(batch, texts) if texts else []
 
-        async def take(taken: Sequence[int], vectors: Sequence[Vector]) -> None:
-            places = [asked[place] for place in taken]
-            vectors_left.difference_update(places)
-            rows = {
-                place: VectorWrite(batch.items[place].id, batch.items[place].content_hash, vector)
-                for place, vector in zip(places, vectors, strict=True)
-            }
-            await self._write(batch, rows, embed_ms=round((time.monotonic() - began) * 1000))
+    async def _embed_texts(self, batch: RowBatch, texts: Mapping[RowRequest, str]) -> list[RowRequest]:
+        """Embed and write. Returns the requests that have no vector for a reason that is not shown to be their own."""
+        started = self._clock.monotonic()
+        waiting: list[RowRequest] = []
+        async for outcomes in self._calls.embed(texts):
+            vectors: dict[RowRequest, VectorWrite] = {}
+            for request, result in outcomes:
+                match result:
+                    case FailedAlone():
+                        batch.settle(request, failed(result.error))
+                    case Unattributed():
+                        waiting.append(request)
+                        error = result.error
+                    case _:
+                        vectors[request] = VectorWrite(request.id, request.content_hash, result)
+            await self._write(batch, vectors, embed_ms=round((self._clock.monotonic() - started) * 1000))
+        if waiting:
+            _log_failure(error, rows=len(waiting))
+        return waiting
 
-        halved = await self._calls.embed(list(texts.values()), take)
-        for place in charged(halved):
-            batch.settle(asked[place], failed(halved.failed_alone[place]))
-            vectors_left.discard(asked[place])
-        if halved.shared is not None:
-            log.warning(
-                "provider fails",
-                error=type(halved.shared).__name__,
-                message=halved.shared.message,
-                rows=len(vectors_left),
-            )
-        return sorted(vectors_left)
-
-    async def _write(
-        self, batch: Batch[RowRequest, RowOutcome], rows: dict[int, VectorWrite], *, embed_ms: int | None
-    ) -> None:
-        """Write rows and settle them. One that is locked is written later, without a call, and holds nobody up."""
+    async def _write(self, batch: RowBatch, rows: Writes, *, embed_ms: int | None) -> None:
+        """Write rows and settle them. A locked row is written later, without another call, and delays no other row."""
         if locked := await self._try_to_write(batch, rows, embed_ms):
-            batch.later(partial(self._write_locked, batch, locked, embed_ms))
+            batch.finish_later(partial(self._write_locked, batch, locked, embed_ms))
 
-    async def _try_to_write(
-        self, batch: Batch[RowRequest, RowOutcome], rows: dict[int, VectorWrite], embed_ms: int | None
-    ) -> dict[int, VectorWrite]:
-        """Returns the rows that were not written and still have their text: somebody holds them locked."""
+    async def _try_to_write(self, batch: RowBatch, rows: Writes, embed_ms: int | None) -> Writes:
+        """Returns the rows that were not written and still have their text: another session holds them locked."""
         if not rows:
             return {}
-        rest = dict(rows)
-        written = await patiently("write", self._writer.write, list(rest.values()))
-        for place, row in list(rest.items()):
+        writing = partial(self._writer.write, list(rows.values()))
+        written = await until_answered("write rows", writing, clock=self._clock)
+        missing: dict[RowRequest, VectorWrite] = {}
+        for request, row in rows.items():
             if row.id in written.refused:
-                del rest[place]
-                refusal = written.refused[row.id]
-                batch.settle(place, RowOutcome(OutcomeKind.FAILED, refusal.reason, refusal.message))
+                batch.settle(request, failed(written.refused[row.id]))
             elif row.id in written.ids:
-                del rest[place]
                 kind = OutcomeKind.BLANK_TEXT if row.vector is None else OutcomeKind.EMBEDDED
-                batch.settle(place, outcome(kind, embed_ms=embed_ms))
-        if rest:
-            present = await patiently("read", self._store.read, [row.id for row in rest.values()])
-            for place, row in list(rest.items()):
-                now = decided(batch.items[place], present.get(row.id))
-                if isinstance(now, RowOutcome):
-                    del rest[place]
-                    batch.settle(place, now)
-        return rest
+                batch.settle(request, outcome(kind, embed_ms=embed_ms))
+            else:
+                missing[request] = row
+        return await self._settle_changed(batch, missing)
 
-    async def _write_locked(
-        self, batch: Batch[RowRequest, RowOutcome], rows: dict[int, VectorWrite], embed_ms: int | None
-    ) -> None:
+    async def _settle_changed(self, batch: RowBatch, rows: Writes) -> Writes:
+        """Settle the rows that need no write any more. Returns the others."""
+        present = await self._read(rows) if rows else {}
+        locked: dict[RowRequest, VectorWrite] = {}
+        for request, row in rows.items():
+            match self._decide(request, present.get(row.id)):
+                case Settled(result):
+                    batch.settle(request, result)
+                case _:
+                    locked[request] = row
+        return locked
+
+    async def _write_locked(self, batch: RowBatch, rows: Writes, embed_ms: int | None) -> None:
         pause_s = FIRST_PAUSE_S
         while rows:
-            await asyncio.sleep(pause_s)
-            pause_s = min(pause_s * 2, LONGEST_PAUSE_S)
+            await self._clock.sleep(pause_s)
+            pause_s = next_pause(pause_s)
             rows = await self._try_to_write(batch, rows, embed_ms)
             if rows and pause_s == LONGEST_PAUSE_S:
                 ids = [row.id for row in rows.values()]
                 log.warning("rows stay locked, or a trigger or policy suppresses their update", businesses=ids)
 
+    async def _read(self, requests: Iterable[RowRequest]) -> dict[str, PresentRow]:
+        ids = [request.id for request in requests]
+        return await until_answered("read rows", partial(self._store.read, ids), clock=self._clock)
 
-async def patiently(what: str, ask: Callable[[Argument], Awaitable[Answer]], argument: Argument) -> Answer:
-    """Ask until there is an answer, with growing pauses, while the database is away or busy: that is nobody's fault."""
-    pause_s = FIRST_PAUSE_S
-    while True:
-        try:
-            return await ask(argument)
-        except (DatabaseUnavailable, RowsLocked) as exc:
-            log.warning("waiting", what=what, error=type(exc).__name__, message=str(exc), pause_s=pause_s)
-        await asyncio.sleep(pause_s)
-        pause_s = min(pause_s * 2, LONGEST_PAUSE_S)
+
+def _log_failure(error: ProviderError, *, rows: int) -> None:
+    log.warning("provider failed", error=type(error).__name__, message=error.message, rows=rows)

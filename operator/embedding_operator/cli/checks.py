@@ -12,16 +12,24 @@ from contextlib import AsyncExitStack
 import structlog
 from pydantic import ValidationError
 
-from embedding_operator.api_server import ApiServer, ApiServerError, ApiServerUnavailable, ApiServerUnreachable, Gone, RequestRefused
+from embedding_operator.api_server import (
+    ApiServer,
+    ApiServerError,
+    ApiServerUnavailable,
+    ApiServerUnreachable,
+    Gone,
+    RequestRefused,
+)
 from embedding_operator.cli import verdicts
 from embedding_operator.cli.verdicts import Mark, Unfit, Verdict, skipped, well, wrong
 from embedding_operator.resources import GROUP, JOBS, VERSION
 from embedding_operator.resources.embedding_job import OPEN_SELECTOR
-from embedding_operator.resources.embedding_source import EmbeddingSource, older_on_the_same_column, parsed_source
+from embedding_operator.resources.embedding_source import EmbeddingSource, older_on_the_same_column, parse_source
 from embedding_operator.rights import RIGHTS, Right
 from embedding_operator.settings import Settings
+from embedding_worker.clock import SystemClock
 from embedding_worker.errors import DatabaseUnavailable, EmbeddingError
-from embedding_worker.providers import Credentials, make_embedder
+from embedding_worker.providers.registry import NoObserver, ProviderRegistry
 from embedding_worker.rows import readiness
 from embedding_worker.rows.database import Database
 from embedding_worker.rows.readiness import DatabaseFacts
@@ -95,8 +103,9 @@ class Checks:
     async def providers(self) -> None:
         if self._sources is None:
             self._note(skipped("providers", f"{NO_SOURCES}, which name the models"))
+        registry = ProviderRegistry(self._settings.provider_values(), clock=SystemClock(), observer=NoObserver())
         for model in verdicts.models_of(self._sources or []):
-            embedded = embedded_canary(model, self._settings.credentials())
+            embedded = embed_canary(model, registry)
             self._note(await verdict(f"provider {model.provider}, model {model.fingerprint}", embedded))
 
     async def _kubernetes(self, stack: AsyncExitStack) -> str:
@@ -110,7 +119,7 @@ class Checks:
         self._sources, odd = [], []
         for body in bodies:
             try:
-                self._sources.append(parsed_source(body))
+                self._sources.append(parse_source(body))
             except ValidationError:  # a CRD older or newer than this operator
                 odd.append(body["metadata"]["name"])
         return verdicts.sources([source.name for source in self._sources], odd)
@@ -185,7 +194,7 @@ async def table(database: Database, source: EmbeddingSource, sources: Sequence[E
     return await readiness.ready_for(database, source.spec.config())
 
 
-async def embedded_canary(model: Model, credentials: Credentials) -> str:
-    """One text is embedded: the embedder itself refuses an answer of other dimensions."""
-    (vector,) = await make_embedder(model, credentials).embed([CANARY])
+async def embed_canary(model: Model, registry: ProviderRegistry) -> str:
+    """Embed one text, and say so. The embedder itself refuses an answer of other dimensions."""
+    (vector,) = await registry.embedder(model, source="check").embed([CANARY])
     return f"one text was embedded, in {len(vector)} dimensions (it counts as one text of the quota)"

@@ -12,7 +12,7 @@ from embedding_operator.lifecycle.retry_policy import next_attempt
 from embedding_operator.resources.base import timestamp
 from embedding_operator.resources.embedding_job import BACKOFF_ANNOTATION, EmbeddingJob, Phase
 from embedding_operator.resources.embedding_source import RetrySpec
-from embedding_worker.embedding import OutcomeKind, RowOutcome
+from embedding_worker.outcome import OutcomeKind, RowOutcome
 
 PHASES = {
     OutcomeKind.EMBEDDED: Phase.SUCCEEDED,

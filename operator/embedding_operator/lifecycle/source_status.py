@@ -139,7 +139,10 @@ def _fresh(facts: SourceFacts) -> Condition:
         return Condition("Fresh", False, "RowsDue", "rows are due: see status.rows.due")
     if facts.counts.due > 0:
         return Condition(
-            "Fresh", True, "FreshExceptDeadLettered", "every due row has a dead letter: review and replay the dead letters"
+            "Fresh",
+            True,
+            "FreshExceptDeadLettered",
+            "every due row has a dead letter: review and replay the dead letters",
         )
     return Condition("Fresh", True, "AllFresh", "every row has the vector of its present text")
 

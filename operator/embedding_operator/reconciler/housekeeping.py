@@ -13,8 +13,8 @@ from pydantic import ValidationError
 from embedding_operator.api_server import ApiServer, ApiServerError, Gone, Json, RequestRefused
 from embedding_operator.reconciler.catalog import SourceCatalog
 from embedding_operator.reconciler.orphans import PATIENCE_S, orphaned
+from embedding_operator.reconciler.registers import JobRegisters
 from embedding_operator.reconciler.sources import Sources
-from embedding_operator.reconciler.sweep import JobRegisters
 from embedding_operator.resources.base import timestamp
 from embedding_operator.resources.embedding_job import (
     COHORT_LABEL,

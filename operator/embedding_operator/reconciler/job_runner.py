@@ -22,7 +22,7 @@ from embedding_operator.reconciler.job_table import IN_FLIGHT, JobTable
 from embedding_operator.reconciler.row_queues import RowQueues
 from embedding_operator.resources.embedding_job import EmbeddingJob, Phase
 from embedding_worker.clock import Clock
-from embedding_worker.embedding import RowRequest
+from embedding_worker.outcome import RowRequest
 
 log = structlog.get_logger(__name__)
 

@@ -51,7 +51,9 @@ class JobStatuses:
             log.info("job was deleted before its status was written", job=name)
             self._table.remove(name)
         except RequestRefused as exc:
-            log.error("status of a job refused: see the message for the rule that forbids it", job=name, message=str(exc))
+            log.error(
+                "status of a job refused: see the message for the rule that forbids it", job=name, message=str(exc)
+            )
             await self._until_answered(lambda: refresh_job(self._server, self._table, name))
         return None
 

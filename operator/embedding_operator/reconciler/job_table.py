@@ -86,9 +86,7 @@ class JobTable:
         """The jobs of a source (None: of all sources) that are in one of these states."""
         return [job for job in self._jobs.values() if job.state in states and source in (None, job.source)]
 
-    def count(
-        self, states: Collection[JobState], *, source: str | None = None, excluding: Collection[str] = ()
-    ) -> int:
+    def count(self, states: Collection[JobState], *, source: str | None = None, excluding: Collection[str] = ()) -> int:
         """How many jobs are in these states: of one source, or of all sources but those excluded."""
         return sum(
             number

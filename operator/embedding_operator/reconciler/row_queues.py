@@ -8,14 +8,13 @@ import asyncio
 import structlog
 
 from embedding_operator.reconciler.catalog import SourceCatalog
-from embedding_worker.batching.batcher import Batcher
 from embedding_worker.clock import Clock
-from embedding_worker.embedding import RowOutcome, RowRequest
 from embedding_worker.errors import Interrupted
+from embedding_worker.outcome import RowOutcome, RowRequest
+from embedding_worker.pipeline import RowBatcher
 
 log = structlog.get_logger(__name__)
 
-RowBatcher = Batcher[RowRequest, RowOutcome]
 UNEXPECTED_PAUSE_S = 10.0
 SOURCE_COMES_WITHIN_S = 90.0
 """How long a job waits for its source to exist: jobs may be restored first. Housekeeping deletes them sooner."""

@@ -100,17 +100,15 @@ class SourceLoop:
     async def _ready(self) -> AsyncIterator[ReadySource]:
         """Set the source up, and accept rows of its jobs for as long as the block lasts."""
         await self._report.write(self._facts)
-        chosen = await self._setup.decide_configuration(self._source)
+        chosen = await self._setup.decide(self._source)
         self._refused_change = chosen.refused_change
-        self._record(
-            fingerprint=chosen.config.fingerprint, pending=chosen.pending, refused=chosen.refused_change
-        )
-        ready = await self._setup.prepare(self._source, chosen.config)
+        self._record(fingerprint=chosen.config.fingerprint, pending=chosen.pending, refused=chosen.refused_change)
+        ready = await self._setup.prepare(self._source, chosen)
         async with AsyncExitStack() as stack:
-            await stack.enter_async_context(ready.batcher)
+            await stack.enter_async_context(ready.pipeline.batcher)
             stack.callback(self._close_queue)
             if not self._source.spec.suspend:
-                self._queues.open(self._name, ready.batcher)
+                self._queues.open(self._name, ready.pipeline.batcher)
                 self._window.set_idle(self._name, False)
             self._record(set_up=True, filled=ready.audit.filled)
             fingerprint = chosen.config.fingerprint
@@ -136,11 +134,12 @@ class SourceLoop:
             log.info("turn not completed", source=self._name, error=type(exc).__name__, message=str(exc))
         else:
             self._locked_turns = 0
-        self._window.set_idle(self._name, ready.calls.problem is not None or self._source.spec.suspend)
+        problem = ready.pipeline.calls.problem
+        self._window.set_idle(self._name, problem is not None or self._source.spec.suspend)
         self._record(
             waiting_for=reaction.waiting_for if reaction else None,
             filled=ready.audit.filled,
-            provider_problem=ready.calls.problem,
+            provider_problem=problem,
             refused=ready.sweeper.problem or self._refused_change,
         )
         await self._report.write(self._facts)

@@ -13,9 +13,9 @@ import structlog
 from embedding_operator.api_server import ApiServer, ApiServerError
 from embedding_operator.metrics import Metrics
 from embedding_operator.reconciler.catalog import SourceCatalog
+from embedding_operator.reconciler.registers import JobRegisters
 from embedding_operator.reconciler.row_queues import RowQueues
 from embedding_operator.reconciler.source_loop import SourceLoop
-from embedding_operator.reconciler.sweep import JobRegisters
 from embedding_operator.resources.embedding_source import EmbeddingSource
 from embedding_operator.tasks import cancel_and_wait
 

@@ -19,11 +19,10 @@ from embedding_operator.api_server import (
 )
 from embedding_operator.lifecycle.job_status import superseded
 from embedding_operator.reconciler.dead_letters import DeadLetterReview, dead_letter_limit
-from embedding_operator.reconciler.finished_jobs import FinishedJobs
 from embedding_operator.reconciler.job_rate import JobRate
 from embedding_operator.reconciler.job_statuses import refresh_job
-from embedding_operator.reconciler.job_table import IN_FLIGHT, JobState, JobTable, TrackedJob
-from embedding_operator.reconciler.window import Window
+from embedding_operator.reconciler.job_table import IN_FLIGHT, JobState, TrackedJob
+from embedding_operator.reconciler.registers import JobRegisters
 from embedding_operator.resources.embedding_job import JobSpec, SourceRef, job_manifest, job_name, parse_job
 from embedding_worker.clock import Clock
 from embedding_worker.rows.store import DueRow, RowStore, VectorWrite
@@ -57,15 +56,6 @@ def sort_due(due: Iterable[DueRow]) -> DuePlan:
     return plan
 
 
-@dataclass(frozen=True)
-class JobRegisters:
-    """What the process knows of jobs, and what bounds their number. Shared by all sources."""
-
-    table: JobTable
-    finished: FinishedJobs
-    window: Window
-
-
 class Sweeper:
     """Sweeps one source in one configuration."""
 
@@ -75,7 +65,6 @@ class Sweeper:
         fingerprint: str,
         *,
         store: RowStore,
-        writer: Writer,
         server: ApiServer,
         jobs: JobRegisters,
         clock: Clock,
@@ -83,7 +72,7 @@ class Sweeper:
         self._source = source
         self._fingerprint = fingerprint
         self._store = store
-        self._writer = writer
+        self._writer = Writer(store, clock=clock)
         self._server = server
         self._table, self._finished, self._window = jobs.table, jobs.finished, jobs.window
         self._clock = clock

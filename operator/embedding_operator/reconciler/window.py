@@ -79,7 +79,9 @@ def free_places(window: int, used: Usage, *, my_share: int, max_open: int, max_e
 class Window:
     """The window of all sources: what is due in each, which are idle, and the throughput that was measured."""
 
-    def __init__(self, jobs: JobTable, finished: FinishedJobs, *, max_open: int, max_finished: int, clock: Clock) -> None:
+    def __init__(
+        self, jobs: JobTable, finished: FinishedJobs, *, max_open: int, max_finished: int, clock: Clock
+    ) -> None:
         self._jobs = jobs
         self._finished = finished
         self._max_open = max_open

@@ -11,10 +11,11 @@ import yaml
 
 from embedding_operator.api_server import ApiServer
 from embedding_operator.resources import JOBS
-from hack.control_plane.choice import Cluster
+from hack.cluster_choice.choice import Cluster
 from hack.control_plane.kubeconfig import service_account_kubeconfig
-from hack.go_programs import go_program
-from hack.installation import ACCOUNT, Kubectl, namespace_made
+from hack.go_build.programs import go_program
+from hack.installation.kubectl import Kubectl
+from hack.installation.prerequisites import ACCOUNT, namespace_made
 from tests.support.chart import Helm
 from tests.support.deadline import eventually
 from tests.support.plain_requests import PlainRequests, plain_requests, settings_for

@@ -20,7 +20,7 @@ from embedding_operator.resources.embedding_job import (
     job_name,
     parsed_job,
 )
-from embedding_worker.embedding import OutcomeKind, RowOutcome, outcome
+from embedding_worker.outcome import OutcomeKind, RowOutcome, outcome
 from tests.integration.api_server.conftest import Namespace
 from tests.support.manifests import Json, a_job, merged, sentences, without
 from tests.support.plain_requests import PlainRequests

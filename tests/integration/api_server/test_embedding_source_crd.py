@@ -5,9 +5,9 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
+from embedding_operator.source_state import Pending, SourceFacts, status
 
 from embedding_operator.resources import SOURCES
-from embedding_operator.source_state import Pending, SourceFacts, status
 from embedding_worker.providers.calls import Problem
 from embedding_worker.rows.store import Counts, Used
 from tests.integration.api_server.conftest import Namespace

@@ -7,7 +7,7 @@ import pytest
 
 from embedding_operator.resources import GROUP, JOBS, SOURCES
 from hack.control_plane.kubeconfig import service_account_kubeconfig
-from hack.installation import ACCOUNT
+from hack.installation.prerequisites import ACCOUNT
 from tests.integration.api_server.conftest import Namespace
 from tests.support.plain_requests import PlainRequests, plain_requests
 from tests.support.rights import EVENTS, GRANTED, Rule, single_rules

@@ -11,7 +11,7 @@ import pytest
 from embedding_operator.api_server import ApiServer
 from embedding_operator.resources import GROUP, JOBS, SOURCES
 from embedding_operator.resources.embedding_job import TOUCHED_ANNOTATION
-from hack.installation import ACCOUNT
+from hack.installation.prerequisites import ACCOUNT
 from tests.integration.api_server.conftest import Namespace
 from tests.support.manifests import Json, a_job, a_source
 from tests.support.plain_requests import PlainRequests

@@ -13,12 +13,13 @@ import pytest
 import yaml
 
 from embedding_operator.resources import JOBS, SOURCES
-from hack.control_plane.choice import Cluster
+from hack.cluster_choice.choice import Cluster
 from hack.control_plane.kubeconfig import service_account_kubeconfig
 from hack.control_plane.pins import Binaries
 from hack.control_plane.processes import ControlPlane
-from hack.installation import Kubectl
-from tests.support.chart import CHART, DATABASE, NAMESPACE, RELEASE, Helm, Json
+from hack.installation.kubectl import Kubectl
+from hack.repository import CHART
+from tests.support.chart import DATABASE, NAMESPACE, RELEASE, Helm, Json
 from tests.support.deadline import wait_until
 from tests.support.kubectl import kubectl
 from tests.support.manifests import a_job, a_source

@@ -11,10 +11,12 @@ from typing import Any
 import pytest
 import yaml
 
-from hack.control_plane.choice import Cluster
-from hack.fake_gemini.process import FakeGemini
-from hack.installation import Kubectl, OperatorProcess, namespace_made
-from hack.postgres import Database, DatabaseServer
+from hack.cluster_choice.choice import Cluster
+from hack.database.postgres import Database, DatabaseServer
+from hack.installation.kubectl import Kubectl
+from hack.installation.operator_process import OperatorProcess
+from hack.installation.prerequisites import namespace_made
+from hack.provider_server.process import FakeGemini
 from tests.support.deadline import wait_until
 from tests.support.yellow_book import YellowBook, fake_gemini_model, make_yellow_book
 

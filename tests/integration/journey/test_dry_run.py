@@ -2,7 +2,7 @@
 
 import json
 
-from hack.installation import OperatorProcess
+from hack.installation.operator_process import OperatorProcess
 from tests.integration.journey.conftest import System
 from tests.support.deadline import wait_until
 

@@ -5,8 +5,8 @@ else suffers.
 import json
 from typing import Any
 
-from hack.fake_gemini.process import FakeGemini
-from hack.installation import ACCOUNT
+from hack.installation.prerequisites import ACCOUNT
+from hack.provider_server.process import FakeGemini
 from tests.integration.journey.conftest import System
 from tests.support.deadline import wait_until
 

@@ -1,6 +1,6 @@
 """What happens to operators in the wild: killed at any moment, down for a day, edited under their hands, a backfill under way."""
 
-from hack.fake_gemini.process import FakeGemini
+from hack.provider_server.process import FakeGemini
 from tests.integration.journey.conftest import System
 from tests.support.deadline import wait_until
 from tests.support.yellow_book import fake_gemini_model

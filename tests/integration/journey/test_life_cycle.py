@@ -3,7 +3,7 @@
 import json
 from datetime import UTC, datetime
 
-from hack.fake_gemini.process import FakeGemini
+from hack.provider_server.process import FakeGemini
 from tests.integration.journey.conftest import System
 from tests.support.deadline import wait_until
 

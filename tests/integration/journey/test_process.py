@@ -5,7 +5,7 @@ from urllib.error import HTTPError
 from urllib.parse import urlsplit
 from urllib.request import urlopen
 
-from hack.daemons import is_running
+from hack.processes.daemons import is_running
 from tests.integration.journey.conftest import System
 from tests.support.deadline import wait_until
 

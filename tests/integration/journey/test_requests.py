@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from hack.control_plane.choice import Cluster
+from hack.cluster_choice.choice import Cluster
 from hack.control_plane.pins import Binaries
 from hack.control_plane.processes import ControlPlane
-from hack.installation import ACCOUNT, apply_crds
-from hack.postgres import Database, DatabaseServer
+from hack.database.postgres import Database, DatabaseServer
+from hack.installation.prerequisites import ACCOUNT, apply_crds
 from tests.integration.journey.conftest import system_in
 from tests.support.deadline import wait_until
 

@@ -5,9 +5,9 @@ from pathlib import Path
 import pytest
 from psycopg.conninfo import conninfo_to_dict
 
-from hack.fake_gemini.process import FakeGemini
-from hack.installation import OperatorProcess
-from hack.postgres import url_with
+from hack.database.postgres import url_with
+from hack.installation.operator_process import OperatorProcess
+from hack.provider_server.process import FakeGemini
 from tests.integration.journey.conftest import GEMINI_MODEL, System
 from tests.support.deadline import wait_until
 from tests.support.yellow_book import fake_gemini_model
@@ -60,7 +60,7 @@ def test_a_databases_password_is_rotated_in_either_order_without_a_restart(syste
 
 
 @pytest.mark.parametrize(
-    ("fault", "reason"), [(None, "API_KEY_INVALID"), ("429-day", "QuotaExhausted")], ids=["revoked", "exhausted"]
+    ("fault", "reason"), [(None, "ApiKeyInvalid"), ("429-day", "QuotaExhausted")], ids=["revoked", "exhausted"]
 )
 def test_a_providers_key_is_rotated_without_a_restart(
     system: System, gemini: FakeGemini, fault: str | None, reason: str

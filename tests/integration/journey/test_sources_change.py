@@ -3,7 +3,7 @@
 import json
 import urllib.request
 
-from hack.fake_gemini.process import FakeGemini
+from hack.provider_server.process import FakeGemini
 from tests.integration.journey.conftest import GEMINI_MODEL, System
 from tests.support.deadline import wait_until
 

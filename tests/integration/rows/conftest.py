@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from embedding_worker.rows.database import Database
-from hack.postgres import Database as GivenDatabase
+from hack.database.postgres import Database as GivenDatabase
 from tests.support.kept_rows import BUSINESSES, Application, Keeper, Oracle, source_config
 
 Keep = Callable[..., Awaitable[tuple[Keeper, Oracle]]]

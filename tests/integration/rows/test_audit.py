@@ -6,8 +6,8 @@ import dataclasses
 import pytest
 
 from embedding_worker.rows.database import Database
-from hack.postgres import Database as GivenDatabase
-from hack.postgres import DatabaseServer
+from hack.database.postgres import Database as GivenDatabase
+from hack.database.postgres import DatabaseServer
 from tests.integration.rows.conftest import Keep
 from tests.support.deadline import eventually
 from tests.support.kept_rows import MODEL, Application, Keeper, Oracle, run, source_config

@@ -8,8 +8,8 @@ import pytest
 
 from embedding_worker.errors import DatabaseUnavailable, RowsLocked, RowsRefused, SourceRefused
 from embedding_worker.rows.database import Database, connection_problem, unusable_url
-from hack.postgres import Database as GivenDatabase
-from hack.postgres import DatabaseServer
+from hack.database.postgres import Database as GivenDatabase
+from hack.database.postgres import DatabaseServer
 from tests.integration.rows.conftest import Keep
 from tests.support.deadline import eventually
 from tests.support.door import Door

@@ -6,8 +6,10 @@ import traceback
 import pytest
 
 from embedding_worker.batching.batcher import Batcher
-from embedding_worker.embedding import OutcomeKind, RowEmbedder, RowOutcome, RowRequest
+from embedding_worker.clock import SystemClock
+from embedding_worker.embedding import RowEmbedder
 from embedding_worker.errors import RowsRefused
+from embedding_worker.outcome import OutcomeKind, RowOutcome, RowRequest
 from embedding_worker.source import TooLong
 from embedding_worker.text import content_hash
 from embedding_worker.writer import Writer
@@ -45,12 +47,14 @@ async def test_one_statement_is_refused_as_a_whole(
 
 
 @pytest.mark.parametrize("refusal", [POISON, BROKEN_CONSTRAINT], ids=["a trigger", "a constraint"])
-async def test_the_writer_halves_a_statement_down_to_its_culprits(
+async def test_the_writer_bisects_a_statement_down_to_the_refused_rows(
     businesses: Application, kept: tuple[Keeper, Oracle], refusal: str
 ) -> None:
     keeper, oracle = kept
     businesses.run(refusal)
-    written = await Writer(keeper.store).write([vector_write(str(n), f"name {n}") for n in range(1, ROWS + 1)])
+    written = await Writer(keeper.store, clock=SystemClock()).write(
+        [vector_write(str(n), f"name {n}") for n in range(1, ROWS + 1)]
+    )
     assert written.ids == OTHERS
     assert set(written.refused) == REFUSED
     assert set(oracle.marks()) == REFUSED
@@ -61,8 +65,10 @@ async def test_a_batch_settles_its_other_rows_and_its_culprits_fail_alone(
 ) -> None:
     keeper, oracle = kept
     businesses.run(POISON)
-    embedder_of_rows = RowEmbedder(keeper.store, fake_calls(FakeEmbedder()), too_long=TooLong.TRUNCATE)
-    async with Batcher[RowRequest, RowOutcome](embedder_of_rows.embed_batch, max_items=ROWS) as batcher:
+    clock = SystemClock()
+    calls = fake_calls(FakeEmbedder(), clock=clock)
+    row_embedder = RowEmbedder(keeper.store, calls, too_long=TooLong.TRUNCATE, clock=clock)
+    async with Batcher[RowRequest, RowOutcome](row_embedder.embed_batch, max_items=ROWS, clock=clock) as batcher:
         requests = [RowRequest(str(n), content_hash(f"name {n}")) for n in range(1, ROWS + 1)]
         results = await asyncio.gather(*map(batcher.submit, requests))
     outcomes = {request.id: result for request, result in zip(requests, results, strict=True)}
@@ -77,7 +83,9 @@ async def test_a_refused_row_becomes_fresh_once_the_cause_is_gone(
 ) -> None:
     keeper, oracle = kept
     businesses.run(POISON)
-    await Writer(keeper.store).write([vector_write(str(n), f"name {n}") for n in range(1, ROWS + 1)])
+    await Writer(keeper.store, clock=SystemClock()).write(
+        [vector_write(str(n), f"name {n}") for n in range(1, ROWS + 1)]
+    )
     businesses.run("DROP TRIGGER refuse ON businesses")
     assert await keeper.keep() == len(REFUSED)
     assert (oracle.wrong(), oracle.marks()) == ([], [])

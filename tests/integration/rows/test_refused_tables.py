@@ -7,8 +7,8 @@ import pytest
 
 from embedding_worker.errors import SourceRefused
 from embedding_worker.rows.database import Database
-from hack.postgres import Database as GivenDatabase
-from hack.postgres import DatabaseServer
+from hack.database.postgres import Database as GivenDatabase
+from hack.database.postgres import DatabaseServer
 from tests.integration.rows.conftest import Keep
 from tests.support.kept_rows import Application, Keeper, source_config
 

@@ -7,8 +7,8 @@ import psycopg
 import pytest
 
 from embedding_worker.rows.database import Database
-from hack.postgres import Database as GivenDatabase
-from hack.postgres import DatabaseServer
+from hack.database.postgres import Database as GivenDatabase
+from hack.database.postgres import DatabaseServer
 from tests.support.kept_rows import BUSINESSES, Application, Keeper, source_config
 
 PAGE = (Path(__file__).parents[3] / "docs" / "install.md").read_text()

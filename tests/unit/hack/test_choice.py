@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from hack.control_plane.choice import control_plane_origin, given_programs, kind_origin
-from hack.control_plane.standing import kind_name
+from hack.cluster_choice.choice import control_plane_origin, given_programs, kind_origin
+from hack.cluster_choice.standing import kind_name
 from hack.errors import WrongSetting
 
 Assets = Callable[..., Path]

@@ -12,8 +12,8 @@ from hack.control_plane.processes import free_ports, port_was_taken
 from hack.control_plane.state import Ports
 from hack.errors import BuildFailed, WrongSetting
 from hack.go_build.compile import is_download_line, is_package_line, module_checksum, oldest_go
+from hack.go_build.programs import MODULES, go_program, module_build
 from hack.go_build.progress import Lines
-from hack.go_programs import MODULES, go_program, module_build
 
 GO_MOD = """
 go 1.26.0

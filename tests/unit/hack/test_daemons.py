@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from hack.daemons import Daemon, end, is_running, start_daemon, wait_until_ready
 from hack.errors import DaemonDied, StartFailed
+from hack.processes.daemons import Daemon, end, is_running, start_daemon, wait_until_ready
 
 STUBBORN = (
     "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print('deaf', flush=True); time.sleep(600)"

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from hack import environment
+from hack.processes import environment
 
 
 @pytest.mark.parametrize(

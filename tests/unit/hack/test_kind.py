@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from hack.cluster_choice.kind import Engine, KindCluster, answering_engine, first_words
 from hack.errors import BuildFailed, KindUnavailable, ToolError
-from hack.kind import Engine, KindCluster, answering_engine, first_words
 
 PULL_FAILED = """Creating cluster "any" ...
  • Ensuring node image (kindest/node:v1.37.0) 🖼  ...
@@ -44,7 +44,7 @@ def calls(programs: Programs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     log = tmp_path / "calls"
     note = f'echo "$(basename "$0") $KIND_EXPERIMENTAL_PROVIDER $*" >> {log}'
     programs(docker=f"{note}\necho 29.0.1", kubectl=note, kind=note)
-    monkeypatch.setattr("hack.kind.go_program", lambda name: tmp_path / "bin" / name)
+    monkeypatch.setattr("hack.cluster_choice.kind.go_program", lambda name: tmp_path / "bin" / name)
 
     def noted() -> list[str]:
         lines = log.read_text().splitlines() if log.exists() else []
@@ -78,7 +78,7 @@ def test_where_no_engine_answers_each_says_why(programs: Programs) -> None:
 
 
 def test_a_client_that_hangs_does_not_hold_us_up(programs: Programs, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("hack.kind.ANSWERS_WITHIN_S", 0.2)
+    monkeypatch.setattr("hack.cluster_choice.kind.ANSWERS_WITHIN_S", 0.2)
     programs(docker="exec sleep 60")
     with pytest.raises(KindUnavailable, match="docker gives no answer within"):
         answering_engine()
@@ -171,7 +171,7 @@ def test_a_kind_that_can_not_be_built_is_passed_over_too(
     def not_built(_name: str) -> Path:
         raise BuildFailed("dial tcp: no route to host")
 
-    monkeypatch.setattr("hack.kind.go_program", not_built)
+    monkeypatch.setattr("hack.cluster_choice.kind.go_program", not_built)
     with pytest.raises(KindUnavailable, match="kind could not be built: dial tcp: no route to host"):
         created(tmp_path / "cluster")
 

@@ -7,15 +7,15 @@ from typing import Any
 
 import pytest
 
-from hack import pod_cluster
+from hack.cluster_choice import pods
+from hack.cluster_choice.kind import KindCluster
+from hack.cluster_choice.pods import NoPods, cluster_with_pods
 from hack.errors import KindUnavailable, StartFailed
-from hack.kind import KindCluster
 from hack.node import traces
 from hack.node.machine import Machine
 from hack.node.network import rules
 from hack.node.node import corefile, kubelet_configuration, mounts_below
 from hack.node.runtime import configuration_text
-from hack.pod_cluster import NoPods, cluster_with_pods
 
 GOOD = Machine("linux", 0, (1 << 41) - 1, (), True, None)
 
@@ -49,7 +49,7 @@ def test_where_neither_kind_nor_a_node_can_be_had_one_sentence_says_why(
         raise KindUnavailable("no container engine answers")
 
     monkeypatch.setattr(KindCluster, "create", no_engine)
-    monkeypatch.setattr(pod_cluster, "this_machine", lambda: replace(GOOD, user=1000))
+    monkeypatch.setattr(pods, "this_machine", lambda: replace(GOOD, user=1000))
     expected = "no cluster with pods can be had here: no container engine answers; and a node needs root"
     with pytest.raises(NoPods, match=expected), cluster_with_pods(tmp_path, name="none", say=print):
         pass
@@ -63,8 +63,8 @@ def test_packages_that_cannot_be_installed_are_a_reason_too(monkeypatch: pytest.
         raise StartFailed("`apt-get update --quiet` ended with 100: no network")
 
     monkeypatch.setattr(KindCluster, "create", no_engine)
-    monkeypatch.setattr(pod_cluster, "this_machine", lambda: GOOD)
-    monkeypatch.setattr(pod_cluster, "install_packages", offline)
+    monkeypatch.setattr(pods, "this_machine", lambda: GOOD)
+    monkeypatch.setattr(pods, "install_packages", offline)
     with pytest.raises(NoPods, match="no network"), cluster_with_pods(tmp_path, name="none", say=print):
         pass
 

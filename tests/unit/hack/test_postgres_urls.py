@@ -3,8 +3,8 @@
 import pytest
 from psycopg.conninfo import conninfo_to_dict
 
-from hack.embedded_postgres import LONGEST_PARENT, parent_folder
-from hack.postgres import Database, url_with
+from hack.database.embedded_postgres import LONGEST_PARENT, parent_folder
+from hack.database.postgres import Database, url_with
 
 SOCKET = "postgresql://postgres@/postgres?host=/tmp/eo-pg-1&port=5432"
 OVER_TCP = "postgres://admin:a%40b@db.example:6432/postgres?sslmode=require"

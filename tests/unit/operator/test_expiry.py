@@ -1,7 +1,6 @@
 """Finished jobs go a cohort at a time: when a cohort closes, and when it is cleared."""
 
 import pytest
-
 from embedding_operator.reconciler.expiry import COHORT_S, COHORT_SIZE, Cohorts
 
 AGE_S = 600.0

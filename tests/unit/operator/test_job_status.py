@@ -19,7 +19,7 @@ from embedding_operator.lifecycle.job_status import (
 )
 from embedding_operator.lifecycle.retry_policy import RetryPolicy
 from embedding_operator.resources.embedding_job import BACKOFF_ANNOTATION, EmbeddingJob, Phase, parsed_job
-from embedding_worker.embedding import OutcomeKind, RowOutcome, outcome
+from embedding_worker.outcome import OutcomeKind, RowOutcome, outcome
 from tests.support.manifests import CRDS, Json, a_job, merged
 
 STARTED = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)

@@ -7,9 +7,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from embedding_operator.metrics import Metrics
-from embedding_worker.errors import ProviderError, ProviderThrottled, ProviderUnavailable
 from embedding_worker.rows.store import Counts
-from tests.support.fake_provider import FakeEmbedder
 
 NAMES = {
     *("jobs_settled", "replays", "due_rows", "rows", "oldest_due_seconds", "open_jobs", "window_jobs", "dead_letters"),
@@ -107,27 +105,13 @@ def test_a_sweep_is_timed_also_where_it_fails() -> None:
     assert value(metrics, "sweep_seconds_count", source="shops") == 2
 
 
-async def test_a_call_is_observed_with_its_texts_and_gives_what_the_embedder_gives() -> None:
-    metrics, embedder = Metrics(), FakeEmbedder()
-    vectors = await metrics.watched(embedder, source="shops").embed(["a", "b"])
-    assert vectors == await embedder.embed(["a", "b"])
-    assert value(metrics, "provider_call_texts_sum", source="shops") == 2
-    assert value(metrics, "provider_call_seconds_count", source="shops", outcome="Succeeded") == 1
-
-
-@pytest.mark.parametrize(
-    "error", [ProviderUnavailable("away"), ProviderThrottled("busy")], ids=lambda error: type(error).__name__
-)
-async def test_a_call_that_fails_is_observed_by_the_reaction_that_it_asks_for(error: ProviderError) -> None:
+@pytest.mark.parametrize("outcome", ["Succeeded", "ProviderThrottled"])
+def test_a_call_is_observed_with_its_texts_its_duration_and_its_outcome(outcome: str) -> None:
     metrics = Metrics()
-    with pytest.raises(type(error)):
-        await metrics.watched(FakeEmbedder(failures=[error]), source="shops").embed(["a"])
-    assert value(metrics, "provider_call_seconds_count", source="shops", outcome=type(error).__name__) == 1
-
-
-def test_a_watched_embedder_has_the_limits_of_its_own() -> None:
-    watched = Metrics().watched(FakeEmbedder(max_texts=7), source="shops")
-    assert (watched.max_texts, watched.max_text_bytes) == (7, FakeEmbedder.max_text_bytes)
+    metrics.call_started(source="shops", texts=2)
+    metrics.call_finished(source="shops", outcome=outcome, seconds=0.5)
+    assert value(metrics, "provider_call_texts_sum", source="shops") == 2
+    assert value(metrics, "provider_call_seconds_sum", source="shops", outcome=outcome) == 0.5
 
 
 def test_two_processes_in_one_share_nothing() -> None:

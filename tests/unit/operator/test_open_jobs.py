@@ -5,8 +5,8 @@ from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
-
 from embedding_operator.reconciler.open_jobs import MOST_A_MINUTE, OpenJob, OpenJobs
+
 from embedding_operator.resources.embedding_job import EmbeddingJob, Phase, parsed_job
 
 

@@ -4,8 +4,8 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
-
 from embedding_operator.reconciler.repair import MOST_AT_ONCE, PATIENCE, forsaken
+
 from embedding_operator.resources.embedding_job import EmbeddingJob, Phase, parsed_job
 from tests.support.manifests import a_job
 

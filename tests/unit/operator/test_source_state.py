@@ -7,8 +7,8 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
-
 from embedding_operator.source_state import Pending, SourceFacts, conditions, cost, fresh_percent, status, worth_writing
+
 from embedding_worker.providers.calls import Problem
 from embedding_worker.rows.store import Counts, Used
 

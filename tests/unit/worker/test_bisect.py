@@ -1,210 +1,163 @@
-"""A batch that fails, halved down to its culprit: who gets a vector, and how many calls it costs."""
+"""A batch that fails is bisected: which items get a result, which fail alone, and how many attempts it costs."""
 
 import math
 from collections.abc import Callable, Sequence
 
 import pytest
 
-from embedding_worker.batching.bisect import CALLS_WITHOUT_SUCCESS, Halved, embed_halving
-from embedding_worker.errors import (
-    DayLimitReached,
-    InputRejected,
-    ProviderError,
-    ProviderMisconfigured,
-    ProviderThrottled,
-    ProviderUnavailable,
-)
-from embedding_worker.providers.attribution import charged
-from embedding_worker.providers.embedder import Vector
-from tests.support.kept_rows import fake_vector
+from embedding_worker.batching.bisect import AttemptRecord, FailedAlone, Unattributed, bisect
 
-AWAY = ProviderUnavailable("the server is away", code="503 UNAVAILABLE")
-BLOCKED = InputRejected("Blocked", "the provider refuses the text")
-TEXTS = [f"text {n}" for n in range(64)]
+ITEMS = [f"item {n}" for n in range(64)]
 
 
-class Halving:
-    """A provider that fails as `fails` says of the texts of a call; keeps the calls, and the vectors given back."""
+class Broken(Exception):
+    """The error that is bisected in these tests."""
 
-    def __init__(self, fails: Callable[[Sequence[str]], ProviderError | None]) -> None:
-        self.calls: list[list[str]] = []
-        self.taken: dict[int, Vector] = {}
+
+BROKEN = Broken()
+
+
+class Bisection:
+    """Attempts that fail as `fails` says of their items; keeps the attempts and the outcomes."""
+
+    def __init__(self, fails: Callable[[Sequence[str]], Exception | None]) -> None:
+        self.attempts: list[list[str]] = []
+        self.outcomes: dict[str, object] = {}
         self._fails = fails
 
-    async def run(self, texts: Sequence[str] = TEXTS) -> Halved:
-        return await embed_halving(self._embed, texts, self._take)
+    async def run(
+        self,
+        items: Sequence[str] = ITEMS,
+        *,
+        largest: int | None = None,
+        stop: Callable[[Sequence[AttemptRecord]], bool] = lambda history: False,
+    ) -> "Bisection":
+        async for outcomes in bisect(items, self._attempt, on=Broken, largest=largest, stop=stop):
+            for item, outcome in outcomes:
+                assert item not in self.outcomes
+                self.outcomes[item] = outcome
+        return self
 
-    async def _embed(self, texts: Sequence[str]) -> list[Vector]:
-        self.calls.append(list(texts))
-        if (error := self._fails(texts)) is not None:
+    async def _attempt(self, items: Sequence[str]) -> list[str]:
+        self.attempts.append(list(items))
+        if (error := self._fails(items)) is not None:
             raise error
-        return [fake_vector(text) for text in texts]
+        return [f"result of {item}" for item in items]
 
-    async def _take(self, places: Sequence[int], vectors: Sequence[Vector]) -> None:
-        for place, vector in zip(places, vectors, strict=True):
-            assert place not in self.taken
-            self.taken[place] = vector
+    def succeeded(self) -> set[str]:
+        found = {item for item, outcome in self.outcomes.items() if isinstance(outcome, str)}
+        assert all(self.outcomes[item] == f"result of {item}" for item in found)
+        return found
 
+    def failed_alone(self) -> set[str]:
+        return {item for item, outcome in self.outcomes.items() if outcome == FailedAlone(BROKEN)}
 
-def failing(error: ProviderError, *culprits: int) -> Halving:
-    """Every call that holds a culprit fails with this error."""
-    bad = {TEXTS[place] for place in culprits}
-    return Halving(lambda texts: error if bad & set(texts) else None)
-
-
-def all_but(*places: int) -> set[int]:
-    return set(range(len(TEXTS))) - set(places)
+    def unattributed(self) -> set[str]:
+        return {item for item, outcome in self.outcomes.items() if outcome == Unattributed(BROKEN)}
 
 
-async def test_a_batch_that_succeeds_is_one_call() -> None:
-    halving = Halving(lambda texts: None)
-    result = await halving.run()
-    assert halving.calls == [TEXTS]
-    assert (result.failed_alone, result.shared, result.largest, result.smallest_refused) == ({}, None, 64, None)
+def failing(*culprits: int) -> Bisection:
+    """Every attempt that holds a culprit fails."""
+    bad = {ITEMS[number] for number in culprits}
+    return Bisection(lambda items: BROKEN if bad & set(items) else None)
 
 
-async def test_each_text_gets_its_own_vector() -> None:
-    halving = failing(AWAY, 17)
-    await halving.run()
-    assert halving.taken == {place: fake_vector(TEXTS[place]) for place in all_but(17)}
+def all_but(*numbers: int) -> set[str]:
+    return set(ITEMS) - {ITEMS[number] for number in numbers}
 
 
-async def test_vectors_are_given_back_in_the_order_of_their_texts() -> None:
-    given: list[int] = []
-
-    async def embed(texts: Sequence[str]) -> list[Vector]:
-        return [fake_vector(text) for text in texts]
-
-    async def take(places: Sequence[int], vectors: Sequence[Vector]) -> None:
-        given.extend(places)
-        assert list(vectors) == [fake_vector(TEXTS[place]) for place in places]
-
-    await embed_halving(embed, TEXTS, take)
-    assert given == list(range(64))
+async def test_a_batch_that_succeeds_is_one_attempt() -> None:
+    done = await failing().run()
+    assert done.attempts == [ITEMS]
+    assert done.succeeded() == set(ITEMS)
 
 
-@pytest.mark.parametrize("error", [AWAY, BLOCKED], ids=lambda error: type(error).__name__)
+async def test_no_items_are_no_attempt() -> None:
+    assert (await failing().run([])).attempts == []
+
+
 @pytest.mark.parametrize("culprit", [0, 17, 63])
-async def test_one_culprit_costs_its_neighbours_nothing_but_a_few_calls(error: ProviderError, culprit: int) -> None:
-    halving = failing(error, culprit)
-    result = await halving.run()
-    assert set(halving.taken) == all_but(culprit)
-    assert (result.failed_alone, result.shared) == ({culprit: error}, None)
-    assert len(halving.calls) <= 2 * math.log2(len(TEXTS)) + 1
+async def test_one_culprit_costs_its_neighbours_nothing_but_a_few_attempts(culprit: int) -> None:
+    done = await failing(culprit).run()
+    assert (done.succeeded(), done.failed_alone()) == (all_but(culprit), {ITEMS[culprit]})
+    assert len(done.attempts) <= 2 * math.log2(len(ITEMS)) + 1
 
 
-@pytest.mark.parametrize("error", [AWAY, BLOCKED], ids=lambda error: type(error).__name__)
 @pytest.mark.parametrize("culprits", [(0, 40), (30, 33), (62, 63), (0, 1)], ids=str)
-async def test_two_culprits_are_both_found(error: ProviderError, culprits: tuple[int, int]) -> None:
-    halving = failing(error, *culprits)
-    result = await halving.run()
-    assert set(halving.taken) == all_but(*culprits)
-    assert set(result.failed_alone) == set(culprits)
-    assert result.shared is None
-    assert len(halving.calls) <= 2 * (2 * math.log2(len(TEXTS)) + 1)
+async def test_two_culprits_are_both_found(culprits: tuple[int, int]) -> None:
+    done = await failing(*culprits).run()
+    assert (done.succeeded(), done.failed_alone()) == (all_but(*culprits), {ITEMS[number] for number in culprits})
+    assert len(done.attempts) <= 2 * (2 * math.log2(len(ITEMS)) + 1)
 
 
-async def test_larger_parts_are_embedded_before_smaller_ones() -> None:
-    halving = failing(BLOCKED, 17)
-    await halving.run()
-    sizes = [len(call) for call in halving.calls]
+async def test_where_every_item_fails_each_one_fails_alone() -> None:
+    done = await failing(*range(64)).run()
+    assert (done.succeeded(), done.failed_alone()) == (set(), set(ITEMS))
+
+
+async def test_larger_parts_are_attempted_before_smaller_ones() -> None:
+    sizes = [len(items) for items in (await failing(17).run(largest=24)).attempts]
     assert sizes == sorted(sizes, reverse=True)
 
 
-async def test_where_every_text_is_refused_each_one_is_refused_alone() -> None:
-    halving = failing(BLOCKED, *range(64))
-    result = await halving.run()
-    assert set(result.failed_alone) == set(range(64))
-    assert (result.shared, halving.taken) == (None, {})
+@pytest.mark.parametrize(("largest", "sizes"), [(None, [64]), (64, [64]), (60, [60, 4]), (20, [20, 20, 20, 4])])
+async def test_no_attempt_has_more_than_the_largest_number_of_items(largest: int | None, sizes: list[int]) -> None:
+    done = await failing().run(largest=largest)
+    assert [len(items) for items in done.attempts] == sizes
+    assert done.succeeded() == set(ITEMS)
 
 
-async def test_an_outage_is_nobodys_own_and_is_known_after_a_few_calls() -> None:
-    halving = failing(AWAY, *range(64))
-    result = await halving.run()
-    assert result.shared is AWAY
-    assert len(halving.calls) <= CALLS_WITHOUT_SUCCESS == 7
+async def test_the_outcomes_of_an_attempt_come_before_the_next_attempt() -> None:
+    bisection, seen = failing(63), []
+    async for outcomes in bisect(ITEMS, bisection._attempt, on=Broken):
+        seen.append((len(bisection.attempts), len(outcomes)))
+    assert seen[0] == (2, 32)
+    assert seen[-1] == (len(bisection.attempts), 1)
 
 
-@pytest.mark.parametrize("size", [2, 3, 4, 5, 8, 63])
-async def test_an_outage_is_shared_also_in_a_small_batch(size: int) -> None:
-    halving = failing(AWAY, *range(64))
-    result = await halving.run(TEXTS[:size])
-    assert result.shared is AWAY
-    assert len(halving.calls) <= CALLS_WITHOUT_SUCCESS
+async def test_once_it_is_stopped_no_further_attempt_is_made_and_no_failure_is_attributed() -> None:
+    done = await failing(*range(32, 64)).run(stop=lambda history: len(history) == 5)
+    assert len(done.attempts) == 5
+    assert (done.succeeded(), done.unattributed()) == (set(ITEMS[:32]), set(ITEMS[32:]))
 
 
-async def test_a_text_that_is_alone_from_the_start_fails_alone() -> None:
-    result = await failing(AWAY, 0).run(TEXTS[:1])
-    assert (result.failed_alone, result.shared) == ({0: AWAY}, None)
+async def test_an_item_that_failed_alone_before_the_stop_is_not_attributed() -> None:
+    done = await failing(0, 1).run(ITEMS[:2], stop=lambda history: len(history) == 3)
+    assert (done.failed_alone(), done.unattributed()) == (set(), set(ITEMS[:2]))
 
 
-async def test_a_culprit_in_a_batch_that_was_refused_for_its_size_is_found_all_the_same() -> None:
-    halving = Halving(lambda texts: BLOCKED if len(texts) == 64 else AWAY if TEXTS[63] in texts else None)
-    await halving.run()
-    assert halving.taken == {place: fake_vector(TEXTS[place]) for place in all_but(63)}
+async def test_the_stop_rule_sees_every_attempt_with_its_size_and_error() -> None:
+    seen: list[list[AttemptRecord]] = []
+
+    def stop(history: Sequence[AttemptRecord]) -> bool:
+        seen.append(list(history))
+        return False
+
+    await failing(0).run(ITEMS[:4], stop=stop)
+    sizes_and_errors = [(4, BROKEN), (2, BROKEN), (2, None), (1, BROKEN)]
+    assert seen[-1] == [AttemptRecord(items, error) for items, error in sizes_and_errors]
 
 
-@pytest.mark.parametrize(
-    "error",
-    [ProviderThrottled("busy"), ProviderMisconfigured("wrong key"), DayLimitReached("enough for today")],
-    ids=lambda error: type(error).__name__,
-)
-async def test_what_is_the_whole_providers_stops_at_once(error: ProviderError) -> None:
-    halving = failing(error, *range(64))
-    result = await halving.run()
-    assert (len(halving.calls), result.shared, result.failed_alone) == (1, error, {})
+async def test_an_attempt_may_leave_some_of_its_items_unattributed() -> None:
+    async def attempt(items: Sequence[str]) -> list[str | Unattributed[Broken]]:
+        return ["done", *(Unattributed(BROKEN) for _ in items[1:])]
+
+    (outcomes,) = [outcomes async for outcomes in bisect(ITEMS[:3], attempt, on=Broken)]
+    assert outcomes == (
+        (ITEMS[0], "done"),
+        (ITEMS[1], Unattributed(BROKEN)),
+        (ITEMS[2], Unattributed(BROKEN)),
+    )
 
 
-async def test_a_provider_that_asks_for_a_rest_in_the_middle_keeps_what_it_gave() -> None:
-    busy = ProviderThrottled("busy")
-    halving = Halving(lambda texts: BLOCKED if len(texts) == 64 else busy if TEXTS[63] in texts else None)
-    result = await halving.run()
-    assert set(halving.taken) == set(range(32))
-    assert result.shared is busy
+async def test_a_wrong_number_of_results_is_an_error_and_pairs_nothing() -> None:
+    async def attempt(items: Sequence[str]) -> list[str]:
+        return ["one result"]
+
+    with pytest.raises(ValueError, match="zip"):
+        _ = [outcomes async for outcomes in bisect(ITEMS, attempt, on=Broken)]
 
 
-@pytest.mark.parametrize("takes", [1, 10, 16, 50, 63])
-async def test_a_server_that_takes_fewer_texts_is_learnt_and_no_text_is_charged(takes: int) -> None:
-    halving = Halving(lambda texts: BLOCKED if len(texts) > takes else None)
-    result = await halving.run()
-    assert set(halving.taken) == all_but()
-    assert (result.failed_alone, result.shared) == ({}, None)
-    assert result.largest == max(size for size in (1, 2, 4, 8, 16, 32) if size <= takes)
-    assert result.smallest_refused == 2 * result.largest
-
-
-async def test_a_batch_that_was_refused_for_its_culprit_was_not_too_large() -> None:
-    result = await failing(BLOCKED, 17).run()
-    assert result.smallest_refused is None
-
-
-async def test_what_is_no_error_of_the_provider_is_for_whoever_asked() -> None:
-    async def embed(texts: Sequence[str]) -> list[Vector]:
-        raise ZeroDivisionError
-
-    async def take(places: Sequence[int], vectors: Sequence[Vector]) -> None:
-        raise AssertionError("nothing is given back")
-
+async def test_an_error_of_another_type_is_raised_to_the_caller() -> None:
     with pytest.raises(ZeroDivisionError):
-        await embed_halving(embed, TEXTS, take)
-
-
-async def test_an_outage_that_begins_in_the_middle_of_a_batch_is_shared_all_the_same() -> None:
-    calls = 0
-
-    async def embed(texts: Sequence[str]) -> list[Vector]:
-        nonlocal calls
-        calls += 1
-        if calls == 2:
-            return [[1.0] for _ in texts]
-        raise ProviderUnavailable("away")
-
-    taken: list[int] = []
-
-    async def take(places: Sequence[int], vectors: Sequence[Vector]) -> None:
-        taken.extend(places)
-
-    halved = await embed_halving(embed, [str(number) for number in range(64)], take)
-    assert (len(taken), calls) == (32, 2 + CALLS_WITHOUT_SUCCESS)
-    assert halved.shared is not None
-    assert charged(halved) == frozenset()
+        await Bisection(lambda items: ZeroDivisionError()).run()

@@ -1,12 +1,9 @@
-"""What every provider's vectors are checked for, and the local one: real, on the CPU."""
-
-import importlib.util
+"""What every provider's vectors are checked for, and the local provider, on the CPU."""
 
 import numpy as np
 import pytest
 
 from embedding_worker.errors import ProviderUnavailable, SourceRefused
-from embedding_worker.providers import make_embedder
 from embedding_worker.providers.embedder import check_vectors
 from embedding_worker.providers.local import DIMENSIONS, MODEL_NAME, LocalEmbedder
 from embedding_worker.source import Model
@@ -59,19 +56,6 @@ def test_a_model_that_the_local_provider_does_not_have_is_refused(model: Model, 
     with pytest.raises(SourceRefused) as refused:
         LocalEmbedder(model)
     assert (refused.value.reason, refused.value.message) == (reason, sentence)
-
-
-def test_a_provider_that_is_not_known_is_refused() -> None:
-    with pytest.raises(SourceRefused, match=r"spec\.model\.provider is 'nosuch'") as refused:
-        make_embedder(Model("nosuch", "model", 3))
-    assert refused.value.reason == "ProviderUnknown"
-
-
-def test_a_provider_that_is_not_installed_is_told_how_to_be(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
-    with pytest.raises(SourceRefused, match=r"install embedding-operator\[local\]") as refused:
-        make_embedder(LOCAL)
-    assert refused.value.reason == "ProviderNotInstalled"
 
 
 @pytest.fixture(scope="module")

@@ -1,48 +1,64 @@
-"""Company for a row: gathers what arrives one by one into batches, so that one read, one call and one write serve many.
+"""Gathers items that arrive one by one into batches, so that one read, one call and one write serve many.
 
-Called by the job handler's side for each row; what is done with a batch is given to it (see freshen.py).
+Called by the job handlers' side, once for each row. What is done with a batch is given to it (see embedding.py).
 """
 
 import asyncio
 import itertools
-from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Hashable, Iterable
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, Generic, Self, TypeVar
 
+from embedding_worker.clock import Clock
 from embedding_worker.errors import Interrupted
 
-Item = TypeVar("Item")
+Item = TypeVar("Item", bound=Hashable)
 Result = TypeVar("Result")
+
+LINGER_S = 0.05
+CANCELLED = "the batch was cancelled"
+ENDED = "the batcher has ended"
 
 
 class Batch(Generic[Item, Result]):
-    """Some items that are worked on together. Each is settled by its place, as soon as its own result is known."""
+    """Distinct items that are worked on together. Each is settled as soon as its own result is known.
 
-    def __init__(self, waiting: Sequence[tuple[Item, "asyncio.Future[Result]"]]) -> None:
-        self.items: tuple[Item, ...] = tuple(item for item, _ in waiting)
+    Everyone who submitted an equal item gets the same result.
+    """
+
+    def __init__(self, waiting: Iterable[tuple[Item, "asyncio.Future[Result]"]]) -> None:
+        self._futures: dict[Item, list[asyncio.Future[Result]]] = {}
+        for item, future in waiting:
+            self._futures.setdefault(item, []).append(future)
         self.unfinished: list[Callable[[], Coroutine[Any, Any, None]]] = []
-        self._futures = [future for _, future in waiting]
 
-    def settle(self, place: int, result: Result) -> None:
-        if not self._futures[place].done():  # done already: its handler was cancelled
-            self._futures[place].set_result(result)
+    @property
+    def items(self) -> tuple[Item, ...]:
+        return tuple(self._futures)
 
-    def later(self, rest: Callable[[], Coroutine[Any, Any, None]]) -> None:
-        """Go on with `rest` after the batch has given its slot to the next one; it only waits for others."""
-        self.unfinished.append(rest)
+    def settle(self, item: Item, result: Result) -> None:
+        """Give the item's result to everyone who waits for it."""
+        for future in self._futures[item]:
+            if not future.done():  # done already: its handler was cancelled
+                future.set_result(result)
+
+    def finish_later(self, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        """Do this after the batch has given its slot to the next one: work that only waits for others."""
+        self.unfinished.append(work)
 
     def fail(self, error: Exception) -> None:
-        """Whoever is not settled yet gets this error."""
-        for future in self._futures:
+        """Give this error to everyone who has no result yet."""
+        for future in itertools.chain.from_iterable(self._futures.values()):
             if not future.done():
                 future.set_exception(error)
 
 
 @dataclass(order=True)
 class _Queued(Generic[Item, Result]):
-    """In the order of the queue: what is urgent first, then as it came."""
+    """In the order of the queue: urgent items first, then in the order of arrival."""
 
-    later: bool
+    not_urgent: bool
     number: int
     item: Item = field(compare=False)
     result: "asyncio.Future[Result]" = field(compare=False)
@@ -56,13 +72,16 @@ class Batcher(Generic[Item, Result]):
         work: Callable[[Batch[Item, Result]], Awaitable[None]],
         *,
         max_items: int,
-        linger_s: float = 0.05,
+        clock: Clock,
+        linger_s: float = LINGER_S,
         concurrency: int = 2,
     ) -> None:
         self._work = work
         self._max_items = max_items
-        self._max_wait_s = linger_s
+        self._clock = clock
+        self._linger_s = linger_s
         self._queue: asyncio.PriorityQueue[_Queued[Item, Result]] = asyncio.PriorityQueue()
+        self._arrived = asyncio.Event()
         self._numbers = itertools.count()
         self._slots = asyncio.Semaphore(concurrency)
         self._tasks: set[asyncio.Task[None]] = set()
@@ -70,73 +89,74 @@ class Batcher(Generic[Item, Result]):
         self._ended = False
 
     async def __aenter__(self) -> Self:
-        self._start(self._gather_for_ever())
+        self._start(self._gather_continuously())
         return self
 
     async def __aexit__(self, *exc: object) -> None:
-        """Ends at once: whoever still waits for a result gets Interrupted, and may submit it elsewhere."""
+        """Ends at once: everyone who still waits for a result gets Interrupted, and may submit the item elsewhere."""
         self._ended = True
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         for future in self._waiting:  # in the queue, or in a batch that never began
             if not future.done():
-                future.set_exception(Interrupted("the batcher has ended"))
+                future.set_exception(Interrupted(ENDED))
 
     async def submit(self, item: Item, *, urgent: bool = False) -> Result:
-        """The item's own result, as soon as it is known. What is urgent goes before all that is not.
+        """The item's own result, as soon as it is known. Urgent items go before all others.
 
         Raises what its batch's work raised, or Interrupted.
         """
         if self._ended:
-            raise Interrupted("the batcher has ended")
+            raise Interrupted(ENDED)
         result: asyncio.Future[Result] = asyncio.get_running_loop().create_future()
         self._waiting.add(result)
         result.add_done_callback(self._waiting.discard)
         self._queue.put_nowait(_Queued(not urgent, next(self._numbers), item, result))
+        self._arrived.set()
         return await result
 
-    async def _gather_for_ever(self) -> None:
+    async def _gather_continuously(self) -> None:
         while True:
             await self._slots.acquire()  # while all slots are taken, the next batch grows in the queue
             gathered = [await self._queue.get()]
-            await self._add_company(gathered)
-            self._start(self._done(gathered))
+            await self._linger(gathered)
+            self._start(self._work_on(gathered))
 
-    async def _add_company(self, gathered: list[_Queued[Item, Result]]) -> None:
-        deadline = asyncio.get_running_loop().time() + self._max_wait_s
+    async def _linger(self, gathered: list[_Queued[Item, Result]]) -> None:
+        """Add what is queued already, and what arrives within `linger_s`."""
+        deadline = self._clock.monotonic() + self._linger_s
         while len(gathered) < self._max_items:
-            try:
-                async with asyncio.timeout_at(deadline):
-                    gathered.append(await self._queue.get())
-            except TimeoutError:
+            if not self._queue.empty():
+                gathered.append(self._queue.get_nowait())
+                continue
+            self._arrived.clear()
+            remaining_s = deadline - self._clock.monotonic()
+            if remaining_s <= 0 or not await self._clock.wait_for(self._arrived, within_s=remaining_s):
                 return
 
-    async def _done(self, gathered: list[_Queued[Item, Result]]) -> None:
-        batch = Batch([(queued.item, queued.result) for queued in gathered if not queued.result.done()])
+    async def _work_on(self, gathered: list[_Queued[Item, Result]]) -> None:
+        batch = Batch((queued.item, queued.result) for queued in gathered if not queued.result.done())
         try:
             if batch.items:
-                await self._work(batch)
-        except asyncio.CancelledError:
-            batch.fail(Interrupted("the batch was put down"))
-            raise
-        except Exception as exc:
-            batch.fail(exc)
+                await _settle_all(batch, partial(self._work, batch))
         finally:
             self._slots.release()
-            for rest in () if self._ended else batch.unfinished:
-                self._start(self._rest_of(batch, rest))
-
-    async def _rest_of(self, batch: Batch[Item, Result], rest: Callable[[], Coroutine[Any, Any, None]]) -> None:
-        try:
-            await rest()
-        except asyncio.CancelledError:
-            batch.fail(Interrupted("the batch was put down"))
-            raise
-        except Exception as exc:
-            batch.fail(exc)
+            for work in () if self._ended else batch.unfinished:
+                self._start(_settle_all(batch, work))
 
     def _start(self, coroutine: Coroutine[Any, Any, None]) -> None:
         task = asyncio.create_task(coroutine)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+
+
+async def _settle_all(batch: Batch[Item, Result], work: Callable[[], Awaitable[None]]) -> None:
+    """Do the work; where it fails, everyone who waits for a result of the batch gets its error."""
+    try:
+        await work()
+    except asyncio.CancelledError:
+        batch.fail(Interrupted(CANCELLED))
+        raise
+    except Exception as exc:
+        batch.fail(exc)

@@ -1,88 +1,91 @@
-"""A batch that fails is halved down to its culprit: what one text makes fail must cost its neighbours nothing.
+"""Split a failing batch until the items that cause the failure stand alone, so that the others are not held up by them.
 
-Called by freshen with the texts of a batch. It gives vectors back as soon as they are there, and says which texts failed
-alone, or that a failure is shared and nobody's own; who is charged is decided in charging.py.
+Used for calls to a provider (providers/calls.py) and for writes (writer.py). Knows neither providers nor rows: what an
+attempt does, which errors are bisected and when to stop are given by the caller.
 """
 
-from collections import deque
-from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from typing import Generic, TypeVar
 
-from embedding_worker.errors import (
-    DayLimitReached,
-    InputRejected,
-    ProviderError,
-    ProviderMisconfigured,
-    ProviderThrottled,
-)
-from embedding_worker.providers.embedder import Vector
-
-Embed = Callable[[Sequence[str]], Awaitable[list[Vector]]]
-Take = Callable[[Sequence[int], Sequence[Vector]], Awaitable[None]]
-"""Takes the vectors of some places, in the places' order."""
-
-# Of the whole provider, not of a text: the rest of the batch would only fail in the same way.
-OF_THE_PROVIDER = (ProviderThrottled, ProviderMisconfigured, DayLimitReached)
-CALLS_WITHOUT_SUCCESS = 7
-"""The batch, its halves and its quarters: after so many failures and no success it is the provider, and halving on would
-cost a call for each text. Two texts that fail alone say the same."""
-LONE_FAILURES_WITHOUT_SUCCESS = 2
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+Failure = TypeVar("Failure", bound=Exception)
 
 
-@dataclass
-class Halved:
-    """What became of the texts whose vectors were not given back, by their place."""
+@dataclass(frozen=True)
+class FailedAlone(Generic[Failure]):
+    """The attempt with this item alone failed, and the bisection was not stopped."""
 
-    failed_alone: dict[int, ProviderError] = field(default_factory=dict)
-    shared: ProviderError | None = None
-    """Why all others have no vector (None: there are no others)."""
-    largest: int = 0
-    """Texts of the largest call that succeeded."""
-    smallest_refused: int | None = None
-    """Texts of the smallest call that was refused although none of its texts was: it held too many for this server."""
+    error: Failure
 
 
-async def embed_halving(embed: Embed, texts: Sequence[str], take: Take) -> Halved:
-    """Embed texts (1 or more) in as few calls as their failures allow; larger parts first.
+@dataclass(frozen=True)
+class Unattributed(Generic[Failure]):
+    """The item has no result, and the error is not shown to be the item's own."""
 
-    Raises only what is no ProviderError.
+    error: Failure
+
+
+@dataclass(frozen=True)
+class AttemptRecord:
+    """One attempt of a bisection: how many items it had, and its error (None: it succeeded)."""
+
+    items: int
+    error: Exception | None = None
+
+
+Attempt = Callable[[Sequence[Item]], Awaitable[Sequence[Result | Unattributed[Failure]]]]
+"""Works on some items together. Returns one result for each of them, in their order, or raises."""
+StopRule = Callable[[Sequence[AttemptRecord]], bool]
+"""Called after each failed attempt with all attempts so far: whether to stop, because further ones would fail as well."""
+Outcomes = tuple[tuple[Item, Result | FailedAlone[Failure] | Unattributed[Failure]], ...]
+
+
+def never_stop(history: Sequence[AttemptRecord]) -> bool:
+    """The rule that bisects every failure down to single items."""
+    return False
+
+
+async def bisect(
+    items: Sequence[Item],
+    attempt: Attempt[Item, Result, Failure],
+    *,
+    on: type[Failure],
+    largest: int | None = None,
+    stop: StopRule = never_stop,
+) -> AsyncIterator[Outcomes[Item, Result, Failure]]:
+    """Attempt all items in as few attempts as their failures allow, larger parts first, at most `largest` items at once.
+
+    Yields the outcomes of each successful attempt as soon as it has returned, and those of the other items at the end;
+    each item once. An error of type `on` bisects the part that it failed; any other error is raised to the caller. Once
+    `stop` says so, all items without a result are Unattributed, also those that failed alone.
     """
-    result = Halved()
-    parts: deque[Sequence[int]] = deque([range(len(texts))])
-    refused: list[Sequence[int]] = []
-    failures = 0  # since the last success
+    parts = _parts(items, largest or len(items) or 1)
+    history: list[AttemptRecord] = []
+    alone: list[tuple[Item, Failure]] = []
     while parts:
-        places = parts.popleft()
+        part = parts.pop(0)
         try:
-            vectors = await embed([texts[place] for place in places])
-        except OF_THE_PROVIDER as exc:
-            result.shared = exc
-            return result
-        except ProviderError as exc:
-            if isinstance(exc, InputRejected):
-                refused.append(places)
+            results = await attempt(part)
+        except on as exc:
+            history.append(AttemptRecord(len(part), exc))
+            if stop(history):
+                remaining = [*part, *(item for other in parts for item in other), *(item for item, _ in alone)]
+                yield tuple((item, Unattributed(exc)) for item in remaining)
+                return
+            if len(part) == 1:
+                alone.append((part[0], exc))
             else:
-                failures += 1
-            if len(places) == 1:
-                result.failed_alone[places[0]] = exc
-            else:
-                middle = len(places) // 2
-                parts += (places[:middle], places[middle:])
-            if _unwell(result, failures):
-                result.shared = exc
-                return result
+                middle = len(part) // 2
+                parts += [part[:middle], part[middle:]]
+                parts.sort(key=len, reverse=True)
         else:
-            failures = 0
-            result.largest = max(result.largest, len(places))
-            await take(places, vectors)
-    for places in refused:
-        if not any(place in result.failed_alone for place in places):
-            result.smallest_refused = min(len(places), result.smallest_refused or len(places))
-    return result
+            history.append(AttemptRecord(len(part)))
+            yield tuple(zip(part, results, strict=True))
+    if alone:
+        yield tuple((item, FailedAlone(error)) for item, error in alone)
 
 
-def _unwell(result: Halved, failures: int) -> bool:
-    """A refused text says that the provider is at work; failures of other kinds, and no success, that it is not."""
-    alone = [error for error in result.failed_alone.values() if not isinstance(error, InputRejected)]
-    none_succeeded = not result.largest and len(alone) >= LONE_FAILURES_WITHOUT_SUCCESS
-    return failures >= CALLS_WITHOUT_SUCCESS or none_succeeded
+def _parts(items: Sequence[Item], size: int) -> list[Sequence[Item]]:
+    return [items[start : start + size] for start in range(0, len(items), size)]

@@ -1,30 +1,29 @@
-"""A source's calls to its provider: cut to the size that the server takes, counted by the day, resting when it is told to.
+"""A source's calls to its provider: cut to the size that the server accepts, counted by the day, bisected where they fail.
 
-Called by freshen. What stands in the way of all calls is kept as `problem`, for the source's condition ProviderReady.
+Called by embedding.py. What prevents all calls at the moment is kept as `problem`, for the source's condition ProviderReady.
 """
 
-import asyncio
-import contextlib
-from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import AsyncIterator, Awaitable, Callable, Hashable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Generic, TypeVar
 
-from embedding_worker.batching.bisect import Halved, Take, embed_halving
+from embedding_worker.batching.bisect import FailedAlone, Outcomes, Unattributed, bisect
+from embedding_worker.clock import Clock
 from embedding_worker.errors import (
     DayLimitReached,
+    InputRejected,
     ProviderError,
     ProviderMisconfigured,
     ProviderThrottled,
 )
+from embedding_worker.patience import until_answered
+from embedding_worker.providers.attribution import is_shared_failure
 from embedding_worker.providers.embedder import Embedder, Vector
 
 BYTES_PER_TOKEN = 3
 """A rough count, on the safe side for most languages; the provider's own count is what it bills."""
-REST_S = 30.0
-"""How long the provider rests when it asks for a rest and does not say how long."""
-
-EXHAUSTED_REST_S = 900.0
-"""The same for a quota of the day, or of the bill: nothing changes within seconds."""
-
+DAY_LIMIT = "as many texts were sent today (UTC) as spec.maxTextsPerDay allows"
+Key = TypeVar("Key", bound=Hashable)
 AcquireTexts = Callable[[int, int], Awaitable[int]]
 """Counts so many texts, of so many tokens, as sent today; returns how many of them the day's limit still allows."""
 
@@ -38,86 +37,86 @@ class Problem:
 
 
 class ProviderCalls:
-    def __init__(self, embedder: Embedder, *, acquire_texts: AcquireTexts) -> None:
+    """The calls of one source. Safe to use from several tasks at once."""
+
+    def __init__(self, embedder: Embedder, *, acquire_texts: AcquireTexts, clock: Clock) -> None:
         self.max_text_bytes = embedder.max_text_bytes
         self.problem: Problem | None = None
         self._embedder = embedder
         self._acquire_texts = acquire_texts
+        self._clock = clock
         self._most_texts = embedder.max_texts
-        self._rest_until = 0.0
-        self._rest_over = asyncio.Event()
 
-    def go_on_with(self, embedder: Embedder) -> None:
-        """Call this one from now on, without a rest that the one before was asked for: it has another key."""
-        self._embedder = embedder
-        self._rest_until = 0.0
-        self._rest_over.set()
-        self._rest_over = asyncio.Event()
+    async def embed(self, texts: Mapping[Key, str]) -> AsyncIterator[Outcomes[Key, Vector, ProviderError]]:
+        """Embed texts. Yields the vectors of each call as soon as it has returned, and at the end the other texts' failures.
 
-    async def embed(self, texts: Sequence[str], take: Take) -> Halved:
-        """Embed texts, giving vectors back as they come. The result speaks of the others, by their place in `texts`."""
-        total = Halved()
-        start = 0
-        while start < len(texts) and total.shared is None:
-            wanted = range(start, min(start + self._most_texts, len(texts)))
-            part = await self._allowed([texts[place] for place in wanted], wanted)
-            if part:
-                await self._embed_part(texts, part, take, total)
-            if len(part) < len(wanted) and total.shared is None:
-                total.shared = DayLimitReached("as many texts were sent today (UTC) as spec.maxTextsPerDay allows")
-            start = wanted.stop
-        if total.shared is not None:
-            self.problem = problem_of(total.shared)
-        return total
+        No text is sent that was not counted before, and none beyond the day's limit.
+        """
+        sizes = _Sizes[Key]()
 
-    async def _allowed(self, texts: Sequence[str], places: range) -> range:
-        """The first of these places, as many as may still be sent today; they count as sent."""
-        tokens = sum(len(text.encode()) for text in texts) // BYTES_PER_TOKEN
-        granted = await self._acquire_texts(len(texts), tokens)
-        return places[:granted]
+        async def attempt(keys: Sequence[Key]) -> list[Vector | Unattributed[ProviderError]]:
+            return await self._attempt(keys, texts, sizes)
 
-    async def _embed_part(self, texts: Sequence[str], part: range, take: Take, total: Halved) -> None:
-        async def take_part(places: Sequence[int], vectors: Sequence[Vector]) -> None:
-            self.problem = None
-            await take([part[place] for place in places], vectors)
+        most = self._most_texts
+        async for outcomes in bisect(list(texts), attempt, on=ProviderError, largest=most, stop=is_shared_failure):
+            for key, outcome in outcomes:
+                if isinstance(outcome, FailedAlone):
+                    sizes.failed_alone.add(key)
+                elif isinstance(outcome, Unattributed):
+                    self.problem = problem_of(outcome.error)
+                    sizes.conclusive = False
+            yield outcomes
+        if sizes.any_was_too_large():
+            self._most_texts = min(self._most_texts, sizes.largest_accepted)
 
-        halved = await embed_halving(self._call, [texts[place] for place in part], take_part)
-        total.failed_alone |= {part[place]: error for place, error in halved.failed_alone.items()}
-        total.shared = halved.shared
-        if halved.smallest_refused is not None and halved.largest:
-            self._most_texts = min(self._most_texts, halved.largest)
-
-    async def _call(self, texts: Sequence[str]) -> list[Vector]:
-        await _rest(max(0.0, self._rest_until - _now()), self._rest_over)
-        embedder = self._embedder
+    async def _attempt(
+        self, keys: Sequence[Key], texts: Mapping[Key, str], sizes: "_Sizes[Key]"
+    ) -> list[Vector | Unattributed[ProviderError]]:
+        """Call with these texts, or with as many of them as may still be sent today."""
+        allowed = await self._acquire([texts[key] for key in keys])
+        if not allowed:
+            raise DayLimitReached(DAY_LIMIT)
+        sent = keys[:allowed]
         try:
-            return await embedder.embed(texts)
-        except ProviderThrottled as exc:
-            if embedder is self._embedder:
-                rest_s = EXHAUSTED_REST_S if exc.quota_exhausted else REST_S
-                self._rest_until = _now() + (rest_s if exc.retry_after_s is None else exc.retry_after_s)
+            vectors = await self._embedder.embed([texts[key] for key in sent])
+        except InputRejected:
+            sizes.rejected.append(sent)
             raise
+        sizes.largest_accepted = max(sizes.largest_accepted, len(sent))
+        self.problem = None
+        unsent = Unattributed[ProviderError](DayLimitReached(DAY_LIMIT))
+        return [*vectors, *(unsent for _ in keys[allowed:])]
+
+    async def _acquire(self, texts: Sequence[str]) -> int:
+        tokens = sum(len(text.encode()) for text in texts) // BYTES_PER_TOKEN
+        return await until_answered("count texts", lambda: self._acquire_texts(len(texts), tokens), clock=self._clock)
 
 
-async def _rest(seconds: float, over: asyncio.Event) -> None:
-    """As long as this, or until the rest is said to be over."""
-    if seconds:
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(seconds):
-                await over.wait()
+@dataclass
+class _Sizes(Generic[Key]):
+    """What the calls for one set of texts show of how many texts the server accepts in one call."""
 
+    largest_accepted: int = 0
+    rejected: list[Sequence[Key]] = field(default_factory=list)
+    failed_alone: set[Key] = field(default_factory=set)
+    conclusive: bool = True
+    """Every text has a vector or has failed alone."""
 
-def _now() -> float:
-    return asyncio.get_running_loop().time()
+    def any_was_too_large(self) -> bool:
+        """Whether a call was rejected although none of its texts was: it held too many for this server."""
+        rejected_whole = any(self.failed_alone.isdisjoint(keys) for keys in self.rejected)
+        return self.conclusive and bool(self.largest_accepted) and rejected_whole
 
 
 def problem_of(error: ProviderError) -> Problem:
-    """What is said of the provider while this error stands in the way of everybody."""
-    reason = "ProviderUnavailable"
-    if isinstance(error, ProviderMisconfigured):
-        reason = error.reason
-    elif isinstance(error, ProviderThrottled):
-        reason = "QuotaExhausted" if error.quota_exhausted else "ProviderThrottled"
-    elif isinstance(error, DayLimitReached):
-        reason = "DayLimitReached"
+    """What the source's condition says while this error prevents all calls."""
+    match error:
+        case ProviderMisconfigured():
+            reason = error.reason
+        case ProviderThrottled():
+            reason = "QuotaExhausted" if error.quota_exhausted else "ProviderThrottled"
+        case DayLimitReached():
+            reason = "DayLimitReached"
+        case _:
+            reason = "ProviderUnavailable"
     return Problem(reason, error.message)

@@ -1,6 +1,7 @@
 """RowStore: what the operator asks of a source's rows. Every method is one short transaction.
 
-Called by the reconciler (sweep, clear, audit, counts) and by freshen (read, write).
+Called by the reconciler (sweep, clear, audit, counts) and by embedding.py (read, write). Ids are text. An id that the id
+column can't hold matches no row, so that no statement ever fails because of one.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -12,6 +13,7 @@ from embedding_worker.rows import change_marks
 from embedding_worker.rows.database import Database, Row
 from embedding_worker.rows.schema import configuration_on_record, inspect_table, prepare_table, search_path
 from embedding_worker.rows.statements import Statements
+from embedding_worker.rows.table import can_be_id
 from embedding_worker.source import SourceConfig, TableColumn
 
 
@@ -117,6 +119,14 @@ class RowStore:
         """What is served of this table and column (see SourceConfig.as_record); None where nothing was yet."""
         return await configuration_on_record(database, at)
 
+    def id_problem(self, row_id: str) -> str | None:
+        """Why no row of the table can have this id, in a few words; None where a row can."""
+        at, id_type = self._statements.config.at, self._statements.kept.id_type
+        return None if can_be_id(id_type, row_id) else f"can't be one of {at}.{at.id_column}, which is {id_type}"
+
+    def _possible(self, ids: Iterable[str]) -> list[str]:
+        return [row_id for row_id in ids if can_be_id(self._statements.kept.id_type, row_id)]
+
     async def _fetch(self, sql: str, *params: object) -> list[Row]:
         async with self._database.transaction(search_path=self._search_path) as transaction:
             return await transaction.fetch(sql, *params)
@@ -125,7 +135,8 @@ class RowStore:
         """Up to `limit` due rows without those left out: the newest edits first for half of it, then the oldest."""
         if limit < 1:
             return []
-        rows = await self._fetch(self._statements.sweep, list(leave_out), (limit + 1) // 2, limit, self._fingerprint)
+        left_out = self._possible(leave_out)
+        rows = await self._fetch(self._statements.sweep, left_out, (limit + 1) // 2, limit, self._fingerprint)
         due = [
             DueRow(row_id, mark, edited, None if gone else content_hash, bool(blank), up_to_date, gone)
             for row_id, mark, edited, content_hash, blank, up_to_date, gone in rows
@@ -134,21 +145,23 @@ class RowStore:
 
     async def newer_marks(self, known: Mapping[str, int]) -> list[NewerMark]:
         """Of rows with an open job (id → newest mark known): those that were marked since, with their present text's hash."""
-        if not known:
+        ids = self._possible(known)
+        if not ids:
             return []
-        rows = await self._fetch(self._statements.newer_marks, list(known), list(known.values()))
+        rows = await self._fetch(self._statements.newer_marks, ids, [known[row_id] for row_id in ids])
         return [NewerMark(*row) for row in rows]
 
     async def read(self, ids: Sequence[str]) -> dict[str, PresentRow]:
         """The rows as they are now, by id; one that is gone is missing."""
-        rows = await self._fetch(self._statements.read, list(ids), self._fingerprint)
+        rows = await self._fetch(self._statements.read, self._possible(ids), self._fingerprint)
         return {row[0]: PresentRow(*row) for row in rows}
 
     async def write(self, rows: Sequence[VectorWrite]) -> set[str]:
         """Write vectors and book-keeping, and delete the marks, of rows whose text still has the hash that was embedded.
 
-        Returns the ids written. The others were edited, deleted, or locked by someone: read them again to tell.
+        Returns the ids written. The others were edited, deleted, or locked by another session: read them again to find out.
         """
+        rows = [row for row in rows if can_be_id(self._statements.kept.id_type, row.id)]
         written = await self._fetch(
             self._statements.write,
             [row.id for row in rows],
@@ -164,8 +177,8 @@ class RowStore:
 
     async def clear(self, ids: Sequence[str]) -> None:
         """Delete the marks of rows that are up to date, or gone."""
-        if ids:
-            await self._fetch(self._statements.clear, list(ids), self._fingerprint)
+        if possible := self._possible(ids):
+            await self._fetch(self._statements.clear, possible, self._fingerprint)
 
     async def audit(self, *, after_id: str | None, limit: int) -> AuditPage:
         """One page of the table by id: marks what is not up to date and has no mark, and forgets rows that are gone."""
@@ -192,7 +205,7 @@ class RowStore:
         return rows, page[-1][0] if len(page) == limit else None
 
     async def counts(self, *, dead_letters: Iterable[str] = ()) -> Counts:
-        return Counts(*(await self._fetch(self._statements.counts, list(dead_letters)))[0])
+        return Counts(*(await self._fetch(self._statements.counts, self._possible(dead_letters)))[0])
 
     async def would_embed(self) -> tuple[int, int]:
         """How many rows are not up to date in this configuration, and the bytes of their texts: one pass over the table."""

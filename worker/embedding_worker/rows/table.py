@@ -1,14 +1,19 @@
-"""What the user's table is, as the catalog tells it, and whether we can keep it: decisions on facts that were read.
+"""Decides from the catalog's facts whether the operator can serve a user's table, and which ids its rows can have.
 
-The store reads the facts (TABLE_FACTS) and asks here; every refusal is one sentence that names the value and the mend.
+Called by schema.py, which reads the facts (TABLE_FACTS), and by store.py. Pure. Every refusal is one sentence that names the
+value and the remedy.
 """
 
+import re
+import uuid
 from dataclasses import dataclass
 
 from embedding_worker.errors import SourceRefused
 from embedding_worker.source import TableColumn
 
 ID_TYPES = {"int8": "bigint", "int4": "integer", "uuid": "uuid", "text": "text"}
+INTEGER_BITS = {"bigint": 64, "integer": 32}
+CANONICAL_INTEGER = re.compile(r"0|-?[1-9][0-9]{0,18}")
 VECTOR_TYPES = {"vector", "halfvec"}
 ARRAY_TYPES = {"_float4": "real[]", "_float8": "double precision[]"}
 
@@ -77,6 +82,26 @@ class KeptTable:
 
 def quoted(identifier: str) -> str:
     return '"' + identifier.replace('"', '""') + '"'
+
+
+def can_be_id(id_type: str, text: str) -> bool:
+    """Whether a column of this type (a value of ID_TYPES) can hold an id that PostgreSQL writes as this very text.
+
+    Only the canonical form counts: ids are compared as text, so that '007' is no row's id although it casts to 7.
+    """
+    if id_type in INTEGER_BITS:
+        limit = 2 ** (INTEGER_BITS[id_type] - 1)
+        return bool(CANONICAL_INTEGER.fullmatch(text)) and -limit <= int(text) < limit
+    if id_type == "uuid":
+        return _is_canonical_uuid(text)
+    return "\0" not in text and not any("\ud800" <= character <= "\udfff" for character in text)
+
+
+def _is_canonical_uuid(text: str) -> bool:
+    try:
+        return str(uuid.UUID(text)) == text
+    except ValueError:
+        return False
 
 
 def kept_table(

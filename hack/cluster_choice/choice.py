@@ -1,0 +1,127 @@
+"""Which cluster is used, and why: the one that was given, the programs that were given, kind, or a control plane built here.
+
+Called by tests/conftest.py, by the demo and by `hack/cluster`, so that all of them choose alike. Each says in one line what
+it chose. Only `hack/cluster up` (by hack.cluster_choice.standing) and what needs nodes take kind.
+"""
+
+import os
+import re
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from hack.cluster_choice.kind import kubectl_at_hand
+from hack.control_plane.build import binaries
+from hack.control_plane.kubeconfig import current_context
+from hack.control_plane.pins import Binaries
+from hack.control_plane.processes import ControlPlane
+from hack.errors import WrongSetting
+from hack.processes import environment
+
+NOT_FOR_TESTS = "kind is left to `hack/cluster up` and `make e2e`: its node image is about 1 GB"
+MEND_ASSETS = "set it to a folder with etcd, kube-apiserver and kubectl, or unset it"
+
+
+@dataclass(frozen=True)
+class GivenCluster:
+    kubeconfig: Path
+    origin: str
+
+
+@dataclass(frozen=True)
+class Cluster:
+    """A cluster ready for use. `origin` says in one line which it is and why."""
+
+    admin_kubeconfig: Path
+    kubectl: Path
+    origin: str
+
+
+def given_cluster() -> GivenCluster | None:
+    """The cluster that CLUSTER_KUBECONFIG names. Raises WrongSetting when it names none; None: it is not set."""
+    path = environment.cluster_kubeconfig()
+    if path is None:
+        return None
+    try:
+        context = current_context(path)
+    except WrongSetting as exc:
+        raise WrongSetting(
+            f"CLUSTER_KUBECONFIG: {exc}: set it to the kubeconfig of a cluster's administrator, or unset it to have a "
+            "cluster started"
+        ) from exc
+    server = context.cluster["server"]
+    return GivenCluster(
+        path, f"the given cluster at {server} (context {context.name}), because CLUSTER_KUBECONFIG is set"
+    )
+
+
+def given_programs() -> Binaries | None:
+    """The control plane's programs in the folder KUBEBUILDER_ASSETS. Raises WrongSetting; None: it is not set."""
+    folder = environment.kubebuilder_assets()
+    if folder is None:
+        return None
+    programs = [folder / name for name in ("etcd", "kube-apiserver", "kubectl")]
+    missing = [path.name for path in programs if not (path.is_file() and os.access(path, os.X_OK))]
+    if missing:
+        raise WrongSetting(f"KUBEBUILDER_ASSETS: {folder} holds no program {' and no '.join(missing)}: {MEND_ASSETS}")
+    etcd, apiserver, kubectl = programs
+    return Binaries(etcd, apiserver, kubectl, _version_of(apiserver))
+
+
+def _version_of(apiserver: Path) -> str:
+    try:
+        said = subprocess.run(
+            [apiserver, "--version"],
+            env=environment.program_environment(),
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=30,
+        ).stdout
+    except (OSError, subprocess.TimeoutExpired) as exc:
+        raise WrongSetting(f"KUBEBUILDER_ASSETS: {apiserver} can't be run ({exc}): {MEND_ASSETS}") from exc
+    version = re.search(r"Kubernetes v(\S+)", said)
+    if version is None:
+        raise WrongSetting(f"KUBEBUILDER_ASSETS: {apiserver} --version names no version, {said!r}: {MEND_ASSETS}")
+    return version[1]
+
+
+def control_plane_programs() -> Binaries:
+    """Those that were given, or those that are built here."""
+    return given_programs() or binaries()
+
+
+def control_plane_origin(version: str, *, programs_folder: Path | None, why_not_kind: str) -> str:
+    """`programs_folder` is where KUBEBUILDER_ASSETS says that the programs are; None: they were built."""
+    if programs_folder is not None:
+        because = f"the programs in {programs_folder}, because KUBEBUILDER_ASSETS is set"
+        return f"a control plane of our own, Kubernetes {version}, of {because}"
+    return (
+        f"a control plane of our own, Kubernetes {version}, because neither CLUSTER_KUBECONFIG nor KUBEBUILDER_ASSETS is "
+        f"set, and {why_not_kind}"
+    )
+
+
+def kind_origin(engine: str) -> str:
+    return f"a kind cluster, because neither CLUSTER_KUBECONFIG nor KUBEBUILDER_ASSETS is set, and {engine} answers"
+
+
+@contextmanager
+def cluster_for_tests(folder: Path, *, ends_with_parent: bool = True) -> Iterator[Cluster]:
+    """The given cluster, left as it is at the end, or a control plane in `folder`, which ends with this context.
+
+    Never kind: whoever starts the tests does not expect that an image of 1 GB is pulled.
+    """
+    given = given_cluster()
+    if given is not None:
+        yield Cluster(given.kubeconfig, kubectl_at_hand(), given.origin)
+        return
+    programs = control_plane_programs()
+    origin = control_plane_origin(
+        programs.kubernetes_version, programs_folder=environment.kubebuilder_assets(), why_not_kind=NOT_FOR_TESTS
+    )
+    plane = ControlPlane(folder / "control-plane", programs=programs, ends_with_parent=ends_with_parent)
+    with plane as control_plane:
+        yield Cluster(control_plane.kubeconfig, control_plane.kubectl, origin)

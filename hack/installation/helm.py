@@ -1,0 +1,54 @@
+"""Helm, as the administrator of a cluster or without any. Called by the demo on kind, and by every test of the chart."""
+
+import subprocess
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from hack.errors import ToolError
+from hack.processes.environment import program_environment
+from hack.repository import CHART
+
+
+@dataclass(frozen=True)
+class Helm:
+    """One Helm. It keeps what it keeps in `home`, never in the user's, and reaches the cluster of `kubeconfig`, or none."""
+
+    program: Path
+    home: Path
+    kubeconfig: Path | None = None
+
+    def try_run(
+        self, *arguments: str, values: Mapping[str, Any] | None = None, within_s: float = 120
+    ) -> "subprocess.CompletedProcess[str]":
+        """Whatever comes of it. `values` are the chart's, beside those among the arguments."""
+        kinds = ("CACHE", "CONFIG", "DATA")
+        homes = {f"HELM_{kind}_HOME": str(self.home / kind.lower()) for kind in kinds}
+        reached = {"KUBECONFIG": str(self.kubeconfig or self.home / "none")}
+        given = [] if values is None else ["--values", "-"]
+        return subprocess.run(
+            [self.program, *arguments, *given],
+            input=yaml.safe_dump(dict(values or {})),
+            env={**program_environment(), **homes, **reached},
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=within_s,
+        )
+
+    def run(self, *arguments: str, values: Mapping[str, Any] | None = None, within_s: float = 120) -> str:
+        """Returns what it prints. Raises ToolError with Helm's own words."""
+        done = self.try_run(*arguments, values=values, within_s=within_s)
+        if done.returncode != 0:
+            said = (done.stderr or done.stdout).strip()
+            raise ToolError(f"{self.program.name} {' '.join(arguments[:2])}: {said}")
+        return done.stdout
+
+    def upgrade(self, release: str, *flags: str, namespace: str, timeout_s: int = 120) -> str:
+        """Install this chart as a release, or upgrade it, and return when it is ready. `flags` are Helm's."""
+        place = ["--install", "--namespace", namespace, "--create-namespace"]
+        wait = ["--wait", f"--timeout={timeout_s}s"]
+        return self.run("upgrade", release, str(CHART), *place, *wait, *flags, within_s=timeout_s + 60)

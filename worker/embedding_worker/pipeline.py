@@ -1,0 +1,37 @@
+"""Connects what the rows of one source pass through: batcher, row embedder, provider calls, writer.
+
+Called by the operator's set-up of a source. It starts nothing: the batcher is entered by the source's loop.
+"""
+
+from dataclasses import dataclass
+
+from embedding_worker.batching.batcher import Batcher
+from embedding_worker.clock import Clock
+from embedding_worker.embedding import RowEmbedder
+from embedding_worker.outcome import RowOutcome, RowRequest
+from embedding_worker.providers.calls import ProviderCalls
+from embedding_worker.providers.embedder import Embedder
+from embedding_worker.rows.store import RowStore
+from embedding_worker.source import TooLong
+
+RowBatcher = Batcher[RowRequest, RowOutcome]
+
+
+@dataclass(frozen=True)
+class RowPipeline:
+    calls: ProviderCalls
+    batcher: RowBatcher
+    """Where rows are submitted, one by one."""
+
+
+def make_pipeline(
+    store: RowStore, embedder: Embedder, *, too_long: TooLong, max_texts_per_day: int, clock: Clock
+) -> RowPipeline:
+    """The pipeline of the source that this store belongs to. Every text is counted in the database before it is sent."""
+
+    async def acquire_texts(texts: int, tokens: int) -> int:
+        return await store.acquire_texts(texts, tokens=tokens, most_a_day=max_texts_per_day)
+
+    calls = ProviderCalls(embedder, acquire_texts=acquire_texts, clock=clock)
+    rows = RowEmbedder(store, calls, too_long=too_long, clock=clock)
+    return RowPipeline(calls, Batcher(rows.embed_batch, max_items=embedder.max_texts, clock=clock))

@@ -1,0 +1,45 @@
+"""Until when a provider is not to be called, because it asked for a pause. One throttle for each endpoint and credential.
+
+Owned by the provider registry, so that a pause that one source was asked for holds for all sources of the same credential.
+"""
+
+from datetime import datetime, timedelta
+
+from embedding_worker.clock import Clock
+from embedding_worker.errors import ProviderThrottled
+
+PAUSE_S = 30.0
+"""How long to pause where the provider does not say how long."""
+LONGEST_PAUSE_S = 900.0
+"""The longest pause, whatever was asked for; and the pause after an exhausted quota, which no few seconds restore."""
+LOOK_EVERY_S = 1.0
+"""How soon a waiting call notices that the credential was rotated."""
+
+
+def pause_s(error: ProviderThrottled) -> float:
+    """How long not to call the provider after this error, in seconds."""
+    if error.retry_after_s is not None:
+        return min(max(0.0, error.retry_after_s), LONGEST_PAUSE_S)
+    return LONGEST_PAUSE_S if error.quota_exhausted else PAUSE_S
+
+
+class Throttle:
+    """The pause that is in force for one endpoint and credential."""
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._until_s = clock.monotonic()
+
+    def pause(self, error: ProviderThrottled) -> None:
+        """Pause as this error asks. A longer pause that is already in force stays."""
+        self._until_s = max(self._until_s, self._clock.monotonic() + pause_s(error))
+
+    def remaining_s(self) -> float:
+        """Seconds until a call may be made; 0 where it may be made now."""
+        return max(0.0, self._until_s - self._clock.monotonic())
+
+    @property
+    def throttled_until(self) -> datetime | None:
+        """The moment until which no call is made; None where there is no pause."""
+        remaining = self.remaining_s()
+        return self._clock.now() + timedelta(seconds=remaining) if remaining else None
