@@ -8,8 +8,8 @@ from embedding_operator.metrics import Metrics
 from embedding_operator.reconciler.catalog import SourceCatalog
 from embedding_operator.reconciler.finished_jobs import FinishedJobs
 from embedding_operator.reconciler.job_table import JobTable
+from embedding_operator.reconciler.registers import JobRegisters
 from embedding_operator.reconciler.row_queues import RowQueues
-from embedding_operator.reconciler.sweep import JobRegisters
 from embedding_operator.reconciler.window import Window
 from embedding_operator.resources.embedding_job import EmbeddingJob, Phase, job_name, parse_job
 from embedding_operator.resources.embedding_source import EmbeddingSource, parse_source

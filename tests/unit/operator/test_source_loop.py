@@ -10,22 +10,21 @@ import pytest
 from embedding_operator.api_server import ApiServerUnreachable, RequestRefused
 from embedding_operator.lifecycle.source_status import Pending
 from embedding_operator.reconciler.audit import Audit
+from embedding_operator.reconciler.configuration import Configuration
 from embedding_operator.reconciler.source_loop import LoopSettings, SourceLoop
-from embedding_operator.reconciler.source_setup import Configuration, ReadySource, SourceSetup
+from embedding_operator.reconciler.source_setup import ReadySource, SourceSetup
 from embedding_operator.reconciler.status_report import StatusReport
 from embedding_operator.reconciler.sweep import Sweeper
 from embedding_operator.resources.embedding_job import Phase
 from embedding_operator.resources.embedding_source import EmbeddingSource
-from embedding_worker.batching.batcher import Batcher
-from embedding_worker.embedding import RowEmbedder, RowRequest
 from embedding_worker.errors import DatabaseUnavailable, RowsLocked, SourceRefused
+from embedding_worker.outcome import RowRequest
+from embedding_worker.pipeline import make_pipeline
 from embedding_worker.providers.calls import Problem, ProviderCalls
 from embedding_worker.rows.store import DueRow
-from embedding_worker.source import SourceConfig
 from embedding_worker.text import content_hash
-from embedding_worker.writer import Writer
 from tests.support.fake_clock import settle
-from tests.support.fake_provider import FakeEmbedder, fake_calls
+from tests.support.fake_provider import FakeEmbedder
 from tests.support.fake_store import FakeStore
 from tests.support.operator_parts import SOURCE, Parts, job_of, requesting, source
 
@@ -62,28 +61,26 @@ class FakeSetup(SourceSetup):
         """Happens during each set-up."""
         self.calls: ProviderCalls | None = None
 
-    async def decide_configuration(self, source: EmbeddingSource) -> Configuration:
+    async def decide(self, source: EmbeddingSource) -> Configuration:
         self.asked += 1
         self.meanwhile()
         if self.failures:
             raise self.failures.pop(0)
         return Configuration(source.spec.config(), self.pending, self.refused_change)
 
-    async def prepare(self, source: EmbeddingSource, config: SourceConfig) -> ReadySource:
-        clock, store = self._parts.clock, self._store
-        sweeper = Sweeper(
-            source.name,
-            config.fingerprint,
-            store=store,
-            writer=Writer(store, clock=clock),
-            server=self._parts.server,
-            jobs=self._parts.jobs,
-            clock=clock,
+    async def prepare(self, source: EmbeddingSource, chosen: Configuration) -> ReadySource:
+        clock, store, fingerprint = self._parts.clock, self._store, chosen.config.fingerprint
+        pipeline = make_pipeline(
+            store, FakeEmbedder(), too_long=source.spec.model.too_long, max_texts_per_day=1_000, clock=clock
         )
-        audit = Audit(store, rows_per_s=500, filled=await store.is_filled(), clock=clock)
-        self.calls = calls = fake_calls(FakeEmbedder(), clock=clock)
-        rows = RowEmbedder(store, calls, too_long=source.spec.model.too_long, clock=clock)
-        return ReadySource(store, sweeper, audit, calls, Batcher(rows.embed_batch, max_items=64, clock=clock))
+        self.calls = pipeline.calls
+        server, jobs = self._parts.server, self._parts.jobs
+        return ReadySource(
+            store,
+            Sweeper(source.name, fingerprint, store=store, server=server, jobs=jobs, clock=clock),
+            Audit(store, rows_per_s=500, filled=await store.is_filled(), clock=clock),
+            pipeline,
+        )
 
 
 class System:

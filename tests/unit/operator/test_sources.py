@@ -10,7 +10,7 @@ from embedding_operator.reconciler.job_table import JobState
 from embedding_operator.reconciler.source_loop import SourceLoop
 from embedding_operator.reconciler.sources import Sources
 from embedding_operator.resources.embedding_source import EmbeddingSource
-from embedding_worker.embedding import RowRequest
+from embedding_worker.outcome import RowRequest
 from tests.support.fake_api_server import FakeApiServer
 from tests.support.fake_clock import settle
 from tests.support.operator_parts import SOURCE, Parts, job_of, requesting, source

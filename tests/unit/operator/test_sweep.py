@@ -20,7 +20,6 @@ from embedding_operator.resources.embedding_job import Phase
 from embedding_worker.errors import DatabaseUnavailable
 from embedding_worker.rows.store import DueRow, VectorWrite
 from embedding_worker.text import content_hash
-from embedding_worker.writer import Writer
 from tests.support.fake_api_server import FakeApiServer
 from tests.support.fake_store import FakeStore
 from tests.support.operator_parts import FINGERPRINT, SOURCE, Parts, job_of
@@ -46,7 +45,6 @@ class System:
             SOURCE,
             FINGERPRINT,
             store=self.store,
-            writer=Writer(self.store, clock=self.clock),
             server=self.server,
             jobs=self.parts.jobs,
             clock=self.clock,
