@@ -139,7 +139,8 @@ class Sweeper:
         if present is None or present.state in IN_FLIGHT:
             return  # its handler has started meanwhile, and will notice
         try:
-            await self._server.patch_job_status(job.name, superseded(row_gone=row_gone, now=self._clock.now()))
+            patch = superseded(row_gone=row_gone, now=self._clock.now())
+            version = await self._server.patch_job_status(job.name, patch)
         except Gone:
             self._table.remove(job.name)
         except RequestRefused as exc:  # it was finished meanwhile, or a policy forbids it
@@ -147,7 +148,7 @@ class Sweeper:
             await refresh_job(self._server, self._table, job.name)
         else:
             log.info("job superseded", job=job.name, source=self._source, business=job.business_id, row_gone=row_gone)
-            self._table.finish(job.name)
+            self._table.finish(job.name, version)
 
     async def _create_job(self, row: DueRow) -> None:
         """Create the row's job, unless the row has had too many within a minute."""
