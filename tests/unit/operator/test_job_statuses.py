@@ -4,7 +4,14 @@ import asyncio
 
 import pytest
 
-from embedding_operator.api_errors import ApiServerError, ApiServerUnavailable, ApiServerUnreachable, Gone, Invalid, RequestRefused
+from embedding_operator.api_errors import (
+    ApiServerError,
+    ApiServerUnavailable,
+    ApiServerUnreachable,
+    Gone,
+    Invalid,
+    RequestRefused,
+)
 from embedding_operator.lifecycle.job_status import JobPatch
 from embedding_operator.reconciler.job_statuses import LONGEST_PAUSE_S, JobStatuses, refresh_job
 from embedding_operator.reconciler.job_table import IN_FLIGHT, JobState
