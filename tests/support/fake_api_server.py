@@ -8,7 +8,8 @@ import copy
 from collections import defaultdict
 from collections.abc import Mapping
 
-from embedding_operator.api_server import AlreadyExists, ApiServer, ApiServerError, Gone, Invalid, Json, version_of
+from embedding_operator.api_errors import AlreadyExists, ApiServerError, Gone, Invalid
+from embedding_operator.api_server import ApiServer, Json, version_of
 from embedding_operator.resources.embedding_job import COHORT_LABEL, FINISHED
 
 

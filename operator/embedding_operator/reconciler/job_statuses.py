@@ -8,7 +8,8 @@ from typing import TypeVar
 
 import structlog
 
-from embedding_operator.api_server import ApiServer, ApiServerUnavailable, Gone, RequestRefused
+from embedding_operator.api_errors import ApiServerUnavailable, Gone, RequestRefused
+from embedding_operator.api_server import ApiServer
 from embedding_operator.lifecycle.job_status import JobPatch
 from embedding_operator.reconciler.job_table import JobTable
 from embedding_operator.resources.embedding_job import parse_job

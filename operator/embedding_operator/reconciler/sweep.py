@@ -9,14 +9,8 @@ from dataclasses import dataclass, field
 
 import structlog
 
-from embedding_operator.api_server import (
-    AlreadyExists,
-    ApiServer,
-    ApiServerUnavailable,
-    Gone,
-    Invalid,
-    RequestRefused,
-)
+from embedding_operator.api_errors import AlreadyExists, ApiServerUnavailable, Gone, Invalid, RequestRefused
+from embedding_operator.api_server import ApiServer
 from embedding_operator.lifecycle.job_status import superseded
 from embedding_operator.reconciler.dead_letters import DeadLetterReview, dead_letter_limit
 from embedding_operator.reconciler.job_rate import JobRate

@@ -6,7 +6,7 @@ from typing import Any, cast
 
 import pytest
 
-from embedding_operator.api_server import ApiServerUnavailable, Invalid, RequestRefused
+from embedding_operator.api_errors import ApiServerUnavailable, Invalid, RequestRefused
 from embedding_operator.event_poster import EventPoster
 from embedding_operator.metrics import Metrics
 from embedding_operator.reconciler.catalog import SourceCatalog

@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from embedding_operator.api_server import (
+from embedding_operator.api_errors import (
     ApiServerError,
     ApiServerUnavailable,
     ApiServerUnreachable,
