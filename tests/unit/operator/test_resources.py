@@ -16,9 +16,9 @@ from embedding_operator.resources.embedding_job import (
     JobStatus,
     Phase,
     job_manifest,
-    parsed_job,
+    parse_job,
 )
-from embedding_operator.resources.embedding_source import ModelSpec, RetrySpec, SourceSpec, parsed_source
+from embedding_operator.resources.embedding_source import ModelSpec, RetrySpec, SourceSpec, parse_source
 from embedding_worker.source import ChangeDetection, TableColumn, TooLong
 from tests.support.manifests import CRDS, a_job, a_source
 
@@ -87,7 +87,7 @@ def test_the_selectors_name_every_phase_that_they_leave_out() -> None:
 
 
 def test_a_source_is_read_as_the_data_plane_needs_it() -> None:
-    config = parsed_source(a_source("businesses", changeDetection="Audit", model={"tooLong": "Refuse"})).spec.config()
+    config = parse_source(a_source("businesses", changeDetection="Audit", model={"tooLong": "Refuse"})).spec.config()
     assert config.at == TableColumn("public", "businesses", "id", "embedding")
     assert config.change_detection is ChangeDetection.AUDIT
     assert config.model.too_long is TooLong.REFUSE
@@ -96,26 +96,26 @@ def test_a_source_is_read_as_the_data_plane_needs_it() -> None:
 
 def test_what_a_newer_crd_adds_is_passed_over() -> None:
     body = a_source("businesses", colour="yellow", model={"colour": "yellow"}) | {"extra": 1}
-    assert parsed_source(body) == parsed_source(a_source("businesses"))
+    assert parse_source(body) == parse_source(a_source("businesses"))
 
 
 def test_a_job_without_a_status_is_a_new_one() -> None:
-    job = parsed_job(a_job("any"))
+    job = parse_job(a_job("any"))
     assert (job.status.phase, job.status.attempts, job.is_open, job.source) == (Phase.PENDING, 0, True, "businesses")
 
 
 @pytest.mark.parametrize("phase", Phase)
 def test_only_pending_and_retrying_are_open(phase: Phase) -> None:
-    assert parsed_job(a_job("any") | {"status": {"phase": phase}}).is_open is (phase in ("Pending", "Retrying"))
+    assert parse_job(a_job("any") | {"status": {"phase": phase}}).is_open is (phase in ("Pending", "Retrying"))
 
 
 def test_a_manifest_is_read_back_as_the_job_that_it_makes() -> None:
-    spec = parsed_job(a_job("any")).spec
-    job: EmbeddingJob = parsed_job(job_manifest(name="any", namespace="here", cohort="abc-1", spec=spec))
+    spec = parse_job(a_job("any")).spec
+    job: EmbeddingJob = parse_job(job_manifest(name="any", namespace="here", cohort="abc-1", spec=spec))
     assert (job.name, job.spec, job.cohort) == ("any", spec, "abc-1")
     assert job.metadata.labels["embeddings.yellowbook.dev/source"] == "businesses"
 
 
 def test_a_manifest_has_no_owner() -> None:
-    spec = parsed_job(a_job("any")).spec
+    spec = parse_job(a_job("any")).spec
     assert "ownerReferences" not in job_manifest(name="any", namespace="here", cohort="abc-1", spec=spec)["metadata"]
