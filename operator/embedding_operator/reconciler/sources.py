@@ -53,6 +53,7 @@ class Sources:
         self._server = server
         self._kept: dict[str, Kept] = {}
         self._draining = False
+        self._ended = False
 
     def loops(self) -> list[tuple[str, SourceLoop]]:
         """The loops that run, with their sources' names."""
@@ -61,8 +62,7 @@ class Sources:
     def observe(self, source: EmbeddingSource) -> None:
         """The API server shows this source: its loop begins, or is replaced where the spec has changed."""
         known = self._catalog.get(source.name)
-        same = known is not None and known.metadata.uid == source.metadata.uid
-        if same and known is not None and known.metadata.version > source.metadata.version:
+        if known is not None and known.metadata.version > source.metadata.version:
             return
         self._catalog.put(source)
         self._change(source.name)
@@ -99,12 +99,15 @@ class Sources:
 
     async def end(self) -> None:
         """End every loop. Nothing new begins after this."""
+        self._ended = True
         kept, self._kept = list(self._kept.values()), {}
         for one in kept:
             if one.task is not None:
                 await cancel_and_wait(one.task)
 
     def _change(self, name: str) -> None:
+        if self._ended:
+            return
         kept = self._kept.get(name)
         if kept is None:
             kept = self._kept[name] = Kept()

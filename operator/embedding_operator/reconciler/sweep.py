@@ -139,7 +139,8 @@ class Sweeper:
         if present is None or present.state in IN_FLIGHT:
             return  # its handler has started meanwhile, and will notice
         try:
-            await self._server.patch_job_status(job.name, superseded(row_gone=row_gone, now=self._clock.now()))
+            patch = superseded(row_gone=row_gone, now=self._clock.now())
+            version = await self._server.patch_job_status(job.name, patch)
         except Gone:
             self._table.remove(job.name)
         except RequestRefused as exc:  # it was finished meanwhile, or a policy forbids it
@@ -147,11 +148,13 @@ class Sweeper:
             await refresh_job(self._server, self._table, job.name)
         else:
             log.info("job superseded", job=job.name, source=self._source, business=job.business_id, row_gone=row_gone)
-            self._table.finish(job.name)
+            self._table.finish(job.name, version)
 
     async def _create_job(self, row: DueRow) -> None:
         """Create the row's job, unless the row has had too many within a minute."""
         assert row.content_hash is not None  # see sort_due
+        if not self._window.free(self._source):  # other sources have used the places that were free meanwhile
+            return
         now = self._clock.monotonic()
         tracked = self._tracked(row, row.content_hash, now)
         if self._table.get(tracked.name) is not None:  # a job of this name that somebody made for another row
