@@ -5,7 +5,7 @@ For tests of what kopf makes of our registry and storages: which handler it call
 
 import asyncio
 import copy
-from typing import Any
+from typing import Any, cast
 
 import kopf
 import pytest
@@ -44,7 +44,7 @@ class KopfSide:
             registry=self._registry,
             settings=make_settings(),
             memories=self._memories,
-            memobase=kopf.Memo(),
+            memobase=cast(Any, kopf.Memo()),
             resource=RESOURCES[body["kind"]],
             raw_event={"type": kind, "object": copy.deepcopy(body)},  # type: ignore[typeddict-item]
             event_queue=asyncio.Queue(),
