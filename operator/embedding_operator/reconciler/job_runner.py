@@ -69,7 +69,15 @@ class JobRunner:
         tracked = self._table.get(job.name)
         if tracked is None or tracked.state in IN_FLIGHT:
             return
-        match next_step(job):
+        try:
+            await self._carry_out(next_step(job), job)
+        finally:  # cancelled, or an unexpected error: a job that stayed in flight would never be worked on again
+            tracked = self._table.get(job.name)
+            if tracked is not None and tracked.state in IN_FLIGHT:
+                self._table.release(job.name)
+
+    async def _carry_out(self, step: Step, job: EmbeddingJob) -> None:
+        match step:
             case Step.BEGIN_REPLAY:
                 await self._begin_replay(job)
             case Step.EMBED:
