@@ -8,7 +8,8 @@ import signal
 
 import structlog
 
-from embedding_operator.api_server import ApiServer, ApiServerError, ApiServerUnusable
+from embedding_operator.api_errors import ApiServerError, ApiServerUnusable
+from embedding_operator.api_server import ApiServer
 from embedding_operator.reconciler.housekeeping import understood
 from embedding_operator.resources.embedding_job import job_name
 from embedding_operator.resources.embedding_source import EmbeddingSource, parse_source

@@ -13,7 +13,7 @@ from typing import Any
 
 import structlog
 
-from embedding_operator.api_server import ApiServerError
+from embedding_operator.api_errors import ApiServerError
 from embedding_operator.lifecycle.events import Event, manifest
 from embedding_worker.clock import Clock
 

@@ -12,6 +12,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, gene
 from embedding_worker.clock import Clock
 from embedding_worker.rows.store import Counts
 
+PREFIX = "embedding_operator"
 SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
 TEXTS = (1, 2, 5, 10, 25, 50, 100, 250)
 
@@ -22,57 +23,29 @@ class Metrics:
     def __init__(self, *, clock: Clock) -> None:
         self._clock = clock
         self._registry = CollectorRegistry()
+        self._jobs = self._counter("jobs_settled", "Transitions of jobs to a phase", "source", "phase", "reason")
+        self._replays = self._counter("replays", "Replays of jobs", "source")
+        self._due = self._gauge("due_rows", "Rows whose embedding is missing or stale", "source")
+        self._rows = self._gauge("rows", "Rows of the table", "source")
+        self._oldest = self._gauge("oldest_due_seconds", "Age of the oldest change mark", "source")
+        self._open = self._gauge("open_jobs", "Open jobs of all sources")
+        self._window = self._gauge("window_jobs", "Jobs that may be open at the moment, in all sources")
+        self._dead = self._gauge("dead_letters", "Jobs in phase DeadLettered")
+        self._calls = self._histogram(
+            "provider_call_seconds", "Duration of a call to the provider", "source", "outcome"
+        )
+        self._texts = self._histogram("provider_call_texts", "Texts in a call to the provider", "source", buckets=TEXTS)
+        self._turns = self._histogram("sweep_seconds", "Duration of a turn of a source's loop", "source")
+        self._settle = self._histogram("job_seconds", "Time from the start of a job's handler to its outcome", "source")
 
-        def named(name: str) -> str:
-            return f"embedding_operator_{name}"
+    def _counter(self, name: str, description: str, *labels: str) -> Counter:
+        return Counter(f"{PREFIX}_{name}", description, labels, registry=self._registry)
 
-        self._jobs = Counter(
-            named("jobs_settled"),
-            "Transitions of jobs to a phase, by phase and reason",
-            ("source", "phase", "reason"),
-            registry=self._registry,
-        )
-        self._replays = Counter(named("replays"), "Replays of jobs", ("source",), registry=self._registry)
-        self._due = Gauge(
-            named("due_rows"), "Rows whose embedding is missing or stale", ("source",), registry=self._registry
-        )
-        self._rows = Gauge(named("rows"), "Rows of the table", ("source",), registry=self._registry)
-        self._oldest = Gauge(
-            named("oldest_due_seconds"), "Age of the oldest change mark", ("source",), registry=self._registry
-        )
-        self._open = Gauge(named("open_jobs"), "Open jobs of all sources", registry=self._registry)
-        self._window = Gauge(
-            named("window_jobs"), "Jobs that may be open at the moment, in all sources", registry=self._registry
-        )
-        self._dead = Gauge(named("dead_letters"), "Jobs in phase DeadLettered", registry=self._registry)
-        self._calls = Histogram(
-            named("provider_call_seconds"),
-            "Duration of calls to the provider, by outcome",
-            ("source", "outcome"),
-            buckets=SECONDS,
-            registry=self._registry,
-        )
-        self._texts = Histogram(
-            named("provider_call_texts"),
-            "Texts in a call to the provider",
-            ("source",),
-            buckets=TEXTS,
-            registry=self._registry,
-        )
-        self._sweeps = Histogram(
-            named("sweep_seconds"),
-            "Duration of a turn of a source's loop",
-            ("source",),
-            buckets=SECONDS,
-            registry=self._registry,
-        )
-        self._settle = Histogram(
-            named("job_seconds"),
-            "Time from the start of a job's handler to its outcome",
-            ("source",),
-            buckets=SECONDS,
-            registry=self._registry,
-        )
+    def _gauge(self, name: str, description: str, *labels: str) -> Gauge:
+        return Gauge(f"{PREFIX}_{name}", description, labels, registry=self._registry)
+
+    def _histogram(self, name: str, description: str, *labels: str, buckets: tuple[float, ...] = SECONDS) -> Histogram:
+        return Histogram(f"{PREFIX}_{name}", description, labels, buckets=buckets, registry=self._registry)
 
     def record_job(self, source: str, *, phase: str, reason: str, took_s: float) -> None:
         """A job has come to this phase, `took_s` after its handler started."""
@@ -106,7 +79,7 @@ class Metrics:
     @contextmanager
     def time_turn(self, source: str) -> Iterator[None]:
         """Record how long the block takes, as a turn of this source's loop."""
-        with self._sweeps.labels(source).time():
+        with self._turns.labels(source).time():
             yield
 
     def page(self, *, open_jobs: int, window: int, dead_letters: int) -> bytes:

@@ -10,7 +10,7 @@ from contextlib import AsyncExitStack
 import kopf
 import structlog
 
-from embedding_operator.api_server import ApiServerError, ApiServerUnusable
+from embedding_operator.api_errors import ApiServerError, ApiServerUnusable
 from embedding_operator.context import Context, open_context
 from embedding_operator.factory import Factory
 from embedding_operator.handlers.kopf_setup import make_registry, make_settings

@@ -1,4 +1,4 @@
-"""Both Helms, and a control plane that the chart has for itself: other tests bring CRDs of their own, which Helm won't touch."""
+"""Helm 3 and 4, and a control plane only for the chart, because Helm does not change the CRDs that other tests apply."""
 
 from collections.abc import Iterator
 
@@ -20,7 +20,7 @@ def pytest_collection_finish(session: pytest.Session) -> None:
 
 @pytest.fixture(scope="session")
 def helm(tmp_path_factory: pytest.TempPathFactory) -> Helm:
-    """The newer one. Where the two might differ, tests take each."""
+    """Helm 4. Tests use each_helm where the two versions could differ."""
     return Helm(go_program("helm4"), tmp_path_factory.mktemp("helm"))
 
 

@@ -1,4 +1,4 @@
-"""What docs/gitops.md says of drift, on a real API server: what it fills in, and what people do beside Git, is no difference."""
+"""docs/gitops.md on drift, with a real API server: defaults, the status and manual changes are no differences."""
 
 import secrets
 from dataclasses import replace
@@ -26,7 +26,7 @@ def apply(kubectl: Kubectl, document: Json, way: list[str]) -> None:
 
 
 def difference(kubectl: Kubectl, document: Json, way: list[str]) -> str:
-    """What the next sync would change; nothing: in sync."""
+    """What the next sync would change; empty if the object is in sync."""
     done = kubectl.try_run("diff", *way, "-f", "-", stdin=yaml.safe_dump(document))
     assert done.returncode in (0, 1), done.stderr
     return done.stdout
@@ -46,15 +46,13 @@ def test_defaults_and_the_operators_status_are_no_difference(kubectl: Kubectl, s
 
 
 @each_way
-def test_an_edit_in_git_is_one(kubectl: Kubectl, source: Json, way: list[str]) -> None:
+def test_an_edit_in_git_is_a_difference(kubectl: Kubectl, source: Json, way: list[str]) -> None:
     apply(kubectl, source, way)
     assert "+  maxTextsPerDay: 5" in difference(kubectl, merged(source, {"spec": {"maxTextsPerDay": 5}}), way)
 
 
 @each_way
-def test_a_stop_by_hand_outlives_the_next_sync_where_git_says_nothing_of_it(
-    kubectl: Kubectl, source: Json, way: list[str]
-) -> None:
+def test_a_manual_suspension_stays_if_git_does_not_set_suspend(kubectl: Kubectl, source: Json, way: list[str]) -> None:
     name = source["metadata"]["name"]
     apply(kubectl, source, way)
     kubectl.run("patch", "esrc", name, "--type=merge", "-p", '{"spec":{"suspend":true}}')
@@ -63,7 +61,7 @@ def test_a_stop_by_hand_outlives_the_next_sync_where_git_says_nothing_of_it(
     assert kubectl.get("esrc", name)["spec"]["suspend"] is True
 
 
-def test_a_stop_by_hand_is_a_difference_where_git_says_otherwise(kubectl: Kubectl, source: Json) -> None:
+def test_a_manual_suspension_is_a_difference_if_git_sets_suspend(kubectl: Kubectl, source: Json) -> None:
     document = merged(source, {"spec": {"suspend": False}})
     apply(kubectl, document, [])
     kubectl.run("patch", "esrc", source["metadata"]["name"], "--type=merge", "-p", '{"spec":{"suspend":true}}')
@@ -79,5 +77,5 @@ def test_a_request_to_reconcile_is_no_difference(kubectl: Kubectl, source: Json,
 
 
 @pytest.mark.parametrize("crd", sorted(CRDS.glob("*.yaml")), ids=lambda path: path.name)
-def test_the_crds_come_back_as_they_were_applied(kubectl: Kubectl, crd: Path) -> None:
+def test_the_api_server_returns_the_crds_as_they_were_applied(kubectl: Kubectl, crd: Path) -> None:
     assert difference(kubectl, yaml.safe_load(crd.read_text()), ["--server-side"]) == ""

@@ -1,4 +1,4 @@
-"""The chart as a real Helm renders and installs it. Called by every test of the chart, and by those of the rights it gives."""
+"""The chart, rendered and installed by a real Helm. Called by all tests of the chart, and by tests of its rights."""
 
 from base64 import b64decode
 from collections.abc import Mapping
@@ -13,25 +13,25 @@ from hack.repository import CHART
 Json = dict[str, Any]
 RELEASE, NAMESPACE = "embedding-operator", "yellow-book"
 DATABASE = {"database": {"existingSecret": "yellow-book-database"}}
-"""The least that must be given."""
+"""The values that the chart requires."""
 NO_CRDS = {"crds": {"install": False}}
-"""Most tests look at other things, and reading the CRDs takes longer than all the rest."""
+"""Leaves out the CRDs, which most tests do not need, and whose parsing takes longer than everything else."""
 
 
 class Objects(list[Json]):
-    """What was rendered."""
+    """The rendered objects."""
 
     def of(self, kind: str) -> "Objects":
         return Objects(found for found in self if found["kind"] == kind)
 
     def one(self, kind: str, name: str | None = None) -> Json:
-        """The only one of this kind, or of this kind and name."""
+        """The only object of this kind, or of this kind and name."""
         found = [it for it in self.of(kind) if name in (None, it["metadata"]["name"])]
         assert len(found) == 1, f"{len(found)} of kind {kind}, name {name or 'any'}"
         return found[0]
 
     def secret(self, name: str) -> dict[str, str]:
-        """What the Secret of this name holds."""
+        """The decoded data of the Secret with this name."""
         return {key: b64decode(value).decode() for key, value in self.one("Secret", name)["data"].items()}
 
     def pod(self) -> Json:
@@ -59,7 +59,7 @@ class Helm(hack.installation.helm.Helm):
         namespace: str = NAMESPACE,
         crds: bool = False,
     ) -> Objects:
-        """All objects that the chart makes of these values, beside the least that must be given; hooks too."""
+        """All objects that the chart renders with these values and the required ones, hooks included."""
         whole = {**DATABASE, **({} if crds else NO_CRDS), **(values or {})}
         text = self.template(whole, release, namespace)
         return Objects(document for document in yaml.load_all(text, Loader=yaml.CSafeLoader) if document)
@@ -70,7 +70,7 @@ class Helm(hack.installation.helm.Helm):
         return self.run(*arguments, values=values)
 
     def refusal(self, values: Mapping[str, Any], *, release: str = RELEASE) -> str:
-        """What it says of values that the chart does not take."""
+        """Helm's message for values that the chart refuses."""
         arguments = ("template", release, str(CHART), "--kube-version", pins().kubernetes)
         done = self.try_run(*arguments, values=values)
         assert done.returncode != 0, "it took them"

@@ -1,13 +1,15 @@
 """An API server in memory, for unit tests of what talks to one: jobs and sources, final phases, and failures on request.
 
-It keeps to what tests/integration/api_server shows of the real one. Whatever needs more of it is tested there.
+It keeps to what tests/integration/api_server shows of the real one. What needs more of the real one is tested there.
 """
 
+import asyncio
 import copy
 from collections import defaultdict
 from collections.abc import Mapping
 
-from embedding_operator.api_server import AlreadyExists, ApiServer, ApiServerError, Gone, Invalid, Json
+from embedding_operator.api_errors import AlreadyExists, ApiServerError, Gone, Invalid
+from embedding_operator.api_server import ApiServer, Json, version_of
 from embedding_operator.resources.embedding_job import COHORT_LABEL, FINISHED
 
 
@@ -22,15 +24,27 @@ class FakeApiServer(ApiServer):
         self.events: list[Json] = []
         self.requests: list[tuple[str, str]] = []
         self._failures: dict[str, list[ApiServerError]] = defaultdict(list)
+        self._lost: dict[str, list[ApiServerError]] = defaultdict(list)
+        self._held: dict[str, asyncio.Event] = {}
         self._version = 100
 
     def fail(self, method: str, *errors: ApiServerError) -> None:
         """The next calls of this method raise these errors, one each, and change nothing."""
         self._failures[method].extend(errors)
 
+    def lose_answers(self, method: str, *errors: ApiServerError) -> None:
+        """The next calls of this method do what they are to do, and raise these errors, one each."""
+        self._lost[method].extend(errors)
+
+    def hold(self, method: str) -> asyncio.Event:
+        """From now on, calls of this method wait until the event is set that this returns."""
+        self._held[method] = asyncio.Event()
+        return self._held[method]
+
     def lift(self) -> None:
         """No further failure."""
         self._failures.clear()
+        self._lost.clear()
 
     def put_job(self, body: Json) -> Json:
         """A job that is there already, with its resource version set. Returns it as the server shows it."""
@@ -50,40 +64,51 @@ class FakeApiServer(ApiServer):
         objects[body["metadata"]["name"]] = body
         return copy.deepcopy(body)
 
-    def _request(self, method: str, what: str) -> None:  # type: ignore[override]
+    async def _begin(self, method: str, what: str) -> None:
+        """Before anything is changed."""
         self.requests.append((method, what))
+        if method in self._held:
+            await self._held[method].wait()
         if self._failures[method]:
             raise self._failures[method].pop(0)
 
+    def _end(self, method: str) -> None:
+        """After the change, before the answer."""
+        if self._lost[method]:
+            raise self._lost[method].pop(0)
+
     async def sources(self) -> list[Json]:
-        self._request("sources", "")
+        await self._begin("sources", "")
         return copy.deepcopy(list(self.stored_sources.values()))
 
     async def jobs(self) -> list[Json]:
-        self._request("jobs", "")
+        await self._begin("jobs", "")
         return copy.deepcopy(list(self.stored_jobs.values()))
 
     async def job(self, name: str) -> Json:
-        self._request("job", name)
+        await self._begin("job", name)
         return copy.deepcopy(self._existing(name))
 
     async def create_job(self, manifest: Json) -> int:
         name = manifest["metadata"]["name"]
-        self._request("create_job", name)
+        await self._begin("create_job", name)
         if name in self.stored_jobs:
             raise AlreadyExists(f"{name} already exists")
         made = {**copy.deepcopy(manifest), "status": {"phase": "Pending", "attempts": 0}}
-        return int(self._store(self.stored_jobs, made)["metadata"]["resourceVersion"])
+        version = version_of(self._store(self.stored_jobs, made))
+        self._end("create_job")
+        return version
 
     async def delete_job(self, name: str, *, uid: str) -> None:
-        self._request("delete_job", name)
+        await self._begin("delete_job", name)
         if self._existing(name)["metadata"]["uid"] != uid:
             raise Gone(name)
         del self.stored_jobs[name]
+        self._end("delete_job")
 
     async def delete_jobs(self, *, labels: str = "", fields: str = "") -> None:
         """Selects as the two callers do: a cohort's finished jobs, or all jobs of a source."""
-        self._request("delete_jobs", labels or fields)
+        await self._begin("delete_jobs", labels or fields)
         key, _, value = (labels or fields).partition("=")
         for name, job in list(self.stored_jobs.items()):
             finished = job.get("status", {}).get("phase") in FINISHED
@@ -91,32 +116,37 @@ class FakeApiServer(ApiServer):
             of_source = key == "spec.sourceRef.name" and job["spec"]["sourceRef"]["name"] == value
             if in_cohort or of_source:
                 del self.stored_jobs[name]
+        self._end("delete_jobs")
 
     async def patch_job_status(self, name: str, status: Json) -> int:
-        self._request("patch_job_status", name)
+        await self._begin("patch_job_status", name)
         job = self._existing(name)
         before = job.get("status", {}).get("phase", "Pending")
         if before in FINISHED and status.get("phase", before) != before:
             raise Invalid("phases Succeeded and Superseded are final")
         job["status"] = _merged(job.get("status", {}), status)
-        return int(self._store(self.stored_jobs, job)["metadata"]["resourceVersion"])
+        version = version_of(self._store(self.stored_jobs, job))
+        self._end("patch_job_status")
+        return version
 
     async def annotate_job(self, name: str, annotations: Mapping[str, str | None]) -> None:
-        self._request("annotate_job", name)
+        await self._begin("annotate_job", name)
         job = self._existing(name)
         job["metadata"]["annotations"] = _merged(job["metadata"].get("annotations", {}), annotations)
         self._store(self.stored_jobs, job)
+        self._end("annotate_job")
 
     async def patch_source_status(self, name: str, status: Json) -> None:
-        self._request("patch_source_status", name)
+        await self._begin("patch_source_status", name)
         if name not in self.stored_sources:
             raise Gone(name)
         source = self.stored_sources[name]
         source["status"] = _merged(source.get("status", {}), status)
         self._store(self.stored_sources, source)
+        self._end("patch_source_status")
 
     async def create_event(self, manifest: Json) -> None:
-        self._request("create_event", manifest["metadata"]["name"])
+        await self._begin("create_event", manifest["metadata"]["name"])
         self.events.append(copy.deepcopy(manifest))
 
     def _existing(self, name: str) -> Json:

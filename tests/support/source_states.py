@@ -9,8 +9,7 @@ from datetime import UTC, datetime
 from itertools import product
 from typing import Any
 
-from embedding_operator.source_state import Pending, SourceFacts, status
-
+from embedding_operator.lifecycle.source_status import Pending, SourceFacts, status
 from embedding_worker.providers.calls import Problem
 from embedding_worker.rows.store import Counts
 from tests.support.manifests import Json, a_source, merged

@@ -12,14 +12,14 @@ from contextlib import AsyncExitStack
 import structlog
 from pydantic import ValidationError
 
-from embedding_operator.api_server import (
-    ApiServer,
+from embedding_operator.api_errors import (
     ApiServerError,
     ApiServerUnavailable,
     ApiServerUnreachable,
     Gone,
     RequestRefused,
 )
+from embedding_operator.api_server import ApiServer
 from embedding_operator.cli import verdicts
 from embedding_operator.cli.verdicts import Mark, Unfit, Verdict, skipped, well, wrong
 from embedding_operator.resources import GROUP, JOBS, VERSION

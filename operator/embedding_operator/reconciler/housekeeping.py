@@ -10,7 +10,8 @@ from typing import TypeVar
 import structlog
 from pydantic import ValidationError
 
-from embedding_operator.api_server import ApiServer, ApiServerError, Gone, Json, RequestRefused
+from embedding_operator.api_errors import ApiServerError, Gone, RequestRefused
+from embedding_operator.api_server import ApiServer, Json
 from embedding_operator.reconciler.catalog import SourceCatalog
 from embedding_operator.reconciler.orphans import PATIENCE_S, orphaned
 from embedding_operator.reconciler.registers import JobRegisters

@@ -8,7 +8,8 @@ from typing import TypeVar
 
 import structlog
 
-from embedding_operator.api_server import ApiServer, ApiServerUnavailable, Gone, RequestRefused
+from embedding_operator.api_errors import ApiServerUnavailable, Gone, RequestRefused
+from embedding_operator.api_server import ApiServer
 from embedding_operator.lifecycle.job_status import JobPatch
 from embedding_operator.reconciler.job_table import JobTable
 from embedding_operator.resources.embedding_job import parse_job
@@ -54,8 +55,16 @@ class JobStatuses:
             log.error(
                 "status of a job refused: see the message for the rule that forbids it", job=name, message=str(exc)
             )
-            await self._until_answered(lambda: refresh_job(self._server, self._table, name))
+            await self._resolve(name)
         return None
+
+    async def _resolve(self, name: str) -> None:
+        """Have the table agree with the server after a refusal. A job that may not be read either is released."""
+        try:
+            await self._until_answered(lambda: refresh_job(self._server, self._table, name))
+        except RequestRefused as exc:
+            log.error("job cannot be read after its status was refused", job=name, message=str(exc))
+            self._table.release(name)
 
     async def _until_answered(self, request: Callable[[], Awaitable[Answer]]) -> Answer:
         pause_s = FIRST_PAUSE_S

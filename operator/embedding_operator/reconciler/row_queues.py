@@ -62,9 +62,10 @@ class RowQueues:
         unknown_until = self._clock.monotonic() + SOURCE_COMES_WITHIN_S
         while source not in self._batchers and not self._draining:
             change = self._change
-            if source not in self._catalog and self._clock.monotonic() > unknown_until:
+            left_s = unknown_until - self._clock.monotonic()
+            if source not in self._catalog and left_s <= 0:
                 return None
-            await self._clock.wait_for(change, within_s=SOURCE_COMES_WITHIN_S)
+            await self._clock.wait_for(change, within_s=left_s if left_s > 0 else SOURCE_COMES_WITHIN_S)
         return self._batchers.get(source)
 
     def notify(self) -> None:

@@ -10,7 +10,8 @@ from dataclasses import dataclass, field
 
 import structlog
 
-from embedding_operator.api_server import ApiServer, ApiServerError
+from embedding_operator.api_errors import ApiServerError
+from embedding_operator.api_server import ApiServer
 from embedding_operator.metrics import Metrics
 from embedding_operator.reconciler.catalog import SourceCatalog
 from embedding_operator.reconciler.registers import JobRegisters

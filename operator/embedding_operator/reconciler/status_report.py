@@ -6,7 +6,8 @@ from typing import Any
 
 import structlog
 
-from embedding_operator.api_server import ApiServer, ApiServerUnavailable, Gone, RequestRefused
+from embedding_operator.api_errors import ApiServerUnavailable, Gone, RequestRefused
+from embedding_operator.api_server import ApiServer
 from embedding_operator.event_poster import EventPoster
 from embedding_operator.lifecycle import events, source_status
 from embedding_operator.lifecycle.source_status import SourceFacts

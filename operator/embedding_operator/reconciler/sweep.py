@@ -9,14 +9,8 @@ from dataclasses import dataclass, field
 
 import structlog
 
-from embedding_operator.api_server import (
-    AlreadyExists,
-    ApiServer,
-    ApiServerUnavailable,
-    Gone,
-    Invalid,
-    RequestRefused,
-)
+from embedding_operator.api_errors import AlreadyExists, ApiServerUnavailable, Gone, Invalid, RequestRefused
+from embedding_operator.api_server import ApiServer
 from embedding_operator.lifecycle.job_status import superseded
 from embedding_operator.reconciler.dead_letters import DeadLetterReview, dead_letter_limit
 from embedding_operator.reconciler.job_rate import JobRate
@@ -159,6 +153,8 @@ class Sweeper:
     async def _create_job(self, row: DueRow) -> None:
         """Create the row's job, unless the row has had too many within a minute."""
         assert row.content_hash is not None  # see sort_due
+        if not self._window.free(self._source):  # other sources have used the places that were free meanwhile
+            return
         now = self._clock.monotonic()
         tracked = self._tracked(row, row.content_hash, now)
         if self._table.get(tracked.name) is not None:  # a job of this name that somebody made for another row

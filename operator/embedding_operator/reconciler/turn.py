@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from enum import Enum
 
-from embedding_operator.api_server import ApiServerUnavailable, RequestRefused
+from embedding_operator.api_errors import ApiServerUnavailable, RequestRefused
 from embedding_worker.errors import DatabaseUnavailable, RowsLocked, SourceRefused
 
 REFUSED_PAUSE_S = 30.0

@@ -65,12 +65,14 @@ class Usage:
     """Open and finished jobs of all sources, idle ones too."""
 
 
-def free_places(window: int, used: Usage, *, my_share: int, max_open: int, max_existing: int) -> int:
+def free_places(
+    window: int, used: Usage, *, my_share: int, max_open: int, max_existing: int, reserved: int = SMALLEST_SHARE
+) -> int:
     """How many jobs a source may create now, so that none of the bounds is passed: its share, the window, open, existing.
 
-    Where finished jobs or the jobs of idle sources use up `max_existing`, each source still has a few places.
+    Where the jobs of idle sources use up `max_existing`, the source still has its `reserved` places.
     """
-    room = max(max_existing - used.existing, SMALLEST_SHARE - used.active_here)
+    room = max(max_existing - used.existing, reserved - used.active_here)
     return max(
         0, min(my_share - used.active_here, window - used.active_in_others, max_open - used.open_in_others, room)
     )
@@ -87,6 +89,7 @@ class Window:
         self._max_open = max_open
         # Jobs of idle sources (suspended, stalled, their provider away) may be open beside those that are worked on.
         self._max_existing = 2 * max_open + max_finished
+        self._max_finished = max_finished
         self._clock = clock
         self._throughput = Throughput()
         self._due: dict[str, int] = {}
@@ -130,6 +133,8 @@ class Window:
             my_share=share(size, due, source),
             max_open=self._max_open,
             max_existing=self._max_existing if idle else self._max_existing - self._max_open,
+            # Jobs that finish faster than they expire wait for the expiry, or their number would have no bound.
+            reserved=SMALLEST_SHARE if self._finished.count <= self._max_finished else 0,
         )
 
     def has_room(self) -> bool:

@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from embedding_operator.api_server import AlreadyExists, ApiServer, ApiServerUnavailable, Gone, RequestRefused
+from embedding_operator.api_errors import AlreadyExists, ApiServerUnavailable, Gone, RequestRefused
+from embedding_operator.api_server import ApiServer
 from embedding_operator.resources import JOBS, SOURCES
 from embedding_operator.resources.embedding_job import FINISHED_SELECTOR
 from hack.control_plane.kubeconfig import write_kubeconfig
@@ -26,9 +27,16 @@ async def test_a_second_create_already_exists(server: ApiServer, name: str) -> N
         await server.create_job(a_job(name))
 
 
-async def test_what_is_created_is_given_back(server: ApiServer, name: str) -> None:
+async def shown_version(server: ApiServer, name: str) -> int:
+    return int((await server.job(name))["metadata"]["resourceVersion"])
+
+
+async def test_a_create_and_a_status_patch_return_the_jobs_resource_version(server: ApiServer, name: str) -> None:
     created = await server.create_job(a_job(name))
-    assert created == await server.job(name)
+    assert created == await shown_version(server, name)
+    patched = await server.patch_job_status(name, {"phase": "Retrying"})
+    assert patched == await shown_version(server, name)
+    assert patched > created
 
 
 async def test_a_refused_create_says_the_servers_sentence(server: ApiServer, name: str) -> None:
@@ -57,20 +65,26 @@ async def test_a_patch_against_the_phase_is_refused_with_the_crds_sentence(serve
         await server.patch_job_status(name, {"phase": "Pending"})
 
 
+async def shown_uid(server: ApiServer, name: str) -> str:
+    return str((await server.job(name))["metadata"]["uid"])
+
+
 async def test_a_job_is_deleted_by_its_uid(server: ApiServer, name: str) -> None:
-    created = await server.create_job(a_job(name))
-    await server.delete_job(name, uid=created["metadata"]["uid"])
+    await server.create_job(a_job(name))
+    await server.delete_job(name, uid=await shown_uid(server, name))
     with pytest.raises(Gone):
         await server.job(name)
 
 
 async def test_a_later_job_of_the_same_name_is_not_deleted(server: ApiServer, name: str) -> None:
-    first = await server.create_job(a_job(name))
-    await server.delete_job(name, uid=first["metadata"]["uid"])
-    second = await server.create_job(a_job(name))
+    await server.create_job(a_job(name))
+    first = await shown_uid(server, name)
+    await server.delete_job(name, uid=first)
+    await server.create_job(a_job(name))
+    second = await shown_uid(server, name)
     with pytest.raises(Gone):
-        await server.delete_job(name, uid=first["metadata"]["uid"])
-    assert (await server.job(name))["metadata"]["uid"] == second["metadata"]["uid"]
+        await server.delete_job(name, uid=first)
+    assert await shown_uid(server, name) == second
 
 
 async def test_only_what_both_selectors_match_is_deleted(server: ApiServer, name: str) -> None:

@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from embedding_operator.lifecycle.job_status import replay_begun, settled, superseded, timestamp
-from embedding_operator.lifecycle.retry_policy import RetryPolicy
+from embedding_operator.lifecycle.job_status import replay_begun, settled, superseded
 from embedding_operator.resources import JOBS
+from embedding_operator.resources.base import timestamp
 from embedding_operator.resources.embedding_job import (
     FINISHED_SELECTOR,
     OPEN_SELECTOR,
@@ -18,8 +18,9 @@ from embedding_operator.resources.embedding_job import (
     SourceRef,
     job_manifest,
     job_name,
-    parsed_job,
+    parse_job,
 )
+from embedding_operator.resources.embedding_source import RetrySpec
 from embedding_worker.outcome import OutcomeKind, RowOutcome, outcome
 from tests.integration.api_server.conftest import Namespace
 from tests.support.manifests import Json, a_job, merged, sentences, without
@@ -110,7 +111,7 @@ async def told(admin: PlainRequests, name: str, happened: RowOutcome, *, attempt
     """What the operator would write of the job that is there, after so many attempts."""
     body = merged((await admin.get(JOBS, name)).body, {"status": {"attempts": attempts}})
     started = NOW - timedelta(seconds=2)
-    return settled(happened, parsed_job(body), policy=RetryPolicy(), started=started, now=NOW, jitter=0).status
+    return settled(happened, parse_job(body), policy=RetrySpec(), started=started, now=NOW, jitter=0).status
 
 
 async def test_what_the_operator_makes_is_accepted_whole(admin: PlainRequests) -> None:
@@ -273,7 +274,7 @@ async def test_what_the_operator_says_of_an_outcome_is_kept_whole(
 @pytest.mark.parametrize("phase", [Phase.PENDING, Phase.RETRYING, Phase.DEAD_LETTERED], ids=str)
 async def test_an_open_job_and_a_dead_letter_can_be_superseded(admin: PlainRequests, name: str, phase: Phase) -> None:
     await make_job(admin, name, phase)
-    answer = await admin.patch_status(JOBS, name, superseded(now=NOW))
+    answer = await admin.patch_status(JOBS, name, superseded(row_gone=False, now=NOW))
     assert answer.accepted, answer.message
     assert answer.body["status"]["phase"] == "Superseded"
 
@@ -293,7 +294,7 @@ async def test_a_replay_takes_the_old_end_away_and_keeps_the_history(admin: Plai
     await make_job(admin, name)
     await admin.patch_status(JOBS, name, await told(admin, name, FAILURE, attempts=5))
     await admin.patch_status(JOBS, name, {"phase": "Pending"})
-    begun = replay_begun(parsed_job((await admin.get(JOBS, name)).body), NOW).status
+    begun = replay_begun(parse_job((await admin.get(JOBS, name)).body), NOW).status
     answer = await admin.patch_status(JOBS, name, begun)
     assert answer.accepted, answer.message
     now = answer.body["status"]

@@ -5,8 +5,8 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
-from embedding_operator.source_state import Pending, SourceFacts, status
 
+from embedding_operator.lifecycle.source_status import Pending, SourceFacts, status
 from embedding_operator.resources import SOURCES
 from embedding_worker.providers.calls import Problem
 from embedding_worker.rows.store import Counts, Used

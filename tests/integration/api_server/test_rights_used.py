@@ -82,12 +82,12 @@ async def test_the_operators_own_client_can_do_all_that_it_does(
     await admin.create(SOURCES, a_source(name))
     assert name in {source["metadata"]["name"] for source in await operator_server.sources()}
     await operator_server.patch_source_status(name, {"observedGeneration": 1})
-    created = await operator_server.create_job(a_job(name, labels={"of": name}))
+    await operator_server.create_job(a_job(name, labels={"of": name}))
     await operator_server.patch_job_status(name, {"phase": "Retrying"})
     assert (await operator_server.job(name))["status"]["phase"] == "Retrying"
     await operator_server.annotate_job(name, {TOUCHED_ANNOTATION: "now"})
     assert (await operator_server.job(name))["metadata"]["annotations"] == {TOUCHED_ANNOTATION: "now"}
-    await operator_server.delete_job(name, uid=created["metadata"]["uid"])
+    await operator_server.delete_job(name, uid=(await operator_server.job(name))["metadata"]["uid"])
     await operator_server.create_job(a_job(name, labels={"of": name}))
     await operator_server.delete_jobs(labels=f"of={name}")
     assert name not in {job["metadata"]["name"] for job in await operator_server.jobs()}

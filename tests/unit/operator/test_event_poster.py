@@ -8,7 +8,7 @@ import pytest
 import structlog
 
 from embedding_operator import event_poster
-from embedding_operator.api_server import ApiServerUnavailable, RequestRefused
+from embedding_operator.api_errors import ApiServerUnavailable, RequestRefused
 from embedding_operator.event_poster import EventPoster, Pace
 from embedding_operator.lifecycle.events import Event
 from tests.support.deadline import eventually

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from embedding_operator.api_server import (
+from embedding_operator.api_errors import (
     AlreadyExists,
     ApiServerError,
     ApiServerUnavailable,

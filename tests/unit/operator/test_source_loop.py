@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from embedding_operator.api_server import ApiServerUnreachable, RequestRefused
+from embedding_operator.api_errors import ApiServerUnreachable, RequestRefused
 from embedding_operator.lifecycle.source_status import Pending
 from embedding_operator.reconciler.audit import Audit
 from embedding_operator.reconciler.configuration import Configuration

@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from embedding_operator.api_server import ApiServerUnreachable
+from embedding_operator.api_errors import ApiServerUnreachable
 from embedding_operator.reconciler.job_table import JobState
 from embedding_operator.reconciler.source_loop import SourceLoop
 from embedding_operator.reconciler.sources import Sources

@@ -5,14 +5,8 @@ from dataclasses import replace
 
 import pytest
 
-from embedding_operator.api_server import (
-    ApiServerUnavailable,
-    ApiServerUnreachable,
-    Gone,
-    Invalid,
-    Json,
-    RequestRefused,
-)
+from embedding_operator.api_errors import ApiServerUnavailable, ApiServerUnreachable, Gone, Invalid, RequestRefused
+from embedding_operator.api_server import Json
 from embedding_operator.reconciler.dead_letters import MAX_DEAD_LETTERS
 from embedding_operator.reconciler.job_table import JobState
 from embedding_operator.reconciler.sweep import DuePlan, Sweeper, sort_due

@@ -2,7 +2,7 @@
 
 import pytest
 
-from embedding_operator.api_server import ApiServerUnavailable, ApiServerUnreachable, RequestRefused
+from embedding_operator.api_errors import ApiServerUnavailable, ApiServerUnreachable, RequestRefused
 from embedding_operator.reconciler.turn import (
     Look,
     Reaction,

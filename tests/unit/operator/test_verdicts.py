@@ -6,12 +6,12 @@ from typing import Any
 
 import pytest
 
-from embedding_operator.api_server import ApiServerUnavailable, RequestRefused
+from embedding_operator.api_errors import ApiServerUnavailable, RequestRefused
 from embedding_operator.cli import checks, verdicts
 from embedding_operator.cli.checks import verdict
 from embedding_operator.cli.verdicts import Mark, Unfit, Verdict, exit_code, skipped, well, wrong
 from embedding_operator.resources import JOBS, SOURCES
-from embedding_operator.resources.embedding_source import EmbeddingSource, parsed_source
+from embedding_operator.resources.embedding_source import EmbeddingSource, parse_source
 from embedding_operator.rights import RIGHTS
 from embedding_worker.errors import DatabaseUnavailable, SourceRefused
 from tests.support.manifests import a_source
@@ -20,7 +20,7 @@ BOTH_KINDS = {SOURCES, f"{SOURCES}/status", JOBS, f"{JOBS}/status"}
 
 
 def source(name: str = "businesses", **changes: Any) -> EmbeddingSource:
-    return parsed_source(a_source(name, **changes))
+    return parse_source(a_source(name, **changes))
 
 
 def test_a_line_has_a_mark_what_was_checked_and_a_sentence_on_one_line() -> None:
