@@ -6,7 +6,8 @@ from collections.abc import AsyncIterator
 import pytest
 import structlog
 
-from embedding_operator.api_server import ApiServerUnavailable, ApiServerUnreachable, Gone, Json, RequestRefused
+from embedding_operator.api_errors import ApiServerUnavailable, ApiServerUnreachable, Gone, RequestRefused
+from embedding_operator.api_server import Json
 from embedding_operator.reconciler.housekeeping import Expiry, Housekeeping
 from embedding_operator.reconciler.job_table import JobState
 from embedding_operator.reconciler.sources import Sources

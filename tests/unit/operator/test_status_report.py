@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from embedding_operator.api_server import ApiServerError, ApiServerUnreachable, Gone, RequestRefused
+from embedding_operator.api_errors import ApiServerError, ApiServerUnreachable, Gone, RequestRefused
 from embedding_operator.lifecycle.source_status import SourceFacts, facts_of
 from embedding_operator.reconciler.status_report import StatusReport
 from embedding_operator.resources.embedding_job import Phase

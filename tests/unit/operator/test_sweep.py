@@ -6,7 +6,6 @@ from dataclasses import replace
 import pytest
 
 from embedding_operator.api_errors import ApiServerUnavailable, ApiServerUnreachable, Gone, Invalid, RequestRefused
-from embedding_operator.api_server import Json
 from embedding_operator.reconciler.dead_letters import MAX_DEAD_LETTERS
 from embedding_operator.reconciler.job_table import JobState
 from embedding_operator.reconciler.sweep import DuePlan, Sweeper, sort_due
@@ -14,7 +13,7 @@ from embedding_operator.resources.embedding_job import Phase
 from embedding_worker.errors import DatabaseUnavailable
 from embedding_worker.rows.store import DueRow, VectorWrite
 from embedding_worker.text import content_hash
-from tests.support.fake_api_server import FakeApiServer
+from tests.support.fake_clock import settle
 from tests.support.fake_store import FakeStore
 from tests.support.operator_parts import FINGERPRINT, SOURCE, Parts, job_of
 
@@ -26,10 +25,8 @@ ANSWER_LOST = ApiServerUnreachable("the connection was lost", may_have_happened=
 class System:
     """A source of these rows with its sweeper. Each row is edited once, and so has a change mark."""
 
-    def __init__(
-        self, texts: dict[str, str] | None = None, *, server: FakeApiServer | None = None, max_open: int = 500
-    ):
-        self.parts = Parts(server=server, max_open=max_open)
+    def __init__(self, texts: dict[str, str] | None = None, *, max_open: int = 500):
+        self.parts = Parts(max_open=max_open)
         self.server, self.table, self.clock = self.parts.server, self.parts.table, self.parts.clock
         self.store = FakeStore()
         for row_id, text in (texts or {}).items():
@@ -61,18 +58,6 @@ class System:
 
 def name_of(row_id: str, text: str) -> str:
     return str(job_of(row_id, text)["metadata"]["name"])
-
-
-class LosesCreateAnswers(FakeApiServer):
-    """Creates jobs, and the connection is lost before the answer, while `losing`."""
-
-    losing = True
-
-    async def create_job(self, manifest: Json) -> int:
-        version = await super().create_job(manifest)
-        if self.losing:
-            raise ANSWER_LOST
-        return version
 
 
 @pytest.mark.parametrize(
@@ -270,15 +255,14 @@ async def test_a_throttled_create_created_nothing() -> None:
 
 
 async def test_a_create_whose_answer_was_lost_is_found_by_the_next_sweep() -> None:
-    server = LosesCreateAnswers()
-    system = System({"1": "Bakery"}, server=server)
+    system = System({"1": "Bakery"})
+    system.server.lose_answers("create_job", ANSWER_LOST)
     with pytest.raises(ApiServerUnreachable):
         await system.sweep()
     assert system.states() == {"1": JobState.CREATING}
-    server.losing = False
     await system.sweep()
     assert system.states() == {"1": JobState.QUEUED}
-    assert server.requests == [("create_job", name_of("1", "Bakery")), ("job", name_of("1", "Bakery"))]
+    assert system.server.requests == [("create_job", name_of("1", "Bakery")), ("job", name_of("1", "Bakery"))]
 
 
 async def test_a_create_that_was_lost_with_its_answer_is_sent_again_in_the_next_sweep() -> None:
@@ -292,11 +276,11 @@ async def test_a_create_that_was_lost_with_its_answer_is_sent_again_in_the_next_
 
 
 async def test_a_job_that_finished_before_its_create_was_answered_is_not_tracked_as_open() -> None:
-    server = LosesCreateAnswers()
-    system = System({"1": "Bakery"}, server=server)
+    system = System({"1": "Bakery"})
+    system.server.lose_answers("create_job", ANSWER_LOST)
     with pytest.raises(ApiServerUnreachable):
         await system.sweep()
-    await server.patch_job_status(name_of("1", "Bakery"), {"phase": "Succeeded"})
+    await system.server.patch_job_status(name_of("1", "Bakery"), {"phase": "Succeeded"})
     system.store.embed("1")
     await system.sweep()
     assert system.states() == {}
@@ -304,26 +288,15 @@ async def test_a_job_that_finished_before_its_create_was_answered_is_not_tracked
 
 
 async def test_a_cancelled_sweep_leaves_no_job_in_creation() -> None:
-    server = NeverAnswersCreates()
-    system = System({"1": "Bakery"}, server=server)
+    system = System({"1": "Bakery"})
+    system.server.hold("create_job")
     sweeping = asyncio.create_task(system.sweep())
-    await server.asked.wait()
+    await settle()
     assert system.states() == {"1": JobState.CREATING}
     sweeping.cancel()
     with pytest.raises(asyncio.CancelledError):
         await sweeping
     assert system.states() == {}
-
-
-class NeverAnswersCreates(FakeApiServer):
-    def __init__(self) -> None:
-        super().__init__()
-        self.asked = asyncio.Event()
-
-    async def create_job(self, manifest: Json) -> int:
-        self.asked.set()
-        await asyncio.Event().wait()
-        raise AssertionError("never set")
 
 
 @pytest.mark.parametrize("phase", [Phase.PENDING, Phase.RETRYING, Phase.DEAD_LETTERED])
