@@ -1,29 +1,13 @@
 """What /readyz says of the database, whatever the answer of the database is."""
 
 import asyncio
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
-from typing import cast
 
 import pytest
 
 from embedding_operator.reconciler.database_watch import DatabaseWatch
 from embedding_worker.errors import DatabaseUnavailable, RowsRefused
-from embedding_worker.rows.database import Database
 from tests.support.fake_clock import FakeClock, settle
-
-
-class Answers:
-    """A database that answers, or raises this error."""
-
-    def __init__(self, error: Exception | None = None) -> None:
-        self.error = error
-
-    @asynccontextmanager
-    async def transaction(self) -> AsyncIterator[None]:
-        if self.error is not None:
-            raise self.error
-        yield
+from tests.support.fake_database import FakeDatabase
 
 
 @pytest.mark.parametrize(
@@ -36,15 +20,15 @@ class Answers:
     ],
 )
 async def test_every_answer_and_every_error_is_reported(error: Exception | None, problem: str | None) -> None:
-    assert await watch_of(Answers(error), FakeClock()).find_problem() == problem
+    assert await watch_of(FakeDatabase(error), FakeClock()).find_problem() == problem
 
 
 def test_nothing_is_ready_before_the_first_answer() -> None:
-    assert watch_of(Answers(), FakeClock()).waiting_for == "the database has not answered yet"
+    assert watch_of(FakeDatabase(), FakeClock()).waiting_for == "the database has not answered yet"
 
 
 async def test_the_database_is_asked_every_five_seconds() -> None:
-    clock, database = FakeClock(), Answers()
+    clock, database = FakeClock(), FakeDatabase()
     watch = watch_of(database, clock)
     running = asyncio.create_task(watch.run())
     await settle()
@@ -60,5 +44,5 @@ async def test_the_database_is_asked_every_five_seconds() -> None:
     running.cancel()
 
 
-def watch_of(database: Answers, clock: FakeClock) -> DatabaseWatch:
-    return DatabaseWatch(cast(Database, database), clock=clock)
+def watch_of(database: FakeDatabase, clock: FakeClock) -> DatabaseWatch:
+    return DatabaseWatch(database, clock=clock)
