@@ -13,9 +13,12 @@ class FakeDatabase(Database):
         """Raised by every transaction and every rotation; None where the database answers."""
         self.urls: list[str] = []
         """The URLs that it was moved to."""
+        self.transactions = 0
+        """How many were begun, those that failed included."""
 
     @asynccontextmanager
     async def transaction(self, **_: Any) -> AsyncIterator[Transaction]:
+        self.transactions += 1
         if self.error is not None:
             raise self.error
         yield cast(Transaction, None)
