@@ -7,11 +7,11 @@ MAX_OPEN, MAX_FINISHED = 100, 100
 
 
 def test_open_and_finished_jobs_together_never_pass_their_bounds(system: System) -> None:
-    system.book.add(2_500)
+    system.book.add(1_200)
     with OpenJobsWatch(system.kubectl) as watch:
         system.operator(EMBEDDING_MAX_OPEN_JOBS=str(MAX_OPEN), EMBEDDING_MAX_FINISHED_JOBS=str(MAX_FINISHED))
         system.apply_source()
         system.wait_until_fresh(within_s=150)
-    assert watch.settled["Succeeded"] == 2_500
+    assert watch.settled["Succeeded"] == 1_200
     assert watch.most_open <= MAX_OPEN
     assert MAX_FINISHED < watch.most_existing <= MAX_OPEN + MAX_FINISHED
