@@ -1,7 +1,9 @@
 """What the operator's objects share, with a fake clock and a fake API server. Called by unit tests of the control plane."""
 
+from collections.abc import Mapping
 from typing import Any
 
+from embedding_operator.context import Context
 from embedding_operator.event_poster import EventPoster
 from embedding_operator.lifecycle.events import Event
 from embedding_operator.metrics import Metrics
@@ -13,6 +15,10 @@ from embedding_operator.reconciler.row_queues import RowQueues
 from embedding_operator.reconciler.window import Window
 from embedding_operator.resources.embedding_job import EmbeddingJob, Phase, job_name, parse_job
 from embedding_operator.resources.embedding_source import EmbeddingSource, parse_source
+from embedding_operator.settings import settings_from
+from embedding_worker.providers.provider import Provider
+from embedding_worker.providers.registry import ProviderRegistry
+from embedding_worker.rows.database import Database
 from embedding_worker.text import content_hash
 from tests.support.fake_api_server import FakeApiServer
 from tests.support.fake_clock import FakeClock
@@ -47,6 +53,28 @@ class Parts:
         self.queues = RowQueues(self.catalog, clock=self.clock)
         self.metrics = Metrics(clock=self.clock)
         self.events = RecordedEvents()
+
+    def context(
+        self, environ: Mapping[str, str], *, database: Database, providers: Mapping[str, Provider] | None = None
+    ) -> Context:
+        """The context of a process with these settings."""
+        known = providers or {}
+        settings = settings_from(environ, providers=known)
+        registry = ProviderRegistry(
+            settings.provider_values(), clock=self.clock, observer=self.metrics, providers=known
+        )
+        return Context(
+            settings,
+            self.clock,
+            self.server,
+            database,
+            self.metrics,
+            self.events,
+            registry,
+            self.jobs,
+            self.catalog,
+            self.queues,
+        )
 
     def put_job(self, body: Json) -> EmbeddingJob:
         """The API server has this job. The table does not know it."""

@@ -72,18 +72,21 @@ class Housekeeping:
             await self.turn()
 
     async def turn(self) -> None:
-        """Everything that is due now. An API server that cannot be reached is logged and not raised."""
+        """Everything that is due now. A request that fails is logged and not raised, and does not delay other work."""
         self.last_turn = self._clock.monotonic()
-        try:
-            await self.expire()
-            await self.touch_orphans()
-            if self.waiting_for or self._clock.monotonic() - self._resynced_at >= RESYNC_EVERY_S:
-                await self.resync()
-        except ApiServerError as exc:
-            self.waiting_for = str(exc)
-            log.warning("housekeeping waits", message=str(exc))
-        else:
-            self.waiting_for = None
+        problems = []
+        for work in (self.expire, self.touch_orphans, self._resync_when_due):
+            try:
+                await work()
+            except ApiServerError as exc:
+                log.warning("housekeeping waits", message=str(exc))
+                problems.append(str(exc))
+        self.waiting_for = problems[0] if problems else None
+
+    async def _resync_when_due(self) -> None:
+        """Every minute, and as soon as the API server can be reached again. Raises ApiServerError."""
+        if self.waiting_for or self._clock.monotonic() - self._resynced_at >= RESYNC_EVERY_S:
+            await self.resync()
 
     async def resync(self) -> None:
         """Agree with what the API server has; jobs without a source are deleted. Raises ApiServerError.
@@ -133,13 +136,13 @@ class Housekeeping:
         jobs = (job for job in self._table.jobs() if job.name not in self._touched_at)
         for name in orphaned(jobs, monotonic=now, now=moment):
             log.warning("orphaned job is touched", job=name)
-            self._touched_at[name] = now
             try:
                 await self._server.annotate_job(name, {TOUCHED_ANNOTATION: timestamp(moment)})
             except Gone:
                 self._table.remove(name)
             except RequestRefused as exc:
                 log.error("orphaned job not touched", job=name, message=str(exc))
+            self._touched_at[name] = now  # not where the API server cannot be reached: then the next turn touches it
 
 
 def understood(parse: Callable[[Json], Parsed], bodies: Iterable[Json]) -> Iterable[Parsed]:

@@ -11,7 +11,6 @@ from embedding_operator.reconciler.source_loop import SourceLoop
 from embedding_operator.reconciler.sources import Sources
 from embedding_operator.resources.embedding_source import EmbeddingSource
 from embedding_worker.outcome import RowRequest
-from tests.support.fake_api_server import FakeApiServer
 from tests.support.fake_clock import settle
 from tests.support.operator_parts import SOURCE, Parts, job_of, requesting, source
 
@@ -43,21 +42,9 @@ class RecordedLoop(SourceLoop):
             self.state = "ended"
 
 
-class HangingDeletes(FakeApiServer):
-    """Answers a deletion of many jobs only when it is released."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.released = asyncio.Event()
-
-    async def delete_jobs(self, *, labels: str = "", fields: str = "") -> None:
-        await self.released.wait()
-        await super().delete_jobs(labels=labels, fields=fields)
-
-
 class System:
-    def __init__(self, server: FakeApiServer | None = None) -> None:
-        self.parts = Parts(server=server)
+    def __init__(self) -> None:
+        self.parts = Parts()
         self.server = self.parts.server
         self.made: list[RecordedLoop] = []
         self.sources = Sources(
@@ -89,13 +76,6 @@ class System:
 @pytest.fixture
 async def system() -> AsyncIterator[System]:
     made = System()
-    yield made
-    await made.sources.end()
-
-
-@pytest.fixture
-async def hanging() -> AsyncIterator[System]:
-    made = System(HangingDeletes())
     yield made
     await made.sources.end()
 
@@ -165,10 +145,11 @@ async def test_a_deleted_source_has_its_loop_ended_and_its_jobs_deleted(system: 
     assert [job.source for job in system.parts.table.jobs()] == ["others"]
 
 
-async def test_the_loop_ends_before_the_jobs_are_deleted(hanging: System) -> None:
-    await hanging.observe(source())
-    await hanging.delete()
-    assert hanging.states() == ["ended"]
+async def test_the_loop_ends_before_the_jobs_are_deleted(system: System) -> None:
+    system.server.hold("delete_jobs")
+    await system.observe(source())
+    await system.delete()
+    assert system.states() == ["ended"]
 
 
 async def test_jobs_of_a_source_that_was_never_known_are_deleted(system: System) -> None:
@@ -191,14 +172,15 @@ async def test_a_source_that_is_created_again_gets_a_loop_of_its_own(system: Sys
     assert system.states() == ["ended", "running"]
 
 
-async def test_a_source_that_is_created_again_while_its_jobs_are_deleted_begins_afterwards(hanging: System) -> None:
-    await hanging.observe(source(uid="uid-1", version=1))
-    await hanging.delete(uid="uid-1")
-    await hanging.observe(source(uid="uid-2", version=2))
-    assert hanging.states() == ["ended"]
-    release(hanging)
+async def test_a_source_that_is_created_again_while_its_jobs_are_deleted_begins_afterwards(system: System) -> None:
+    released = system.server.hold("delete_jobs")
+    await system.observe(source(uid="uid-1", version=1))
+    await system.delete(uid="uid-1")
+    await system.observe(source(uid="uid-2", version=2))
+    assert system.states() == ["ended"]
+    released.set()
     await settle()
-    assert hanging.states() == ["ended", "running"]
+    assert system.states() == ["ended", "running"]
 
 
 async def test_a_source_replaced_by_one_of_the_same_name_keeps_its_jobs(system: System) -> None:
@@ -209,13 +191,14 @@ async def test_a_source_replaced_by_one_of_the_same_name_keeps_its_jobs(system: 
     assert len(system.server.stored_jobs) == 1
 
 
-async def test_a_deletion_that_hangs_delays_no_other_source(hanging: System) -> None:
-    await hanging.observe(source())
-    await hanging.delete()
-    await hanging.observe(source("others", uid="uid-9"))
-    await hanging.observe(source("others", uid="uid-9", generation=2, version=2))
-    await hanging.delete("others")
-    assert hanging.states() == ["ended", "ended", "ended"]
+async def test_a_deletion_that_hangs_delays_no_other_source(system: System) -> None:
+    system.server.hold("delete_jobs")
+    await system.observe(source())
+    await system.delete()
+    await system.observe(source("others", uid="uid-9"))
+    await system.observe(source("others", uid="uid-9", generation=2, version=2))
+    await system.delete("others")
+    assert system.states() == ["ended", "ended", "ended"]
 
 
 async def test_with_the_api_server_away_a_deleted_source_ends_and_can_be_created_again(system: System) -> None:
@@ -300,11 +283,12 @@ async def test_the_end_ends_every_loop(system: System) -> None:
     assert (system.states(), system.sources.loops()) == (["ended", "ended"], [])
 
 
-async def test_the_end_does_not_wait_for_a_deletion_that_hangs(hanging: System) -> None:
-    await hanging.observe(source())
-    await hanging.delete()
-    await asyncio.wait_for(hanging.sources.end(), timeout=10)
-    assert hanging.sources.loops() == []
+async def test_the_end_does_not_wait_for_a_deletion_that_hangs(system: System) -> None:
+    system.server.hold("delete_jobs")
+    await system.observe(source())
+    await system.delete()
+    await asyncio.wait_for(system.sources.end(), timeout=10)
+    assert system.sources.loops() == []
 
 
 async def test_nothing_begins_after_the_end(system: System) -> None:
@@ -314,8 +298,3 @@ async def test_nothing_begins_after_the_end(system: System) -> None:
     await system.delete()
     assert system.states() == ["ended"]
     assert system.server.count("delete_jobs") == 0
-
-
-def release(system: System) -> None:
-    assert isinstance(system.server, HangingDeletes)
-    system.server.released.set()
