@@ -124,7 +124,9 @@ class SourceLoop:
 
     async def _set_up_and_sweep(self) -> None:
         if (older := self._older_on_the_same_column(self._source)) is not None:
-            raise SourceRefused("ColumnTaken", f"EmbeddingSource {older} keeps this very column: delete one of the two")
+            raise SourceRefused(
+                "ColumnTaken", f"EmbeddingSource {older} already serves this column: delete one of the two"
+            )
         await self._write_status()
         spec, shared = self._source.spec, self._shared
         config = await self._configuration()
