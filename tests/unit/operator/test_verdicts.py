@@ -119,27 +119,27 @@ def test_each_model_is_asked_once() -> None:
 
 
 @pytest.mark.parametrize(
-    ("error", "said"),
+    ("error", "message"),
     [
         (CheckFailed("do this"), "do this"),
         (SourceRefused("TableMissing", "create it"), "create it"),
         (RequestRefused("forbidden"), "forbidden"),
-        (ApiServerUnavailable("away"), "away: see that it runs, and that this process may reach it"),
-        (DatabaseUnavailable("away"), "away: correct DATABASE_URL, or open the way to it"),
+        (ApiServerUnavailable("away"), "away: check that it runs, and that this process may reach it"),
+        (DatabaseUnavailable("away"), "away: correct DATABASE_URL, or allow the connection to it"),
         (KeyError("s3cr3t"), "an unexpected error, KeyError: see the log on stderr, and report it"),
     ],
     ids=lambda value: type(value).__name__ if isinstance(value, Exception) else "",
 )
-async def test_whatever_goes_wrong_in_a_check_becomes_a_sentence(error: Exception, said: str) -> None:
+async def test_whatever_goes_wrong_in_a_check_becomes_a_sentence(error: Exception, message: str) -> None:
     async def fail() -> str:
         raise error
 
-    assert await reach_verdict("it", fail()) == failed("it", said)
+    assert await reach_verdict("it", fail()) == failed("it", message)
 
 
 async def test_a_check_that_never_ends_is_ended(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(checks, "WITHIN_S", 0.01)
     never: Awaitable[str] = asyncio.get_running_loop().create_future()
     assert await reach_verdict("it", never) == failed(
-        "it", "no answer within 0.01 s: see whether the way there is open"
+        "it", "no answer within 0.01 s: check that the network allows the connection"
     )
