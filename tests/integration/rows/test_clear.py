@@ -1,4 +1,4 @@
-"""Marks of rows that are right already, or gone, are cleared without a job, a call or a write to the row."""
+"""Marks of rows that are up to date, or gone, are deleted without a job, a call or a write to the row."""
 
 import asyncio
 
@@ -20,7 +20,7 @@ async def kept(businesses: Application, keep: Keep) -> tuple[Keeper, Oracle]:
     return keeper, oracle
 
 
-async def test_an_edit_that_was_taken_back_is_cleared_and_the_row_is_not_touched(
+async def test_an_edit_that_was_undone_is_cleared_and_the_row_is_not_touched(
     businesses: Application, kept: tuple[Keeper, Oracle]
 ) -> None:
     keeper, oracle = kept
@@ -39,7 +39,7 @@ async def test_marks_of_deleted_rows_are_cleared(businesses: Application, kept: 
     assert oracle.marks() == ["1", "3"]
 
 
-async def test_marks_of_rows_that_are_not_right_stay(businesses: Application, kept: tuple[Keeper, Oracle]) -> None:
+async def test_marks_of_rows_that_are_not_up_to_date_stay(businesses: Application, kept: tuple[Keeper, Oracle]) -> None:
     keeper, oracle = kept
     businesses.run("UPDATE businesses SET name = 'edited' WHERE id = 1")
     businesses.run("UPDATE businesses SET name = '' WHERE id = 2")

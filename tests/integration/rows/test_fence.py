@@ -61,7 +61,7 @@ async def test_a_row_whose_text_came_back_is_written(businesses: Application, ke
 
 
 async def test_an_old_vector_of_the_row_is_no_excuse(businesses: Application, kept: tuple[Keeper, Oracle]) -> None:
-    """Deleted and inserted anew with the old vector and another text, as a restored backup does."""
+    """Deleted and inserted again with the old vector and another text, as a restored backup does."""
     keeper, oracle = kept
     await keeper.keep()
     businesses.run(

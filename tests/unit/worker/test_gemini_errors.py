@@ -215,11 +215,11 @@ def test_a_traceback_of_our_error_does_not_show_the_sdks() -> None:
     assert TEXT not in shown
 
 
-def test_what_is_ours_already_is_left_as_it_is() -> None:
-    ours = InputRejected("TextTooLong", "a sentence")
+def test_an_error_of_this_project_is_not_translated_again() -> None:
+    translated = InputRejected("TextTooLong", "a sentence")
     with pytest.raises(InputRejected) as raised, translate_sdk_errors("http://here"):
-        raise ours
-    assert raised.value is ours
+        raise translated
+    assert raised.value is translated
 
 
 def test_a_key_is_not_shown_by_the_embedder() -> None:
