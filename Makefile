@@ -1,5 +1,5 @@
-# Everything that these targets need beside Python 3.11+ and make is fetched by them: uv from PyPI into .cache/, the
-# environment into .venv/, and the control plane into the XDG cache. Nothing goes into the system's Python.
+# The targets need Python 3.11 or newer and make, and fetch everything else: uv from PyPI into .cache/, the environment into
+# .venv/, and the control plane into the XDG cache. They never change the system's Python.
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
@@ -10,7 +10,7 @@ UV_VERSION := 0.13.9
 UV := .cache/uv-$(UV_VERSION)/bin/uv
 RUN := .venv/bin/python -m
 PY_DIRS := operator worker hack tests
-# Tests mostly wait, so there are more workers than cores; each has an API server and a PostgreSQL of its own.
+# Tests mostly wait, so more workers than cores are faster. Each worker has an API server and a PostgreSQL of its own.
 WORKERS ?= 4
 
 help: ## List the targets
@@ -35,7 +35,7 @@ lint: .venv/.synced ## Formatting, lint, types and the directions of the imports
 hooks: .venv/.synced ## Check each commit before it is made (pre-commit)
 	$(RUN) pre_commit install
 
-format: .venv/.synced ## Format the code, and mend what can be mended by a machine
+format: .venv/.synced ## Format the code, fix what can be fixed automatically, and update generated files
 	$(RUN) ruff format $(PY_DIRS)
 	$(RUN) ruff check --fix $(PY_DIRS)
 	cp crds/*.yaml charts/embedding-operator/files/crds/
@@ -44,19 +44,19 @@ format: .venv/.synced ## Format the code, and mend what can be mended by a machi
 test: .venv/.synced ## All tests that need no pods: unit, chart, and integration on a real API server and a real PostgreSQL
 	$(RUN) pytest --ignore=tests/e2e --numprocesses=$(WORKERS)
 
-e2e: .venv/.synced ## The chart with real pods: on kind, else on a node of this machine's own (Linux, as root)
+e2e: .venv/.synced ## The chart with real pods: on kind, else on this machine as a node (Linux, as root)
 	$(RUN) pytest tests/e2e
 
-e2e-down: .venv/.synced ## Clean up what a killed `make e2e` has left of its node
+e2e-down: .venv/.synced ## Clean up what a killed `make e2e` left of its node
 	@$(RUN) hack.node
 
 demo: .venv/.synced ## A cluster, a database and 335 businesses: see rows become fresh (KEEP=1, PROVIDER=gemini)
 	@$(RUN) hack.demo $(if $(KEEP),--keep) $(if $(PROVIDER),--provider=$(PROVIDER))
 
-demo-down: .venv/.synced ## End what `make demo KEEP=1` has left running
+demo-down: .venv/.synced ## End what `make demo KEEP=1` left running
 	@$(RUN) hack.demo --down
 
-kind-demo: .venv/.synced ## The same on kind, with the operator's image installed by its chart; it stays
+kind-demo: .venv/.synced ## The same on kind, with the operator's image and chart; it stays until kind-demo-down
 	@$(RUN) hack.demo.on_kind
 
 kind-demo-down: .venv/.synced ## Delete the cluster of `make kind-demo`

@@ -45,7 +45,7 @@ class Kubectl:
         )
 
     def run(self, *arguments: str, stdin: str | None = None, within_s: float = 60) -> str:
-        """Returns what it prints. Raises ToolError with kubectl's own words."""
+        """Returns its output. Raises ToolError with the errors of kubectl."""
         done = self.try_run(*arguments, stdin=stdin, within_s=within_s)
         if done.returncode != 0:
             raise ToolError(f"kubectl {' '.join(arguments)}: {done.stderr.strip()}")
@@ -56,8 +56,8 @@ class Kubectl:
 
 
 @contextmanager
-def forwarded(kubectl: Kubectl, service: str, port: int, folder: Path) -> Iterator[int]:
-    """A port of 127.0.0.1 that leads to the service's pod, while the context lasts."""
+def forward_port(kubectl: Kubectl, service: str, port: int, folder: Path) -> Iterator[int]:
+    """Forward a port of 127.0.0.1 to the service's pod while the context lasts. Gives the port."""
     log = folder / f"{service}-forwarded.log"
     command = kubectl.command("port-forward", f"service/{service}", f":{port}", "--address=127.0.0.1")
     daemon = start_daemon("kubectl port-forward", command, log=log, ends_with_parent=True)

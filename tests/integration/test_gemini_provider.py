@@ -119,7 +119,7 @@ CODES = {
     FaultKind.UNAUTHENTICATED: (ProviderMisconfigured, "401 UNAUTHENTICATED"),
     FaultKind.FORBIDDEN: (ProviderMisconfigured, "403 PERMISSION_DENIED"),
     FaultKind.UNKNOWN_MODEL: (ProviderMisconfigured, "404 NOT_FOUND"),
-    FaultKind.BUSY: (ProviderBusy, "429 RESOURCE_EXHAUSTED"),
+    FaultKind.THROTTLED: (ProviderBusy, "429 RESOURCE_EXHAUSTED"),
     FaultKind.DAY_QUOTA: (ProviderBusy, "429 RESOURCE_EXHAUSTED"),
     FaultKind.INTERNAL: (ProviderUnavailable, "500 INTERNAL"),
     FaultKind.UNAVAILABLE: (ProviderUnavailable, "503 UNAVAILABLE"),

@@ -1,6 +1,6 @@
-"""Waiting for a condition with a deadline, in place of sleeping and hoping. Called by every test that waits.
+"""Waits for a condition with a deadline, instead of sleeping. Called by every test that waits.
 
-A check says "not yet" by returning something false or by raising AssertionError; only the last one's words are shown.
+A check returns a false value or raises AssertionError until the condition holds. At the deadline the last failure is shown.
 """
 
 import asyncio
@@ -19,18 +19,18 @@ async def eventually(
 @overload
 async def eventually(check: Callable[[], T], *, within_s: float, every_s: float = 0.02, because: str) -> T: ...
 async def eventually(check: Callable[[], object], *, within_s: float, every_s: float = 0.02, because: str) -> object:
-    """Return what `check` gives once it is true. Raises AssertionError with `because` and the last failure."""
+    """Return the first true result of `check`. Raises AssertionError with `because` and the last failure."""
     deadline = time.monotonic() + within_s
     while True:
         try:
             found = check()
             result = await found if inspect.isawaitable(found) else found
         except AssertionError as exc:
-            last = str(exc) or "an assertion without words"
+            last = str(exc) or "an assertion without a message"
         else:
             if result:
                 return result
-            last = f"it gave {result!r}"
+            last = f"{result!r}"
         if time.monotonic() >= deadline:
             raise AssertionError(not_in_time(within_s, because, last))
         await asyncio.sleep(every_s)
@@ -43,15 +43,15 @@ def wait_until(check: Callable[[], T], *, within_s: float, every_s: float = 0.02
         try:
             result = check()
         except AssertionError as exc:
-            last = str(exc) or "an assertion without words"
+            last = str(exc) or "an assertion without a message"
         else:
             if result:
                 return result
-            last = f"it gave {result!r}"
+            last = f"{result!r}"
         if time.monotonic() >= deadline:
             raise AssertionError(not_in_time(within_s, because, last))
         time.sleep(every_s)
 
 
 def not_in_time(within_s: float, because: str, last: str) -> str:
-    return f"not within {within_s:g} s, although {because}; at last: {last}"
+    return f"not within {within_s:g} s, although {because}; the last result: {last}"

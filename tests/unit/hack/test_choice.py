@@ -1,4 +1,4 @@
-"""Which cluster is taken, and what is said of it."""
+"""Which cluster is used, and how the choice is explained."""
 
 import re
 from collections.abc import Callable

@@ -8,7 +8,7 @@ import yaml
 from hack.control_plane.commands import apiserver_command
 from hack.control_plane.kubeconfig import current_context, write_kubeconfig
 from hack.control_plane.pins import MORE_PROGRAMS, pins, pins_of, program_build, programs_build
-from hack.control_plane.processes import free_ports, port_was_taken
+from hack.control_plane.processes import free_ports, port_was_in_use
 from hack.control_plane.state import Ports
 from hack.errors import BuildFailed, WrongSetting
 from hack.go_build.compile import is_download_line, is_package_line, module_checksum, oldest_go
@@ -84,8 +84,8 @@ def test_ports_differ_from_each_other() -> None:
 
 
 def test_a_taken_port_is_told_from_other_failures() -> None:
-    assert port_was_taken("failed to listen on 127.0.0.1:443: bind: address already in use")
-    assert not port_was_taken("error: invalid argument")
+    assert port_was_in_use("failed to listen on 127.0.0.1:443: bind: address already in use")
+    assert not port_was_in_use("error: invalid argument")
 
 
 def test_a_kubeconfigs_cluster_can_be_reached_from_anywhere(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Programs that keep running are ended by their own id, and by nobody else's."""
+"""Programs that keep running are ended by their own process id."""
 
 import signal
 import sys

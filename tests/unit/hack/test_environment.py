@@ -1,4 +1,4 @@
-"""What the development tools take from the environment, and what they keep from the programs they start."""
+"""What the development tools read from the environment, and what they withhold from the programs that they start."""
 
 from pathlib import Path
 

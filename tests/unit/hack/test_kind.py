@@ -1,4 +1,4 @@
-"""kind without an engine: what it is told, what is said of it when it fails, and that nobody's kubeconfig is touched."""
+"""kind without an engine: its commands, its failures in few words, and that the user's kubeconfig is not changed."""
 
 import json
 from collections.abc import Callable
@@ -80,7 +80,7 @@ def test_where_no_engine_answers_each_says_why(programs: Programs) -> None:
 def test_a_client_that_hangs_does_not_hold_us_up(programs: Programs, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("hack.cluster_choice.kind.ANSWERS_WITHIN_S", 0.2)
     programs(docker="exec sleep 60")
-    with pytest.raises(KindUnavailable, match="docker gives no answer within"):
+    with pytest.raises(KindUnavailable, match="docker did not answer within"):
         answering_engine()
 
 
@@ -160,7 +160,7 @@ def test_a_cluster_of_that_name_that_was_there_before_is_left_alone(
 
 def test_nodes_that_do_not_become_ready_are_a_failure_too(calls: object, programs: Programs, tmp_path: Path) -> None:
     programs(kubectl="echo 'error: timed out waiting for the condition on nodes/any-control-plane' >&2; exit 1")
-    with pytest.raises(KindUnavailable, match="kind's nodes do not become ready: error: timed out"):
+    with pytest.raises(KindUnavailable, match="kind's nodes did not become ready: error: timed out"):
         created(tmp_path / "cluster")
     assert not (tmp_path / "cluster").exists()
 
@@ -197,7 +197,7 @@ def test_a_cluster_that_can_not_be_deleted_stays_on_record(calls: object, progra
             'failed to create cluster: node(s) already exist for a cluster with the name "any"',
         ),
         ("panic: something\nelse", "panic: something else"),
-        ("", "it said nothing"),
+        ("", "it printed nothing"),
     ],
 )
 def test_a_failure_comes_down_to_its_first_words(said: str, words: str) -> None:

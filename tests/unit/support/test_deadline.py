@@ -25,14 +25,14 @@ async def test_what_failed_last_is_said() -> None:
     def never() -> bool:
         raise AssertionError("the row is stale")
 
-    with pytest.raises(AssertionError, match="although it was written; at last: the row is stale"):
+    with pytest.raises(AssertionError, match="although it was written; the last result: the row is stale"):
         await eventually(never, within_s=0, because="it was written")
 
 
 def test_without_an_event_loop_it_is_the_same() -> None:
     answers = iter([[], [1]])
     assert wait_until(lambda: next(answers), within_s=5, every_s=0, because="it comes second") == [1]
-    with pytest.raises(AssertionError, match="at last: it gave 0"):
+    with pytest.raises(AssertionError, match="the last result: 0"):
         wait_until(lambda: 0, within_s=0, because="never")
 
 
