@@ -69,7 +69,7 @@ def test_packages_that_cannot_be_installed_are_a_reason_too(monkeypatch: pytest.
         pass
 
 
-def test_what_the_nodes_programs_have_set_is_put_back(tmp_path: Path) -> None:
+def test_what_the_nodes_programs_set_is_restored(tmp_path: Path) -> None:
     folder, system = tmp_path / "node", tmp_path / "sys"
     folder.mkdir()
     (system / "kernel").mkdir(parents=True)
@@ -80,7 +80,7 @@ def test_what_the_nodes_programs_have_set_is_put_back(tmp_path: Path) -> None:
     assert (system / "kernel" / "panic").read_text() == "0"
 
 
-def test_nobody_but_pods_and_this_machine_reaches_the_node() -> None:
+def test_only_pods_and_this_machine_reach_the_node() -> None:
     """As the kernel reads them: the first that fits decides."""
     (*_, to_node, from_lo, to_apiserver) = rules(6443)
     assert to_node == ["INPUT", "!", "--in-interface", "eo-pods0", "--destination", "10.89.131.1", "--jump", "REJECT"]
@@ -104,7 +104,7 @@ def test_containerd_keeps_everything_in_the_nodes_own_folder() -> None:
     assert cri["restrict_oom_score_adj"] is True
 
 
-def test_the_kubelet_asks_our_containerd_and_gives_pods_our_names() -> None:
+def test_the_kubelet_uses_our_containerd_and_our_dns() -> None:
     configured = kubelet_configuration(
         Path("/somewhere"), Path("/somewhere/containerd.sock"), Path("/somewhere/ca.crt")
     )
@@ -113,6 +113,6 @@ def test_the_kubelet_asks_our_containerd_and_gives_pods_our_names() -> None:
     assert f"bind {configured['address']}" in corefile(Path("/somewhere/kubeconfig"))
 
 
-def test_nothing_is_mounted_below_a_folder_that_was_just_made(tmp_path: Path) -> None:
+def test_a_new_folder_has_no_mounts_below(tmp_path: Path) -> None:
     assert mounts_below(tmp_path) == []
     assert "/proc" in mounts_below(Path("/"))
