@@ -19,8 +19,10 @@ from hack.control_plane.pins import Binaries
 from hack.control_plane.processes import ControlPlane
 from hack.errors import WrongSetting
 from hack.processes import environment
+from hack.processes.run import run_to_end
 
 NOT_FOR_TESTS = "kind is left to `hack/cluster up` and `make e2e`: its node image is about 1 GB"
+VERSION_WITHIN_S = 30.0
 ASSETS_REMEDY = "set it to a folder with etcd, kube-apiserver and kubectl, or unset it"
 
 
@@ -72,14 +74,7 @@ def given_programs() -> Binaries | None:
 
 def _version_of(apiserver: Path) -> str:
     try:
-        shown = subprocess.run(
-            [apiserver, "--version"],
-            env=environment.program_environment(),
-            capture_output=True,
-            text=True,
-            check=False,
-            timeout=30,
-        ).stdout
+        shown = run_to_end([apiserver, "--version"], within_s=VERSION_WITHIN_S).stdout
     except (OSError, subprocess.TimeoutExpired) as exc:
         raise WrongSetting(f"KUBEBUILDER_ASSETS: {apiserver} can't be run ({exc}): {ASSETS_REMEDY}") from exc
     version = re.search(r"Kubernetes v(\S+)", shown)

@@ -9,7 +9,7 @@ import re
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
@@ -18,6 +18,7 @@ from hack.control_plane.build import kubectl_path
 from hack.errors import BuildFailed, KindUnavailable, ToolError
 from hack.go_build.programs import go_program
 from hack.processes import environment
+from hack.processes.run import run_to_end
 
 # The format by which each client prints the version of its engine; without an engine it prints nothing.
 VERSIONS = {"docker": "{{.ServerVersion}}", "podman": "{{.Version.Version}}"}
@@ -50,7 +51,7 @@ def answering_engine() -> Engine:
             why_not.append(f"{name} is not installed")
             continue
         try:
-            done = _run([name, "info", "--format", version], within_s=ANSWERS_WITHIN_S)
+            done = run_to_end([name, "info", "--format", version], within_s=ANSWERS_WITHIN_S)
         except subprocess.TimeoutExpired:
             why_not.append(f"{name} did not answer within {ANSWERS_WITHIN_S:.0f} s")
             continue
@@ -127,7 +128,7 @@ class KindCluster:
         """Copy an image of the engine to the nodes, so that pods need not pull it. Raises ToolError."""
         with tempfile.TemporaryDirectory() as folder:  # kind's own command for this supports Docker only
             archive = Path(folder) / "image.tar"
-            saved = _run([self.engine, "save", "--output", archive, reference], within_s=LOADED_WITHIN_S)
+            saved = run_to_end([self.engine, "save", "--output", archive, reference], within_s=LOADED_WITHIN_S)
             if saved.returncode != 0:
                 raise ToolError(f"{self.engine} save {reference}: {_clipped(saved.stderr)}")
             self.load_archive(archive)
@@ -154,7 +155,7 @@ class KindCluster:
 
     def _kubectl(self, *arguments: str, within_s: float = 0) -> "subprocess.CompletedProcess[str]":
         command: list[str | Path] = [self.kubectl, "--kubeconfig", self.kubeconfig, *arguments]
-        return _run(command, within_s=within_s + ANSWERS_WITHIN_S)
+        return run_to_end(command, within_s=within_s + ANSWERS_WITHIN_S)
 
     def _identity(self) -> tuple[str | Path, ...]:
         return "--name", self.name, "--kubeconfig", self.kubeconfig
@@ -163,7 +164,7 @@ class KindCluster:
         command = [go_program("kind"), *arguments]
         shown = f"`kind {arguments[0]} {arguments[1]}`"
         try:
-            done = _run(command, within_s=within_s, settings={"KIND_EXPERIMENTAL_PROVIDER": self.engine})
+            done = run_to_end(command, within_s=within_s, settings={"KIND_EXPERIMENTAL_PROVIDER": self.engine})
         except subprocess.TimeoutExpired as exc:
             raise KindUnavailable(f"{shown} did not end within {within_s:.0f} s") from exc
         if done.returncode != 0:
@@ -195,17 +196,3 @@ def _first_sentence(said: str) -> str:
 def _clipped(words: str) -> str:
     one_line = " ".join(words.split())
     return one_line if len(one_line) <= WORDS_SHOWN else f"{one_line[:WORDS_SHOWN]}…"
-
-
-def _run(
-    command: Sequence[str | Path], *, within_s: float, settings: Mapping[str, str] | None = None
-) -> "subprocess.CompletedProcess[str]":
-    return subprocess.run(
-        [str(part) for part in command],
-        env=environment.program_environment() | dict(settings or {}),
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=within_s,
-    )

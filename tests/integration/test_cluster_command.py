@@ -15,6 +15,7 @@ from hack.control_plane.pins import Binaries
 from hack.control_plane.state import read_state
 from hack.processes.daemons import is_running
 from hack.processes.environment import program_environment
+from hack.processes.run import run_to_end
 from tests.support.deadline import wait_until
 from tests.support.kubectl import kubectl
 
@@ -54,16 +55,8 @@ def _commands_find_no_engine(no_engine: str, monkeypatch: pytest.MonkeyPatch) ->
 
 
 def cluster_command(*arguments: str, given: Path | None = None) -> subprocess.CompletedProcess[str]:
-    environment = program_environment() | {"CLUSTER_KUBECONFIG": str(given or "")}
-    return subprocess.run(
-        [sys.executable, "-m", "hack.cluster_choice", *arguments],
-        cwd=ROOT,
-        env=environment,
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=90,
-    )
+    command = [sys.executable, "-m", "hack.cluster_choice", *arguments]
+    return run_to_end(command, within_s=90, settings={"CLUSTER_KUBECONFIG": str(given or "")}, cwd=ROOT)
 
 
 @pytest.fixture
@@ -179,15 +172,9 @@ def test_a_cluster_that_lost_a_process_is_started_again(cluster_name: str) -> No
 
 def test_the_script_is_the_command() -> None:
     unknown = f"test-{secrets.token_hex(4)}"
-    environment = program_environment() | {"CLUSTER_KUBECONFIG": ""}
-    answer = subprocess.run(
-        [ROOT / "hack" / "cluster", "status", "--name", unknown],
-        cwd="/",
-        env=environment,
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=120,
+    script = str(ROOT / "hack" / "cluster")
+    answer = run_to_end(
+        [script, "status", "--name", unknown], within_s=120, settings={"CLUSTER_KUBECONFIG": ""}, cwd=Path("/")
     )
     assert (answer.returncode, answer.stdout) == (1, "")
     assert f"cluster {unknown} does not run" in answer.stderr

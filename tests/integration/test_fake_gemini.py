@@ -2,7 +2,6 @@
 
 import json
 import math
-import subprocess
 import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -14,7 +13,7 @@ from urllib.parse import urlsplit
 import pytest
 
 from hack.errors import ToolError
-from hack.processes.environment import program_environment
+from hack.processes.run import run_to_end
 from hack.provider_server.process import API_KEY, FakeGemini
 from hack.provider_server.requests import DIMENSIONS
 from hack.provider_server.stats import hash_of
@@ -247,14 +246,6 @@ def test_after_a_restart_it_has_the_same_address_and_new_counts(tmp_path: Path) 
 
 def test_a_port_that_is_in_use_is_named_in_a_sentence(gemini: FakeGemini) -> None:
     port = urlsplit(gemini.url).port
-    done = subprocess.run(
-        [sys.executable, "-m", "hack.provider_server", "--port", str(port)],
-        cwd=ROOT,
-        env=program_environment(),
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=30,
-    )
+    done = run_to_end([sys.executable, "-m", "hack.provider_server", "--port", str(port)], within_s=30, cwd=ROOT)
     assert (done.returncode, done.stdout) == (2, "")
     assert f"port {port} cannot be used" in done.stderr

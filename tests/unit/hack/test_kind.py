@@ -104,9 +104,7 @@ def test_without_a_chosen_image_kind_uses_its_default(calls: Callable[[], list[s
     assert not [call for call in calls() if "--image" in call]
 
 
-def test_a_cluster_is_found_by_its_folder_and_deleted_with_it(
-    calls: Callable[[], list[str]], tmp_path: Path
-) -> None:
+def test_a_cluster_is_found_by_its_folder_and_deleted_with_it(calls: Callable[[], list[str]], tmp_path: Path) -> None:
     folder = tmp_path / "cluster"
     assert KindCluster.found_in(folder) is None
     made = created(folder)
@@ -176,7 +174,9 @@ def test_kind_is_unavailable_if_it_cannot_be_built(
         created(tmp_path / "cluster")
 
 
-def test_the_record_of_a_cluster_that_cannot_be_deleted_is_kept(calls: object, programs: Programs, tmp_path: Path) -> None:
+def test_the_record_of_a_cluster_that_cannot_be_deleted_is_kept(
+    calls: object, programs: Programs, tmp_path: Path
+) -> None:
     cluster = created(tmp_path / "cluster")
     programs(kind="echo 'ERROR: the engine is away' >&2; exit 1")
     with pytest.raises(KindUnavailable, match="`kind delete cluster` failed: the engine is away"):

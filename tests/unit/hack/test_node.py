@@ -38,9 +38,7 @@ GOOD = Machine("linux", 0, (1 << 41) - 1, (), True, None)
         ),
     ],
 )
-def test_the_first_missing_requirement_of_a_node_is_named(
-    change: dict[str, Any], why: str | None
-) -> None:
+def test_the_first_missing_requirement_of_a_node_is_named(change: dict[str, Any], why: str | None) -> None:
     assert replace(GOOD, **change).why_no_node() == why
 
 
