@@ -50,7 +50,7 @@ class YellowBook:
 
     url: str
     model: Callable[[list[str]], "np.ndarray[Any, Any]"] = local_model
-    """What makes the vectors: the local model, or the fake server's twin."""
+    """What makes the vectors: the local model, or the counterpart of the fake server."""
 
     def run(self, sql: str, *params: object) -> list[tuple[Any, ...]]:
         with psycopg.connect(self.url, autocommit=True) as connection:
