@@ -125,7 +125,7 @@ CODES = {
     FaultKind.UNAUTHENTICATED: (ProviderMisconfigured, "401 UNAUTHENTICATED"),
     FaultKind.FORBIDDEN: (ProviderMisconfigured, "403 PERMISSION_DENIED"),
     FaultKind.UNKNOWN_MODEL: (ProviderMisconfigured, "404 NOT_FOUND"),
-    FaultKind.BUSY: (ProviderThrottled, "429 RESOURCE_EXHAUSTED"),
+    FaultKind.THROTTLED: (ProviderThrottled, "429 RESOURCE_EXHAUSTED"),
     FaultKind.DAY_QUOTA: (ProviderThrottled, "429 RESOURCE_EXHAUSTED"),
     FaultKind.INTERNAL: (ProviderUnavailable, "500 INTERNAL"),
     FaultKind.UNAVAILABLE: (ProviderUnavailable, "503 UNAVAILABLE"),

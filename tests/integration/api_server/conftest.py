@@ -15,7 +15,7 @@ from hack.cluster_choice.choice import Cluster
 from hack.control_plane.kubeconfig import service_account_kubeconfig
 from hack.go_build.programs import go_program
 from hack.installation.kubectl import Kubectl
-from hack.installation.prerequisites import ACCOUNT, namespace_made
+from hack.installation.prerequisites import ACCOUNT, temporary_namespace
 from tests.support.chart import Helm
 from tests.support.deadline import eventually
 from tests.support.plain_requests import PlainRequests, plain_requests, settings_for
@@ -48,7 +48,7 @@ class Namespace:
 @pytest.fixture(scope="module")
 def namespace(crds: None, cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Namespace]:
     name = f"test-{secrets.token_hex(4)}"
-    with namespace_made(cluster, name, tmp_path_factory.mktemp(name)) as kubeconfig:
+    with temporary_namespace(cluster, name, tmp_path_factory.mktemp(name)) as kubeconfig:
         yield Namespace(name, Kubectl(cluster, name), kubeconfig)
 
 
@@ -59,7 +59,7 @@ def rendered_namespace(
     """The same, with account and rights as the chart renders them."""
     name = f"test-{secrets.token_hex(4)}"
     kubectl, folder = Kubectl(cluster, name), tmp_path_factory.mktemp(name)
-    with namespace_made(cluster, name, folder):
+    with temporary_namespace(cluster, name, folder):
         kubectl.run("delete", "rolebinding,role,serviceaccount", ACCOUNT)
         rendered = helm.render(release=ACCOUNT, namespace=name)
         rights = [rendered.one(kind) for kind in ("ServiceAccount", "Role", "RoleBinding")]

@@ -15,7 +15,7 @@ from hack.cluster_choice.choice import Cluster
 from hack.database.postgres import Database, DatabaseServer
 from hack.installation.kubectl import Kubectl
 from hack.installation.operator_process import OperatorProcess
-from hack.installation.prerequisites import namespace_made
+from hack.installation.prerequisites import temporary_namespace
 from hack.provider_server.process import FakeGemini
 from tests.support.deadline import wait_until
 from tests.support.yellow_book import YellowBook, fake_gemini_model, make_yellow_book
@@ -126,7 +126,7 @@ def system_in(cluster: Cluster, database_server: DatabaseServer, database: Datab
     book.run(f'GRANT CREATE ON DATABASE "{database.name}" TO "{role}"')
     book.run(f'GRANT SELECT, TRIGGER, UPDATE (embedding) ON public.businesses TO "{role}"')
     namespace = f"test-{secrets.token_hex(4)}"
-    with namespace_made(cluster, namespace, folder) as kubeconfig, ExitStack() as stack:
+    with temporary_namespace(cluster, namespace, folder) as kubeconfig, ExitStack() as stack:
         yield System(Kubectl(cluster, namespace), book, kubeconfig, database.url_for(role, password), folder, stack)
 
 
