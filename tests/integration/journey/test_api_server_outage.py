@@ -37,11 +37,11 @@ def use_proxy(system: System, port: int) -> None:
 
 
 def add_rows_during(system: System, seconds: float) -> None:
-    """Add rows twice a second for so long."""
+    """Add a row twice a second for so long."""
     end = time.monotonic() + seconds
 
     def has_ended() -> bool:
-        system.book.add(3, prefix="During the outage")
+        system.book.add(1, prefix="During the outage")
         return time.monotonic() >= end
 
     wait_until(has_ended, within_s=seconds + 30, every_s=0.5, because="the outage has a fixed length")
@@ -75,7 +75,7 @@ def test_after_an_outage_of_the_api_server_all_rows_are_fresh_and_all_jobs_succe
         use_proxy(system, proxy.port)
         operator = system.operator()
         system.apply_source()
-        system.book.add(100, prefix="Before the outage")
+        system.book.add(60, prefix="Before the outage")
         wait_until(system.jobs, within_s=30, every_s=0.05, because="jobs are in flight when the outage begins")
         proxy.stop()
         add_rows_during(system, OUTAGE_S)
