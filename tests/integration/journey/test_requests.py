@@ -15,7 +15,7 @@ from tests.integration.journey.conftest import system_in
 from tests.support.deadline import wait_until
 
 JOBS = 1_000
-MOST_REQUESTS_A_JOB = 2.2
+MOST_REQUESTS_A_JOB = 2.1
 
 
 def requests_of(log: Path, user: str) -> Counter[tuple[str, str]]:

@@ -12,8 +12,8 @@ from hack.database.postgres import Database as GivenDatabase
 from hack.database.postgres import DatabaseServer
 from tests.integration.rows.conftest import Keep
 from tests.support.deadline import eventually
-from tests.support.door import Door
 from tests.support.kept_rows import Application, run
+from tests.support.tcp_proxy import DatabaseProxy
 
 OPERATORS_SESSIONS = "application_name = 'embedding-operator' AND datname = current_database()"
 
@@ -37,33 +37,33 @@ def hurried(database: Database) -> Database:
 
 
 async def test_a_server_that_cannot_be_reached_is_an_outage_and_over_when_it_can(application: Application) -> None:
-    async with Door(application.url) as door:
-        await door.shut()
-        async with hurried(Database(door.url, max_connections=2)) as database:
+    async with DatabaseProxy(application.url) as proxy:
+        await proxy.stop()
+        async with hurried(Database(proxy.url, max_connections=2)) as database:
             with pytest.raises(DatabaseUnavailable, match="no connection could be had: nothing listens at its address"):
                 await answers(database)
-            await door.open()
-            await eventually(lambda: answers_again(database), within_s=10, because="the door is open")
+            await proxy.start()
+            await eventually(lambda: answers_again(database), within_s=10, because="the proxy is started")
 
 
 async def test_a_server_that_goes_away_is_an_outage_and_over_when_it_is_back(application: Application) -> None:
-    async with Door(application.url) as door, hurried(Database(door.url, max_connections=2)) as database:
+    async with DatabaseProxy(application.url) as proxy, hurried(Database(proxy.url, max_connections=2)) as database:
         assert await answers(database)
-        await door.shut()
+        await proxy.stop()
         for _ in range(3):
             with pytest.raises(DatabaseUnavailable):
                 await answers(database)
-        await door.open()
-        await eventually(lambda: answers_again(database), within_s=10, because="the door is open")
+        await proxy.start()
+        await eventually(lambda: answers_again(database), within_s=10, because="the proxy is started")
 
 
 async def test_a_server_that_goes_away_in_the_middle_of_a_transaction_is_an_outage(application: Application) -> None:
-    async with Door(application.url) as door, hurried(Database(door.url, max_connections=2)) as database:
+    async with DatabaseProxy(application.url) as proxy, hurried(Database(proxy.url, max_connections=2)) as database:
 
         async def work() -> None:
             async with database.transaction() as transaction:
                 await transaction.fetch("SELECT 1")
-                await door.shut()
+                await proxy.stop()
                 await transaction.fetch("SELECT 1")
 
         with pytest.raises(DatabaseUnavailable):
