@@ -71,7 +71,7 @@ class JobRunner:
             return
         try:
             await self._carry_out(next_step(job), job)
-        finally:  # cancelled, or an unexpected error: a job that stayed in flight would never be worked on again
+        finally:  # without an outcome, cancelled, or failed unexpectedly: in flight it would never be worked on again
             tracked = self._table.get(job.name)
             if tracked is not None and tracked.state in IN_FLIGHT:
                 self._table.release(job.name)
@@ -103,7 +103,6 @@ class JobRunner:
         request = RowRequest(job.spec.business_id, job.spec.content_hash)
         outcome = await self._queues.submit(job.source, request, urgent=urgent)
         if outcome is None:
-            self._table.release(job.name)
             log.info("job released: its source is gone, or the process ends", job=job.name, source=job.source)
             return
         policy = self._catalog.retry_policy(job.source)

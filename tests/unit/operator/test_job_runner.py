@@ -229,6 +229,19 @@ async def test_the_event_of_a_replay_that_has_begun_embeds_the_row(world: World)
     assert (world.status["phase"], world.status["attempts"], world.status["replays"]) == ("Succeeded", 1, 1)
 
 
+async def test_an_event_from_before_a_replay_began_begins_no_second_one(world: World) -> None:
+    before = world.put(attempts=6)
+    await world.run(before)
+    await world.run(before)
+    assert (world.status["replays"], world.server.count("patch_job_status")) == (1, 1)
+
+
+async def test_the_metrics_count_replays(world: World) -> None:
+    await world.run(world.put(attempts=6))
+    page = world.metrics.page(open_jobs=0, window=0, dead_letters=0).decode()
+    assert 'embedding_operator_replays_total{source="shops"} 1.0' in page
+
+
 async def test_a_replay_that_is_refused_is_not_recorded(world: World) -> None:
     job = world.put(attempts=6)
     world.server.fail("patch_job_status", RequestRefused("a policy forbids it"))
