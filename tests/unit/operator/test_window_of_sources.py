@@ -107,6 +107,13 @@ def test_a_source_that_was_deleted_has_no_share(jobs: Windowed) -> None:
     assert jobs.window.free("shops") == 50
 
 
+def test_a_source_that_is_created_again_is_not_idle_as_its_predecessor_was(jobs: Windowed) -> None:
+    jobs.window.set_idle("again", True)
+    jobs.window.forget("again")
+    jobs.fill(50, source="again")
+    assert jobs.window.free("shops") == 0
+
+
 @pytest.mark.parametrize(("active", "has_room"), [(0, True), (25, True), (26, False), (50, False)])
 def test_there_is_room_where_half_of_the_window_is_free(jobs: Windowed, active: int, has_room: bool) -> None:
     jobs.fill(active)
