@@ -163,11 +163,17 @@ def test_what_exists_is_bounded_where_one_source_after_the_other_becomes_idle(jo
     assert jobs.existing <= 2 * MAX_OPEN + MAX_FINISHED + len(names) * SMALLEST_SHARE
 
 
-def test_a_source_that_works_has_places_where_idle_ones_use_up_what_may_exist(jobs: Windowed) -> None:
+@pytest.mark.parametrize(
+    ("finished", "expected"), [(0, SMALLEST_SHARE), (MAX_FINISHED, SMALLEST_SHARE), (MAX_FINISHED + 1, 0)]
+)
+def test_where_idle_sources_use_up_what_may_exist_a_source_has_places_unless_finished_jobs_wait_to_expire(
+    jobs: Windowed, finished: int, expected: int
+) -> None:
+    jobs.finish(finished)
     for n in range(10):
         jobs.fill(50, source=f"idle-{n}")
         jobs.window.set_idle(f"idle-{n}", True)
-    assert jobs.window.free("shops") == SMALLEST_SHARE
+    assert jobs.window.free("shops") == expected
 
 
 @pytest.mark.parametrize("state", [JobState.QUEUED, JobState.BACKING_OFF])
