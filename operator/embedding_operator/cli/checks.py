@@ -4,8 +4,6 @@ Called by commands.py. A failing check hides no other; those that depend on it a
 """
 
 import asyncio
-import contextlib
-import time
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack
 
@@ -15,17 +13,12 @@ from pydantic import ValidationError
 from embedding_operator.api_errors import (
     ApiServerError,
     ApiServerUnavailable,
-    ApiServerUnreachable,
-    Gone,
-    RequestRefused,
 )
 from embedding_operator.api_server import ApiServer
 from embedding_operator.cli import verdicts
+from embedding_operator.cli.cluster_checks import check_crds, check_rights
 from embedding_operator.cli.verdicts import CheckFailed, Mark, Verdict, failed, passed, skipped
-from embedding_operator.resources import GROUP, JOBS, VERSION
-from embedding_operator.resources.embedding_job import OPEN_SELECTOR
 from embedding_operator.resources.embedding_source import EmbeddingSource, older_on_the_same_column, parse_source
-from embedding_operator.rights import RIGHTS, Right
 from embedding_operator.settings import Settings
 from embedding_worker.clock import SystemClock
 from embedding_worker.errors import DatabaseUnavailable, EmbeddingError
@@ -39,7 +32,6 @@ log = structlog.get_logger(__name__)
 
 WITHIN_S = 20.0
 """The limit of each check, so that `helm test` ends. One call to a provider has 15 s."""
-CRDS_SERVED_WITHIN_S = 10.0
 CANARY = "embedding-operator check"
 NO_SERVER = "the API server can't be reached"
 NO_SOURCES = "the sources can't be listed"
@@ -153,39 +145,6 @@ async def reach_verdict(what: str, check: Awaitable[str]) -> Verdict:
 
 async def decide(decide: Callable[[DatabaseFacts], str], facts: DatabaseFacts) -> str:
     return decide(facts)
-
-
-async def check_crds(server: ApiServer) -> str:
-    versions, resources = list[str](), set[str]()
-    with contextlib.suppress(Gone):
-        versions = await server.served_versions()
-        resources = await server.served_resources()
-    served = verdicts.served_kinds(versions, resources)
-    if await server.may(Right("list", GROUP, JOBS)):  # otherwise the check of the rights reports it
-        try:
-            await _select_by_phase(server)
-        except RequestRefused as exc:
-            raise CheckFailed(
-                f"{JOBS} of {GROUP}/{VERSION} can't be found by their phase ({exc}): {verdicts.CRD_REMEDY}"
-            ) from exc
-    return served
-
-
-async def _select_by_phase(server: ApiServer) -> None:
-    """For some seconds after CRDs are created, their storage is not ready yet, and `helm test` may run just then."""
-    give_up_at = time.monotonic() + CRDS_SERVED_WITHIN_S
-    while True:
-        try:
-            return await server.selects_by(OPEN_SELECTOR)
-        except ApiServerUnavailable as exc:
-            if isinstance(exc, ApiServerUnreachable) or time.monotonic() > give_up_at:
-                raise
-            await asyncio.sleep(exc.retry_after_s)
-
-
-async def check_rights(server: ApiServer) -> str:
-    allowed = await asyncio.gather(*map(server.may, RIGHTS))
-    return verdicts.all_rights(dict(zip(RIGHTS, allowed, strict=True)), namespace=server.namespace)
 
 
 async def check_table(database: Database, source: EmbeddingSource, sources: Sequence[EmbeddingSource]) -> str:
