@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from embedding_worker.errors import DatabaseUnavailable, SourceRefused
+from embedding_worker.errors import DatabaseUnavailable
 from embedding_worker.outcome import RowRequest
 from embedding_worker.text import content_hash
 from tests.support.fake_clock import settle
@@ -12,7 +12,6 @@ from tests.support.looped_source import INTERVAL_S, LoopedSource
 from tests.support.operator_parts import SOURCE, job_of, requesting, source
 
 AWAY = DatabaseUnavailable("connection refused")
-REFUSED = SourceRefused("TableMissing", "public.businesses does not exist: create it, or correct spec.table")
 
 
 @pytest.fixture

@@ -4,14 +4,13 @@ import pytest
 
 from embedding_operator.lifecycle.source_status import Pending
 from embedding_operator.resources.embedding_job import Phase
-from embedding_worker.errors import DatabaseUnavailable, SourceRefused
+from embedding_worker.errors import DatabaseUnavailable
 from embedding_worker.providers.calls import Problem
 from tests.support.fake_clock import settle
 from tests.support.looped_source import INTERVAL_S, LoopedSource
 from tests.support.operator_parts import SOURCE, job_of
 
 AWAY = DatabaseUnavailable("connection refused")
-REFUSED = SourceRefused("TableMissing", "public.businesses does not exist: create it, or correct spec.table")
 
 
 @pytest.fixture
