@@ -28,7 +28,7 @@ class Answers:
     ("error", "said"),
     [
         (None, None),
-        (DatabaseUnavailable("no connection could be had"), "the database: no connection could be had"),
+        (DatabaseUnavailable("no connection could be made"), "the database: no connection could be made"),
         (RowsRefused("Refused", "a pooler refuses"), "the database: a pooler refuses"),
         (RuntimeError("odd"), "the database could not be asked (RuntimeError): see the log, and report it"),
     ],
