@@ -82,7 +82,7 @@ def test_without_a_source_it_is_ready_only_once_its_database_answers(system: Sys
     system.book.run(f'ALTER ROLE "{role}" NOLOGIN')
     operator = system.operator()
     wait_until(
-        lambda: "no connection could be had" in words(f"{operator.http_url}/readyz"),
+        lambda: "no connection could be made" in words(f"{operator.http_url}/readyz"),
         within_s=60,
         every_s=0.2,
         because="the database refuses us",

@@ -40,7 +40,7 @@ async def test_a_server_that_cannot_be_reached_is_an_outage_and_over_when_it_can
     async with DatabaseProxy(application.url) as proxy:
         await proxy.stop()
         async with hurried(Database(proxy.url, max_connections=2)) as database:
-            with pytest.raises(DatabaseUnavailable, match="no connection could be had: nothing listens at its address"):
+            with pytest.raises(DatabaseUnavailable, match="no connection could be made: nothing listens at its address"):
                 await answers(database)
             await proxy.start()
             await eventually(lambda: answers_again(database), within_s=10, because="the proxy is started")
@@ -232,7 +232,7 @@ async def test_a_url_by_which_no_connection_can_be_had_is_not_moved_to(
     name, password = role
     async with Database(database.url_for(name, password), max_connections=2) as rows:
         assert await answers(rows)
-        with pytest.raises(DatabaseUnavailable, match="no connection could be had: the password is refused"):
+        with pytest.raises(DatabaseUnavailable, match="no connection could be made: the password is refused"):
             await rows.move_to(database.url_for(name, "not-yet-in-force"))
         before = backends(application, name)
         assert await answers(rows)

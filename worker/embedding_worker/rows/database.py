@@ -124,7 +124,7 @@ class Database:
         try:
             await (await psycopg.AsyncConnection.connect(url, **CONNECTION)).close()
         except psycopg.Error as exc:
-            raise DatabaseUnavailable(f"no connection could be had: {connection_problem(str(exc))}") from None
+            raise DatabaseUnavailable(f"no connection could be made: {connection_problem(str(exc))}") from None
         self._url = url
         await self._pool.drain()
 
@@ -164,9 +164,9 @@ class Database:
         try:
             connection = await psycopg.AsyncConnection.connect(self._url, **{**CONNECTION, "connect_timeout": 3})
         except psycopg.Error as exc:
-            return f"no connection could be had: {connection_problem(str(exc))}"
+            return f"no connection could be made: {connection_problem(str(exc))}"
         await connection.close()
-        return "no connection could be had in time: all of them are in use"
+        return "no connection could be made in time: all of them are in use"
 
 
 CONNECTION_PROBLEMS = {

@@ -118,7 +118,7 @@ async def ready_for(database: Database, config: SourceConfig) -> str:
     definition = record[0][0] if record else None
     refuse_triggers_beyond_rights(statements, trigger, present=present, definition=definition)
     column = "is to be added" if layout.column_missing else "is there"
-    return f"{at} can be layout fresh, column {at.embedding_column} {column}"
+    return f"{at} can be kept fresh, column {at.embedding_column} {column}"
 
 
 async def _bookkeeping_usable(transaction: Transaction, statements: Statements) -> bool:
