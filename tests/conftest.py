@@ -25,6 +25,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         sort_longest_first(items)
 
 
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_finish(session: pytest.Session) -> None:
     """Build the control plane before the first test: it takes minutes, and a test may take as long as `timeout` says."""
     if environment.cluster_kubeconfig() is not None:

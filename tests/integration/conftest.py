@@ -15,6 +15,7 @@ from tests.support.programs import build_beforehand
 PROGRAMS = ("helm4", "kind", "kstatus")
 
 
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_finish(session: pytest.Session) -> None:
     build_beforehand(session, {f"{name}_program": [name] for name in PROGRAMS})
 

@@ -8,6 +8,7 @@ from hack.go_build.programs import go_program
 from tests.support.programs import build_beforehand
 
 
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_finish(session: pytest.Session) -> None:
     build_beforehand(session, {"actionlint_program": ["actionlint"]})
 

@@ -24,6 +24,7 @@ from tests.support.programs import build_beforehand
 _numbers = itertools.count(1)
 
 
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_finish(session: pytest.Session) -> None:
     build_beforehand(session, {"helm": ["helm4"], "aggregated": ["kube-controller-manager"]})
 
