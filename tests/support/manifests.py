@@ -39,7 +39,7 @@ def without(document: Json, path: str) -> Json:
     return result
 
 
-def sentences(crd_file: str) -> set[str]:
+def validation_messages(crd_file: str) -> set[str]:
     """The messages of all validation rules in a file of crds/."""
 
     def found_in(node: Any) -> Iterator[str]:
