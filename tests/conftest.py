@@ -1,4 +1,4 @@
-"""What the tests share: one cluster and one database server for each process that runs tests, a new database for each test."""
+"""Fixtures of all tests: a cluster and a database server for each process that runs tests, and a database for each test."""
 
 from collections.abc import Iterator
 
@@ -10,12 +10,12 @@ from hack.control_plane.pins import Binaries
 from hack.database import postgres
 from hack.database.postgres import Database, DatabaseServer
 from hack.processes import environment
-from tests.support.programs import build_in_sight, fixtures_of
+from tests.support.programs import build_with_output, fixtures_of
 from tests.support.side_by_side import Schedule, sort_longest_first
 
 
 def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> Schedule:
-    config.option.loadscopereorder = False  # the order is the one of the collection
+    config.option.loadscopereorder = False  # the tests keep the order of the collection
     return Schedule(config, log)
 
 
@@ -26,17 +26,17 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:
-    """Build the control plane before the first test: it takes minutes, and a test may take as long as `timeout` says."""
+    """Build the control plane before the first test, because a build takes longer than pytest's `timeout`."""
     if environment.cluster_kubeconfig() is not None:
         return
     needed_by = {"programs"} if environment.kubebuilder_assets() is not None else {"cluster", "programs"}
     if needed_by & fixtures_of(session):
-        build_in_sight(session, binaries)
+        build_with_output(session, binaries)
 
 
 @pytest.fixture(scope="session")
 def programs() -> Binaries:
-    """For tests of the control plane itself."""
+    """The programs of the control plane, for tests that start one of their own."""
     if environment.cluster_kubeconfig() is not None:
         pytest.skip("no control plane is built, because CLUSTER_KUBECONFIG is set")
     return binaries()
@@ -44,7 +44,7 @@ def programs() -> Binaries:
 
 @pytest.fixture(scope="session")
 def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
-    """A cluster's administrator: each test makes a namespace of its own in it."""
+    """A cluster with its administrator's kubeconfig. Each test creates a namespace of its own."""
     with cluster_for_tests(tmp_path_factory.mktemp("cluster")) as chosen:
         yield chosen
 

@@ -1,15 +1,15 @@
-"""Programs that some unit tests run, built before the first of them."""
+"""Fixtures of the unit tests: programs that some of them run, built before the first test."""
 
 from pathlib import Path
 
 import pytest
 
 from hack.go_build.programs import go_program
-from tests.support.programs import build_beforehand
+from tests.support.programs import build_programs
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:
-    build_beforehand(session, {"actionlint_program": ["actionlint"]})
+    build_programs(session, {"actionlint_program": ["actionlint"]})
 
 
 @pytest.fixture(scope="session")

@@ -171,6 +171,6 @@ async def test_a_server_that_does_not_listen_raises_unavailable(tmp_path: Path) 
         cluster = {"server": f"https://127.0.0.1:{unused.getsockname()[1]}"}
         kubeconfig = write_kubeconfig(tmp_path / "closed", name="closed", cluster=cluster, token=SECRET_TOKEN)
         async with await ApiServer.connected(settings_for(kubeconfig, "default")) as server:
-            with pytest.raises(ApiServerUnavailable, match="the API server is away") as raised:
+            with pytest.raises(ApiServerUnavailable, match="the API server cannot be reached") as raised:
                 await server.create_job(a_job("any"))
     assert SECRET_TOKEN not in str(raised.value)
