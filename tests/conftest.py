@@ -36,7 +36,7 @@ def pytest_collection_finish(session: pytest.Session) -> None:
 
 @pytest.fixture(scope="session")
 def programs() -> Binaries:
-    """The programs of the control plane, for tests that start one of their own."""
+    """For tests of the control plane itself."""
     if environment.cluster_kubeconfig() is not None:
         pytest.skip("no control plane is built, because CLUSTER_KUBECONFIG is set")
     return binaries()
@@ -44,7 +44,7 @@ def programs() -> Binaries:
 
 @pytest.fixture(scope="session")
 def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
-    """A cluster with its administrator's kubeconfig. Each test creates a namespace of its own."""
+    """A cluster's administrator: each test makes a namespace of its own in it."""
     with cluster_for_tests(tmp_path_factory.mktemp("cluster")) as chosen:
         yield chosen
 

@@ -1,4 +1,4 @@
-"""Fixtures of the integration tests: the CRDs, which exist during the whole run, kubectl in a namespace, and Go programs."""
+"""What the integration tests share beside the cluster and the database: the CRDs, as long as the run lasts, and Go programs."""
 
 import secrets
 from collections.abc import Iterator

@@ -1,4 +1,4 @@
-"""The control plane for tests and the demo: it starts, it ends, and neither it nor a test uses another cluster."""
+"""The control plane that tests and demo use: it starts, it ends, and it reaches no cluster of anyone else."""
 
 import json
 import secrets
@@ -44,7 +44,7 @@ subjects:
 
 
 def run_python(code: str, *arguments: str, environment: dict[str, str] | None = None) -> subprocess.Popen[str]:
-    """Start a Python process that can import the repository's modules, with its output in pipes."""
+    """A Python process that has the repository's modules; its output comes through a pipe."""
     return subprocess.Popen(
         [sys.executable, "-c", code, *arguments],
         cwd=ROOT,
@@ -57,7 +57,7 @@ def run_python(code: str, *arguments: str, environment: dict[str, str] | None = 
 
 @pytest.fixture(scope="module")
 def plane(programs: Binaries, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ControlPlane]:
-    """A control plane of this module's own, besides the cluster of the test run."""
+    """One of this module's own, beside the run's cluster."""
     with ControlPlane(tmp_path_factory.mktemp("own") / "plane", audit_log=True) as started:
         yield started
 
@@ -71,12 +71,12 @@ def namespace(cluster: Cluster) -> Iterator[str]:
     kubectl(cluster.kubectl, cluster.admin_kubeconfig, "delete", "namespace", name, "--wait=false")
 
 
-def test_the_api_server_has_the_pinned_version(programs: Binaries, cluster: Cluster) -> None:
+def test_it_answers_with_the_pinned_version(programs: Binaries, cluster: Cluster) -> None:
     answer = kubectl(cluster.kubectl, cluster.admin_kubeconfig, "get", "--raw", "/version")
     assert json.loads(answer.stdout)["gitVersion"] == f"v{programs.kubernetes_version}"
 
 
-def test_two_control_planes_at_the_same_time_are_two_clusters(plane: ControlPlane, cluster: Cluster) -> None:
+def test_two_at_once_are_two_clusters(plane: ControlPlane, cluster: Cluster) -> None:
     made = kubectl(plane.kubectl, plane.kubeconfig, "create", "namespace", "only-in-one")
     assert made.returncode == 0, made.stderr
     assert kubectl(plane.kubectl, plane.kubeconfig, "get", "namespace", "only-in-one").returncode == 0
@@ -84,7 +84,7 @@ def test_two_control_planes_at_the_same_time_are_two_clusters(plane: ControlPlan
     assert "NotFound" in missing.stderr
 
 
-def test_another_port_is_chosen_if_a_free_one_was_used_before_the_start(
+def test_a_port_that_was_taken_meanwhile_is_chosen_anew(
     plane: ControlPlane, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     state = read_state(plane.folder)
@@ -96,12 +96,12 @@ def test_another_port_is_chosen_if_a_free_one_was_used_before_the_start(
         assert kubectl(second.kubectl, second.kubeconfig, "get", "--raw", "/readyz").stdout == "ok"
 
 
-def test_the_credentials_are_readable_by_their_owner_only(plane: ControlPlane) -> None:
+def test_its_credentials_are_readable_by_their_owner_only(plane: ControlPlane) -> None:
     assert plane.kubeconfig.stat().st_mode & 0o777 == 0o600
     assert plane.folder.stat().st_mode & 0o777 == 0o700
 
 
-def test_the_audit_log_contains_each_request(plane: ControlPlane) -> None:
+def test_the_audit_log_tells_of_each_request(plane: ControlPlane) -> None:
     kubectl(plane.kubectl, plane.kubeconfig, "get", "limitranges", "--namespace=default")
     assert plane.audit_log is not None
     events = [json.loads(line) for line in plane.audit_log.read_text().splitlines()]
@@ -109,7 +109,7 @@ def test_the_audit_log_contains_each_request(plane: ControlPlane) -> None:
     assert {event["verb"] for event in asked if event["user"]["username"] == "admin"} == {"list"}
 
 
-def test_a_control_plane_that_has_ended_leaves_no_process_and_no_file(programs: Binaries, tmp_path: Path) -> None:
+def test_it_leaves_no_process_and_no_file(programs: Binaries, tmp_path: Path) -> None:
     with ControlPlane(tmp_path / "plane") as plane:
         state = read_state(plane.folder)
     assert state is not None
@@ -117,8 +117,8 @@ def test_a_control_plane_that_has_ended_leaves_no_process_and_no_file(programs: 
     assert not any(tmp_path.iterdir())
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="only Linux can notify a process of the end of its parent")
-def test_a_control_plane_ends_when_its_parent_is_killed(programs: Binaries, tmp_path: Path) -> None:
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells a process of its parent's end")
+def test_it_ends_with_a_parent_that_is_killed(programs: Binaries, tmp_path: Path) -> None:
     code = """
 import sys
 from pathlib import Path
@@ -140,7 +140,7 @@ with ControlPlane(Path(sys.argv[1])):
     )
 
 
-def test_a_service_account_has_only_the_rights_of_its_role(cluster: Cluster, namespace: str, tmp_path: Path) -> None:
+def test_a_service_account_can_do_just_what_its_role_grants(cluster: Cluster, namespace: str, tmp_path: Path) -> None:
     admin = ["--namespace", namespace, "apply", "-f", "-"]
     made = kubectl(cluster.kubectl, cluster.admin_kubeconfig, *admin, manifest=MAY_READ_CONFIG_MAPS)
     assert made.returncode == 0, made.stderr
@@ -154,7 +154,7 @@ def test_a_service_account_has_only_the_rights_of_its_role(cluster: Cluster, nam
         assert answer.returncode == 0, answer.stderr
         return True
 
-    wait_until(may_list_config_maps, within_s=10, because="its role grants that in the namespace of the context")
+    wait_until(may_list_config_maps, within_s=10, because="its role in the context's namespace grants it")
     for refused in (
         ["get", "secrets"],
         ["create", "configmap", "made-by-reader"],
@@ -164,16 +164,14 @@ def test_a_service_account_has_only_the_rights_of_its_role(cluster: Cluster, nam
 
 
 def test_a_missing_service_account_is_named(cluster: Cluster, namespace: str, tmp_path: Path) -> None:
-    with pytest.raises(ToolError, match=f"service account {namespace}/missing: .*not found"):
+    with pytest.raises(ToolError, match=f"service account {namespace}/nobody: .*not found"):
         service_account_kubeconfig(
-            cluster.admin_kubeconfig, namespace, "missing", tmp_path / "none", kubectl=cluster.kubectl
+            cluster.admin_kubeconfig, namespace, "nobody", tmp_path / "none", kubectl=cluster.kubectl
         )
 
 
-def test_the_cluster_and_the_database_of_the_environment_are_not_used(
-    cluster: Cluster, database_server: DatabaseServer
-) -> None:
-    """A developer's shell may have these variables for real work. Here each has a value that would fail if it were used."""
+def test_nobodys_real_cluster_or_database_is_touched(cluster: Cluster, database_server: DatabaseServer) -> None:
+    """What a shell has set for real work, here set to what would fail if anybody read it."""
     code = """
 import subprocess, sys, tempfile
 from pathlib import Path
@@ -187,17 +185,17 @@ with tempfile.TemporaryDirectory() as folder, cluster_for_tests(Path(folder)) as
     with psycopg.connect(server.create_database().url) as connection:
         print(connection.execute("SELECT '[1,2]'::vector").fetchone()[0])
 """
-    unusable = {
-        "DATABASE_URL": "postgresql://user@192.0.2.1/unusable",
+    garbage = {
+        "DATABASE_URL": "postgresql://nobody@192.0.2.1/never",
         "DATABASE_URL_FILE": "/nonexistent",
-        "GEMINI_API_KEY": "unusable",
+        "GEMINI_API_KEY": "never",
         "KUBECONFIG": "/nonexistent",
         "PGHOST": "192.0.2.1",
         "PGPORT": "1",
-        "PGUSER": "user",
-        "PGDATABASE": "unusable",
+        "PGUSER": "nobody",
+        "PGDATABASE": "never",
     }
-    child = run_python(code, environment=unusable)
+    child = run_python(code, environment=garbage)
     output, errors = child.communicate(timeout=90)
     assert child.returncode == 0, errors
     assert output.split() == ["ok", "[1,2]"]

@@ -1,17 +1,17 @@
-"""Runs kubectl for tests, always with a given kubeconfig and never with one from the environment."""
+"""kubectl, as the tests call it: with a kubeconfig that is named, never with one from the environment."""
 
 import subprocess
 from pathlib import Path
 
 from hack.processes.environment import program_environment
 
-TIMEOUT_S = 30
+ANSWERS_WITHIN_S = 30
 
 
 def kubectl(
     program: Path, kubeconfig: Path, *arguments: str, manifest: str | None = None
 ) -> subprocess.CompletedProcess[str]:
-    """Run kubectl with `manifest` as its standard input. A failure raises nothing: the caller checks the exit code."""
+    """Run it and return what it said; `manifest` is its standard input. Whether it worked is for the test to judge."""
     return subprocess.run(
         [program, "--kubeconfig", kubeconfig, *arguments],
         env=program_environment(),
@@ -19,5 +19,5 @@ def kubectl(
         capture_output=True,
         text=True,
         check=False,
-        timeout=TIMEOUT_S,
+        timeout=ANSWERS_WITHIN_S,
     )

@@ -43,7 +43,7 @@ class YellowBook:
 
     url: str
     model: Callable[[list[str]], "np.ndarray[Any, Any]"] = local_model
-    """The model of the vectors: the local one, or the one of the fake Gemini server."""
+    """What makes the vectors: the local model, or the fake server's twin."""
 
     def run(self, sql: str, *params: object) -> list[tuple[Any, ...]]:
         with psycopg.connect(self.url, autocommit=True) as connection:

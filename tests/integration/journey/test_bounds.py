@@ -6,7 +6,7 @@ from tests.support.open_jobs_watch import OpenJobsWatch
 MAX_OPEN, MAX_FINISHED = 100, 100
 
 
-def test_open_jobs_and_all_jobs_never_exceed_their_bounds(system: System) -> None:
+def test_open_and_finished_jobs_together_never_pass_their_bounds(system: System) -> None:
     system.book.add(2_500)
     with OpenJobsWatch(system.kubectl) as watch:
         system.start_operator(EMBEDDING_MAX_OPEN_JOBS=str(MAX_OPEN), EMBEDDING_MAX_FINISHED_JOBS=str(MAX_FINISHED))
