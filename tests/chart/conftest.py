@@ -9,13 +9,13 @@ from hack.control_plane.pins import Binaries
 from hack.control_plane.processes import ControlPlane
 from hack.go_build.programs import go_program
 from tests.support.chart import Helm
-from tests.support.programs import build_programs
+from tests.support.programs import build_beforehand
 
 HELMS = ("helm3", "helm4")
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:
-    build_programs(session, {"helm": ["helm4"], "each_helm": HELMS})
+    build_beforehand(session, {"helm": ["helm4"], "each_helm": HELMS})
 
 
 @pytest.fixture(scope="session")

@@ -10,13 +10,13 @@ from hack.cluster_choice.choice import Cluster
 from hack.go_build.programs import go_program
 from hack.installation.kubectl import Kubectl
 from hack.installation.prerequisites import crds_applied, namespace_made
-from tests.support.programs import build_programs
+from tests.support.programs import build_beforehand
 
 PROGRAMS = ("helm4", "kind", "kstatus")
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:
-    build_programs(session, {f"{name}_program": [name] for name in PROGRAMS})
+    build_beforehand(session, {f"{name}_program": [name] for name in PROGRAMS})
 
 
 @pytest.fixture(scope="session")
@@ -27,7 +27,7 @@ def crds(cluster: Cluster) -> Iterator[None]:
 
 @pytest.fixture(scope="module")
 def kubectl(crds: None, cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Kubectl]:
-    """kubectl as the administrator, in a namespace of the module's own with the operator's account and rights."""
+    """The administrator in a namespace of the module's own, with the operator's account and rights in it."""
     name = f"test-{secrets.token_hex(4)}"
     with namespace_made(cluster, name, tmp_path_factory.mktemp(name)):
         yield Kubectl(cluster, name)

@@ -10,7 +10,7 @@ import pytest
 from hack.go_build.programs import go_program
 
 
-def build_programs(session: pytest.Session, of_fixtures: Mapping[str, Sequence[str]]) -> None:
+def build_beforehand(session: pytest.Session, of_fixtures: Mapping[str, Sequence[str]]) -> None:
     """Build what the collected tests need. `of_fixtures`: a fixture's name → its programs in hack.go_build.programs."""
     used = fixtures_of(session)
     names = {name for fixture, programs in of_fixtures.items() if fixture in used for name in programs}

@@ -5,11 +5,11 @@ from pathlib import Path
 import pytest
 
 from hack.go_build.programs import go_program
-from tests.support.programs import build_programs
+from tests.support.programs import build_beforehand
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:
-    build_programs(session, {"actionlint_program": ["actionlint"]})
+    build_beforehand(session, {"actionlint_program": ["actionlint"]})
 
 
 @pytest.fixture(scope="session")

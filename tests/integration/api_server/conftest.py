@@ -19,13 +19,13 @@ from hack.installation.prerequisites import ACCOUNT, namespace_made
 from tests.support.chart import Helm
 from tests.support.deadline import eventually
 from tests.support.plain_requests import PlainRequests, plain_requests, settings_for
-from tests.support.programs import build_programs
+from tests.support.programs import build_beforehand
 
 _numbers = itertools.count(1)
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:
-    build_programs(session, {"helm": ["helm4"], "aggregated": ["kube-controller-manager"]})
+    build_beforehand(session, {"helm": ["helm4"], "aggregated": ["kube-controller-manager"]})
 
 
 @pytest.fixture(scope="session")
