@@ -10,7 +10,7 @@ from hack.control_plane.pins import Binaries
 from hack.database import postgres
 from hack.database.postgres import Database, DatabaseServer
 from hack.processes import environment
-from tests.support.programs import build_with_output, fixtures_of
+from tests.support.programs import build_in_sight, fixtures_of
 from tests.support.side_by_side import Schedule, sort_longest_first
 
 
@@ -31,7 +31,7 @@ def pytest_collection_finish(session: pytest.Session) -> None:
         return
     needed_by = {"programs"} if environment.kubebuilder_assets() is not None else {"cluster", "programs"}
     if needed_by & fixtures_of(session):
-        build_with_output(session, binaries)
+        build_in_sight(session, binaries)
 
 
 @pytest.fixture(scope="session")
