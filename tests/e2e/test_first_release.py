@@ -21,7 +21,9 @@ def wait_until_fresh(release: Release, book: YellowBook) -> None:
         every_s=0.5,
         because="the operator fills every row",
     )
-    wait_until(lambda: book.stale() == [], within_s=FRESH_WITHIN_S, every_s=0.5, because="every edit is embedded")
+    wait_until(
+        lambda: book.outdated_rows() == [], within_s=FRESH_WITHIN_S, every_s=0.5, because="every edit is embedded"
+    )
     wait_until(
         lambda: not release.jobs("status.phase!=Succeeded", "status.phase!=Superseded", "status.phase!=DeadLettered"),
         within_s=FRESH_WITHIN_S,

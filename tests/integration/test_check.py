@@ -80,7 +80,7 @@ def test_where_every_check_passes_every_line_says_so_and_nothing_is_created(syst
 def test_it_says_the_same_while_an_operator_is_at_work(system: System) -> None:
     system.book.add(3)
     system.apply_source()
-    system.operator()
+    system.start_operator()
     system.wait_until_fresh()
     done = checked(system)
     assert (done.returncode, wrong(done)) == (0, {})
@@ -233,7 +233,7 @@ def test_what_another_role_has_made_will_do_where_it_may_be_used(
     system: System, database_server: DatabaseServer, database: Database
 ) -> None:
     system.apply_source()
-    first = system.operator()
+    first = system.start_operator()
     system.wait_until_fresh()
     first.stop()
     other, password = database_server.create_role("other")

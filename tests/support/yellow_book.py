@@ -1,6 +1,6 @@
-"""The Yellow Book that the tests keep fresh: its table, its writers, and the oracle that recomputes every vector.
+"""The table public.businesses of the journeys, the writes of its application, and an oracle that recomputes every vector.
 
-The oracle asks the model itself for the text that each row has now, in a way that shares nothing with the operator.
+The oracle calls the model with the present text of each row. It shares no code with the operator.
 """
 
 import functools
@@ -46,7 +46,7 @@ def fake_gemini_model(texts: list[str]) -> "np.ndarray[Any, Any]":
 
 @dataclass
 class YellowBook:
-    """public.businesses in one database, as the application that owns it sees it."""
+    """public.businesses in one database, as the application that owns it uses it."""
 
     url: str
     model: Callable[[list[str]], "np.ndarray[Any, Any]"] = local_model
@@ -70,8 +70,8 @@ class YellowBook:
         found: str | None = self.run("SELECT embedding::text FROM public.businesses WHERE id = %s", business_id)[0][0]
         return found
 
-    def stale(self, text: str = TEXT) -> list[int]:
-        """The oracle: ids of rows whose vector is not the one of their present text (null for an empty one)."""
+    def outdated_rows(self, text: str = TEXT) -> list[int]:
+        """The oracle: the ids of rows whose vector is not the one of their present text (null for an empty text)."""
         rows = self.run(
             f"SELECT id, coalesce({text.replace('%', '%%')}, ''), embedding::text FROM public.businesses ORDER BY id"
         )
@@ -81,9 +81,9 @@ class YellowBook:
             part = filled[start : start + 256]
             expected = self.model([text for _, text, _ in part])
             stored = np.array([vector.strip("[]").split(",") for _, _, vector in part], dtype=np.float32)
-            # Alone or in a batch the model differs by 3e-7; another text by 1e-2 and more.
-            apart = np.abs(expected - stored).max(axis=1) > 1e-4
-            wrong += [part[n][0] for n in np.flatnonzero(apart)]
+            # Vectors of the same text differ by up to 3e-7 between batches, those of different texts by 1e-2 or more.
+            differs = np.abs(expected - stored).max(axis=1) > 1e-4
+            wrong += [part[n][0] for n in np.flatnonzero(differs)]
         return sorted(wrong)
 
 

@@ -1,4 +1,4 @@
-"""Programs that some unit tests run, built before the first of them."""
+"""Fixtures of the unit tests: programs that some of them run, built before the first test."""
 
 from pathlib import Path
 

@@ -57,7 +57,7 @@ def test_the_table_names_the_largest_of_each(modules: list[ModuleSize]) -> None:
     assert largest(modules).path in lines[2]
 
 
-def test_what_is_measured(tmp_path: Path) -> None:
+def test_lines_parameters_and_imports_are_counted(tmp_path: Path) -> None:
     package = tmp_path / "one"
     package.mkdir()
     (package / "__init__.py").write_text("")

@@ -73,7 +73,7 @@ def test_after_an_outage_of_the_api_server_all_rows_are_fresh_and_all_jobs_succe
 ) -> None:
     with BlockingTcpProxy(api_server_of(system.kubeconfig)) as proxy:
         use_proxy(system, proxy.port)
-        operator = system.operator()
+        operator = system.start_operator()
         system.apply_source()
         system.book.add(60, prefix="Before the outage")
         wait_until(system.jobs, within_s=30, every_s=0.05, because="jobs are in flight when the outage begins")
@@ -84,11 +84,11 @@ def test_after_an_outage_of_the_api_server_all_rows_are_fresh_and_all_jobs_succe
 
         proxy.start()
         wait_until_caught_up(system)
-        assert system.book.stale() == []
+        assert system.book.outdated_rows() == []
         assert_nothing_was_orphaned(operator)
 
         system.book.add(20, prefix="After the outage")
         wait_until_caught_up(system)
-        assert system.book.stale() == []
+        assert system.book.outdated_rows() == []
         assert_nothing_was_orphaned(operator)
         operator.stop()

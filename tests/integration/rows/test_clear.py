@@ -5,7 +5,7 @@ import asyncio
 import pytest
 
 from tests.integration.rows.conftest import Keep
-from tests.support.gate import GATED, gate_shut, until_somebody_waits
+from tests.support.gate import GATED, closed_gate, wait_for_statement_at_gate
 from tests.support.kept_rows import Application, Keeper, Oracle, run
 
 ALL = ["1", "2", "3"]
@@ -79,10 +79,10 @@ async def test_an_edit_that_commits_while_marks_are_cleared_keeps_its_own(
     await keeper.keep()
     businesses.run(before)
     fingerprint = keeper.statements.config.fingerprint
-    with gate_shut(businesses) as open_gate:
+    with closed_gate(businesses) as open_gate:
         async with keeper.database.transaction(search_path=["public"], lock_timeout="10s") as transaction:
             clearing = asyncio.create_task(transaction.fetch(keeper.statements.clear, ["1", "2"], fingerprint))
-            await until_somebody_waits(businesses)  # at least at business 1, which stays
+            await wait_for_statement_at_gate(businesses)  # at least at business 1, which stays
             businesses.run(meanwhile)
             open_gate()
             await clearing

@@ -40,7 +40,9 @@ async def test_a_server_that_cannot_be_reached_is_an_outage_and_over_when_it_can
     async with DatabaseProxy(application.url) as proxy:
         await proxy.stop()
         async with hurried(Database(proxy.url, max_connections=2)) as database:
-            with pytest.raises(DatabaseUnavailable, match="no connection could be made: nothing listens at its address"):
+            with pytest.raises(
+                DatabaseUnavailable, match="no connection could be made: nothing listens at its address"
+            ):
                 await answers(database)
             await proxy.start()
             await eventually(lambda: answers_again(database), within_s=10, because="the proxy is started")

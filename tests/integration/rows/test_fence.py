@@ -5,7 +5,7 @@ import asyncio
 import pytest
 
 from tests.integration.rows.conftest import Keep
-from tests.support.gate import GATED, gate_shut, until_somebody_waits
+from tests.support.gate import GATED, closed_gate, wait_for_statement_at_gate
 from tests.support.kept_rows import Application, Keeper, Oracle, run, vector_write
 
 
@@ -131,7 +131,7 @@ async def test_an_edit_that_commits_while_the_write_looks_for_its_rows_is_seen(
     keeper, oracle = await keep(text="gated(name)")
     businesses.run("INSERT INTO businesses (name) VALUES ('one'), ('two'), ('three')")
     fingerprint = keeper.statements.config.fingerprint
-    with gate_shut(businesses) as open_gate:
+    with closed_gate(businesses) as open_gate:
         async with keeper.database.transaction(search_path=["public"], lock_timeout="10s") as transaction:
             writing = asyncio.create_task(
                 transaction.fetch(
@@ -142,7 +142,7 @@ async def test_an_edit_that_commits_while_the_write_looks_for_its_rows_is_seen(
                     fingerprint,
                 )
             )
-            await until_somebody_waits(businesses)
+            await wait_for_statement_at_gate(businesses)
             businesses.run(meanwhile)
             open_gate()
             assert {row[0] for row in await writing} == written
