@@ -1,4 +1,4 @@
-"""A clock that moves only when a test moves it. Given to whatever takes an `embedding_worker.clock.Clock`."""
+"""A clock that moves only when a test moves it. Given to everything that needs an `embedding_worker.clock.Clock`."""
 
 import asyncio
 from collections.abc import Coroutine

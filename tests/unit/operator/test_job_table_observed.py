@@ -1,4 +1,4 @@
-"""What the job table takes over from the API server: events of the watch, and answers to single requests."""
+"""What the job table accepts from the API server: events of the watch, and answers to single requests."""
 
 from datetime import UTC, datetime
 
