@@ -46,6 +46,10 @@ STATES = {
 """The state of a job that another process has left in this phase."""
 
 
+CREATE_TAKES_S = 60.0
+"""Longer than a create request may take, its timeout being 30 s."""
+
+
 class ImpossibleTransition(Exception):
     """A defect of ours: a job was moved to a state that its present one does not lead to."""
 
@@ -211,7 +215,8 @@ class JobTable:
                 self._resync_one(job)
         kept = {name for name, job in jobs.items() if job.status.phase not in FINISHED}
         for name, known in list(self._jobs.items()):
-            if name not in kept and name not in changed and known.state not in IN_FLIGHT:
+            being_created = name not in jobs and _is_being_created(known, listed_at)
+            if name not in kept | changed and known.state not in IN_FLIGHT and not being_created:
                 self._drop(name)
         finished = [job for job in jobs.values() if job.status.phase in FINISHED]
         self._finished.resync(finished, keep=changed, now=listed_at)
@@ -266,6 +271,10 @@ class JobTable:
     def _changed(self, name: str) -> None:
         self._changed_at[name] = self._clock.monotonic()
         self._change.set()
+
+
+def _is_being_created(job: TrackedJob, listed_at: float) -> bool:
+    return job.state is JobState.CREATING and listed_at - job.since < CREATE_TAKES_S
 
 
 def _untracked(job: EmbeddingJob) -> TrackedJob:

@@ -36,7 +36,6 @@ class RowQueues:
     def close(self, source: str) -> None:
         """Rows of this source wait from now on."""
         self._batchers.pop(source, None)
-        self._notify()
 
     def drain(self) -> None:
         """Release the handlers that only wait for their source: the process is about to end."""

@@ -56,11 +56,11 @@ def share(limit: int, due: Mapping[str, int], source: str) -> int:
 
 @dataclass(frozen=True)
 class Usage:
-    """What exists at the moment. `others` are all sources but those that are idle, this one included."""
+    """What exists at the moment. `all` are all sources but other ones that are idle."""
 
     active_here: int
-    active_in_others: int
-    open_in_others: int
+    active_in_all: int
+    open_in_all: int
     existing: int
     """Open and finished jobs of all sources, idle ones too."""
 
@@ -73,9 +73,7 @@ def free_places(
     Where the jobs of idle sources use up `max_existing`, the source still has its `reserved` places.
     """
     room = max(max_existing - used.existing, reserved - used.active_here)
-    return max(
-        0, min(my_share - used.active_here, window - used.active_in_others, max_open - used.open_in_others, room)
-    )
+    return max(0, min(my_share - used.active_here, window - used.active_in_all, max_open - used.open_in_all, room))
 
 
 class Window:
@@ -122,8 +120,8 @@ class Window:
         size = self.size
         used = Usage(
             active_here=self._jobs.count(ACTIVE, source=source),
-            active_in_others=self._jobs.count(ACTIVE, excluding=idle),
-            open_in_others=self._jobs.count(OPEN, excluding=idle),
+            active_in_all=self._jobs.count(ACTIVE, excluding=idle),
+            open_in_all=self._jobs.count(OPEN, excluding=idle),
             existing=self._jobs.count(OPEN) + self._finished.count,
         )
         due = {name: rows for name, rows in self._due.items() if name not in idle}

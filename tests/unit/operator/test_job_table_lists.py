@@ -35,9 +35,22 @@ async def test_a_list_brings_what_the_watch_has_missed(register: Register) -> No
     assert (register.finished.count, register.finished.version(name_of("4"))) == (2, 5)
 
 
-@pytest.mark.parametrize("state", [CREATING, QUEUED, BACKING_OFF, DEAD_LETTERED])
+@pytest.mark.parametrize("state", [QUEUED, BACKING_OFF, DEAD_LETTERED])
 async def test_a_list_without_a_job_removes_it(register: Register, state: JobState) -> None:
     register.add("1", state)
+    await resync_with(register)
+    assert register.state(NAME) is None
+
+
+async def test_a_list_without_a_job_whose_create_request_may_be_under_way_keeps_it(register: Register) -> None:
+    register.add("1", CREATING)
+    await resync_with(register)
+    assert register.state(NAME) is CREATING
+
+
+async def test_a_job_that_no_list_shows_a_minute_after_its_create_request_is_removed(register: Register) -> None:
+    register.add("1", CREATING)
+    await register.clock.advance(60)
     await resync_with(register)
     assert register.state(NAME) is None
 

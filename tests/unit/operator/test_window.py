@@ -86,7 +86,7 @@ def test_where_others_use_up_what_may_exist_a_source_still_has_a_few_places(acti
 
 
 def test_without_reserved_places_it_has_none() -> None:
-    used = Usage(active_here=0, active_in_others=0, open_in_others=0, existing=2_000)
+    used = Usage(active_here=0, active_in_all=0, open_in_all=0, existing=2_000)
     assert free_places(50, used, my_share=50, max_open=500, max_existing=1_500, reserved=0) == 0
 
 
