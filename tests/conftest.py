@@ -1,4 +1,4 @@
-"""What the tests share: one cluster and one database server for each process that runs tests, a new database for each test."""
+"""Fixtures of all tests: a cluster and a database server for each process that runs tests, and a database for each test."""
 
 from collections.abc import Iterator
 
@@ -15,7 +15,7 @@ from tests.support.side_by_side import Schedule, sort_longest_first
 
 
 def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> Schedule:
-    config.option.loadscopereorder = False  # the order is the one of the collection
+    config.option.loadscopereorder = False  # the tests keep the order of the collection
     return Schedule(config, log)
 
 
@@ -25,8 +25,9 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         sort_longest_first(items)
 
 
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_finish(session: pytest.Session) -> None:
-    """Build the control plane before the first test: it takes minutes, and a test may take as long as `timeout` says."""
+    """Build the control plane before the first test, because a build takes longer than pytest's `timeout`."""
     if environment.cluster_kubeconfig() is not None:
         return
     needed_by = {"programs"} if environment.kubebuilder_assets() is not None else {"cluster", "programs"}
@@ -36,7 +37,7 @@ def pytest_collection_finish(session: pytest.Session) -> None:
 
 @pytest.fixture(scope="session")
 def programs() -> Binaries:
-    """For tests of the control plane itself."""
+    """The control plane's programs, for tests of the control plane itself."""
     if environment.cluster_kubeconfig() is not None:
         pytest.skip("no control plane is built, because CLUSTER_KUBECONFIG is set")
     return binaries()
@@ -44,7 +45,7 @@ def programs() -> Binaries:
 
 @pytest.fixture(scope="session")
 def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
-    """A cluster's administrator: each test makes a namespace of its own in it."""
+    """The cluster. Each test creates a namespace of its own in it."""
     with cluster_for_tests(tmp_path_factory.mktemp("cluster")) as chosen:
         yield chosen
 

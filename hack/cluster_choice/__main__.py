@@ -1,4 +1,4 @@
-"""`python -m hack.cluster_choice`, which is what the script hack/cluster runs."""
+"""`python -m hack.cluster_choice` is what the script hack/cluster runs."""
 
 from hack.cluster_choice.cli import app
 

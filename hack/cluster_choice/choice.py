@@ -1,7 +1,7 @@
-"""Which cluster is used, and why: the one that was given, the programs that were given, kind, or a control plane built here.
+"""Chooses a cluster: the given one, a control plane of the given programs, kind, or a control plane that is built here.
 
-Called by tests/conftest.py, by the demo and by `hack/cluster`, so that all of them choose alike. Each says in one line what
-it chose. Only `hack/cluster up` (by hack.cluster_choice.standing) and what needs nodes take kind.
+Called by tests/conftest.py, by the demo and by `hack/cluster`, so that all of them choose in the same way. Each choice is
+explained in one line. Only `hack/cluster up` (by hack.cluster_choice.standing) and what needs nodes use kind.
 """
 
 import os
@@ -12,16 +12,18 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from hack.cluster_choice.kind import kubectl_at_hand
+from hack.cluster_choice.kind import find_kubectl
 from hack.control_plane.build import binaries
 from hack.control_plane.kubeconfig import current_context
 from hack.control_plane.pins import Binaries
 from hack.control_plane.processes import ControlPlane
 from hack.errors import WrongSetting
 from hack.processes import environment
+from hack.processes.run import run_to_end
 
 NOT_FOR_TESTS = "kind is left to `hack/cluster up` and `make e2e`: its node image is about 1 GB"
-MEND_ASSETS = "set it to a folder with etcd, kube-apiserver and kubectl, or unset it"
+VERSION_WITHIN_S = 30.0
+ASSETS_REMEDY = "set it to a folder with etcd, kube-apiserver and kubectl, or unset it"
 
 
 @dataclass(frozen=True)
@@ -32,7 +34,7 @@ class GivenCluster:
 
 @dataclass(frozen=True)
 class Cluster:
-    """A cluster ready for use. `origin` says in one line which it is and why."""
+    """A running cluster. `origin` says in one line which it is and why."""
 
     admin_kubeconfig: Path
     kubectl: Path
@@ -40,7 +42,7 @@ class Cluster:
 
 
 def given_cluster() -> GivenCluster | None:
-    """The cluster that CLUSTER_KUBECONFIG names. Raises WrongSetting when it names none; None: it is not set."""
+    """The cluster that CLUSTER_KUBECONFIG names. Raises WrongSetting if it names none. None: it is not set."""
     path = environment.cluster_kubeconfig()
     if path is None:
         return None
@@ -58,43 +60,36 @@ def given_cluster() -> GivenCluster | None:
 
 
 def given_programs() -> Binaries | None:
-    """The control plane's programs in the folder KUBEBUILDER_ASSETS. Raises WrongSetting; None: it is not set."""
+    """The programs in the folder KUBEBUILDER_ASSETS. Raises WrongSetting if one is missing. None: it is not set."""
     folder = environment.kubebuilder_assets()
     if folder is None:
         return None
     programs = [folder / name for name in ("etcd", "kube-apiserver", "kubectl")]
     missing = [path.name for path in programs if not (path.is_file() and os.access(path, os.X_OK))]
     if missing:
-        raise WrongSetting(f"KUBEBUILDER_ASSETS: {folder} holds no program {' and no '.join(missing)}: {MEND_ASSETS}")
+        raise WrongSetting(f"KUBEBUILDER_ASSETS: {folder} holds no program {' and no '.join(missing)}: {ASSETS_REMEDY}")
     etcd, apiserver, kubectl = programs
     return Binaries(etcd, apiserver, kubectl, _version_of(apiserver))
 
 
 def _version_of(apiserver: Path) -> str:
     try:
-        said = subprocess.run(
-            [apiserver, "--version"],
-            env=environment.program_environment(),
-            capture_output=True,
-            text=True,
-            check=False,
-            timeout=30,
-        ).stdout
+        shown = run_to_end([apiserver, "--version"], within_s=VERSION_WITHIN_S).stdout
     except (OSError, subprocess.TimeoutExpired) as exc:
-        raise WrongSetting(f"KUBEBUILDER_ASSETS: {apiserver} can't be run ({exc}): {MEND_ASSETS}") from exc
-    version = re.search(r"Kubernetes v(\S+)", said)
+        raise WrongSetting(f"KUBEBUILDER_ASSETS: {apiserver} can't be run ({exc}): {ASSETS_REMEDY}") from exc
+    version = re.search(r"Kubernetes v(\S+)", shown)
     if version is None:
-        raise WrongSetting(f"KUBEBUILDER_ASSETS: {apiserver} --version names no version, {said!r}: {MEND_ASSETS}")
+        raise WrongSetting(f"KUBEBUILDER_ASSETS: {apiserver} --version names no version, {shown!r}: {ASSETS_REMEDY}")
     return version[1]
 
 
 def control_plane_programs() -> Binaries:
-    """Those that were given, or those that are built here."""
+    """The given programs, or those that are built here."""
     return given_programs() or binaries()
 
 
 def control_plane_origin(version: str, *, programs_folder: Path | None, why_not_kind: str) -> str:
-    """`programs_folder` is where KUBEBUILDER_ASSETS says that the programs are; None: they were built."""
+    """`programs_folder` is the value of KUBEBUILDER_ASSETS; None: the programs were built."""
     if programs_folder is not None:
         because = f"the programs in {programs_folder}, because KUBEBUILDER_ASSETS is set"
         return f"a control plane of our own, Kubernetes {version}, of {because}"
@@ -112,11 +107,11 @@ def kind_origin(engine: str) -> str:
 def cluster_for_tests(folder: Path, *, ends_with_parent: bool = True) -> Iterator[Cluster]:
     """The given cluster, left as it is at the end, or a control plane in `folder`, which ends with this context.
 
-    Never kind: whoever starts the tests does not expect that an image of 1 GB is pulled.
+    It is never a kind cluster, because tests should not pull an image of 1 GB.
     """
     given = given_cluster()
     if given is not None:
-        yield Cluster(given.kubeconfig, kubectl_at_hand(), given.origin)
+        yield Cluster(given.kubeconfig, find_kubectl(), given.origin)
         return
     programs = control_plane_programs()
     origin = control_plane_origin(

@@ -1,6 +1,6 @@
 """`hack/cluster up | down | status | kubeconfig`: a cluster that stays between commands.
 
-Called by people. Tests and demo start their control planes through hack.cluster_choice.choice instead.
+Called by developers. Tests and demo start their control planes through hack.cluster_choice.choice instead.
 """
 
 import re
@@ -13,7 +13,7 @@ import typer
 from hack.cluster_choice.choice import given_cluster
 from hack.cluster_choice.standing import StandingCluster, find, start
 from hack.errors import ToolError
-from hack.processes.locked import locked
+from hack.processes.locked import hold_lock
 from hack.repository import RUN
 
 CLUSTERS = RUN / "clusters"
@@ -21,7 +21,7 @@ CLUSTERS = RUN / "clusters"
 app = typer.Typer(
     help="A real Kubernetes cluster for trying and testing. Where CLUSTER_KUBECONFIG names a kubeconfig, that cluster is "
     "used, and nothing is started or ended. Else it is the API server and etcd in the folder KUBEBUILDER_ASSETS; or kind, "
-    "where a container engine answers and the cluster comes up (KIND_NODE_IMAGE chooses its Kubernetes); or an API server "
+    "where a container engine answers and the cluster starts (KIND_NODE_IMAGE chooses its Kubernetes); or an API server "
     "and etcd that are built here. `up` says which it is, and why.",
     no_args_is_help=True,
     add_completion=False,
@@ -31,16 +31,16 @@ app = typer.Typer(
 
 def _checked_name(name: str) -> str:
     if not re.fullmatch(r"[a-z0-9]([a-z0-9-]{0,40}[a-z0-9])?", name):
-        raise typer.BadParameter(f"{name!r}: small letters, digits and dashes between them, at most 42")
+        raise typer.BadParameter(f"{name!r}: use small letters, digits, and dashes between them, at most 42")
     return name
 
 
-Name = Annotated[str, typer.Option("--name", callback=_checked_name, help="Which of several clusters is meant.")]
+Name = Annotated[str, typer.Option("--name", callback=_checked_name, help="Which of several clusters.")]
 
 
 @app.command()
 def up(name: Name = "default") -> None:
-    """Start the cluster, unless it runs already; where the control plane is to be built, that takes 3 to 6 minutes, once."""
+    """Start the cluster, unless it runs already; if the control plane has to be built, that takes 3 to 6 minutes, once."""
     with _errors_as_sentences():
         given = given_cluster()
         if given is not None:
@@ -51,7 +51,7 @@ def up(name: Name = "default") -> None:
         with _only_command_on(name):
             cluster = find(folder)
             if cluster is not None and (problem := cluster.problem()) is not None:
-                typer.echo(f"cluster {name}: {problem}, so it starts anew", err=True)
+                typer.echo(f"cluster {name}: {problem}, so it is started again", err=True)
                 cluster.end()
                 cluster = None
             runs_already = " (it runs already)" if cluster is not None else ""
@@ -64,17 +64,17 @@ def up(name: Name = "default") -> None:
 
 @app.command()
 def down(name: Name = "default") -> None:
-    """End the cluster and remove all that it holds."""
+    """End the cluster and remove its data."""
     with _errors_as_sentences():
         given = given_cluster()
         if given is not None:
-            typer.echo(f"cluster {name}: left alone, for it is {given.origin}")
+            typer.echo(f"cluster {name}: left as it is, because it is {given.origin}")
             return
         with _only_command_on(name):
             cluster = find(CLUSTERS / name)
             if cluster is not None:
                 cluster.end()
-        typer.echo(f"cluster {name}: {'ended' if cluster is not None else 'there is none, nothing to end'}")
+        typer.echo(f"cluster {name}: {'ended' if cluster is not None else 'it does not run, so nothing was ended'}")
 
 
 @app.command()
@@ -102,14 +102,16 @@ def _running(name: str) -> StandingCluster:
     if cluster is None:
         raise ToolError(f"cluster {name} does not run: `{up_command}` starts it")
     if (problem := cluster.problem()) is not None:
-        raise ToolError(f"cluster {name} is broken, {problem} (logs: {CLUSTERS / name}): `{up_command}` starts it anew")
+        raise ToolError(
+            f"cluster {name} is broken, {problem} (logs: {CLUSTERS / name}): `{up_command}` starts it again"
+        )
     return cluster
 
 
 @contextmanager
 def _only_command_on(name: str) -> Iterator[None]:
-    waiting = f"another command on cluster {name} is under way: waiting for it"
-    with locked(CLUSTERS / f"{name}.lock", when_waiting=lambda: typer.echo(waiting, err=True)):
+    waiting = f"another command on cluster {name} is running: waiting for it"
+    with hold_lock(CLUSTERS / f"{name}.lock", when_waiting=lambda: typer.echo(waiting, err=True)):
         yield
 
 

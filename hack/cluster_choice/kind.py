@@ -1,7 +1,7 @@
-"""kind, and the only way to it: which engine answers, a cluster made, images loaded into it, and its end.
+"""The only module that runs kind: it finds the engine, creates a cluster, loads images into it, and deletes it.
 
-Called by `hack/cluster`, and by whoever needs a cluster with nodes. Nobody's own kubeconfig is touched: each cluster has a
-file of its own, in a folder of its own.
+Called by `hack/cluster`, and by everything that needs a cluster with nodes. It never changes the user's kubeconfig: each
+cluster has a file of its own, in a folder of its own.
 """
 
 import json
@@ -9,7 +9,7 @@ import re
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
@@ -18,8 +18,9 @@ from hack.control_plane.build import kubectl_path
 from hack.errors import BuildFailed, KindUnavailable, ToolError
 from hack.go_build.programs import go_program
 from hack.processes import environment
+from hack.processes.run import run_to_end
 
-# Each answers with the version of its engine, and with nothing where only its client is there.
+# The format by which each client prints the version of its engine; without an engine it prints nothing.
 VERSIONS = {"docker": "{{.ServerVersion}}", "podman": "{{.Version.Version}}"}
 RECORD = "kind.json"
 KUBECONFIG = "admin.kubeconfig"
@@ -33,16 +34,16 @@ WORDS_SHOWN = 200
 
 @dataclass(frozen=True)
 class Engine:
-    """A container engine that answers, by the name of its client: what kind is told to use."""
+    """A container engine that answers, by the name of its client. kind is started with it."""
 
     name: str
     version: str
 
 
 def answering_engine() -> Engine:
-    """The first one that answers. Raises KindUnavailable, saying of each why not.
+    """The first engine that answers. Raises KindUnavailable with the reason for each that does not.
 
-    kind itself takes the first client that it finds, whether an engine is behind it or not.
+    kind itself uses the first client that it finds, even if no engine answers it.
     """
     why_not = []
     for name, version in VERSIONS.items():
@@ -50,9 +51,9 @@ def answering_engine() -> Engine:
             why_not.append(f"{name} is not installed")
             continue
         try:
-            done = _run([name, "info", "--format", version], within_s=ANSWERS_WITHIN_S)
+            done = run_to_end([name, "info", "--format", version], within_s=ANSWERS_WITHIN_S)
         except subprocess.TimeoutExpired:
-            why_not.append(f"{name} gives no answer within {ANSWERS_WITHIN_S:.0f} s")
+            why_not.append(f"{name} did not answer within {ANSWERS_WITHIN_S:.0f} s")
             continue
         if done.returncode == 0 and done.stdout.strip():
             return Engine(name, done.stdout.strip())
@@ -62,7 +63,7 @@ def answering_engine() -> Engine:
 
 @dataclass(frozen=True)
 class KindCluster:
-    """A cluster of kind's. What it takes to find and end it later lies in `folder`, beside its kubeconfig."""
+    """A kind cluster. `folder` holds its kubeconfig, and the record by which it is found and deleted later."""
 
     name: str
     engine: str
@@ -70,9 +71,9 @@ class KindCluster:
 
     @classmethod
     def create(cls, name: str, folder: Path, *, say: Callable[[str], None]) -> Self:
-        """A cluster of that name whose nodes are ready. Raises KindUnavailable with the first words of the failure.
+        """Create a cluster whose nodes are ready. Raises KindUnavailable with the first words of the failure.
 
-        KIND_NODE_IMAGE chooses its Kubernetes. What a failure has left is deleted; a cluster that was there before is not.
+        KIND_NODE_IMAGE chooses its Kubernetes. After a failure the cluster is deleted; one that existed before is not.
         """
         engine = answering_engine()
         try:
@@ -83,7 +84,7 @@ class KindCluster:
         cluster = cls(name, engine.name, folder.absolute())
         if name in cluster._kind("get", "clusters", within_s=ANSWERS_WITHIN_S).split():
             raise KindUnavailable(
-                f"{engine.name} has a kind cluster {name} already, of which nothing is known here: if it may go, "
+                f"{engine.name} has a kind cluster {name} already, which was not created here: to delete it, run "
                 f"`{go_program('kind')} delete cluster --name {name}`"
             )
         folder.mkdir(parents=True, exist_ok=True)
@@ -91,11 +92,11 @@ class KindCluster:
         (folder / RECORD).write_text(json.dumps({"name": name, "engine": engine.name}) + "\n")
         shown = f"node image {image or 'by default'}"
         say(
-            f"kind makes a cluster with {engine.name} {engine.version} ({shown}): a minute, more where it is to be pulled"
+            f"kind creates a cluster with {engine.name} {engine.version} ({shown}): a minute, more if it has to be pulled"
         )
         chosen = [] if image is None else ["--image", image]
         try:
-            cluster._kind("create", "cluster", *cluster._meant(), *chosen, within_s=CREATED_WITHIN_S)
+            cluster._kind("create", "cluster", *cluster._identity(), *chosen, within_s=CREATED_WITHIN_S)
             cluster._wait_for_nodes()
         except BaseException:
             cluster.delete(even_if_it_fails=True)
@@ -104,7 +105,7 @@ class KindCluster:
 
     @classmethod
     def found_in(cls, folder: Path) -> Self | None:
-        """The cluster that was created with this folder, whether it still runs or not."""
+        """The cluster that was created with this folder, even if it does not run."""
         record = folder / RECORD
         if not record.exists():
             return None
@@ -117,95 +118,81 @@ class KindCluster:
 
     @property
     def kubectl(self) -> Path:
-        return kubectl_at_hand()
+        return find_kubectl()
 
     def answers(self) -> bool:
-        """Whether its API server does."""
+        """Whether its API server answers."""
         return self._kubectl("get", "--raw", "/readyz", "--request-timeout=10s").returncode == 0
 
     def load_image(self, reference: str) -> None:
-        """Copy an image of the engine's to the nodes, so that pods need not pull it. Raises ToolError."""
-        with tempfile.TemporaryDirectory() as folder:  # kind's own way from an engine's store knows Docker only
+        """Copy an image of the engine to the nodes, so that pods need not pull it. Raises ToolError."""
+        with tempfile.TemporaryDirectory() as folder:  # kind's own command for this supports Docker only
             archive = Path(folder) / "image.tar"
-            saved = _run([self.engine, "save", "--output", archive, reference], within_s=LOADED_WITHIN_S)
+            saved = run_to_end([self.engine, "save", "--output", archive, reference], within_s=LOADED_WITHIN_S)
             if saved.returncode != 0:
                 raise ToolError(f"{self.engine} save {reference}: {_clipped(saved.stderr)}")
             self.load_archive(archive)
 
     def load_archive(self, archive: Path) -> None:
-        """The same for an image that lies in a file, as `docker save` writes it."""
+        """The same for an image in a file, as `docker save` writes it."""
         self._kind("load", "image-archive", archive, "--name", self.name, within_s=LOADED_WITHIN_S)
 
     def delete(self, *, even_if_it_fails: bool = False) -> None:
         """Delete the cluster with its nodes, and the folder. Raises KindUnavailable, and keeps the folder, if kind fails."""
         try:
-            self._kind("delete", "cluster", *self._meant(), within_s=DELETED_WITHIN_S)
+            self._kind("delete", "cluster", *self._identity(), within_s=DELETED_WITHIN_S)
         except KindUnavailable:
             if not even_if_it_fails:
                 raise
         shutil.rmtree(self.folder, ignore_errors=True)
 
     def _wait_for_nodes(self) -> None:
-        """kind's own waiting ends in a warning where time runs out, which nobody would notice."""
+        """Wait for the nodes. kind's own waiting ends with a warning only when the time is up."""
         within = f"--timeout={READY_WITHIN_S:.0f}s"
         done = self._kubectl("wait", "--for=condition=Ready", "nodes", "--all", within, within_s=READY_WITHIN_S)
         if done.returncode != 0:
-            raise KindUnavailable(f"kind's nodes do not become ready: {_clipped(done.stderr)}")
+            raise KindUnavailable(f"kind's nodes did not become ready: {_clipped(done.stderr)}")
 
     def _kubectl(self, *arguments: str, within_s: float = 0) -> "subprocess.CompletedProcess[str]":
         command: list[str | Path] = [self.kubectl, "--kubeconfig", self.kubeconfig, *arguments]
-        return _run(command, within_s=within_s + ANSWERS_WITHIN_S)
+        return run_to_end(command, within_s=within_s + ANSWERS_WITHIN_S)
 
-    def _meant(self) -> tuple[str | Path, ...]:
+    def _identity(self) -> tuple[str | Path, ...]:
         return "--name", self.name, "--kubeconfig", self.kubeconfig
 
     def _kind(self, *arguments: str | Path, within_s: float) -> str:
         command = [go_program("kind"), *arguments]
-        asked = f"`kind {arguments[0]} {arguments[1]}`"
+        shown = f"`kind {arguments[0]} {arguments[1]}`"
         try:
-            done = _run(command, within_s=within_s, settings={"KIND_EXPERIMENTAL_PROVIDER": self.engine})
+            done = run_to_end(command, within_s=within_s, settings={"KIND_EXPERIMENTAL_PROVIDER": self.engine})
         except subprocess.TimeoutExpired as exc:
-            raise KindUnavailable(f"{asked} did not end within {within_s:.0f} s") from exc
+            raise KindUnavailable(f"{shown} did not end within {within_s:.0f} s") from exc
         if done.returncode != 0:
-            raise KindUnavailable(f"{asked} failed: {first_words(done.stderr)}")
+            raise KindUnavailable(f"{shown} failed: {first_words(done.stderr)}")
         return done.stdout
 
 
-def kubectl_at_hand() -> Path:
-    """The one on the PATH, or else the control plane's, which may have to be built."""
+def find_kubectl() -> Path:
+    """The kubectl on the PATH, or else the control plane's, which is built if necessary."""
     on_path = shutil.which("kubectl")
     return Path(on_path) if on_path else kubectl_path()
 
 
 def first_words(said: str) -> str:
-    """What a failure of kind's comes down to: its ERROR line, and the first words of the command that failed in it."""
+    """A failure of kind in few words: its ERROR line, and the first words of the command that failed."""
     error = re.search(r"^ERROR: (.*)$", said, re.MULTILINE)
     if error is None:
-        return _clipped(said) or "it said nothing"
+        return _clipped(said) or "it printed nothing"
     what = error[1].partition(': command "')[0]
     output = re.search(r"^Command Output:\s*(.*)$", said, re.MULTILINE)
     return ": ".join(_clipped(words) for words in (what, output[1] if output else "") if words.strip())
 
 
 def _first_sentence(said: str) -> str:
-    """Of the first line that holds anything."""
+    """The first sentence of the first line that is not empty."""
     return _clipped(said.strip().partition("\n")[0].partition(". ")[0])
 
 
 def _clipped(words: str) -> str:
     one_line = " ".join(words.split())
     return one_line if len(one_line) <= WORDS_SHOWN else f"{one_line[:WORDS_SHOWN]}…"
-
-
-def _run(
-    command: Sequence[str | Path], *, within_s: float, settings: Mapping[str, str] | None = None
-) -> "subprocess.CompletedProcess[str]":
-    return subprocess.run(
-        [str(part) for part in command],
-        env=environment.program_environment() | dict(settings or {}),
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=within_s,
-    )

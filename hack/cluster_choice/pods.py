@@ -1,6 +1,5 @@
-"""A cluster whose pods run: kind where it comes up, else a node on this machine. Called by `make e2e` and `make kind-demo`."""
+"""A cluster that runs pods: kind where it starts, else a node on this machine. Called by `make e2e` and `make kind-demo`."""
 
-import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -12,7 +11,7 @@ from hack.errors import KindUnavailable, StartFailed, ToolError
 from hack.node.images import image_archive
 from hack.node.machine import install_packages, this_machine
 from hack.node.node import Node
-from hack.processes.environment import program_environment
+from hack.processes.run import run_to_end
 from hack.repository import ROOT
 
 OPERATOR_REPOSITORY, OPERATOR_TAG = "localhost/embedding-operator", "dev"
@@ -26,18 +25,18 @@ BUILD_WITHIN_S = 1200.0
 
 
 class NoPods(ToolError):
-    """No cluster with pods can be had here; the message says why."""
+    """No cluster with pods can be started here; the message says why."""
 
 
 @dataclass(frozen=True)
 class PodCluster:
-    """A cluster that runs pods, and the flags by which the chart finds the images that were built for it."""
+    """A cluster that runs pods, and the flags by which the chart uses the images that were built for it."""
 
     cluster: Cluster
     load_operator_image: Callable[[], None]
-    """Build the operator's image of this checkout, and bring it to the nodes."""
+    """Build the operator's image from this checkout, and load it into the nodes."""
     load_postgresql_image: Callable[[], list[str]]
-    """The same for the development database, where the chart's own image can't be pulled. Returns the flags for it."""
+    """The same for the development database, if the chart's own image can't be pulled. Returns Helm's flags for it."""
 
     @property
     def operator_flags(self) -> list[str]:
@@ -47,13 +46,13 @@ class PodCluster:
 
 @contextmanager
 def cluster_with_pods(folder: Path, *, name: str, say: Callable[[str], None]) -> Iterator[PodCluster]:
-    """It lasts as long as the context. Raises NoPods.
+    """The cluster, while the context lasts. Raises NoPods.
 
-    `folder` is always the same one for a name: a kind cluster that a killed run has left is found there, and deleted.
+    `folder` is the same in each run with this name: a kind cluster that a killed run left is found there and deleted.
     """
     try:
-        if (left := KindCluster.found_in(folder)) is not None:
-            left.delete()
+        if (earlier := KindCluster.found_in(folder)) is not None:
+            earlier.delete()
         kind = KindCluster.create(name, folder, say=say)
     except KindUnavailable as exc:
         why_not_kind = str(exc)
@@ -70,7 +69,7 @@ def cluster_with_pods(folder: Path, *, name: str, say: Callable[[str], None]) ->
         except StartFailed as exc:
             why_not = str(exc)
     if why_not is not None:
-        raise NoPods(f"no cluster with pods can be had here: {why_not_kind}; and {why_not}")
+        raise NoPods(f"no cluster with pods can be started here: {why_not_kind}; and {why_not}")
     with Node(say=say) as node:
         origin = f"a node of our own, Kubernetes {node.version}, because {why_not_kind}"
         yield on_node(node, origin)
@@ -79,14 +78,7 @@ def cluster_with_pods(folder: Path, *, name: str, say: Callable[[str], None]) ->
 def on_kind(kind: KindCluster) -> PodCluster:
     def load_operator_image() -> None:
         image = f"{OPERATOR_REPOSITORY}:{OPERATOR_TAG}"
-        done = subprocess.run(
-            [kind.engine, "build", "--tag", image, str(ROOT)],
-            env=program_environment(),
-            capture_output=True,
-            text=True,
-            check=False,
-            timeout=BUILD_WITHIN_S,
-        )
+        done = run_to_end([kind.engine, "build", "--tag", image, ROOT], within_s=BUILD_WITHIN_S)
         if done.returncode != 0:
             raise ToolError(f"{kind.engine} build: {done.stderr.strip()[-2000:]}")
         kind.load_image(image)

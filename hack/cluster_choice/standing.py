@@ -1,4 +1,4 @@
-"""A cluster that stays between commands: kind's, or a control plane of our own. It is found again by what lies in its folder.
+"""A cluster that stays between commands, of kind or a control plane of this machine. A later command finds it by its folder.
 
 Called by `hack/cluster` only.
 """
@@ -17,10 +17,9 @@ from hack.control_plane.state import State, end_and_remove, read_state
 from hack.errors import KindUnavailable
 from hack.processes import environment
 
-ORIGIN = (
-    "origin"  # the file with the line that says which cluster it is and why; written last, so it stands for a whole one
-)
-HALF_STARTED = "its start was cut short"
+ORIGIN = "origin"
+"""The file with the line that says which cluster it is and why. It is written last, so the start was complete if it exists."""
+HALF_STARTED = "its start was interrupted"
 
 
 class StandingCluster(Protocol):
@@ -37,7 +36,7 @@ class StandingCluster(Protocol):
         """What runs, and where, as a clause."""
 
     def end(self) -> None:
-        """End it, and remove all that it holds."""
+        """End it, and remove its data."""
 
 
 @dataclass(frozen=True)
@@ -90,7 +89,7 @@ class KindOnEngine:
     def problem(self) -> str | None:
         if not (self.cluster.folder / ORIGIN).exists():
             return HALF_STARTED
-        return None if self.cluster.answers() else "its API server gives no answer"
+        return None if self.cluster.answers() else "its API server does not answer"
 
     def running(self) -> str:
         return f"kind cluster {self.cluster.name}, in {self.cluster.engine}"
@@ -100,7 +99,7 @@ class KindOnEngine:
 
 
 def find(folder: Path) -> StandingCluster | None:
-    """The cluster that was started in this folder, whatever has become of it."""
+    """The cluster that was started in this folder, even if it does not run any more."""
     kind = KindCluster.found_in(folder)
     if kind is not None:
         return KindOnEngine(kind)
@@ -109,8 +108,9 @@ def find(folder: Path) -> StandingCluster | None:
 
 
 def start(name: str, folder: Path, *, say: Callable[[str], None]) -> StandingCluster:
-    """Start kind where an engine answers and the cluster comes up, else a control plane of our own: KUBEBUILDER_ASSETS is
-    asked first. Raises WrongSetting, BuildFailed, StartFailed.
+    """Start a control plane of KUBEBUILDER_ASSETS if it is set; else kind, if that starts; else a control plane built here.
+
+    Raises WrongSetting, BuildFailed, StartFailed.
     """
     assets = environment.kubebuilder_assets()
     why_not_kind = ""
@@ -132,7 +132,7 @@ def start(name: str, folder: Path, *, say: Callable[[str], None]) -> StandingClu
 
 
 def kind_name(name: str, folder: Path) -> str:
-    """An engine knows no folders, so that two checkouts' clusters need two names; with kind's own suffix, at most 63."""
+    """The cluster's name in the engine. It differs between checkouts; with kind's own suffix it has at most 63 characters."""
     return f"eo-{name[:35]}-{hashlib.sha256(str(folder).encode()).hexdigest()[:6]}"
 
 

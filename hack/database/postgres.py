@@ -1,6 +1,6 @@
-"""Databases for tests and demo: on the PostgreSQL that was given, or on an embedded one.
+"""Databases for tests and demo, on the given PostgreSQL or on an embedded one.
 
-Called by tests/conftest.py and by the demo. Whatever is made in a given server is removed, and nothing else is touched.
+Called by tests/conftest.py and by the demo. What they create on a given server is dropped; nothing else there is changed.
 """
 
 import secrets
@@ -27,7 +27,7 @@ FROM pg_roles WHERE rolname = current_user
 
 @dataclass(frozen=True)
 class Database:
-    """A database with pgvector. `url` is that of its owner, the role that made it."""
+    """A database with pgvector. `url` is the one of its owner, the role that created it."""
 
     name: str
     url: str = field(repr=False)  # may hold a password
@@ -65,27 +65,27 @@ class DatabaseServer:
         return database
 
     def drop_database(self, name: str) -> None:
-        """Drop a database that was created here, whoever is still connected to it."""
+        """Drop a database that was created here, even if there are connections to it."""
         if name not in self._databases:
-            raise ToolError(f"database {name} was not created here: it is left alone")
+            raise ToolError(f"database {name} was not created here, so it is not dropped")
         with _connected(self._url) as connection:
             connection.execute(sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(sql.Identifier(name)))
         self._databases.remove(name)
 
     def create_role(self, prefix: str = "test") -> tuple[str, str]:
-        """Make a role that may log in and nothing else. Returns its name and its password."""
+        """Create a role that may log in and nothing else. Returns its name and its password."""
         name, password = unique_name(prefix), secrets.token_urlsafe(24)
         self._roles.append(name)
         with _connected(self._url) as connection:
-            # Hashed on this side, so that no log of statements ever holds the password.
+            # Hashed by the client, so that the password is in no log of statements.
             hashed = connection.pgconn.encrypt_password(password.encode(), name.encode(), b"scram-sha-256").decode()
             create = sql.SQL("CREATE ROLE {} LOGIN PASSWORD {}").format(sql.Identifier(name), sql.Literal(hashed))
             connection.execute(create)
         return name, password
 
     def drop_everything(self) -> None:
-        """Drop all that was created here: databases first, for roles may own something in them."""
-        with ExitStack() as drops:  # last in, first out; one that fails does not keep the others
+        """Drop everything that was created here: databases first, because roles may own objects in them."""
+        with ExitStack() as drops:  # last in, first out; a failure does not prevent the others
             for role in self._roles:
                 drops.callback(self._drop_role, role)
             for name in self._databases:
@@ -113,7 +113,7 @@ def database_server() -> Iterator[DatabaseServer]:
 
 
 def address_of_usable(url: str) -> str:
-    """Where `url` leads. Raises WrongSetting, without the URL (it may hold a password), when it is of no use here."""
+    """The address of `url`. Raises WrongSetting if it is unusable, without the URL, which may hold a password."""
     if not url.startswith(("postgresql://", "postgres://")):
         raise WrongSetting("TEST_DATABASE_URL does not begin with postgresql://: set a URL, or unset it")
     try:
@@ -121,7 +121,7 @@ def address_of_usable(url: str) -> str:
             row = connection.execute(WHAT_THE_ROLE_CAN_DO).fetchone()
             role, address = connection.info.user, f"{connection.info.host}:{connection.info.port}"
     except psycopg.Error as exc:
-        raise WrongSetting(f"TEST_DATABASE_URL: no connection ({str(exc).strip()}): mend it, or unset it") from exc
+        raise WrongSetting(f"TEST_DATABASE_URL: no connection ({str(exc).strip()}): correct it, or unset it") from exc
     may_create, has_vector = row or (False, False)
     if not may_create:
         raise WrongSetting(f"TEST_DATABASE_URL: role {role} may not create databases and roles: name one that may")
@@ -147,7 +147,7 @@ def url_with(url: str, *, database: str | None = None, role: str | None = None, 
             f"{quote(role, safe='')}:{quote(password or '', safe='')}@{host}",
             replaced | {"user", "password"},
         )
-    # In libpq the query wins over the front: what is replaced there must not come back here.
+    # In libpq the query takes precedence, so what was replaced must not stay there.
     query = "&".join(pair for pair in parts.query.split("&") if pair.partition("=")[0] not in replaced)
     return f"{parts.scheme}://{netloc}{path}" + (f"?{query}" if query else "")
 

@@ -1,4 +1,4 @@
-"""`make demo`: the whole way of a row, from a clean machine, in about a minute once the control plane is built."""
+"""`make demo` shows the operator on this machine, in about a minute once the control plane is built."""
 
 import os
 import signal
@@ -12,10 +12,10 @@ from rich.console import Console
 from hack.demo import failures, story
 from hack.demo.data import Business, businesses
 from hack.demo.failures import Failures
+from hack.demo.narrator import Narrator
 from hack.demo.provider import Provider, gemini, local
 from hack.demo.stage import Stage, end_kept, stage
 from hack.demo.story import Story
-from hack.demo.telling import Telling
 from hack.errors import ToolError
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
@@ -46,7 +46,7 @@ def demo(
         chosen = gemini(endpoint) if provider is ProviderName.GEMINI else local()
         with stage(cast(few=few), settings=chosen.settings, keep=keep, say=say) as up:
             try:
-                tell(up, chosen)
+                show_all(up, chosen)
             except ToolError:
                 console.print(up.operator.tail(), style="dim", markup=False)
                 raise
@@ -64,16 +64,16 @@ def demo(
         sys.exit(130)
 
 
-def tell(up: Stage, chosen: Provider) -> None:
-    """The story; and the one of failures, where the provider is one that can be made to fail."""
-    telling = Telling(up, console)
-    Story(telling, chosen).tell()
+def show_all(up: Stage, chosen: Provider) -> None:
+    """Show the story, and the one of failures if the provider can be made to fail."""
+    narrator = Narrator(up, console)
+    Story(narrator, chosen).show()
     if up.gemini is not None:
-        Failures(telling, up.gemini).tell()
+        Failures(narrator, up.gemini).show()
 
 
 def cast(*, few: bool) -> list[Business]:
-    """The businesses of the demo; a few are every fifth, and those that the story speaks of."""
+    """The businesses of the demo; a few are every fifth, and those that the stories name."""
     everyone = businesses()
     if not few:
         return everyone

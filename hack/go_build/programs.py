@@ -1,4 +1,4 @@
-"""The Go programs that tests and tools need, each built from pinned sources when it is first asked for.
+"""The Go programs that tests and tools need, each built from pinned sources when it is first used.
 
 Those of Kubernetes come from the control plane's module; every other one has a module of its own in hack/programs/.
 """
@@ -22,7 +22,7 @@ def go_program(name: str) -> Path:
 
 
 def module_build(folder: Path) -> Build:
-    """A module with a main package of its own, or one whose go.mod pins somebody's program as its only tool."""
+    """A module with a main package of its own, or one whose go.mod pins a published program as its only tool."""
     if not (folder / "go.mod").exists():
         raise BuildFailed(f"{folder} holds no go.mod: programs are {', '.join(known_programs())}")
     ours = (folder / "main.go").exists()
@@ -37,7 +37,7 @@ def module_build(folder: Path) -> Build:
 
 
 def made_name(folder: Path) -> str:
-    """What `go build` names the program: the last part of its package's path that is no major version."""
+    """The name that `go build` gives the program: the last part of its package's path that is not a major version."""
     lines = (folder / "go.mod").read_text().splitlines()
     keyword = "module" if (folder / "main.go").exists() else "tool"
     package = next(line.split()[1] for line in lines if line.startswith(f"{keyword} "))

@@ -1,4 +1,4 @@
-"""Helm, as the administrator of a cluster or without any. Called by the demo on kind, and by every test of the chart."""
+"""Runs Helm, with a cluster or without one. Called by the demo on kind, and by every test of the chart."""
 
 import subprocess
 from collections.abc import Mapping
@@ -9,13 +9,13 @@ from typing import Any
 import yaml
 
 from hack.errors import ToolError
-from hack.processes.environment import program_environment
+from hack.processes.run import run_to_end
 from hack.repository import CHART
 
 
 @dataclass(frozen=True)
 class Helm:
-    """One Helm. It keeps what it keeps in `home`, never in the user's, and reaches the cluster of `kubeconfig`, or none."""
+    """One Helm, with its files in `home` instead of the user's folders. It uses the cluster of `kubeconfig`, or none."""
 
     program: Path
     home: Path
@@ -24,27 +24,24 @@ class Helm:
     def try_run(
         self, *arguments: str, values: Mapping[str, Any] | None = None, within_s: float = 120
     ) -> "subprocess.CompletedProcess[str]":
-        """Whatever comes of it. `values` are the chart's, beside those among the arguments."""
+        """Run it; the caller checks the exit code. `values` are the chart's, in addition to those among the arguments."""
         kinds = ("CACHE", "CONFIG", "DATA")
         homes = {f"HELM_{kind}_HOME": str(self.home / kind.lower()) for kind in kinds}
         reached = {"KUBECONFIG": str(self.kubeconfig or self.home / "none")}
         given = [] if values is None else ["--values", "-"]
-        return subprocess.run(
+        return run_to_end(
             [self.program, *arguments, *given],
-            input=yaml.safe_dump(dict(values or {})),
-            env={**program_environment(), **homes, **reached},
-            capture_output=True,
-            text=True,
-            check=False,
-            timeout=within_s,
+            within_s=within_s,
+            stdin=yaml.safe_dump(dict(values or {})),
+            settings=homes | reached,
         )
 
     def run(self, *arguments: str, values: Mapping[str, Any] | None = None, within_s: float = 120) -> str:
-        """Returns what it prints. Raises ToolError with Helm's own words."""
+        """Returns its output. Raises ToolError with the errors of Helm."""
         done = self.try_run(*arguments, values=values, within_s=within_s)
         if done.returncode != 0:
-            said = (done.stderr or done.stdout).strip()
-            raise ToolError(f"{self.program.name} {' '.join(arguments[:2])}: {said}")
+            shown = (done.stderr or done.stdout).strip()
+            raise ToolError(f"{self.program.name} {' '.join(arguments[:2])}: {shown}")
         return done.stdout
 
     def upgrade(self, release: str, *flags: str, namespace: str, timeout_s: int = 120) -> str:

@@ -15,7 +15,7 @@ from typing import Any
 from hack.cluster_choice.choice import Cluster
 from hack.errors import ToolError
 from hack.processes.daemons import end, start_daemon, wait_until_ready
-from hack.processes.environment import program_environment
+from hack.processes.run import run_to_end
 
 FORWARDED_WITHIN_S = 30.0
 
@@ -34,18 +34,10 @@ class Kubectl:
     def try_run(
         self, *arguments: str, stdin: str | None = None, within_s: float = 60
     ) -> "subprocess.CompletedProcess[str]":
-        return subprocess.run(
-            self.command(*arguments),
-            input=stdin,
-            env=program_environment(),
-            capture_output=True,
-            text=True,
-            check=False,
-            timeout=within_s,
-        )
+        return run_to_end(self.command(*arguments), within_s=within_s, stdin=stdin)
 
     def run(self, *arguments: str, stdin: str | None = None, within_s: float = 60) -> str:
-        """Returns what it prints. Raises ToolError with kubectl's own words."""
+        """Returns its output. Raises ToolError with the errors of kubectl."""
         done = self.try_run(*arguments, stdin=stdin, within_s=within_s)
         if done.returncode != 0:
             raise ToolError(f"kubectl {' '.join(arguments)}: {done.stderr.strip()}")
@@ -56,8 +48,8 @@ class Kubectl:
 
 
 @contextmanager
-def forwarded(kubectl: Kubectl, service: str, port: int, folder: Path) -> Iterator[int]:
-    """A port of 127.0.0.1 that leads to the service's pod, while the context lasts."""
+def forward_port(kubectl: Kubectl, service: str, port: int, folder: Path) -> Iterator[int]:
+    """Forward a port of 127.0.0.1 to the service's pod while the context lasts. Gives the port."""
     log = folder / f"{service}-forwarded.log"
     command = kubectl.command("port-forward", f"service/{service}", f":{port}", "--address=127.0.0.1")
     daemon = start_daemon("kubectl port-forward", command, log=log, ends_with_parent=True)

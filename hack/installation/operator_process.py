@@ -34,14 +34,14 @@ class OperatorProcess:
         self._settings = {
             "KUBECONFIG": str(kubeconfig),
             "DATABASE_URL": database_url,
-            "EMBEDDING_HTTP_PORT": "0",  # several run beside each other
+            "EMBEDDING_HTTP_PORT": "0",  # several run at the same time
             **dict(settings or {}),
         }
         self._daemon: Daemon | None = None
 
     def start(self, *, ends_with_parent: bool = True) -> None:
-        """Start it, and return when it watches. Raises DaemonDied with the end of its log."""
-        seen = self.log.read_text().count("operator ready") if self.log.exists() else 0
+        """Start it, and return when it is ready. Raises DaemonDied with the end of its log."""
+        lines_before = self.log.read_text().count("operator ready") if self.log.exists() else 0
         program = Path(sys.executable).with_name("embedding-operator")
         self._daemon = start_daemon(
             "embedding-operator",
@@ -51,7 +51,7 @@ class OperatorProcess:
             settings=self._settings,
         )
         wait_until_ready(
-            self._daemon, lambda: self.log.read_text().count("operator ready") > seen, within_s=READY_WITHIN_S
+            self._daemon, lambda: self.log.read_text().count("operator ready") > lines_before, within_s=READY_WITHIN_S
         )
 
     @property
@@ -70,12 +70,12 @@ class OperatorProcess:
         return self._daemon is not None and is_running(self._daemon)
 
     def stop(self) -> None:
-        """SIGTERM, and wait for its end: it drains first."""
+        """Send SIGTERM, and wait until it has drained and ended."""
         if self._daemon is not None:
             end(self._daemon, within_s=ENDS_WITHIN_S)
 
     def kill(self) -> None:
-        """SIGKILL: what a node's end is to a pod."""
+        """Send SIGKILL, as when a node fails."""
         end(self.daemon, within_s=ENDS_WITHIN_S, first=signal.SIGKILL)
 
     def tail(self) -> str:

@@ -19,7 +19,7 @@ ACCOUNT = "embedding-operator"
 
 
 def apply_crds(cluster: Cluster) -> list[str]:
-    """Apply crds/ and wait until they are served. Returns the names of those that were not there before."""
+    """Apply crds/ and wait until they are served. Returns the names of those that did not exist before."""
     kubectl = Kubectl(cluster)
     documents = [yaml.safe_load(path.read_text()) for path in sorted(CRDS.glob("*.yaml"))]
     names = [document["metadata"]["name"] for document in documents]
@@ -27,24 +27,24 @@ def apply_crds(cluster: Cluster) -> list[str]:
     missing = [name for name in names if f"customresourcedefinition.apiextensions.k8s.io/{name}" not in present]
     kubectl.run("apply", "--server-side", "--force-conflicts", "-f", str(CRDS))
     kubectl.run("wait", "--for=condition=Established", "--timeout=30s", *(f"crd/{name}" for name in names))
-    # Established is said a moment before they are served: until then a list is answered by 429, which kubectl waits out.
+    # The condition is set shortly before they are served. Until then a list is answered by 429, after which kubectl retries.
     kubectl.run("get", "embeddingsources,embeddingjobs")
     return missing
 
 
 @contextmanager
-def crds_applied(cluster: Cluster) -> Iterator[None]:
-    """The CRDs while the context lasts; those that it brought go again with it."""
-    brought = apply_crds(cluster)
+def temporary_crds(cluster: Cluster) -> Iterator[None]:
+    """Apply the CRDs while the context lasts. At its end those that it created are deleted."""
+    created = apply_crds(cluster)
     try:
         yield
     finally:
-        if brought:
-            Kubectl(cluster).run("delete", "crds", "--ignore-not-found", "--timeout=60s", *brought, within_s=90)
+        if created:
+            Kubectl(cluster).run("delete", "crds", "--ignore-not-found", "--timeout=60s", *created, within_s=90)
 
 
 def make_namespace(cluster: Cluster, namespace: str, folder: Path) -> Path:
-    """A namespace with the operator's service account and Role. Returns the account's kubeconfig, made in `folder`."""
+    """Create a namespace with the operator's account and Role. Returns the account's kubeconfig, written to `folder`."""
     kubectl = Kubectl(cluster, namespace)
     names = {"name": ACCOUNT, "namespace": namespace}
     rbac = "rbac.authorization.k8s.io"
@@ -66,13 +66,13 @@ def make_namespace(cluster: Cluster, namespace: str, folder: Path) -> Path:
 
 
 @contextmanager
-def namespace_made(cluster: Cluster, namespace: str, folder: Path) -> Iterator[Path]:
-    """A namespace, and all in it, while the context lasts. Gives the service account's kubeconfig."""
+def temporary_namespace(cluster: Cluster, namespace: str, folder: Path) -> Iterator[Path]:
+    """Create a namespace for the time of the context. Gives the kubeconfig of the service account."""
     kubeconfig = make_namespace(cluster, namespace, folder)
     try:
         yield kubeconfig
     finally:
-        # Without a controller-manager nothing empties a namespace, so what is ours is deleted by name.
+        # Without a controller-manager nothing empties a namespace, so our objects are deleted by name.
         kubectl = Kubectl(cluster, namespace)
         for kind in ("embeddingsources", "embeddingjobs"):  # --all would delete them one by one
             kubectl.run("delete", "--raw", f"/apis/embeddings.yellowbook.dev/v1alpha1/namespaces/{namespace}/{kind}")

@@ -1,6 +1,6 @@
-"""Programs that keep running: started with their log in a file, waited for, and ended by their own process id.
+"""Starts programs that keep running, waits until they are ready, and ends them by their own process id.
 
-Called by the control plane (etcd, kube-apiserver) and by the embedded PostgreSQL.
+Called for every such program: control plane, node, embedded PostgreSQL, provider server, operator. Each logs to a file.
 """
 
 import ctypes
@@ -20,13 +20,13 @@ from hack.processes.environment import program_environment
 POLL_EVERY_S = 0.02
 PR_SET_PDEATHSIG = 1  # linux/prctl.h
 
-# Our own children by id and start: ended ones have to be reaped, or they stay as zombies that look alive.
+# Children of this process, by id and start time: an ended one stays a zombie, which looks alive, until it is reaped.
 _children: dict[tuple[int, str], subprocess.Popen[bytes]] = {}
 
 
 @dataclass(frozen=True)
 class Daemon:
-    """A started program. `started` tells it from a later process that got the same id."""
+    """A started program. `started` distinguishes it from a later process with the same id."""
 
     name: str
     pid: int
@@ -34,8 +34,8 @@ class Daemon:
     log: Path
 
 
-def noted_daemon(entry: Mapping[str, Any]) -> Daemon:
-    """What was written down of a daemon: its fields, as JSON."""
+def daemon_of(entry: Mapping[str, Any]) -> Daemon:
+    """The daemon whose fields were written as JSON."""
     return Daemon(entry["name"], entry["pid"], entry["started"], Path(entry["log"]))
 
 
@@ -50,11 +50,11 @@ def start_daemon(
     group: int | None = None,
     settings: Mapping[str, str] | None = None,
 ) -> Daemon:
-    """Start `command` in a process session of its own, so that a Ctrl-C at our terminal does not reach it.
+    """Start `command` in a process session of its own, so that a Ctrl-C at the terminal does not reach it.
 
-    `ends_with_parent` makes Linux send `death_signal` when the thread that called this ends, however it ends; other
-    systems have no such thing and leave the program running. `user` and `group` are ids to run as (root only).
-    `settings` are variables that the program gets beside what every program gets.
+    With `ends_with_parent`, Linux sends `death_signal` when the thread that called this ends, for whatever reason; other
+    systems leave the program running. `user` and `group` are ids to run as (root only). `settings` are variables that the
+    program gets in addition to `program_environment`.
     """
     with log.open("ab") as output:
         child = subprocess.Popen(
@@ -78,7 +78,7 @@ def start_daemon(
 def _signal_at_parents_death(number: signal.Signals) -> Callable[[], None] | None:
     if sys.platform != "linux":
         return None
-    prctl = ctypes.CDLL(None).prctl  # looked up before the fork: the child should do as little as it can
+    prctl = ctypes.CDLL(None).prctl  # looked up before the fork, because the child should do as little as possible
     parent = os.getpid()
 
     def in_the_child() -> None:
@@ -97,7 +97,7 @@ def is_running(daemon: Daemon) -> bool:
 
 
 def _start_time(pid: int) -> str | None:
-    """When the process started, in whatever the system counts; None: it does not run (any more)."""
+    """When the process started, in the unit of the operating system; None: it is not running."""
     if Path("/proc/self/stat").exists():
         try:
             text = Path(f"/proc/{pid}/stat").read_text()
@@ -127,7 +127,7 @@ def wait_until_ready(daemon: Daemon, is_ready: Callable[[], bool], *, within_s: 
 
 
 def end(daemon: Daemon, *, within_s: float, first: signal.Signals = signal.SIGTERM) -> None:
-    """End the program: `first`, and SIGKILL when it still runs after `within_s`. One that has ended is left alone."""
+    """Send `first`, then SIGKILL if the program still runs after `within_s`. Does nothing if it has ended."""
     for number in (first, signal.SIGKILL):
         if not is_running(daemon):
             break

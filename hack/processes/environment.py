@@ -1,7 +1,7 @@
 """The one place where the development tools and the tests read the environment.
 
-Called by everything in `hack` and `tests`. What is meant for the operator itself (its database, its cluster)
-is never read here, so that nobody's real database or cluster is ever touched by a test.
+Called by everything in `hack` and `tests`. The settings of the operator itself (its database, its cluster) are never read
+here, so no test reaches a database or a cluster that is in use.
 """
 
 import os
@@ -19,7 +19,7 @@ def cluster_kubeconfig() -> Path | None:
 
 
 def kubebuilder_assets() -> Path | None:
-    """KUBEBUILDER_ASSETS: a folder with etcd, kube-apiserver and kubectl to run; None: they are built."""
+    """KUBEBUILDER_ASSETS: a folder with etcd, kube-apiserver and kubectl; None: they are built."""
     value = os.environ.get("KUBEBUILDER_ASSETS", "")
     return Path(value).expanduser().absolute() if value else None
 
@@ -35,23 +35,23 @@ def test_database_url() -> str | None:
 
 
 def cache_home() -> Path:
-    """XDG_CACHE_HOME, or the folder that its specification names in its place (a relative one counts as unset)."""
+    """XDG_CACHE_HOME, or the default of its specification where it is unset or relative."""
     value = Path(os.environ.get("XDG_CACHE_HOME", ""))
     return value if value.is_absolute() else Path.home() / ".cache"
 
 
 def our_cache() -> Path:
-    """Where what is built or fetched once is kept, outside of the repository."""
+    """The folder for everything that is built or fetched once. It is outside of the repository."""
     return cache_home() / "embedding-operator"
 
 
 def gemini_api_key() -> str | None:
-    """GEMINI_API_KEY, for a demo that was asked to run on Google's API. Nothing else here ever reads it."""
+    """GEMINI_API_KEY, for a demo on Google's API. Nothing else reads it."""
     return os.environ.get("GEMINI_API_KEY") or None
 
 
 def program_environment() -> dict[str, str]:
-    """The environment for the programs that we start: ours, without whatever is meant for a real operator."""
+    """The environment of the programs that are started here: this process's, without the settings of an operator."""
     return without_operator_settings(os.environ)
 
 

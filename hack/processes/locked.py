@@ -1,4 +1,4 @@
-"""A lock between processes, by a file. Called where two runs at once would make the same thing."""
+"""A lock between processes, by a file. Called where two processes would build or create the same thing."""
 
 import fcntl
 from collections.abc import Callable, Iterator
@@ -7,8 +7,11 @@ from pathlib import Path
 
 
 @contextmanager
-def locked(path: Path, *, when_waiting: Callable[[], None] = lambda: None) -> Iterator[None]:
-    """Hold the lock; `when_waiting` is called once if another process has it. The system frees it when we end."""
+def hold_lock(path: Path, *, when_waiting: Callable[[], None] = lambda: None) -> Iterator[None]:
+    """Hold the lock while the context lasts. `when_waiting` is called once if another process holds it.
+
+    The operating system releases the lock when the process ends.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("w") as handle:
         try:

@@ -16,7 +16,7 @@ app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 def fake_gemini(
     port: Annotated[int, typer.Option(min=0, max=65535, help="0: any free one.")] = 0,
     latency_ms: Annotated[int, typer.Option(min=0, help="How long each answer takes.")] = 0,
-    api_key: Annotated[str, typer.Option(help="The one key that is taken.")] = API_KEY,
+    api_key: Annotated[str, typer.Option(help="The only key that is accepted.")] = API_KEY,
 ) -> None:
     """Answers as the Gemini API does, with vectors made of the texts' hashes; /control sets faults, /control/stats counts."""
     try:

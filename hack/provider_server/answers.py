@@ -1,7 +1,7 @@
-"""The error answers of the Gemini API, as it words them. Called by the fake server.
+"""The error answers of the Gemini API, in its words. Called by the fake server.
 
-They quote what the real ones were seen to quote (the key, and for the tests' sake the text), so that whoever carries a
-provider's words into a log or a status is found out.
+They quote the key, as the real ones were observed to, and also the text, so that tests find code that copies the words of a
+provider into a log or a status.
 """
 
 from dataclasses import dataclass, field
@@ -32,7 +32,7 @@ class ErrorBody:
 
 
 def invalid(*sentences: str) -> ErrorBody:
-    """What was sent is wrong; one sentence for each field."""
+    """The request is wrong; one sentence for each field."""
     return ErrorBody(400, "INVALID_ARGUMENT", "\n".join(f"* {sentence}" for sentence in sentences))
 
 
@@ -82,8 +82,8 @@ def failed_precondition() -> ErrorBody:
     return ErrorBody(400, "FAILED_PRECONDITION", "User location is not supported for the API use.")
 
 
-def busy(*, per: str, retry_after_s: float) -> ErrorBody:
-    """A quota per minute or day. That of the day, too, asks for some seconds only, as the real one was seen to do."""
+def throttled(*, per: str, retry_after_s: float) -> ErrorBody:
+    """A quota per minute or day is used up. The one of the day also asks for a few seconds only, as the real API does."""
     violation = {
         "quotaMetric": f"{SERVICE}/embed_content_free_tier_requests",
         "quotaId": QUOTAS[per],

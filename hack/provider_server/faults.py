@@ -1,4 +1,4 @@
-"""What goes wrong in the fake server, for which calls and how often: set over its control address, asked before each answer."""
+"""The faults of the fake server: what fails, for which calls and how often. Set over its control address."""
 
 import random
 from collections.abc import Sequence
@@ -14,18 +14,18 @@ class FaultKind(StrEnum):
     UNAUTHENTICATED = "401"
     FORBIDDEN = "403"
     UNKNOWN_MODEL = "404"
-    BUSY = "429"
+    THROTTLED = "429"
     DAY_QUOTA = "429-day"
     INTERNAL = "500"
     UNAVAILABLE = "503"
     SLOW = "slow"
-    """Answers as it would, `seconds` later: alone, or before another fault."""
+    """Answers `seconds` later, alone or together with another fault."""
     HANG = "hang"
-    """No answer until the client goes."""
+    """No answer until the client closes the connection."""
     CLOSE = "close"
     """The connection is closed in the middle of the answer."""
     NOT_JSON = "not-json"
-    """A page of HTML with code 200, as some gateways give."""
+    """A page of HTML with code 200, as some gateways send."""
     TOO_FEW = "too-few"
     """One vector less than texts."""
     WRONG_SIZE = "wrong-size"
@@ -37,18 +37,18 @@ class Fault(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     kind: FaultKind
-    times: int | None = Field(None, ge=1, description="calls that it hits; none: until it is lifted")
-    ratio: float = Field(1.0, gt=0, le=1, description="of the calls that it could hit")
-    only_matching: str | None = Field(None, min_length=1, description="hits calls with a text that has this in it")
-    seconds: float = Field(7.0, ge=0, description="429: the rest that is asked for; slow: the delay")
+    times: int | None = Field(None, ge=1, description="the number of calls that fail; none: until it is lifted")
+    ratio: float = Field(1.0, gt=0, le=1, description="the share of the calls that fail")
+    only_matching: str | None = Field(None, min_length=1, description="only calls with a text that contains this fail")
+    seconds: float = Field(7.0, ge=0, description="429: the pause that is asked for; slow: the delay")
 
 
 class Faults:
-    """The faults in force. Several may be: the first that hits a call decides it, and slowness comes on top."""
+    """The faults in force. Of several that apply to a call, the first decides its answer; slowness is added to it."""
 
     def __init__(self, seed: int = 0) -> None:
         self._left: list[tuple[Fault, list[int]]] = []
-        self._random = random.Random(seed)  # noqa: S311 (the same calls meet the same faults each time)
+        self._random = random.Random(seed)  # noqa: S311 (the same calls get the same faults each time)
 
     def add(self, fault: Fault) -> None:
         self._left.append((fault, [] if fault.times is None else [fault.times]))
@@ -59,8 +59,8 @@ class Faults:
     def in_force(self) -> list[Fault]:
         return [fault for fault, left in self._left if left != [0]]
 
-    def hitting(self, texts: Sequence[str]) -> list[Fault]:
-        """What hits this call: some slowness, and one other fault at most."""
+    def pick_for(self, texts: Sequence[str]) -> list[Fault]:
+        """Count this call, and return its faults: any number of SLOW, and at most one other."""
         hits: list[Fault] = []
         for fault, left in self._left:
             decided = any(hit.kind is not FaultKind.SLOW for hit in hits)

@@ -1,7 +1,4 @@
-"""The fake Gemini API as a program beside the caller: started, told its faults, asked what it saw, ended.
-
-Called by tests and by the demo.
-"""
+"""Starts the fake Gemini API as a program, sets its faults, reads its counts, and ends it. Called by tests and the demo."""
 
 import json
 import re
@@ -25,7 +22,7 @@ LISTENING = re.compile(rb"^listening on (http://127\.0\.0\.1:(\d+))$", re.MULTIL
 
 
 class FakeGemini:
-    """One server. Stopped and started again it is at the same address, with new counts and no faults."""
+    """One server. After a restart it has the same address, new counts and no faults."""
 
     def __init__(
         self,
@@ -54,7 +51,7 @@ class FakeGemini:
 
     @property
     def url(self) -> str:
-        """Where it is: the endpoint to give to the SDK."""
+        """Its address, the endpoint for the SDK."""
         if not self._url:
             raise ToolError("the fake Gemini API was not started")
         return self._url
@@ -88,7 +85,7 @@ class FakeGemini:
             raise
 
     def stop(self) -> None:
-        """End it, and with it whatever still waits for an answer."""
+        """End it, and all calls that wait for an answer."""
         if self._daemon is not None:
             end(self._daemon, within_s=ENDS_WITHIN_S)
             self._daemon = None
@@ -102,12 +99,12 @@ class FakeGemini:
         only_matching: str | None = None,
         seconds: float | None = None,
     ) -> None:
-        """Add a fault to those in force; see faults.Fault. Raises ToolError on one that is not known."""
+        """Add a fault to those in force; see faults.Fault. Raises ToolError if there is no such fault."""
         fault = {"kind": str(kind), "times": times, "ratio": ratio, "only_matching": only_matching}
         self._ask("POST", "/control", {"fault": fault if seconds is None else fault | {"seconds": seconds}})
 
     def lift(self) -> None:
-        """From now on nothing goes wrong. What hangs already hangs on."""
+        """Remove all faults. Calls that hang already go on hanging."""
         self._ask("DELETE", "/control")
 
     def stats(self) -> Stats:
@@ -120,7 +117,7 @@ class FakeGemini:
         return found is not None
 
     def _ask(self, method: str, path: str, body: object = None) -> Any:
-        # http.client knows no proxies: none may come between us and an address of this machine.
+        # http.client uses no proxy, and none must be used for an address of this machine.
         connection = HTTPConnection(urlsplit(self.url).netloc, timeout=ANSWERS_WITHIN_S)
         try:
             connection.request(method, path, body=None if body is None else json.dumps(body))

@@ -1,4 +1,4 @@
-"""What the embedding methods of the Gemini API take, as JSON, and what they refuse. Called by the fake server."""
+"""The requests of the Gemini API's embedding methods, as JSON, and which of them it refuses. Called by the fake server."""
 
 from typing import Any
 
@@ -11,8 +11,8 @@ MODEL = "gemini-embedding-001"
 DIMENSIONS = 3072
 MOST_TEXTS = 100
 POISON = "POISON"
-"""A text that has this in it is refused, and its batch with it."""
-# The SDK sends enums as numbers, other clients as names: Google's JSON takes both.
+"""A text that contains this is refused, and its batch with it."""
+# The SDK sends enums as numbers, other clients as names. Google's JSON accepts both.
 TASK_TYPES = (
     "TASK_TYPE_UNSPECIFIED",
     "RETRIEVAL_QUERY",
@@ -69,7 +69,7 @@ def requests_in(body: Any, *, batch: bool) -> list[EmbedContentRequest] | ErrorB
 
 
 def refusal(requests: list[EmbedContentRequest], *, model: str, batch: bool) -> ErrorBody | None:
-    """Why the API would not embed this; None: it would."""
+    """The error with which the API refuses these requests; None: it embeds them."""
     if model != MODEL:
         return unknown_model(model, "embedContent")
     if not requests:

@@ -1,6 +1,7 @@
 """The fake server: the embedding methods of the Gemini API, and a control address beside them. Run by __main__.
 
-Faults come before anything else is looked at, as an outage does; then the key, the request, and at last the vectors.
+Faults are decided before anything else, as in an outage; then the key is checked, then the request, and finally the vectors
+are made.
 """
 
 import asyncio
@@ -23,7 +24,7 @@ Values = list[float] | list[str]
 
 
 class FaultOrder(BaseModel):
-    """What POST /control takes: one fault, which is added to those in force."""
+    """The body of POST /control: one fault, which is added to those in force."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -51,7 +52,7 @@ class FakeServer:
         return app
 
     async def _embed(self, request: web.Request) -> web.StreamResponse:
-        with self._stats.call():
+        with self._stats.count_call():
             batch = request.match_info["method"] == "batchEmbedContents"
             key = request.headers.get("x-goog-api-key") or request.query.get("key", "")
             try:
@@ -59,19 +60,19 @@ class FakeServer:
             except ValueError:
                 found = answers.invalid("Invalid JSON payload received.")
             texts = [] if isinstance(found, ErrorBody) else [each.text for each in found]
-            self._stats.sent(texts, key)
+            self._stats.record_request(texts, key)
             await asyncio.sleep(self._latency_s)
             fault = None
-            for hit in self._faults.hitting(texts):
-                if hit.kind is FaultKind.SLOW:
-                    await asyncio.sleep(hit.seconds)
+            for chosen in self._faults.pick_for(texts):
+                if chosen.kind is FaultKind.SLOW:
+                    await asyncio.sleep(chosen.seconds)
                 else:
-                    fault = hit
+                    fault = chosen
             model = request.match_info["model"]
             if fault is not None and (body := faulty_body(fault, texts, key=key, model=model)) is not None:
                 return self._error(body)
             if fault is not None and fault.kind in (FaultKind.HANG, FaultKind.CLOSE, FaultKind.NOT_JSON):
-                self._stats.answered(fault.kind)
+                self._stats.record_answer(fault.kind)
                 return await no_answer(fault.kind, request)
             if (wrong := self._wrong_key(key)) is not None:
                 return self._error(wrong)
@@ -87,16 +88,16 @@ class FakeServer:
         return None if key == self._api_key else answers.invalid_key(key)
 
     def _error(self, body: ErrorBody) -> web.Response:
-        self._stats.answered(str(body.code))
+        self._stats.record_answer(str(body.code))
         return web.json_response(body.as_json(), status=body.code)
 
     def _vectors(self, found: Sequence[EmbedContentRequest], fault: Fault | None, *, batch: bool) -> web.Response:
         vectors: list[Values] = [fake_vector(each.text, each.output_dimensionality) for each in found]
         if fault is None:
-            self._stats.answered("200")
-            self._stats.gave_vectors([each.text for each in found])
+            self._stats.record_answer("200")
+            self._stats.record_vectors([each.text for each in found])
         else:
-            self._stats.answered(fault.kind)
+            self._stats.record_answer(fault.kind)
             vectors = spoiled(vectors, fault.kind)
         embeddings = [{"values": values} for values in vectors]
         return web.json_response({"embeddings": embeddings} if batch else {"embedding": (embeddings or [{}])[0]})
@@ -138,8 +139,10 @@ def faulty_body(fault: Fault, texts: Sequence[str], *, key: str, model: str) -> 
             return answers.forbidden()
         case FaultKind.UNKNOWN_MODEL:
             return answers.unknown_model(model, "embedContent")
-        case FaultKind.BUSY | FaultKind.DAY_QUOTA:
-            return answers.busy(per="minute" if fault.kind is FaultKind.BUSY else "day", retry_after_s=fault.seconds)
+        case FaultKind.THROTTLED | FaultKind.DAY_QUOTA:
+            return answers.throttled(
+                per="minute" if fault.kind is FaultKind.THROTTLED else "day", retry_after_s=fault.seconds
+            )
         case FaultKind.INTERNAL:
             return answers.internal()
         case FaultKind.UNAVAILABLE:
@@ -150,7 +153,7 @@ def faulty_body(fault: Fault, texts: Sequence[str], *, key: str, model: str) -> 
 
 async def no_answer(kind: FaultKind, request: web.Request) -> web.StreamResponse:
     if kind is FaultKind.HANG:
-        await asyncio.Event().wait()  # ends by being cancelled, when the client goes
+        await asyncio.Event().wait()  # cancelled when the client closes the connection
     if kind is FaultKind.NOT_JSON:
         return web.Response(text="<html><body>Sign in to the network</body></html>", content_type="text/html")
     response = web.StreamResponse(headers={"Content-Type": "application/json", "Content-Length": "100000"})
@@ -167,13 +170,13 @@ def spoiled(vectors: list[Values], kind: FaultKind) -> list[Values]:
             return vectors[:-1]
         case FaultKind.WRONG_SIZE:
             return [*vectors[:-1], vectors[-1][:-1]]
-        case _:  # Google's JSON writes it as a word
+        case _:  # Google's JSON writes NaN as a string
             return [*vectors[:-1], ["NaN" for _ in vectors[-1]]]
 
 
 async def serve(server: FakeServer, port: int) -> None:
-    """Serve on this machine's own address until cancelled; says where on stdout. Raises OSError on a port that is taken."""
-    # Whoever waits for a hanging call and goes is to be seen as gone.
+    """Serve on 127.0.0.1 until cancelled, and print the address. Raises OSError if the port is in use."""
+    # A client that closes the connection of a hanging call cancels its handler, so that it is not counted as in flight.
     runner = web.AppRunner(server.app(), handler_cancellation=True, access_log=None, shutdown_timeout=0.1)
     await runner.setup()
     try:

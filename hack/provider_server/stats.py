@@ -1,4 +1,4 @@
-"""What the fake server has seen, in numbers and hashes. Kept by the server, given to tests and demo over its control address."""
+"""The counts of the fake server, with hashes of texts and keys. Tests and demo read them over its control address."""
 
 import hashlib
 from collections.abc import Iterator, Sequence
@@ -16,21 +16,21 @@ class Stats:
     in_flight: int = 0
     most_in_flight: int = 0
     texts: int = 0
-    """Texts that were sent, whatever they were answered with."""
+    """Texts that were sent, whatever the answer was."""
     vectors: int = 0
-    """Vectors that were given, faulty ones left out."""
+    """Vectors in answers without a fault."""
     largest_batch: int = 0
     texts_by_hash: dict[str, int] = field(default_factory=dict)
     """How often each text was sent, by the SHA-256 of its UTF-8."""
     vectors_by_hash: dict[str, int] = field(default_factory=dict)
-    """How often each text was given its vector."""
+    """How often each text got its vector."""
     answers: dict[str, int] = field(default_factory=dict)
-    """Calls by what they were answered with: an HTTP code, or the fault's kind."""
+    """Calls by their answer: an HTTP code, or the kind of a fault."""
     key_hashes: list[str] = field(default_factory=list)
-    """The SHA-256 of each key that was seen."""
+    """The SHA-256 of each key that was sent."""
 
     @contextmanager
-    def call(self) -> Iterator[None]:
+    def count_call(self) -> Iterator[None]:
         self.calls += 1
         self.in_flight += 1
         self.most_in_flight = max(self.most_in_flight, self.in_flight)
@@ -39,7 +39,7 @@ class Stats:
         finally:
             self.in_flight -= 1
 
-    def sent(self, texts: Sequence[str], key: str) -> None:
+    def record_request(self, texts: Sequence[str], key: str) -> None:
         self.texts += len(texts)
         self.largest_batch = max(self.largest_batch, len(texts))
         for text in texts:
@@ -47,10 +47,10 @@ class Stats:
         if key and hash_of(key) not in self.key_hashes:
             self.key_hashes.append(hash_of(key))
 
-    def answered(self, how: str) -> None:
+    def record_answer(self, how: str) -> None:
         _count(self.answers, how)
 
-    def gave_vectors(self, texts: Sequence[str]) -> None:
+    def record_vectors(self, texts: Sequence[str]) -> None:
         self.vectors += len(texts)
         for text in texts:
             _count(self.vectors_by_hash, hash_of(text))

@@ -1,13 +1,13 @@
-"""The vectors of the fake server. Called by it, and by tests that want to know which vector belongs to a text."""
+"""The vectors of the fake server. Called by it, and by tests that compare a row's vector with the one of its text."""
 
 import hashlib
 import struct
 
 
 def fake_vector(text: str, dimensions: int) -> list[float]:
-    """The text's own vector: always the same, and unlike any other's. Values in [-1, 1), not at unit length.
+    """The vector of a text: the same each time, and different for different texts. Values in [-1, 1), not of unit length.
 
-    Fewer dimensions are the beginning of more, as with the real model.
+    A vector of fewer dimensions is a prefix of a longer one, as with the real model.
     """
     seed = hashlib.sha256(text.encode()).digest()
     numbers = struct.unpack(f"<{dimensions}i", hashlib.shake_256(seed).digest(4 * dimensions))

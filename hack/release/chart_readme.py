@@ -1,7 +1,8 @@
-"""The table of values in the chart's README, made from the comments in its values.yaml. `make format` writes it, a test holds it.
+"""The table of values in the chart's README, from the comments in its values.yaml.
 
-A comment right above a key describes it. A mapping whose keys the schema names is ours, and each key has a line of its own;
-what Kubernetes defines, such as resources, is shown as one value.
+`make format` writes it, and a test compares it. A comment right above a key describes it. A mapping whose keys are in the
+chart's schema has a line for each key; what Kubernetes defines, such as resources, is shown as one value. helm-docs can't
+make this table: it reads comments with its own marker only, and leaves out the keys without a comment below a mapping with one.
 """
 
 import json
@@ -35,7 +36,7 @@ class Value:
 
 def values_of(text: str, schema: Mapping[str, Any]) -> list[Value]:
     """Every value of this values.yaml, in its order."""
-    written = yaml.compose(text, Loader=yaml.SafeLoader)  # beside what it means, where each key stands
+    written = yaml.compose(text, Loader=yaml.SafeLoader)  # with the position of each key
     return list(_values(written, yaml.safe_load(text), text.splitlines(), schema, prefix=""))
 
 
@@ -71,9 +72,9 @@ def table(values: list[Value]) -> str:
 
 
 def with_table(readme: str, made: str) -> str:
-    """The README with this table between its marks."""
-    before, _, rest = readme.partition(BEGIN)
-    _, _, after = rest.partition(END)
+    """The README with this table between BEGIN and END."""
+    before, _, table_and_after = readme.partition(BEGIN)
+    _, _, after = table_and_after.partition(END)
     return f"{before}{BEGIN}\n{made}\n{END}{after}"
 
 

@@ -1,8 +1,8 @@
-"""Make the image's environment small: run by the Dockerfile, with that environment's own Python and nothing else.
+"""Removes unused files from the image's environment. Run by the Dockerfile, with that environment's own Python.
 
-All of our modules and the providers' SDKs are imported first, which leaves their bytecode and proves that they can be. Then
-goes what nobody imports: Google's descriptions of its other services, and the kubernetes client's models and calls (our
-requests go over a bare session). After that all is imported once more, by a Python that never saw the rest.
+First it imports all of our modules and the providers' SDKs, which writes their bytecode and shows that they can be imported.
+Then it removes what none of them imports: Google's descriptions of its other services, and the kubernetes client's models
+and calls (the operator sends its requests itself). Finally a new Python imports all of them again.
 """
 
 import importlib
@@ -23,7 +23,7 @@ UNUSED_MODULES = (
     "kubernetes/aio/client/api",
     "kubernetes/aio/client/models",
 )
-"""Folders of which only those modules stay that were imported."""
+"""Folders in which only the imported modules stay."""
 
 
 def import_everything() -> None:
@@ -41,12 +41,12 @@ def imported_files() -> set[Path]:
 
 def trim(site: Path) -> None:
     for folder in UNUSED_FOLDERS:
-        shutil.rmtree(site / folder)  # raises where it is not there: then this list is to be looked at again
+        shutil.rmtree(site / folder)  # raises if the folder does not exist: then this list has to be corrected
     needed = imported_files()
     for folder in UNUSED_MODULES:
         unused = [path for path in (site / folder).glob("*.py") if path not in needed]
         if not unused:
-            sys.exit(f"{folder} holds nothing unused: look at this list again")
+            sys.exit(f"{folder} has no unused module: correct this list")
         for path in unused:
             path.unlink()
 

@@ -11,7 +11,7 @@ from hack.repository import ROOT
 
 
 def declared_versions(root: Path = ROOT) -> dict[str, str]:
-    """The version by each file that states it, in the words of that file."""
+    """Each place that declares a version → the version."""
     chart = (root / "charts" / "embedding-operator" / "Chart.yaml").read_text()
     package = tomllib.loads((root / "pyproject.toml").read_text())
     return {
@@ -22,7 +22,7 @@ def declared_versions(root: Path = ROOT) -> dict[str, str]:
 
 
 def disagreement(tag: str, declared: dict[str, str]) -> str | None:
-    """What stands in the way of releasing this tag, in a sentence; None: nothing."""
+    """Why this tag can't be released, in a sentence; None: it can."""
     if not re.fullmatch(r"v\d+\.\d+\.\d+(-[0-9A-Za-z.-]+)?", tag):
         return f"the tag {tag!r} is no version such as v1.2.3 or v1.2.3-rc.1"
     others = [f"{place} is {version}" for place, version in declared.items() if version != tag.removeprefix("v")]

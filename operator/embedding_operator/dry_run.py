@@ -1,6 +1,6 @@
-"""`embedding-operator run --dry-run`: the log-only mode. Every due row is logged once, with the steps that it would take.
+"""`embedding-operator run --dry-run`: logs every due row once, with the steps that would be done for it, and does none of them.
 
-No schema, no resource, no status, no call to a provider, no write: it reads sources and rows, and nothing else.
+Called by commands.py. It only reads sources and rows: it creates no schema and no resource, calls no provider, writes nothing.
 """
 
 import asyncio
@@ -28,7 +28,7 @@ SHORTEST_PAUSE_S = 5.0
 
 
 async def run(settings: Settings) -> int:
-    """Look through all sources again and again, until told to stop. Returns the exit code."""
+    """Look through all sources continuously, until SIGTERM or SIGINT. Returns the exit code."""
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)

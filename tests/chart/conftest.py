@@ -14,6 +14,7 @@ from tests.support.programs import build_beforehand
 HELMS = ("helm3", "helm4")
 
 
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_finish(session: pytest.Session) -> None:
     build_beforehand(session, {"helm": ["helm4"], "each_helm": HELMS})
 

@@ -1,4 +1,4 @@
-"""`hack/cluster`, as people call it, and the choice of the cluster behind it."""
+"""The command `hack/cluster`, as developers call it, and the choice of the cluster."""
 
 import os
 import secrets
@@ -15,6 +15,7 @@ from hack.control_plane.pins import Binaries
 from hack.control_plane.state import read_state
 from hack.processes.daemons import is_running
 from hack.processes.environment import program_environment
+from hack.processes.run import run_to_end
 from tests.support.deadline import wait_until
 from tests.support.kubectl import kubectl
 
@@ -33,7 +34,7 @@ esac
 
 
 def engines_on_path(folder: Path, *, docker: str = NO_ENGINE) -> str:
-    """A PATH whose docker is this script, and whose podman has no engine: no test pulls a node image by accident."""
+    """A PATH whose docker is this script, and whose podman has no engine, so that no test pulls a node image."""
     folder.mkdir(exist_ok=True)
     for name, script in {"docker": docker, "podman": NO_ENGINE}.items():
         (folder / name).write_text(f"#!/bin/sh\n{script}\n")
@@ -54,16 +55,8 @@ def _commands_find_no_engine(no_engine: str, monkeypatch: pytest.MonkeyPatch) ->
 
 
 def cluster_command(*arguments: str, given: Path | None = None) -> subprocess.CompletedProcess[str]:
-    environment = program_environment() | {"CLUSTER_KUBECONFIG": str(given or "")}
-    return subprocess.run(
-        [sys.executable, "-m", "hack.cluster_choice", *arguments],
-        cwd=ROOT,
-        env=environment,
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=90,
-    )
+    command = [sys.executable, "-m", "hack.cluster_choice", *arguments]
+    return run_to_end(command, within_s=90, settings={"CLUSTER_KUBECONFIG": str(given or "")}, cwd=ROOT)
 
 
 @pytest.fixture
@@ -101,7 +94,7 @@ def test_the_commands_start_show_and_end_a_cluster(cluster_name: str, programs: 
     assert not kubeconfig.parent.exists()
 
 
-def test_kind_is_passed_over_in_its_own_words_where_it_does_not_come_up(
+def test_where_kind_does_not_start_its_error_is_shown_and_a_control_plane_is_used(
     cluster_name: str, kind_program: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The real kind, and an engine that answers but can pull no node image."""
@@ -109,7 +102,7 @@ def test_kind_is_passed_over_in_its_own_words_where_it_does_not_come_up(
     monkeypatch.setenv("KIND_NODE_IMAGE", "kindest/node:v1.32.11")
     started = cluster_command("up", "--name", cluster_name)
     assert started.returncode == 0, started.stderr
-    assert "kind makes a cluster with docker 29.0.1 (node image kindest/node:v1.32.11)" in started.stderr
+    assert "kind creates a cluster with docker 29.0.1 (node image kindest/node:v1.32.11)" in started.stderr
     said = started.stdout.splitlines()[0]
     assert "a control plane of our own" in said
     assert "`kind create cluster` failed: failed to create cluster: failed to pull image" in said
@@ -117,7 +110,7 @@ def test_kind_is_passed_over_in_its_own_words_where_it_does_not_come_up(
     assert cluster_command("status", "--name", cluster_name).returncode == 0
 
 
-def test_given_programs_are_run_in_place_of_built_ones(
+def test_given_programs_are_run_instead_of_built_ones(
     cluster_name: str, programs: Binaries, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assets = tmp_path / "assets"
@@ -136,7 +129,7 @@ def test_given_programs_are_run_in_place_of_built_ones(
         assert kubectl(chosen.kubectl, chosen.admin_kubeconfig, "get", "--raw", "/readyz").stdout == "ok"
 
 
-def test_programs_that_are_not_there_are_said_in_a_sentence(
+def test_missing_programs_are_named_in_a_sentence(
     cluster_name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("KUBEBUILDER_ASSETS", str(tmp_path))
@@ -146,16 +139,16 @@ def test_programs_that_are_not_there_are_said_in_a_sentence(
     assert "Traceback" not in answer.stderr
 
 
-def test_a_start_that_was_cut_short_is_done_again(cluster_name: str) -> None:
+def test_an_interrupted_start_is_done_again(cluster_name: str) -> None:
     cluster_command("up", "--name", cluster_name)
     (ROOT / ".run" / "clusters" / cluster_name / "origin").unlink()
-    assert "is broken, its start was cut short" in cluster_command("status", "--name", cluster_name).stderr
+    assert "is broken, its start was interrupted" in cluster_command("status", "--name", cluster_name).stderr
     again = cluster_command("up", "--name", cluster_name)
-    assert "its start was cut short, so it starts anew" in again.stderr
+    assert "its start was interrupted, so it is started again" in again.stderr
     assert cluster_command("status", "--name", cluster_name).returncode == 0
 
 
-def test_tests_leave_kind_alone_and_say_so(programs: Binaries, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_tests_do_not_use_kind_and_say_why(programs: Binaries, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("CLUSTER_KUBECONFIG", raising=False)
     monkeypatch.setenv("PATH", engines_on_path(tmp_path / "engines", docker="echo 29.0.1"))
     with cluster_for_tests(tmp_path) as chosen:
@@ -163,7 +156,7 @@ def test_tests_leave_kind_alone_and_say_so(programs: Binaries, tmp_path: Path, m
         assert "its node image is about 1 GB" in chosen.origin
 
 
-def test_a_cluster_that_lost_a_process_is_started_anew(cluster_name: str) -> None:
+def test_a_cluster_that_lost_a_process_is_started_again(cluster_name: str) -> None:
     cluster_command("up", "--name", cluster_name)
     state = read_state(ROOT / ".run" / "clusters" / cluster_name)
     assert state is not None
@@ -179,21 +172,15 @@ def test_a_cluster_that_lost_a_process_is_started_anew(cluster_name: str) -> Non
 
 def test_the_script_is_the_command() -> None:
     unknown = f"test-{secrets.token_hex(4)}"
-    environment = program_environment() | {"CLUSTER_KUBECONFIG": ""}
-    answer = subprocess.run(
-        [ROOT / "hack" / "cluster", "status", "--name", unknown],
-        cwd="/",
-        env=environment,
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=120,
+    script = str(ROOT / "hack" / "cluster")
+    answer = run_to_end(
+        [script, "status", "--name", unknown], within_s=120, settings={"CLUSTER_KUBECONFIG": ""}, cwd=Path("/")
     )
     assert (answer.returncode, answer.stdout) == (1, "")
     assert f"cluster {unknown} does not run" in answer.stderr
 
 
-def test_a_given_cluster_is_taken_and_left_alone(cluster: Cluster, tmp_path: Path) -> None:
+def test_a_given_cluster_is_used_and_not_ended(cluster: Cluster, tmp_path: Path) -> None:
     for command in ("up", "status", "down"):
         answer = cluster_command(command, given=cluster.admin_kubeconfig)
         assert answer.returncode == 0, answer.stderr
@@ -203,7 +190,7 @@ def test_a_given_cluster_is_taken_and_left_alone(cluster: Cluster, tmp_path: Pat
     assert kubectl(cluster.kubectl, cluster.admin_kubeconfig, "get", "--raw", "/readyz").stdout == "ok"
 
 
-def test_tests_take_a_given_cluster_too(cluster: Cluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_tests_use_a_given_cluster_too(cluster: Cluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CLUSTER_KUBECONFIG", str(cluster.admin_kubeconfig))
     with cluster_for_tests(tmp_path / "unused") as chosen:
         assert chosen.admin_kubeconfig == cluster.admin_kubeconfig
@@ -212,7 +199,7 @@ def test_tests_take_a_given_cluster_too(cluster: Cluster, tmp_path: Path, monkey
 
 
 @pytest.mark.parametrize("command", ["up", "down", "status", "kubeconfig"])
-def test_a_given_kubeconfig_that_is_not_there_is_said_in_a_sentence(command: str, tmp_path: Path) -> None:
+def test_a_missing_kubeconfig_is_named_in_a_sentence(command: str, tmp_path: Path) -> None:
     answer = cluster_command(command, given=tmp_path / "missing")
     assert (answer.returncode, answer.stdout) == (2, "")
     assert f"CLUSTER_KUBECONFIG: {tmp_path / 'missing'} does not exist: set it to" in answer.stderr

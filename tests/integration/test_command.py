@@ -95,7 +95,7 @@ def test_a_kubeconfig_whose_server_is_no_url_is_refused(tmp_path: Path) -> None:
     [
         ("--help", "Run the operator in its namespace"),
         ("run --help", "Run the operator in its namespace"),
-        ("check --help", "Check all that the operator needs"),
+        ("check --help", "Check everything that the operator needs"),
     ],
 )
 def test_help_needs_no_setting(arguments: str, said: str) -> None:

@@ -1,4 +1,4 @@
-"""The control plane that tests and demo use: it starts, it ends, and it reaches no cluster of anyone else."""
+"""The control plane that tests and demo use: it starts, it ends, and it affects no other cluster."""
 
 import json
 import secrets
@@ -44,7 +44,7 @@ subjects:
 
 
 def run_python(code: str, *arguments: str, environment: dict[str, str] | None = None) -> subprocess.Popen[str]:
-    """A Python process that has the repository's modules; its output comes through a pipe."""
+    """A Python process with the repository's modules, and its output in a pipe."""
     return subprocess.Popen(
         [sys.executable, "-c", code, *arguments],
         cwd=ROOT,
@@ -57,7 +57,7 @@ def run_python(code: str, *arguments: str, environment: dict[str, str] | None = 
 
 @pytest.fixture(scope="module")
 def plane(programs: Binaries, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ControlPlane]:
-    """One of this module's own, beside the run's cluster."""
+    """A control plane of this module, in addition to the run's cluster."""
     with ControlPlane(tmp_path_factory.mktemp("own") / "plane", audit_log=True) as started:
         yield started
 
@@ -84,7 +84,7 @@ def test_two_at_once_are_two_clusters(plane: ControlPlane, cluster: Cluster) -> 
     assert "NotFound" in missing.stderr
 
 
-def test_a_port_that_was_taken_meanwhile_is_chosen_anew(
+def test_a_port_that_is_in_use_is_chosen_again(
     plane: ControlPlane, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     state = read_state(plane.folder)
@@ -101,7 +101,7 @@ def test_its_credentials_are_readable_by_their_owner_only(plane: ControlPlane) -
     assert plane.folder.stat().st_mode & 0o777 == 0o700
 
 
-def test_the_audit_log_tells_of_each_request(plane: ControlPlane) -> None:
+def test_the_audit_log_has_each_request(plane: ControlPlane) -> None:
     kubectl(plane.kubectl, plane.kubeconfig, "get", "limitranges", "--namespace=default")
     assert plane.audit_log is not None
     events = [json.loads(line) for line in plane.audit_log.read_text().splitlines()]
@@ -117,7 +117,7 @@ def test_it_leaves_no_process_and_no_file(programs: Binaries, tmp_path: Path) ->
     assert not any(tmp_path.iterdir())
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells a process of its parent's end")
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux signals the end of a parent")
 def test_it_ends_with_a_parent_that_is_killed(programs: Binaries, tmp_path: Path) -> None:
     code = """
 import sys
@@ -170,8 +170,8 @@ def test_a_missing_service_account_is_named(cluster: Cluster, namespace: str, tm
         )
 
 
-def test_nobodys_real_cluster_or_database_is_touched(cluster: Cluster, database_server: DatabaseServer) -> None:
-    """What a shell has set for real work, here set to what would fail if anybody read it."""
+def test_settings_of_a_real_cluster_or_database_are_not_read(cluster: Cluster, database_server: DatabaseServer) -> None:
+    """The variables of a developer's shell, with values that would make everything fail that reads them."""
     code = """
 import subprocess, sys, tempfile
 from pathlib import Path

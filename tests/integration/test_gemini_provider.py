@@ -1,4 +1,4 @@
-"""The gemini provider with the real SDK, against a server that answers as the API does, and fails as it is told to."""
+"""The gemini provider with the real SDK, against a server that answers as the API does, and fails on demand."""
 
 import asyncio
 import logging
@@ -112,8 +112,8 @@ async def test_the_longest_texts_that_it_takes_go_through_in_one_call(gemini: Fa
 
 
 async def test_two_sources_use_two_keys_at_the_same_time(gemini: FakeGemini) -> None:
-    right, wrong = embedder(gemini), embedder(gemini, key="another-key")
-    results = await asyncio.gather(right.embed(["a"]), wrong.embed(["b"]), right.embed(["c"]), return_exceptions=True)
+    valid, invalid = embedder(gemini), embedder(gemini, key="another-key")
+    results = await asyncio.gather(valid.embed(["a"]), invalid.embed(["b"]), valid.embed(["c"]), return_exceptions=True)
     assert [type(result) for result in results] == [list, ProviderMisconfigured, list]
     assert {hash_of(KEY), hash_of("another-key")} <= set(gemini.stats().key_hashes)
 
@@ -125,7 +125,7 @@ CODES = {
     FaultKind.UNAUTHENTICATED: (ProviderMisconfigured, "401 UNAUTHENTICATED"),
     FaultKind.FORBIDDEN: (ProviderMisconfigured, "403 PERMISSION_DENIED"),
     FaultKind.UNKNOWN_MODEL: (ProviderMisconfigured, "404 NOT_FOUND"),
-    FaultKind.BUSY: (ProviderThrottled, "429 RESOURCE_EXHAUSTED"),
+    FaultKind.THROTTLED: (ProviderThrottled, "429 RESOURCE_EXHAUSTED"),
     FaultKind.DAY_QUOTA: (ProviderThrottled, "429 RESOURCE_EXHAUSTED"),
     FaultKind.INTERNAL: (ProviderUnavailable, "500 INTERNAL"),
     FaultKind.UNAVAILABLE: (ProviderUnavailable, "503 UNAVAILABLE"),
@@ -156,7 +156,9 @@ async def test_each_fault_asks_for_its_reaction_at_once_and_by_one_call(gemini: 
     assert len(await made.embed(["another"])) == 1
 
 
-async def test_a_text_that_is_refused_takes_its_batch_with_it_and_nobody_is_told_which(gemini: FakeGemini) -> None:
+async def test_a_rejected_text_fails_its_whole_batch_and_the_error_does_not_say_which_it_was(
+    gemini: FakeGemini,
+) -> None:
     made = embedder(gemini)
     assert isinstance(await failure(made, "Zum Löwen", "a POISONed text", "Am Markt"), InputRejected)
     assert len(await made.embed(["Zum Löwen", "Am Markt"])) == 2

@@ -1,4 +1,4 @@
-"""docs/gitops.md on drift, with a real API server: defaults, the status and manual changes are no differences."""
+"""The statements of docs/gitops.md about drift, with a real API server: which changes are differences, and which are not."""
 
 import secrets
 from dataclasses import replace
@@ -12,8 +12,8 @@ from hack.repository import CRDS
 from tests.support.manifests import Json, a_source, example_source, merged
 from tests.support.source_states import SWEEPING, shown
 
-WAYS = [[], ["--server-side", "--field-manager=argocd-controller"]]
-each_way = pytest.mark.parametrize("way", WAYS, ids=["client-side", "server-side"])
+APPLY_FLAGS = [[], ["--server-side", "--field-manager=argocd-controller"]]
+both_ways = pytest.mark.parametrize("flags", APPLY_FLAGS, ids=["client-side", "server-side"])
 
 
 @pytest.fixture
@@ -21,13 +21,13 @@ def source() -> Json:
     return a_source(f"n{secrets.token_hex(4)}", retry={"maxAttempts": 3})
 
 
-def apply(kubectl: Kubectl, document: Json, way: list[str]) -> None:
-    kubectl.run("apply", *way, "-f", "-", stdin=yaml.safe_dump(document))
+def apply(kubectl: Kubectl, document: Json, flags: list[str]) -> None:
+    kubectl.run("apply", *flags, "-f", "-", stdin=yaml.safe_dump(document))
 
 
-def difference(kubectl: Kubectl, document: Json, way: list[str]) -> str:
+def difference(kubectl: Kubectl, document: Json, flags: list[str]) -> str:
     """What the next sync would change; empty if the object is in sync."""
-    done = kubectl.try_run("diff", *way, "-f", "-", stdin=yaml.safe_dump(document))
+    done = kubectl.try_run("diff", *flags, "-f", "-", stdin=yaml.safe_dump(document))
     assert done.returncode in (0, 1), done.stderr
     return done.stdout
 
@@ -37,27 +37,29 @@ def write_status(kubectl: Kubectl, name: str) -> None:
     kubectl.run("patch", "embeddingsource", name, "--subresource=status", "--type=merge", "-p", status)
 
 
-@each_way
-def test_defaults_and_the_operators_status_are_no_difference(kubectl: Kubectl, source: Json, way: list[str]) -> None:
+@both_ways
+def test_defaults_and_the_operators_status_are_no_difference(kubectl: Kubectl, source: Json, flags: list[str]) -> None:
     for document in (source, merged(example_source(), {"metadata": {"name": f"{source['metadata']['name']}-e"}})):
-        apply(kubectl, document, way)
+        apply(kubectl, document, flags)
         write_status(kubectl, document["metadata"]["name"])
-        assert difference(kubectl, document, way) == ""
+        assert difference(kubectl, document, flags) == ""
 
 
-@each_way
-def test_an_edit_in_git_is_a_difference(kubectl: Kubectl, source: Json, way: list[str]) -> None:
-    apply(kubectl, source, way)
-    assert "+  maxTextsPerDay: 5" in difference(kubectl, merged(source, {"spec": {"maxTextsPerDay": 5}}), way)
+@both_ways
+def test_an_edit_in_git_is_a_difference(kubectl: Kubectl, source: Json, flags: list[str]) -> None:
+    apply(kubectl, source, flags)
+    assert "+  maxTextsPerDay: 5" in difference(kubectl, merged(source, {"spec": {"maxTextsPerDay": 5}}), flags)
 
 
-@each_way
-def test_a_manual_suspension_stays_if_git_does_not_set_suspend(kubectl: Kubectl, source: Json, way: list[str]) -> None:
+@both_ways
+def test_a_manual_suspension_stays_if_git_does_not_set_suspend(
+    kubectl: Kubectl, source: Json, flags: list[str]
+) -> None:
     name = source["metadata"]["name"]
-    apply(kubectl, source, way)
+    apply(kubectl, source, flags)
     kubectl.run("patch", "esrc", name, "--type=merge", "-p", '{"spec":{"suspend":true}}')
-    assert difference(kubectl, source, way) == ""
-    apply(kubectl, source, way)
+    assert difference(kubectl, source, flags) == ""
+    apply(kubectl, source, flags)
     assert kubectl.get("esrc", name)["spec"]["suspend"] is True
 
 
@@ -68,12 +70,12 @@ def test_a_manual_suspension_is_a_difference_if_git_sets_suspend(kubectl: Kubect
     assert "+  suspend: false" in difference(kubectl, document, [])
 
 
-@each_way
-def test_a_request_to_reconcile_is_no_difference(kubectl: Kubectl, source: Json, way: list[str]) -> None:
-    apply(kubectl, source, way)
-    asked = "reconcile.embeddings.yellowbook.dev/requestedAt=1"
-    kubectl.run("annotate", "esrc", source["metadata"]["name"], asked)
-    assert difference(kubectl, source, way) == ""
+@both_ways
+def test_a_request_to_reconcile_is_no_difference(kubectl: Kubectl, source: Json, flags: list[str]) -> None:
+    apply(kubectl, source, flags)
+    annotation = "reconcile.embeddings.yellowbook.dev/requestedAt=1"
+    kubectl.run("annotate", "esrc", source["metadata"]["name"], annotation)
+    assert difference(kubectl, source, flags) == ""
 
 
 @pytest.mark.parametrize("crd", sorted(CRDS.glob("*.yaml")), ids=lambda path: path.name)

@@ -34,20 +34,20 @@ VALUES = ("--values", str(EXAMPLES / "values-without-cluster-rights.yaml"))
 INSTALLER = "installer"
 Request = tuple[str, str, str]
 """Verb, API group, and resource with its subresource."""
-IN_PASSING: Request = ("get", "", "namespaces")
+OPTIONAL: Request = ("get", "", "namespaces")
 """Helm requests it if a pod does not exist yet, and continues without it."""
 
 
 @dataclass(frozen=True)
 class Prepared:
-    """A cluster whose administrator has followed the page, and a person who can install there."""
+    """A cluster whose administrator has run the commands of the page, and the kubeconfig of a person who installs there."""
 
     admin: Kubectl
     installer: Path
     audit_log: Path
 
     def requests(self) -> dict[Request, set[int]]:
-        """The requests of the installer until now, and the codes of the answers."""
+        """The requests of the installer so far, with the status codes of the answers."""
         found: dict[Request, set[int]] = {}
         for line in self.audit_log.read_text().splitlines():
             entry = json.loads(line)
@@ -85,10 +85,10 @@ def administrators_template() -> list[str]:
 
 
 def test_the_administrator_creates_crds_the_operators_rights_and_peoples_roles(prepared: Prepared) -> None:
-    made = prepared.admin.get(
+    created = prepared.admin.get(
         "crds,serviceaccounts,roles,rolebindings,clusterroles", "-l", f"app.kubernetes.io/name={RELEASE}"
     )
-    kinds = [item["kind"] for item in made["items"]]
+    kinds = [item["kind"] for item in created["items"]]
     assert {kind: kinds.count(kind) for kind in kinds} == {
         "CustomResourceDefinition": 2,
         "ServiceAccount": 1,
@@ -99,21 +99,21 @@ def test_the_administrator_creates_crds_the_operators_rights_and_peoples_roles(p
 
 
 @pytest.fixture(scope="module")
-def asked(prepared: Prepared, tmp_path_factory: pytest.TempPathFactory) -> dict[Request, set[int]]:
-    """The requests of Helm 3 and 4 in the whole life of a release, and the codes of the answers."""
+def requests(prepared: Prepared, tmp_path_factory: pytest.TempPathFactory) -> dict[Request, set[int]]:
+    """The requests of Helm 3 and 4 from the installation of a release to its removal, with the status codes of the answers."""
     for program in ("helm3", "helm4"):
         helm = Helm(go_program(program), tmp_path_factory.mktemp(program), prepared.installer)
-        live(prepared.admin, helm, "--namespace", NAMESPACE)
+        use_release(prepared.admin, helm, "--namespace", NAMESPACE)
     return prepared.requests()
 
 
-def live(admin: Kubectl, helm: Helm, *flags: str) -> None:
+def use_release(admin: Kubectl, helm: Helm, *flags: str) -> None:
     """Install, upgrade, roll back, test, inspect and remove a release."""
     helm.run("install", RELEASE, str(CHART), *flags, *VALUES)
     pod = admin.get("deployment", RELEASE)["spec"]["template"]["spec"]
     assert pod["serviceAccountName"] == "embedding-operator"
-    waited = helm.try_run("upgrade", RELEASE, str(CHART), *flags, *VALUES, "--wait", "--timeout=3s")
-    assert "deadline exceeded" in waited.stderr  # nothing runs here
+    upgraded = helm.try_run("upgrade", RELEASE, str(CHART), *flags, *VALUES, "--wait", "--timeout=3s")
+    assert "deadline exceeded" in upgraded.stderr  # no pod runs in this cluster
     helm.run("rollback", RELEASE, "1", *flags)
     run_the_check(admin, helm, *flags)
     helm.run("status", RELEASE, *flags)
@@ -121,24 +121,26 @@ def live(admin: Kubectl, helm: Helm, *flags: str) -> None:
 
 
 def run_the_check(admin: Kubectl, helm: Helm, *flags: str) -> None:
-    """Run `helm test`; its pod succeeds as soon as it exists."""
+    """Run `helm test`, and write the status of its pod as soon as the pod exists."""
     check = f"{RELEASE}-check"
-    with ThreadPoolExecutor() as beside:
-        testing = beside.submit(helm.run, "test", RELEASE, *flags, "--logs", "--timeout=30s")
-        wait_until(lambda: admin.try_run("get", "pod", check).returncode == 0, within_s=20, because="Helm makes it")
+    with ThreadPoolExecutor() as executor:
+        testing = executor.submit(helm.run, "test", RELEASE, *flags, "--logs", "--timeout=30s")
+        wait_until(
+            lambda: admin.try_run("get", "pod", check).returncode == 0, within_s=20, because="Helm creates the pod"
+        )
         patch = json.dumps({"status": {"phase": "Succeeded", "conditions": [{"type": "Ready", "status": "False"}]}})
         admin.run("patch", "pod", check, "--subresource=status", "--type=merge", "-p", patch)
         testing.result()
     admin.run("delete", "pod", check, "--force", "--grace-period=0")
 
 
-def test_the_documented_role_is_sufficient_for_both_helms(asked: dict[Request, set[int]]) -> None:
-    assert {request for request, codes in asked.items() if 403 in codes} <= {IN_PASSING}
+def test_the_documented_role_is_sufficient_for_both_helms(requests: dict[Request, set[int]]) -> None:
+    assert {request for request, codes in requests.items() if 403 in codes} <= {OPTIONAL}
 
 
-def test_the_documented_role_contains_no_unused_right(asked: dict[Request, set[int]]) -> None:
+def test_the_documented_role_contains_no_unused_right(requests: dict[Request, set[int]]) -> None:
     """Compared by resource, because the server's version decides how Helm's clients list and watch."""
-    resources = {resource for _, _, resource in asked}
+    resources = {resource for _, _, resource in requests}
     rules: list[Json] = yaml.safe_load(ROLE.read_text())["rules"]
     assert {resource for rule in rules for resource in rule["resources"]} - resources == set()
 
@@ -151,7 +153,7 @@ def test_the_installer_cannot_create_what_the_administrator_created(prepared: Pr
 
 
 def test_a_person_with_edit_in_a_namespace_can_install(prepared: Prepared) -> None:
-    """Kubernetes' own role has all the rights, as the page says."""
+    """The page says that Kubernetes' ClusterRole edit contains all rights of the documented Role."""
     parts = ("system:aggregate-to-view", "system:aggregate-to-edit")
     edit = [rule for part in parts for rule in prepared.admin.get("clusterrole", part)["rules"]]
     assert set(single_rules(yaml.safe_load(ROLE.read_text())["rules"])) - set(single_rules(edit)) == set()

@@ -1,4 +1,4 @@
-"""How tools that wait by kstatus, such as Helm 4 and Flux, see the resources: with the library itself, and with Helm 4."""
+"""The resources in tools that wait by kstatus, such as Helm 4 and Flux: tested with the library itself, and with Helm 4."""
 
 import json
 import secrets
@@ -32,7 +32,7 @@ KStatus = Callable[[list[Json]], list[dict[str, str]]]
 def kstatus(kstatus_program: Path) -> KStatus:
     """The library's result for each object, in the order of the objects."""
 
-    def said_of(objects: list[Json]) -> list[dict[str, str]]:
+    def results_of(objects: list[Json]) -> list[dict[str, str]]:
         done = subprocess.run(
             [kstatus_program],
             env=program_environment(),
@@ -45,7 +45,7 @@ def kstatus(kstatus_program: Path) -> KStatus:
         assert done.returncode == 0, done.stderr
         return [json.loads(line) for line in done.stdout.splitlines()]
 
-    return said_of
+    return results_of
 
 
 @pytest.fixture
@@ -64,30 +64,30 @@ def patch_status(kubectl: Kubectl, name: str, status: Json) -> None:
 
 @pytest.mark.parametrize("state", STATES, ids=lambda state: state.name)
 def test_kstatus_shows_the_intended_status_of_each_state(kstatus: KStatus, state: State) -> None:
-    (said,) = kstatus([state.source()])
-    assert said["status"] == state.kstatus
+    (result,) = kstatus([state.source()])
+    assert result["status"] == state.kstatus
 
 
 def test_every_combination_of_facts_has_the_intended_status(kstatus: KStatus) -> None:
     states = list(every_state())
-    said = [answer["status"] for answer in kstatus([state.source() for state in states])]
-    wrong = [(state.name, answer) for state, answer in zip(states, said, strict=True) if answer != state.kstatus]
+    results = [answer["status"] for answer in kstatus([state.source() for state in states])]
+    wrong = [(state.name, answer) for state, answer in zip(states, results, strict=True) if answer != state.kstatus]
     assert wrong == []
-    assert {"InProgress", "Failed", "Current"} == set(said)
+    assert {"InProgress", "Failed", "Current"} == set(results)
 
 
 def test_the_message_of_a_failure_is_the_sources_own(kstatus: KStatus) -> None:
-    (said,) = kstatus([state.source() for state in STATES if state.name == "refused"])
-    assert said["message"] == REFUSED[1]
+    (result,) = kstatus([state.source() for state in STATES if state.name == "refused"])
+    assert result["message"] == REFUSED[1]
 
 
 def test_a_source_that_was_not_processed_yet_is_in_progress(kstatus: KStatus, kubectl: Kubectl, name: str) -> None:
     apply(kubectl, a_source(name))
     found = kubectl.get("embeddingsource", name)
     assert found["status"] == {"observedGeneration": -1}
-    (said,) = kstatus([found])
-    assert said["status"] == "InProgress"
-    assert said["message"] == "EmbeddingSource generation is 1, but latest observed generation is -1"
+    (result,) = kstatus([found])
+    assert result["status"] == "InProgress"
+    assert result["message"] == "EmbeddingSource generation is 1, but latest observed generation is -1"
 
 
 def test_a_manifest_cannot_set_a_status(kubectl: Kubectl, name: str) -> None:
@@ -99,8 +99,8 @@ def test_a_manifest_cannot_set_a_status(kubectl: Kubectl, name: str) -> None:
 def test_the_operators_patch_replaces_the_default(kstatus: KStatus, kubectl: Kubectl, name: str) -> None:
     apply(kubectl, a_source(name))
     patch_status(kubectl, name, shown(replace(SWEEPING, generation=FIRST)))
-    (said,) = kstatus([kubectl.get("embeddingsource", name)])
-    assert said["status"] == "Current"
+    (result,) = kstatus([kubectl.get("embeddingsource", name)])
+    assert result["status"] == "Current"
 
 
 def test_an_edit_that_the_operator_has_not_processed_is_in_progress(
@@ -109,8 +109,8 @@ def test_an_edit_that_the_operator_has_not_processed_is_in_progress(
     apply(kubectl, a_source(name))
     patch_status(kubectl, name, shown(replace(SWEEPING, generation=FIRST)))
     apply(kubectl, a_source(name, maxTextsPerDay=5))
-    (said,) = kstatus([kubectl.get("embeddingsource", name)])
-    assert said["status"] == "InProgress"
+    (result,) = kstatus([kubectl.get("embeddingsource", name)])
+    assert result["status"] == "InProgress"
 
 
 def test_columns_of_a_source_that_was_not_processed_yet_are_empty(kubectl: Kubectl, name: str) -> None:
@@ -124,7 +124,7 @@ def job(**status: Any) -> EmbeddingJob:
     return EmbeddingJob.model_validate(merged(a_job("any"), {"status": {"phase": "Pending", "attempts": 0} | status}))
 
 
-def ended(kind: OutcomeKind, *, attempts: int = 0) -> Json:
+def status_after(kind: OutcomeKind, *, attempts: int = 0) -> Json:
     outcome = RowOutcome(kind, "Any", "any", code="")
     return settled(
         outcome, job(attempts=attempts), policy=RetrySpec(), started=NOW, now=NOW + timedelta(seconds=1), jitter=0
@@ -135,10 +135,10 @@ def ended(kind: OutcomeKind, *, attempts: int = 0) -> Json:
     ("phase", "status"),
     [
         ("Pending", {"phase": "Pending", "attempts": 0}),
-        ("Retrying", ended(OutcomeKind.FAILED)),
-        ("Succeeded", ended(OutcomeKind.EMBEDDED)),
-        ("DeadLettered", ended(OutcomeKind.FAILED, attempts=5)),
-        ("DeadLettered", ended(OutcomeKind.INPUT_REJECTED)),
+        ("Retrying", status_after(OutcomeKind.FAILED)),
+        ("Succeeded", status_after(OutcomeKind.EMBEDDED)),
+        ("DeadLettered", status_after(OutcomeKind.FAILED, attempts=5)),
+        ("DeadLettered", status_after(OutcomeKind.INPUT_REJECTED)),
         ("Superseded", superseded(row_gone=False, now=NOW)),
         ("Pending", replay_begun(job(), NOW).status),
     ],
@@ -146,8 +146,8 @@ def ended(kind: OutcomeKind, *, attempts: int = 0) -> Json:
 def test_a_tool_that_waits_for_all_objects_is_not_blocked_by_a_job(kstatus: KStatus, phase: str, status: Json) -> None:
     """Only the operator creates jobs, so nothing should wait for them or fail because of them."""
     assert status["phase"] == phase
-    (said,) = kstatus([merged(a_job("any"), {"metadata": {"generation": 1}, "status": status})])
-    assert said["status"] == "Current"
+    (result,) = kstatus([merged(a_job("any"), {"metadata": {"generation": 1}, "status": status})])
+    assert result["status"] == "Current"
 
 
 @pytest.fixture

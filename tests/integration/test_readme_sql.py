@@ -1,4 +1,4 @@
-"""The README's SQL, pasted in order by a superuser, gives a role with which the operator can serve the README's source."""
+"""A superuser who pastes the SQL of the README in order creates a role with all rights that the README's source needs."""
 
 import secrets
 from collections.abc import Iterator
@@ -22,7 +22,7 @@ ROOT = Path(__file__).parents[2]
 INSTALL, REMOVE = (ROOT / "README.md", "Install it"), (ROOT / "docs" / "install.md", "Remove it")
 SOURCE = yaml.safe_load((ROOT / "docs" / "examples" / "businesses.yaml").read_text())
 METADATA = {"metadata": {"namespace": "any", "uid": "any", "generation": 1}}
-HARDENED = "REVOKE ALL ON SCHEMA public FROM PUBLIC"
+NO_DEFAULT_RIGHTS = "REVOKE ALL ON SCHEMA public FROM PUBLIC"
 
 
 def run(url: str, *sql: str) -> None:
@@ -37,10 +37,10 @@ def config() -> SourceConfig:
 
 @pytest.fixture
 def role_url(database: GivenDatabase) -> Iterator[str]:
-    """The database as the role of the README's block reaches it, where no role has any right by default."""
+    """The URL of the README's role, in a database where no role has any right by default."""
     role, password = unique_name("pasted"), secrets.token_hex(12)
     names = {"role": role, "database": database.name, "password": password}
-    run(database.url, TABLE.replace(", embedding vector(512)", ""), HARDENED)
+    run(database.url, TABLE.replace(", embedding vector(512)", ""), NO_DEFAULT_RIGHTS)
     run(database.url, f'REVOKE ALL ON DATABASE "{database.name}" FROM PUBLIC')
     (block,) = sql_blocks(INSTALL[0].read_text(), INSTALL[1])
     run(database.url, *statements(block, **names))
@@ -49,7 +49,7 @@ def role_url(database: GivenDatabase) -> Iterator[str]:
         run(database.url, *statements(removal, **names))
 
 
-async def test_the_pasted_role_can_serve_the_readmes_source(role_url: str) -> None:
+async def test_the_role_of_the_readme_has_all_rights_that_its_source_needs(role_url: str) -> None:
     async with Database(role_url, max_connections=2) as database:
         store = await RowStore.prepare(database, config())
         assert (await store.audit(after_id=None, limit=10)).rows == 0

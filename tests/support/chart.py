@@ -1,4 +1,4 @@
-"""The chart, rendered and installed by a real Helm. Called by all tests of the chart, and by tests of its rights."""
+"""Renders and installs the chart with a real Helm. Called by all tests of the chart, and by tests of its rights."""
 
 from base64 import b64decode
 from collections.abc import Mapping
@@ -19,7 +19,7 @@ NO_CRDS = {"crds": {"install": False}}
 
 
 class Objects(list[Json]):
-    """The rendered objects."""
+    """Rendered objects of Kubernetes."""
 
     def of(self, kind: str) -> "Objects":
         return Objects(found for found in self if found["kind"] == kind)
@@ -65,7 +65,7 @@ class Helm(hack.installation.helm.Helm):
         return Objects(document for document in yaml.load_all(text, Loader=yaml.CSafeLoader) if document)
 
     def template(self, values: Mapping[str, Any], release: str = RELEASE, namespace: str = NAMESPACE) -> str:
-        version = pins().kubernetes  # a Helm that was built from its module knows of none
+        version = pins().kubernetes  # a Helm that was built from its Go module has no default version
         arguments = ("template", release, str(CHART), "--namespace", namespace, "--kube-version", version)
         return self.run(*arguments, values=values)
 
@@ -73,5 +73,5 @@ class Helm(hack.installation.helm.Helm):
         """Helm's message for values that the chart refuses."""
         arguments = ("template", release, str(CHART), "--kube-version", pins().kubernetes)
         done = self.try_run(*arguments, values=values)
-        assert done.returncode != 0, "it took them"
+        assert done.returncode != 0, "Helm accepted the values"
         return done.stderr

@@ -1,6 +1,6 @@
-"""SQL of the documents for tests that run it: by section, with a test's role and database in place of the documented ones.
+"""Reads the SQL of a section of a document, and replaces the documented role and database by those of a test.
 
-Called by the tests of the README's and the install page's SQL. It reads documents and runs nothing.
+Called by the tests of the SQL in README.md and docs/install.md, which run it. This module runs nothing.
 """
 
 import re

@@ -9,7 +9,7 @@ Result = TypeVar("Result")
 
 START = datetime(2026, 3, 1, 12, tzinfo=UTC)
 SETTLE_TURNS = 50
-"""Turns of the event loop after each step of time: enough for whoever was woken to come to its next wait."""
+"""Turns of the event loop after each step of time: enough for each task that was woken to come to its next wait."""
 
 
 class FakeClock:
@@ -45,7 +45,7 @@ class FakeClock:
         return event.is_set()
 
     async def advance(self, seconds: float) -> None:
-        """Let `seconds` pass: whoever's time comes meanwhile is woken at its own moment, and runs to its next wait."""
+        """Let `seconds` pass: each sleeper is woken at its own moment, and runs to its next wait."""
         end = self._elapsed_s + seconds
         await settle()
         while due := [at for at, _ in self._sleepers if at <= end]:

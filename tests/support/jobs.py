@@ -1,6 +1,6 @@
-"""Jobs for unit tests: as the API server shows them, as the job table tracks them, and a table to hold them.
+"""Jobs for unit tests: as the API server returns them, as the job table tracks them, and a job table that holds them.
 
-One text per business unless a test names another: the job's name follows from the source, the business and the text.
+The name of a job is formed from its source, business and text, and all jobs have the same text unless a test names another.
 """
 
 from dataclasses import dataclass, field
@@ -30,7 +30,7 @@ def job_body(
     cohort: str = COHORT,
     **status: Any,
 ) -> Json:
-    """A job as the API server shows it; phase None: its status is not set yet."""
+    """A job as the API server returns it. With phase None its status is not set yet."""
     labels = {COHORT_LABEL: cohort} if cohort else {}
     name = name_of(business, source=source, text=text)
     body = a_job(name, labels=labels, sourceRef={"name": source}, businessId=business, contentHash=text)
@@ -40,19 +40,19 @@ def job_body(
 
 
 def shown(business: str, phase: Phase | None = Phase.PENDING, *, version: int = 0, **changes: Any) -> EmbeddingJob:
-    """The same job, parsed."""
+    """A job as the API server returns it, parsed."""
     return parse_job(job_body(business, phase, version=version, **changes))
 
 
 def tracked(business: str, *, source: str = "shops", text: str = TEXT, **changes: Any) -> TrackedJob:
-    """The same job as the sweep describes it before its create request."""
+    """A job as the sweep describes it before its create request."""
     name = name_of(business, source=source, text=text)
     return TrackedJob(name, source, business, text, COHORT, JobState.CREATING, since=0.0, **changes)
 
 
 @dataclass
 class Register:
-    """A job table with what it is made of, and ways to have jobs in it without repeating their whole lives."""
+    """A job table with its clock and its finished jobs, and a way to add a job in any state."""
 
     clock: FakeClock = field(default_factory=FakeClock)
     finished: FinishedJobs = field(default_factory=lambda: FinishedJobs("cohort"))
@@ -62,7 +62,7 @@ class Register:
         self.table = JobTable(self.finished, clock=self.clock)
 
     def add(self, business: str, state: JobState = JobState.QUEUED, *, version: int = 0, **changes: Any) -> str:
-        """Have a new job of this business in this state, by the transitions that lead there. Returns its name."""
+        """Add a job of this business, and move it to this state by the transitions that lead there. Returns its name."""
         job, table = tracked(business, **changes), self.table
         table.begin_create(job)
         if state is JobState.CREATING:

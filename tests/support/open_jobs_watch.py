@@ -1,6 +1,6 @@
-"""Watches a namespace's jobs as the API server shows them: how many are open at once, and how many for one business.
+"""Counts the jobs of a namespace while a test runs: how many exist and are open at the same time, also for one business.
 
-An independent witness: `kubectl get --watch` gives the events in their order, from before the first job to the end.
+Called by the journeys about limits. It shares no code with the operator: it reads the events of `kubectl get --watch`.
 """
 
 import subprocess
@@ -20,13 +20,13 @@ LINE = "{.type} {.object.metadata.name} {.object.spec.businessId} {.object.statu
 SENTINEL = {
     "apiVersion": "embeddings.yellowbook.dev/v1alpha1",
     "kind": "EmbeddingJob",
-    "metadata": {"name": "the-watch-has-begun"},
+    "metadata": {"name": "the-watch-has-started"},
     "spec": {"sourceRef": {"name": "none"}, "businessId": "none", "contentHash": "0" * 64, "fingerprint": "none"},
 }
 
 
 class OpenJobsWatch:
-    """A thread that follows the watch, begun before the operator is."""
+    """Reads the watch in a thread. Enter it before the operator starts, so that it receives every event."""
 
     def __init__(self, kubectl: Kubectl) -> None:
         self._kubectl = kubectl
@@ -34,21 +34,21 @@ class OpenJobsWatch:
         self._process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=program_environment())
         self._thread = threading.Thread(target=self._follow, daemon=True)
         self._open: dict[str, str] = {}
-        self._sentinel_seen = 0
+        self._sentinel_events = 0
         self.most_open = 0
         self.most_for_one_business = 0
         self._existing: set[str] = set()
         self.most_existing = 0
         """Open and finished jobs and dead letters."""
         self.settled: Counter[str] = Counter()
-        """Jobs that have left the open phases, by the phase that they came to."""
+        """The number of jobs that are no longer open, by their phase or as Deleted."""
 
     def __enter__(self) -> Self:
         self._thread.start()
         self._kubectl.run("create", "-f", "-", stdin=yaml.safe_dump(SENTINEL))
-        wait_until(lambda: self._sentinel_seen, within_s=30, because="a job was made")
+        wait_until(lambda: self._sentinel_events, within_s=30, because="a job was created")
         self._kubectl.run("delete", "embeddingjob", str(SENTINEL["metadata"]["name"]))  # type: ignore[index]
-        wait_until(lambda: self._sentinel_seen == 2, within_s=30, because="the job was deleted")
+        wait_until(lambda: self._sentinel_events == 2, within_s=30, because="the job was deleted")
         return self
 
     def __exit__(
@@ -61,11 +61,11 @@ class OpenJobsWatch:
     def _follow(self) -> None:
         assert self._process.stdout is not None
         for line in self._process.stdout:
-            self._note(*line.split())
+            self._record(*line.split())
 
-    def _note(self, event: str, name: str, business: str, phase: str) -> None:
+    def _record(self, event: str, name: str, business: str, phase: str) -> None:
         if business == "none":
-            self._sentinel_seen += 1
+            self._sentinel_events += 1
             return
         (self._existing.discard if event == "DELETED" else self._existing.add)(name)
         self.most_existing = max(self.most_existing, len(self._existing))

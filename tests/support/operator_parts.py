@@ -1,4 +1,4 @@
-"""What the operator's objects share, with a fake clock and a fake API server. Called by unit tests of the control plane."""
+"""The objects that parts of the operator share, with a fake clock and a fake API server. Called by unit tests of the operator."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -30,7 +30,7 @@ COHORT_LABEL = "embeddings.yellowbook.dev/cohort"
 
 
 class RecordedEvents(EventPoster):
-    """Keeps events, and sends none."""
+    """Records Events, and sends none."""
 
     def __init__(self) -> None:
         self.emitted: list[Event] = []
@@ -40,7 +40,7 @@ class RecordedEvents(EventPoster):
 
 
 class Parts:
-    """Empty registers, a fake clock and a fake API server: what a test's object is created with."""
+    """Empty registers, a fake clock and a fake API server, from which a test creates the object under test."""
 
     def __init__(self, *, server: FakeApiServer | None = None, max_open: int = 500, max_finished: int = 500) -> None:
         self.clock = FakeClock()
@@ -77,11 +77,11 @@ class Parts:
         )
 
     def put_job(self, body: Json) -> EmbeddingJob:
-        """The API server has this job. The table does not know it."""
+        """Store this job in the API server, but not in the job table."""
         return parse_job(self.server.put_job(body))
 
     def track(self, body: Json) -> EmbeddingJob:
-        """The API server has this job, and the table has observed it."""
+        """Store this job in the API server, and have the job table observe it."""
         job = self.put_job(body)
         self.table.observe(job)
         return job
@@ -90,7 +90,7 @@ class Parts:
 def source(
     name: str = SOURCE, *, uid: str = "uid-1", generation: int = 1, version: int = 1, **spec: Any
 ) -> EmbeddingSource:
-    """A source as the API server shows it."""
+    """A source as the API server returns it."""
     metadata = {"uid": uid, "generation": generation, "resourceVersion": str(version)}
     return parse_source(merged(a_source(name, **spec), {"metadata": metadata}))
 

@@ -1,6 +1,6 @@
 """Go programs built before the first test: that takes minutes, and a test may take as long as pytest's `timeout` says.
 
-Called by each conftest's pytest_collection_finish.
+Called by the pytest_collection_finish of each conftest. It has tryfirst, because workers report their collection in this hook.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -27,7 +27,7 @@ def fixtures_of(session: pytest.Session) -> set[str]:
 def build_in_sight(session: pytest.Session, build: Callable[[], object]) -> None:
     """Call `build`, and show its progress on the terminal.
 
-    Of several workers of pytest-xdist only the first one builds: no worker gets a test before all of them have come so far.
+    Of several workers of pytest-xdist only the first one builds. No worker gets a test before all have reported their collection.
     """
     workerinput = getattr(session.config, "workerinput", {"workerid": "gw0"})
     if workerinput["workerid"] != "gw0":

@@ -30,19 +30,15 @@ TERMS = {
     "cohort": r"cohorts?",
 }
 """The anchor of each term, and the pattern of its uses."""
-NOT_REWRITTEN = {"architecture.md", "design.md"}
-PAGES = [
-    ROOT / "README.md",
-    *(path for path in sorted((ROOT / "docs").glob("*.md")) if path != CONCEPTS and path.name not in NOT_REWRITTEN),
-]
+PAGES = [ROOT / "README.md", *(path for path in sorted((ROOT / "docs").glob("*.md")) if path != CONCEPTS)]
 CODE = re.compile(r"^```.*?^```|^ {4,}.*?$|^#.*?$|`[^`\n]*`", re.MULTILINE | re.DOTALL)
 LINK = re.compile(r"\[([^\]]*)\]\(([^)]*)\)")
 
 
 def prose(text: str) -> str:
-    """The text without code, headings and links to other places than the concepts."""
+    """The text in one line, without code, headings and links to other places than the concepts."""
     without_code = CODE.sub(" ", text)
-    return LINK.sub(lambda link: link[0] if "concepts.md#" in link[2] else " ", without_code)
+    return " ".join(LINK.sub(lambda link: link[0] if "concepts.md#" in link[2] else " ", without_code).split())
 
 
 def linked_first(anchor: str, pattern: str, text: str) -> bool:

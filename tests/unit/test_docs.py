@@ -91,8 +91,8 @@ def test_every_variable_with_the_prefix_that_a_document_names_is_a_setting(docum
 def test_every_kind_in_a_kubectl_command_exists(document: Path) -> None:
     names = [crd["spec"]["names"] for crd in crds()]
     known = {name for of in names for name in (of["plural"], of["singular"], *of["shortNames"], *of["categories"])}
-    asked = {kind for kinds in COMMAND.findall(document.read_text()) for kind in kinds.split(",")}
-    assert asked - known - OF_KUBERNETES == set()
+    named = {kind for kinds in COMMAND.findall(document.read_text()) for kind in kinds.split(",")}
+    assert named - known - OF_KUBERNETES == set()
 
 
 @documents
@@ -190,8 +190,8 @@ def test_a_signature_is_verified_by_the_identity_of_the_workflow() -> None:
     """The comment in the workflow and the example for Flux use the same identity."""
     (workflow,) = (ROOT / ".github" / "workflows").glob("release.yaml")
     identity = f"https://github.com/yellowbook-dev/embedding-operator/{workflow.relative_to(ROOT)}@refs/tags/v"
-    asked = re.findall(r"--certificate-identity (\S+?)[\d.]+$", PAGES["security.md"], re.MULTILINE)
-    assert set(asked) == {identity}
+    identities = re.findall(r"--certificate-identity (\S+?)[\d.]+$", PAGES["security.md"], re.MULTILINE)
+    assert set(identities) == {identity}
     verified = re.findall(r"cosign verify (\S+):", PAGES["security.md"])
     assert verified == [
         f"ghcr.io/yellowbook-dev/{name}" for name in ("embedding-operator", "charts/embedding-operator")
@@ -228,5 +228,5 @@ def test_the_changelog_begins_with_unreleased_and_keeps_its_format() -> None:
 def test_contributing_names_what_a_node_installs_and_creates() -> None:
     text = (ROOT / "CONTRIBUTING.md").read_text()
     named = set(re.findall(r"[\w./-]+", text))
-    made = {network.BRIDGE, network.POD_RANGE, commands.SERVICE_RANGE}
-    assert (set(machine.PACKAGES.values()) | made) - {word.rstrip(".") for word in named} == set()
+    created = {network.BRIDGE, network.POD_RANGE, commands.SERVICE_RANGE}
+    assert (set(machine.PACKAGES.values()) | created) - {word.rstrip(".") for word in named} == set()

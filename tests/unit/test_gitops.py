@@ -18,17 +18,17 @@ EXAMPLES = ROOT / "docs" / "examples"
 SHOWN = [*sorted((EXAMPLES / "argocd").iterdir()), *sorted((EXAMPLES / "flux").iterdir())]
 SETTINGS = yaml.safe_load((EXAMPLES / "argocd" / "argocd-cm.yaml").read_text())["data"]
 CHECK = SETTINGS[f"resource.customizations.health.{GROUP}_EmbeddingSource"]
-LIBRARIES_THAT_ARE_OFF = ("string", "math", "io", "debug", "coroutine", "dofile", "loadfile")
+MISSING_LIBRARIES = ("string", "math", "io", "debug", "coroutine", "dofile", "loadfile")
 CHART = ROOT / "charts" / "embedding-operator"
-NEVER_THE_SAME = re.compile(
+NOT_REPEATABLE = re.compile(
     r"\b(lookup|rand(?:Alpha|AlphaNum|Numeric|Ascii|Bytes|Int)|uuidv4|now|gen\w+|derivePassword)\b"
 )
 
 
 def health(source: Json) -> dict[str, str]:
-    """What Argo CD shows for this source: the check runs as in Argo CD, with the source as `obj` and few libraries."""
+    """What Argo CD shows for this source: the check runs as in Argo CD, with the source as `obj` and without some libraries."""
     lua: Any = LuaRuntime(unpack_returned_tuples=True)
-    for name in LIBRARIES_THAT_ARE_OFF:
+    for name in MISSING_LIBRARIES:
         lua.globals()[name] = None
     lua.globals()["obj"] = lua.table_from(source, recursive=True)
     return dict(lua.execute(CHECK))
@@ -46,20 +46,20 @@ def test_every_combination_of_facts_has_the_intended_health() -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "words"),
+    ("name", "reason"),
     [
-        ("nobody has looked at it yet", "the operator has not processed this version of the source yet"),
+        ("not processed yet", "the operator has not processed this version of the source yet"),
         ("waiting for the database from the start", "the database: connection refused"),
         ("refused", "public.businesses"),
-        ("the provider away", "the quota of the day is used up"),
+        ("the provider failing", "the quota of the day is used up"),
         ("a re-embedding waits for approval", "90 rows"),
-        ("fresh but for dead letters", "dead letter"),
+        ("fresh except for dead letters", "dead letter"),
         ("suspended", "spec.suspend"),
     ],
 )
-def test_argo_cd_says_why(name: str, words: str) -> None:
+def test_argo_cd_shows_the_reason(name: str, reason: str) -> None:
     (state,) = [state for state in STATES if state.name == name]
-    assert words in health(state.source())["message"]
+    assert reason in health(state.source())["message"]
 
 
 def test_a_source_without_a_status_is_progressing() -> None:
@@ -74,7 +74,7 @@ def test_jobs_and_only_jobs_are_excluded() -> None:
 
 
 @pytest.mark.parametrize("example", SHOWN, ids=lambda path: path.name)
-def test_the_page_shows_the_examples_as_they_are(example: Path) -> None:
+def test_the_page_shows_the_examples_unchanged(example: Path) -> None:
     assert f"```yaml\n{example.read_text()}```" in PAGE
     assert f"]({example.relative_to(ROOT / 'docs')})" in PAGE
 
@@ -110,6 +110,6 @@ def test_the_chart_renders_the_same_without_a_cluster_and_each_time() -> None:
         (path.name, action)
         for path in (CHART / "templates").glob("*")
         for action in re.findall(r"{{.*?}}", path.read_text(), re.DOTALL)
-        if NEVER_THE_SAME.search(re.sub(r"/\*.*?\*/|\"[^\"]*\"", "", action, flags=re.DOTALL))
+        if NOT_REPEATABLE.search(re.sub(r"/\*.*?\*/|\"[^\"]*\"", "", action, flags=re.DOTALL))
     }
     assert found == set()

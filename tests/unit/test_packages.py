@@ -1,4 +1,4 @@
-"""The folders operator/ and worker/ contain packages and are no packages: the standard library has a module `operator`."""
+"""The folders operator/ and worker/ contain packages, and are not packages: the standard library has a module `operator`."""
 
 import subprocess
 import sys

@@ -15,7 +15,7 @@ ROOT = Path(__file__).parents[2]
 CHART = ROOT / "charts" / "embedding-operator"
 PAGE = (ROOT / "docs" / "install.md").read_text()
 STATED = dict(re.findall(r"^\| (\w+) \| ([\d.]+) and newer", PAGE, re.MULTILINE))
-FOR_A_FLAG = {("Helm", "3.17")}  # --take-ownership
+FOR_ONE_FLAG = {("Helm", "3.17")}  # --take-ownership
 ELSEWHERE = [
     ROOT / "README.md",
     ROOT / "CONTRIBUTING.md",
@@ -67,8 +67,8 @@ def test_the_package_its_tools_and_its_image_require_the_stated_python() -> None
 
 @pytest.mark.parametrize("document", ELSEWHERE, ids=lambda path: str(path.relative_to(ROOT)))
 def test_no_other_document_contradicts_the_table(document: Path) -> None:
-    said = re.findall(r"(Kubernetes|PostgreSQL|pgvector|Helm|Python) ([\d.]+) (?:or|and) newer", document.read_text())
-    assert {(what, oldest) for what, oldest in said if STATED[what] != oldest} <= FOR_A_FLAG
+    found = re.findall(r"(Kubernetes|PostgreSQL|pgvector|Helm|Python) ([\d.]+) (?:or|and) newer", document.read_text())
+    assert {(what, oldest) for what, oldest in found if STATED[what] != oldest} <= FOR_ONE_FLAG
 
 
 def test_another_document_states_a_version() -> None:

@@ -1,4 +1,4 @@
-"""Words of a former dialect that must not return to any text of the repository, with the plain words to use instead."""
+"""Words that no text of the repository may contain, because they are unusual or ambiguous, and the words to use instead."""
 
 import re
 import subprocess

@@ -66,8 +66,8 @@ def endpoint(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
 
 
 @pytest.fixture(autouse=True)
-def installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The module among the providers, and its entry point in a distribution that Python finds."""
+def _install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Install the module among the providers, and its entry point in a distribution that Python finds."""
     (tmp_path / "acme.py").write_text(block("python"))
     monkeypatch.setattr(providers, "__path__", [*providers.__path__, str(tmp_path)])
     points = tomllib.loads(block("toml"))["project"]["entry-points"]
@@ -89,12 +89,12 @@ def registry(endpoint: str, *, key: str = KEY) -> ProviderRegistry:
     return ProviderRegistry(settings_from(environ).provider_values(), clock=SystemClock(), observer=NoObserver())
 
 
-def test_its_registration_makes_its_variables_settings() -> None:
+def test_the_variables_of_a_registered_provider_are_settings() -> None:
     assert "acme" in registered_providers()
     assert {"ACME_API_KEY", "ACME_API_KEY_FILE", "ACME_ENDPOINT"} <= variables()
 
 
-async def test_it_embeds_through_the_registry(endpoint: str) -> None:
+async def test_the_provider_embeds_through_the_registry(endpoint: str) -> None:
     embedder = registry(endpoint).embedder(MODEL, source="businesses")
     assert await embedder.embed(["a", "b"]) == [[0.6, 0.8], [0.6, 0.8]]
 
@@ -103,7 +103,7 @@ async def test_it_embeds_through_the_registry(endpoint: str) -> None:
     ("code", "error"),
     [("400", InputRejected), ("403", ProviderMisconfigured), ("429", ProviderThrottled), ("503", ProviderUnavailable)],
 )
-async def test_each_error_of_its_api_asks_for_one_reaction(
+async def test_each_error_of_the_api_raises_the_class_of_its_reaction(
     endpoint: str, code: str, error: type[ProviderError]
 ) -> None:
     embedder = registry(endpoint).embedder(MODEL, source="businesses")
@@ -112,12 +112,12 @@ async def test_each_error_of_its_api_asks_for_one_reaction(
     assert raised.value.code == code
 
 
-async def test_its_key_is_rotated_without_another_embedder(endpoint: str) -> None:
-    made = registry(endpoint, key="an-old-key")
-    embedder = made.embedder(MODEL, source="businesses")
+async def test_a_rotated_key_is_used_by_the_same_embedder(endpoint: str) -> None:
+    providers_with_old_key = registry(endpoint, key="an-old-key")
+    embedder = providers_with_old_key.embedder(MODEL, source="businesses")
     with pytest.raises(ProviderMisconfigured):
         await embedder.embed(["a"])
-    await made.rotate("ACME_API_KEY", KEY)
+    await providers_with_old_key.rotate("ACME_API_KEY", KEY)
     assert len(await embedder.embed(["a"])) == 1
 
 

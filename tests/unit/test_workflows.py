@@ -129,7 +129,7 @@ def test_the_places_that_state_the_version_agree() -> None:
 
 
 @pytest.mark.parametrize(
-    ("tag", "words"),
+    ("tag", "message"),
     [
         ("v1.2.4", "the tag is v1.2.4, but the chart is 1.2.3: tag that version, or commit this one first"),
         ("1.2.3", "the tag '1.2.3' is no version such as v1.2.3"),
@@ -137,8 +137,8 @@ def test_the_places_that_state_the_version_agree() -> None:
         ("v1.2.3; rm -r .", "is no version such as"),
     ],
 )
-def test_a_tag_that_does_not_match_is_refused_with_a_sentence(tag: str, words: str) -> None:
-    assert words in str(disagreement(tag, {"the chart": "1.2.3"}))
+def test_a_tag_that_does_not_match_is_refused(tag: str, message: str) -> None:
+    assert message in str(disagreement(tag, {"the chart": "1.2.3"}))
 
 
 @pytest.mark.parametrize("version", ["1.2.3", "1.2.3-rc.1"])

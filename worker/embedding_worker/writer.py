@@ -43,9 +43,9 @@ class Writer:
     async def write(self, rows: Sequence[VectorWrite]) -> Written:
         """Write all rows, in as many statements as their size asks for. Raises as RowStore.write does, but RowsRefused."""
         written = Written(set(), {})
-        rest = list(rows)
-        while rest:
-            part, rest = rest[: self._size], rest[self._size :]
+        unwritten = list(rows)
+        while unwritten:
+            part, unwritten = unwritten[: self._size], unwritten[self._size :]
             started = self._clock.monotonic()
             await self._write_part(part, written)
             self._size = next_size(len(part), took_s=self._clock.monotonic() - started)

@@ -69,7 +69,15 @@ class JobRunner:
         tracked = self._table.get(job.name)
         if tracked is None or tracked.state in IN_FLIGHT:
             return
-        match next_step(job):
+        try:
+            await self._carry_out(next_step(job), job)
+        finally:  # without an outcome, cancelled, or failed unexpectedly: in flight it would never be worked on again
+            tracked = self._table.get(job.name)
+            if tracked is not None and tracked.state in IN_FLIGHT:
+                self._table.release(job.name)
+
+    async def _carry_out(self, step: Step, job: EmbeddingJob) -> None:
+        match step:
             case Step.BEGIN_REPLAY:
                 await self._begin_replay(job)
             case Step.EMBED:
@@ -95,7 +103,6 @@ class JobRunner:
         request = RowRequest(job.spec.business_id, job.spec.content_hash)
         outcome = await self._queues.submit(job.source, request, urgent=urgent)
         if outcome is None:
-            self._table.release(job.name)
             log.info("job released: its source is gone, or the process ends", job=job.name, source=job.source)
             return
         policy = self._catalog.retry_policy(job.source)

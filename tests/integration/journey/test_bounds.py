@@ -1,4 +1,4 @@
-"""What exists in the API server is bounded whatever the load: open and finished jobs together, and each by itself."""
+"""The number of jobs in the API server is bounded whatever the load: that of open jobs, and that of all jobs."""
 
 from tests.integration.journey.conftest import System
 from tests.support.open_jobs_watch import OpenJobsWatch
@@ -9,7 +9,7 @@ MAX_OPEN, MAX_FINISHED = 100, 100
 def test_open_and_finished_jobs_together_never_pass_their_bounds(system: System) -> None:
     system.book.add(1_200)
     with OpenJobsWatch(system.kubectl) as watch:
-        system.operator(EMBEDDING_MAX_OPEN_JOBS=str(MAX_OPEN), EMBEDDING_MAX_FINISHED_JOBS=str(MAX_FINISHED))
+        system.start_operator(EMBEDDING_MAX_OPEN_JOBS=str(MAX_OPEN), EMBEDDING_MAX_FINISHED_JOBS=str(MAX_FINISHED))
         system.apply_source()
         system.wait_until_fresh(within_s=150)
     assert watch.settled["Succeeded"] == 1_200

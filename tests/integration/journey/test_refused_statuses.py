@@ -1,4 +1,4 @@
-"""A status patch that the API server refuses: the job is neither lost nor held, and goes on when the refusal ends."""
+"""Status patches that the API server refuses: the job stays open, and is finished when the refusal ends."""
 
 import json
 from collections.abc import Iterator
@@ -12,8 +12,8 @@ from tests.support.deadline import wait_until
 
 
 @contextmanager
-def statuses_refused(system: System, business_id: int) -> Iterator[None]:
-    """An admission policy refuses every status of this business's jobs while the context lasts."""
+def refuse_statuses(system: System, business_id: int) -> Iterator[None]:
+    """Have an admission policy refuse every status of the jobs of this business while the context lasts."""
     name = f"refuse-{system.kubectl.namespace}"
     resources = {
         "apiGroups": ["embeddings.yellowbook.dev"],
@@ -26,7 +26,9 @@ def statuses_refused(system: System, business_id: int) -> Iterator[None]:
         "metadata": {"name": name},
         "spec": {
             "matchConstraints": {"resourceRules": [resources | {"operations": ["UPDATE"]}]},
-            "validations": [{"expression": f"object.spec.businessId != '{business_id}'", "message": "not this one"}],
+            "validations": [
+                {"expression": f"object.spec.businessId != '{business_id}'", "message": "refused by the test"}
+            ],
         },
     }
     selector = {"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": system.kubectl.namespace}}}
@@ -46,11 +48,11 @@ def statuses_refused(system: System, business_id: int) -> Iterator[None]:
 def policy_is_enforced(system: System, job: str) -> bool:
     patch = json.dumps({"status": {"message": "any"}})
     done = system.kubectl.try_run("patch", "embeddingjob", job, "--subresource=status", "--type=merge", "-p", patch)
-    return done.returncode != 0 and "not this one" in done.stderr
+    return done.returncode != 0 and "refused by the test" in done.stderr
 
 
-def make_job(system: System, business_id: str, name: str = "by-hand") -> None:
-    """A job as a person would make it."""
+def create_job(system: System, business_id: str, name: str = "by-hand") -> None:
+    """Create a job as a person with kubectl would."""
     spec = {
         "sourceRef": {"name": "businesses"},
         "businessId": business_id,
@@ -66,18 +68,26 @@ def make_job(system: System, business_id: str, name: str = "by-hand") -> None:
     system.kubectl.run("create", "-f", "-", stdin=yaml.safe_dump(manifest))
 
 
-def test_a_refused_status_leaves_the_job_open_and_it_settles_when_the_policy_is_gone(
+def test_a_job_whose_status_is_refused_stays_open_and_succeeds_when_the_policy_is_deleted(
     system: System, gemini: FakeGemini
 ) -> None:
     system.book.add(5)
-    with statuses_refused(system, business_id=3):
-        make_job(system, "3", "probe")
-        wait_until(lambda: policy_is_enforced(system, "probe"), within_s=60, every_s=0.2, because="a policy was made")
-        system.kubectl.run("delete", "embeddingjob", "probe")
-        operator = system.with_gemini(gemini)
-        wait_until(lambda: system.book.stale() == [], within_s=30, because="rows are written before statuses")
+    with refuse_statuses(system, business_id=3):
+        create_job(system, "3", "probe")
         wait_until(
-            lambda: "status of a job refused" in operator.log.read_text(), within_s=30, because="the policy refuses it"
+            lambda: policy_is_enforced(system, "probe"), within_s=60, every_s=0.2, because="the policy was created"
+        )
+        system.kubectl.run("delete", "embeddingjob", "probe")
+        operator = system.start_with_gemini(gemini)
+        wait_until(
+            lambda: system.book.outdated_rows() == [],
+            within_s=30,
+            because="a vector is written before the status of its job",
+        )
+        wait_until(
+            lambda: "status of a job refused" in operator.log.read_text(),
+            within_s=30,
+            because="the policy refuses the status",
         )
         assert system.job(3)["status"]["phase"] == "Pending"
     system.wait_for_phase(3, "Succeeded", within_s=90)
@@ -86,13 +96,17 @@ def test_a_refused_status_leaves_the_job_open_and_it_settles_when_the_policy_is_
 
 def test_a_refused_status_does_not_delay_the_end_of_the_process(system: System, gemini: FakeGemini) -> None:
     system.book.add(1)
-    with statuses_refused(system, business_id=1):
-        make_job(system, "1", "probe")
-        wait_until(lambda: policy_is_enforced(system, "probe"), within_s=60, every_s=0.2, because="a policy was made")
-        system.kubectl.run("delete", "embeddingjob", "probe")
-        operator = system.with_gemini(gemini)
+    with refuse_statuses(system, business_id=1):
+        create_job(system, "1", "probe")
         wait_until(
-            lambda: "status of a job refused" in operator.log.read_text(), within_s=30, because="the policy refuses it"
+            lambda: policy_is_enforced(system, "probe"), within_s=60, every_s=0.2, because="the policy was created"
+        )
+        system.kubectl.run("delete", "embeddingjob", "probe")
+        operator = system.start_with_gemini(gemini)
+        wait_until(
+            lambda: "status of a job refused" in operator.log.read_text(),
+            within_s=30,
+            because="the policy refuses the status",
         )
         operator.stop()
     lines = [json.loads(line) for line in operator.log.read_text().splitlines()]
@@ -101,17 +115,17 @@ def test_a_refused_status_does_not_delay_the_end_of_the_process(system: System, 
     assert drained["took_s"] < 5
 
 
-def test_a_job_made_by_hand_with_an_impossible_id_ends_alone_with_a_sentence(system: System) -> None:
+def test_a_job_with_an_impossible_id_is_superseded_and_affects_no_other_row(system: System) -> None:
     system.book.add(2)
     system.apply_source()
-    system.operator()
+    system.start_operator()
     system.wait_until_fresh()
-    make_job(system, "no-number")
+    create_job(system, "no-number")
     ended = wait_until(
         lambda: (job := system.job("no-number"))["status"]["phase"] == "Superseded" and job,
         within_s=30,
         every_s=0.1,
-        because="no row can have this id",
+        because="an id of the table is a number",
     )
     assert ended["status"]["reason"] == "IdInvalid"
     assert "'no-number'" in ended["status"]["message"]

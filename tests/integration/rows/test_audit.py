@@ -22,7 +22,7 @@ async def kept(businesses: Application, keep: Keep) -> tuple[Keeper, Oracle]:
     return keeper, oracle
 
 
-async def test_where_all_is_right_nothing_is_marked(kept: tuple[Keeper, Oracle]) -> None:
+async def test_where_every_row_is_up_to_date_nothing_is_marked(kept: tuple[Keeper, Oracle]) -> None:
     keeper, oracle = kept
     assert await keeper.audit() == 0
     assert oracle.marks() == []

@@ -51,7 +51,9 @@ async def test_a_row_whose_blank_text_was_blanked_in_another_way_is_written_down
     assert (oracle.wrong(), oracle.marks()) == ([], [])
 
 
-async def test_a_blank_row_with_a_vector_is_not_right(businesses: Application, kept: tuple[Keeper, Oracle]) -> None:
+async def test_a_blank_row_with_a_vector_is_not_up_to_date(
+    businesses: Application, kept: tuple[Keeper, Oracle]
+) -> None:
     keeper, oracle = kept
     businesses.run("INSERT INTO businesses (name) VALUES ('')")
     await keeper.keep()

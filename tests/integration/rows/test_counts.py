@@ -45,7 +45,7 @@ async def test_an_empty_table_counts_nothing(businesses: Application, keep: Keep
     assert (counts.total, counts.due, counts.oldest_due_since, counts.estimated) == (0, 0, None, False)
 
 
-async def test_it_is_told_since_when_the_oldest_row_is_due(businesses: Application, keep: Keep) -> None:
+async def test_the_counts_say_since_when_the_oldest_row_is_due(businesses: Application, keep: Keep) -> None:
     keeper, _ = await keep()
     add(businesses, 2)
     businesses.run(f"UPDATE {keeper.statements.due} SET since = '2024-02-29 12:00+00' WHERE id = 1")

@@ -5,7 +5,7 @@ import asyncio
 import pytest
 
 from tests.integration.rows.conftest import Keep
-from tests.support.gate import GATED, gate_shut, until_somebody_waits
+from tests.support.gate import GATED, closed_gate, wait_for_statement_at_gate
 from tests.support.kept_rows import Application, Keeper, Oracle, run, vector_write
 
 
@@ -61,7 +61,7 @@ async def test_a_row_whose_text_came_back_is_written(businesses: Application, ke
 
 
 async def test_an_old_vector_of_the_row_is_no_excuse(businesses: Application, kept: tuple[Keeper, Oracle]) -> None:
-    """Deleted and inserted anew with the old vector and another text, as a restored backup does."""
+    """Deleted and inserted again with the old vector and another text, as a restored backup does."""
     keeper, oracle = kept
     await keeper.keep()
     businesses.run(
@@ -131,7 +131,7 @@ async def test_an_edit_that_commits_while_the_write_looks_for_its_rows_is_seen(
     keeper, oracle = await keep(text="gated(name)")
     businesses.run("INSERT INTO businesses (name) VALUES ('one'), ('two'), ('three')")
     fingerprint = keeper.statements.config.fingerprint
-    with gate_shut(businesses) as open_gate:
+    with closed_gate(businesses) as open_gate:
         async with keeper.database.transaction(search_path=["public"], lock_timeout="10s") as transaction:
             writing = asyncio.create_task(
                 transaction.fetch(
@@ -142,7 +142,7 @@ async def test_an_edit_that_commits_while_the_write_looks_for_its_rows_is_seen(
                     fingerprint,
                 )
             )
-            await until_somebody_waits(businesses)
+            await wait_for_statement_at_gate(businesses)
             businesses.run(meanwhile)
             open_gate()
             assert {row[0] for row in await writing} == written

@@ -1,4 +1,4 @@
-"""The application never waits for us, and we wait for nobody longer than a moment."""
+"""The application never waits for the operator, and the operator gives up a lock that it can't get within a moment."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -61,13 +61,13 @@ def written_at_once(application: Application, write: str) -> None:
 
 
 @pytest.mark.parametrize("statement", ["sweep", "newer marks", "read", "clear", "audit", "orphans", "counts"])
-async def test_no_statement_of_ours_keeps_an_application_waiting(
+async def test_no_statement_of_the_operator_keeps_an_application_waiting(
     businesses: Application, kept: tuple[Keeper, Oracle], statement: str
 ) -> None:
     async with held_open(kept[0], statement):
         for write in (
             "INSERT INTO businesses (name) VALUES ('new')",
-            "UPDATE businesses SET name = name || ' anew'",
+            "UPDATE businesses SET name = name || ' new'",
             "UPDATE businesses SET id = id + 100",
             "DELETE FROM businesses",
             "SELECT * FROM businesses FOR UPDATE",
@@ -75,13 +75,13 @@ async def test_no_statement_of_ours_keeps_an_application_waiting(
             written_at_once(businesses, write)
 
 
-async def test_a_write_of_ours_keeps_only_writers_of_its_own_rows_waiting(
+async def test_a_write_of_the_operator_keeps_only_writers_of_its_own_rows_waiting(
     businesses: Application, kept: tuple[Keeper, Oracle]
 ) -> None:
     async with held_open(kept[0], "write"):
         for write in (
             "INSERT INTO businesses (name) VALUES ('new')",
-            "UPDATE businesses SET name = name || ' anew' WHERE id NOT IN (4, 5)",
+            "UPDATE businesses SET name = name || ' new' WHERE id NOT IN (4, 5)",
             "DELETE FROM businesses WHERE id NOT IN (4, 5)",
             "SELECT * FROM businesses FOR KEY SHARE",  # what a foreign key asks of the row that it refers to
         ):
@@ -90,7 +90,7 @@ async def test_a_write_of_ours_keeps_only_writers_of_its_own_rows_waiting(
             written_at_once(businesses, "UPDATE businesses SET name = 'its own' WHERE id = 4")
 
 
-async def test_an_application_that_keeps_its_transaction_open_keeps_us_from_nothing_but_its_rows(
+async def test_an_application_that_keeps_its_transaction_open_delays_only_its_own_rows(
     businesses: Application, kept: tuple[Keeper, Oracle]
 ) -> None:
     keeper, oracle = kept

@@ -1,7 +1,7 @@
 """What a statement costs: the window, and never the table. Plans are looked at, not the clock.
 
 As planned for a disk without a needle: for one with a needle PostgreSQL reads a table of a few megabytes from end to end
-rather than looking up 500 rows of it, and is right to do so.
+rather than looking up 500 rows of it, which is the better plan.
 """
 
 from collections.abc import Iterator

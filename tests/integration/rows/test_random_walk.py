@@ -1,4 +1,4 @@
-"""Everything at once, in an order that nobody thought of: in the end every vector is the one of its present text."""
+"""All operations at once in a random order: in the end every vector is the one of its present text."""
 
 import asyncio
 import contextlib
@@ -140,7 +140,9 @@ SEEN_BY_THE_AUDIT: list[Edit] = [*SEEN_BY_THE_TRIGGER, clear_the_vector, clear_t
 
 async def write(url: str, edits: list[Edit], chosen: random.Random) -> None:
     async with await psycopg.AsyncConnection.connect(url, autocommit=True) as connection:
-        await connection.execute("SET deadlock_timeout = '20ms'")  # the writers' own; nobody waits for us
+        await connection.execute(
+            "SET deadlock_timeout = '20ms'"
+        )  # the writers' own deadlocks; none involves the operator
         writer = Writer(connection, chosen)
         for _ in range(EDITS_EACH):
             with contextlib.suppress(*ITS_OWN_FAULT):
@@ -148,7 +150,7 @@ async def write(url: str, edits: list[Edit], chosen: random.Random) -> None:
 
 
 async def keep_fresh(keeper: Keeper, chosen: random.Random) -> None:
-    """A replica's round for ever: sweep, clear, read, embed, write; with the pauses that a provider makes."""
+    """The rounds of a replica, without end: sweep, clear, read, embed, write; with pauses as a provider's call makes them."""
     while True:
         with contextlib.suppress(RowsLocked):
             due = await keeper.sweep(limit=chosen.randrange(1, 12))

@@ -91,7 +91,7 @@ async def test_a_refused_row_becomes_fresh_once_the_cause_is_gone(
     assert (oracle.wrong(), oracle.marks()) == ([], [])
 
 
-async def test_an_update_that_the_application_suppresses_is_not_taken_for_written(
+async def test_an_update_that_the_application_suppresses_does_not_count_as_written(
     businesses: Application, kept: tuple[Keeper, Oracle]
 ) -> None:
     keeper, oracle = kept

@@ -1,4 +1,4 @@
-"""docs/install.md, "Remove it": its SQL takes away all that preparation has made, and gives the table back to its owner."""
+"""docs/install.md, "Remove it": its SQL removes everything that preparation created, and leaves the user's table intact."""
 
 from pathlib import Path
 
@@ -38,7 +38,7 @@ async def test_the_documented_sql_removes_all_of_it(
     url = database.url_for(role, password)
     for statement in statements(sql_blocks(PAGE, "1. The database")[0], role=role, database=database.name):
         if statement.startswith("CREATE ROLE"):
-            continue  # it is there, with a password that nobody knows
+            continue  # it exists, with a password that is not known here
         if statement.startswith("GRANT CREATE") and granted == "a schema of its own":
             statement = f"CREATE SCHEMA embedding_operator AUTHORIZATION {role}"
         owner.run(statement.replace("vector(768)", "vector(3)"))
@@ -56,17 +56,17 @@ async def test_the_documented_sql_removes_all_of_it(
     )
     assert owner.run(TRIGGERS) == owner.run(OF_OURS) == owner.run(SCHEMAS) == []
     assert owner.run("SELECT count(embedding) FROM businesses") == [(2,)]
-    owner.run("UPDATE businesses SET name = 'anew'")
+    owner.run("UPDATE businesses SET name = 'new'")
 
     run_all(database.url, *statements(rest, role=role, database=database.name))
-    assert owner.run("SELECT * FROM businesses LIMIT 1") == [(1, "anew", None, None)]
+    assert owner.run("SELECT * FROM businesses LIMIT 1") == [(1, "new", None, None)]
     assert owner.run("SELECT FROM pg_roles WHERE rolname = %s", role) == []
 
 
 async def test_a_table_in_use_is_not_waited_for_and_loses_nothing(
     businesses: Application, database: GivenDatabase, rows: Database
 ) -> None:
-    """Whoever removes it is told to try again; nothing is half removed."""
+    """The removal fails as a whole and can be tried again."""
     await Keeper.prepare(rows, source_config())
     with_rows, _ = sql_blocks(PAGE, "Remove it")
     with businesses.transaction() as open_transaction:

@@ -19,7 +19,7 @@ async def ids(keeper: Keeper, limit: int, leave_out: tuple[str, ...] = ()) -> li
     return [int(row.id) for row in await keeper.sweep(limit=limit, leave_out=leave_out)]
 
 
-async def test_half_of_it_are_the_newest_edits_and_the_rest_the_oldest(
+async def test_one_half_are_the_newest_edits_and_the_other_the_oldest_marks(
     businesses: Application, kept: tuple[Keeper, Oracle]
 ) -> None:
     add(businesses, 100)
@@ -73,7 +73,9 @@ async def test_a_row_is_left_out_whatever_its_text_may_hold(application: Applica
     assert [row.id for row in await keeper.sweep(leave_out=tuple(odd[:-1]))] == odd[-1:]
 
 
-async def test_what_is_right_or_gone_or_blank_is_told(businesses: Application, kept: tuple[Keeper, Oracle]) -> None:
+async def test_a_due_row_says_whether_it_is_up_to_date_or_gone_or_blank(
+    businesses: Application, kept: tuple[Keeper, Oracle]
+) -> None:
     keeper, _ = kept
     add(businesses, 4)
     await keeper.keep()
@@ -89,7 +91,7 @@ async def test_what_is_right_or_gone_or_blank_is_told(businesses: Application, k
     assert rows["4"].content_hash == vector_write("4", "name 4!").content_hash
 
 
-async def test_a_row_that_became_blank_and_has_no_vector_any_more_is_right(
+async def test_a_row_that_became_blank_and_has_no_vector_any_more_is_up_to_date(
     businesses: Application, kept: tuple[Keeper, Oracle]
 ) -> None:
     businesses.run("INSERT INTO businesses (name) VALUES ('')")

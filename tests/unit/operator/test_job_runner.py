@@ -6,7 +6,7 @@ from typing import Any, cast
 
 import pytest
 
-from embedding_operator.api_errors import ApiServerUnavailable, Invalid, RequestRefused
+from embedding_operator.api_errors import ApiServerError, ApiServerUnavailable, Invalid, RequestRefused
 from embedding_operator.event_poster import EventPoster
 from embedding_operator.metrics import Metrics
 from embedding_operator.reconciler.catalog import SourceCatalog
@@ -229,6 +229,19 @@ async def test_the_event_of_a_replay_that_has_begun_embeds_the_row(world: World)
     assert (world.status["phase"], world.status["attempts"], world.status["replays"]) == ("Succeeded", 1, 1)
 
 
+async def test_an_event_from_before_a_replay_began_begins_no_second_one(world: World) -> None:
+    before = world.put(attempts=6)
+    await world.run(before)
+    await world.run(before)
+    assert (world.status["replays"], world.server.count("patch_job_status")) == (1, 1)
+
+
+async def test_the_metrics_count_replays(world: World) -> None:
+    await world.run(world.put(attempts=6))
+    page = world.metrics.page(open_jobs=0, window=0, dead_letters=0).decode()
+    assert 'embedding_operator_replays_total{source="shops"} 1.0' in page
+
+
 async def test_a_replay_that_is_refused_is_not_recorded(world: World) -> None:
     job = world.put(attempts=6)
     world.server.fail("patch_job_status", RequestRefused("a policy forbids it"))
@@ -334,6 +347,35 @@ async def test_the_jobs_of_a_source_that_is_deleted_meanwhile_come_to_an_end(wor
     world.batcher.gate.set()
     await running
     assert (world.state(NAME), world.table.count(IN_FLIGHT)) == (None, 0)
+
+
+# A handler that does not come to its end.
+
+
+async def test_a_job_whose_handler_is_cancelled_is_queued_again(world: World) -> None:
+    world.batcher.gate.clear()
+    running = asyncio.create_task(world.runner.run(world.put()))
+    await settle()
+    running.cancel()
+    await settle()
+    assert world.state(NAME) is JobState.QUEUED
+
+
+async def test_a_job_whose_handler_fails_by_an_unexpected_error_is_queued_again(world: World) -> None:
+    job = world.put()
+    world.server.fail("patch_job_status", cast(ApiServerError, RuntimeError("a defect")))
+    with pytest.raises(RuntimeError):
+        await world.run(job)
+    assert world.state(NAME) is JobState.QUEUED
+
+
+async def test_a_job_whose_handler_was_cancelled_while_the_server_was_away_is_queued_again(world: World) -> None:
+    world.server.fail("patch_job_status", *[ApiServerUnavailable("away")] * 3)
+    running = asyncio.create_task(world.runner.run(world.put()))
+    await settle()
+    running.cancel()
+    await settle()
+    assert world.state(NAME) is JobState.QUEUED
 
 
 # Draining.

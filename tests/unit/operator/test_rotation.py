@@ -112,7 +112,7 @@ async def test_an_unusable_file_is_reported_once_and_the_old_value_stays(
     assert rotated.given == [NEW]
 
 
-@pytest.mark.parametrize("refusal", [DatabaseUnavailable("no connection could be had"), ZeroDivisionError()])
+@pytest.mark.parametrize("refusal", [DatabaseUnavailable("no connection could be made"), ZeroDivisionError()])
 async def test_a_value_that_is_refused_is_tried_again_at_each_look(
     mounted: Mounted, rotated: Rotated, looking: Rotation, refusal: Exception
 ) -> None:
@@ -126,14 +126,14 @@ async def test_a_value_that_is_refused_is_tried_again_at_each_look(
         await looking.look()
     assert rotated.given == [NEW, NEW, NEW]
     assert messages(logs)[-1] == "secret rotated"
-    assert messages(logs).count("no connection could be had") == isinstance(refusal, DatabaseUnavailable)
+    assert messages(logs).count("no connection could be made") == isinstance(refusal, DatabaseUnavailable)
 
 
 async def test_no_value_is_ever_logged(mounted: Mounted, rotated: Rotated, looking: Rotation) -> None:
     with structlog.testing.capture_logs() as logs:
         mounted.swap(NEW)
         await looking.look()
-        rotated.refusal = DatabaseUnavailable("no connection could be had")
+        rotated.refusal = DatabaseUnavailable("no connection could be made")
         mounted.swap(NEWER)
         await looking.look()
     assert logs

@@ -42,7 +42,7 @@ def test_a_database_url_is_enough() -> None:
     }
 
 
-def test_each_variable_is_taken() -> None:
+def test_each_variable_is_read() -> None:
     made = settings_from(
         {
             **GOOD,
@@ -164,7 +164,7 @@ def test_a_secrets_file_that_cannot_be_read_is_named(kind: str, tmp_path: Path) 
 @pytest.mark.parametrize(
     "name", ["EMBEDDING_MAX_OPEN_JOB", "EMBEDDING_SERVICE", "EMBEDDING_PORTS", "EMBEDDING_", "EMBEDDING_LOGLEVEL"]
 )
-def test_a_variable_that_looks_like_ours_and_is_not_is_refused(name: str) -> None:
+def test_a_variable_with_the_prefix_that_is_no_setting_is_refused(name: str) -> None:
     (problem,) = problems(GOOD | {name: "1"})
     assert problem.startswith(f"{name} is no setting of this version: ")
 
@@ -187,7 +187,7 @@ def test_what_kubernetes_says_of_a_service_is_tolerated(name: str) -> None:
     assert settings_from(GOOD | {name: "tcp://10.0.0.1:8080"}) == settings_from(GOOD)
 
 
-def test_other_peoples_variables_are_none_of_our_business() -> None:
+def test_variables_of_other_programs_are_ignored() -> None:
     assert settings_from(GOOD | {"PATH": "/bin", "MY_EMBEDDING_LOG_LEVEL": "loud"}) == settings_from(GOOD)
 
 

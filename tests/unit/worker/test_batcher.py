@@ -111,7 +111,7 @@ async def test_urgent_items_go_first_and_the_others_in_the_order_of_arrival(work
     work.gate.clear()
     async with batcher_of(work, max_items=2, concurrency=1) as batcher:
         first = tasks(batcher.submit(0), batcher.submit(1))
-        await settled_down()  # the only slot is taken, and the queue grows
+        await settled_down()  # the only slot is in use, and the queue grows
         slow = tasks(batcher.submit(2), batcher.submit(3))
         await settled_down()
         urgent = tasks(batcher.submit(4, urgent=True), batcher.submit(5, urgent=True))
@@ -151,13 +151,13 @@ async def test_an_item_that_is_settled_early_does_not_wait_for_the_others() -> N
 async def test_work_that_is_finished_later_gives_its_slot_to_the_next_batch() -> None:
     lock_is_free = asyncio.Event()
 
-    async def rest(batch: Numbers) -> None:
+    async def finish(batch: Numbers) -> None:
         await lock_is_free.wait()
         batch.settle(0, "later")
 
     async def work(batch: Numbers) -> None:
         if batch.items == (0,):
-            batch.finish_later(lambda: rest(batch))
+            batch.finish_later(lambda: finish(batch))
         else:
             batch.settle(1, "now")
 
@@ -181,11 +181,11 @@ async def test_an_error_reaches_all_items_that_are_not_settled() -> None:
 
 
 async def test_an_error_in_work_that_is_finished_later_reaches_the_items_that_wait_for_it() -> None:
-    async def rest() -> None:
+    async def finish() -> None:
         raise ZeroDivisionError
 
     async def work(batch: Numbers) -> None:
-        batch.finish_later(rest)
+        batch.finish_later(finish)
 
     async with batcher_of(work, max_items=1) as batcher:
         with pytest.raises(ZeroDivisionError):
@@ -231,11 +231,11 @@ async def test_at_the_end_items_of_a_lingering_batch_are_interrupted(work: Work)
 async def test_at_the_end_work_that_was_to_be_finished_later_is_interrupted() -> None:
     never = asyncio.Event()
 
-    async def rest() -> None:
+    async def finish() -> None:
         await never.wait()
 
     async def work(batch: Numbers) -> None:
-        batch.finish_later(rest)
+        batch.finish_later(finish)
 
     (result,) = await interrupted_at_the_end(work, submitted=1)
     assert isinstance(result, Interrupted)
@@ -244,11 +244,11 @@ async def test_at_the_end_work_that_was_to_be_finished_later_is_interrupted() ->
 async def test_work_that_was_to_be_finished_later_is_not_begun_after_the_end() -> None:
     begun: list[str] = []
 
-    async def rest() -> None:
-        begun.append("rest")
+    async def finish() -> None:
+        begun.append("finish")
 
     async def work(batch: Numbers) -> None:
-        batch.finish_later(rest)
+        batch.finish_later(finish)
         await asyncio.Event().wait()
 
     (result,) = await interrupted_at_the_end(work, submitted=1)

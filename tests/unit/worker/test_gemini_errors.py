@@ -51,7 +51,7 @@ def with_details(code: int, status: str, *details: dict[str, Any], message: str 
         (answers.missing_key(), ProviderMisconfigured, "403 PERMISSION_DENIED", "PermissionDenied"),
         (answers.forbidden(), ProviderMisconfigured, "403 PERMISSION_DENIED", "ServiceDisabled"),
         (answers.unknown_model("x", "embedContent"), ProviderMisconfigured, "404 NOT_FOUND", "NotFound"),
-        (answers.busy(per="minute", retry_after_s=7), ProviderThrottled, "429 RESOURCE_EXHAUSTED", None),
+        (answers.throttled(per="minute", retry_after_s=7), ProviderThrottled, "429 RESOURCE_EXHAUSTED", None),
         (ErrorBody(499, "CANCELLED", ""), ProviderUnavailable, "499 CANCELLED", None),
         (answers.internal(), ProviderUnavailable, "500 INTERNAL", None),
         (ErrorBody(501, "UNIMPLEMENTED", ""), ProviderUnavailable, "501 UNIMPLEMENTED", None),
@@ -145,13 +145,13 @@ def test_the_pause_that_is_asked_for_comes_from_retry_info_or_else_from_the_head
 
 
 def test_a_quota_of_the_minute_is_named_and_is_not_used_up() -> None:
-    error = reaction(answers.busy(per="minute", retry_after_s=7))
+    error = reaction(answers.throttled(per="minute", retry_after_s=7))
     assert throttled(error) == (7.0, False)
     assert answers.QUOTAS["minute"] in error.message
 
 
 def test_a_quota_of_the_day_is_used_up_and_its_few_seconds_are_not_believed() -> None:
-    error = reaction(answers.busy(per="day", retry_after_s=7))
+    error = reaction(answers.throttled(per="day", retry_after_s=7))
     assert throttled(error) == (None, True)
     assert answers.QUOTAS["day"] in error.message
 
@@ -215,11 +215,11 @@ def test_a_traceback_of_our_error_does_not_show_the_sdks() -> None:
     assert TEXT not in shown
 
 
-def test_what_is_ours_already_is_left_as_it_is() -> None:
-    ours = InputRejected("TextTooLong", "a sentence")
+def test_an_error_of_this_project_is_not_translated_again() -> None:
+    translated = InputRejected("TextTooLong", "a sentence")
     with pytest.raises(InputRejected) as raised, translate_sdk_errors("http://here"):
-        raise ours
-    assert raised.value is ours
+        raise translated
+    assert raised.value is translated
 
 
 def test_a_key_is_not_shown_by_the_embedder() -> None:

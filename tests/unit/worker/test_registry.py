@@ -5,10 +5,12 @@ import importlib.util
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
+from importlib.metadata import EntryPoint
 
 import pytest
 
 from embedding_worker.errors import ProviderError, ProviderThrottled, ProviderUnavailable, SourceRefused
+from embedding_worker.providers import provider
 from embedding_worker.providers.embedder import Vector
 from embedding_worker.providers.provider import Provider, ProviderSetting, Values, registered_providers
 from embedding_worker.providers.registry import ProviderRegistry
@@ -129,6 +131,15 @@ def test_without_its_sdk_a_provider_is_refused_with_what_installs_it(
 
 def test_the_providers_that_are_registered_are_found_by_their_entry_points() -> None:
     assert {"gemini", "local"} <= set(registered_providers())
+
+
+def test_an_entry_point_that_names_no_provider_of_its_name_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    def entry_points(*, group: str) -> list[EntryPoint]:
+        return [EntryPoint("other", "embedding_worker.providers.local:PROVIDER", group)]
+
+    monkeypatch.setattr(provider, "entry_points", entry_points)
+    with pytest.raises(TypeError, match=r"'other' of embedding_operator\.providers names no Provider called 'other'"):
+        registered_providers()
 
 
 async def test_all_sources_of_a_model_share_one_client_whatever_they_do_with_texts_that_are_too_long(

@@ -49,6 +49,6 @@ def test_a_longer_text_is_refused_where_the_source_says_so_with_both_numbers_and
     with pytest.raises(InputRejected) as refused:
         fit_text("secret 鮨", max_bytes=8, too_long=TooLong.REFUSE)
     assert refused.value.reason == "TextTooLong"
-    assert "has 10 bytes and the model takes 8" in refused.value.message
+    assert "has 10 bytes and the model accepts 8" in refused.value.message
     assert "spec.model.tooLong to Truncate" in refused.value.message
     assert "secret" not in refused.value.message

@@ -12,7 +12,7 @@ from embedding_worker.errors import DayLimitReached, InputRejected, ProviderMisc
 OF_THE_PROVIDER = (ProviderThrottled, ProviderMisconfigured, DayLimitReached)
 """Errors of the whole provider, not of a text: every other text of the batch would fail in the same way."""
 CALLS_WITHOUT_SUCCESS = 7
-"""A batch, its two halves and its four quarters. If all of them fail, the provider fails, and bisecting further would cost
+"""A batch, then two and then four parts of it. If all of them fail, the provider fails, and bisecting further would cost
 a call for each text."""
 LONE_FAILURES_WITHOUT_SUCCESS = 2
 

@@ -1,4 +1,4 @@
-"""The protocol that every provider keeps, and the checks that every vector passes before it may be written."""
+"""The protocol of every provider's embedder, and the checks that every vector passes before it may be written."""
 
 import math
 from collections.abc import Sequence
@@ -21,17 +21,17 @@ class Embedder(Protocol):
         """Embed 1..max_texts texts that are not blank, in one call.
 
         Returns one vector per text, in input order, each of the model's dimensions and of unit length.
-        Raises ProviderUnavailable (wait, try again), ProviderThrottled (rest), ProviderMisconfigured (someone must act) and
-        InputRejected (never as it is). Writes nothing.
+        Raises ProviderUnavailable (wait, try again), ProviderThrottled (pause), ProviderMisconfigured (someone must act) and
+        InputRejected (never send these texts again). Writes nothing.
         """
         ...
 
 
 def check_vectors(vectors: Sequence[Vector], *, texts: int, dimensions: int) -> list[Vector]:
-    """The vectors as they came, where each text has one and each is whole.
+    """The vectors as they came, if each text has one and each is whole.
 
-    Raises ProviderUnavailable on a wrong number or size of vectors, or a float that is none: pairing what came by a
-    short zip would write a neighbour's vector.
+    Raises ProviderUnavailable on a wrong number or size of vectors, or a value that is not finite: pairing texts with too
+    few vectors would write another row's vector.
     """
     if len(vectors) != texts:
         raise ProviderUnavailable(f"{len(vectors)} vectors came for {texts} texts")

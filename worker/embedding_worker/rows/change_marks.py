@@ -1,7 +1,7 @@
-"""Our own tables, and the trigger that appends a mark when a text changes: the SQL that makes them, and nothing else.
+"""The SQL that creates the operator's own tables, and the triggers that append a change mark when a row's text changes.
 
-The user's table gets one column and this trigger; all book-keeping is ours. Marks are only ever appended, so that an
-application never waits for us. The store runs these, under an advisory lock, and only what is missing.
+Pure; schema.py runs it under an advisory lock, and only what is missing. The user's table gets one column and these triggers; all
+book-keeping is in schema embedding_operator. Marks are only appended, never updated, so that the application never waits.
 """
 
 import hashlib
@@ -33,7 +33,7 @@ RECORD_FILLED = f"UPDATE {SCHEMA}.sources SET filled_for = $2 WHERE bookkeeping 
 TODAY = "(now() AT TIME ZONE 'UTC')::date"
 USED_TODAY = f"SELECT u.day::text, u.texts, u.tokens FROM {SCHEMA}.usage u WHERE u.bookkeeping = $1 AND u.day = {TODAY}"
 BEGIN_DAY = f"INSERT INTO {SCHEMA}.usage (bookkeeping, day) VALUES ($1, {TODAY}) ON CONFLICT DO NOTHING"
-# The line is locked by the update's own subquery, so two replicas never grant the same rest of a day.
+# The subquery locks the row, so that two replicas never grant the same texts twice.
 ACQUIRE_TEXTS = f"""
 UPDATE {SCHEMA}.usage u SET texts = u.texts + g.granted, tokens = u.tokens + $3::bigint * g.granted / $2::bigint
 FROM (SELECT greatest(0, least($2::bigint, $4::bigint - o.texts)) AS granted FROM {SCHEMA}.usage o
@@ -50,13 +50,13 @@ CREATE_SHARED = (
     bookkeeping text, day date, texts bigint NOT NULL DEFAULT 0, tokens bigint NOT NULL DEFAULT 0,
     PRIMARY KEY (bookkeeping, day))""",
 )
-"""`in_force`: the configuration that is served (SourceConfig.as_record); `filled_for`: the signature of the one whose first
-audit has been through the whole table, null before. `usage` counts what was sent to the provider, by UTC day."""
+"""`in_force` is the configuration that is served (SourceConfig.as_record). `filled_for` is the signature of the configuration
+whose first audit has read the whole table, null before. `usage` counts what is sent to the provider, by UTC day."""
 
 
 def create_bookkeeping(statements: Statements) -> tuple[str, ...]:
-    """Our two tables for one table and column: what is fresh, and the marks of what is due."""
-    id_type, due, state = statements.kept.id_type, statements.due, statements.state
+    """The two book-keeping tables for one table and column: the state of its rows, and the change marks."""
+    id_type, due, state = statements.layout.id_type, statements.due, statements.state
     stem = statements.config.at.bookkeeping_name
     return (
         f"""CREATE TABLE IF NOT EXISTS {state} (
@@ -70,8 +70,8 @@ def create_bookkeeping(statements: Statements) -> tuple[str, ...]:
 
 
 def add_embedding_column(statements: Statements, dimensions: int) -> str:
-    kept = statements.kept
-    wanted = kept.vector_type if kept.vector_type.endswith("[]") else f"{kept.vector_type}({dimensions})"
+    layout = statements.layout
+    wanted = layout.vector_type if layout.vector_type.endswith("[]") else f"{layout.vector_type}({dimensions})"
     return f"ALTER TABLE {statements.table} ADD COLUMN IF NOT EXISTS {quoted(statements.config.at.embedding_column)} {wanted}"
 
 
@@ -83,7 +83,7 @@ class Trigger:
     update_name: str
     create: tuple[str, ...]
     enable_always: tuple[str, ...]
-    """For the table's owner only: with it, rows that come by logical replication are seen too."""
+    """For the table's owner only: with it, the triggers also fire for rows that logical replication writes."""
     drop: tuple[str, ...]
 
     @property
@@ -92,16 +92,16 @@ class Trigger:
 
     @property
     def definition(self) -> str:
-        """Changes when the triggers must be made anew."""
+        """A hash that changes when the triggers must be created again."""
         return hashlib.sha256("\n".join(self.create).encode()).hexdigest()[:16]
 
 
 def trigger(statements: Statements, columns: Sequence[str]) -> Trigger:
     """The triggers that mark a row when a column that its text reads has changed.
 
-    They compare images of the columns' records: IS DISTINCT FROM has no operator for json, and takes 1.0 for 1.00. The id
-    is always compared, since a row whose id has changed is another row: it is marked as moved, for its vector is the one of
-    its old id, whatever the book-keeping of the new one says.
+    They compare the binary images of the columns: IS DISTINCT FROM has no operator for json, and treats 1.0 and 1.00 as equal.
+    The id is always compared, because a row whose id has changed is another row. Its mark says that it moved: its vector belongs
+    to the old id, whatever the book-keeping of the new id says.
     """
     at, table = statements.config.at, statements.table
     stem = at.bookkeeping_name
@@ -117,7 +117,7 @@ def trigger(statements: Statements, columns: Sequence[str]) -> Trigger:
         insert_name=insert_name,
         update_name=update_name,
         create=(
-            # SECURITY DEFINER: whoever writes a business needs no rights on our tables.
+            # SECURITY DEFINER: a role that writes the user's table needs no privileges on the book-keeping.
             f"CREATE OR REPLACE FUNCTION {function}() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER "
             f"SET search_path = pg_catalog, pg_temp AS $mark${body}$mark$",
             f"REVOKE EXECUTE ON FUNCTION {function}() FROM PUBLIC",

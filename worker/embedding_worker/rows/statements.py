@@ -1,15 +1,15 @@
-"""The named SQL of the row store, for one table and column. Each reads the row through one derived table, X, so that the
-user's expression can capture none of our columns; a WITH that it could take for a table of its own is named eo_something.
-The store runs them; `$n` are their parameters, in order.
+"""The named SQL statements of the row store, for one table and column. store.py runs them; `$n` are their parameters, in order.
 
-Ids travel as text and are cast to the id's own type, so that one code serves bigint, integer, uuid and text.
+Every statement reads rows through one derived table, X, so that the user's expression can't refer to a column of the operator's
+tables; a WITH query whose name the expression could use is named eo_something. Ids are passed as text and cast to the type of
+the id column, so that the same code serves bigint, integer, uuid and text.
 """
 
 from dataclasses import dataclass
 from functools import cached_property
 
 from embedding_worker.rows.expression import row_text
-from embedding_worker.rows.table import KeptTable, quoted
+from embedding_worker.rows.table import TableLayout, quoted
 from embedding_worker.source import SourceConfig
 
 SCHEMA = "embedding_operator"
@@ -17,13 +17,13 @@ SCHEMA = "embedding_operator"
 HASH = "encode(sha256(convert_to(x.eo_text, 'UTF8')), 'hex')"
 BLANK = r"(btrim(x.eo_text, E' \t\n\r\f\x0b') = '')"
 COUNTED_EXACTLY = 10_000
-"""Above this many rows a count is an estimate: a count of millions every few seconds would dominate the database."""
+"""Above this many rows a count is an estimate: counting millions of rows every few seconds would dominate the database."""
 
 
 @dataclass(frozen=True)
 class Statements:
     config: SourceConfig
-    kept: KeptTable
+    layout: TableLayout
 
     @property
     def table(self) -> str:
@@ -39,21 +39,21 @@ class Statements:
 
     @property
     def _ids(self) -> str:
-        return f"::text[]::{self.kept.id_type}[]"
+        return f"::text[]::{self.layout.id_type}[]"
 
     @cached_property
     def _x(self) -> str:
         id_column, embedding = quoted(self.config.at.id_column), quoted(self.config.at.embedding_column)
         text = row_text(self.config)
-        null = "true" if self.kept.column_missing else f"{embedding} IS NULL"
+        null = "true" if self.layout.column_missing else f"{embedding} IS NULL"
         return f"(SELECT {id_column} AS eo_id, {text} AS eo_text, {null} AS eo_null FROM {self.table})"
 
     def _recorded(self, fingerprint: str) -> str:
-        """What book-keeping says of a row: the vector there (or rightly absent), of this text, by this model."""
+        """Whether the book-keeping says that the row has the vector of this text by this model, or none because it is blank."""
         return f"coalesce(s.content_hash = {HASH} AND s.fingerprint = {fingerprint} AND x.eo_null = {BLANK}, false)"
 
     def _up_to_date(self, fingerprint: str) -> str:
-        """What makes a row fresh: it was written so, and to this row; one that came here from another id brought its vector."""
+        """Whether a row is up to date: it is recorded so, and its id has not changed since then."""
         return (
             f"({self._recorded(fingerprint)} AND NOT EXISTS (SELECT FROM {self.due} eo_moved "
             "WHERE eo_moved.id = x.eo_id AND eo_moved.moved))"
@@ -82,7 +82,7 @@ ORDER BY p.newest DESC, p.seq"""
         """$1 ids, $2 the newest mark known of each → id, newest mark, hash of the present text (null: the row is gone), of
         those with a newer one.
 
-        An index probe for each open job and dead letter, which are few.
+        One index probe for each open job and dead letter, of which there are few.
         """
         return f"""
 SELECT n.id::text, n.seq, {HASH} FROM (
@@ -101,8 +101,8 @@ FROM {self._x} x LEFT JOIN {self.state} s ON s.id = x.eo_id WHERE x.eo_id = ANY(
     def write(self) -> str:
         """$1 ids, $2 hashes, $3 vectors (null for a blank text), $4 fingerprint → ids written.
 
-        The hash is tested under the row's lock: an edited row is left out and keeps its mark; a locked row is left out
-        and tried again later. Rows are locked in the order of their ids, so that two writers never wait in a circle.
+        The hash is compared under the row's lock. An edited row is left out and keeps its mark; a locked row is left out and
+        is tried again later. Rows are locked in the order of their ids, so that two writers never deadlock.
         """
         embedding = quoted(self.config.at.embedding_column)
         id_column = quoted(self.config.at.id_column)
@@ -110,7 +110,7 @@ FROM {self._x} x LEFT JOIN {self.state} s ON s.id = x.eo_id WHERE x.eo_id = ANY(
 WITH eo_given AS (SELECT * FROM unnest($1{self._ids}, $2::text[], $3::text[]) v(id, h, e)),
 locked AS MATERIALIZED (SELECT x.eo_id, x.eo_null, v.h, v.e FROM eo_given v JOIN {self._x} x ON x.eo_id = v.id
     WHERE {HASH} = v.h ORDER BY x.eo_id FOR NO KEY UPDATE OF x SKIP LOCKED),
-written AS (UPDATE {self.table} t SET {embedding} = l.e::{self.kept.vector_type} FROM locked l
+written AS (UPDATE {self.table} t SET {embedding} = l.e::{self.layout.vector_type} FROM locked l
     WHERE t.{id_column} = l.eo_id AND NOT (l.eo_null AND l.e IS NULL) RETURNING t.{id_column} AS id, l.h),
 fresh AS (SELECT id, h FROM written UNION SELECT eo_id, h FROM locked WHERE eo_null AND e IS NULL),
 done AS (DELETE FROM {self.due} d USING fresh f WHERE d.id = f.id)
@@ -123,7 +123,7 @@ RETURNING s.id::text"""
     def clear(self) -> str:
         """$1 ids, $2 fingerprint: deletes the marks of rows that are up to date, or gone. No write to the user's row.
 
-        Only marks that this statement can see go: an edit that commits meanwhile has a mark of its own.
+        Only marks that this statement can see are deleted: an edit that commits meanwhile has a mark of its own.
         """
         return f"""
 WITH eo_marks AS MATERIALIZED (SELECT d.seq, d.id FROM {self.due} d WHERE d.id = ANY($1{self._ids}) FOR UPDATE SKIP LOCKED)
@@ -138,7 +138,7 @@ WHERE d.seq = k.seq AND (x.eo_id IS NULL OR {self._up_to_date("$2::text")})"""
         """
         return f"""
 WITH page AS MATERIALIZED (SELECT x.* FROM {self._x} x
-    WHERE $1::text IS NULL OR x.eo_id > $1::text::{self.kept.id_type} ORDER BY x.eo_id LIMIT $2::bigint),
+    WHERE $1::text IS NULL OR x.eo_id > $1::text::{self.layout.id_type} ORDER BY x.eo_id LIMIT $2::bigint),
 marked AS (INSERT INTO {self.due} (id, edited) SELECT x.eo_id, false FROM page x LEFT JOIN {self.state} s ON s.id = x.eo_id
     WHERE NOT {self._recorded("$3::text")} AND NOT EXISTS (SELECT FROM {self.due} d WHERE d.id = x.eo_id) RETURNING 1)
 SELECT (SELECT eo_id::text FROM page ORDER BY eo_id DESC LIMIT 1), (SELECT count(*) FROM page), (SELECT count(*) FROM marked)"""
@@ -146,21 +146,22 @@ SELECT (SELECT eo_id::text FROM page ORDER BY eo_id DESC LIMIT 1), (SELECT count
     def due_preview(self, *, with_state: bool) -> str:
         """$1 the last id of the page before (null: begin), $2 rows of a page, $3 fingerprint → id, hash, blank, up to date.
 
-        The audit's look without its marks; `with_state` is false where our tables are not made yet, and no row is up to date.
+        What the audit reads, without marking anything. `with_state` is false if the book-keeping does not exist yet, so that
+        no row is up to date.
         """
-        nothing = f"(SELECT NULL::{self.kept.id_type} AS id, NULL::text AS content_hash, NULL::text AS fingerprint WHERE false)"
+        nothing = f"(SELECT NULL::{self.layout.id_type} AS id, NULL::text AS content_hash, NULL::text AS fingerprint WHERE false)"
         return f"""
 SELECT x.eo_id::text, {HASH}, {BLANK}, {self._recorded("$3::text")}
 FROM {self._x} x LEFT JOIN {self.state if with_state else nothing} s ON s.id = x.eo_id
-WHERE $1::text IS NULL OR x.eo_id > $1::text::{self.kept.id_type} ORDER BY x.eo_id LIMIT $2::bigint"""
+WHERE $1::text IS NULL OR x.eo_id > $1::text::{self.layout.id_type} ORDER BY x.eo_id LIMIT $2::bigint"""
 
     @cached_property
     def orphans(self) -> str:
-        """$1 after this id (null: from the first), $2 up to this id (null: to the last): forgets rows that are gone.
+        """$1 after this id (null: from the first), $2 up to this id (null: to the last): deletes the state of rows that are gone.
 
-        The age is what READ COMMITTED checks again: a row deleted and inserted anew meanwhile keeps its new state.
+        READ COMMITTED checks the age again: a row that was deleted and inserted again meanwhile keeps its new state.
         """
-        id_type = self.kept.id_type
+        id_type = self.layout.id_type
         return f"""
 DELETE FROM {self.state} s WHERE ($1::text IS NULL OR s.id > $1::text::{id_type})
 AND ($2::text IS NULL OR s.id <= $2::text::{id_type}) AND s.embedded_at < now() - interval '1 minute'
@@ -192,7 +193,7 @@ FROM few_rows r, few_due d"""
     @staticmethod
     def _estimate(table: str) -> str:
         literal = table.replace("'", "''")
-        # A partitioned table holds no rows itself: its leaves do. Never analysed is -1.
+        # A partitioned table itself holds no rows, its partitions do. A table that was never analysed has -1.
         return (
             f"(SELECT coalesce(sum(greatest(c.reltuples, 0)), 0)::bigint FROM pg_class c WHERE c.relkind <> 'p' AND "
             f"(c.oid = '{literal}'::regclass OR c.oid IN (SELECT relid FROM pg_partition_tree('{literal}'::regclass))))"

@@ -19,17 +19,17 @@ from embedding_worker.source import SourceConfig, TableColumn
 
 @dataclass(frozen=True)
 class DueRow:
-    """A row with at least one mark, as the sweep met it."""
+    """A row with at least one change mark, as the sweep found it."""
 
     id: str
     newest_mark: int
     edited: bool
-    """An application changed it; false where only the audit found it, as in a backfill."""
+    """An application changed it; false if only the audit found it, as in a backfill."""
     content_hash: str | None
-    """Of its present text; None where the row is gone."""
+    """Of its present text; None if the row is gone."""
     blank: bool
     up_to_date: bool
-    """Its vector is already the one of its present text: nothing to do but clear its marks."""
+    """Its vector is already the one of its present text: only its marks are to be deleted."""
     gone: bool
 
 
@@ -52,13 +52,13 @@ class NewerMark:
     id: str
     newest_mark: int
     content_hash: str | None
-    """Of the present text; None where the row is gone."""
+    """Of the present text; None if the row is gone."""
 
 
 @dataclass(frozen=True)
 class AuditPage:
     last_id: str | None
-    """None at the end of the table: the next page is the first again."""
+    """None at the end of the table: the next page is the first one."""
     rows: int
     marked: int
 
@@ -68,7 +68,7 @@ class Counts:
     total: int
     due: int
     due_without_dead_letter: bool
-    """Something is due that has no dead letter."""
+    """At least one due row has no dead letter."""
     oldest_due_since: datetime | None
     estimated: bool
 
@@ -84,7 +84,7 @@ class Used:
 
 @dataclass(frozen=True)
 class VectorWrite:
-    """What is to be written: the vector of the text with this hash, or None where that text is blank."""
+    """A write to make: the vector of the text with this hash, or None if that text is blank."""
 
     id: str
     content_hash: str
@@ -102,7 +102,7 @@ class RowStore:
 
     @classmethod
     async def prepare(cls, database: Database, config: SourceConfig) -> "RowStore":
-        """A store whose tables and trigger are in place.
+        """Create what the source needs in the database, and return its store.
 
         Raises SourceRefused (someone must act), RowsLocked or DatabaseUnavailable (again, later).
         """
@@ -110,29 +110,29 @@ class RowStore:
 
     @classmethod
     async def inspect(cls, database: Database, config: SourceConfig) -> "RowStore":
-        """A store for a configuration that is only asked about: nothing is made. Raises as `prepare` does."""
+        """The store of a configuration that is only inspected: nothing is created. Raises as `prepare` does."""
         statements, _ = await inspect_table(database, config)
         return cls(database, statements)
 
     @staticmethod
     async def configuration_on_record(database: Database, at: TableColumn) -> str | None:
-        """What is served of this table and column (see SourceConfig.as_record); None where nothing was yet."""
+        """The configuration that is served for this table and column (see SourceConfig.as_record); None if there is none yet."""
         return await configuration_on_record(database, at)
 
     def id_problem(self, row_id: str) -> str | None:
         """Why no row of the table can have this id, in a few words; None where a row can."""
-        at, id_type = self._statements.config.at, self._statements.kept.id_type
+        at, id_type = self._statements.config.at, self._statements.layout.id_type
         return None if can_be_id(id_type, row_id) else f"can't be one of {at}.{at.id_column}, which is {id_type}"
 
     def _possible(self, ids: Iterable[str]) -> list[str]:
-        return [row_id for row_id in ids if can_be_id(self._statements.kept.id_type, row_id)]
+        return [row_id for row_id in ids if can_be_id(self._statements.layout.id_type, row_id)]
 
     async def _fetch(self, sql: str, *params: object) -> list[Row]:
         async with self._database.transaction(search_path=self._search_path) as transaction:
             return await transaction.fetch(sql, *params)
 
     async def sweep(self, *, leave_out: Iterable[str], limit: int) -> list[DueRow]:
-        """Up to `limit` due rows without those left out: the newest edits first for half of it, then the oldest."""
+        """Up to `limit` due rows without those left out: the newest edits for one half, the oldest marks for the other."""
         if limit < 1:
             return []
         left_out = self._possible(leave_out)
@@ -161,7 +161,7 @@ class RowStore:
 
         Returns the ids written. The others were edited, deleted, or locked by another session: read them again to find out.
         """
-        rows = [row for row in rows if can_be_id(self._statements.kept.id_type, row.id)]
+        rows = [row for row in rows if can_be_id(self._statements.layout.id_type, row.id)]
         written = await self._fetch(
             self._statements.write,
             [row.id for row in rows],
@@ -172,7 +172,7 @@ class RowStore:
         return {row[0] for row in written}
 
     def _literal(self, vector: Vector) -> str:
-        opening, closing = "{}" if self._statements.kept.vector_type.endswith("[]") else "[]"
+        opening, closing = "{}" if self._statements.layout.vector_type.endswith("[]") else "[]"
         return opening + ",".join(map(repr, vector)) + closing
 
     async def clear(self, ids: Sequence[str]) -> None:
@@ -190,7 +190,7 @@ class RowStore:
     async def preview_due(self, *, after_id: str | None, limit: int) -> tuple[list[DuePreview], str | None]:
         """The rows of one page by id that are not up to date, and where the next page begins (None: at the first again).
 
-        Makes nothing, and needs nothing of ours to be there.
+        Creates nothing, and works without the book-keeping.
         """
         statements = self._statements
         exists = await self._fetch(change_marks.BOOKKEEPING_EXISTS, statements.due, statements.state)
@@ -217,15 +217,15 @@ class RowStore:
         stem = self._statements.config.at.bookkeeping_name
         async with self._database.transaction() as transaction:
             await transaction.fetch(change_marks.BEGIN_DAY, stem)
-            taken = await transaction.fetch(change_marks.ACQUIRE_TEXTS, stem, texts, tokens, most_a_day)
-        return int(taken[0][0])
+            granted = await transaction.fetch(change_marks.ACQUIRE_TEXTS, stem, texts, tokens, most_a_day)
+        return int(granted[0][0])
 
     async def used_today(self) -> Used | None:
         found = await self._fetch(change_marks.USED_TODAY, self._statements.config.at.bookkeeping_name)
         return Used(*found[0]) if found else None
 
     async def is_filled(self) -> bool:
-        """Whether an audit has been through the whole table in the configuration in force."""
+        """Whether an audit has read the whole table in the configuration in force."""
         record = await self._fetch(change_marks.SOURCE_RECORD, self._statements.config.at.bookkeeping_name)
         return bool(record) and record[0][1] == self._statements.config.signature
 

@@ -49,7 +49,7 @@ class TableFacts:
     may_enter: bool
     """USAGE on the table's schema."""
     may_probe: bool
-    """TEMPORARY on the database: a text expression is read back from a temporary view."""
+    """TEMPORARY on the database: a text expression is inspected through a temporary view."""
 
 
 @dataclass(frozen=True)
@@ -59,7 +59,7 @@ class ColumnFacts:
     type_name: str
     type_schema: str
     type_modifier: int
-    """pgvector keeps the dimensions here; -1 where none were given."""
+    """For pgvector, the dimensions; -1 if none were given."""
     not_null: bool
     generated: bool
     unique: bool
@@ -67,17 +67,17 @@ class ColumnFacts:
 
 
 @dataclass(frozen=True)
-class KeptTable:
-    """A table that we can keep: what the statements need to know of it."""
+class TableLayout:
+    """What the statements need to know of a table that was accepted."""
 
     oid: int
     owned: bool
     may_trigger: bool
     id_type: str
     vector_type: str
-    """As SQL spells it, qualified: where to cast a vector to."""
+    """The qualified SQL name of the type that a vector is cast to."""
     column_missing: bool
-    """The embedding column is still to be made."""
+    """The embedding column is still to be added."""
 
 
 def quoted(identifier: str) -> str:
@@ -104,14 +104,14 @@ def _is_canonical_uuid(text: str) -> bool:
         return False
 
 
-def kept_table(
+def accept_table(
     at: TableColumn,
     dimensions: int,
     table: TableFacts | None,
     columns: dict[str, ColumnFacts],
     vector_schema: str | None,
-) -> KeptTable:
-    """The table as we keep it. Raises SourceRefused with the one thing that stands in the way."""
+) -> TableLayout:
+    """The layout of a table that can be served. Raises SourceRefused with the first reason why it can't be."""
     if table is None:
         raise SourceRefused(
             "TableMissing", f"table {at} does not exist in this database: correct spec.table, or create it"
@@ -126,7 +126,7 @@ def kept_table(
     if not table.may_probe:
         raise SourceRefused(
             "Forbidden",
-            "the operator's role may not make the temporary view by which it understands spec.text: "
+            "the operator's role may not create the temporary view that it needs to check spec.text: "
             "GRANT TEMPORARY ON DATABASE to it",
         )
     if not table.may_select:
@@ -142,7 +142,7 @@ def kept_table(
                 f"ALTER TABLE {at} ADD COLUMN {quoted(at.embedding_column)} {wanted}",
             )
         made = f"{quoted(vector_schema)}.vector" if vector_schema else "real[]"
-        return KeptTable(table.oid, table.owned, table.may_trigger, id_type, made, column_missing=True)
+        return TableLayout(table.oid, table.owned, table.may_trigger, id_type, made, column_missing=True)
     vector_type = _vector_type(at, dimensions, embedding)
     if not embedding.may_update:
         column = quoted(at.embedding_column)
@@ -150,7 +150,7 @@ def kept_table(
             "Forbidden",
             f"the operator's role may not write {at}.{embedding.name}: GRANT UPDATE ({column}) ON {at} TO it",
         )
-    return KeptTable(table.oid, table.owned, table.may_trigger, id_type, vector_type, column_missing=False)
+    return TableLayout(table.oid, table.owned, table.may_trigger, id_type, vector_type, column_missing=False)
 
 
 def _id_type(at: TableColumn, columns: dict[str, ColumnFacts]) -> str:

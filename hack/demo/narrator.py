@@ -1,4 +1,4 @@
-"""How the demo shows things: scenes, commands with what they print, and how far the rows are. Called by its stories."""
+"""Shows the demo on the console: scenes, commands with their output, and the progress of the rows. Called by its stories."""
 
 import subprocess
 import time
@@ -18,8 +18,8 @@ LINE_EVERY_S = 2.0
 LOOK_EVERY_S = 0.1
 
 
-class Telling:
-    """Shows what happens on a stage, on one console."""
+class Narrator:
+    """Runs commands and SQL on a stage, and shows them on one console."""
 
     def __init__(self, stage: Ground, console: Console) -> None:
         self.stage = stage
@@ -43,7 +43,7 @@ class Telling:
         self.stage.query(statement, *params)
 
     def kubectl(self, *arguments: str, only: Callable[[str], bool] | None = None) -> None:
-        """Run a command from the repository's root, and show it with the first lines of what it prints."""
+        """Run a command from the repository's root, and show it with the first lines of its output."""
         self._command(*arguments)
         lines = self.stage.kubectl.run(*arguments, within_s=60).splitlines()
         chosen = [line for line in lines if only is None or only(line)]
@@ -53,7 +53,7 @@ class Telling:
             self.show(f"… and {len(chosen) - MOST_LINES} more", dim=True)
 
     def kubectl_wait(self, *arguments: str, source: str, column: str, within_s: float) -> None:
-        """Run `kubectl wait`, and show meanwhile how far the source's rows are."""
+        """Run `kubectl wait`, and show the progress of the source's rows until it ends."""
         self._command(*arguments)
         process = subprocess.Popen(
             self.stage.kubectl.command(*arguments),
@@ -74,7 +74,7 @@ class Telling:
         self.show(printed.strip())
 
     def until(self, check: Callable[[], bool], what: str, *, within_s: float = 60) -> float:
-        """Wait for something. Returns how long it took, in seconds. Raises ToolError when time runs out."""
+        """Wait until `check` is true. Returns the seconds that it took. Raises ToolError after `within_s`."""
         began = time.monotonic()
         while not check():
             if time.monotonic() - began > within_s:
@@ -87,7 +87,7 @@ class Telling:
         self._console.print(f"$ kubectl {escape(' '.join(words))}", style="bold", highlight=False)
 
     def _progress(self, done: Callable[[], bool], source: str, column: str, within_s: float) -> None:
-        """A bar on a terminal, and a plain line now and then without one."""
+        """A bar on a terminal, otherwise a plain line every 2 s."""
         total = self._count("true")
         columns = (TextColumn("  {task.description}"), BarColumn(), TextColumn("{task.completed}/{task.total} rows"))
         last_line = 0.0
