@@ -4,7 +4,7 @@ It keeps to what tests/integration/rows shows of the real store, but for the ord
 """
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from embedding_worker.errors import EmbeddingError, RowsRefused
@@ -32,6 +32,8 @@ class FakeStore(RowStore):
         self.filled = False
         self.used: Used | None = None
         self.requests: list[str] = []
+        self.meanwhile: Callable[[], None] = lambda: None
+        """Happens during each look for newer marks."""
         self._failures: dict[str, list[Exception]] = defaultdict(list)
         self._number = 0
 
@@ -96,6 +98,7 @@ class FakeStore(RowStore):
 
     async def newer_marks(self, known: Mapping[str, int]) -> list[NewerMark]:
         self._request("newer_marks")
+        self.meanwhile()
         found = []
         for row_id, newest in known.items():
             mark = self.marks.get(row_id, Mark(0, edited=False))

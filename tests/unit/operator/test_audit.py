@@ -116,6 +116,7 @@ async def test_the_whole_table_is_read_from_its_first_row_on_request(clock: Fake
     audit = audit_of(store, clock, filled=True, rows_per_s=10)
     await clock.advance(1)
     await audit.step()
+    store.marks.clear()
     await audit.read_whole_table()
     assert store.limits == [10, 2_000, 2_000, 2_000]
     assert len(store.marks) == 4_500

@@ -5,11 +5,16 @@ import signal
 from collections.abc import AsyncIterator
 from typing import Any, cast
 
+import kopf
 import pytest
 
 from embedding_operator.api_errors import ApiServerUnreachable, Gone
+from embedding_operator.api_server import ApiServer
 from embedding_operator.process import Process
-from embedding_operator.resources.embedding_job import Phase
+from embedding_operator.reconciler.job_runner import JobRunner
+from embedding_operator.reconciler.job_table import JobState
+from embedding_operator.reconciler.sources import Sources
+from embedding_operator.resources.embedding_job import EmbeddingJob, Phase
 from embedding_worker.errors import DatabaseUnavailable
 from tests.support.fake_clock import settle
 from tests.support.fake_database import FakeDatabase
@@ -31,11 +36,22 @@ class FakeKopf:
         self.may_be_ready.set()
         self.failure: Exception | None = None
         self.crashed = asyncio.Event()
+        self.runner: JobRunner | None = None
+
+    def make_registry(self, server: ApiServer, sources: Sources, runner: JobRunner) -> kopf.OperatorRegistry:
+        self.runner = runner
+        return kopf.OperatorRegistry()
+
+    async def show(self, job: EmbeddingJob) -> None:
+        """Call the handler of this job."""
+        assert self.runner is not None
+        await self.runner.run(job)
 
     async def operator(self, *, stop_flag: asyncio.Event, ready_flag: asyncio.Event, **_: Any) -> None:
         self.started = True
         if self.failure is not None:
             raise self.failure
+        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, self.crashed.set)  # as kopf does
         await self.may_be_ready.wait()
         ready_flag.set()
         stopped, crashed = asyncio.create_task(stop_flag.wait()), asyncio.create_task(self.crashed.wait())
@@ -76,6 +92,7 @@ class System:
 async def system(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[System]:
     made = System()
     monkeypatch.setattr("embedding_operator.process.kopf.operator", made.kopf.operator)
+    monkeypatch.setattr("embedding_operator.process.make_registry", made.kopf.make_registry)
     yield made
     if made.running is not None:
         made.running.cancel()
@@ -159,6 +176,27 @@ async def test_a_job_that_only_waits_for_its_handler_is_left_to_the_next_process
     system.parts.track(job_of("1", "Bakery"))
     await system.stop()
     assert system.exit_code() == 0
+
+
+async def test_no_job_is_started_while_the_process_drains(system: System) -> None:
+    await system.start()
+    system.table.start(system.parts.track(job_of("1", "Bakery")).name)
+    await system.stop()
+    waiting = system.parts.put_job(job_of("2", "Garage"))
+    await system.kopf.show(waiting)
+    assert system.table.get(waiting.name) is None
+
+
+async def test_a_job_that_waits_for_its_source_is_released_at_once(system: System) -> None:
+    system.put_source()
+    system.database.error = DatabaseUnavailable("connection refused")
+    await system.start()
+    job = system.parts.put_job(job_of("1", "Bakery"))
+    handler = asyncio.create_task(system.kopf.show(job))
+    await settle()
+    assert system.table.count({JobState.RUNNING}) == 1
+    await system.stop()
+    assert (handler.done(), system.exit_code()) == (True, 0)
 
 
 async def test_a_job_that_hangs_is_waited_for_twenty_seconds(system: System) -> None:

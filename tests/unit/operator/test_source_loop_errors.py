@@ -6,6 +6,7 @@ from embedding_operator.api_errors import ApiServerUnreachable, RequestRefused
 from embedding_worker.errors import DatabaseUnavailable, RowsLocked, SourceRefused
 from tests.support.fake_clock import settle
 from tests.support.looped_source import INTERVAL_S, LoopedSource
+from tests.support.operator_parts import job_of
 
 AWAY = DatabaseUnavailable("connection refused")
 REFUSED = SourceRefused("TableMissing", "public.businesses does not exist: create it, or correct spec.table")
@@ -135,6 +136,25 @@ async def test_a_turn_without_a_lock_starts_the_count_of_locked_turns_again(syst
             system.store.fail("sweep", *[RowsLocked("a lock timeout")] * 4)
             await system.clock.advance(5 * INTERVAL_S)
             assert system.loop.waiting_for is None
+
+
+async def test_another_error_starts_the_count_of_locked_turns_again(system: LoopedSource) -> None:
+    locked = RowsLocked("a lock timeout")
+    system.store.fail("sweep", *[locked] * 4, AWAY, *[locked] * 4)
+    async with system.running():
+        await system.clock.advance(4 * INTERVAL_S)
+        assert system.loop.waiting_for == "the database: connection refused"
+        await system.clock.advance(2 + 3 * INTERVAL_S)
+        assert system.sweeps() == 9
+        assert system.loop.waiting_for is None
+
+
+async def test_open_jobs_of_a_source_that_is_not_set_up_take_no_place_of_others(system: LoopedSource) -> None:
+    for n in range(50):
+        system.parts.track(job_of(str(n), "Bakery"))
+    system.setup.failures = [AWAY]
+    async with system.running():
+        assert system.parts.window.free("others") == 50
 
 
 async def test_a_source_that_is_refused_in_a_turn_is_stalled_and_set_up_again(system: LoopedSource) -> None:

@@ -37,6 +37,8 @@ async def test_the_counts_reach_the_status_the_metrics_and_the_window(system: Lo
         page = system.parts.metrics.page(open_jobs=0, window=0, dead_letters=0).decode()
         assert 'embedding_operator_due_rows{source="businesses"} 1.0' in page
         assert system.parts.window.free(SOURCE) == 49
+        system.parts.window.record_due("others", 999)
+        assert system.parts.window.free(SOURCE) == 4  # a due row of a thousand has the smallest share
 
 
 async def test_what_was_sent_today_reaches_the_status_with_its_cost(system: LoopedSource) -> None:

@@ -11,6 +11,7 @@ from embedding_operator.reconciler.source_loop import SourceLoop
 from embedding_operator.reconciler.sources import Sources
 from embedding_operator.resources.embedding_source import EmbeddingSource
 from embedding_worker.outcome import RowRequest
+from embedding_worker.rows.store import Counts
 from tests.support.fake_clock import settle
 from tests.support.operator_parts import SOURCE, Parts, job_of, requesting, source
 
@@ -229,6 +230,28 @@ async def test_a_handler_that_waits_for_a_deleted_source_is_released(system: Sys
     await system.parts.clock.advance(181)
     assert waiting.done()
     assert waiting.result() is None
+
+
+async def test_a_handler_that_has_waited_long_is_released_at_once_when_its_source_is_deleted(system: System) -> None:
+    await system.observe(source())
+    waiting = asyncio.create_task(system.parts.queues.submit(SOURCE, RowRequest("1", "hash"), urgent=False))
+    await system.parts.clock.advance(200)
+    assert not waiting.done()
+    await system.delete()
+    assert waiting.done()
+    assert waiting.result() is None
+
+
+async def test_a_deleted_source_leaves_neither_metrics_nor_a_share_of_the_window(system: System) -> None:
+    await system.observe(source())
+    system.parts.metrics.record_counts(SOURCE, Counts(1_000, 1_000, True, None, estimated=False))
+    system.parts.window.record_due(SOURCE, 1_000)
+    system.parts.window.record_due("others", 1)
+    assert system.parts.window.free("others") == 5
+    await system.delete()
+    assert system.parts.window.free("others") == 50
+    page = system.parts.metrics.page(open_jobs=0, window=0, dead_letters=0).decode()
+    assert 'due_rows{source="businesses"}' not in page
 
 
 async def test_a_job_that_is_done_wakes_its_loop_where_half_of_the_window_is_free(system: System) -> None:

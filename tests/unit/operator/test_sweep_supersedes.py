@@ -43,6 +43,16 @@ async def test_a_job_that_a_handler_is_working_on_is_left_to_its_handler() -> No
     assert system.states() == {"1": JobState.RUNNING}
 
 
+async def test_a_job_whose_handler_starts_during_the_sweep_is_left_to_its_handler() -> None:
+    system = SweptSource()
+    name = system.parts.track(job_of("1", "Bakery")).name
+    system.store.edit("1", "Bakery and Café")
+    system.store.meanwhile = lambda: system.table.start(name)
+    await system.sweep()
+    assert system.server.requests == []
+    assert system.states() == {"1": JobState.RUNNING}
+
+
 async def test_a_mark_of_the_same_text_is_remembered_and_its_job_goes_on() -> None:
     system = SweptSource({"1": "Bakery"})
     await system.sweep()
