@@ -150,7 +150,7 @@ async def test_the_book_keeping_of_an_emptied_table_goes(businesses: Application
     assert oracle.states() == {}
 
 
-async def test_a_row_that_was_inserted_anew_keeps_its_new_book_keeping(
+async def test_a_row_that_was_inserted_again_keeps_its_new_book_keeping(
     businesses: Application, kept: tuple[Keeper, Oracle]
 ) -> None:
     """The statement that forgets saw the row gone, then waits; meanwhile the row is back, and embedded."""

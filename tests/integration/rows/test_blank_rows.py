@@ -38,7 +38,7 @@ async def test_a_blanked_row_loses_its_vector(businesses: Application, kept: tup
     assert (oracle.wrong(), oracle.marks()) == ([], [])
 
 
-async def test_a_row_whose_blank_text_was_blanked_in_another_way_is_written_down_anew(
+async def test_a_row_whose_blank_text_was_blanked_in_another_way_is_recorded_again(
     businesses: Application, kept: tuple[Keeper, Oracle]
 ) -> None:
     keeper, oracle = kept

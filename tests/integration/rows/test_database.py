@@ -109,7 +109,7 @@ async def test_a_lock_is_waited_for_no_longer_than_a_moment(businesses: Applicat
                 await transaction.fetch("SELECT FROM public.businesses")
 
 
-async def test_a_statement_that_takes_too_long_is_put_down(rows: Database) -> None:
+async def test_a_statement_that_takes_too_long_is_cancelled(rows: Database) -> None:
     with pytest.raises(RowsLocked, match="QueryCanceled"):
         async with rows.transaction(statement_timeout_s=0.05) as transaction:
             await transaction.fetch("SELECT pg_sleep(60)")

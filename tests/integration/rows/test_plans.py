@@ -100,8 +100,8 @@ async def test_a_sweep(due: Keeper) -> None:
 
 async def test_a_sweep_that_leaves_out_as_many(due: Keeper) -> None:
     sql, fingerprint = due.statements.sweep, due.statements.config.fingerprint
-    in_hand = [str(n) for n in (*range(1, WINDOW // 2), *range(ROWS - WINDOW // 2, ROWS + 1))]
-    costs_the_window(await explained(due, sql, in_hand, WINDOW // 2, WINDOW, fingerprint))
+    left_out = [str(n) for n in (*range(1, WINDOW // 2), *range(ROWS - WINDOW // 2, ROWS + 1))]
+    costs_the_window(await explained(due, sql, left_out, WINDOW // 2, WINDOW, fingerprint))
 
 
 async def test_a_sweep_where_nothing_is_due(fresh: Keeper) -> None:

@@ -101,7 +101,7 @@ async def delete(writer: Writer) -> None:
     await writer.run("DELETE FROM businesses WHERE id = %s", writer.an_id())
 
 
-async def delete_and_insert_anew(writer: Writer) -> None:
+async def delete_and_insert_again(writer: Writer) -> None:
     row_id = writer.an_id()
     async with writer.transaction():
         await writer.run("DELETE FROM businesses WHERE id = %s", row_id)
@@ -132,7 +132,7 @@ async def clear_the_vector(writer: Writer) -> None:
 
 SEEN_BY_THE_TRIGGER: list[Edit] = [
     *(insert, insert, insert, edit, edit, edit_in_a_long_transaction, edit_many, edit_and_take_it_back),
-    *(edit_and_roll_back, edit_the_phone, blank, delete, delete_and_insert_anew, change_the_id, exchange_ids),
+    *(edit_and_roll_back, edit_the_phone, blank, delete, delete_and_insert_again, change_the_id, exchange_ids),
     empty_the_table,
 ]
 SEEN_BY_THE_AUDIT: list[Edit] = [*SEEN_BY_THE_TRIGGER, clear_the_vector, clear_the_vector]
@@ -161,7 +161,7 @@ async def keep_fresh(keeper: Keeper, chosen: random.Random) -> None:
         await asyncio.sleep(0)
 
 
-async def audit_for_ever(keeper: Keeper) -> None:
+async def audit_continuously(keeper: Keeper) -> None:
     after = None
     while True:
         with contextlib.suppress(RowsLocked):
@@ -196,7 +196,7 @@ async def test_what_the_trigger_sees_needs_no_audit(businesses: Application, kee
 async def test_what_it_does_not_see_is_found_by_the_audit(businesses: Application, keep: Keep, seed: int) -> None:
     keeper, oracle = await keep(text="concat_ws(' ', name, description)")
     chances = [random.Random(f"{seed} {n}") for n in range(WRITERS + REPLICAS)]  # noqa: S311
-    async with going_on(audit_for_ever(keeper), *(keep_fresh(keeper, chosen) for chosen in chances[WRITERS:])):
+    async with going_on(audit_continuously(keeper), *(keep_fresh(keeper, chosen) for chosen in chances[WRITERS:])):
         await asyncio.gather(*(write(businesses.url, SEEN_BY_THE_AUDIT, chosen) for chosen in chances[:WRITERS]))
     await keeper.audit()
     await keeper.keep()

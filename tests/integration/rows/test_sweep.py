@@ -56,11 +56,11 @@ async def test_each_row_comes_once_however_often_it_was_edited(
     assert {row.id: row.newest_mark for row in rows} == dict(marks)
 
 
-async def test_rows_that_are_in_hand_are_left_out(businesses: Application, kept: tuple[Keeper, Oracle]) -> None:
+async def test_rows_that_are_in_flight_are_left_out(businesses: Application, kept: tuple[Keeper, Oracle]) -> None:
     add(businesses, 20)
-    in_hand = tuple(str(n) for n in range(2, 20))
-    assert sorted(await ids(kept[0], 10, in_hand)) == [1, 20]
-    assert await ids(kept[0], 10, (*in_hand, "1", "20")) == []
+    in_flight = tuple(str(n) for n in range(2, 20))
+    assert sorted(await ids(kept[0], 10, in_flight)) == [1, 20]
+    assert await ids(kept[0], 10, (*in_flight, "1", "20")) == []
 
 
 async def test_a_row_is_left_out_whatever_its_text_may_hold(application: Application, keep: Keep) -> None:

@@ -112,7 +112,7 @@ def test_a_configuration_that_has_not_changed_goes_on() -> None:
 
 
 @each_other
-def test_one_that_would_embed_anew_waits_and_the_one_before_goes_on(other: SourceConfig) -> None:
+def test_a_configuration_that_would_embed_again_waits_and_the_old_one_stays_in_force(other: SourceConfig) -> None:
     assert in_force(other, BEFORE.as_record(), approved="") == (BEFORE, other.signature)
 
 
