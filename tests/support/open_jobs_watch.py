@@ -58,6 +58,16 @@ class OpenJobsWatch:
         self._process.wait(timeout=10)
         self._thread.join(timeout=10)
 
+    def wait_until_settled(self, jobs: int) -> None:
+        """Return when the watch has shown so many jobs leave the open phases: a row is fresh before its job says so."""
+        wait_until(
+            lambda: self.settled.total() >= jobs or self._process.poll() is not None,
+            within_s=90,
+            every_s=0.1,
+            because=f"{jobs} jobs settle",
+        )
+        assert self._process.poll() is None, "kubectl's watch has ended early"
+
     def _follow(self) -> None:
         assert self._process.stdout is not None
         for line in self._process.stdout:

@@ -10,6 +10,7 @@ def test_a_backfill_of_two_thousand_rows_keeps_to_a_window_of_fifty(system: Syst
         system.start_operator(EMBEDDING_MAX_OPEN_JOBS="50")
         system.apply_source()
         system.wait_until_fresh(within_s=150)
+        watch.wait_until_settled(2_000)
     assert 1 < watch.most_open <= 50
     assert watch.most_for_one_business == 1
     assert watch.settled["Succeeded"] == 2_000
