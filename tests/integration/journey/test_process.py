@@ -87,7 +87,7 @@ def test_a_process_without_a_source_is_ready_only_when_its_database_answers(syst
     system.book.run(f'ALTER ROLE "{role}" NOLOGIN')
     operator = system.start_operator()
     wait_until(
-        lambda: "no connection could be had" in words(f"{operator.http_url}/readyz"),
+        lambda: "no connection could be had" in body(f"{operator.http_url}/readyz"),
         within_s=60,
         every_s=0.2,
         because="the role may not log in",
@@ -102,7 +102,7 @@ def test_a_process_without_a_source_is_ready_only_when_its_database_answers(syst
     )
 
 
-def words(url: str) -> str:
+def body(url: str) -> str:
     """The text of the response, whatever its status code."""
     try:
         with urlopen(url, timeout=5) as response:  # noqa: S310
