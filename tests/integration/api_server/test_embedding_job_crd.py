@@ -28,7 +28,7 @@ from tests.support.plain_requests import PlainRequests
 
 NOW = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
 MOMENT = "2026-03-01T12:00:00Z"
-FAILURE = RowOutcome(OutcomeKind.FAILED, "ProviderUnavailable", "the server is away", code="503 UNAVAILABLE")
+FAILURE = RowOutcome(OutcomeKind.FAILED, "ProviderUnavailable", "the server answered 503", code="503 UNAVAILABLE")
 
 IMMUTABLE = "spec is immutable: a job belongs to one text of one business; edit the row, and it gets a job of its own"
 NO_HASH = "spec.contentHash must be a SHA-256 in 64 hexadecimal digits"

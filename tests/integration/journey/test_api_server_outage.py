@@ -1,4 +1,4 @@
-"""An outage of the API server: the operator keeps running, and has caught up within seconds of the server's return."""
+"""An outage of the API server: the operator keeps running, and catches up within seconds when the server is reachable again."""
 
 import time
 from collections import Counter
@@ -25,7 +25,7 @@ def api_server_of(kubeconfig: Path) -> Target:
 
 
 def use_proxy(system: System, port: int) -> None:
-    """The operator's kubeconfig names the proxy; kubectl goes on without it.
+    """Have the operator reach the API server through the proxy. kubectl keeps its direct connection.
 
     The certificate is not verified, because it need not be valid for the proxy's address.
     """
@@ -37,7 +37,7 @@ def use_proxy(system: System, port: int) -> None:
 
 
 def add_rows_during(system: System, seconds: float) -> None:
-    """Add a row twice a second for so long."""
+    """Add a row every half second until this time is over."""
     end = time.monotonic() + seconds
 
     def has_ended() -> bool:
@@ -63,7 +63,7 @@ def wait_until_caught_up(system: System) -> None:
     )
 
 
-def assert_nothing_was_orphaned(operator: OperatorProcess) -> None:
+def assert_no_job_was_orphaned(operator: OperatorProcess) -> None:
     assert "orphaned job" not in operator.log.read_text()
 
 
@@ -85,10 +85,10 @@ def test_after_an_outage_of_the_api_server_all_rows_are_fresh_and_all_jobs_succe
         proxy.start()
         wait_until_caught_up(system)
         assert system.book.outdated_rows() == []
-        assert_nothing_was_orphaned(operator)
+        assert_no_job_was_orphaned(operator)
 
         system.book.add(20, prefix="After the outage")
         wait_until_caught_up(system)
         assert system.book.outdated_rows() == []
-        assert_nothing_was_orphaned(operator)
+        assert_no_job_was_orphaned(operator)
         operator.stop()

@@ -103,6 +103,7 @@ def test_a_process_without_a_source_is_ready_only_when_its_database_answers(syst
 
 
 def body(url: str) -> str:
+    """The text of the response, whatever its status code."""
     try:
         with urlopen(url, timeout=5) as response:  # noqa: S310
             return str(response.read().decode())
