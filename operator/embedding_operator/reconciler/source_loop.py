@@ -182,8 +182,7 @@ class SourceLoop:
                 log.info("set-up not completed", source=self._name, error=type(error).__name__, message=str(error))
             case _:
                 log.error("source stalled by an unexpected error", source=self._name, exc_info=error)
-        set_up = self._facts.set_up and reaction.refused is None
-        self._record(set_up=set_up, waiting_for=reaction.waiting_for, refused=reaction.refused)
+        self._record(set_up=False, waiting_for=reaction.waiting_for, refused=reaction.refused)
         await self._report.write(self._facts, at_once=True)
         await self._pause(reaction.pause_s)
 
