@@ -10,7 +10,7 @@ from typing import TypeVar
 import structlog
 from pydantic import ValidationError
 
-from embedding_operator.api_errors import ApiServerError, Gone, RequestRefused
+from embedding_operator.api_errors import ApiServerError, ApiServerUnavailable, Gone, RequestRefused
 from embedding_operator.api_server import ApiServer, Json
 from embedding_operator.reconciler.catalog import SourceCatalog
 from embedding_operator.reconciler.orphans import PATIENCE_S, orphaned
@@ -61,6 +61,7 @@ class Housekeeping:
         self._clock = clock
         self._touched_at: dict[str, float] = {}
         self._resynced_at = clock.monotonic()
+        self._outage = False  # the API server could not be reached since the last resync
         self.last_turn = clock.monotonic()
         self.waiting_for: str | None = None
         """Why the API server cannot be reached at the moment, in a sentence."""
@@ -81,11 +82,12 @@ class Housekeeping:
             except ApiServerError as exc:
                 log.warning("housekeeping waits", message=str(exc))
                 problems.append(str(exc))
+                self._outage = self._outage or isinstance(exc, ApiServerUnavailable)
         self.waiting_for = problems[0] if problems else None
 
     async def _resync_when_due(self) -> None:
         """Every minute, and as soon as the API server can be reached again. Raises ApiServerError."""
-        if self.waiting_for or self._clock.monotonic() - self._resynced_at >= RESYNC_EVERY_S:
+        if self._outage or self._clock.monotonic() - self._resynced_at >= RESYNC_EVERY_S:
             await self.resync()
 
     async def resync(self) -> None:
@@ -105,6 +107,7 @@ class Housekeeping:
         for name in (before | {job.source for job in jobs}) - names:
             self._sources.observe_deleted(name)
         self._resynced_at = listed_at
+        self._outage = False
 
     async def expire(self) -> None:
         """Delete finished jobs that are old enough or too many, until none is left that is. Raises ApiServerError."""

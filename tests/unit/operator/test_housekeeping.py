@@ -182,15 +182,29 @@ async def test_without_the_api_server_housekeeping_says_what_it_waits_for_and_go
 
 
 async def test_after_an_outage_the_list_is_read_in_the_next_turn(running: HousekeepingSystem) -> None:
+    await running.clock.advance(30)
     running.finish("1")
     await running.clock.advance(599)
     running.server.fail("delete_jobs", AWAY)
-    await running.clock.advance(1)
-    assert running.housekeeping.waiting_for == "no route"
+    running.server.fail("jobs", AWAY)
     lists = running.server.count("jobs")
     await running.clock.advance(1)
-    assert running.server.count("jobs") == lists + 1
+    assert running.housekeeping.waiting_for == "no route"
+    await running.clock.advance(1)
+    assert running.server.count("jobs") == lists + 2, "one that failed, and one that was answered"
     assert running.housekeeping.waiting_for is None
+
+
+async def test_a_request_that_is_refused_again_and_again_causes_no_further_lists(running: HousekeepingSystem) -> None:
+    running.finish("1")
+    await running.clock.advance(600)
+    running.server.fail("delete_jobs", *[RequestRefused("a policy forbids it")] * 30)
+    running.finish("2")
+    await running.clock.advance(590)
+    lists = running.server.count("jobs")
+    await running.clock.advance(20)
+    assert running.server.count("delete_jobs") > 5
+    assert running.server.count("jobs") <= lists + 1
 
 
 async def test_a_deletion_that_is_refused_delays_neither_orphans_nor_the_list(system: HousekeepingSystem) -> None:
