@@ -38,7 +38,8 @@ def demo(
     down: Annotated[bool, typer.Option(help="End what --keep has left running, and nothing else.")] = False,
 ) -> None:
     """Businesses in PostgreSQL, a source declared once, and every row kept fresh: shown on a real API server."""
-    signal.signal(signal.SIGTERM, _interrupt)
+    for number in (signal.SIGTERM, signal.SIGINT):  # a shell's background jobs ignore SIGINT unless they say otherwise
+        signal.signal(number, _interrupt)
     try:
         if down:
             end_kept(say)

@@ -153,7 +153,7 @@ def test_an_api_server_that_is_away_hides_nothing_of_the_database(system: System
     done = checked(system, KUBECONFIG=str(broken))
     said = lines(done)
     assert done.returncode == 1
-    assert said["Kubernetes"].startswith("✗ the API server is away (ClientConnectorError): ")
+    assert said["Kubernetes"].startswith("✗ the API server cannot be reached (ClientConnectorError): ")
     assert [said[what][0] for what in ("CRDs", "rights", "sources", "providers")] == ["–"] * 4
     assert said["database"][0] == "✓"
 
