@@ -31,6 +31,8 @@ log = structlog.get_logger(__name__)
 TURN_EVERY_S = 1.0
 RESYNC_EVERY_S = 60.0
 DELETIONS_AT_ONCE = 4
+EXPIRE_FOR_S = 10.0
+"""How long other work waits for expiry: jobs may finish as fast as they are deleted, for as long as a first fill lasts."""
 Parsed = TypeVar("Parsed")
 
 
@@ -107,15 +109,17 @@ class Housekeeping:
         self._resynced_at = listed_at
 
     async def expire(self) -> None:
-        """Delete finished jobs that are old enough or too many, until none is left that is. Raises ApiServerError."""
+        """Delete finished jobs that are old enough or too many, as many as is possible in ten seconds. Raises ApiServerError."""
         at_once = asyncio.Semaphore(DELETIONS_AT_ONCE)
+        end = self._clock.monotonic() + EXPIRE_FOR_S
 
         async def delete(label: str) -> None:
             async with at_once:
-                await self._delete_cohort(label)
+                if self._clock.monotonic() < end:
+                    await self._delete_cohort(label)
 
-        while labels := self._finished.expired(
-            self._clock.monotonic(), max_kept=self._expiry.max_finished, age_s=self._expiry.age_s
+        while (now := self._clock.monotonic()) < end and (
+            labels := self._finished.expired(now, max_kept=self._expiry.max_finished, age_s=self._expiry.age_s)
         ):
             results = await asyncio.gather(*map(delete, labels), return_exceptions=True)
             for result in results:
