@@ -25,6 +25,8 @@ class RecordedLoop(SourceLoop):
         self.state = "new"
         self.draining = False
         self.woken = 0
+        self.ends: asyncio.Event | None = None
+        """Once the loop is cancelled, it waits for this."""
 
     def wake(self) -> None:
         self.woken += 1
@@ -40,7 +42,12 @@ class RecordedLoop(SourceLoop):
         try:
             await asyncio.Event().wait()
         finally:
-            self.state = "ended"
+            try:
+                if self.ends is not None:
+                    self.state = "ending"
+                    await self.ends.wait()
+            finally:
+                self.state = "ended"
 
 
 class System:
@@ -304,6 +311,15 @@ async def test_the_end_ends_every_loop(system: System) -> None:
     await system.observe(source("others", uid="uid-9"))
     await system.sources.end()
     assert (system.states(), system.sources.loops()) == (["ended", "ended"], [])
+
+
+async def test_the_end_also_ends_a_source_whose_loop_is_being_replaced(system: System) -> None:
+    await system.observe(source(generation=1, version=1))
+    system.made[0].ends = asyncio.Event()
+    await system.observe(source(generation=2, version=2))
+    assert system.states() == ["ending"]
+    await asyncio.wait_for(system.sources.end(), timeout=10)
+    assert system.states() == ["ended"]
 
 
 async def test_the_end_does_not_wait_for_a_deletion_that_hangs(system: System) -> None:
