@@ -9,6 +9,7 @@ from embedding_operator.api_errors import ApiServerUnreachable
 from embedding_operator.reconciler.job_table import JobState
 from embedding_operator.reconciler.source_loop import SourceLoop
 from embedding_operator.reconciler.sources import Sources
+from embedding_operator.resources.embedding_job import Phase
 from embedding_operator.resources.embedding_source import EmbeddingSource
 from embedding_worker.outcome import RowRequest
 from embedding_worker.rows.store import Counts
@@ -197,6 +198,18 @@ async def test_a_source_replaced_by_one_of_the_same_name_keeps_its_jobs(system: 
     await system.observe(source(uid="uid-2", version=2))
     assert system.states() == ["ended", "running"]
     assert len(system.server.stored_jobs) == 1
+
+
+async def test_a_source_deleted_and_created_again_before_its_loop_has_ended_loses_the_jobs_of_the_deleted_one(
+    system: System,
+) -> None:
+    await system.observe(source(uid="uid-1", version=1))
+    system.parts.track(job_of("1", "Bakery", Phase.DEAD_LETTERED))
+    system.sources.observe_deleted(SOURCE, uid="uid-1")
+    await system.observe(source(uid="uid-2", version=2))
+    assert system.states() == ["ended", "running"]
+    assert system.server.stored_jobs == {}
+    assert system.parts.table.jobs() == []
 
 
 async def test_a_deletion_that_hangs_delays_no_other_source(system: System) -> None:
