@@ -10,7 +10,7 @@ from typing import TypeVar
 import structlog
 from pydantic import ValidationError
 
-from embedding_operator.api_errors import ApiServerError, Gone, RequestRefused
+from embedding_operator.api_errors import ApiServerError, ApiServerUnavailable, Gone, RequestRefused
 from embedding_operator.api_server import ApiServer, Json
 from embedding_operator.reconciler.catalog import SourceCatalog
 from embedding_operator.reconciler.orphans import PATIENCE_S, orphaned
@@ -64,8 +64,9 @@ class Housekeeping:
         self._touched_at: dict[str, float] = {}
         self._resynced_at = clock.monotonic()
         self.last_turn = clock.monotonic()
+        self._was_unavailable = False
         self.waiting_for: str | None = None
-        """Why the API server cannot be reached at the moment, in a sentence."""
+        """Why a request of the last turn failed, in a sentence."""
 
     async def run(self) -> None:
         """Run until cancelled."""
@@ -76,18 +77,19 @@ class Housekeeping:
     async def turn(self) -> None:
         """Everything that is due now. A request that fails is logged and not raised, and does not delay other work."""
         self.last_turn = self._clock.monotonic()
-        problems = []
+        errors: list[ApiServerError] = []
         for work in (self.expire, self.touch_orphans, self._resync_when_due):
             try:
                 await work()
             except ApiServerError as exc:
                 log.warning("housekeeping waits", message=str(exc))
-                problems.append(str(exc))
-        self.waiting_for = problems[0] if problems else None
+                errors.append(exc)
+        self.waiting_for = str(errors[0]) if errors else None
+        self._was_unavailable = any(isinstance(error, ApiServerUnavailable) for error in errors)
 
     async def _resync_when_due(self) -> None:
         """Every minute, and as soon as the API server can be reached again. Raises ApiServerError."""
-        if self.waiting_for or self._clock.monotonic() - self._resynced_at >= RESYNC_EVERY_S:
+        if self._was_unavailable or self._clock.monotonic() - self._resynced_at >= RESYNC_EVERY_S:
             await self.resync()
 
     async def resync(self) -> None:
