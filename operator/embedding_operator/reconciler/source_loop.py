@@ -134,7 +134,7 @@ class SourceLoop:
             log.info("turn not completed", source=self._name, error=type(exc).__name__, message=str(exc))
         else:
             self._locked_turns = 0
-        problem = ready.pipeline.calls.problem
+        problem = ready.pipeline.problem
         self._window.set_idle(self._name, problem is not None or self._source.spec.suspend)
         self._record(
             waiting_for=reaction.waiting_for if reaction else None,
