@@ -9,11 +9,13 @@ log = structlog.get_logger(__name__)
 
 
 async def cancel_and_wait(task: asyncio.Task[Any]) -> None:
-    """Cancel the task, and return when it has ended."""
+    """Cancel the task, and return when it has ended. Raises CancelledError where the caller is cancelled meanwhile."""
     task.cancel()
     try:
         await task
     except asyncio.CancelledError:
-        return
+        caller = asyncio.current_task()
+        if caller is not None and caller.cancelling():
+            raise
     except Exception as exc:
         log.error("a task has failed", task=task.get_name(), exc_info=exc)

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 
 from embedding_worker.clock import Clock
-from embedding_worker.errors import ProviderError
+from embedding_worker.errors import ProviderError, ProviderThrottled
 from embedding_worker.providers.calls import ProviderCalls
 from embedding_worker.providers.embedder import Vector
 from tests.support.kept_rows import fake_vector
@@ -31,6 +31,7 @@ class FakeEmbedder:
         self.meanwhile = meanwhile
         """Happens during each call."""
         self.failures = list(failures)
+        self.throttled_by: ProviderThrottled | None = None
 
     @property
     def sizes(self) -> list[int]:

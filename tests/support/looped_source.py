@@ -51,6 +51,7 @@ class FakeSetup(SourceSetup):
         self.meanwhile: Callable[[], None] = lambda: None
         """Happens during each set-up."""
         self.calls: ProviderCalls | None = None
+        self.embedder = FakeEmbedder()
 
     async def decide(self, source: EmbeddingSource) -> Configuration:
         self.asked += 1
@@ -62,7 +63,7 @@ class FakeSetup(SourceSetup):
     async def prepare(self, source: EmbeddingSource, chosen: Configuration) -> ReadySource:
         clock, store, fingerprint = self._parts.clock, self._store, chosen.config.fingerprint
         pipeline = make_pipeline(
-            store, FakeEmbedder(), too_long=source.spec.model.too_long, max_texts_per_day=1_000, clock=clock
+            store, self.embedder, too_long=source.spec.model.too_long, max_texts_per_day=1_000, clock=clock
         )
         self.calls = pipeline.calls
         server, jobs = self._parts.server, self._parts.jobs

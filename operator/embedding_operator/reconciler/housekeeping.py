@@ -31,6 +31,8 @@ log = structlog.get_logger(__name__)
 TURN_EVERY_S = 1.0
 RESYNC_EVERY_S = 60.0
 DELETIONS_AT_ONCE = 4
+EXPIRE_FOR_S = 10.0
+"""How long other work waits for expiry: jobs may finish as fast as they are deleted, for as long as a first fill lasts."""
 Parsed = TypeVar("Parsed")
 
 
@@ -61,10 +63,10 @@ class Housekeeping:
         self._clock = clock
         self._touched_at: dict[str, float] = {}
         self._resynced_at = clock.monotonic()
-        self._outage = False  # the API server could not be reached since the last resync
         self.last_turn = clock.monotonic()
+        self._was_unavailable = False
         self.waiting_for: str | None = None
-        """Why the API server cannot be reached at the moment, in a sentence."""
+        """Why a request of the last turn failed, in a sentence."""
 
     async def run(self) -> None:
         """Run until cancelled."""
@@ -75,19 +77,19 @@ class Housekeeping:
     async def turn(self) -> None:
         """Everything that is due now. A request that fails is logged and not raised, and does not delay other work."""
         self.last_turn = self._clock.monotonic()
-        problems = []
+        errors: list[ApiServerError] = []
         for work in (self.expire, self.touch_orphans, self._resync_when_due):
             try:
                 await work()
             except ApiServerError as exc:
                 log.warning("housekeeping waits", message=str(exc))
-                problems.append(str(exc))
-                self._outage = self._outage or isinstance(exc, ApiServerUnavailable)
-        self.waiting_for = problems[0] if problems else None
+                errors.append(exc)
+        self.waiting_for = str(errors[0]) if errors else None
+        self._was_unavailable = any(isinstance(error, ApiServerUnavailable) for error in errors)
 
     async def _resync_when_due(self) -> None:
         """Every minute, and as soon as the API server can be reached again. Raises ApiServerError."""
-        if self._outage or self._clock.monotonic() - self._resynced_at >= RESYNC_EVERY_S:
+        if self._was_unavailable or self._clock.monotonic() - self._resynced_at >= RESYNC_EVERY_S:
             await self.resync()
 
     async def resync(self) -> None:
@@ -107,18 +109,19 @@ class Housekeeping:
         for name in (before | {job.source for job in jobs}) - names:
             self._sources.observe_deleted(name)
         self._resynced_at = listed_at
-        self._outage = False
 
     async def expire(self) -> None:
-        """Delete finished jobs that are old enough or too many, until none is left that is. Raises ApiServerError."""
+        """Delete finished jobs that are old enough or too many, as many as is possible in ten seconds. Raises ApiServerError."""
         at_once = asyncio.Semaphore(DELETIONS_AT_ONCE)
+        end = self._clock.monotonic() + EXPIRE_FOR_S
 
         async def delete(label: str) -> None:
             async with at_once:
-                await self._delete_cohort(label)
+                if self._clock.monotonic() < end:
+                    await self._delete_cohort(label)
 
-        while labels := self._finished.expired(
-            self._clock.monotonic(), max_kept=self._expiry.max_finished, age_s=self._expiry.age_s
+        while (now := self._clock.monotonic()) < end and (
+            labels := self._finished.expired(now, max_kept=self._expiry.max_finished, age_s=self._expiry.age_s)
         ):
             results = await asyncio.gather(*map(delete, labels), return_exceptions=True)
             for result in results:

@@ -134,13 +134,13 @@ class SourceLoop:
             log.info("turn not completed", source=self._name, error=type(exc).__name__, message=str(exc))
         else:
             self._locked_turns = 0
-        problem = ready.pipeline.calls.problem
-        self._window.set_idle(self._name, problem is not None or self._source.spec.suspend)
+        problem, suspended = ready.pipeline.problem, self._source.spec.suspend
+        self._window.set_idle(self._name, problem is not None or suspended)
         self._record(
             waiting_for=reaction.waiting_for if reaction else None,
             filled=ready.audit.filled,
             provider_problem=problem,
-            refused=ready.sweeper.problem or self._refused_change,
+            refused=(None if suspended else ready.sweeper.problem) or self._refused_change,
         )
         await self._report.write(self._facts)
         return max(reaction.pause_s if reaction else 0.0, self._interval_s)

@@ -32,6 +32,8 @@ class Kept:
     changed: asyncio.Event = field(default_factory=asyncio.Event)
     loop: SourceLoop | None = None
     task: asyncio.Task[None] | None = None
+    deleted: bool = False
+    """Its jobs are to be removed before another loop begins, also where it was created again meanwhile."""
 
 
 class Sources:
@@ -76,7 +78,7 @@ class Sources:
         if known is not None and uid not in (None, known.metadata.uid):
             return
         self._catalog.remove(name)
-        self._change(name)
+        self._change(name, deleted=True)
 
     def job_done(self, source: str) -> None:
         """A job of this source has left the window: there may be room for the next ones."""
@@ -105,13 +107,14 @@ class Sources:
             if one.task is not None:
                 await cancel_and_wait(one.task)
 
-    def _change(self, name: str) -> None:
+    def _change(self, name: str, *, deleted: bool = False) -> None:
         if self._ended:
             return
         kept = self._kept.get(name)
         if kept is None:
             kept = self._kept[name] = Kept()
             kept.task = asyncio.create_task(self._keep(name, kept), name=f"source {name}")
+        kept.deleted |= deleted
         kept.changed.set()
         self._queues.notify()
 
@@ -119,11 +122,12 @@ class Sources:
         """Run loops for the source until it is deleted, then remove what belongs to it."""
         while True:
             kept.changed.clear()
-            if (source := self._catalog.get(name)) is not None:
+            if kept.deleted:
+                kept.deleted = False
+                await self._remove(name)
+            elif (source := self._catalog.get(name)) is not None:
                 await self._run_loop(source, kept)
-                continue
-            await self._remove(name)
-            if name not in self._catalog:  # else it was created again meanwhile
+            else:
                 self._kept.pop(name, None)
                 return
 

@@ -1,13 +1,14 @@
-"""Finished jobs expire, in parallel, until none is left that is to expire."""
+"""Finished jobs expire, in parallel, until none is left that is to expire, or until other work has waited long enough."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 
 import pytest
 
 from embedding_operator.api_errors import ApiServerUnavailable, ApiServerUnreachable
 from embedding_operator.resources.embedding_job import Phase
 from tests.support.fake_api_server import FakeApiServer
+from tests.support.fake_clock import let_time_pass
 from tests.support.housekeeping_system import HousekeepingSystem
 from tests.support.operator_parts import job_of
 
@@ -101,6 +102,34 @@ class FinishesDuringDeletes(FakeApiServer):
         await super().delete_jobs(labels=labels, fields=fields)
         if self.count("delete_jobs") == 1:
             self.finish_one()
+
+
+class FinishesDuringEachDelete(FakeApiServer):
+    """A deletion takes a second, and another job finishes meanwhile."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.finish_one: Callable[[], Awaitable[None]] | None = None
+
+    async def delete_jobs(self, *, labels: str = "", fields: str = "") -> None:
+        await super().delete_jobs(labels=labels, fields=fields)
+        assert self.finish_one is not None
+        await self.finish_one()
+
+
+async def test_jobs_that_finish_as_fast_as_they_are_deleted_delay_other_work_for_ten_seconds_at_most() -> None:
+    server = FinishesDuringEachDelete()
+    system = HousekeepingSystem(max_finished=0, server=server)
+
+    async def finish_one() -> None:
+        await system.clock.sleep(1)
+        system.finish(str(server.count("delete_jobs")), cohort=f"c0-{server.count('delete_jobs')}")
+
+    server.finish_one = finish_one
+    system.finish("0", cohort="c0-0")
+    await let_time_pass(system.clock, system.housekeeping.expire(), within_s=60)
+    assert system.clock.monotonic() == 1_010
+    assert system.parts.finished.count == 1
 
 
 async def test_finished_jobs_that_could_not_be_deleted_are_deleted_in_the_next_turn(system: HousekeepingSystem) -> None:

@@ -218,6 +218,18 @@ async def test_a_deletion_that_is_refused_delays_neither_orphans_nor_the_list(sy
     assert system.housekeeping.waiting_for == "a policy forbids it"
 
 
+async def test_deletions_that_are_refused_again_and_again_cause_no_list_in_each_turn(
+    running: HousekeepingSystem,
+) -> None:
+    running.finish("1")
+    running.server.fail("delete_jobs", *[RequestRefused("a policy forbids it")] * 1_000)
+    await running.clock.advance(600)
+    lists = running.server.count("jobs")
+    await running.clock.advance(60)
+    assert running.housekeeping.waiting_for == "a policy forbids it"
+    assert running.server.count("jobs") == lists + 1
+
+
 async def test_a_job_that_is_gone_when_it_is_touched_ends_no_turn(system: HousekeepingSystem) -> None:
     system.parts.track(job_of("1", "Bakery"))
     await system.clock.advance(PATIENCE_S)

@@ -4,11 +4,11 @@ import pytest
 
 from embedding_operator.lifecycle.source_status import Pending
 from embedding_operator.resources.embedding_job import Phase
-from embedding_worker.errors import DatabaseUnavailable
+from embedding_worker.errors import DatabaseUnavailable, ProviderThrottled
 from embedding_worker.providers.calls import Problem
 from tests.support.fake_clock import settle
 from tests.support.looped_source import INTERVAL_S, LoopedSource
-from tests.support.operator_parts import SOURCE, job_of
+from tests.support.operator_parts import SOURCE, job_of, source
 
 AWAY = DatabaseUnavailable("connection refused")
 
@@ -90,6 +90,30 @@ async def test_a_problem_of_the_provider_is_in_the_status_and_makes_the_source_i
         await system.clock.advance(1)
         assert system.condition("ProviderReady") == ("False", "QuotaExhausted", "the quota of the day is used up")
         assert system.parts.window.free("others") == 50
+
+
+async def test_a_pause_that_another_source_of_the_same_key_was_asked_for_is_in_the_status_too(
+    system: LoopedSource,
+) -> None:
+    for n in range(50):
+        system.parts.track(job_of(f"n{n}", "Garage"))
+    system.setup.embedder.throttled_by = ProviderThrottled("429: it asks for a pause of 900 s", retry_after_s=900)
+    async with system.running():
+        await system.clock.advance(1)
+        assert system.condition("ProviderReady") == ("False", "ProviderThrottled", "429: it asks for a pause of 900 s")
+        assert system.parts.window.free("others") == 50
+        system.setup.embedder.throttled_by = None
+        await system.clock.advance(2)
+        assert system.condition("ProviderReady")[0] == "True"
+
+
+async def test_too_many_dead_letters_stall_no_source_that_is_suspended() -> None:
+    system = LoopedSource({"1": "Bakery"}, shown=source(suspend=True))
+    for n in range(500):
+        system.parts.track(job_of(f"n{n}", "Garage", Phase.DEAD_LETTERED))
+    async with system.running():
+        await system.clock.advance(1)
+        assert system.condition("Ready")[:2] == ("True", "Suspended")
 
 
 async def test_too_many_dead_letters_are_in_the_status(system: LoopedSource) -> None:

@@ -9,6 +9,7 @@ from embedding_operator.api_errors import ApiServerUnreachable
 from embedding_operator.reconciler.job_table import JobState
 from embedding_operator.reconciler.source_loop import SourceLoop
 from embedding_operator.reconciler.sources import Sources
+from embedding_operator.resources.embedding_job import Phase
 from embedding_operator.resources.embedding_source import EmbeddingSource
 from embedding_worker.outcome import RowRequest
 from embedding_worker.rows.store import Counts
@@ -25,6 +26,8 @@ class RecordedLoop(SourceLoop):
         self.state = "new"
         self.draining = False
         self.woken = 0
+        self.ends: asyncio.Event | None = None
+        """Once the loop is cancelled, it waits for this."""
 
     def wake(self) -> None:
         self.woken += 1
@@ -40,7 +43,12 @@ class RecordedLoop(SourceLoop):
         try:
             await asyncio.Event().wait()
         finally:
-            self.state = "ended"
+            try:
+                if self.ends is not None:
+                    self.state = "ending"
+                    await self.ends.wait()
+            finally:
+                self.state = "ended"
 
 
 class System:
@@ -192,6 +200,18 @@ async def test_a_source_replaced_by_one_of_the_same_name_keeps_its_jobs(system: 
     assert len(system.server.stored_jobs) == 1
 
 
+async def test_a_source_deleted_and_created_again_before_its_loop_has_ended_loses_the_jobs_of_the_deleted_one(
+    system: System,
+) -> None:
+    await system.observe(source(uid="uid-1", version=1))
+    system.parts.track(job_of("1", "Bakery", Phase.DEAD_LETTERED))
+    system.sources.observe_deleted(SOURCE, uid="uid-1")
+    await system.observe(source(uid="uid-2", version=2))
+    assert system.states() == ["ended", "running"]
+    assert system.server.stored_jobs == {}
+    assert system.parts.table.jobs() == []
+
+
 async def test_a_deletion_that_hangs_delays_no_other_source(system: System) -> None:
     system.server.hold("delete_jobs")
     await system.observe(source())
@@ -304,6 +324,15 @@ async def test_the_end_ends_every_loop(system: System) -> None:
     await system.observe(source("others", uid="uid-9"))
     await system.sources.end()
     assert (system.states(), system.sources.loops()) == (["ended", "ended"], [])
+
+
+async def test_the_end_also_ends_a_source_whose_loop_is_being_replaced(system: System) -> None:
+    await system.observe(source(generation=1, version=1))
+    system.made[0].ends = asyncio.Event()
+    await system.observe(source(generation=2, version=2))
+    assert system.states() == ["ending"]
+    await asyncio.wait_for(system.sources.end(), timeout=10)
+    assert system.states() == ["ended"]
 
 
 async def test_the_end_does_not_wait_for_a_deletion_that_hangs(system: System) -> None:

@@ -6,7 +6,6 @@ at a time, so all its sources share one connection: a pause that one of them was
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import datetime
 from typing import Protocol
 
 from embedding_worker.clock import Clock
@@ -127,9 +126,9 @@ class SourceEmbedder:
         self._source = source
 
     @property
-    def throttled_until(self) -> datetime | None:
-        """The moment until which no call is made; None where there is no pause."""
-        return self._connection.throttle.throttled_until
+    def throttled_by(self) -> ProviderThrottled | None:
+        """See SharedEmbedder.throttled_by."""
+        return self._connection.throttle.reason
 
     @property
     def _connection(self) -> Connection:

@@ -3,8 +3,6 @@
 Owned by the provider registry, so that a pause that one source was asked for holds for all sources of the same credential.
 """
 
-from datetime import datetime, timedelta
-
 from embedding_worker.clock import Clock
 from embedding_worker.errors import ProviderThrottled
 
@@ -29,17 +27,19 @@ class Throttle:
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
         self._until_s = clock.monotonic()
+        self._reason: ProviderThrottled | None = None
 
     def pause(self, error: ProviderThrottled) -> None:
         """Pause as this error asks. A longer pause that is already in force stays."""
-        self._until_s = max(self._until_s, self._clock.monotonic() + pause_s(error))
+        until_s = self._clock.monotonic() + pause_s(error)
+        if until_s >= self._until_s:
+            self._until_s, self._reason = until_s, error
 
     def remaining_s(self) -> float:
         """Seconds until a call may be made; 0 where it may be made now."""
         return max(0.0, self._until_s - self._clock.monotonic())
 
     @property
-    def throttled_until(self) -> datetime | None:
-        """The moment until which no call is made; None where there is no pause."""
-        remaining = self.remaining_s()
-        return self._clock.now() + timedelta(seconds=remaining) if remaining else None
+    def reason(self) -> ProviderThrottled | None:
+        """The error that asked for the pause in force; None where there is no pause."""
+        return self._reason if self.remaining_s() else None
