@@ -213,10 +213,10 @@ class JobTable:
         for job in jobs.values():
             if job.status.phase in STATES:
                 self._resync_one(job)
-        kept = {name for name, job in jobs.items() if job.status.phase not in FINISHED}
+        kept = changed | {name for name, job in jobs.items() if job.status.phase not in FINISHED}
         for name, known in list(self._jobs.items()):
             being_created = name not in jobs and _is_being_created(known, listed_at)
-            if name not in kept | changed and known.state not in IN_FLIGHT and not being_created:
+            if name not in kept and known.state not in IN_FLIGHT and not being_created:
                 self._drop(name)
         finished = [job for job in jobs.values() if job.status.phase in FINISHED]
         self._finished.resync(finished, keep=changed, now=listed_at)
