@@ -1,6 +1,6 @@
 """The sizes of the operator's code: modules, functions, parameters and imports, computed from the syntax trees.
 
-`python -m hack.sizes` prints the table in docs/architecture.md. A test compares the figures with the limits. Reads files only.
+`python -m hack.sizes` prints them as a table. A test compares the figures with the limits. Reads files only.
 """
 
 import ast

@@ -2,6 +2,7 @@
 
 import json
 import re
+import subprocess
 import sys
 import threading
 import tomllib
@@ -22,6 +23,7 @@ from embedding_worker.errors import (
     ProviderMisconfigured,
     ProviderThrottled,
     ProviderUnavailable,
+    SourceRefused,
 )
 from embedding_worker.providers.provider import ENTRY_POINT_GROUP, registered_providers
 from embedding_worker.providers.registry import NoObserver, ProviderRegistry
@@ -31,6 +33,7 @@ ROOT = Path(__file__).parents[2]
 SECTION = (ROOT / "docs" / "architecture.md").read_text().split("## Add a provider")[1].split("\n## ")[0]
 MODEL = Model("acme", "acme-embed-1", 2)
 KEY = "k3y-of-Acme"
+CUT_SHORT = '{"data'
 
 
 def block(language: str) -> str:
@@ -39,16 +42,22 @@ def block(language: str) -> str:
 
 
 class AcmeServer(BaseHTTPRequestHandler):
-    """Answers as the example's API does; a text that is a number is answered with that HTTP code."""
+    """Answers as the example's API does; a number is answered with that HTTP code, and a text that is JSON with itself."""
 
     def do_POST(self) -> None:
         texts = json.loads(self.rfile.read(int(self.headers["Content-Length"])))["input"]
         code = int(texts[0]) if texts[0].isdigit() else 200
         if self.headers["Authorization"] != f"Bearer {KEY}":
             code = 401
+        if self.headers["Content-Type"] != "application/json":
+            code = 415
+        answer = json.dumps({"data": [{"embedding": [3.0, 4.0 * len(text)]} for text in texts]})
         self.send_response(code)
+        self.send_header("Retry-After", "7")
+        if texts[0] == CUT_SHORT:
+            self.send_header("Content-Length", "100")
         self.end_headers()
-        self.wfile.write(json.dumps({"data": [{"embedding": [3.0, 4.0 * len(text)]} for text in texts]}).encode())
+        self.wfile.write((texts[0] if texts[0].startswith(("{", "[")) else answer).encode())
 
     def log_message(self, *arguments: Any) -> None:
         """Nothing is logged."""
@@ -110,6 +119,46 @@ async def test_each_error_of_the_api_raises_the_class_of_its_reaction(
     with pytest.raises(error) as raised:
         await embedder.embed([code])
     assert raised.value.code == code
+
+
+async def test_the_pause_that_the_api_asks_for_is_passed_on(endpoint: str) -> None:
+    with pytest.raises(ProviderThrottled) as raised:
+        await registry(endpoint).embedder(MODEL, source="businesses").embed(["429"])
+    assert raised.value.retry_after_s == 7
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        "[]",
+        "{}",
+        '{"data": null}',
+        '{"data": ["x"]}',
+        '{"data": [{"embedding": null}]}',
+        '{"data": [{"embedding": ["a", "b"]}]}',
+        '{"data": [{"embedding": [1]}]}',
+        CUT_SHORT,
+    ],
+)
+async def test_an_answer_of_another_form_is_an_outage(endpoint: str, answer: str) -> None:
+    with pytest.raises(ProviderUnavailable):
+        await registry(endpoint).embedder(MODEL, source="businesses").embed([answer])
+
+
+def test_an_address_that_is_not_http_is_refused() -> None:
+    with pytest.raises(SourceRefused) as refused:
+        registry("file:///etc/hostname").embedder(MODEL, source="businesses")
+    assert refused.value.reason == "EndpointInvalid"
+
+
+@pytest.mark.parametrize("command", [["check"], ["format", "--check"]], ids=["check", "format"])
+def test_the_module_passes_the_linter(command: list[str]) -> None:
+    path = ROOT / "worker" / "embedding_worker" / "providers" / "acme.py"
+    ruff = [sys.executable, "-m", "ruff", *command, "--stdin-filename", str(path), "-"]
+    done = subprocess.run(
+        ruff, input=block("python"), cwd=ROOT, capture_output=True, text=True, timeout=30, check=False
+    )
+    assert done.returncode == 0, done.stdout
 
 
 async def test_a_rotated_key_is_used_by_the_same_embedder(endpoint: str) -> None:

@@ -36,7 +36,7 @@ class RowOutcome:
     reason: str
     message: str
     embed_ms: int | None = None
-    """How long the provider's call took, which the rows of a batch share; None where none was made."""
+    """From the first call for the batch until the vector came, with all calls and pauses between; None without a call."""
     code: str = ""
     """The provider's own code for a failure."""
 
