@@ -11,7 +11,7 @@ UV := .cache/uv-$(UV_VERSION)/bin/uv
 RUN := .venv/bin/python -m
 PY_DIRS := operator worker hack tests
 # Tests mostly wait, so there are more workers than cores; each has an API server and a PostgreSQL of its own.
-WORKERS ?= 4
+WORKERS ?= 3
 
 help: ## List the targets
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9-]+):.*## (.*)/  make \1\t\2/' | expand -t 24

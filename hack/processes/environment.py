@@ -8,8 +8,10 @@ import os
 from collections.abc import Mapping
 from pathlib import Path
 
-WITHHELD_NAMES = frozenset({"DATABASE_URL", "DATABASE_URL_FILE", "GEMINI_API_KEY", "GEMINI_API_KEY_FILE", "KUBECONFIG"})
+WITHHELD_NAMES = frozenset({"DATABASE_URL", "DATABASE_URL_FILE", "KUBECONFIG"})
 WITHHELD_PREFIXES = ("EMBEDDING_", "PG")
+WITHHELD_SUFFIXES = ("_API_KEY", "_API_KEY_FILE")
+"""The keys of all providers."""
 
 
 def cluster_kubeconfig() -> Path | None:
@@ -59,5 +61,7 @@ def without_operator_settings(environment: Mapping[str, str]) -> dict[str, str]:
     return {
         name: value
         for name, value in environment.items()
-        if name not in WITHHELD_NAMES and not name.startswith(WITHHELD_PREFIXES)
+        if name not in WITHHELD_NAMES
+        and not name.startswith(WITHHELD_PREFIXES)
+        and not name.endswith(WITHHELD_SUFFIXES)
     }

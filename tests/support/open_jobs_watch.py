@@ -4,6 +4,7 @@ Independent of the operator: a watch of the Kubernetes client gives the events i
 end. A watch that the API server closes, because a busy machine reads it too slowly, goes on where it ended, and misses nothing.
 """
 
+import contextlib
 import threading
 from collections import Counter
 from types import TracebackType
@@ -11,6 +12,7 @@ from typing import Any, Self
 
 import yaml
 from kubernetes import client, config, watch
+from urllib3.exceptions import ProtocolError
 
 from embedding_operator.resources import GROUP, JOBS, VERSION
 from hack.installation.kubectl import Kubectl
@@ -32,6 +34,7 @@ class OpenJobsWatch:
     def __init__(self, kubectl: Kubectl) -> None:
         self._kubectl = kubectl
         self._watch: Any = watch.Watch()  # type: ignore[no-untyped-call]
+        self._stopped = False
         self._thread = threading.Thread(target=self._follow, daemon=True)
         self._open: dict[str, str] = {}
         self._existing: set[str] = set()
@@ -51,6 +54,7 @@ class OpenJobsWatch:
     def __exit__(
         self, kind: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
     ) -> None:
+        self._stopped = True
         self._watch.stop()  # takes effect with the next event
         self._kubectl.run("create", "-f", "-", stdin=yaml.safe_dump(SENTINEL_JOB))
         self._thread.join(timeout=10)
@@ -78,8 +82,12 @@ class OpenJobsWatch:
         config.load_kube_config(kubeconfig, client_configuration=configuration)  # type: ignore[no-untyped-call]
         api = client.CustomObjectsApi(client.ApiClient(configuration))
         place = (GROUP, VERSION, self._kubectl.namespace, JOBS)
-        for event in self._watch.stream(api.list_namespaced_custom_object, *place):
-            self._record(event["type"], event["object"])
+        newest: dict[str, str] = {}
+        while not self._stopped:
+            with contextlib.suppress(ProtocolError):  # the server has closed the watch in the middle of an answer
+                for event in self._watch.stream(api.list_namespaced_custom_object, *place, **newest):
+                    newest = {"resource_version": event["object"]["metadata"]["resourceVersion"]}
+                    self._record(event["type"], event["object"])
 
     def _record(self, event: str, job: dict[str, Any]) -> None:
         name, business, phase = job["metadata"]["name"], job["spec"]["businessId"], job["status"]["phase"]

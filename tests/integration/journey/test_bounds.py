@@ -1,11 +1,14 @@
 """The number of jobs in the API server is bounded whatever the load: that of open jobs, and that of all jobs."""
 
+import pytest
+
 from tests.integration.journey.conftest import System
 from tests.support.open_jobs_watch import OpenJobsWatch
 
 MAX_OPEN, MAX_FINISHED = 100, 100
 
 
+@pytest.mark.timeout(400)
 def test_open_and_finished_jobs_together_never_pass_their_bounds(system: System) -> None:
     system.book.add(1_200)
     with OpenJobsWatch(system.kubectl) as watch:

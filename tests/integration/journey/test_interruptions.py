@@ -1,11 +1,14 @@
 """Interruptions: an operator that is killed or stopped, rows that change while they are embedded, an edit during a backfill."""
 
+import pytest
+
 from hack.provider_server.process import FakeGemini
 from tests.integration.journey.conftest import System
 from tests.support.deadline import wait_until
 from tests.support.yellow_book import fake_gemini_model
 
 
+@pytest.mark.timeout(400)
 def test_an_operator_that_is_killed_three_times_loses_no_row(system: System) -> None:
     system.book.add(2_000)
     system.apply_source()

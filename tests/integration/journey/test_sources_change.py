@@ -165,7 +165,7 @@ def test_edits_of_the_spec_during_a_backfill_leave_no_job_pending(system: System
             because="the backfill has begun",
         )
         system.apply_source(retry={"initialSeconds": 2, "maxSeconds": seconds})
-    system.wait_until_fresh(within_s=60)
+    system.wait_until_fresh(within_s=120)
     wait_until(
         lambda: not [job for job in system.jobs() if job["status"]["phase"] == "Pending"],
         within_s=20,

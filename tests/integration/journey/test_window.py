@@ -1,9 +1,12 @@
 """A backfill with a small window: never more jobs are open than the window allows, nor two for the same business."""
 
+import pytest
+
 from tests.integration.journey.conftest import System
 from tests.support.open_jobs_watch import OpenJobsWatch
 
 
+@pytest.mark.timeout(400)
 def test_a_backfill_of_two_thousand_rows_keeps_to_a_window_of_fifty(system: System) -> None:
     system.book.add(2_000)
     with OpenJobsWatch(system.kubectl) as watch:

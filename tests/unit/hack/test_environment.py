@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from embedding_operator.settings import PREFIX, variables
 from hack.processes import environment
 
 
@@ -23,6 +24,12 @@ from hack.processes import environment
 def test_programs_get_no_setting_of_an_operator(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(name, "real")
     assert name not in environment.program_environment()
+
+
+def test_no_variable_of_the_operator_or_of_a_provider_is_passed_on() -> None:
+    read = {name: "real" for name in variables() if name.startswith(PREFIX) or "KEY" in name or "DATABASE" in name}
+    assert len(read) > 10
+    assert environment.without_operator_settings(read) == {}
 
 
 def test_programs_get_all_other_variables() -> None:

@@ -232,8 +232,9 @@ def test_a_password_is_not_shown_by_what_is_wrong_elsewhere() -> None:
 
 
 def test_the_environment_of_the_process_is_what_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in variables():
+        monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("DATABASE_URL", URL)
-    monkeypatch.delenv("KUBECONFIG", raising=False)
     assert settings.settings_of_this_process() == settings_from(GOOD)
 
 
