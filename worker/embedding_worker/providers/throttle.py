@@ -1,6 +1,6 @@
-"""Until when a provider is not to be called, because it asked for a pause. One throttle for each endpoint and credential.
+"""Stores until when a provider must not be called, because it answered 429. There is one throttle for each credential in use.
 
-Owned by the provider registry, so that a pause that one source was asked for holds for all sources of the same credential.
+Owned by the provider registry, so that the pause applies to all sources that use the same endpoint and credential.
 """
 
 from datetime import datetime, timedelta
@@ -9,11 +9,11 @@ from embedding_worker.clock import Clock
 from embedding_worker.errors import ProviderThrottled
 
 PAUSE_S = 30.0
-"""How long to pause where the provider does not say how long."""
+"""How long to pause if the provider does not say how long."""
 LONGEST_PAUSE_S = 900.0
-"""The longest pause, whatever was asked for; and the pause after an exhausted quota, which no few seconds restore."""
+"""The longest pause, even if the provider asks for more. Also the pause if a quota of the day or of the account is used up."""
 LOOK_EVERY_S = 1.0
-"""How soon a waiting call notices that the credential was rotated."""
+"""How long it takes at most until a waiting call notices that the credential was rotated."""
 
 
 def pause_s(error: ProviderThrottled) -> float:
@@ -31,7 +31,7 @@ class Throttle:
         self._until_s = clock.monotonic()
 
     def pause(self, error: ProviderThrottled) -> None:
-        """Pause as this error asks. A longer pause that is already in force stays."""
+        """Pause for as long as this error asks. If a longer pause is already in force, it stays."""
         self._until_s = max(self._until_s, self._clock.monotonic() + pause_s(error))
 
     def remaining_s(self) -> float:
@@ -40,6 +40,6 @@ class Throttle:
 
     @property
     def throttled_until(self) -> datetime | None:
-        """The moment until which no call is made; None where there is no pause."""
+        """The time until which no call is made; None if there is no pause."""
         remaining = self.remaining_s()
         return self._clock.now() + timedelta(seconds=remaining) if remaining else None
