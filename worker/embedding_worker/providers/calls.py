@@ -25,7 +25,7 @@ BYTES_PER_TOKEN = 3
 DAY_LIMIT = "as many texts were sent today (UTC) as spec.maxTextsPerDay allows"
 Key = TypeVar("Key", bound=Hashable)
 AcquireTexts = Callable[[int, int], Awaitable[int]]
-"""Counts texts (first parameter) and their tokens (second) as sent today. Returns how many of the texts the day's limit allows."""
+"""Counts texts (first parameter) and their tokens (second) as sent today. Returns how many texts the limit of the day allows."""
 
 
 @dataclass(frozen=True)
