@@ -1,6 +1,6 @@
 """The sizes of the operator's code: modules, functions, parameters and imports, computed from the syntax trees.
 
-`python -m hack.sizes` prints the table in docs/architecture.md. A test compares the figures with the limits. Reads files only.
+`python -m hack.sizes` prints them as a table. A test compares the figures with the limits. Reads files only.
 """
 
 import ast
@@ -100,7 +100,7 @@ def largest(modules: Sequence[ModuleSize]) -> ModuleSize:
 
 
 def table(modules: Sequence[ModuleSize]) -> str:
-    """The table of docs/architecture.md, in Markdown."""
+    """The figures as a table, in Markdown."""
     functions = [function for module in modules for function in module.functions]
     most = max(functions, key=lambda function: function.parameters)
     longest = max(functions, key=lambda function: function.lines)
