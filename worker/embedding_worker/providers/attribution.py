@@ -13,8 +13,8 @@ from embedding_worker.errors import DayLimitReached, InputRejected, ProviderMisc
 OF_THE_PROVIDER = (ProviderThrottled, ProviderMisconfigured, DayLimitReached)
 """Errors whose cause is the provider and not a text: every other text of the batch would fail in the same way."""
 CALLS_WITHOUT_SUCCESS = 7
-"""A batch, its two parts, and the four parts of these. If all of these calls fail, the cause is the provider, and bisecting further
-would cost a call for each text."""
+"""A batch, its two parts, and the four parts of these. If all of these calls fail, the cause is the provider, and bisecting
+further would cost a call for each text."""
 LONE_FAILURES_WITHOUT_SUCCESS = 2
 """If two calls with one text each fail, and no call has succeeded, the cause is the provider."""
 
