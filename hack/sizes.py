@@ -100,7 +100,7 @@ def largest(modules: Sequence[ModuleSize]) -> ModuleSize:
 
 
 def table(modules: Sequence[ModuleSize]) -> str:
-    """The table of docs/architecture.md, in Markdown."""
+    """The figures as a table, in Markdown."""
     functions = [function for module in modules for function in module.functions]
     most = max(functions, key=lambda function: function.parameters)
     longest = max(functions, key=lambda function: function.lines)

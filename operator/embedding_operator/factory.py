@@ -1,4 +1,4 @@
-"""Creates the objects that work: gives each what it needs from the process context. Called by process.py."""
+"""Creates sources, loops, job runner, housekeeping and rotation from the objects of the context. Called by process.py."""
 
 from functools import partial
 
@@ -80,7 +80,7 @@ class Factory:
         )
 
     def rotation(self, sources: Sources) -> Rotation:
-        """Secrets that are mounted as files: a new one is used from now on, without a restart."""
+        """The rotation of the secrets that are mounted as files, which puts a new value in force without a restart."""
         context = self._context
 
         async def rotate(variable: str, value: str) -> None:

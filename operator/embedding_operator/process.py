@@ -1,6 +1,6 @@
-"""The process of `embedding-operator run`: starts everything, runs until it is told to stop, and drains before it ends.
+"""The process of `embedding-operator run`: starts all tasks, runs until it is told to stop, and drains before it ends.
 
-Draining: calls, writes and status patches in flight are finished, and everything else is left to the next process.
+To drain means to finish the jobs in flight: calls, writes and status patches. The next process continues with other open jobs.
 """
 
 import asyncio
@@ -23,7 +23,7 @@ from embedding_operator.tasks import cancel_and_wait
 log = structlog.get_logger(__name__)
 
 DRAIN_S = 20.0
-"""Less than a pod's grace period (35 s or more), more than one call to a provider (15 s)."""
+"""Less than a pod's grace period (35 s or more), and more than one call to a provider takes (15 s)."""
 CRDS_MISSING_PAUSE_S = 2.0
 
 
@@ -55,7 +55,7 @@ async def run(settings: Settings) -> int:
 
 
 class Process:
-    """Everything that runs, from the first list of jobs to the drained end."""
+    """The tasks of the operator, from the first list of jobs until the process is drained."""
 
     def __init__(self, context: Context) -> None:
         self._context = context
@@ -94,7 +94,7 @@ class Process:
         return 0 if self._stop.is_set() else 1
 
     def find_stuck(self) -> list[str]:
-        """What a restart would repair, a sentence each."""
+        """What a restart would repair, one sentence for each problem."""
         now = self._context.clock.monotonic()
         problems = overdue(now - self._housekeeping.last_turn, "housekeeping")
         for name, loop in self._sources.loops():
@@ -102,7 +102,7 @@ class Process:
         return problems + overdue(self._context.jobs.table.longest_queued_s(), "the watch of jobs")
 
     def find_unreachable(self) -> list[str]:
-        """What cannot be reached at the moment, a sentence each."""
+        """What cannot be reached at the moment, one sentence for each problem."""
         problems = [] if self._watching else ["the watch is not up, or the process is ending"]
         problems += [
             f"source {name} waits for {loop.waiting_for}" for name, loop in self._sources.loops() if loop.waiting_for
@@ -121,7 +121,7 @@ class Process:
             loop.add_signal_handler(number, self._stop.set)
 
     async def _start_kopf(self, stop: asyncio.Event) -> asyncio.Task[None]:
-        """Start kopf, and return its task when the watches are up, or when it has failed."""
+        """Start kopf, and return its task when its watches have started, or when it has failed."""
         server, ready = self._context.server, asyncio.Event()
         watching = asyncio.create_task(
             kopf.operator(
@@ -137,16 +137,16 @@ class Process:
         starting = asyncio.create_task(ready.wait(), name="ready")
         await asyncio.wait({starting, watching}, return_when=asyncio.FIRST_COMPLETED)
         await cancel_and_wait(starting)
-        self._stop_on_signals()  # kopf has replaced the handlers by its own, which end everything at once
+        self._stop_on_signals()  # kopf has installed its own handlers, which stop it at once, without draining
         self._watching = not watching.done()
         if self._watching:
             log.info("operator ready", namespace=server.namespace)
         return watching
 
     async def _list_first(self) -> bool:
-        """List sources and jobs before anything is watched: kopf never notices a CRD that appears after its start.
+        """List sources and jobs before anything is watched, because kopf does not notice a CRD that appears after its start.
 
-        Returns False where the process was told to stop meanwhile.
+        Returns False if the process was told to stop meanwhile.
         """
         while not self._stop.is_set():
             listing = asyncio.create_task(self._housekeeping.resync(), name="first list")
@@ -166,7 +166,7 @@ class Process:
         return False
 
     async def _drain(self) -> None:
-        """Start no new work, and let the work in flight come to its status patch."""
+        """Start no other job, and wait until the jobs in flight have sent their status, for DRAIN_S at most."""
         table, clock = self._context.jobs.table, self._context.clock
         began = clock.monotonic()
         log.info("draining", in_flight=table.count(IN_FLIGHT))

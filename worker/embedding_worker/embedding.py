@@ -1,7 +1,8 @@
-"""Embeds a batch of rows: read, check, embed, write. The checks make a second job for the same row harmless.
+"""Embeds a batch of rows: reads them, checks what each needs, embeds the texts, and writes the vectors.
 
-Called by the batcher with what the job handlers submitted. Failures that are not shown to be a row's own (the database away,
-a failing provider, a locked row) are waited out here; they never become a row's outcome.
+Called by the batcher with the rows that the job runner has submitted. Because of the checks, a second job for the same row
+makes no second call. A failure that is not attributed to a row (the database or the provider is unavailable, a row is locked)
+never becomes the outcome of a row: the rows wait here, and are tried again.
 """
 
 import random
@@ -49,13 +50,13 @@ class RowEmbedder:
         self._clock = clock
 
     async def embed_batch(self, batch: RowBatch) -> None:
-        """Settle every row of the batch. While the provider fails, try again; each try reads the rows again."""
+        """Give every row of the batch its outcome. While the provider fails, try again, and read the rows again each time."""
         waiting = self._settle_impossible(batch)
         pause_s = FIRST_PAUSE_S
         while waiting and (waiting := await self._embed_rows(batch, waiting)):
             await self._clock.sleep(pause_s)
             pause_s = next_pause(pause_s)
-            random.shuffle(waiting)  # two rows that fail together shall not be in one half again
+            random.shuffle(waiting)  # so that two rows that fail together can come into different parts of the batch
 
     def _settle_impossible(self, batch: RowBatch) -> list[RowRequest]:
         """Settle requests for ids that no row can have. Returns the others."""
@@ -68,7 +69,7 @@ class RowEmbedder:
         return possible
 
     async def _embed_rows(self, batch: RowBatch, requests: list[RowRequest]) -> list[RowRequest]:
-        """Settle what can be settled. Returns the requests that have to wait for the provider."""
+        """Settle the rows whose outcome is known. Returns the requests that have to wait for the provider."""
         rows = await self._read(requests)
         blank: dict[RowRequest, VectorWrite] = {}
         texts: dict[RowRequest, str] = {}
@@ -84,7 +85,7 @@ class RowEmbedder:
         return await self._embed_texts(batch, texts) if texts else []
 
     async def _embed_texts(self, batch: RowBatch, texts: Mapping[RowRequest, str]) -> list[RowRequest]:
-        """Embed and write. Returns the requests that have no vector for a reason that is not shown to be their own."""
+        """Embed and write. Returns the requests that have no vector because of a failure that is not attributed to a row."""
         started = self._clock.monotonic()
         waiting: list[RowRequest] = []
         async for outcomes in self._calls.embed(texts):
@@ -104,12 +105,12 @@ class RowEmbedder:
         return waiting
 
     async def _write(self, batch: RowBatch, rows: Writes, *, embed_ms: int | None) -> None:
-        """Write rows and settle them. A locked row is written later, without another call, and delays no other row."""
+        """Write rows and settle them. A locked row is written later, without another call, and does not delay other rows."""
         if locked := await self._try_to_write(batch, rows, embed_ms):
             batch.finish_later(partial(self._write_locked, batch, locked, embed_ms))
 
     async def _try_to_write(self, batch: RowBatch, rows: Writes, embed_ms: int | None) -> Writes:
-        """Returns the rows that were not written and still have their text: another session holds them locked."""
+        """Write rows and settle those that can be. Returns the others, which another session has locked."""
         if not rows:
             return {}
         writing = partial(self._writer.write, list(rows.values()))

@@ -1,6 +1,6 @@
-"""Connects what the rows of one source pass through: batcher, row embedder, provider calls, writer.
+"""Creates and connects the objects through which the rows of one source pass: batcher, row embedder, provider calls.
 
-Called by the operator's set-up of a source. It starts nothing: the batcher is entered by the source's loop.
+Called by the operator's set-up of a source. It starts nothing: the source's loop enters the batcher.
 """
 
 from dataclasses import dataclass

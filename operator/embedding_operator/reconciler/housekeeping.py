@@ -1,5 +1,5 @@
-"""Work for all sources together: finished jobs expire, orphaned jobs are touched, and once a minute what is known of jobs and
-sources is compared with a list: a watch may have missed a change, the list does not. Started by the process.
+"""Work for all sources together: deletes finished jobs, restarts orphaned jobs, and compares the memory with lists of all jobs
+and sources once a minute, because a watch may have missed a change. Started by the process.
 """
 
 import asyncio
@@ -38,7 +38,7 @@ Parsed = TypeVar("Parsed")
 
 @dataclass(frozen=True)
 class Expiry:
-    """How many finished jobs are kept, and for how long."""
+    """How many finished jobs are kept, and for how many seconds."""
 
     max_finished: int
     age_s: float
@@ -75,7 +75,7 @@ class Housekeeping:
             await self.turn()
 
     async def turn(self) -> None:
-        """Everything that is due now. A request that fails is logged and not raised, and does not delay other work."""
+        """Do everything whose time has come. A request that fails is logged and not raised, and does not prevent other work."""
         self.last_turn = self._clock.monotonic()
         errors: list[ApiServerError] = []
         for work in (self.expire, self.touch_orphans, self._resync_when_due):
@@ -93,11 +93,11 @@ class Housekeeping:
             await self.resync()
 
     async def resync(self) -> None:
-        """Agree with what the API server has; jobs without a source are deleted. Raises ApiServerError.
+        """Make the memory agree with the API server, and delete jobs without a source. Raises ApiServerError.
 
-        Also the first thing that a process does, before it watches.
+        The process also calls it at the start, before it watches anything.
         """
-        # In this order: where a listed job belongs to a source that is just being created, the source is listed too.
+        # Jobs are listed first: if a listed job belongs to a source that was just created, the later list has the source.
         before = set(self._catalog)
         listed_at = self._clock.monotonic()
         jobs = list(understood(parse_job, await self._server.jobs()))
@@ -130,13 +130,13 @@ class Housekeeping:
 
     async def _delete_cohort(self, label: str) -> None:
         finished = self._finished.members(label)
-        # Both phases that are deleted are final: an open job, a dead letter or a replayed one is never matched.
+        # Only jobs in a final phase match, so an open job, a dead letter or a replayed job is never deleted.
         await self._server.delete_jobs(labels=f"{COHORT_LABEL}={label}", fields=FINISHED_SELECTOR)
         for name in finished:
             self._finished.remove(name)
 
     async def touch_orphans(self) -> None:
-        """Touch the open jobs that nobody works on: kopf calls the handler when a job changes. Raises ApiServerUnavailable."""
+        """Change an annotation of each orphaned job, so that kopf calls its handler again. Raises ApiServerUnavailable."""
         now, moment = self._clock.monotonic(), self._clock.now()
         self._touched_at = {name: at for name, at in self._touched_at.items() if now - at < PATIENCE_S}
         jobs = (job for job in self._table.jobs() if job.name not in self._touched_at)
@@ -148,11 +148,11 @@ class Housekeeping:
                 self._table.remove(name)
             except RequestRefused as exc:
                 log.error("orphaned job not touched", job=name, message=str(exc))
-            self._touched_at[name] = now  # not where the API server cannot be reached: then the next turn touches it
+            self._touched_at[name] = now  # not reached if the API server is unavailable, so the next turn tries again
 
 
 def understood(parse: Callable[[Json], Parsed], bodies: Iterable[Json]) -> Iterable[Parsed]:
-    """Parse the objects that this version understands. One of a newer or older CRD is logged and left out."""
+    """Parse these objects. One that this version cannot parse, because its CRD is newer or older, is logged and left out."""
     for body in bodies:
         try:
             yield parse(body)

@@ -1,7 +1,7 @@
-"""Runs one open job: decides its next step, has its row embedded, and writes the outcome into its status.
+"""Runs one open job: decides its next step, submits its row to be embedded, and writes the outcome into its status.
 
-Called by handlers/embedding_job.py for every open job that kopf shows: new, found at a restart, replayed, or at the end of a
-pause. It never touches a job that another handler call is working on.
+Called by handlers/embedding_job.py for every open job for which kopf calls the handler: new, found at a restart, replayed, or
+at the end of a pause. It does nothing with a job that another call of the handler is working on.
 """
 
 import random
@@ -29,12 +29,12 @@ log = structlog.get_logger(__name__)
 
 @dataclass(frozen=True)
 class Recorders:
-    """Where the end of a job is recorded beside its status."""
+    """What is informed of a job's outcome, in addition to the job's status."""
 
     metrics: Metrics
     events: EventPoster
     job_done: Callable[[str], None]
-    """Called with the source's name: a place in the window is free."""
+    """Called with the source's name when a job no longer counts towards the window."""
 
 
 class JobRunner:
@@ -63,15 +63,15 @@ class JobRunner:
         self._draining = True
 
     async def run(self, job: EmbeddingJob) -> None:
-        """Take the job's next step. Returns when it has settled, or when there is nothing to do."""
+        """Do the job's next step. Returns when its new status was sent, or when there is nothing to do."""
         if self._draining or not self._table.observe(job):
-            return  # the process ends, or the event is from before our own last patch
+            return  # the process is ending, or the event is older than the operator's own last patch
         tracked = self._table.get(job.name)
         if tracked is None or tracked.state in IN_FLIGHT:
             return
         try:
             await self._carry_out(next_step(job), job)
-        finally:  # without an outcome, cancelled, or failed unexpectedly: in flight it would never be worked on again
+        finally:  # no outcome, cancelled, or an unexpected error: a job that stayed in flight would never be started again
             tracked = self._table.get(job.name)
             if tracked is not None and tracked.state in IN_FLIGHT:
                 self._table.release(job.name)

@@ -1,6 +1,7 @@
-"""Sends the status of a job to the API server, and resolves whatever becomes of the request.
+"""Sends the status of a job to the API server until there is an answer, and updates the job table if the status is refused.
 
-Called by the job runner and by the sweep. A refusal is an exception here, so nothing depends on a later event of a watch.
+Called by the job runner; the sweep uses refresh_job. The answer to each request is handled here, so no later event of a watch
+is needed to learn what has happened to a job.
 """
 
 from collections.abc import Awaitable, Callable
@@ -20,11 +21,11 @@ log = structlog.get_logger(__name__)
 
 FIRST_PAUSE_S = 0.2
 LONGEST_PAUSE_S = 5.0
-"""Below the ten seconds within which all work is to go on after the API server has come back."""
+"""Short, because all work must continue within ten seconds after the API server can be reached again."""
 
 
 async def refresh_job(server: ApiServer, table: JobTable, name: str) -> None:
-    """Have the table agree with what the API server shows of this job now. Raises ApiServerUnavailable."""
+    """Read this job, and record its present state in the table. Raises ApiServerUnavailable or RequestRefused."""
     try:
         table.accept(parse_job(await server.job(name)))
     except Gone:
@@ -40,9 +41,10 @@ class JobStatuses:
     async def send(self, name: str, patch: JobPatch) -> int | None:
         """Send a patch until the API server has answered it. Returns the job's new resource version.
 
-        Conflicts, overload, an unreachable server and a lost answer are waited for: the same patch can be sent twice without
-        harm. Returns None where the job was deleted, or the patch is refused (its phase is final, a policy forbids it); the
-        table then agrees with what the server shows, and a job that is still open is Queued.
+        After a conflict, overload, an unreachable server or a lost answer, the same patch is sent again; sending it twice has
+        the same result as sending it once. Returns None if the job was deleted, or if the patch was refused (its phase is
+        final, or a policy forbids it). The job is then read, and the table records its present state: Queued or BackingOff if
+        it is still open.
         """
         try:
             if patch.annotations:
@@ -59,7 +61,7 @@ class JobStatuses:
         return None
 
     async def _resolve(self, name: str) -> None:
-        """Have the table agree with the server after a refusal. A job that may not be read either is released."""
+        """Record the job's present state in the table after a refusal. A job that cannot be read either is released."""
         try:
             await self._until_answered(lambda: refresh_job(self._server, self._table, name))
         except RequestRefused as exc:

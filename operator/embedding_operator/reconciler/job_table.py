@@ -1,8 +1,8 @@
-"""Every job that is open or a dead letter, with exactly one state each. In memory; rebuilt from a list at the start.
+"""The table of all open jobs and dead letters, in memory. Each job is in exactly one state.
 
-The one owner of what is known of a job. The sweep creates jobs here, the job runner moves them on, housekeeping compares the
-table with a list once a minute. A transition that is impossible raises; one of a job that was removed meanwhile (its source
-or the job itself was deleted) does nothing. The table makes no request and reads no database.
+The sweep adds jobs, the job runner changes their states, and housekeeping compares the table with a list of all jobs, once at
+the start and then every minute. An impossible transition raises ImpossibleTransition; a transition of a job that was removed
+meanwhile (the job or its source was deleted) does nothing. The table makes no request and reads no database.
 """
 
 import asyncio
@@ -19,22 +19,22 @@ from embedding_worker.clock import Clock
 
 class JobState(Enum):
     CREATING = "Creating"
-    """Its create request is being sent, or the answer was lost and the sweep has to ask whether it exists."""
+    """Its create request is being sent, or the answer was lost and the next sweep asks whether the job exists."""
     QUEUED = "Queued"
-    """Open, and its handler has not started, or has released it."""
+    """Open; its handler has not started yet, or has stopped working on it without an outcome."""
     RUNNING = "Running"
     """A handler is working on it."""
     SETTLING = "Settling"
     """Its outcome is known, and the patch of its status is being sent."""
     BACKING_OFF = "BackingOff"
-    """To be tried again when its pause is over."""
+    """Its last attempt failed, and the next one starts when its pause is over."""
     DEAD_LETTERED = "DeadLettered"
-    """Waits for a person, for an edit of its row, or for the deletion of its row."""
+    """Stays until a person replays or deletes it, or until its row is edited or deleted."""
 
 
 IN_FLIGHT = frozenset({JobState.RUNNING, JobState.SETTLING})
 ACTIVE = frozenset(JobState) - {JobState.BACKING_OFF, JobState.DEAD_LETTERED}
-"""States that take a place in the window: rows that fail one after the other must not keep an edit waiting."""
+"""States that count towards the window. BackingOff does not, so that failing rows never prevent jobs for other rows."""
 OPEN = frozenset(JobState) - {JobState.DEAD_LETTERED}
 
 
@@ -43,7 +43,7 @@ STATES = {
     Phase.RETRYING: JobState.BACKING_OFF,
     Phase.DEAD_LETTERED: JobState.DEAD_LETTERED,
 }
-"""The state of a job that another process has left in this phase."""
+"""The state that a job gets when the API server shows it in this phase."""
 
 
 CREATE_TAKES_S = 60.0
@@ -51,7 +51,7 @@ CREATE_TAKES_S = 60.0
 
 
 class ImpossibleTransition(Exception):
-    """A defect of ours: a job was moved to a state that its present one does not lead to."""
+    """A bug in the operator: a job in its present state cannot get the new state."""
 
 
 @dataclass(frozen=True)
@@ -63,15 +63,15 @@ class TrackedJob:
     cohort: str
     state: JobState
     since: float
-    """When it came to its state, by the monotonic clock."""
+    """When it got its present state, by the monotonic clock."""
     newest_mark: int = 0
-    """The newest change mark whose text this job is known to have; 0 where that is not known (after a restart)."""
+    """The newest change mark of which it is known that this job has the row's text; 0 if none is known (after a restart)."""
     edited: bool = False
-    """An application has edited the row; False for a first fill, and where it is not known."""
+    """An application has edited the row; False for a first fill, and if it is not known."""
     not_before: datetime | None = None
-    """Of a job that is backing off: when its pause is over."""
+    """When the pause of a job in state BackingOff is over."""
     version: int = 0
-    """The newest resource version known; what shows an older one is out of date."""
+    """The newest resource version known; an event or a list with an older one is out of date."""
 
 
 class JobTable:
@@ -99,7 +99,7 @@ class JobTable:
         )
 
     def longest_queued_s(self) -> float:
-        """For how long the oldest Queued job has waited for its handler, in seconds; 0 where none waits."""
+        """How many seconds the oldest Queued job has waited for its handler; 0 if no job is Queued."""
         queued = [job.since for job in self._jobs.values() if job.state is JobState.QUEUED]
         return self._clock.monotonic() - min(queued) if queued else 0.0
 
@@ -113,13 +113,13 @@ class JobTable:
     # Transitions. Each names the states that it may start from.
 
     def begin_create(self, job: TrackedJob) -> None:
-        """A create request is about to be sent. There may be no job of this name."""
+        """(none) → Creating: a create request is about to be sent. A job of this name must not exist in the table."""
         if job.name in self._jobs:
             raise ImpossibleTransition(f"job {job.name} exists as {self._jobs[job.name].state.value}")
         self._put(replace(job, state=JobState.CREATING, since=self._clock.monotonic()))
 
     def confirm_created(self, name: str, version: int) -> None:
-        """Creating → Queued: the server has created it. Its handler may have been called before the answer came."""
+        """Creating → Queued: the server has created it. In another state, its handler was called before the answer came."""
         job = self._jobs.get(name)
         if job is not None and job.state is JobState.CREATING:
             self._move(job, JobState.QUEUED, version=version)
@@ -131,10 +131,10 @@ class JobTable:
             self._drop(name)
 
     def observe(self, job: EmbeddingJob) -> bool:
-        """The API server shows this job. Returns False where that is older than what is known.
+        """The API server shows this job. Returns False if this version of the job is older than the known one.
 
-        An open job that was not known becomes Queued or BackingOff; a dead letter that is open again (a replay) becomes
-        Queued; a dead letter that was not known becomes DeadLettered.
+        A job that was not known, or was Creating or DeadLettered, gets the state of its phase (see STATES). A replay, for
+        example, makes a dead letter Queued. Of any other job, only the resource version is recorded.
         """
         known = self._jobs.get(job.name)
         newest = known.version if known is not None else self._finished.version(job.name)
@@ -148,7 +148,7 @@ class JobTable:
         return True
 
     def start(self, name: str) -> None:
-        """Queued or BackingOff → Running: a handler works on it from now on."""
+        """Queued or BackingOff → Running: a handler starts to work on it."""
         self._transition(name, JobState.RUNNING, (JobState.QUEUED, JobState.BACKING_OFF))
 
     def release(self, name: str) -> None:
@@ -156,7 +156,7 @@ class JobTable:
         self._transition(name, JobState.QUEUED, (JobState.RUNNING, JobState.SETTLING))
 
     def settle(self, name: str) -> None:
-        """Running, Queued or BackingOff → Settling: what becomes of it is known, and its status is about to be patched."""
+        """Running, Queued or BackingOff → Settling: its new status is known, and the patch is about to be sent."""
         self._transition(name, JobState.SETTLING, (JobState.RUNNING, JobState.QUEUED, JobState.BACKING_OFF))
 
     def back_off(self, name: str, not_before: datetime | None, version: int = 0) -> None:
@@ -174,13 +174,13 @@ class JobTable:
         self._transition(name, JobState.DEAD_LETTERED, (JobState.SETTLING,), version)
 
     def finish(self, name: str, version: int = 0) -> None:
-        """Any state → finished: the API server holds it in a final phase until it expires."""
+        """Any state → no job: its phase is final. FinishedJobs stores it until it expires."""
         job = self._drop(name)
         if job is not None:
             self._finished.add(job.cohort, name, version=max(version, job.version), now=self._clock.monotonic())
 
     def accept(self, job: EmbeddingJob) -> None:
-        """Any state → the one that the API server has just shown: a patch of ours was refused, or its answer was lost."""
+        """Any state → that of the job as it was just read, because a request was refused, or its answer was lost."""
         if job.is_final:
             self.finish(job.name, job.metadata.version)
         else:
@@ -192,21 +192,21 @@ class JobTable:
         self._finished.remove(name)
 
     def answer_mark(self, name: str, newest_mark: int) -> None:
-        """The job, open or dead, is of the text that this change mark was made for."""
+        """The row still has the job's text after this change mark, so the mark needs no other job."""
         job = self._jobs.get(name)
         if job is not None:
             self._jobs[name] = replace(job, newest_mark=newest_mark)
 
     def forget_source(self, source: str) -> None:
-        """The source was deleted: none of its jobs is tracked any longer."""
+        """The source was deleted: remove its jobs from the table."""
         for job in self.jobs(source):
             self._drop(job.name)
 
     def resync(self, listed: Iterable[EmbeddingJob], *, listed_at: float) -> None:
-        """Agree with a list of all jobs, whose request began at `listed_at` (monotonic).
+        """Make the table agree with a list of all jobs, which was requested at `listed_at` (monotonic).
 
-        A job that has changed here since then is left as it is, and so is one in flight: its handler resolves what
-        became of it.
+        Two kinds of jobs are left as they are: those that have changed in the table since then, because the list may be
+        older, and those in flight, because their handler learns from the answer to its patch what has happened to them.
         """
         changed = {name for name, at in self._changed_at.items() if at >= listed_at}
         jobs = {job.name: job for job in listed if job.name not in changed}
@@ -278,6 +278,6 @@ def _is_being_created(job: TrackedJob, listed_at: float) -> bool:
 
 
 def _untracked(job: EmbeddingJob) -> TrackedJob:
-    """A job that an earlier process, or a person, has created."""
+    """A job that an earlier process or a person has created."""
     spec = job.spec
     return TrackedJob(job.name, job.source, spec.business_id, spec.content_hash, job.cohort, JobState.QUEUED, since=0.0)

@@ -1,7 +1,7 @@
-"""Runs one source in one configuration: sets it up, then sweeps and audits it in turns. A task of its own for each source,
-so that what goes wrong with one source never stops another.
+"""Runs one source in one configuration: sets it up, and then sweeps and audits it in turns.
 
-Each turn looks, decides what to do (turn.py), does it, and writes the status. Created by sources.py.
+Each source has a task for its loop, so that an error of one source never stops another. turn.py decides what a turn does; the
+loop does it, and writes the source's status. Created by sources.py.
 """
 
 import asyncio
@@ -30,7 +30,7 @@ log = structlog.get_logger(__name__)
 @dataclass(frozen=True)
 class LoopSettings:
     interval_s: float
-    """The pause between two turns in which nothing went wrong."""
+    """The pause after a turn without an error."""
     price_per_million_tokens: float
 
 
@@ -64,25 +64,25 @@ class SourceLoop:
         self._wake = asyncio.Event()
         self._draining = False
         self.last_turn = clock.monotonic()
-        """When the loop last began a turn or a pause, by the monotonic clock: every few seconds, whatever is unreachable."""
+        """When the loop last began a turn or a pause, by the monotonic clock. If this is long ago, the loop hangs."""
 
     @property
     def waiting_for(self) -> str | None:
-        """What cannot be reached at the moment, in a sentence."""
+        """What cannot be reached at the moment, in a sentence; None if everything can be reached."""
         return self._facts.waiting_for
 
     def wake(self) -> None:
-        """Begin the next turn now, or right after the present one."""
+        """Begin the next turn now, or immediately after the present one."""
         self._wake.set()
 
     def request_reconcile(self, token: str | None) -> None:
-        """Sweep, and audit the whole table as fast as possible, if this token is a new one."""
+        """Have the next turn sweep, and audit the whole table as fast as possible, if this token is a new one."""
         if token != self._requested:
             self._requested = token
             self.wake()
 
     def drain(self) -> None:
-        """Create no new job from now on: the process is about to end."""
+        """Create no more jobs: the process is about to end."""
         self._draining = True
 
     async def run(self) -> None:
@@ -98,7 +98,7 @@ class SourceLoop:
 
     @asynccontextmanager
     async def _ready(self) -> AsyncIterator[ReadySource]:
-        """Set the source up, and accept rows of its jobs for as long as the block lasts."""
+        """Set the source up, and accept the rows of its jobs until the block ends."""
         await self._report.write(self._facts)
         chosen = await self._setup.decide(self._source)
         self._refused_change = chosen.refused_change
@@ -120,7 +120,7 @@ class SourceLoop:
         self._window.set_idle(self._name, True)
 
     async def _turn(self, ready: ReadySource) -> float:
-        """One turn. Returns how long to pause after it. Raises what means that the source has to be set up again."""
+        """Do one turn. Returns how long to pause after it. Raises errors after which the source has to be set up again."""
         self.last_turn = self._clock.monotonic()
         reaction = None
         try:
@@ -187,11 +187,11 @@ class SourceLoop:
         await self._pause(reaction.pause_s)
 
     async def _pause(self, seconds: float) -> None:
-        """Wait for the next turn. A wake-up during the present one ends the pause at once."""
+        """Wait for the next turn. If `wake` was called during the present one, there is no pause."""
         self.last_turn = self._clock.monotonic()
         await self._clock.wait_for(self._wake, within_s=seconds)
         self._wake.clear()
 
     def _record(self, **changes: Any) -> None:
-        """The one place where the source's facts change."""
+        """Change the source's facts, which happens only here."""
         self._facts = replace(self._facts, **changes)

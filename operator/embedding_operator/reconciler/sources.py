@@ -1,7 +1,7 @@
-"""The sources of this namespace: begins, replaces and ends the loop of each as the API server shows it.
+"""Starts, replaces and ends the loop of each source of this namespace, when the API server shows that the source has changed.
 
-Each source has one task that does these things in turn, so nothing is locked, also not while a request is sent. Called by the
-watch of sources and by housekeeping; both may report the same change, in any order.
+Each source has one task that does these things one after the other, so no locks are needed. Called by the watch of sources
+and by housekeeping; both may report the same change, in any order.
 """
 
 import asyncio
@@ -27,7 +27,7 @@ MakeLoop = Callable[[EmbeddingSource], SourceLoop]
 
 @dataclass
 class Kept:
-    """One source, whether it exists or its jobs are being removed."""
+    """The task and the loop of one source that exists, or whose jobs are being deleted."""
 
     changed: asyncio.Event = field(default_factory=asyncio.Event)
     loop: SourceLoop | None = None
@@ -58,11 +58,11 @@ class Sources:
         self._ended = False
 
     def loops(self) -> list[tuple[str, SourceLoop]]:
-        """The loops that run, with their sources' names."""
+        """The loops that are running, with the names of their sources."""
         return [(name, kept.loop) for name, kept in self._kept.items() if kept.loop is not None]
 
     def observe(self, source: EmbeddingSource) -> None:
-        """The API server shows this source: its loop begins, or is replaced where the spec has changed."""
+        """The API server shows this source: its loop is started, or is replaced if the spec has changed."""
         known = self._catalog.get(source.name)
         if known is not None and known.metadata.version > source.metadata.version:
             return
@@ -72,7 +72,7 @@ class Sources:
     def observe_deleted(self, name: str, *, uid: str | None = None) -> None:
         """The source was deleted: its loop ends and its jobs are deleted. Vectors and book-keeping stay.
 
-        `uid` is that of the deleted source where it is known: another source of this name may exist already.
+        `uid` is that of the deleted source if it is known, because another source of this name may already exist.
         """
         known = self._catalog.get(name)
         if known is not None and uid not in (None, known.metadata.uid):
@@ -81,26 +81,26 @@ class Sources:
         self._change(name, deleted=True)
 
     def job_done(self, source: str) -> None:
-        """A job of this source has left the window: there may be room for the next ones."""
+        """A job of this source no longer counts towards the window: there may be room for other jobs."""
         self._window.record_done()
         kept = self._kept.get(source)
         if kept is not None and kept.loop is not None and self._window.has_room():
             kept.loop.wake()
 
     def wake_all(self) -> None:
-        """A secret has changed: look again at what was refused because of the previous one."""
+        """A secret has changed: try again to set up the sources that were refused because of the previous value."""
         for _, loop in self.loops():
             loop.wake()
 
     def drain(self) -> None:
-        """Create no new job. Rows in flight go on; handlers that only wait for their source are released."""
+        """Create no more jobs. Rows in flight are finished; handlers that wait for their source to be set up return."""
         self._draining = True
         for _, loop in self.loops():
             loop.drain()
         self._queues.drain()
 
     async def end(self) -> None:
-        """End every loop. Nothing new begins after this."""
+        """End every loop. No other loop is started afterwards."""
         self._ended = True
         kept, self._kept = list(self._kept.values()), {}
         for one in kept:
@@ -119,7 +119,7 @@ class Sources:
         self._queues.notify()
 
     async def _keep(self, name: str, kept: Kept) -> None:
-        """Run loops for the source until it is deleted, then remove what belongs to it."""
+        """Run loops for the source until it is deleted, then delete its jobs and forget what is known of it."""
         while True:
             kept.changed.clear()
             if kept.deleted:
@@ -154,7 +154,9 @@ class Sources:
         self._metrics.forget(name)
         try:
             await self._server.delete_jobs(fields=f"spec.sourceRef.name={name}")
-        except ApiServerError as exc:  # housekeeping finds them in its next list
+        except (
+            ApiServerError
+        ) as exc:  # housekeeping finds them when it next lists all jobs, and this method is called again
             log.warning("jobs of a deleted source not deleted yet", source=name, message=str(exc))
 
 

@@ -1,6 +1,6 @@
-"""One sweep of a source's due rows: rows that are up to date are cleared, and the others get a job each, within the window.
+"""Sweeps a source: deletes the marks of due rows that are up to date, and creates jobs for the others, within the window.
 
-Called by the source's loop. `sort_due` decides what each due row needs; the Sweeper carries it out, concurrently.
+Called by the source's loop. `sort_due` decides what each due row needs, and the Sweeper does it. Jobs are created concurrently.
 """
 
 import asyncio
@@ -25,12 +25,12 @@ from embedding_worker.writer import Writer
 log = structlog.get_logger(__name__)
 
 REFUSED_PAUSE_S = 60.0
-"""How long a row whose job the API server refused (a quota, a policy) is left out: the next request would be refused too."""
+"""How long a row is left out after its job or its write was refused: trying again at once would most likely fail too."""
 
 
 @dataclass
 class DuePlan:
-    """What the due rows of a sweep need."""
+    """What the due rows of a sweep need: their marks deleted, a null vector, or a job."""
 
     clear: list[str] = field(default_factory=list)
     blank: list[VectorWrite] = field(default_factory=list)
@@ -76,13 +76,13 @@ class Sweeper:
 
     @property
     def problem(self) -> tuple[str, str] | None:
-        """Reason and message where no job is created until someone acts."""
+        """Reason and message if no job is created until someone acts; None otherwise."""
         return dead_letter_limit(self._table.count({JobState.DEAD_LETTERED}))
 
     async def sweep(self) -> None:
-        """Create jobs for due rows, as many as the window allows.
+        """Create jobs for due rows, as many as the window allows, and supersede jobs whose row has changed.
 
-        Raises what the store raises, ApiServerUnavailable, and RequestRefused where no job may be created at all.
+        Raises what the store raises, ApiServerUnavailable, and RequestRefused if the API server refuses all jobs.
         """
         await self._resolve_unconfirmed()
         await self._supersede()
@@ -114,12 +114,12 @@ class Sweeper:
         self._left_out_until[business_id] = self._clock.monotonic() + REFUSED_PAUSE_S
 
     async def _resolve_unconfirmed(self) -> None:
-        """Ask for the jobs whose create request got no answer: no sweep is running now, so any Creating job is one."""
+        """Read the jobs whose create request got no answer. These are all Creating jobs, because no sweep is running now."""
         for tracked in self._table.jobs(self._source, {JobState.CREATING}):
             await refresh_job(self._server, self._table, tracked.name)
 
     async def _supersede(self) -> None:
-        """Supersede open jobs and dead letters whose text has changed. A handler notices that itself for its own job."""
+        """Supersede open jobs and dead letters whose text has changed, except jobs in flight: their handlers notice it."""
         jobs = {job.business_id: job for job in self._table.jobs(self._source) if job.state not in IN_FLIGHT}
         known = {business: job.newest_mark for business, job in jobs.items()}
         now = self._clock.monotonic()
@@ -137,7 +137,7 @@ class Sweeper:
     async def _supersede_job(self, job: TrackedJob, *, row_gone: bool) -> None:
         present = self._table.get(job.name)
         if present is None or present.state in IN_FLIGHT:
-            return  # its handler has started meanwhile, and will notice
+            return  # its handler has started meanwhile, and will notice the change
         try:
             patch = superseded(row_gone=row_gone, now=self._clock.now())
             version = await self._server.patch_job_status(job.name, patch)
@@ -157,7 +157,7 @@ class Sweeper:
             return
         now = self._clock.monotonic()
         tracked = self._tracked(row, row.content_hash, now)
-        if self._table.get(tracked.name) is not None:  # a job of this name that somebody made for another row
+        if self._table.get(tracked.name) is not None:  # a person has created a job with this name for another row
             self._leave_out(row.id)
             return
         if not self._rate.allows(row.id, now):
@@ -203,7 +203,7 @@ class Sweeper:
         except ApiServerUnavailable as exc:
             if not exc.may_have_happened:
                 self._table.withdraw(job.name)
-            raise  # else the next sweep asks whether it was created
+            raise  # if it may have been created, it stays Creating, and the next sweep reads it
         except BaseException:
             self._table.withdraw(job.name)
             raise
@@ -212,13 +212,13 @@ class Sweeper:
             self._table.confirm_created(job.name, version)
 
     async def _adopt_existing(self, name: str) -> None:
-        """A job of this name exists: an open or dead one is tracked; a finished one is deleted and created next time."""
+        """A job of this name exists: track it if it is open or a dead letter, else delete it for the next sweep to create."""
         try:
             job = parse_job(await self._server.job(name))
             if not job.is_final:
                 self._table.observe(job)
                 return
-            # The text was edited and edited back, or the vector was set to null: it is to be embedded again.
+            # The text was edited and then edited back, or the vector was set to null: the same text needs a second job.
             await self._server.delete_job(name, uid=job.metadata.uid)
             self._finished.remove(name)
         except Gone:

@@ -1,7 +1,7 @@
-"""How many jobs may be open, and how many of them a source may create now. Called by the sweep and by the metrics.
+"""Decides how many jobs may be open, and how many a source may create now. Called by the sweep and by the metrics.
 
-The window holds as many jobs as are done in two seconds: enough to keep batches full, few enough to stay a window. Custom
-resources are scarce: about 1,500 small objects in a namespace is what API servers handle without effort.
+The window is as large as the number of jobs that are finished in two seconds. These are enough to fill the batches, and few
+for the API server: it handles about 1,500 small objects in a namespace without difficulty.
 """
 
 from collections import deque
@@ -19,7 +19,7 @@ SMALLEST_SHARE = 5
 
 
 class Throughput:
-    """Jobs done per second, over the last ten seconds. Moments are of the monotonic clock, in order."""
+    """How many jobs per second were done in the last ten seconds. `now` is the time of the monotonic clock."""
 
     def __init__(self) -> None:
         self._done: deque[float] = deque()
@@ -33,7 +33,7 @@ class Throughput:
             self._done.popleft()
         if not self._done:
             return 0.0
-        # Soon after a start there are no ten seconds yet: the time since the first job counts, one second at least.
+        # During the first ten seconds, the time since the first job is used, but at least one second.
         return len(self._done) / min(MEASURED_OVER_S, max(1.0, now - self._done[0]))
 
 
@@ -43,9 +43,10 @@ def window_size(max_open: int, *, per_s: float) -> int:
 
 
 def share(limit: int, due: Mapping[str, int], source: str) -> int:
-    """The part of the window that is this source's, by the due rows of each; a few places where any row is due.
+    """How much of the window this source may use: in proportion to its due rows, but at least SMALLEST_SHARE.
 
-    A source that is alone has all of it; a small source is never starved by the first fill of a large one.
+    A source may use all of it if no other source has due rows, or if it has none itself. So the first fill of a large table
+    never stops a small one.
     """
     mine = due.get(source, 0)
     total = sum(due.values())
@@ -56,28 +57,28 @@ def share(limit: int, due: Mapping[str, int], source: str) -> int:
 
 @dataclass(frozen=True)
 class Usage:
-    """What exists at the moment. `all` are all sources but other ones that are idle."""
+    """How many jobs there are at the moment. `..._in_all` counts all sources, except other sources that are idle."""
 
     active_here: int
     active_in_all: int
     open_in_all: int
     existing: int
-    """Open and finished jobs of all sources, idle ones too."""
+    """Open and finished jobs of all sources, including idle ones."""
 
 
 def free_places(
     window: int, used: Usage, *, my_share: int, max_open: int, max_existing: int, reserved: int = SMALLEST_SHARE
 ) -> int:
-    """How many jobs a source may create now, so that none of the bounds is passed: its share, the window, open, existing.
+    """How many jobs a source may create now without exceeding its share, the window, `max_open` or `max_existing`.
 
-    Where the jobs of idle sources use up `max_existing`, the source still has its `reserved` places.
+    If there are `max_existing` jobs, because of idle sources, the source may still have `reserved` active jobs.
     """
     room = max(max_existing - used.existing, reserved - used.active_here)
     return max(0, min(my_share - used.active_here, window - used.active_in_all, max_open - used.open_in_all, room))
 
 
 class Window:
-    """The window of all sources: what is due in each, which are idle, and the throughput that was measured."""
+    """The window of all sources. It stores the due rows of each source, which sources are idle, and the throughput."""
 
     def __init__(
         self, jobs: JobTable, finished: FinishedJobs, *, max_open: int, max_finished: int, clock: Clock
@@ -85,7 +86,7 @@ class Window:
         self._jobs = jobs
         self._finished = finished
         self._max_open = max_open
-        # Jobs of idle sources (suspended, stalled, their provider away) may be open beside those that are worked on.
+        # Idle sources (suspended, stalled, or without a working provider) may have open jobs in addition to the others.
         self._max_existing = 2 * max_open + max_finished
         self._max_finished = max_finished
         self._clock = clock
@@ -106,7 +107,7 @@ class Window:
         self._due[source] = rows
 
     def set_idle(self, source: str, idle: bool) -> None:
-        """Whether the source's open jobs cannot be worked on at the moment: then they take no place in the window."""
+        """Set whether the source is idle: its open jobs cannot be worked on now, so they do not count towards the window."""
         (self._idle.add if idle else self._idle.discard)(source)
 
     def forget(self, source: str) -> None:
@@ -131,10 +132,10 @@ class Window:
             my_share=share(size, due, source),
             max_open=self._max_open,
             max_existing=self._max_existing if idle else self._max_existing - self._max_open,
-            # Jobs that finish faster than they expire wait for the expiry, or their number would have no bound.
+            # If there are too many finished jobs, no place is reserved until some expire, or their number would have no bound.
             reserved=SMALLEST_SHARE if self._finished.count <= self._max_finished else 0,
         )
 
     def has_room(self) -> bool:
-        """Whether half of the window is free: looking for due rows earlier would cost more than it finds."""
+        """Whether at least half of the window is free. With less, a sweep would find few rows for its cost."""
         return self._jobs.count(ACTIVE) <= self.size // 2

@@ -1,6 +1,6 @@
-"""Gathers items that arrive one by one into batches, so that one read, one call and one write serve many.
+"""Gathers items that arrive one by one into batches, so that one read, one call and one write serve many items.
 
-Called by the job handlers' side, once for each row. What is done with a batch is given to it (see embedding.py).
+Called once for each row, through the operator's row queues. The function that works on a batch is a parameter (see embedding.py).
 """
 
 import asyncio
@@ -22,9 +22,9 @@ ENDED = "the batcher has ended"
 
 
 class Batch(Generic[Item, Result]):
-    """Distinct items that are worked on together. Each is settled as soon as its own result is known.
+    """Distinct items that are worked on together. Each is settled, which means that it gets its result, when that is known.
 
-    Everyone who submitted an equal item gets the same result.
+    All submissions of equal items get the same result.
     """
 
     def __init__(self, waiting: Iterable[tuple[Item, "asyncio.Future[Result]"]]) -> None:
@@ -38,17 +38,17 @@ class Batch(Generic[Item, Result]):
         return tuple(self._futures)
 
     def settle(self, item: Item, result: Result) -> None:
-        """Give the item's result to everyone who waits for it."""
+        """Give the item's result to all who wait for it."""
         for future in self._futures[item]:
-            if not future.done():  # done already: its handler was cancelled
+            if not future.done():  # it is done if its handler was cancelled
                 future.set_result(result)
 
     def finish_later(self, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
-        """Do this after the batch has given its slot to the next one: work that only waits for others."""
+        """Do this work after the batch has released its slot. It is for work that mostly waits, such as for a lock."""
         self.unfinished.append(work)
 
     def fail(self, error: Exception) -> None:
-        """Give this error to everyone who has no result yet."""
+        """Give this error to all who have no result yet."""
         for future in itertools.chain.from_iterable(self._futures.values()):
             if not future.done():
                 future.set_exception(error)
@@ -93,7 +93,7 @@ class Batcher(Generic[Item, Result]):
         return self
 
     async def __aexit__(self, *exc: object) -> None:
-        """Ends at once: everyone who still waits for a result gets Interrupted, and may submit the item elsewhere."""
+        """End at once. All who still wait for a result get Interrupted, and may submit the item to another batcher."""
         self._ended = True
         for task in self._tasks:
             task.cancel()
@@ -152,7 +152,7 @@ class Batcher(Generic[Item, Result]):
 
 
 async def _settle_all(batch: Batch[Item, Result], work: Callable[[], Awaitable[None]]) -> None:
-    """Do the work; where it fails, everyone who waits for a result of the batch gets its error."""
+    """Do the work. If it fails, all who still wait for a result of the batch get its error."""
     try:
         await work()
     except asyncio.CancelledError:

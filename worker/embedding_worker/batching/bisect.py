@@ -1,7 +1,7 @@
-"""Split a failing batch until the items that cause the failure stand alone, so that the others are not held up by them.
+"""Splits a failing batch until each item that causes a failure is alone, so that the other items succeed.
 
-Used for calls to a provider (providers/calls.py) and for writes (writer.py). Knows neither providers nor rows: what an
-attempt does, which errors are bisected and when to stop are given by the caller.
+Used for calls to a provider (providers/calls.py) and for writes (writer.py). It does not depend on providers or rows: what an
+attempt does, which errors are bisected, and when to stop are parameters.
 """
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
@@ -22,7 +22,7 @@ class FailedAlone(Generic[Failure]):
 
 @dataclass(frozen=True)
 class Unattributed(Generic[Failure]):
-    """The item has no result, and the error is not shown to be the item's own."""
+    """The item has no result, and it is not known whether the item is the cause of the error."""
 
     error: Failure
 
@@ -55,11 +55,11 @@ async def bisect(
     largest: int | None = None,
     stop: StopRule = never_stop,
 ) -> AsyncIterator[Outcomes[Item, Result, Failure]]:
-    """Attempt all items in as few attempts as their failures allow, larger parts first, at most `largest` items at once.
+    """Attempt all items, at most `largest` at once. A part that fails is split into two; larger parts are attempted first.
 
-    Yields the outcomes of each successful attempt as soon as it has returned, and those of the other items at the end;
-    each item once. An error of type `on` bisects the part that it failed; any other error is raised to the caller. Once
-    `stop` says so, all items without a result are Unattributed, also those that failed alone.
+    Yields the outcomes of each successful attempt as soon as it has returned, and those of the other items at the end. Each
+    item is yielded once. Only an error of type `on` causes a split; any other error is raised to the caller. If `stop`
+    returns True, no more attempts are made, and all items without a result are Unattributed, also those that failed alone.
     """
     parts = _parts(items, largest or len(items) or 1)
     history: list[AttemptRecord] = []

@@ -1,7 +1,8 @@
-"""Decides whether a failed call counts as an attempt of the row. Pure; called by calls.py for each failed call.
+"""Decides whether a failed call counts as an attempt of the row. Pure; called by the bisection for each failed call.
 
-A failure counts as a row's attempt only if the row failed in a call of its own and nothing shows that the provider as a
-whole fails. The evidence is the calls of the same batch: a row without neighbours has none, and its failure counts.
+A failure counts as an attempt only if the call contained no other row, and if neither its error nor the other calls of the
+same batch show that the provider as a whole fails. If the batch has one row only, there are no other calls, and the failure
+counts.
 """
 
 from collections.abc import Sequence
@@ -10,17 +11,18 @@ from embedding_worker.batching.bisect import AttemptRecord
 from embedding_worker.errors import DayLimitReached, InputRejected, ProviderMisconfigured, ProviderThrottled
 
 OF_THE_PROVIDER = (ProviderThrottled, ProviderMisconfigured, DayLimitReached)
-"""Errors of the whole provider, not of a text: every other text of the batch would fail in the same way."""
+"""Errors whose cause is the provider and not a text: every other text of the batch would fail in the same way."""
 CALLS_WITHOUT_SUCCESS = 7
-"""A batch, then two and then four parts of it. If all of them fail, the provider fails, and bisecting further would cost
-a call for each text."""
+"""A batch, its two parts, and the four parts of these. If all of these calls fail, the cause is the provider, and bisecting
+further would cost a call for each text."""
 LONE_FAILURES_WITHOUT_SUCCESS = 2
+"""If two calls with one text each fail, and no call has succeeded, the cause is the provider."""
 
 
 def is_shared_failure(history: Sequence[AttemptRecord]) -> bool:
-    """Whether the last of these calls failed because of the provider, so that no row's attempt counts.
+    """Whether the last of these calls failed because of the provider, so that it counts as an attempt of no row.
 
-    A text that was rejected shows that the provider works, so InputRejected counts neither for nor against it.
+    InputRejected is an error of a text, so such a call is neither a failure nor a success of the provider.
     """
     if isinstance(history[-1].error, OF_THE_PROVIDER):
         return True

@@ -1,6 +1,6 @@
-"""A source's calls to its provider: cut to the size that the server accepts, counted by the day, bisected where they fail.
+"""Makes a source's calls to its provider: with as many texts as the server accepts, counted by day, and bisected if they fail.
 
-Called by embedding.py. What prevents all calls at the moment is kept as `problem`, for the source's condition ProviderReady.
+Called by embedding.py. If the last call failed because of the provider, `problem` says why, for the condition ProviderReady.
 """
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Hashable, Mapping, Sequence
@@ -21,16 +21,16 @@ from embedding_worker.providers.attribution import is_shared_failure
 from embedding_worker.providers.embedder import Embedder, Vector
 
 BYTES_PER_TOKEN = 3
-"""A rough count, on the safe side for most languages; the provider's own count is what it bills."""
+"""An estimate that is higher than the real number for most languages. The provider bills its own count."""
 DAY_LIMIT = "as many texts were sent today (UTC) as spec.maxTextsPerDay allows"
 Key = TypeVar("Key", bound=Hashable)
 AcquireTexts = Callable[[int, int], Awaitable[int]]
-"""Counts so many texts, of so many tokens, as sent today; returns how many of them the day's limit still allows."""
+"""Counts texts (first parameter) and their tokens (second) as sent today. Returns how many texts the limit of the day allows."""
 
 
 @dataclass(frozen=True)
 class Problem:
-    """Why no call can succeed at the moment: a reason in CamelCase, and a sentence."""
+    """Why calls fail at the moment: a reason in CamelCase, and a sentence."""
 
     reason: str
     message: str
@@ -50,7 +50,7 @@ class ProviderCalls:
     async def embed(self, texts: Mapping[Key, str]) -> AsyncIterator[Outcomes[Key, Vector, ProviderError]]:
         """Embed texts. Yields the vectors of each call as soon as it has returned, and at the end the other texts' failures.
 
-        No text is sent that was not counted before, and none beyond the day's limit.
+        Every text is counted before it is sent. Texts beyond the day's limit are not sent.
         """
         sizes = _Sizes[Key]()
 
@@ -94,22 +94,22 @@ class ProviderCalls:
 
 @dataclass
 class _Sizes(Generic[Key]):
-    """What the calls for one set of texts show of how many texts the server accepts in one call."""
+    """What the calls for one set of texts say about the number of texts that the server accepts in one call."""
 
     largest_accepted: int = 0
     rejected: list[Sequence[Key]] = field(default_factory=list)
     failed_alone: set[Key] = field(default_factory=set)
     conclusive: bool = True
-    """Every text has a vector or has failed alone."""
+    """Every text has a vector or has failed alone, so it is known which rejections had a text as their cause."""
 
     def any_was_too_large(self) -> bool:
-        """Whether a call was rejected although none of its texts was: it held too many for this server."""
+        """Whether a call was rejected, but none of its texts was when sent with fewer others: it had too many texts."""
         rejected_whole = any(self.failed_alone.isdisjoint(keys) for keys in self.rejected)
         return self.conclusive and bool(self.largest_accepted) and rejected_whole
 
 
 def problem_of(error: ProviderError) -> Problem:
-    """What the source's condition says while this error prevents all calls."""
+    """What the source's condition ProviderReady says after this error."""
     match error:
         case ProviderMisconfigured():
             reason = error.reason

@@ -1,7 +1,7 @@
-"""Makes the clients of all providers, and owns for each endpoint and credential the clients, the throttle and the measuring.
+"""Makes and keeps the clients of all providers, with one throttle for each provider, and records their calls for the metrics.
 
-Called by the process (rotation), the source loops and `embedding-operator check`. A provider has one endpoint and one credential
-at a time, so all its sources share one connection: a pause that one of them was asked for holds for the others too.
+Used by the rotation of secrets, the set-up of sources and `embedding-operator check`. A provider has one endpoint and one
+credential at a time, so all its sources share one connection, and a throttle applies to all of them.
 """
 
 from collections.abc import Mapping, Sequence
@@ -28,7 +28,7 @@ class CallObserver(Protocol):
     def call_started(self, *, source: str, texts: int) -> None: ...
 
     def call_finished(self, *, source: str, outcome: str, seconds: float) -> None:
-        """`outcome` is Succeeded, Cancelled, or the error's class."""
+        """`outcome` is Succeeded, Cancelled, or the name of the error's class."""
         ...
 
 
@@ -48,14 +48,16 @@ class Connection:
 
     provider: Provider
     endpoint: str
-    """The server that is called; empty where none is."""
+    """The server that is called; empty if the provider calls none."""
     values: Values = field(repr=False)
     throttle: Throttle
     clients: dict[Model, Embedder] = field(default_factory=dict, repr=False)
 
     def client(self, model: Model) -> Embedder:
-        """One for each model: a local one takes 150 MB. Raises SourceRefused."""
-        key = replace(model, too_long=TooLong.TRUNCATE)  # texts are cut before they come here
+        """The client of this model. There is one for each model, because a local one takes 150 MB. Raises SourceRefused."""
+        key = replace(
+            model, too_long=TooLong.TRUNCATE
+        )  # texts have been cut before, so this setting changes nothing here
         if key not in self.clients:
             self.clients[key] = self.provider.make(key, self.values)
         return self.clients[key]
@@ -94,10 +96,10 @@ class ProviderRegistry:
         return self._connections[name]
 
     async def rotate(self, setting: str, value: str) -> None:
-        """Use this value from now on, without a pause that was asked for before. Calls in flight end with the old value.
+        """Use this value from the next call on. A throttle of the old value ends. Calls in flight end with the old value.
 
-        Embedders that were handed out before use the new value too. Raises SourceRefused where it can't be used; the old
-        value then stays in force.
+        Existing embedders use the new value too. Raises SourceRefused if the value can't be used; the old one then stays in
+        force.
         """
         values = self._values | {setting: value}
         changed = [provider for provider in self._providers.values() if provider.has_setting(setting)]
@@ -135,7 +137,7 @@ class SourceEmbedder:
         return self._registry.connection(self._model.provider)
 
     async def embed(self, texts: Sequence[str]) -> list[Vector]:
-        """See Embedder.embed. Waits first until the provider may be called."""
+        """See Embedder.embed. Waits first until the throttle is over."""
         clock = self._registry.clock
         while remaining_s := self._connection.throttle.remaining_s():
             await clock.sleep(min(remaining_s, LOOK_EVERY_S))

@@ -1,17 +1,17 @@
-"""Until when a provider is not to be called, because it asked for a pause. One throttle for each endpoint and credential.
+"""Stores until when a provider must not be called, because it answered 429. There is one throttle for each credential in use.
 
-Owned by the provider registry, so that a pause that one source was asked for holds for all sources of the same credential.
+Owned by the provider registry, so that the pause applies to all sources that use the same endpoint and credential.
 """
 
 from embedding_worker.clock import Clock
 from embedding_worker.errors import ProviderThrottled
 
 PAUSE_S = 30.0
-"""How long to pause where the provider does not say how long."""
+"""How long to pause if the provider does not say how long."""
 LONGEST_PAUSE_S = 900.0
-"""The longest pause, whatever was asked for; and the pause after an exhausted quota, which no few seconds restore."""
+"""The longest pause, even if the provider asks for more. Also the pause if a quota of the day or of the account is used up."""
 LOOK_EVERY_S = 1.0
-"""How soon a waiting call notices that the credential was rotated."""
+"""How long it takes at most until a waiting call notices that the credential was rotated."""
 
 
 def pause_s(error: ProviderThrottled) -> float:

@@ -1,7 +1,7 @@
-"""The SQL that creates the operator's own tables, and the triggers that append a change mark when a row's text changes.
+"""The SQL that creates the operator's own tables, and the triggers that append a change mark when a row's text may have changed.
 
-Pure; schema.py runs it under an advisory lock, and only what is missing. The user's table gets one column and these triggers; all
-book-keeping is in schema embedding_operator. Marks are only appended, never updated, so that the application never waits.
+Pure; schema.py runs the statements for what is missing, under an advisory lock. The user's table gets one column and these
+triggers; all book-keeping is in schema embedding_operator. A trigger only appends marks, so that the application never waits.
 """
 
 import hashlib
@@ -50,8 +50,8 @@ CREATE_SHARED = (
     bookkeeping text, day date, texts bigint NOT NULL DEFAULT 0, tokens bigint NOT NULL DEFAULT 0,
     PRIMARY KEY (bookkeeping, day))""",
 )
-"""`in_force` is the configuration that is served (SourceConfig.as_record). `filled_for` is the signature of the configuration
-whose first audit has read the whole table, null before. `usage` counts what is sent to the provider, by UTC day."""
+"""`in_force` is the configuration in force (SourceConfig.as_record). `filled_for` is the signature of the configuration for which
+an audit has read the whole table; null if there is none. `usage` counts what is sent to the provider, by UTC day."""
 
 
 def create_bookkeeping(statements: Statements) -> tuple[str, ...]:
@@ -97,11 +97,11 @@ class Trigger:
 
 
 def trigger(statements: Statements, columns: Sequence[str]) -> Trigger:
-    """The triggers that mark a row when a column that its text reads has changed.
+    """The triggers that append a mark when a row is inserted, or when its id or a column that its text reads has changed.
 
-    They compare the binary images of the columns: IS DISTINCT FROM has no operator for json, and treats 1.0 and 1.00 as equal.
-    The id is always compared, because a row whose id has changed is another row. Its mark says that it moved: its vector belongs
-    to the old id, whatever the book-keeping of the new id says.
+    They compare the binary images of the columns, because IS DISTINCT FROM has no operator for json, and treats 1.0 and 1.00 as
+    equal. If the id has changed, the mark has `moved` = true: the book-keeping of the new id may be that of an earlier row, so it
+    does not show that the row is up to date.
     """
     at, table = statements.config.at, statements.table
     stem = at.bookkeeping_name

@@ -1,8 +1,8 @@
 """The named SQL statements of the row store, for one table and column. store.py runs them; `$n` are their parameters, in order.
 
-Every statement reads rows through one derived table, X, so that the user's expression can't refer to a column of the operator's
-tables; a WITH query whose name the expression could use is named eo_something. Ids are passed as text and cast to the type of
-the id column, so that the same code serves bigint, integer, uuid and text.
+Every statement reads rows through the same derived table, with the alias x, so that the user's expression can't refer to a column
+of the operator's tables. For the same reason, WITH queries that the expression could see have names that begin with eo_. Ids are
+passed as text and cast to the type of the id column, so that the same code works for bigint, integer, uuid and text.
 """
 
 from dataclasses import dataclass
@@ -17,7 +17,7 @@ SCHEMA = "embedding_operator"
 HASH = "encode(sha256(convert_to(x.eo_text, 'UTF8')), 'hex')"
 BLANK = r"(btrim(x.eo_text, E' \t\n\r\f\x0b') = '')"
 COUNTED_EXACTLY = 10_000
-"""Above this many rows a count is an estimate: counting millions of rows every few seconds would dominate the database."""
+"""Above this many rows a count is an estimate, because counting millions of rows every few seconds would be too expensive."""
 
 
 @dataclass(frozen=True)
@@ -49,11 +49,11 @@ class Statements:
         return f"(SELECT {id_column} AS eo_id, {text} AS eo_text, {null} AS eo_null FROM {self.table})"
 
     def _recorded(self, fingerprint: str) -> str:
-        """Whether the book-keeping says that the row has the vector of this text by this model, or none because it is blank."""
+        """Whether the row has the vector of its text and this model by the book-keeping, or a null vector for a blank text."""
         return f"coalesce(s.content_hash = {HASH} AND s.fingerprint = {fingerprint} AND x.eo_null = {BLANK}, false)"
 
     def _up_to_date(self, fingerprint: str) -> str:
-        """Whether a row is up to date: it is recorded so, and its id has not changed since then."""
+        """Whether a row is up to date: it is by the book-keeping, and its id has not changed since that was written."""
         return (
             f"({self._recorded(fingerprint)} AND NOT EXISTS (SELECT FROM {self.due} eo_moved "
             "WHERE eo_moved.id = x.eo_id AND eo_moved.moved))"
@@ -63,8 +63,8 @@ class Statements:
     def sweep(self) -> str:
         """$1 ids left out, $2 newest edits, $3 oldest marks, $4 fingerprint → id, seq, edited, hash, blank, up to date, gone.
 
-        Two index scans from the ends of the change marks, so the cost follows the window and not the table. A row that is
-        up to date, or gone, is returned too: its marks must be deleted, or every sweep would return them again.
+        Two index scans, from both ends of the change marks, so the cost depends on the window and not on the size of the table.
+        A row that is up to date, or gone, is returned too: its marks must be deleted, or every sweep would return it again.
         """
         return f"""
 WITH eo_newest AS MATERIALIZED (SELECT d.id, d.seq, true AS edit, true AS newest FROM {self.due} d
@@ -79,10 +79,10 @@ ORDER BY p.newest DESC, p.seq"""
 
     @cached_property
     def newer_marks(self) -> str:
-        """$1 ids, $2 the newest mark known of each → id, newest mark, hash of the present text (null: the row is gone), of
-        those with a newer one.
+        """$1 ids, $2 the newest mark known of each → id, newest mark, hash of the present text (null: the row is gone), for
+        each id with a newer mark.
 
-        One index probe for each open job and dead letter, of which there are few.
+        One index lookup for each open job and dead letter, of which there are few.
         """
         return f"""
 SELECT n.id::text, n.seq, {HASH} FROM (
@@ -121,9 +121,9 @@ RETURNING s.id::text"""
 
     @cached_property
     def clear(self) -> str:
-        """$1 ids, $2 fingerprint: deletes the marks of rows that are up to date, or gone. No write to the user's row.
+        """$1 ids, $2 fingerprint: deletes the marks of rows that are up to date, or gone. Does not write to the user's row.
 
-        Only marks that this statement can see are deleted: an edit that commits meanwhile has a mark of its own.
+        Only marks that this statement can see are deleted. An edit that commits meanwhile has appended another mark.
         """
         return f"""
 WITH eo_marks AS MATERIALIZED (SELECT d.seq, d.id FROM {self.due} d WHERE d.id = ANY($1{self._ids}) FOR UPDATE SKIP LOCKED)
@@ -134,7 +134,7 @@ WHERE d.seq = k.seq AND (x.eo_id IS NULL OR {self._up_to_date("$2::text")})"""
     def audit(self) -> str:
         """$1 the last id of the page before (null: begin), $2 rows of a page, $3 fingerprint → last id, rows, marked.
 
-        One page of the id's index: marks every row that is not up to date and has no mark: the changes that no trigger saw.
+        Reads one page by the index of the id column, and appends a mark for each row that is not up to date and has no mark.
         """
         return f"""
 WITH page AS MATERIALIZED (SELECT x.* FROM {self._x} x
@@ -159,7 +159,7 @@ WHERE $1::text IS NULL OR x.eo_id > $1::text::{self.layout.id_type} ORDER BY x.e
     def orphans(self) -> str:
         """$1 after this id (null: from the first), $2 up to this id (null: to the last): deletes the state of rows that are gone.
 
-        READ COMMITTED checks the age again: a row that was deleted and inserted again meanwhile keeps its new state.
+        If a row is inserted again and written at the same time, READ COMMITTED checks the new age, and its state is kept.
         """
         id_type = self.layout.id_type
         return f"""
@@ -176,9 +176,9 @@ FROM {self._x} x LEFT JOIN {self.state} s ON s.id = x.eo_id WHERE NOT {BLANK} AN
 
     @cached_property
     def counts(self) -> str:
-        """$1 ids with a dead letter → rows, due rows, whether others than those are due, oldest mark's time, estimated.
+        """$1 ids with a dead letter → rows, due rows, whether rows without a dead letter are due, oldest mark's time, estimated.
 
-        Exact up to COUNTED_EXACTLY, the planner's estimate above.
+        Counts are exact up to COUNTED_EXACTLY. Above that, they are the planner's estimates.
         """
         few = COUNTED_EXACTLY
         return f"""

@@ -1,7 +1,7 @@
-"""RowStore: what the operator asks of a source's rows. Every method is one short transaction.
+"""RowStore: reads and writes a source's rows, change marks and book-keeping. Each method uses short transactions.
 
-Called by the reconciler (sweep, clear, audit, counts) and by embedding.py (read, write). Ids are text. An id that the id
-column can't hold matches no row, so that no statement ever fails because of one.
+Called by the reconciler (sweep, clear, audit, counts) and by the pipeline (read, write, counting of texts). Ids are text. An id
+that the type of the id column can't represent is treated as the id of no row, so that no statement fails because of it.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -29,7 +29,7 @@ class DueRow:
     """Of its present text; None if the row is gone."""
     blank: bool
     up_to_date: bool
-    """Its vector is already the one of its present text: only its marks are to be deleted."""
+    """It already has the vector of its present text, so only its marks have to be deleted."""
     gone: bool
 
 
@@ -84,7 +84,7 @@ class Used:
 
 @dataclass(frozen=True)
 class VectorWrite:
-    """A write to make: the vector of the text with this hash, or None if that text is blank."""
+    """What to write: the vector of the text with this hash, or None if that text is blank."""
 
     id: str
     content_hash: str
@@ -104,7 +104,7 @@ class RowStore:
     async def prepare(cls, database: Database, config: SourceConfig) -> "RowStore":
         """Create what the source needs in the database, and return its store.
 
-        Raises SourceRefused (someone must act), RowsLocked or DatabaseUnavailable (again, later).
+        Raises SourceRefused (someone must act), RowsLocked or DatabaseUnavailable (try again later).
         """
         return cls(database, await prepare_table(database, config))
 
@@ -116,11 +116,11 @@ class RowStore:
 
     @staticmethod
     async def configuration_on_record(database: Database, at: TableColumn) -> str | None:
-        """The configuration that is served for this table and column (see SourceConfig.as_record); None if there is none yet."""
+        """The configuration in force for this table and column (see SourceConfig.as_record); None if there is none yet."""
         return await configuration_on_record(database, at)
 
     def id_problem(self, row_id: str) -> str | None:
-        """Why no row of the table can have this id, in a few words; None where a row can."""
+        """Why no row of the table can have this id, in a few words; None if a row can have it."""
         at, id_type = self._statements.config.at, self._statements.layout.id_type
         return None if can_be_id(id_type, row_id) else f"can't be one of {at}.{at.id_column}, which is {id_type}"
 
@@ -132,7 +132,7 @@ class RowStore:
             return await transaction.fetch(sql, *params)
 
     async def sweep(self, *, leave_out: Iterable[str], limit: int) -> list[DueRow]:
-        """Up to `limit` due rows without those left out: the newest edits for one half, the oldest marks for the other."""
+        """Up to `limit` due rows except those in `leave_out`: up to half are the newest edits, the others the oldest marks."""
         if limit < 1:
             return []
         left_out = self._possible(leave_out)
@@ -144,7 +144,7 @@ class RowStore:
         return due[:limit]
 
     async def newer_marks(self, known: Mapping[str, int]) -> list[NewerMark]:
-        """Of rows with an open job (id → newest mark known): those that were marked since, with their present text's hash."""
+        """Those of these rows (id → newest mark known) that have a newer mark, with the hash of their present text."""
         ids = self._possible(known)
         if not ids:
             return []
@@ -152,14 +152,15 @@ class RowStore:
         return [NewerMark(*row) for row in rows]
 
     async def read(self, ids: Sequence[str]) -> dict[str, PresentRow]:
-        """The rows as they are now, by id; one that is gone is missing."""
+        """The rows as they are now, by id; a row that is gone is left out."""
         rows = await self._fetch(self._statements.read, self._possible(ids), self._fingerprint)
         return {row[0]: PresentRow(*row) for row in rows}
 
     async def write(self, rows: Sequence[VectorWrite]) -> set[str]:
-        """Write vectors and book-keeping, and delete the marks, of rows whose text still has the hash that was embedded.
+        """Write the vectors and the book-keeping of rows whose text still has the given hash, and delete their marks.
 
-        Returns the ids written. The others were edited, deleted, or locked by another session: read them again to find out.
+        Returns the ids of the rows written. The others were edited, deleted, or locked by another session, which the caller
+        finds out by reading them again.
         """
         rows = [row for row in rows if can_be_id(self._statements.layout.id_type, row.id)]
         written = await self._fetch(
@@ -181,14 +182,16 @@ class RowStore:
             await self._fetch(self._statements.clear, possible, self._fingerprint)
 
     async def audit(self, *, after_id: str | None, limit: int) -> AuditPage:
-        """One page of the table by id: marks what is not up to date and has no mark, and forgets rows that are gone."""
+        """Audit one page of the table by id: mark rows that are not up to date and have no mark, and delete the state of rows
+        that are gone.
+        """
         last_id, rows, marked = (await self._fetch(self._statements.audit, after_id, limit, self._fingerprint))[0]
         last_page = rows < limit
         await self._fetch(self._statements.orphans, after_id, None if last_page else last_id)
         return AuditPage(None if last_page else last_id, rows, marked)
 
     async def preview_due(self, *, after_id: str | None, limit: int) -> tuple[list[DuePreview], str | None]:
-        """The rows of one page by id that are not up to date, and where the next page begins (None: at the first again).
+        """The rows of one page by id that are not up to date, and the last id of the page (None: it was the last page).
 
         Creates nothing, and works without the book-keeping.
         """
