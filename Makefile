@@ -22,8 +22,9 @@ $(UV):
 	@$(PYTHON) -m venv .cache/uv-$(UV_VERSION)
 	@.cache/uv-$(UV_VERSION)/bin/pip install --quiet --disable-pip-version-check uv==$(UV_VERSION)
 
+# Bytecode is compiled once: where Python may not write it, each start of a program would compile every package again.
 .venv/.synced: $(UV) pyproject.toml uv.lock
-	@$(UV) sync --quiet --locked --all-extras --python $(PYTHON)
+	@$(UV) sync --quiet --locked --all-extras --compile-bytecode --python $(PYTHON)
 	@touch $@
 
 lint: .venv/.synced ## Check formatting, lint rules, types and the directions of imports

@@ -21,6 +21,7 @@ from hack.installation.operator_process import OperatorProcess
 from hack.installation.prerequisites import temporary_namespace
 from hack.provider_server.process import FakeGemini
 from tests.support.deadline import wait_until
+from tests.support.resource_reader import ResourceReader
 from tests.support.yellow_book import YellowBook, fake_gemini_model, make_yellow_book
 
 GEMINI_MODEL = {"provider": "gemini", "name": "gemini-embedding-001", "dimensions": 512}
@@ -32,6 +33,7 @@ class System:
     """A namespace and a database, and the ways in which a test uses them."""
 
     kubectl: Kubectl
+    reader: ResourceReader
     book: YellowBook
     kubeconfig: Path
     database_url: str
@@ -63,7 +65,7 @@ class System:
         self.kubectl.run("apply", "-f", "-", stdin=yaml.safe_dump(manifest))
 
     def source(self, name: str = "businesses") -> Any:
-        return self.kubectl.get("embeddingsource", name)
+        return self.reader.source(name)
 
     def condition(self, kind: str, name: str = "businesses") -> Any:
         found = self.source(name).get("status", {}).get("conditions", [])
@@ -71,11 +73,7 @@ class System:
 
     def jobs(self, business_id: int | str | None = None) -> list[Any]:
         """All jobs, or those of one business, oldest first."""
-        selector = () if business_id is None else (f"--field-selector=spec.businessId={business_id}",)
-        items: list[Any] = self.kubectl.get("embeddingjobs", "--sort-by=.metadata.creationTimestamp", *selector)[
-            "items"
-        ]
-        return items
+        return self.reader.jobs(field_selector="" if business_id is None else f"spec.businessId={business_id}")
 
     def job(self, business_id: int | str) -> Any:
         """The newest job of a business."""
@@ -132,7 +130,10 @@ def system_in(cluster: Cluster, database_server: DatabaseServer, database: Datab
     book.run(f'GRANT SELECT, TRIGGER, UPDATE (embedding) ON public.businesses TO "{role}"')
     namespace = f"test-{secrets.token_hex(4)}"
     with temporary_namespace(cluster, namespace, folder) as kubeconfig, ExitStack() as stack:
-        yield System(Kubectl(cluster, namespace), book, kubeconfig, database.url_for(role, password), folder, stack)
+        reader = ResourceReader(cluster, namespace)
+        yield System(
+            Kubectl(cluster, namespace), reader, book, kubeconfig, database.url_for(role, password), folder, stack
+        )
 
 
 @pytest.fixture
