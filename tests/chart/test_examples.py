@@ -76,7 +76,7 @@ def test_a_value_that_restarts_the_pod(helm: Helm, more: Json) -> None:
 
 def test_the_page_states_the_memory_that_the_pod_requests(helm: Helm) -> None:
     asked = helm.render().container()["resources"]["requests"]["memory"]
-    assert f"The pod asks for {asked.removesuffix('Mi')} MiB of memory" in PAGE
+    assert f"{asked.removesuffix('Mi')} MiB of memory, because it used" in PAGE
 
 
 def test_the_page_removes_the_pod_of_helm_test(helm: Helm) -> None:
