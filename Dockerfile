@@ -1,11 +1,12 @@
 # The operator's image, for linux/amd64 and linux/arm64:
 #   docker build --tag embedding-operator:dev .
-# Both stages have one base, so that the environment finds the same Python; another one needs python3 (3.11 or newer) with venv.
+# Both stages use the same base image, because the virtual environment needs the same Python in both. Another base image needs python3
+# (3.11 or newer) with venv.
 ARG BASE_IMAGE=docker.io/library/python:3.11-slim-bookworm
 
 FROM ${BASE_IMAGE} AS build
 ARG UV_VERSION=0.13.9
-# For builds behind a proxy with an authority of its own: --build-arg PIP_CERT=… --build-arg SSL_CERT_FILE=…
+# For builds behind a proxy with its own certificate authority: --build-arg PIP_CERT=… --build-arg SSL_CERT_FILE=…
 ARG PIP_CERT
 ARG SSL_CERT_FILE
 ENV UV_PYTHON=python3 \
@@ -20,8 +21,8 @@ RUN /opt/uv/bin/uv sync --quiet --locked --no-default-groups --all-extras --no-i
 COPY operator operator
 COPY worker worker
 RUN /opt/uv/bin/uv sync --quiet --locked --no-default-groups --all-extras --no-editable
-COPY hack/image/trim.py ./
-# Drops what is never imported, and leaves bytecode of what is: the root file system is read-only later.
+COPY hack/release/trim.py ./
+# Removes modules that are never imported, and compiles the others, because the root file system is read-only at run time.
 RUN /opt/embedding-operator/bin/python trim.py
 
 FROM ${BASE_IMAGE}
@@ -39,8 +40,8 @@ ENV PATH=/opt/embedding-operator/bin:$PATH \
     PYTHONDONTWRITEBYTECODE=1 \
     HOME=/tmp \
     USER=embedding-operator
-# USER, since the number below (or the one that OpenShift chooses) is in no passwd, and kopf asks for a name.
-# A number, so that a kubelet can see that it is not root.
+# kopf needs a user name, which it takes from the variable USER, because /etc/passwd has no entry for the user below or for the one that
+# OpenShift chooses. The user is a number, so that the kubelet can check that it is not root.
 USER 65532:65532
 EXPOSE 8080
 ENTRYPOINT ["embedding-operator"]

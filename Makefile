@@ -1,5 +1,5 @@
-# Everything that these targets need beside Python 3.11+ and make is fetched by them: uv from PyPI into .cache/, the
-# environment into .venv/, and the control plane into the XDG cache. Nothing goes into the system's Python.
+# The targets need Python 3.11 or newer and make. They download everything else: uv from PyPI into .cache/, the environment into
+# .venv/, and the sources of the control plane into the XDG cache. They install nothing into the system's Python.
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
@@ -10,6 +10,8 @@ UV_VERSION := 0.13.9
 UV := .cache/uv-$(UV_VERSION)/bin/uv
 RUN := .venv/bin/python -m
 PY_DIRS := operator worker hack tests
+# Tests mostly wait, so there are more workers than cores; each has an API server and a PostgreSQL of its own.
+WORKERS ?= 3
 
 help: ## List the targets
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9-]+):.*## (.*)/  make \1\t\2/' | expand -t 24
@@ -20,47 +22,48 @@ $(UV):
 	@$(PYTHON) -m venv .cache/uv-$(UV_VERSION)
 	@.cache/uv-$(UV_VERSION)/bin/pip install --quiet --disable-pip-version-check uv==$(UV_VERSION)
 
+# Bytecode is compiled once: where Python may not write it, each start of a program would compile every package again.
 .venv/.synced: $(UV) pyproject.toml uv.lock
-	@$(UV) sync --quiet --locked --all-extras --python $(PYTHON)
+	@$(UV) sync --quiet --locked --all-extras --compile-bytecode --python $(PYTHON)
 	@touch $@
 
-lint: .venv/.synced ## Formatting, lint, types and the directions of the imports
+lint: .venv/.synced ## Check formatting, lint rules, types and the directions of imports
 	$(RUN) ruff format --check $(PY_DIRS)
 	$(RUN) ruff check $(PY_DIRS)
 	$(RUN) mypy $(PY_DIRS)
 	.venv/bin/lint-imports
 
-hooks: .venv/.synced ## Check each commit before it is made (pre-commit)
+hooks: .venv/.synced ## Install the same checks to run before each commit (pre-commit)
 	$(RUN) pre_commit install
 
-format: .venv/.synced ## Format the code, and mend what can be mended by a machine
+format: .venv/.synced ## Format the code, apply automatic fixes, copy the CRDs into the chart, write its table of values
 	$(RUN) ruff format $(PY_DIRS)
 	$(RUN) ruff check --fix $(PY_DIRS)
 	cp crds/*.yaml charts/embedding-operator/files/crds/
-	$(RUN) hack.chart_readme
+	$(RUN) hack.release.chart_readme
 
-test: .venv/.synced ## All tests that need no pods: unit, chart, and integration on a real API server and a real PostgreSQL
-	$(RUN) pytest --ignore=tests/e2e
+test: .venv/.synced ## Run all tests that need no pods: unit, chart, and integration with a real API server and a real PostgreSQL
+	$(RUN) pytest --ignore=tests/e2e --numprocesses=$(WORKERS)
 
-e2e: .venv/.synced ## The chart with real pods: on kind, else on a node of this machine's own (Linux, as root)
+e2e: .venv/.synced ## Test the chart with real pods: on kind, or on a node that it creates on this machine (Linux, as root)
 	$(RUN) pytest tests/e2e
 
-e2e-down: .venv/.synced ## Clean up what a killed `make e2e` has left of its node
+e2e-down: .venv/.synced ## Remove what a killed `make e2e` left of its node
 	@$(RUN) hack.node
 
-demo: .venv/.synced ## A cluster, a database and 335 businesses: see rows become fresh (KEEP=1, PROVIDER=gemini)
+demo: .venv/.synced ## Run the demo: a cluster, a database and 335 businesses whose rows become fresh (KEEP=1, PROVIDER=gemini)
 	@$(RUN) hack.demo $(if $(KEEP),--keep) $(if $(PROVIDER),--provider=$(PROVIDER))
 
-demo-down: .venv/.synced ## End what `make demo KEEP=1` has left running
+demo-down: .venv/.synced ## Stop what `make demo KEEP=1` left running
 	@$(RUN) hack.demo --down
 
-kind-demo: .venv/.synced ## The same on kind, with the operator's image installed by its chart; it stays
+kind-demo: .venv/.synced ## Run the demo on kind, with the operator's image and chart; the cluster stays
 	@$(RUN) hack.demo.on_kind
 
 kind-demo-down: .venv/.synced ## Delete the cluster of `make kind-demo`
 	@$(RUN) hack.demo.on_kind --down
 
-clean: ## Remove what the targets made here (the caches outside of the repository stay)
+clean: ## Remove what the targets created here (the caches outside of the repository stay)
 	@[ ! -d .run ] || [ -z "$$(find .run -name '*.json' -print -quit)" ] || \
 		{ echo "make clean: a demo or a cluster is still up: make demo-down, make kind-demo-down, hack/cluster down" >&2; exit 2; }
 	rm -rf .venv .cache .run .import_linter_cache .pytest_cache .mypy_cache .ruff_cache

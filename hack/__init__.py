@@ -1,1 +1,1 @@
-"""What developing and trying the operator needs: a cluster, a database, and the demo. Never shipped."""
+"""Tools for developing and trying the operator. They are never part of its image; README.md lists the folders."""

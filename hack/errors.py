@@ -1,23 +1,23 @@
-"""The ways in which the development tools fail, one class per reaction of whoever started them.
+"""The errors of the development tools: one class for each reaction of the person who started them.
 
-Raised everywhere in `hack`; the command lines print the message as it is and exit with `exit_code`.
+Raised everywhere in `hack`. The command lines print the message as it is, and exit with `exit_code`.
 """
 
 
 class ToolError(Exception):
-    """One clear sentence for the person at the terminal, never a traceback."""
+    """An error that is shown as one sentence, without a traceback."""
 
     exit_code = 1
 
 
 class WrongSetting(ToolError):
-    """A value from outside (environment, option) can't be used: the caller mends it and starts again."""
+    """A value from outside (environment, option) can't be used: correct it and start again."""
 
     exit_code = 2
 
 
 class BuildFailed(ToolError):
-    """The control plane's programs, or the Go that builds them, could not be made."""
+    """A Go program, or the Go that builds it, could not be built or fetched."""
 
 
 class StartFailed(ToolError):
@@ -25,11 +25,11 @@ class StartFailed(ToolError):
 
 
 class KindUnavailable(StartFailed):
-    """No container engine answers, or kind's cluster does not come up: another cluster is taken. Reads as a clause."""
+    """No container engine answers, or the kind cluster does not start: another cluster is used. The message is a clause."""
 
 
 class DaemonDied(StartFailed):
-    """A program ended by itself while it was waited for; `tail` is the end of its log."""
+    """A program ended before it was ready. `tail` is the end of its log."""
 
     def __init__(self, message: str, *, tail: str) -> None:
         super().__init__(message)

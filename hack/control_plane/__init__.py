@@ -1,1 +1,1 @@
-"""A real Kubernetes API server for trying and testing, built from pinned Go modules and run as plain processes."""
+"""A Kubernetes API server with its etcd, built from pinned Go modules and run as plain processes."""

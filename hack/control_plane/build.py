@@ -1,6 +1,6 @@
 """Builds the control plane's programs once, into the cache outside of the repository.
 
-Called by whoever starts a control plane or needs kubectl. The first call takes minutes, each later one nothing.
+Called by everything that starts a control plane or needs kubectl. The first call takes minutes, a later one no time.
 """
 
 from pathlib import Path
@@ -19,5 +19,5 @@ def binaries(progress: BuildProgress | None = None) -> Binaries:
 
 
 def kubectl_path() -> Path:
-    """The kubectl of the control plane's version: a fresh machine has none of its own."""
+    """The kubectl of the control plane's version, for machines that have none."""
     return binaries().kubectl

@@ -1,6 +1,6 @@
-"""A certificate authority that lives as long as its cluster: what etcd and the kubelet know their only client by.
+"""A certificate authority for one cluster, by which etcd and the kubelet authenticate the API server, their only client.
 
-Called by ControlPlane. Without it every user of the machine could write into etcd, and so be anybody in the cluster.
+Called by ControlPlane. Without it every user of the machine could write to etcd, and so have every right in the cluster.
 """
 
 import ipaddress
@@ -26,7 +26,7 @@ class Issued:
 
 
 class Authority:
-    """Its own certificate is `certificate`; its key is never written."""
+    """`certificate` is its own certificate. Its key is never written to disk."""
 
     def __init__(self, folder: Path) -> None:
         folder.mkdir(mode=0o700, exist_ok=True)
@@ -38,7 +38,7 @@ class Authority:
         self.certificate.write_bytes(builder.sign(self._key, hashes.SHA256()).public_bytes(Encoding.PEM))
 
     def issue(self, name: str, *, group: str | None = None, address: str | None = None) -> Issued:
-        """For a client of this name and group, or for a server at this address."""
+        """Issue a certificate for a client of this name and group, or for a server at this address."""
         key = ec.generate_private_key(ec.SECP256R1())
         usages = [ExtendedKeyUsageOID.CLIENT_AUTH, ExtendedKeyUsageOID.SERVER_AUTH]
         builder = _builder(_name(name, group), self._name, key).add_extension(x509.ExtendedKeyUsage(usages), False)

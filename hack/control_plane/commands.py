@@ -1,4 +1,4 @@
-"""With which flags the control plane's programs are started. Called by ControlPlane; nothing here starts anything."""
+"""The command lines of the control plane's programs. Pure; called by ControlPlane."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -6,7 +6,7 @@ from pathlib import Path
 from hack.control_plane.state import Ports
 
 ADDRESS = "127.0.0.1"
-SERVICE_RANGE = "10.89.132.0/24"  # one that no other cluster or network is likely to have
+SERVICE_RANGE = "10.89.132.0/24"  # a range that no other cluster or network is likely to use
 ADMIN_KUBECONFIG = "admin.kubeconfig"
 
 
@@ -32,7 +32,7 @@ def etcd_command(program: Path, folder: Path, ports: Ports) -> list[str | Path]:
         f"--listen-peer-urls={peer}",
         f"--initial-advertise-peer-urls={peer}",
         f"--initial-cluster=default={peer}",
-        "--unsafe-no-fsync",  # the data ends with the cluster
+        "--unsafe-no-fsync",  # the data is removed with the cluster
         *certified,
     ]
 
@@ -62,16 +62,16 @@ def apiserver_command(
             "--bind-address=0.0.0.0",
             f"--advertise-address={pods_reach_it_at}",
             "--allow-privileged",
-            "--kubelet-preferred-address-types=InternalIP",  # a node's name is known to nobody here
+            "--kubelet-preferred-address-types=InternalIP",  # no resolver knows the node's name
             f"--kubelet-client-certificate={authority / 'kube-apiserver.crt'}",
             f"--kubelet-client-key={authority / 'kube-apiserver.key'}",
         ]
     else:
         command += [
             f"--bind-address={ADDRESS}",
-            f"--advertise-address={ADDRESS}",  # otherwise it looks for a default route, which an offline machine lacks
-            "--endpoint-reconciler-type=none",  # nobody reaches it through the kubernetes service: there are no pods
-            # It waits for a namespace's default account, which only a controller-manager would make.
+            f"--advertise-address={ADDRESS}",  # otherwise it needs a default route, which an offline machine does not have
+            "--endpoint-reconciler-type=none",  # without pods, no client uses the service `kubernetes`
+            # It waits for the default service account of a namespace, which only a controller-manager creates.
             "--disable-admission-plugins=ServiceAccount",
         ]
     if audit_log is not None:
@@ -86,6 +86,6 @@ def controllers_command(program: Path, folder: Path, controllers: Sequence[str])
         f"--controllers={','.join(controllers)}",
         f"--service-account-private-key-file={folder / 'service-account.key'}",
         f"--root-ca-file={folder / 'certificates' / 'apiserver.crt'}",
-        "--secure-port=0",  # nobody asks it anything
+        "--secure-port=0",  # it has no clients
         "--leader-elect=false",
     ]

@@ -1,10 +1,9 @@
-"""Kubeconfig files: read the one that was given, write those of the administrator and of service accounts.
+"""Reads the given kubeconfig, and writes those of the administrator and of service accounts.
 
 Called by the control plane, by the choice of the cluster, and by tests and demo for a service account's credentials.
 """
 
 import os
-import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,10 +11,10 @@ from typing import Any
 import yaml
 
 from hack.control_plane.build import kubectl_path
-from hack.environment import program_environment
 from hack.errors import ToolError, WrongSetting
+from hack.processes.run import run_to_end
 
-# What says how to reach a server and whom to trust; everything else in a cluster's entry is the user's own.
+# The fields that say how to reach a server and which certificates to trust. The others of a cluster's entry are not copied.
 CONNECTION_FIELDS = (
     "server",
     "certificate-authority-data",
@@ -26,10 +25,12 @@ CONNECTION_FIELDS = (
     "disable-compression",
 )
 
+TOKEN_WITHIN_S = 30.0
+
 
 @dataclass(frozen=True)
 class CurrentContext:
-    """What a kubeconfig's current context stands for. `cluster` is the cluster's entry, paths in it made absolute."""
+    """The current context of a kubeconfig. `cluster` is the entry of its cluster, with absolute paths."""
 
     name: str
     cluster: dict[str, Any]
@@ -37,7 +38,7 @@ class CurrentContext:
 
 
 def current_context(path: Path) -> CurrentContext:
-    """Raises WrongSetting, saying what is wrong with the file, when it names no server."""
+    """Read the current context. Raises WrongSetting, with what is wrong with the file, if it names no server."""
     if not path.is_file():
         raise WrongSetting(f"{path} does not exist")
     try:
@@ -57,7 +58,7 @@ def current_context(path: Path) -> CurrentContext:
 
 
 def write_kubeconfig(out: Path, *, name: str, cluster: dict[str, Any], token: str, namespace: str = "default") -> Path:
-    """Write a kubeconfig of one context, readable by its owner only, in one step."""
+    """Write a kubeconfig with one context, readable by its owner only, atomically."""
     content = {
         "apiVersion": "v1",
         "kind": "Config",
@@ -71,7 +72,7 @@ def write_kubeconfig(out: Path, *, name: str, cluster: dict[str, Any], token: st
 
 
 def write_private(path: Path, text: str) -> None:
-    """Write a file that nobody else can read at any moment, and that is whole whenever it is there."""
+    """Write a file atomically, readable by its owner only."""
     unfinished = path.with_name(f".{path.name}.{os.getpid()}")
     unfinished.unlink(missing_ok=True)
     with os.fdopen(os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as handle:
@@ -84,19 +85,13 @@ def service_account_kubeconfig(
 ) -> Path:
     """Write to `out` a kubeconfig whose user is the service account, with a token of 24 h, and return `out`.
 
-    The service account must exist. Its current context has `namespace`, and reaches the server just as
-    `admin_kubeconfig` does. Raises ToolError with kubectl's own words when the token is refused.
+    The service account must exist. The current context has `namespace`, and reaches the server as `admin_kubeconfig`
+    does. Raises ToolError with the output of kubectl if the token is refused.
     """
     context = current_context(admin_kubeconfig)
-    command = [kubectl or kubectl_path(), "--kubeconfig", admin_kubeconfig, "--namespace", namespace]
-    created = subprocess.run(
-        [*map(str, command), "create", "token", name, "--duration=24h"],
-        env=program_environment(),
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=30,
-    )
+    where = ["--kubeconfig", admin_kubeconfig, "--namespace", namespace]
+    command = [str(kubectl or kubectl_path()), *map(str, where), "create", "token", name, "--duration=24h"]
+    created = run_to_end(command, within_s=TOKEN_WITHIN_S)
     if created.returncode != 0:
         raise ToolError(f"no token for service account {namespace}/{name}: {created.stderr.strip()}")
     return write_kubeconfig(

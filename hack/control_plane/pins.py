@@ -1,21 +1,21 @@
-"""Which programs make a cluster, in which versions, and in which folder of the cache they are kept.
+"""The programs of a control plane, their versions, and their folder in the cache. Called by the build.
 
-Versions are read from go.mod beside this file, so that they are pinned in one place. Called by the build.
+The versions are read from the go.mod beside this file, the only place where they are pinned.
 """
 
 import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from hack.environment import our_cache
 from hack.go_build.compile import Build, module_checksum
+from hack.processes.environment import our_cache
 
 MODULE_FOLDER = Path(__file__).parent
 ETCD, KUBERNETES = "go.etcd.io/etcd/server/v3", "k8s.io/kubernetes"
-# What `go build` names a program, and what it is called here: etcd's main package lies in a folder named "server".
+# The name that `go build` gives a program → its name here: etcd's main package is in a folder named "server".
 PROGRAMS = {"server": "etcd", "kube-apiserver": "kube-apiserver", "kubectl": "kubectl"}
 PACKAGES = (ETCD, f"{KUBERNETES}/cmd/kube-apiserver", f"{KUBERNETES}/cmd/kubectl")
-# What only some need, each built when it is first asked for: service accounts' controllers, and a node.
+# Programs that only some need (controllers, and a node), each built when it is first used.
 MORE_PROGRAMS = ("kube-controller-manager", "kube-scheduler", "kubelet", "kube-proxy")
 
 
@@ -76,7 +76,7 @@ def program_build(name: str) -> Build:
 
 
 def linker_flags(kubernetes: str) -> str:
-    """Without symbols, and with the version that clients ask for (v0.0.0 otherwise)."""
+    """Without symbols, and with the version that clients are shown (v0.0.0 otherwise)."""
     major, minor, *_ = kubernetes.split(".")
     stamped = {
         "gitVersion": f"v{kubernetes}",

@@ -1,4 +1,4 @@
-"""A running control plane: etcd and kube-apiserver as plain processes, with ports, data and credentials of their own.
+"""Runs a control plane: etcd and kube-apiserver as plain processes, with ports, data and credentials of their own.
 
 Called by the tests' cluster fixture (as a context manager), by `hack/cluster` (which leaves it running), and by the node.
 """
@@ -24,9 +24,9 @@ from hack.control_plane.commands import ADDRESS, ADMIN_KUBECONFIG, apiserver_com
 from hack.control_plane.kubeconfig import write_kubeconfig, write_private
 from hack.control_plane.pins import Binaries
 from hack.control_plane.state import Ports, State, end_and_remove, read_state, write_state
-from hack.daemons import Daemon, start_daemon, wait_until_ready
 from hack.errors import DaemonDied
-from hack.go_programs import go_program
+from hack.go_build.programs import go_program
+from hack.processes.daemons import Daemon, start_daemon, wait_until_ready
 
 READY_WITHIN_S = 30.0
 PORT_TRIES = 5
@@ -34,12 +34,12 @@ AUDIT_POLICY = {"apiVersion": "audit.k8s.io/v1", "kind": "Policy", "rules": [{"l
 
 
 class ControlPlane:
-    """One control plane in `folder`, which it makes, and removes when it stops. Several on one machine don't meet.
+    """One control plane in `folder`, which it creates, and removes when it stops. Several can run on one machine.
 
-    `ends_with_parent` ties the processes to the thread that starts them (Linux only). With `audit_log`, the file of
+    `ends_with_parent` ends the processes with the thread that starts them (Linux only). With `audit_log`, the file of
     that attribute gets a JSON line for each stage of each request, without bodies. `controllers` are those of a
-    kube-controller-manager, by its own names for them ("*": all that are on by default); none: it is not started.
-    `pods_reach_it_at` is the address of a node on this machine whose pods are its clients.
+    kube-controller-manager, by the names of its flag --controllers ("*": all that are on by default); without any, it is
+    not started. `pods_reach_it_at` is the address of a node on this machine whose pods are its clients.
     """
 
     def __init__(
@@ -59,7 +59,7 @@ class ControlPlane:
         self._ends_with_parent = ends_with_parent
         self._controllers = controllers
         self._pods_reach_it_at = pods_reach_it_at
-        # The certificate that the server makes for itself names the address it is bound to, or localhost where that is any.
+        # The server's self-signed certificate names the address it is bound to, or localhost where it is bound to all.
         self._host = "localhost" if pods_reach_it_at else ADDRESS
         self._daemons: list[Daemon] = []
 
@@ -71,12 +71,12 @@ class ControlPlane:
 
     @property
     def client_authority(self) -> Path:
-        """The authority by which a kubelet knows the API server."""
+        """The authority by which a kubelet authenticates the API server."""
         return self.folder / "authority" / "ca.crt"
 
     @property
     def certificate(self) -> Path:
-        """The API server's own, which is also the authority that its clients trust."""
+        """The API server's own certificate, which is also the authority that its clients trust."""
         return self.folder / "certificates" / "apiserver.crt"
 
     @property
@@ -84,13 +84,13 @@ class ControlPlane:
         return self.programs.kubectl
 
     def start(self) -> None:
-        """Return when the API server is ready. Raises StartFailed with the end of the log, with all cleaned up."""
+        """Return when the API server is ready. Raises StartFailed with the end of the log, after cleaning up."""
         for tries_left in reversed(range(PORT_TRIES)):
             try:
                 self._start_on(free_ports())
             except BaseException as exc:
                 self.stop()
-                if tries_left and isinstance(exc, DaemonDied) and port_was_taken(exc.tail):
+                if tries_left and isinstance(exc, DaemonDied) and port_was_in_use(exc.tail):
                     continue
                 raise
             return
@@ -116,11 +116,11 @@ class ControlPlane:
 
         authority = Authority(self.folder / "authority")
         authority.issue("etcd", address=ADDRESS)
-        # To etcd, and to a kubelet, which lets the masters do everything.
+        # As a client of etcd, and of a kubelet, which grants this group every right.
         authority.issue("kube-apiserver", group="system:masters")
 
         etcd = self._start("etcd", etcd_command(self.programs.etcd, self.folder, ports), ports)
-        # Its own log says this only when it has its ports: an answer on the port could come from another program.
+        # Its log has this line only once it listens on its ports. An answer on the port could come from another program.
         wait_until_ready(
             etcd, lambda: "ready to serve client requests" in etcd.log.read_text(), within_s=READY_WITHIN_S
         )
@@ -143,8 +143,8 @@ class ControlPlane:
 
     def _start(self, name: str, command: list[str | Path], ports: Ports) -> Daemon:
         log = self.folder / f"{name}.log"
-        # At a parent's end all get the signal at once, and an API server that still waits for its etcd then would never end.
-        # Nothing is lost by killing it: its data go anyway.
+        # When the parent ends, all processes get the signal at once, and an API server that waits for its etcd would ignore
+        # SIGTERM. Killing it loses nothing, because its data is removed anyway.
         daemon = start_daemon(
             name, command, log=log, ends_with_parent=self._ends_with_parent, death_signal=signal.SIGKILL
         )
@@ -155,7 +155,7 @@ class ControlPlane:
 
 
 def free_ports() -> Ports:
-    """Ports that were free a moment ago, all different. A start whose ports were taken meanwhile chooses again."""
+    """Three different ports that are free now. A start that finds one of them in use chooses again."""
     with ExitStack() as held:
         listeners = [held.enter_context(socket.socket()) for _ in range(3)]
         for listener in listeners:
@@ -163,19 +163,22 @@ def free_ports() -> Ports:
         return Ports(*(int(listener.getsockname()[1]) for listener in listeners))
 
 
-def port_was_taken(log_tail: str) -> bool:
+def port_was_in_use(log_tail: str) -> bool:
     return "address already in use" in log_tail
 
 
 def is_ready(host: str, port: int, certificate: Path) -> bool:
-    """Ask /readyz, trusting only the certificate that this very server made for itself."""
+    """Request /readyz, trusting only the self-signed certificate of this server."""
     connection = None
     try:
         context = ssl.create_default_context(cafile=str(certificate))
         connection = http.client.HTTPSConnection(host, port, timeout=5, context=context)
         connection.request("GET", "/readyz")
         return connection.getresponse().status == http.HTTPStatus.OK
-    except (OSError, http.client.HTTPException):  # no file yet, nobody listens yet, or it is another's port
+    except (
+        OSError,
+        http.client.HTTPException,
+    ):  # it has no certificate or does not listen yet, or the port is another program's
         return False
     finally:
         if connection is not None:
@@ -183,5 +186,5 @@ def is_ready(host: str, port: int, certificate: Path) -> bool:
 
 
 def signing_key() -> str:
-    """A private key in PEM: what the API server signs the tokens of service accounts with, and checks them with."""
+    """A private key in PEM, by which the API server signs and verifies the tokens of service accounts."""
     return pem(ec.generate_private_key(ec.SECP256R1()))

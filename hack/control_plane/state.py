@@ -1,6 +1,6 @@
-"""What is on disk about a control plane's processes, so that they can be found and ended by a later command.
+"""The file in which a control plane records its processes, so that a later command can find and end them.
 
-Called by ControlPlane (which writes it with every process it starts) and by `hack/cluster`.
+Called by ControlPlane, which writes it after every process it starts, and by `hack/cluster`.
 """
 
 import json
@@ -9,9 +9,9 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from hack.daemons import Daemon, end, is_running, noted_daemon
+from hack.processes.daemons import Daemon, daemon_of, end, is_running
 
-END_WITHIN_S = 3.0  # nothing is lost by killing them then: their data go anyway
+END_WITHIN_S = 3.0  # killing them after that loses nothing, because their data is removed anyway
 FILE_NAME = "processes.json"
 
 
@@ -31,7 +31,7 @@ class State:
 
     @property
     def ended(self) -> list[str]:
-        """Names of those that should run and don't; none: the control plane is whole."""
+        """The names of the processes that should run and do not; empty: all of them run."""
         alive = {daemon.name for daemon in self.daemons if is_running(daemon)}
         return [name for name in ("etcd", "kube-apiserver") if name not in alive]
 
@@ -48,12 +48,12 @@ def read_state(folder: Path) -> State | None:
     if not file.exists():
         return None
     content = json.loads(file.read_text())
-    daemons = tuple(noted_daemon(entry) for entry in content["daemons"])
+    daemons = tuple(daemon_of(entry) for entry in content["daemons"])
     return State(content["version"], Path(content["kubectl"]), Ports(**content["ports"]), daemons)
 
 
 def end_and_remove(folder: Path, daemons: Sequence[Daemon]) -> None:
-    """End the processes, the last started first (the API server before its etcd), and remove all they wrote."""
+    """End the processes, the last started first (the API server before its etcd), and remove their files."""
     for daemon in reversed(daemons):
         end(daemon, within_s=END_WITHIN_S)
     shutil.rmtree(folder, ignore_errors=True)

@@ -1,1 +1,1 @@
-"""The demo: a Yellow Book of businesses, and what somebody would search it for."""
+"""The demo: an invented Yellow Book, kept fresh by the operator on this machine or on kind."""

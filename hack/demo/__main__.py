@@ -1,4 +1,4 @@
-"""`make demo`: the whole way of a row, from a clean machine, in about a minute once the control plane is built."""
+"""`make demo` shows the operator on this machine, in about a minute once the control plane is built."""
 
 import os
 import signal
@@ -12,10 +12,10 @@ from rich.console import Console
 from hack.demo import failures, story
 from hack.demo.data import Business, businesses
 from hack.demo.failures import Failures
+from hack.demo.narrator import Narrator
 from hack.demo.provider import Provider, gemini, local
 from hack.demo.stage import Stage, end_kept, stage
 from hack.demo.story import Story
-from hack.demo.telling import Telling
 from hack.errors import ToolError
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
@@ -38,7 +38,8 @@ def demo(
     down: Annotated[bool, typer.Option(help="End what --keep has left running, and nothing else.")] = False,
 ) -> None:
     """Businesses in PostgreSQL, a source declared once, and every row kept fresh: shown on a real API server."""
-    signal.signal(signal.SIGTERM, _interrupt)
+    for number in (signal.SIGTERM, signal.SIGINT):  # a shell's background jobs ignore SIGINT unless they say otherwise
+        signal.signal(number, _interrupt)
     try:
         if down:
             end_kept(say)
@@ -46,7 +47,7 @@ def demo(
         chosen = gemini(endpoint) if provider is ProviderName.GEMINI else local()
         with stage(cast(few=few), settings=chosen.settings, keep=keep, say=say) as up:
             try:
-                tell(up, chosen)
+                show_all(up, chosen)
             except ToolError:
                 console.print(up.operator.tail(), style="dim", markup=False)
                 raise
@@ -64,16 +65,16 @@ def demo(
         sys.exit(130)
 
 
-def tell(up: Stage, chosen: Provider) -> None:
-    """The story; and the one of failures, where the provider is one that can be made to fail."""
-    telling = Telling(up, console)
-    Story(telling, chosen).tell()
+def show_all(up: Stage, chosen: Provider) -> None:
+    """Show the story, and the one of failures if the provider can be made to fail."""
+    narrator = Narrator(up, console)
+    Story(narrator, chosen).show()
     if up.gemini is not None:
-        Failures(telling, up.gemini).tell()
+        Failures(narrator, up.gemini).show()
 
 
 def cast(*, few: bool) -> list[Business]:
-    """The businesses of the demo; a few are every fifth, and those that the story speaks of."""
+    """The businesses of the demo; a few are every fifth, and those that the stories name."""
     everyone = businesses()
     if not few:
         return everyone

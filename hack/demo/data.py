@@ -1,4 +1,4 @@
-"""The demo's data: a Yellow Book of invented businesses in many languages, and what somebody would search it for.
+"""The demo's data: a Yellow Book of invented businesses in many languages, and searches in it.
 
 The businesses do not exist: phone numbers come from ranges reserved for fiction or, where a country reserves none,
 are meant to be unassigned; e-mail domains are reserved ones.
@@ -28,7 +28,7 @@ class Business:
 
     @property
     def text(self) -> str:
-        """What is embedded. A new phone number changes the row, and not this."""
+        """The text that is embedded. A new phone number does not change it."""
         return " ".join((self.name, self.description, *self.categories, self.city))
 
 
@@ -53,7 +53,7 @@ SEARCHES: tuple[Search, ...] = (
     ),
     Search(
         "my tooth hurts",
-        "somebody names the complaint, not the trade: dentists in three scripts",
+        "the search names the complaint, not the trade: dentists in three scripts",
     ),
 )
 

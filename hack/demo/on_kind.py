@@ -1,4 +1,4 @@
-"""`make kind-demo`: the demo's story on a kind cluster, with the operator's own image, installed by its chart.
+"""`make kind-demo` shows the demo on a kind cluster, with the operator's image, installed by its chart.
 
 It stays until `make kind-demo-down`, to look around.
 """
@@ -11,18 +11,18 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
+from hack.cluster_choice.kind import KindCluster
+from hack.cluster_choice.pods import PodCluster, on_kind
 from hack.demo.data import Business, businesses
+from hack.demo.narrator import Narrator
 from hack.demo.provider import local
 from hack.demo.stage import Ground, load_businesses
 from hack.demo.story import Story
-from hack.demo.telling import Telling
 from hack.errors import KindUnavailable, ToolError
-from hack.go_programs import go_program
-from hack.helm import CHART, Helm
-from hack.installation import ROOT, Kubectl
-from hack.kind import KindCluster
-from hack.pod_cluster import PodCluster, on_kind
-from hack.port_forward import forwarded
+from hack.go_build.programs import go_program
+from hack.installation.helm import Helm
+from hack.installation.kubectl import Kubectl, forward_port
+from hack.repository import CHART, ROOT
 
 NAME = "embedding-operator-demo"
 FOLDER = ROOT / ".run" / "kind-demo"
@@ -42,7 +42,7 @@ def demo(down: Annotated[bool, typer.Option(help="Delete the demo's cluster, and
         if down:
             if kind is not None:
                 kind.delete()
-            say("the demo's cluster is deleted" if kind is not None else "there is no demo on kind, nothing to end")
+            say("the demo's cluster is deleted" if kind is not None else "there is no demo on kind to delete")
         elif kind is not None:
             _show_around(kind)
         else:
@@ -58,9 +58,9 @@ def demo(down: Annotated[bool, typer.Option(help="Delete the demo's cluster, and
 
 
 def play(pods: PodCluster, folder: Path, cast: list[Business], *flags: str, release: str = RELEASE) -> None:
-    """Install the chart with its development database in a namespace of the release's name, fill that, and tell the story.
+    """Install the chart with its development database, load the businesses, and show the story.
 
-    `flags` are Helm's.
+    The namespace has the release's name. `flags` are Helm's.
     """
     cluster = pods.cluster
     say(f"cluster: {cluster.origin}")
@@ -73,11 +73,11 @@ def play(pods: PodCluster, folder: Path, cast: list[Business], *flags: str, rele
     say(f"helm upgrade --install {release} {CHART.relative_to(ROOT)} --namespace {release} {' '.join(flags)}")
     helm.upgrade(release, *flags, namespace=release, timeout_s=INSTALLED_WITHIN_S)
     kubectl = Kubectl(cluster, release)
-    with forwarded(kubectl, f"{release}-embedding-operator-postgresql", 5432, folder) as port:
+    with forward_port(kubectl, f"{release}-embedding-operator-postgresql", 5432, folder) as port:
         ground = Ground(kubectl, f"postgresql://postgres:{PASSWORD}@127.0.0.1:{port}/{DATABASE}")
         load_businesses(ground.database_url, cast)
         say(f"{len(cast)} businesses are in public.businesses, none of them with an embedding")
-        Story(Telling(ground, console), local()).tell()
+        Story(Narrator(ground, console), local()).show()
 
 
 def say(line: str) -> None:

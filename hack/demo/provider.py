@@ -1,4 +1,4 @@
-"""Which model the demo's searches go by: the local one, or Google's where somebody has a key and asks for it.
+"""The model of the demo's searches: the local one, or Google's if it is chosen and there is a key.
 
 Called by the demo's command. The story is the same for both.
 """
@@ -10,23 +10,21 @@ from pathlib import Path
 
 from embedding_worker.providers.gemini import GeminiEmbedder
 from embedding_worker.source import Model
-from hack import environment
 from hack.errors import WrongSetting
-from hack.installation import ROOT
-
-EXAMPLES = ROOT / "docs" / "examples"
+from hack.processes import environment
+from hack.repository import EXAMPLES
 
 
 @dataclass(frozen=True)
 class Provider:
     source: str
-    """The EmbeddingSource that the story's rows are kept by."""
+    """The name of the EmbeddingSource of the story's rows."""
     example: Path
     column: str
     embed: Callable[[str], list[float]]
     """Makes a query's vector, with the same model as the rows'."""
     settings: dict[str, str] = field(default_factory=dict, repr=False)
-    """What the operator needs for it."""
+    """The operator's settings for it."""
 
 
 def local() -> Provider:

@@ -1,6 +1,6 @@
-"""What the demo plays on: a cluster, a database with businesses, and the operator as a process with its own few rights.
+"""The stage of the demo: a cluster, a database with businesses, and the operator as a process with the chart's rights.
 
-Called by the demo's command. All of it goes when the context ends, however it ends, unless it is kept on purpose.
+Called by the demo's command. All of it is removed when the context ends, unless it is kept on purpose.
 """
 
 import json
@@ -15,16 +15,20 @@ from pathlib import Path
 import psycopg
 from psycopg import sql
 
-from hack import embedded_postgres, environment
-from hack.control_plane.choice import Cluster, cluster_for_tests
+from hack.cluster_choice.choice import Cluster, cluster_for_tests
 from hack.control_plane.state import end_and_remove, read_state
-from hack.daemons import end, noted_daemon
+from hack.database import embedded_postgres
+from hack.database.embedded_postgres import EmbeddedPostgres
+from hack.database.postgres import Database, DatabaseServer, database_server
 from hack.demo.data import Business
-from hack.embedded_postgres import EmbeddedPostgres
 from hack.errors import ToolError
-from hack.fake_gemini.process import FakeGemini
-from hack.installation import ROOT, Kubectl, OperatorProcess, crds_applied, namespace_made
-from hack.postgres import Database, DatabaseServer, database_server
+from hack.installation.kubectl import Kubectl
+from hack.installation.operator_process import OperatorProcess
+from hack.installation.prerequisites import temporary_crds, temporary_namespace
+from hack.processes import environment
+from hack.processes.daemons import daemon_of, end
+from hack.provider_server.process import FakeGemini
+from hack.repository import ROOT
 
 KEPT = ROOT / ".run" / "demo"
 HELD: list[ExitStack] = []
@@ -38,14 +42,14 @@ CREATE TABLE public.businesses (
     embedding_gemini vector(768))
 """
 COLUMNS = tuple(field.name for field in fields(Business))
-# All that the operator may do to the table: read it, write the one column, and have a trigger say what has changed.
+# The operator's rights on the table: read it, write the embedding columns, and create triggers that record changes.
 GRANTS = "GRANT SELECT, TRIGGER, UPDATE (embedding, embedding_gemini) ON public.businesses TO {role}"
 GRANT_SCHEMA = "GRANT CREATE ON DATABASE {database} TO {role}"
 
 
 @dataclass(frozen=True)
 class Ground:
-    """What a story is told on: resources, and the database beside them."""
+    """What a story needs: the resources, and the database."""
 
     kubectl: Kubectl
     database_url: str
@@ -71,14 +75,14 @@ class Stage(Ground):
 def stage(
     businesses: list[Business], *, settings: Mapping[str, str], keep: bool, say: Callable[[str], None]
 ) -> Iterator[Stage]:
-    """Everything up, and the businesses in their table. With `keep` it stays when the context ends without an error.
+    """Start everything, and load the businesses. With `keep` it stays if the context ends without an error.
 
     `settings` are the operator's, beside those that it always needs. Where they name no key for Gemini, a server that
     answers as Gemini's API does is part of the stage.
     """
     if keep and (environment.cluster_kubeconfig() or environment.test_database_url()):
         raise ToolError(
-            "KEEP=1 keeps what the demo itself has made: unset CLUSTER_KUBECONFIG and TEST_DATABASE_URL for it"
+            "KEEP=1 keeps a cluster and a database of the demo's own: unset CLUSTER_KUBECONFIG and TEST_DATABASE_URL for it"
         )
     if keep:
         end_kept(say)
@@ -93,9 +97,9 @@ def stage(
         load_businesses(database.url, businesses)
         _grant(database, role)
         say(f"{len(businesses)} businesses are in public.businesses, none of them with an embedding")
-        stack.enter_context(crds_applied(cluster))
+        stack.enter_context(temporary_crds(cluster))
         namespace = f"yellow-book-{secrets.token_hex(2)}"
-        account = stack.enter_context(namespace_made(cluster, namespace, folder))
+        account = stack.enter_context(temporary_namespace(cluster, namespace, folder))
         fake = None
         if "GEMINI_API_KEY" not in settings:
             fake = FakeGemini(folder, ends_with_parent=not keep)
@@ -117,18 +121,18 @@ def stage(
             started = [operator.daemon, *([fake.daemon] if fake else [])]
             kept = {"postgres": str(where or ""), "daemons": [asdict(daemon) for daemon in started]}
             KEPT_STATE.write_text(json.dumps(kept, default=str))
-            # Held for good: a context that is dropped would end what it holds. The command leaves without dropping any.
+            # A reference is kept, because a context that is garbage-collected would end what it holds; the command uses os._exit.
             HELD.append(stack.pop_all())
 
 
 def end_kept(say: Callable[[str], None]) -> None:
-    """End what an earlier demo with KEEP=1 has left running."""
+    """End what an earlier demo with KEEP=1 left running."""
     if not KEPT_STATE.exists():
         return
-    say("ending the demo that was kept")
+    say("ending the kept demo")
     kept = json.loads(KEPT_STATE.read_text())
     for daemon in kept["daemons"]:
-        end(noted_daemon(daemon), within_s=40)
+        end(daemon_of(daemon), within_s=40)
     if kept["postgres"]:
         embedded_postgres.stop(Path(kept["postgres"]))
     if (state := read_state(KEPT / "control-plane")) is not None:
@@ -153,7 +157,7 @@ def _database_server(stack: ExitStack, *, keep: bool) -> tuple[DatabaseServer, P
 
 
 def load_businesses(url: str, businesses: list[Business]) -> None:
-    """Make the table, and fill it. None of the rows has an embedding."""
+    """Create the table and fill it. None of the rows has an embedding."""
     with psycopg.connect(url, autocommit=True) as connection:
         connection.execute(TABLE)
         columns = sql.SQL(", ").join(map(sql.Identifier, COLUMNS))
@@ -172,7 +176,7 @@ def _grant(database: Database, role: str) -> None:
 
 
 def _kubeconfig(kubectl: Kubectl, folder: Path) -> Path:
-    """A copy of the administrator's kubeconfig whose namespace is the demo's: what a person types stays short."""
+    """A copy of the administrator's kubeconfig with the demo's namespace, which makes commands shorter."""
     path = folder / "kubeconfig"
     path.touch(mode=0o600)
     path.write_text(kubectl.cluster.admin_kubeconfig.read_text())

@@ -1,4 +1,4 @@
-"""What the demo shows first: a table declared once, rows that become fresh, edits, and searches by meaning.
+"""The first part of the demo: a table is declared once, rows become fresh, are edited, and are searched by meaning.
 
 Called by the demo's command, on a stage that is up. Every command that it prints is one that it runs.
 """
@@ -6,10 +6,10 @@ Called by the demo's command, on a stage that is up. Every command that it print
 import time
 
 from hack.demo.data import SEARCHES
+from hack.demo.narrator import Narrator
 from hack.demo.provider import Provider
-from hack.demo.telling import Telling
 from hack.errors import ToolError
-from hack.installation import ROOT
+from hack.repository import ROOT
 
 FRESH_WITHIN_S = 120
 FIRST_EDITED = "Lutefisk & Rye Bakery"
@@ -17,7 +17,7 @@ NEW_DESCRIPTION = "Gluten-free bread, buns and birthday cakes, baked in an oven 
 QUESTION_FOR_EDITED = "gluten-free birthday cake"
 PHONE_EDITED = "Fermata Piano Service"
 NAMED = {FIRST_EDITED, PHONE_EDITED, "Klempnerei Brandt & Söhne", "鮨処 まつ葉", "西关牙科诊所"}
-"""Whom the story speaks of, and whom its searches are to find."""
+"""The businesses that the story and its searches name."""
 
 NEAREST = """
 SELECT name, city, country, left(description, 96), 1 - ({column} <=> %s::vector) AS similarity
@@ -30,66 +30,70 @@ WHERE {column} <=> %s::vector < (SELECT {column} <=> %s::vector FROM public.busi
 
 
 class Story:
-    def __init__(self, telling: Telling, provider: Provider) -> None:
-        self._telling = telling
+    def __init__(self, narrator: Narrator, provider: Provider) -> None:
+        self._narrator = narrator
         self._provider = provider
-        self._query = telling.stage.query
+        self._query = narrator.stage.query
 
-    def tell(self) -> None:
+    def show(self) -> None:
         self.fresh_for_the_first_time()
         self.an_edit()
         self.a_phone_number()
         self.searches()
 
     def fresh_for_the_first_time(self) -> None:
-        telling, provider = self._telling, self._provider
-        telling.scene("A table is declared once, and its rows become fresh")
-        telling.show(provider.example.read_text().strip(), dim=True)
+        narrator, provider = self._narrator, self._provider
+        narrator.scene("A table is declared once, and its rows become fresh")
+        narrator.show(provider.example.read_text().strip(), dim=True)
         began = time.monotonic()
-        telling.kubectl("apply", "-f", str(provider.example.relative_to(ROOT)))
+        narrator.kubectl("apply", "-f", str(provider.example.relative_to(ROOT)))
         wait = ("wait", "--for=condition=Fresh", f"embeddingsource/{provider.source}", f"--timeout={FRESH_WITHIN_S}s")
-        telling.kubectl_wait(*wait, source=provider.source, column=provider.column, within_s=FRESH_WITHIN_S + 10)
+        narrator.kubectl_wait(*wait, source=provider.source, column=provider.column, within_s=FRESH_WITHIN_S + 10)
         took_s = time.monotonic() - began
         (count,) = self._query(f"SELECT count({provider.column}) FROM public.businesses")[0]  # noqa: S608
-        telling.say(f"{count} rows have their embedding, {took_s:.1f} s after the source was applied")
-        telling.until(self._counted, "the source's counts")
-        telling.kubectl("get", "embeddingsources,embeddingjobs")
+        narrator.say(f"{count} rows have their embedding, {took_s:.1f} s after the source was applied")
+        narrator.until(self._counted, "the source's counts")
+        narrator.kubectl("get", "embeddingsources,embeddingjobs")
 
     def an_edit(self) -> None:
-        telling = self._telling
-        telling.scene("A business is edited, and becomes fresh again")
+        narrator = self._narrator
+        narrator.scene("A business is edited, and becomes fresh again")
         business, hashed = self._business(FIRST_EDITED)
-        telling.say(f"“{QUESTION_FOR_EDITED}” finds {FIRST_EDITED} in place {self._place(FIRST_EDITED)}")
-        telling.sql("UPDATE public.businesses SET description = %s WHERE id = %s", NEW_DESCRIPTION, business)
-        took_s = telling.until(lambda: self._business(FIRST_EDITED)[1] != hashed, f"business {business} to be fresh")
-        telling.say(f"fresh after {took_s:.1f} s, and now found in place {self._place(FIRST_EDITED)}")
-        telling.kubectl("get", "embeddingjobs", f"--field-selector=spec.businessId={business}")
+        narrator.say(f"“{QUESTION_FOR_EDITED}” finds {FIRST_EDITED} in place {self._place(FIRST_EDITED)}")
+        narrator.sql("UPDATE public.businesses SET description = %s WHERE id = %s", NEW_DESCRIPTION, business)
+        took_s = narrator.until(lambda: self._business(FIRST_EDITED)[1] != hashed, f"business {business} to be fresh")
+        narrator.say(f"fresh after {took_s:.1f} s, and now found in place {self._place(FIRST_EDITED)}")
+        narrator.kubectl("get", "embeddingjobs", f"--field-selector=spec.businessId={business}")
 
     def a_phone_number(self) -> None:
-        telling = self._telling
-        telling.scene("A phone number is edited, and nothing happens")
+        narrator = self._narrator
+        narrator.scene("A phone number is edited, and nothing happens")
         business, _ = self._business(PHONE_EDITED)
         marks = self._marks()
-        telling.sql("UPDATE public.businesses SET phone = '+1-555-0142' WHERE id = %s", business)
+        narrator.sql("UPDATE public.businesses SET phone = '+1-555-0142' WHERE id = %s", business)
         if new := self._marks() - marks:
-            raise ToolError(f"a phone number's edit marked {new} rows as due: it is no part of spec.text")
-        telling.say("the text that is embedded is the same: the trigger marked nothing, so there is no job and no call")
-        telling.kubectl("get", "embeddingjobs", f"--field-selector=spec.businessId={business}")
+            raise ToolError(
+                f"a phone number's edit marked {new} rows as due: the phone number is not part of spec.text"
+            )
+        narrator.say(
+            "the text that is embedded is the same: the trigger marked nothing, so there is no job and no call"
+        )
+        narrator.kubectl("get", "embeddingjobs", f"--field-selector=spec.businessId={business}")
 
     def searches(self) -> None:
-        telling = self._telling
-        telling.scene("Search by meaning, across languages")
+        narrator = self._narrator
+        narrator.scene("Search by meaning, across languages")
         nearest = NEAREST.format(column=self._provider.column)
         for search in SEARCHES:
             vector = str(self._provider.embed(search.query))
-            telling.show(f"\n  “{search.query}”")
-            telling.show(f"  {search.why}", dim=True)
+            narrator.show(f"\n  “{search.query}”")
+            narrator.show(f"  {search.why}", dim=True)
             for name, city, country, description, similarity in self._query(nearest, vector, vector):
-                telling.show(f"    {similarity:.2f}  {name}, {city} ({country})")
-                telling.show(f"          {description}", dim=True)
+                narrator.show(f"    {similarity:.2f}  {name}, {city} ({country})")
+                narrator.show(f"          {description}", dim=True)
 
     def _business(self, name: str) -> tuple[int, str]:
-        """Its id, and a hash of its vector."""
+        """The id of a business, and a hash of its vector."""
         business, hashed = self._query(
             f"SELECT id, md5({self._provider.column}::text) FROM public.businesses WHERE name = %s",  # noqa: S608
             name,
@@ -101,7 +105,7 @@ class Story:
         return int(str(self._query(PLACE.format(column=self._provider.column), vector, vector, name)[0][0]))
 
     def _marks(self) -> int:
-        """How many due marks were ever appended for this source's column."""
+        """How many change marks were appended for this source's column so far."""
         (table,) = self._query(
             "SELECT c.oid::regclass::text FROM pg_class c WHERE c.relnamespace = 'embedding_operator'::regnamespace "
             "AND c.relkind = 'r' AND c.relname ~ %s",
@@ -111,5 +115,5 @@ class Story:
         return int(str(self._query(sequence, table)[0][0]))
 
     def _counted(self) -> bool:
-        status = self._telling.stage.kubectl.get("embeddingsource", self._provider.source)["status"]
+        status = self._narrator.stage.kubectl.get("embeddingsource", self._provider.source)["status"]
         return bool(status.get("rows", {}).get("due") == 0 and status["jobs"]["open"] == 0)

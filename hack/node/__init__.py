@@ -1,1 +1,1 @@
-"""A Kubernetes node on this very machine, for real pods where no container engine runs: Linux, as root."""
+"""A Kubernetes node on this machine, for pods where no container engine runs. It needs Linux and root."""

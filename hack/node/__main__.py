@@ -1,8 +1,8 @@
-"""`make e2e-down`: what an end-to-end test that was killed has left of its node goes from this machine."""
+"""`make e2e-down` removes what a killed end-to-end test left of its node on this machine."""
 
-from hack.node.node import clean_up, node_folder, only_node
+from hack.node.node import clean_up, hold_node_lock, node_folder
 
-with only_node(print):
-    left = node_folder().exists()
+with hold_node_lock(print):
+    existed = node_folder().exists()
     clean_up(node_folder())
-print("the node is cleaned up" if left else "there is no node, nothing to clean up")
+print("the node is cleaned up" if existed else "there is no node to clean up")

@@ -1,19 +1,18 @@
-"""Images without a container engine: built by buildah, as root, in a store of our own in the cache.
+"""Builds images without a container engine: by buildah, as root, in a store of its own in the cache.
 
-Called by the node and by the end-to-end tests. Where an image of a registry would be the base, one of Debian's packages is.
+Called by the node and by the end-to-end tests. The base image is built from Debian's packages, not pulled from a registry.
 """
 
 import hashlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from hack.environment import our_cache
-from hack.go_programs import go_program
-from hack.locked import locked
+from hack.go_build.programs import go_program
 from hack.node.commands import run, try_run
 from hack.node.machine import find
+from hack.processes.environment import our_cache
+from hack.processes.locked import hold_lock
 
-ROOT = Path(__file__).parents[2]
 RELEASE = "bookworm"
 BASE_PACKAGES = "python3,python3-venv,ca-certificates"
 BASE_IMAGE = f"localhost/embedding-operator-base:{RELEASE}"
@@ -27,8 +26,8 @@ def image_archive(
 ) -> Path:
     """Build `image` (a name with a tag) in the Dockerfile's folder, and return it as a docker-archive.
 
-    `made_of` are the files and folders that it is made of: while they are the same, nothing is built again. Raises ToolError
-    with the build's words.
+    `made_of` are the files and folders that it is built from: while they are the same, nothing is built again. Raises
+    ToolError with the last lines of the build.
     """
     args = {"BASE_IMAGE": BASE_IMAGE, **(build_args or {})}
     archive = _archive(image, contents([dockerfile, *made_of]) + str(args))
@@ -37,7 +36,7 @@ def image_archive(
     _ensure_base()
     command: list[str | Path] = [*_buildah("build"), "--isolation", "chroot", "--network", "host", "--tag", image]
     command += ["--file", str(dockerfile)]
-    if CA_BUNDLE.exists():  # the machine's own authorities, for networks that have one
+    if CA_BUNDLE.exists():  # the machine's certificate authorities, for networks with a private one
         command += ["--volume", f"{CA_BUNDLE}:{CA_BUNDLE}:ro"]
         args |= {"PIP_CERT": str(CA_BUNDLE), "SSL_CERT_FILE": str(CA_BUNDLE)}
     for name, value in args.items():
@@ -47,7 +46,7 @@ def image_archive(
 
 
 def pause_archive() -> Path:
-    """The image of a pod's sandbox: one static program that waits."""
+    """The image of a pod's sandbox: one static program that waits for a signal."""
     program = go_program("pause")
     archive = _archive(PAUSE_IMAGE, str(program))
     if archive.exists():
@@ -61,7 +60,7 @@ def pause_archive() -> Path:
 
 
 def contents(paths: Sequence[Path]) -> str:
-    """A text that differs where a file does, or its name."""
+    """A text that changes with the name or the content of any file."""
     every = [file for path in paths for file in ([path] if path.is_file() else sorted(path.rglob("*")))]
     files = [file for file in every if file.is_file() and "__pycache__" not in file.parts]
     return "".join(f"{file.name}{hashlib.sha256(file.read_bytes()).hexdigest()}" for file in files)
@@ -73,7 +72,7 @@ def _archive(image: str, made_of: str) -> Path:
 
 
 def _pushed(image: str, archive: Path) -> Path:
-    """The archive, and neither older ones nor what an older build has left in the store."""
+    """Write the archive, and remove older ones and what older builds left in the store."""
     archive.parent.mkdir(parents=True, exist_ok=True)
     for older in archive.parent.glob(f"{archive.name.partition('.')[0]}.*"):
         older.unlink()
@@ -85,8 +84,8 @@ def _pushed(image: str, archive: Path) -> Path:
 
 
 def _ensure_base() -> None:
-    """Debian's Python on Debian's smallest system: what the official slim image is made of, too."""
-    with locked(our_cache() / "images" / "base.lock"):
+    """Build the base image, Debian's Python on a minimal Debian, as in the official slim image, unless it exists."""
+    with hold_lock(our_cache() / "images" / "base.lock"):
         if try_run([*_buildah("inspect"), "--type", "image", BASE_IMAGE]).returncode == 0:
             return
         rootfs = our_cache() / "images" / "rootfs"

@@ -1,18 +1,18 @@
-"""Whether this machine can be a node, and Debian's packages for it where they are missing. Called before a node starts."""
+"""Decides whether this machine can be a node, and installs missing Debian packages. Called before a node starts."""
 
 import os
 import shutil
-import subprocess
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from hack.environment import program_environment
 from hack.errors import StartFailed
+from hack.processes.environment import program_environment
+from hack.processes.run import run_to_end
 
 CNI_PLUGINS = Path("/usr/lib/cni")
-# A program that shows that the package is there → Debian's name of the package.
+# A program that is there if its package is installed → Debian's name of the package.
 PACKAGES = {
     "containerd": "containerd",
     "runc": "runc",
@@ -26,13 +26,13 @@ PACKAGES = {
 SBIN = "/usr/sbin:/sbin"
 INSTALL_WITHIN_S = 600.0
 CAPABILITIES = {12: "CAP_NET_ADMIN", 18: "CAP_SYS_CHROOT", 21: "CAP_SYS_ADMIN"}  # linux/capability.h
-# What a kubelet that somebody else has set up here would be configured by.
+# The configuration files of a kubelet that was not set up here.
 OTHER_NODES = (Path("/etc/kubernetes/kubelet.conf"), Path("/var/lib/kubelet/config.yaml"), Path("/etc/rancher/k3s"))
 
 
 @dataclass(frozen=True)
 class Machine:
-    """What decides whether a machine can be a node."""
+    """The facts that decide whether a machine can be a node."""
 
     platform: str
     user: int
@@ -42,7 +42,7 @@ class Machine:
     other_node: str | None
 
     def why_no_node(self) -> str | None:
-        """In a few words; None: it can."""
+        """Why it can't be a node, in a few words; None: it can."""
         if self.platform != "linux":
             return f"a node needs Linux, this is {self.platform}"
         if self.user != 0:
@@ -51,7 +51,7 @@ class Machine:
         if lacking:
             return f"a node needs {', '.join(lacking)}, which root does not have here"
         if self.other_node is not None:
-            return f"this machine is a Kubernetes node already ({self.other_node}), and would be disturbed"
+            return f"this machine is a Kubernetes node already ({self.other_node}), and this one would disturb it"
         if self.missing_packages and not self.has_apt:
             return f"a node needs {', '.join(self.missing_packages)}, and there is no apt-get to install them"
         return None
@@ -80,21 +80,18 @@ def missing_packages() -> list[str]:
 
 
 def find(program: str) -> str | None:
-    """Also where only root looks: a login shell's PATH may lack the sbin folders."""
+    """The program's path, searched in the sbin folders too, which the PATH of a login shell may lack."""
     return shutil.which(program, path=f"{os.defpath}:{program_environment().get('PATH', '')}:{SBIN}")
 
 
 def install_packages(say: Callable[[str], None]) -> None:
-    """Install what is missing. Raises StartFailed with apt-get's own words."""
+    """Install the missing packages. Raises StartFailed with the errors of apt-get."""
     missing = missing_packages()
     if not missing:
         return
     say(f"installing Debian's packages for a node: {', '.join(missing)}")
-    environment = program_environment() | {"DEBIAN_FRONTEND": "noninteractive"}
     install = ["apt-get", "install", "--yes", "--quiet", "--no-install-recommends", *missing]
     for command in (["apt-get", "update", "--quiet"], install):
-        done = subprocess.run(
-            command, env=environment, capture_output=True, text=True, check=False, timeout=INSTALL_WITHIN_S
-        )
+        done = run_to_end(command, within_s=INSTALL_WITHIN_S, settings={"DEBIAN_FRONTEND": "noninteractive"})
         if done.returncode != 0:
             raise StartFailed(f"`{' '.join(command)}` ended with {done.returncode}: {done.stderr.strip()[-500:]}")

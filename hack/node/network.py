@@ -1,6 +1,6 @@
 """The network of the node's pods: one bridge on this machine, whose address is also the node's.
 
-Called by the node. All that it makes is this machine's alone, and goes again with the node.
+Called by the node. Nothing outside of this machine can reach it, and all of it is removed with the node.
 """
 
 import json
@@ -14,15 +14,15 @@ BRIDGE = "eo-pods0"
 NODE_ADDRESS = "10.89.131.1"
 NETWORK = "embedding-operator"
 RESULTS = Path("/var/lib/cni/results")
-"""Where libcni notes what it has made for each pod, so that it can be found again."""
+"""Where libcni records what it created for each pod."""
 POD_RANGE = "10.89.131.0/24"
 KUBELET_CHAIN = "KUBE-FIREWALL"
 TAG = ["--match", "comment", "--comment", "embedding-operator node"]
-"""Of all our rules, so that they are found again whoever made them."""
+"""Marks all of our rules, so that a later run can find and remove them."""
 
 
 def rules(apiserver_port: int) -> list[list[str]]:
-    """In the order in which they hold. Nothing leaves the machine, and nobody else's network reaches the node."""
+    """The rules in their order. Nothing from the pods leaves the machine, and no other network reaches the node."""
     to_apiserver = ["--protocol", "tcp", "--dport", str(apiserver_port)]
     return [
         ["FORWARD", "--in-interface", BRIDGE, "--out-interface", BRIDGE, "--jump", "ACCEPT"],  # Docker drops by default
@@ -35,22 +35,22 @@ def rules(apiserver_port: int) -> list[list[str]]:
     ]
 
 
-def make_bridge() -> None:
+def create_bridge() -> None:
     run(["ip", "link", "add", BRIDGE, "type", "bridge"])
     run(["ip", "address", "add", f"{NODE_ADDRESS}/24", "dev", BRIDGE])
     run(["ip", "link", "set", BRIDGE, "up"])
-    run(["ip", "route", "add", "blackhole", SERVICE_RANGE])  # where the proxy does not lead, no address leads on
+    run(["ip", "route", "add", "blackhole", SERVICE_RANGE])  # addresses without a service lead nowhere
     run(["sysctl", "-q", "-w", "net.ipv4.ip_forward=1"])
 
 
-def close_off(apiserver_port: int) -> None:
-    """Put the rules in front of all others."""
-    for chain, *rest in reversed(rules(apiserver_port)):
-        run(["iptables", "--wait", "--insert", chain, *TAG, *rest])
+def add_rules(apiserver_port: int) -> None:
+    """Insert the rules before all others."""
+    for chain, *rule in reversed(rules(apiserver_port)):
+        run(["iptables", "--wait", "--insert", chain, *TAG, *rule])
 
 
 def remove_rules() -> None:
-    """Ours, and those of the kubelet, which removes none."""
+    """Remove our rules, and those of the kubelet, which removes none."""
     for line in try_run(["iptables", "--wait", "-S"]).stdout.splitlines():
         if line.startswith("-A ") and TAG[-1] in line:
             try_run(["iptables", "--wait", "-D", *shlex.split(line)[1:]])
@@ -61,13 +61,15 @@ def remove_rules() -> None:
 
 
 def remove_bridge() -> None:
-    """And what belongs to pods that no kubelet has taken down."""
+    """Remove the bridge, the rules, and the networks of pods that no kubelet has removed."""
     for note in RESULTS.glob(f"{NETWORK}-*"):
-        made = json.loads(note.read_text())
-        for namespace in {Path(interface.get("sandbox", "")).name for interface in made["result"]["interfaces"]} - {""}:
+        created = json.loads(note.read_text())
+        for namespace in {Path(interface.get("sandbox", "")).name for interface in created["result"]["interfaces"]} - {
+            ""
+        }:
             try_run(["ip", "netns", "delete", namespace])
         note.unlink()
-        (RESULTS / f"cni-loopback-{made['containerId']}-lo").unlink(missing_ok=True)
+        (RESULTS / f"cni-loopback-{created['containerId']}-lo").unlink(missing_ok=True)
     for link in json.loads(try_run(["ip", "-json", "link", "show", "master", BRIDGE]).stdout or "[]"):
         try_run(["ip", "link", "delete", link["ifname"]])
     remove_rules()

@@ -1,7 +1,7 @@
 """A whole cluster with one node on this machine: control plane, containerd, kubelet, scheduler, proxy and names.
 
-Called by the end-to-end tests where no kind cluster can be had. One at a time on a machine: bridge, addresses and
-iptables are the machine's. What a run that was killed has left is cleaned up by the next one, or by `make e2e-down`.
+Called by the end-to-end tests where no kind cluster can be started. Only one can run on a machine, because bridge, addresses
+and iptables belong to the machine. What a killed run leaves is cleaned up by the next one, or by `make e2e-down`.
 """
 
 import json
@@ -16,14 +16,14 @@ from typing import Self
 import yaml
 
 from hack.control_plane.processes import ControlPlane
-from hack.daemons import Daemon, end, noted_daemon, start_daemon, wait_until_ready
-from hack.environment import our_cache
-from hack.go_programs import go_program
-from hack.locked import locked
+from hack.go_build.programs import go_program
 from hack.node import network, traces
 from hack.node.commands import try_run
 from hack.node.images import pause_archive
 from hack.node.runtime import Containerd, end_shims, kill_containers
+from hack.processes.daemons import Daemon, daemon_of, end, start_daemon, wait_until_ready
+from hack.processes.environment import our_cache
+from hack.processes.locked import hold_lock
 
 DAEMONS_FILE = "daemons.json"
 NODE_NAME = "embedding-operator-node"
@@ -38,7 +38,7 @@ def node_folder() -> Path:
 
 
 class Node:
-    """The cluster while the context lasts. `kubeconfig` is its administrator's."""
+    """The cluster, while the context lasts. `kubeconfig` is the one of its administrator."""
 
     def __init__(self, *, say: Callable[[str], None]) -> None:
         self.folder = node_folder()
@@ -64,12 +64,12 @@ class Node:
         return self._control_plane.programs.kubernetes_version
 
     def load_image(self, archive: Path) -> None:
-        """An image of a docker-archive, for pods that never pull."""
+        """Import the image of a docker-archive, for pods that never pull."""
         self._containerd.import_image(archive)
 
     def __enter__(self) -> Self:
         with ExitStack() as stack:
-            stack.enter_context(only_node(self._say))
+            stack.enter_context(hold_node_lock(self._say))
             self._say("starting a node of our own: containerd, kubelet and a control plane on this machine")
             clean_up(self.folder)
             stack.callback(clean_up, self.folder)
@@ -84,12 +84,12 @@ class Node:
     def _start(self, stack: ExitStack) -> None:
         self.folder.mkdir(parents=True)
         self.folder.chmod(0o700)
-        traces.note(self.folder)
-        network.make_bridge()
+        traces.record(self.folder)
+        network.create_bridge()
         stack.enter_context(self._control_plane)
-        network.close_off(self._control_plane.apiserver_port)
+        network.add_rules(self._control_plane.apiserver_port)
         self._containerd = Containerd(self.folder, network.write_cni_configuration(self.folder))
-        self._note(self._containerd.start())
+        self._record(self._containerd.start())
         self._containerd.import_image(pause_archive())
         self._run("coredns", "-conf", self._write("Corefile", corefile(self.kubeconfig)))
         self._run("kube-scheduler", f"--kubeconfig={self.kubeconfig}", "--leader-elect=false", "--secure-port=0")
@@ -98,7 +98,7 @@ class Node:
             f"--kubeconfig={self.kubeconfig}",
             f"--hostname-override={NODE_NAME}",
             "--proxy-mode=iptables",
-            "--masquerade-all",  # answers come back through the bridge's address, whatever the kernel does on bridges
+            "--masquerade-all",  # answers return through the bridge's address, whatever the kernel's settings for bridges are
             "--iptables-localhost-nodeports=false",
             "--conntrack-max-per-core=0",
             "--conntrack-tcp-timeout-established=0",
@@ -119,9 +119,9 @@ class Node:
             f"--node-ip={network.NODE_ADDRESS}",
         )
         wait_until_ready(kubelet, self._is_ready, within_s=NODE_READY_WITHIN_S)
-        wait_until_ready(proxy, services_are_led, within_s=NODE_READY_WITHIN_S)
+        wait_until_ready(proxy, proxy_has_rules, within_s=NODE_READY_WITHIN_S)
         for daemon in self._daemons:
-            wait_until_ready(daemon, lambda: True, within_s=0)  # raises where one has ended meanwhile
+            wait_until_ready(daemon, lambda: True, within_s=0)  # raises if one has ended
 
     def _run(self, program: str, *arguments: str | Path) -> Daemon:
         daemon = start_daemon(
@@ -130,10 +130,10 @@ class Node:
             log=self.folder / f"{program}.log",
             ends_with_parent=True,
         )
-        self._note(daemon)
+        self._record(daemon)
         return daemon
 
-    def _note(self, daemon: Daemon) -> None:
+    def _record(self, daemon: Daemon) -> None:
         self._daemons.append(daemon)
         content = [asdict(daemon) for daemon in self._daemons]
         (self.folder / DAEMONS_FILE).write_text(json.dumps(content, default=str, indent=2))
@@ -151,32 +151,32 @@ class Node:
         return try_run(self._kubectl("get", "node", NODE_NAME, "-o", ready)).stdout.strip() == "True"
 
     def _end_pods(self) -> None:
-        """While there is a kubelet: it takes their networks and mounts down with them."""
+        """Delete the pods while the kubelet runs, which removes their networks and mounts."""
         force = ["--all-namespaces", "--all", "--force", "--grace-period=0", f"--timeout={PODS_END_WITHIN_S}s"]
         for kinds in ("deployments,statefulsets,jobs", "pods"):
             try_run(self._kubectl("delete", kinds, *force), within_s=PODS_END_WITHIN_S + 30)
 
 
-def services_are_led() -> bool:
-    """Whether the proxy has its rules: the first service is the API server's."""
+def proxy_has_rules() -> bool:
+    """Whether the proxy has written its rules. The first service is the one of the API server."""
     return "default/kubernetes" in try_run(["iptables-save", "-t", "nat"]).stdout
 
 
 @contextmanager
-def only_node(say: Callable[[str], None]) -> Iterator[None]:
-    """One at a time on a machine."""
+def hold_node_lock(say: Callable[[str], None]) -> Iterator[None]:
+    """Hold the lock by which only one node runs on a machine."""
     lock = node_folder().with_name("node.lock")
-    with locked(lock, when_waiting=lambda: say("another node runs on this machine: waiting")):
+    with hold_lock(lock, when_waiting=lambda: say("another node runs on this machine: waiting")):
         yield
 
 
 def clean_up(folder: Path) -> None:
-    """End and remove all that a node in this folder has left on the machine. Where there is none, nothing happens."""
+    """End and remove everything of a node in this folder from the machine. Does nothing if there is none."""
     if not folder.exists():
         return
     state = folder / DAEMONS_FILE
     entries = json.loads(state.read_text()) if state.exists() else []
-    daemons = [noted_daemon(entry) for entry in entries]
+    daemons = [daemon_of(entry) for entry in entries]
     containerd = Containerd(folder, folder / "cni")
     for daemon in reversed(daemons):
         if daemon.name == "containerd":
@@ -188,12 +188,12 @@ def clean_up(folder: Path) -> None:
     network.remove_bridge()
     for mounted in reversed(mounts_below(folder)):
         try_run(["umount", "--lazy", mounted])
-    traces.put_back(folder)
+    traces.restore(folder)
     shutil.rmtree(folder, ignore_errors=True)
 
 
 def mounts_below(folder: Path) -> list[str]:
-    """In the order in which they were mounted."""
+    """The mount points below this folder, in the order in which they were mounted."""
     points = [line.split()[1] for line in Path("/proc/self/mounts").read_text().splitlines()]
     return [point for point in points if Path(point).is_relative_to(folder)]
 
@@ -204,7 +204,7 @@ def kubelet_configuration(folder: Path, containerd_socket: Path, client_authorit
         "kind": "KubeletConfiguration",
         "address": network.NODE_ADDRESS,
         "healthzPort": 0,
-        # It runs as root, so it obeys the API server alone, whoever else reaches its port.
+        # It runs as root, so it authorizes the API server only, even if others reach its port.
         "authentication": {
             "anonymous": {"enabled": False},
             "webhook": {"enabled": True},
@@ -222,12 +222,12 @@ def kubelet_configuration(folder: Path, containerd_socket: Path, client_authorit
         "imageGCLowThresholdPercent": 99,
         "podLogsDir": str(folder / "pod-logs"),
         "makeIPTablesUtilChains": False,
-        "syncFrequency": "5s",  # mounted Secrets follow their objects within this
+        "syncFrequency": "5s",  # the interval at which mounted Secrets are updated
     }
 
 
 def corefile(kubeconfig: Path) -> str:
-    """No name outside of the cluster is looked up: nothing in the tests needs one."""
+    """The configuration of CoreDNS. It resolves names of the cluster only."""
     return f"""{CLUSTER_DOMAIN}:53 {{
     bind {network.NODE_ADDRESS}
     errors

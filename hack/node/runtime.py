@@ -1,21 +1,21 @@
-"""containerd for the node: its configuration, and the images and containers that it holds. Called by the node."""
+"""Runs containerd for the node: its configuration, its images and its containers. Called by the node."""
 
 import contextlib
 import os
 import signal
 from pathlib import Path
 
-from hack.daemons import Daemon, start_daemon, wait_until_ready
 from hack.node.commands import run, try_run
 from hack.node.images import PAUSE_IMAGE
 from hack.node.machine import CNI_PLUGINS, find
+from hack.processes.daemons import Daemon, start_daemon, wait_until_ready
 
 READY_WITHIN_S = 30.0
 IMPORT_WITHIN_S = 300.0
 
 
 class Containerd:
-    """A containerd of our own, with data in `folder`: another one on this machine is not touched."""
+    """A containerd with its data in `folder`. Another one on this machine is not affected."""
 
     def __init__(self, folder: Path, cni: Path) -> None:
         self.folder = folder
@@ -35,14 +35,14 @@ class Containerd:
         return daemon
 
     def import_image(self, archive: Path) -> None:
-        """An image of a docker-archive, under the name that it has there."""
+        """Import the image of a docker-archive, under its name in the archive."""
         run([*self._ctr(), "images", "import", archive], within_s=IMPORT_WITHIN_S)
 
     def containers(self) -> list[str]:
         return try_run([*self._ctr(), "containers", "list", "--quiet"]).stdout.split()
 
     def remove_containers(self) -> None:
-        """What no kubelet has ended: killed, and removed."""
+        """Kill and remove the containers that no kubelet has ended."""
         for container in self.containers():
             try_run([*self._ctr(), "tasks", "delete", "--force", container])
             try_run([*self._ctr(), "containers", "delete", container])
@@ -55,20 +55,20 @@ class Containerd:
 
 
 def kill_containers(folder: Path) -> None:
-    """Their processes, by the ids that containerd has noted; needed where it is not there any more to do it."""
+    """Kill the containers' processes by the ids that containerd recorded, where containerd itself has ended."""
     for note in folder.glob("containerd/state/io.containerd.runtime.v2.task/*/*/init.pid"):
         pid, container = note.read_text().strip(), note.parent.name
-        with contextlib.suppress(OSError):  # it has ended
+        with contextlib.suppress(OSError):  # the process has ended
             if container in Path(f"/proc/{pid}/cgroup").read_text():
                 os.kill(int(pid), signal.SIGKILL)
 
 
 def end_shims(socket: Path) -> None:
-    """containerd's helpers outlive it. Ours are those that were started with our socket."""
+    """End containerd's shims, which outlive it. They are recognised by our socket in their command line."""
     for process in Path("/proc").glob("[0-9]*"):
         try:
             command = (process / "cmdline").read_bytes().decode(errors="replace").split("\0")
-        except OSError:  # it has ended meanwhile
+        except OSError:  # the process has ended
             continue
         if "containerd-shim" in command[0] and str(socket) in command:
             os.kill(int(process.name), signal.SIGKILL)
@@ -87,7 +87,7 @@ state = "{folder}/containerd/state"
 
 [plugins."io.containerd.grpc.v1.cri"]
   sandbox_image = "{PAUSE_IMAGE}"
-  # Where CAP_SYS_RESOURCE is missing, runc may not lower a process's score as pods of the node's own would want.
+  # Without CAP_SYS_RESOURCE, runc may not lower the OOM score of a process.
   restrict_oom_score_adj = true
 
   [plugins."io.containerd.grpc.v1.cri".containerd]

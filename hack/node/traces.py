@@ -1,6 +1,6 @@
-"""What the node's programs change on the machine beside their own folder: noted before they start, put back after they end.
+"""Records what the node's programs will change outside of their folder, and restores it after they have ended.
 
-Called by the node. The kubelet and kube-proxy set kernel parameters and make folders of their own, and undo none of it.
+Called by the node. The kubelet and kube-proxy set kernel parameters and create folders, and undo none of it.
 """
 
 import json
@@ -8,7 +8,7 @@ import shutil
 from contextlib import suppress
 from pathlib import Path
 
-NOTES = "traces.json"
+RECORD = "traces.json"
 PARAMETERS = (
     "kernel/keys/root_maxbytes",
     "kernel/keys/root_maxkeys",
@@ -35,36 +35,36 @@ CGROUPS = Path("/sys/fs/cgroup")
 POD_CGROUP = "kubepods"
 
 
-def note(folder: Path, *, system: Path = Path("/proc/sys")) -> None:
-    """Write down how things are, in the node's folder."""
+def record(folder: Path, *, system: Path = Path("/proc/sys")) -> None:
+    """Write the present state to the node's folder."""
     values = {}
     for name in PARAMETERS:
-        with suppress(OSError):  # a kernel has not all of them
+        with suppress(OSError):  # not every kernel has all of them
             values[name] = (system / name).read_text().strip()
     absent = [path for path in FOLDERS if not Path(path).exists()]
     content = {"parameters": values, "absent": absent, "pod_cgroups": bool(pod_cgroups())}
-    (folder / NOTES).write_text(json.dumps(content, indent=2))
+    (folder / RECORD).write_text(json.dumps(content, indent=2))
 
 
-def put_back(folder: Path, *, system: Path = Path("/proc/sys")) -> None:
-    """As it was noted. Without a note nothing happens."""
-    if not (folder / NOTES).exists():
+def restore(folder: Path, *, system: Path = Path("/proc/sys")) -> None:
+    """Restore the recorded state. Does nothing without a record."""
+    if not (folder / RECORD).exists():
         return
-    noted = json.loads((folder / NOTES).read_text())
-    for name, value in noted["parameters"].items():
+    recorded = json.loads((folder / RECORD).read_text())
+    for name, value in recorded["parameters"].items():
         with suppress(OSError):
             if (system / name).read_text().strip() != value:
                 (system / name).write_text(value)
-    for path in noted["absent"]:
+    for path in recorded["absent"]:
         shutil.rmtree(path, ignore_errors=True)
-    if not noted["pod_cgroups"]:
+    if not recorded["pod_cgroups"]:
         for cgroup in pod_cgroups():
-            with suppress(OSError):  # removed only where nothing runs in it
+            with suppress(OSError):  # it is removed only if nothing runs in it
                 for part in sorted((path for path in cgroup.rglob("*") if path.is_dir()), reverse=True):
                     part.rmdir()
                 cgroup.rmdir()
 
 
 def pod_cgroups() -> list[Path]:
-    """One, or one for each controller."""
+    """The cgroups of pods: one, or one for each controller."""
     return [path for path in (CGROUPS / POD_CGROUP, *CGROUPS.glob(f"*/{POD_CGROUP}")) if path.is_dir()]

@@ -1,11 +1,12 @@
-"""The one way to the Kubernetes API server: connection, credentials, the few requests that we make, their errors by reaction.
+"""The only way to the Kubernetes API server: connection, credentials, the requests that we make, and their errors by reaction.
 
-The only module that imports the `kubernetes` client, for what it knows of kubeconfigs and tokens. Requests go over a bare
-aiohttp session: no model is built for an answer that is read once. kopf gets sessions of the same make.
+The only module that imports the `kubernetes` client, which reads kubeconfigs and tokens. Requests use a plain aiohttp
+session, because building the client's models for each answer costs more than the request. kopf gets the same kind of session.
 """
 
 import json
 import ssl
+from collections.abc import Mapping
 from typing import Any, Self
 
 import aiohttp
@@ -14,6 +15,14 @@ from kubernetes.aio import config as kube_config
 from kubernetes.aio.client.configuration import Configuration
 from kubernetes.aio.config import ConfigException
 
+from embedding_operator.api_errors import (
+    AlreadyExists,
+    ApiServerUnavailable,
+    ApiServerUnreachable,
+    ApiServerUnusable,
+    Gone,
+    reaction_to,
+)
 from embedding_operator.resources import EVENTS, EVENTS_GROUP, GROUP, JOBS, SOURCES, VERSION
 from embedding_operator.rights import Right
 from embedding_operator.settings import Settings, pod_namespace
@@ -24,42 +33,8 @@ MERGE_PATCH = {"Content-Type": "application/merge-patch+json"}
 PAGE = 500
 
 
-class ApiServerError(Exception):
-    """The root; its message is the server's own and holds no credentials."""
-
-
-class ApiServerUnusable(ApiServerError):
-    """No configuration to reach one: someone must act."""
-
-
-class ApiServerUnavailable(ApiServerError):
-    """Wait and try again: unreachable, overloaded, or not yet allowed."""
-
-    def __init__(self, message: str, *, retry_after_s: float = 1.0, answered: bool = True) -> None:
-        super().__init__(message)
-        self.retry_after_s = retry_after_s
-        self.answered = answered
-        """False where the request may have been carried out all the same."""
-
-
-class AlreadyExists(ApiServerError):
-    """Somebody made it before: the dedup at work."""
-
-
-class Gone(ApiServerError):
-    """It is not there (any more), or another one of the same name is."""
-
-
-class RequestRefused(ApiServerError):
-    """The server understood and refuses (rights, quota, a policy): the same request fails again."""
-
-
-class Invalid(RequestRefused):
-    """It refuses this very object, by validation; another one may pass."""
-
-
 class ApiServer:
-    """A client for one namespace. Every method raises ApiServerUnavailable, and what else it says."""
+    """A client for one namespace. Every method raises ApiServerUnavailable, and what else its docstring says."""
 
     def __init__(self, configuration: Configuration, namespace: str) -> None:
         self._configuration = configuration
@@ -69,12 +44,12 @@ class ApiServer:
 
     @classmethod
     async def connected(cls, settings: Settings) -> Self:
-        """By KUBECONFIG where it is set, else by the pod's service account. Raises ApiServerUnusable."""
+        """Connect by KUBECONFIG where it is set, else by the pod's service account. Raises ApiServerUnusable."""
         configuration = Configuration()
         where = (
             f"KUBECONFIG is {str(settings.kubeconfig)!r}"
             if settings.kubeconfig
-            else "KUBECONFIG is not set, this is no pod"
+            else "KUBECONFIG is not set, and this process does not run in a pod"
         )
         try:
             if settings.kubeconfig is None:
@@ -82,19 +57,19 @@ class ApiServer:
                 namespace = pod_namespace()
             else:
                 if not settings.kubeconfig.is_file():
-                    raise ApiServerUnusable(
-                        f"{where}, and there is no such file (one is needed, not a list): correct it"
-                    )
+                    raise ApiServerUnusable(f"{where}, and there is no such file: set it to the path of one kubeconfig")
                 loader = await kube_config.load_kube_config(  # type: ignore[no-untyped-call]
                     config_file=str(settings.kubeconfig), client_configuration=configuration, persist_config=False
                 )
                 namespace = loader.current_context["context"].get("namespace")
             if not str(configuration.host).startswith(("https://", "http://")):
-                raise ApiServerUnusable(f"{where}, whose server {configuration.host!r} is no URL: correct it there")
+                raise ApiServerUnusable(
+                    f"{where}, and its server {configuration.host!r} is not a URL: correct the file"
+                )
             return cls(configuration, settings.namespace or namespace or "default")
         except (ConfigException, OSError, ValueError, TypeError, KeyError, yaml.YAMLError) as exc:
-            # The loader checks little: what an odd file makes it raise is all one to whoever has to mend the file.
-            raise ApiServerUnusable(f"{where}, and no API server can be had by it: {type(exc).__name__} {exc}") from exc
+            # The loader checks little, so an invalid file makes it raise errors of many kinds; the remedy is the same.
+            raise ApiServerUnusable(f"{where}, and it cannot be used to connect: {type(exc).__name__} {exc}") from exc
 
     async def __aenter__(self) -> Self:
         return self
@@ -103,7 +78,7 @@ class ApiServer:
         await self._session.close()
 
     def new_session(self, *, limit: int) -> aiohttp.ClientSession:
-        """A session that authenticates each request anew, since a service account's token changes every hour."""
+        """A session that adds the current credentials to each request: a service account's token changes every hour."""
         configuration = self._configuration
         context = ssl.create_default_context(cafile=configuration.ssl_ca_cert)
         if not configuration.verify_ssl:
@@ -136,10 +111,12 @@ class ApiServer:
                     return json.loads(body) if body else {}
                 raise reaction_to(response.status, body, response.headers.get("Retry-After"))
         except (aiohttp.ClientError, TimeoutError) as exc:
-            raise ApiServerUnavailable(f"the API server is away ({_why_away(exc)})", answered=False) from exc
+            never_sent = isinstance(exc, aiohttp.ClientConnectorError)
+            message = f"the API server cannot be reached ({_reason_unreachable(exc)})"
+            raise ApiServerUnreachable(message, may_have_happened=not never_sent) from exc
 
     async def _list(self, resource: str, **selectors: str) -> list[Json]:
-        """All of them, in pages, so that neither side holds a long answer at once."""
+        """All objects, in pages, so that neither side holds a long answer in memory."""
         items: list[Json] = []
         params = {"limit": str(PAGE), **selectors}
         while True:
@@ -150,21 +127,21 @@ class ApiServer:
             params["continue"] = following
 
     async def version(self) -> Json:
-        """What the server says of itself: `major`, `minor`, `gitVersion`."""
+        """The server's version: `major`, `minor`, `gitVersion`."""
         return await self._request("GET", f"{self.host}/version")
 
     async def served_versions(self) -> list[str]:
-        """The versions in which our two kinds are served. Raises Gone where there is none."""
+        """The versions in which our API group is served. Raises Gone where it is not served."""
         group = await self._request("GET", f"{self.host}/apis/{GROUP}")
         return [version["version"] for version in group["versions"]]
 
     async def served_resources(self) -> set[str]:
-        """Of the version that this operator speaks, subresources too. Raises Gone."""
+        """The resources and subresources of the version that this operator uses. Raises Gone."""
         found = await self._request("GET", f"{self.host}/apis/{GROUP}/{VERSION}")
         return {resource["name"] for resource in found["resources"]}
 
     async def may(self, right: Right) -> bool:
-        """Whether this account has the right in this namespace, as the server itself says: everybody may ask that."""
+        """Whether this account has the right in this namespace. Every account may ask the server for that."""
         resource, _, subresource = right.resource.partition("/")
         attributes = {
             "namespace": self.namespace,
@@ -182,7 +159,7 @@ class ApiServer:
         return bool((await self._request("POST", url, json=review))["status"]["allowed"])
 
     async def selects_by(self, fields: str) -> None:
-        """Ask for jobs by these fields, and for one at most. Raises RequestRefused where they can't be selected by."""
+        """List at most one job by these fields. Raises RequestRefused where jobs cannot be selected by them."""
         await self._request("GET", self._url(JOBS), params={"limit": "1", "fieldSelector": fields})
 
     async def sources(self) -> list[Json]:
@@ -195,37 +172,40 @@ class ApiServer:
         """Raises Gone."""
         return await self._request("GET", self._url(JOBS, name))
 
-    async def create_job(self, manifest: Json) -> Json:
-        """Raises AlreadyExists or RequestRefused."""
-        return await self._request("POST", self._url(JOBS), json=manifest)
+    async def create_job(self, manifest: Json) -> int:
+        """Returns the new job's resource version. Raises AlreadyExists or RequestRefused."""
+        return version_of(await self._request("POST", self._url(JOBS), json=manifest))
 
     async def delete_job(self, name: str, *, uid: str) -> None:
-        """Deletes this very job, not a later one of its name. Raises Gone."""
+        """Delete the job with this uid, and no later one of its name. Raises Gone."""
         try:
             await self._request("DELETE", self._url(JOBS, name), json={"preconditions": {"uid": uid}})
-        except AlreadyExists as exc:  # a precondition that failed is a 409 too
+        except AlreadyExists as exc:  # a failed precondition is a 409 too
             raise Gone(str(exc)) from exc
 
     async def delete_jobs(self, *, labels: str = "", fields: str = "") -> None:
-        """Deletes all that both selectors match, in one request. One of them is needed: none would match everything."""
+        """Delete all jobs that both selectors match, in one request. Without any selector all jobs would be deleted."""
         if not labels and not fields:
             raise ValueError("a selector is needed to delete jobs")
         params = {"labelSelector": labels, "fieldSelector": fields}
         await self._request("DELETE", self._url(JOBS), params=params)
 
-    async def _patch(self, url: str, body: Json) -> None:
+    async def _patch(self, url: str, body: Json) -> Json:
         try:
-            await self._request("PATCH", url, headers=MERGE_PATCH, data=json.dumps(body))
-        except AlreadyExists as exc:  # a conflict of two writes
-            raise ApiServerUnavailable(str(exc)) from exc
+            return await self._request("PATCH", url, headers=MERGE_PATCH, data=json.dumps(body))
+        except AlreadyExists as exc:  # a conflict with another write: the same patch again
+            raise ApiServerUnavailable(str(exc), retry_after_s=0.1) from exc
 
-    async def patch_job_status(self, name: str, status: Json) -> None:
-        """Raises Gone, or RequestRefused where the phase forbids it."""
-        await self._patch(self._url(JOBS, name, "status"), {"status": status})
+    async def patch_job_status(self, name: str, status: Json) -> int:
+        """Returns the job's new resource version.
 
-    async def annotate_job(self, name: str, annotations: dict[str, str]) -> None:
-        """Raises Gone."""
-        await self._patch(self._url(JOBS, name), {"metadata": {"annotations": annotations}})
+        Raises Gone, or RequestRefused where the job's phase or a policy forbids the patch.
+        """
+        return version_of(await self._patch(self._url(JOBS, name, "status"), {"status": status}))
+
+    async def annotate_job(self, name: str, annotations: Mapping[str, str | None]) -> None:
+        """Set annotations, and remove those that are None. Raises Gone or RequestRefused."""
+        await self._patch(self._url(JOBS, name), {"metadata": {"annotations": dict(annotations)}})
 
     async def create_event(self, manifest: Json) -> None:
         """Raises RequestRefused."""
@@ -238,34 +218,20 @@ class ApiServer:
 
 
 async def authorization(configuration: Configuration) -> str | None:
-    """The Authorization header for a request made now; None where a client certificate does it."""
+    """The Authorization header for a request made now; None where a client certificate authenticates."""
     token = await configuration.get_api_key_with_prefix("BearerToken", alias="authorization")
     if token is None and configuration.username:
         return configuration.get_basic_auth_token()
     return token
 
 
-def _why_away(exc: Exception) -> str:
-    """Of a certificate also what is wrong with it: nothing but that tells an interceptor from a wrong authority."""
+def version_of(body: Json) -> int:
+    """The resource version of an object, as a number."""
+    return int(body["metadata"]["resourceVersion"])
+
+
+def _reason_unreachable(exc: Exception) -> str:
+    """The kind of the error, and of a refused certificate the reason: a wrong authority, a wrong name, or an old date."""
     refused = exc.certificate_error if isinstance(exc, aiohttp.ClientConnectorCertificateError) else None
     reason = getattr(refused, "verify_message", "")
     return f"{type(exc).__name__}: {reason}" if reason else type(exc).__name__
-
-
-def reaction_to(status: int, body: bytes, retry_after: str | None) -> ApiServerError:
-    """The error for an HTTP status, with the server's own sentence where it gave one."""
-    try:
-        message = str(json.loads(body).get("message", ""))
-    except (ValueError, AttributeError):
-        message = ""
-    message = message or f"HTTP {status}"
-    if status == 404:
-        return Gone(message)
-    if status == 409:
-        return AlreadyExists(message)
-    if status == 410:  # the list's next page is gone: the whole list is to be asked for again
-        return ApiServerUnavailable(message)
-    if status == 401 or status == 429 or status >= 500:
-        wait_s = float(retry_after) if retry_after and retry_after.isdigit() else 1.0
-        return ApiServerUnavailable(message, retry_after_s=wait_s)
-    return Invalid(message) if status == 422 else RequestRefused(message)

@@ -1,6 +1,6 @@
-"""`embedding-operator run --dry-run`: the log-only mode. Every due row is logged once, with the steps that it would take.
+"""`embedding-operator run --dry-run`: logs every due row once, with the steps that would be done for it, and does none of them.
 
-No schema, no resource, no status, no call to a provider, no write: it reads sources and rows, and nothing else.
+Called by commands.py. It only reads sources and rows: it creates no schema and no resource, calls no provider, writes nothing.
 """
 
 import asyncio
@@ -8,15 +8,17 @@ import signal
 
 import structlog
 
-from embedding_operator.api_server import ApiServer, ApiServerError, ApiServerUnusable
+from embedding_operator.api_errors import ApiServerError, ApiServerUnusable
+from embedding_operator.api_server import ApiServer
 from embedding_operator.reconciler.housekeeping import understood
 from embedding_operator.resources.embedding_job import job_name
-from embedding_operator.resources.embedding_source import EmbeddingSource, parsed_source
+from embedding_operator.resources.embedding_source import EmbeddingSource, parse_source
 from embedding_operator.rotation import Rotation
 from embedding_operator.settings import Settings
+from embedding_worker.clock import SystemClock
 from embedding_worker.errors import DatabaseUnavailable, RowsLocked, SourceRefused
 from embedding_worker.rows.database import Database
-from embedding_worker.rows.store import RowStore, StaleRow
+from embedding_worker.rows.store import DuePreview, RowStore
 from embedding_worker.source import SourceConfig
 
 log = structlog.get_logger(__name__)
@@ -26,7 +28,7 @@ SHORTEST_PAUSE_S = 5.0
 
 
 async def run(settings: Settings) -> int:
-    """Look through all sources again and again, until told to stop. Returns the exit code."""
+    """Look through all sources continuously, until SIGTERM or SIGINT. Returns the exit code."""
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
@@ -37,7 +39,7 @@ async def run(settings: Settings) -> int:
         return 2
     async with server, Database(settings.database_url.get_secret_value()) as database:
         look = DryRun(server, database)
-        rotation = Rotation(settings.mounted_secrets(), {"DATABASE_URL_FILE": database.move_to})
+        rotation = Rotation(settings.mounted_secrets(), {"DATABASE_URL_FILE": database.move_to}, clock=SystemClock())
         rotating = asyncio.create_task(rotation.run(), name="rotation")
         log.info("operator ready", namespace=server.namespace, dry_run=True)
         while not stop.is_set():
@@ -62,7 +64,7 @@ class DryRun:
         """Returns how many rows were looked at, in whole pages."""
         rows = 0
         try:
-            sources = list(understood(parsed_source, await self._server.sources()))
+            sources = list(understood(parse_source, await self._server.sources()))
         except ApiServerError as exc:
             log.warning("waiting for the API server", message=str(exc))
             return 0
@@ -81,22 +83,22 @@ class DryRun:
         after: str | None = None
         pages = 0
         while not stop.is_set():
-            stale, after = await store.stale(after_id=after, limit=PAGE)
+            due, after = await store.preview_due(after_id=after, limit=PAGE)
             pages += 1
-            for row in stale:
+            for row in due:
                 self._log_once(source.name, config, row)
             if after is None:
                 break
         return pages * PAGE
 
-    def _log_once(self, source: str, config: SourceConfig, row: StaleRow) -> None:
+    def _log_once(self, source: str, config: SourceConfig, row: DuePreview) -> None:
         key = hash((source, row.id, row.content_hash, config.fingerprint))
         if key not in self._logged:
             self._logged.add(key)
             log.info("row is due", source=source, business=row.id, steps=steps(source, config, row), dry_run=True)
 
 
-def steps(source: str, config: SourceConfig, row: StaleRow) -> list[str]:
+def steps(source: str, config: SourceConfig, row: DuePreview) -> list[str]:
     """What would be done for a due row, in order. Never its text."""
     column = f"{config.at}.{config.at.embedding_column}"
     if row.blank:

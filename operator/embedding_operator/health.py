@@ -1,9 +1,8 @@
-"""/healthz, /readyz and /metrics, on one small HTTP server. Called by the process; asked by the kubelet and by Prometheus.
+"""Serves /healthz, /readyz and /metrics over HTTP. Started by the process; the kubelet and Prometheus send requests.
 
-/healthz says whether a restart would help; /readyz, whether database and API server can be had at the moment.
+/healthz fails where a restart would help. /readyz fails while the database or the API server cannot be reached.
 """
 
-import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
@@ -14,14 +13,14 @@ log = structlog.get_logger(__name__)
 
 STUCK_S = 300.0
 Probe = Callable[[], list[str]]
-"""What is wrong, a sentence each; nothing where all is well."""
+"""The problems, one sentence each; an empty list means that there is none."""
 
 
 @asynccontextmanager
 async def health_server(
     port: int, *, stuck: Probe, not_ready: Probe, metrics: Callable[[], bytes]
 ) -> AsyncIterator[int]:
-    """Serve on this port (0: any free one) while the context lasts. Gives the port. Raises OSError where it is taken."""
+    """Serve on this port (0: any free one) while the context lasts. Yields the port. Raises OSError where it is in use."""
 
     async def healthz(_: web.Request) -> web.Response:
         return _answer(stuck())
@@ -38,7 +37,7 @@ async def health_server(
     runner = web.AppRunner(app, access_log=None)
     await runner.setup()
     try:
-        # A free port is for trying, on this machine: of several addresses each would get another one.
+        # Port 0 is for tests on this machine: with several addresses, each would get a different port.
         site = web.TCPSite(runner, "127.0.0.1" if port == 0 else None, port)
         await site.start()
         served = int(runner.addresses[0][1])
@@ -52,7 +51,6 @@ def _answer(problems: list[str]) -> web.Response:
     return web.Response(text="\n".join(problems or ["ok"]) + "\n", status=503 if problems else 200)
 
 
-def overdue(last_turn: float, what: str) -> list[str]:
-    """A sentence where something that comes round every few seconds has not for five minutes."""
-    silent_s = time.monotonic() - last_turn
-    return [f"{what} has not come round for {silent_s:.0f} s"] if silent_s > STUCK_S else []
+def overdue(silent_s: float, what: str) -> list[str]:
+    """A sentence where something that runs every few seconds has not run for five minutes."""
+    return [f"{what} has not run for {silent_s:.0f} s"] if silent_s > STUCK_S else []

@@ -1,6 +1,6 @@
-"""One line an event, as JSON or for a console, on stderr. Facts with fields: never a text, a key or a URL with its password.
+"""Writes one log line per event to stderr, as JSON or for a console. Never a row's text, a key, or a URL with a password.
 
-kopf's own records, and those of libraries, come through the same pipe. Called once, by the command.
+The records of kopf and of other libraries are written in the same format. Called once, by the command.
 """
 
 import logging
@@ -16,7 +16,7 @@ QUOTING_PACKAGES = ("psycopg", "pydantic", "aiohttp", "google", "requests", "url
 
 
 def traceback_without_content(exc_info: structlog.typing.ExcInfo) -> str:
-    """Where it happened, and what of kind: no local variables, and no message of a library that may quote a row."""
+    """The kinds of the errors and where they were raised: no local variables, and no message that may quote a row."""
     lines: list[str] = []
     error: BaseException | None = exc_info[1]
     while error is not None:
@@ -55,8 +55,8 @@ def set_up_logs(settings: Settings) -> None:
     root = logging.getLogger()
     root.handlers = [handler]
     root.setLevel(settings.log_level.upper())
-    # kopf tells every step of every object, at debug with its whole body.
+    # kopf logs every step of every object, at debug with its whole body.
     for name in ("kopf", "asyncio"):
         logging.getLogger(name).setLevel(logging.WARNING)
-    # Its words for a connection that fails quote parts of the URL, which may be parts of the password.
+    # Its messages about failed connections quote parts of the URL, which may be parts of the password.
     logging.getLogger("psycopg.pool").setLevel(logging.CRITICAL)

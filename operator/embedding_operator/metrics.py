@@ -1,15 +1,18 @@
-"""What Prometheus is told: instruments by its conventions, and the places that move them. Served by health.py."""
+"""The Prometheus metrics of the process, and the methods that record them. Served by health.py.
 
-import time
-from collections.abc import Iterator, Sequence
+Recorded by the job runner, the sources' loops and the provider registry (it is their CallObserver). Labels are bounded: a
+source's name, a phase, a reason; never a row's id.
+"""
+
+from collections.abc import Iterator
 from contextlib import contextmanager
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
-from embedding_worker.errors import ProviderError
-from embedding_worker.providers.embedder import Embedder, Vector
+from embedding_worker.clock import Clock
 from embedding_worker.rows.store import Counts
 
+PREFIX = "embedding_operator"
 SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
 TEXTS = (1, 2, 5, 10, 25, 50, 100, 250)
 
@@ -17,103 +20,71 @@ TEXTS = (1, 2, 5, 10, 25, 50, 100, 250)
 class Metrics:
     """One registry for each process; every name begins with embedding_operator_."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, clock: Clock) -> None:
+        self._clock = clock
         self._registry = CollectorRegistry()
+        self._jobs = self._counter("jobs_settled", "Transitions of jobs to a phase", "source", "phase", "reason")
+        self._replays = self._counter("replays", "Replays of jobs", "source")
+        self._due = self._gauge("due_rows", "Rows whose embedding is missing or stale", "source")
+        self._rows = self._gauge("rows", "Rows of the table", "source")
+        self._oldest = self._gauge("oldest_due_seconds", "Age of the oldest change mark", "source")
+        self._open = self._gauge("open_jobs", "Open jobs of all sources")
+        self._window = self._gauge("window_jobs", "Jobs that may be open at the moment, in all sources")
+        self._dead = self._gauge("dead_letters", "Jobs in phase DeadLettered")
+        self._calls = self._histogram(
+            "provider_call_seconds", "Duration of a call to the provider", "source", "outcome"
+        )
+        self._texts = self._histogram("provider_call_texts", "Texts in a call to the provider", "source", buckets=TEXTS)
+        self._turns = self._histogram("sweep_seconds", "Duration of a turn of a source's loop", "source")
+        self._settle = self._histogram("job_seconds", "Time from the start of a job's handler to its outcome", "source")
 
-        def named(name: str) -> str:
-            return f"embedding_operator_{name}"
+    def _counter(self, name: str, description: str, *labels: str) -> Counter:
+        return Counter(f"{PREFIX}_{name}", description, labels, registry=self._registry)
 
-        self._jobs = Counter(
-            named("jobs_settled"),
-            "Jobs that came to a phase, by phase and reason",
-            ("source", "phase", "reason"),
-            registry=self._registry,
-        )
-        self._replays = Counter(named("replays"), "Jobs that were replayed", ("source",), registry=self._registry)
-        self._due = Gauge(named("due_rows"), "Rows that wait for a vector", ("source",), registry=self._registry)
-        self._rows = Gauge(named("rows"), "Rows of the table", ("source",), registry=self._registry)
-        self._oldest = Gauge(
-            named("oldest_due_seconds"), "Age of the oldest due mark", ("source",), registry=self._registry
-        )
-        self._open = Gauge(named("open_jobs"), "Jobs that are open, in all sources", registry=self._registry)
-        self._window = Gauge(named("window_jobs"), "Jobs that may be open at the moment", registry=self._registry)
-        self._dead = Gauge(named("dead_letters"), "Jobs that are dead letters", registry=self._registry)
-        self._calls = Histogram(
-            named("provider_call_seconds"),
-            "Calls to the provider, by their outcome",
-            ("source", "outcome"),
-            buckets=SECONDS,
-            registry=self._registry,
-        )
-        self._texts = Histogram(
-            named("provider_call_texts"), "Texts in a call", ("source",), buckets=TEXTS, registry=self._registry
-        )
-        self._sweeps = Histogram(
-            named("sweep_seconds"), "A look at a source's rows", ("source",), buckets=SECONDS, registry=self._registry
-        )
-        self._settle = Histogram(
-            named("job_seconds"),
-            "From a handler's start to the outcome",
-            ("source",),
-            buckets=SECONDS,
-            registry=self._registry,
-        )
+    def _gauge(self, name: str, description: str, *labels: str) -> Gauge:
+        return Gauge(f"{PREFIX}_{name}", description, labels, registry=self._registry)
 
-    def settled(self, source: str, *, phase: str, reason: str, took_s: float) -> None:
+    def _histogram(self, name: str, description: str, *labels: str, buckets: tuple[float, ...] = SECONDS) -> Histogram:
+        return Histogram(f"{PREFIX}_{name}", description, labels, buckets=buckets, registry=self._registry)
+
+    def record_job(self, source: str, *, phase: str, reason: str, took_s: float) -> None:
+        """A job has come to this phase, `took_s` after its handler started."""
         self._jobs.labels(source, phase, reason).inc()
         self._settle.labels(source).observe(took_s)
 
-    def replayed(self, source: str) -> None:
+    def record_replay(self, source: str) -> None:
         self._replays.labels(source).inc()
 
-    def counted(self, source: str, counts: Counts) -> None:
+    def record_counts(self, source: str, counts: Counts) -> None:
+        """The source's rows were counted."""
         self._due.labels(source).set(counts.due)
         self._rows.labels(source).set(counts.total)
         since = counts.oldest_due_since
-        self._oldest.labels(source).set(0 if since is None else max(0.0, time.time() - since.timestamp()))
+        self._oldest.labels(source).set(0 if since is None else max(0.0, (self._clock.now() - since).total_seconds()))
 
     def forget(self, source: str) -> None:
-        """A source that is gone has no gauges: its last figures would stay for ever."""
+        """The source was deleted: its gauges are removed, or they would show its last values without end."""
         for gauge in (self._due, self._rows, self._oldest):
             if (source,) in gauge._metrics:
                 gauge.remove(source)
 
+    def call_started(self, *, source: str, texts: int) -> None:
+        """A call to the provider with so many texts is about to be sent."""
+        self._texts.labels(source).observe(texts)
+
+    def call_finished(self, *, source: str, outcome: str, seconds: float) -> None:
+        """A call has ended: `Succeeded`, `Cancelled`, or the name of its error."""
+        self._calls.labels(source, outcome).observe(seconds)
+
     @contextmanager
-    def sweeping(self, source: str) -> Iterator[None]:
-        with self._sweeps.labels(source).time():
+    def time_turn(self, source: str) -> Iterator[None]:
+        """Record how long the block takes, as a turn of this source's loop."""
+        with self._turns.labels(source).time():
             yield
 
-    def watched(self, embedder: Embedder, *, source: str) -> Embedder:
-        """The embedder, each of its calls measured."""
-        return _Watched(embedder, self._calls, self._texts, source)
-
     def page(self, *, open_jobs: int, window: int, dead_letters: int) -> bytes:
-        """All of it in Prometheus' text format."""
+        """All metrics in Prometheus' text format."""
         self._open.set(open_jobs)
         self._window.set(window)
         self._dead.set(dead_letters)
         return generate_latest(self._registry)
-
-
-class _Watched:
-    def __init__(self, embedder: Embedder, calls: Histogram, texts: Histogram, source: str) -> None:
-        self.max_texts = embedder.max_texts
-        self.max_text_bytes = embedder.max_text_bytes
-        self._embedder = embedder
-        self._calls = calls
-        self._texts = texts
-        self._source = source
-
-    async def embed(self, texts: Sequence[str]) -> list[Vector]:
-        began, outcome = time.monotonic(), "Cancelled"
-        self._texts.labels(self._source).observe(len(texts))
-        try:
-            vectors = await self._embedder.embed(texts)
-            outcome = "Succeeded"
-        except ProviderError as exc:
-            outcome = type(exc).__name__
-            raise
-        else:
-            return vectors
-        finally:
-            self._calls.labels(self._source, outcome).observe(time.monotonic() - began)

@@ -1,27 +1,28 @@
-"""Secrets that are mounted as files, read again every few seconds: a rotation needs no restart.
+"""Reads secrets that are mounted as files again every few seconds, so that rotating one needs no restart.
 
-The kubelet swaps a whole folder by a symbolic link, so what is compared is the content. A value that can't be used is never
-taken: the one before stays in force, one sentence is logged, and the file is looked at again. No value is ever logged.
+Run by the process. The kubelet replaces a whole folder through a symbolic link, so the contents are compared. A value that
+can't be used is not accepted: the old one stays in force, one warning is logged, and the file is read again. No value is ever
+logged.
 """
 
-import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import structlog
 
+from embedding_worker.clock import Clock
 from embedding_worker.errors import EmbeddingError
 
 log = structlog.get_logger(__name__)
 
 LOOK_EVERY_S = 5.0
-Take = Callable[[str], Awaitable[None]]
-"""Puts a new value in force, for what begins from now on. Raises EmbeddingError where it is of no use (yet)."""
+Rotate = Callable[[str], Awaitable[None]]
+"""Puts a new value in force, for all that begins from now on. Raises EmbeddingError where it can't be used (yet)."""
 
 
 class SecretUnreadable(Exception):
-    """In a sentence that begins with the variable's name."""
+    """The message is a sentence that begins with the variable's name."""
 
 
 @dataclass(frozen=True)
@@ -45,18 +46,19 @@ def read_secret(variable: str, path: str | Path) -> str:
 
 
 class Rotation:
-    """Looks at mounted secrets, and hands on what has changed, to the one who takes the secret of that variable."""
+    """Looks at mounted secrets, and rotates those that have changed. `rotate` has one function for each variable."""
 
-    def __init__(self, secrets: Sequence[MountedSecret], take: Mapping[str, Take]) -> None:
-        self._secrets = [secret for secret in secrets if secret.variable in take]
-        self._take = take
+    def __init__(self, secrets: Sequence[MountedSecret], rotate: Mapping[str, Rotate], *, clock: Clock) -> None:
+        self._secrets = [secret for secret in secrets if secret.variable in rotate]
+        self._rotate = rotate
+        self._clock = clock
         self._in_force = {secret.variable: secret.value for secret in self._secrets}
-        self._said: dict[str, str] = {}
+        self._reported: dict[str, str] = {}
 
     async def run(self) -> None:
         """Until cancelled."""
         while self._secrets:
-            await asyncio.sleep(LOOK_EVERY_S)
+            await self._clock.sleep(LOOK_EVERY_S)
             await self.look()
 
     async def look(self) -> None:
@@ -65,22 +67,22 @@ class Rotation:
             try:
                 await self._look_at(secret)
             except (SecretUnreadable, EmbeddingError) as exc:
-                self._say(secret.variable, str(exc))
-            except Exception as exc:  # a fault of ours with one secret must not end the rotation of all
-                if self._said.get(secret.variable) != type(exc).__name__:
-                    log.exception("secret not taken by an unexpected error", variable=secret.variable)
-                self._say(secret.variable, type(exc).__name__)
+                self._report(secret.variable, str(exc))
+            except Exception as exc:  # a bug that shows with one secret must not end the rotation of all
+                if self._reported.get(secret.variable) != type(exc).__name__:
+                    log.exception("secret not rotated because of an unexpected error", variable=secret.variable)
+                self._report(secret.variable, type(exc).__name__)
 
     async def _look_at(self, secret: MountedSecret) -> None:
         value = read_secret(secret.variable, secret.path)
         if value != self._in_force[secret.variable]:
-            await self._take[secret.variable](value)
+            await self._rotate[secret.variable](value)
             self._in_force[secret.variable] = value
             log.info("secret rotated", variable=secret.variable)
-        self._said.pop(secret.variable, None)
+        self._reported.pop(secret.variable, None)
 
-    def _say(self, variable: str, problem: str) -> None:
-        """Once, until it is another problem or none."""
-        if self._said.get(variable) != problem:
-            self._said[variable] = problem
-            log.warning("secret not rotated: the value before stays in force", variable=variable, message=problem)
+    def _report(self, variable: str, problem: str) -> None:
+        """Log the problem once, until there is another one or none."""
+        if self._reported.get(variable) != problem:
+            self._reported[variable] = problem
+            log.warning("secret not rotated: the old value stays in force", variable=variable, message=problem)

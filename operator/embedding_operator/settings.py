@@ -1,24 +1,25 @@
-"""What this process is told by its environment: read here, once, and nowhere else.
+"""The settings of this process, read from its environment: here, once, and nowhere else.
 
-Everything that is wrong is reported at once, each by the variable's name; a secret's value is never part of a message.
+The settings of providers are those that the providers register. Everything that is wrong is reported at once, each by the
+variable's name; a secret's value is never part of a message.
 """
 
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
 
 from embedding_operator.rotation import MountedSecret, SecretUnreadable, read_secret
-from embedding_worker.providers import Credentials
+from embedding_worker.providers.provider import Provider, ProviderSetting, registered_providers
 from embedding_worker.rows.database import unusable_url
 
 PREFIX = "EMBEDDING_"
-SECRETS = ("DATABASE_URL", "GEMINI_API_KEY")
+DATABASE_URL = "DATABASE_URL"
 NAMESPACE_FILE = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
-# Kubernetes puts such variables into every pod for each Service of the namespace; one named embedding-… is no typo of ours.
+# Kubernetes sets such variables in every pod for each Service of the namespace, also for one that is named embedding-….
 SERVICE_VARIABLE = re.compile(r".*_(SERVICE_HOST|SERVICE_PORT(_.+)?|PORT(_\d+_(TCP|UDP|SCTP)(_.+)?)?)$")
 
 
@@ -31,14 +32,11 @@ class SettingsRefused(Exception):
 
 
 class Settings(BaseModel):
-    """Each field is the environment variable of its alias."""
+    """Each field is the environment variable of its alias; the last two hold what has no field of its own."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    database_url: SecretStr = Field(alias="DATABASE_URL", description="the database of all sources, as a libpq URL")
-    database_url_file: Path | None = Field(
-        None, alias="DATABASE_URL_FILE", description="the file that holds it, read again when it changes"
-    )
+    database_url: SecretStr = Field(alias=DATABASE_URL, description="the database of all sources, as a libpq URL")
     kubeconfig: Path | None = Field(None, alias="KUBECONFIG", description="outside a cluster: where the API server is")
     namespace: str | None = Field(
         None,
@@ -70,13 +68,6 @@ class Settings(BaseModel):
     http_port: int = Field(
         8080, alias="EMBEDDING_HTTP_PORT", ge=0, le=65535, description="/healthz, /readyz, /metrics; 0: any free one"
     )
-    gemini_api_key: SecretStr | None = Field(None, alias="GEMINI_API_KEY", description="for sources of provider gemini")
-    gemini_api_key_file: Path | None = Field(
-        None, alias="GEMINI_API_KEY_FILE", description="the file that holds it, read again when it changes"
-    )
-    gemini_endpoint: str | None = Field(
-        None, alias="EMBEDDING_GEMINI_ENDPOINT", description="another server that answers as Google's does"
-    )
     audit_rows_per_s: float = Field(
         500,
         alias="EMBEDDING_AUDIT_ROWS_PER_SECOND",
@@ -86,66 +77,98 @@ class Settings(BaseModel):
     )
     log_format: Literal["json", "console"] = Field("json", alias="EMBEDDING_LOG_FORMAT")
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", alias="EMBEDDING_LOG_LEVEL")
+    provider_settings: Mapping[str, SecretStr] = Field(
+        default_factory=dict, description="the values of the providers' own settings, by variable"
+    )
+    secret_files: Mapping[str, Path] = Field(
+        default_factory=dict, description="the files that hold secrets, by the secret's variable without _FILE"
+    )
 
-    def credentials(self) -> Credentials:
-        """What the providers are given."""
-        key = self.gemini_api_key
-        return Credentials(key.get_secret_value() if key else None, self.gemini_endpoint)
+    def provider_values(self) -> Mapping[str, str]:
+        """The values of all provider settings that are set, by variable: what the provider registry needs."""
+        return {name: value.get_secret_value() for name, value in self.provider_settings.items()}
 
     def mounted_secrets(self) -> list[MountedSecret]:
-        """Those that files hold, as they were read."""
-        pairs = ((self.database_url_file, self.database_url), (self.gemini_api_key_file, self.gemini_api_key))
-        return [
-            MountedSecret(f"{name}_FILE", path, value.get_secret_value())
-            for name, (path, value) in zip(SECRETS, pairs, strict=True)
-            if path is not None and value is not None
-        ]
+        """The secrets that files hold, with the values that were read."""
+        values = {**self.provider_values(), DATABASE_URL: self.database_url.get_secret_value()}
+        return [MountedSecret(f"{name}_FILE", path, values[name]) for name, path in self.secret_files.items()]
 
 
-def settings_from(environ: Mapping[str, str]) -> Settings:
-    """The settings that these variables spell. Raises SettingsRefused with all that is wrong, at once."""
-    problems: list[str] = []
-    known = {str(field.alias) for field in Settings.model_fields.values()}
-    values: dict[str, Any] = {name: environ[name] for name in known if environ.get(name, "").strip()}
-    for name in SECRETS:
-        _read_secret(name, environ, values, problems)
-    for name in sorted(environ):
-        if name.startswith(PREFIX) and name not in known and not SERVICE_VARIABLE.match(name):
-            problems.append(f"{name} is no setting of this version: correct its name, or remove it")
-    if (url := values.get("DATABASE_URL")) and (reason := unusable_url(url)):
+def settings_from(environ: Mapping[str, str], *, providers: Mapping[str, Provider] | None = None) -> Settings:
+    """The settings that these variables spell. Raises SettingsRefused with everything that is wrong, at once."""
+    providers = registered_providers() if providers is None else providers
+    declared = _declared(providers)
+    values = {name: environ[name] for name in own_variables() | set(declared) if environ.get(name, "").strip()}
+    secrets = [DATABASE_URL, *(name for name, setting in declared.items() if setting.secret)]
+    files, problems = _read_secrets(secrets, environ, values)
+    problems += _unknown_variables(environ, known=variables(providers))
+    if (url := values.get(DATABASE_URL)) and (reason := unusable_url(url)):
         problems.append(f"DATABASE_URL is no database URL: {reason}")
+    of_providers = {name: values.pop(name) for name in declared if name in values}
     try:
-        settings = Settings.model_validate(values)
+        settings = Settings.model_validate(values | {"provider_settings": of_providers, "secret_files": files})
     except ValidationError as exc:
-        told = {problem.split()[0].removesuffix("_FILE") for problem in problems}
+        reported = {problem.split()[0].removesuffix("_FILE") for problem in problems}
         errors = exc.errors(include_input=True, include_url=False)
-        problems += [_problem(error) for error in errors if str(error["loc"][0]) not in told]
+        problems += [_problem(error) for error in errors if str(error["loc"][0]) not in reported]
         raise SettingsRefused(sorted(problems)) from None
     if problems:
         raise SettingsRefused(sorted(problems))
     return settings
 
 
-def _read_secret(name: str, environ: Mapping[str, str], values: dict[str, Any], problems: list[str]) -> None:
-    """A secret may also be mounted: NAME_FILE names the file that holds it."""
-    file_name = environ.get(f"{name}_FILE")
-    if not file_name:
-        return
-    if name in values:
-        problems.append(f"{name} and {name}_FILE are both set: keep one of them")
-        return
-    try:
-        values[name] = read_secret(f"{name}_FILE", file_name)
-    except SecretUnreadable as exc:
-        problems.append(str(exc))
+def own_variables() -> set[str]:
+    """The variables of the settings that belong to no provider, without those that name files."""
+    return {field.alias for field in Settings.model_fields.values() if field.alias is not None}
+
+
+def variables(providers: Mapping[str, Provider] | None = None) -> set[str]:
+    """All variables that this version reads, those of the installed providers and those that name files among them."""
+    declared = _declared(registered_providers() if providers is None else providers)
+    secrets = {DATABASE_URL, *(name for name, setting in declared.items() if setting.secret)}
+    return own_variables() | set(declared) | {f"{name}_FILE" for name in secrets}
+
+
+def _declared(providers: Mapping[str, Provider]) -> dict[str, ProviderSetting]:
+    return {setting.variable: setting for provider in providers.values() for setting in provider.settings}
+
+
+def _unknown_variables(environ: Mapping[str, str], *, known: set[str]) -> list[str]:
+    unknown = (name for name in environ if name.startswith(PREFIX) and name not in known)
+    return [
+        f"{name} is no setting of this version: correct its name, or remove it"
+        for name in unknown
+        if not SERVICE_VARIABLE.match(name)
+    ]
+
+
+def _read_secrets(
+    names: Iterable[str], environ: Mapping[str, str], values: dict[str, str]
+) -> tuple[dict[str, Path], list[str]]:
+    """Add the secrets that files hold to the values: NAME_FILE names the file. Returns those files, and what is wrong."""
+    files: dict[str, Path] = {}
+    problems: list[str] = []
+    for name in names:
+        if not (file_name := environ.get(f"{name}_FILE")):
+            continue
+        if name in values:
+            problems.append(f"{name} and {name}_FILE are both set: keep one of them")
+            continue
+        try:
+            values[name] = read_secret(f"{name}_FILE", file_name)
+            files[name] = Path(file_name)
+        except SecretUnreadable as exc:
+            problems.append(str(exc))
+    return files, problems
 
 
 def _problem(error: Any) -> str:
     name = str(error["loc"][0]) if error["loc"] else "the settings"
+    is_secret = name == DATABASE_URL
     if error["type"] == "missing":
-        return f"{name} is not set: it is needed{', or ' + name + '_FILE' if name in SECRETS else ''}"
+        return f"{name} is not set: it is needed{', or ' + name + '_FILE' if is_secret else ''}"
     message = error["msg"][0].lower() + error["msg"][1:]
-    return f"{name} is {error['input']!r}: {message}" if name not in SECRETS else f"{name}: {message}"
+    return f"{name}: {message}" if is_secret else f"{name} is {error['input']!r}: {message}"
 
 
 def settings_of_this_process() -> Settings:
@@ -154,5 +177,5 @@ def settings_of_this_process() -> Settings:
 
 
 def pod_namespace() -> str | None:
-    """The namespace of the pod that this runs in; None outside of a cluster."""
+    """The namespace of the pod that this runs in; None outside a cluster."""
     return NAMESPACE_FILE.read_text().strip() if NAMESPACE_FILE.exists() else None

@@ -1,26 +1,27 @@
-"""Both Helms, and a control plane that the chart has for itself: other tests bring CRDs of their own, which Helm won't touch."""
+"""Helm 3 and 4, and a control plane only for the chart, because Helm does not change the CRDs that other tests apply."""
 
 from collections.abc import Iterator
 
 import pytest
 
-from hack.control_plane.choice import Cluster
+from hack.cluster_choice.choice import Cluster
 from hack.control_plane.pins import Binaries
 from hack.control_plane.processes import ControlPlane
-from hack.go_programs import go_program
+from hack.go_build.programs import go_program
 from tests.support.chart import Helm
 from tests.support.programs import build_beforehand
 
 HELMS = ("helm3", "helm4")
 
 
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_finish(session: pytest.Session) -> None:
     build_beforehand(session, {"helm": ["helm4"], "each_helm": HELMS})
 
 
 @pytest.fixture(scope="session")
 def helm(tmp_path_factory: pytest.TempPathFactory) -> Helm:
-    """The newer one. Where the two might differ, tests take each."""
+    """Helm 4. Tests use each_helm where the two versions could differ."""
     return Helm(go_program("helm4"), tmp_path_factory.mktemp("helm"))
 
 

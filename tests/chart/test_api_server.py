@@ -1,4 +1,4 @@
-"""What is rendered is taken by a real API server, and its pods by the restricted profile of Pod Security."""
+"""A real API server accepts the rendered objects, and the restricted profile of Pod Security accepts the pods."""
 
 import secrets
 from collections.abc import Iterator
@@ -6,8 +6,8 @@ from collections.abc import Iterator
 import pytest
 import yaml
 
-from hack.control_plane.choice import Cluster
-from hack.installation import Kubectl
+from hack.cluster_choice.choice import Cluster
+from hack.installation.kubectl import Kubectl
 from tests.support.chart import Helm, Json, Objects
 from tests.support.chart_values import POSTGRESQL, VALUE_SETS
 
@@ -19,7 +19,7 @@ RESTRICTED = {
 
 @pytest.fixture(scope="module")
 def namespace(chart_cluster: Cluster) -> Iterator[Kubectl]:
-    """One that takes only pods of the restricted profile."""
+    """A namespace that accepts only pods of the restricted profile."""
     kubectl = Kubectl(chart_cluster, f"restricted-{secrets.token_hex(4)}")
     metadata = {"name": kubectl.namespace, "labels": RESTRICTED}
     kubectl.run(
@@ -30,7 +30,7 @@ def namespace(chart_cluster: Cluster) -> Iterator[Kubectl]:
 
 
 def pods(rendered: Objects) -> dict[str, Json]:
-    """A pod as each controller would make it, and the one of helm test."""
+    """The pod that each controller would create, and the pod of helm test."""
     made = {"check": rendered.one("Pod")}
     for workload in [*rendered.of("Deployment"), *rendered.of("StatefulSet")]:
         name = workload["metadata"]["name"]
@@ -50,12 +50,12 @@ def dry_run(kubectl: Kubectl, *objects: Json) -> str:
 
 
 @pytest.mark.parametrize("values", VALUE_SETS.values(), ids=VALUE_SETS)
-def test_the_api_server_takes_every_object(namespace: Kubectl, helm: Helm, values: Json) -> None:
+def test_the_api_server_accepts_every_object(namespace: Kubectl, helm: Helm, values: Json) -> None:
     rendered = helm.render(values, namespace=namespace.namespace, crds=True)
     assert dry_run(namespace, *rendered) == ""
 
 
-def test_the_api_server_names_a_field_that_there_is_not(namespace: Kubectl, helm: Helm) -> None:
+def test_the_api_server_names_an_unknown_field(namespace: Kubectl, helm: Helm) -> None:
     deployment = helm.render(namespace=namespace.namespace).one("Deployment")
     deployment["spec"]["template"]["spec"]["terminationGraceSeconds"] = 45
     assert 'unknown field "spec.template.spec.terminationGraceSeconds"' in dry_run(namespace, deployment)
@@ -68,7 +68,7 @@ def test_pod_security_admits_every_pod_as_restricted(namespace: Kubectl, helm: H
 
 
 @pytest.mark.parametrize("name", ["embedding-operator", "embedding-operator-postgresql", "check"])
-def test_pod_security_refuses_a_pod_that_gives_up_its_restrictions(namespace: Kubectl, helm: Helm, name: str) -> None:
+def test_pod_security_refuses_a_pod_without_one_of_its_restrictions(namespace: Kubectl, helm: Helm, name: str) -> None:
     pod = pods(helm.render(POSTGRESQL, namespace=namespace.namespace))[name]
     del pod["spec"]["containers"][0]["securityContext"]
     assert 'violates PodSecurity "restricted:latest"' in dry_run(namespace, pod)

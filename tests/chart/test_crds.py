@@ -1,11 +1,12 @@
-"""The CRDs in the chart: those of crds/, kept on uninstall, and not at all where another release has them."""
+"""The CRDs in the chart: equal to crds/, kept on uninstall, and left out if another release installs them."""
 
 from pathlib import Path
 
 import pytest
 import yaml
 
-from tests.support.chart import CHART, Helm, Json
+from hack.repository import CHART
+from tests.support.chart import Helm, Json
 from tests.support.manifests import CRDS
 
 COPIES = CHART / "files" / "crds"
@@ -23,7 +24,7 @@ def test_the_charts_copies_are_the_crds() -> None:
     assert content(COPIES) == content(CRDS), "make format"
 
 
-def test_both_are_rendered_as_they_are_written(each_helm: Helm) -> None:
+def test_both_are_rendered_without_changes(each_helm: Helm) -> None:
     rendered = each_helm.render(crds=True).of("CustomResourceDefinition")
     written = [yaml.safe_load(path.read_text()) for path in sorted(CRDS.glob("*.yaml"))]
     by_name = sorted(map(without_labels_and_annotations, rendered), key=lambda crd: str(crd["metadata"]["name"]))
@@ -36,10 +37,10 @@ def test_an_uninstall_keeps_them_by_default(helm: Helm, values: Json, annotation
     assert [crd["metadata"].get("annotations", {}) for crd in rendered] == [annotations] * 2
 
 
-def test_a_second_release_brings_none(helm: Helm) -> None:
+def test_a_second_release_can_leave_them_out(helm: Helm) -> None:
     assert helm.render({"crds": {"install": False}}, crds=True).of("CustomResourceDefinition") == []
 
 
 def test_helm_upgrades_them() -> None:
-    """It never upgrades what lies in a chart's crds/."""
+    """Helm never upgrades files in a chart's crds/ folder."""
     assert not (CHART / "crds").exists()

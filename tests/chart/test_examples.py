@@ -1,4 +1,4 @@
-"""The values of docs/examples/helm are this chart's, and what the page says of them is what they render."""
+"""The values in docs/examples/helm are valid for this chart, and render what the install page says."""
 
 from pathlib import Path
 
@@ -22,7 +22,7 @@ def test_an_example_needs_no_other_value(each_helm: Helm, name: str) -> None:
     assert "kind: Deployment" in each_helm.template(values(name))
 
 
-def test_without_rights_in_the_cluster_only_a_deployment_its_service_and_the_check_are_made(helm: Helm) -> None:
+def test_without_rights_in_the_cluster_only_a_deployment_its_service_and_the_check_are_created(helm: Helm) -> None:
     text = helm.template(values("values-without-cluster-rights.yaml"))
     kinds = {document["kind"] for document in yaml.safe_load_all(text) if document}
     assert kinds == {"Deployment", "Service", "Pod"}
@@ -48,7 +48,7 @@ def template_of_the_pod(helm: Helm, more: Json) -> Json:
     ids=lambda more: "-".join(more),
 )
 def test_a_value_that_restarts_nothing(helm: Helm, more: Json) -> None:
-    """As docs/upgrade.md lists them."""
+    """docs/upgrade.md lists them."""
     assert template_of_the_pod(helm, more) == template_of_the_pod(helm, {})
 
 
@@ -74,11 +74,11 @@ def test_a_value_that_restarts_the_pod(helm: Helm, more: Json) -> None:
     assert template_of_the_pod(helm, more) != template_of_the_pod(helm, {})
 
 
-def test_the_page_tells_the_memory_that_the_pod_asks_for(helm: Helm) -> None:
+def test_the_page_states_the_memory_that_the_pod_requests(helm: Helm) -> None:
     asked = helm.render().container()["resources"]["requests"]["memory"]
-    assert f"The pod asks for {asked.removesuffix('Mi')} MiB of memory" in PAGE
+    assert f"{asked.removesuffix('Mi')} MiB of memory, because it used" in PAGE
 
 
-def test_the_page_removes_the_pod_that_helm_test_leaves(helm: Helm) -> None:
+def test_the_page_removes_the_pod_of_helm_test(helm: Helm) -> None:
     metadata = helm.render().one("Pod")["metadata"]
     assert f"kubectl delete pod {metadata['name']} --namespace {metadata['namespace']} " in PAGE

@@ -1,19 +1,20 @@
-"""extraEnv: never a variable that a value sets. Of two of one name the last wins, and a Secret that is named would lie idle."""
+"""extraEnv never sets a variable that a value sets, because Kubernetes would silently use the last of two with the same name."""
 
 import re
 
 import pytest
 import yaml
 
-from embedding_operator.settings import Settings
-from hack.chart_readme import VALUES
+from embedding_operator.settings import variables
+from hack.release.chart_readme import VALUES
 from tests.support.chart import DATABASE, NO_CRDS, Helm
 
-ALIASES = {str(field.alias) for field in Settings.model_fields.values()}
+ALIASES = variables()
 NO_VALUE = {
-    "EMBEDDING_HTTP_PORT": "extraEnv has EMBEDDING_HTTP_PORT, but probes, Service and NetworkPolicy know 8080: leave it out",
-    "EMBEDDING_NAMESPACE": "extraEnv has EMBEDDING_NAMESPACE, but the operator has rights only in the release's namespace: "
-    "install a release there, with --namespace",
+    "EMBEDDING_HTTP_PORT": "extraEnv contains EMBEDDING_HTTP_PORT, but the probes, the Service and the NetworkPolicy use port "
+    "8080: remove it",
+    "EMBEDDING_NAMESPACE": "extraEnv contains EMBEDDING_NAMESPACE, but the operator has rights only in the release's namespace: "
+    "install a release in the other namespace, with --namespace",
 }
 OUTSIDE_A_CLUSTER = "KUBECONFIG"
 
@@ -26,7 +27,7 @@ def refused(helm: Helm, name: str) -> str:
 
 @pytest.mark.parametrize("name", sorted(ALIASES - {OUTSIDE_A_CLUSTER} - set(NO_VALUE)))
 def test_a_setting_of_the_operator_is_set_by_a_value_that_there_is(helm: Helm, name: str) -> None:
-    (path,) = re.findall(rf"extraEnv has {name}, which is the chart's: set (\S+) instead", refused(helm, name))
+    (path,) = re.findall(rf"extraEnv contains {name}, which the chart sets: set (\S+) instead", refused(helm, name))
     group, key = path.split(".")
     assert key in yaml.safe_load(VALUES.read_text())[group]
 
@@ -50,7 +51,7 @@ def test_port_and_namespace_are_the_charts(each_helm: Helm, name: str, sentence:
     ],
 )
 def test_the_sentence_names_variable_and_value(each_helm: Helm, name: str, value: str) -> None:
-    assert f"extraEnv has {name}, which is the chart's: set {value} instead" in refused(each_helm, name)
+    assert f"extraEnv contains {name}, which the chart sets: set {value} instead" in refused(each_helm, name)
 
 
 def test_every_variable_that_the_chart_sets_is_refused(helm: Helm) -> None:
@@ -62,4 +63,4 @@ def test_every_variable_that_the_chart_sets_is_refused(helm: Helm) -> None:
         }
     )
     for name in rendered.environment():
-        assert f"extraEnv has {name}, " in refused(helm, name)
+        assert f"extraEnv contains {name}, " in refused(helm, name)

@@ -1,4 +1,4 @@
-"""Names and labels: two releases never meet, selectors never change, and the same values give the same objects."""
+"""Names and labels: two releases never collide, selectors never change, and the same values give the same objects."""
 
 import re
 from collections.abc import Iterator
@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from tests.support.chart import CHART, DATABASE, NO_CRDS, Helm, Json, Objects
+from hack.repository import CHART
+from tests.support.chart import DATABASE, NO_CRDS, Helm, Json, Objects
 
 EVERYTHING = {
     "database": {"existingSecret": ""},
@@ -24,7 +25,7 @@ TEXTS = {"name", "namespace", "serviceName", "serviceAccountName", "secretName",
 
 
 def leaves(node: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Any]]:
-    """Each value of these objects that is none itself, with the keys that lead to it."""
+    """Each scalar value in these objects, with the keys that lead to it."""
     if isinstance(node, dict | list):
         for key, child in node.items() if isinstance(node, dict) else enumerate(node):
             yield from leaves(child, (*path, str(key)))
@@ -68,11 +69,11 @@ def test_names_begin_with_the_release(helm: Helm, release: str, values: dict[str
         ("search", {"fullnameOverride": "f" * 41}),
     ],
 )
-def test_the_longest_names_make_none_too_long(helm: Helm, release: str, values: dict[str, str]) -> None:
+def test_the_longest_names_are_not_too_long(helm: Helm, release: str, values: dict[str, str]) -> None:
     rendered = helm.render({**EVERYTHING, **values}, release=release)
     label = re.compile(r"[a-z]([-a-z0-9]{0,61}[a-z0-9])?")
     assert all(label.fullmatch(name) for kind, _, name in names(rendered) if kind not in OF_THE_CLUSTER)
-    # Kubernetes puts it into a label of the pod, with a dash and ten characters behind it; over 63 there is no pod.
+    # Kubernetes adds a dash and ten characters, and puts the result into a label of the pod, which can have 63 characters.
     assert len(rendered.one("StatefulSet")["metadata"]["name"]) <= 63 - len("-1234567890")
 
 
@@ -117,12 +118,12 @@ def test_a_name_that_yaml_would_take_for_a_number_or_a_boolean_stays_a_name(each
     assert rendered.one("RoleBinding")["subjects"] == [{"kind": "ServiceAccount", "name": "no", "namespace": "5678"}]
 
 
-def test_everything_but_clusterroles_and_crds_lies_in_the_releases_namespace(helm: Helm) -> None:
+def test_everything_but_clusterroles_and_crds_is_in_the_releases_namespace(helm: Helm) -> None:
     for kind, namespace, name in names(helm.render(EVERYTHING, namespace="there", crds=True)):
         assert namespace == ("" if kind in OF_THE_CLUSTER else "there"), f"{kind} {name}"
 
 
-def test_no_two_objects_of_a_release_have_one_name(helm: Helm) -> None:
+def test_no_two_objects_of_a_release_have_the_same_name(helm: Helm) -> None:
     found = names(helm.render(EVERYTHING, crds=True))
     assert len(found) == len(set(found))
 
@@ -132,7 +133,7 @@ def test_no_two_objects_of_a_release_have_one_name(helm: Helm) -> None:
     [
         (("embedding-operator", "blue"), ("embedding-operator", "green")),
         (("a", "b"), ("c", "b")),
-        # Joined by dashes these two would be the same.
+        # Joined with dashes these two would be equal.
         (("embedding-operator-a", "b"), ("embedding-operator", "a-b")),
     ],
 )
@@ -160,7 +161,7 @@ def test_common_labels_are_on_every_object_and_pod(helm: Helm) -> None:
     assert {pod["spec"]["template"]["metadata"]["labels"]["team"] for pod in pods} == {"search"}
 
 
-def test_no_label_of_the_users_replaces_one_that_a_selector_needs(helm: Helm) -> None:
+def test_no_label_of_a_user_replaces_one_that_a_selector_needs(helm: Helm) -> None:
     wrong = {"app.kubernetes.io/name": "other", "app.kubernetes.io/component": "other"}
     rendered = helm.render({**EVERYTHING, "commonLabels": wrong, "podLabels": wrong})
     for workload in [*rendered.of("Deployment"), *rendered.of("StatefulSet")]:
@@ -182,14 +183,14 @@ def test_selectors_are_immutable_so_nothing_that_changes_is_in_them(helm: Helm) 
     assert selectors(plain)["embedding-operator"] == of_the_operator
 
 
-def test_selectors_of_operator_and_postgresql_never_find_the_others_pods(helm: Helm) -> None:
+def test_selectors_of_operator_and_postgresql_never_match_the_others_pods(helm: Helm) -> None:
     found = selectors(helm.render(EVERYTHING))
     assert found["service embedding-operator"] == found["embedding-operator"]
     assert found["service embedding-operator-postgresql"] == found["embedding-operator-postgresql"]
     assert found["embedding-operator"] != found["embedding-operator-postgresql"]
 
 
-def test_the_check_is_no_pod_of_the_service(helm: Helm) -> None:
+def test_the_service_does_not_select_the_check(helm: Helm) -> None:
     rendered = helm.render()
     selector = rendered.one("Service")["spec"]["selector"]
     assert not selector.items() <= rendered.one("Pod")["metadata"]["labels"].items()
@@ -201,13 +202,13 @@ def test_a_new_version_of_the_chart_alone_changes_no_pod(helm: Helm) -> None:
 
 
 def test_the_same_values_give_the_same_objects_each_time(each_helm: Helm) -> None:
-    """GitOps compares them: no random values, no time, nothing looked up in the cluster."""
+    """GitOps tools compare them: no random values, no time, no lookups in the cluster."""
     values = {**DATABASE, **NO_CRDS, **EVERYTHING}
     assert each_helm.template(values) == each_helm.template(values)
 
 
-def test_no_template_looks_into_the_cluster() -> None:
-    """What renders objects outside of it would see nothing there, and undo what an install made."""
+def test_no_template_reads_from_the_cluster() -> None:
+    """A tool that renders outside of the cluster would read nothing, and would revert an installation."""
     for path in (CHART / "templates").glob("*"):
         actions = "".join(re.findall(r"\{\{.*?\}\}", path.read_text(), re.DOTALL))
         assert not re.search(r"\blookup\b|\.Capabilities|\.Release\.Is", re.sub(r'"[^"]*"', "", actions)), path.name

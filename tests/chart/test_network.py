@@ -21,11 +21,11 @@ def tcp(*ports: int) -> Json:
 
 
 NAMES = {"ports": [{"port": port, "protocol": protocol} for port in (53, 5353) for protocol in ("UDP", "TCP")]}
-"""A policy sees the port of the pod that answers: CoreDNS listens on 53, on OpenShift on 5353."""
+"""A policy applies to the port of the DNS pod: CoreDNS listens on 53, on OpenShift on 5353."""
 
 
 def chosen_by(selector: Json, labels: dict[str, str]) -> bool:
-    """Whether this label selector finds a pod with these labels, as Kubernetes says."""
+    """Whether this label selector matches a pod with these labels, by the rules of Kubernetes."""
     return all(labels.get(key) == value for key, value in selector.get("matchLabels", {}).items()) and all(
         meets(labels, **expression) for expression in selector.get("matchExpressions", ())
     )
@@ -56,23 +56,23 @@ def test_it_is_off_by_default(helm: Helm, kind: str) -> None:
     assert helm.render().of(kind) == []
 
 
-def test_a_policy_lets_in_what_asks_for_metrics_and_health(helm: Helm) -> None:
+def test_a_policy_allows_connections_to_metrics_and_health(helm: Helm) -> None:
     spec = helm.render(ON).one("NetworkPolicy")["spec"]
     assert spec["policyTypes"] == ["Ingress", "Egress"]
     assert spec["ingress"] == [{"ports": [{"port": "http", "protocol": "TCP"}]}]
 
 
-def test_who_may_ask_can_be_narrowed(helm: Helm) -> None:
+def test_the_clients_of_metrics_and_health_can_be_restricted(helm: Helm) -> None:
     peer = {"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "monitoring"}}}
     spec = helm.render({"networkPolicy": {"enabled": True, "ingressFrom": [peer]}}).one("NetworkPolicy")["spec"]
     assert spec["ingress"] == [{"ports": [{"port": "http", "protocol": "TCP"}], "from": [peer]}]
 
 
-def test_a_policy_lets_out_to_names_https_api_server_and_postgresql(helm: Helm) -> None:
+def test_a_policy_allows_dns_https_api_server_and_postgresql(helm: Helm) -> None:
     assert egress(helm) == [NAMES, tcp(443, 6443, 5432)]
 
 
-def test_ports_that_are_reached_are_a_value(helm: Helm) -> None:
+def test_the_allowed_ports_are_a_value(helm: Helm) -> None:
     assert egress(helm, egressPorts=[16443]) == [NAMES, tcp(16443)]
     assert egress(helm, egressPorts=[]) == [NAMES]
 
@@ -82,7 +82,7 @@ def test_more_rules_are_added(helm: Helm) -> None:
     assert egress(helm, extraEgress=[proxy]) == [NAMES, tcp(443, 6443, 5432), proxy]
 
 
-def test_a_policy_is_for_operator_and_check(helm: Helm) -> None:
+def test_a_policy_selects_operator_and_check(helm: Helm) -> None:
     rendered = helm.render({**ON, "postgresql": {"enabled": True, "password": "x"}, "database": {}})
     selector = rendered.one("NetworkPolicy", "embedding-operator")["spec"]["podSelector"]
     pods = {
@@ -95,7 +95,7 @@ def test_a_policy_is_for_operator_and_check(helm: Helm) -> None:
     assert not chosen_by(selector, other)
 
 
-def test_a_budget_never_holds_up_a_drain(helm: Helm) -> None:
+def test_a_budget_never_blocks_a_drain(helm: Helm) -> None:
     spec = helm.render({"podDisruptionBudget": {"enabled": True}}).one("PodDisruptionBudget")["spec"]
     assert (spec["maxUnavailable"], spec["unhealthyPodEvictionPolicy"]) == (1, "AlwaysAllow")
     assert spec["selector"] == helm.render().one("Deployment")["spec"]["selector"]

@@ -1,4 +1,4 @@
-"""Values that are null: Helm takes the default away then. Each has a meaning, or is refused by name."""
+"""Values that are null, for which Helm removes the default. Each has a meaning, or is refused by name."""
 
 from typing import Any
 
@@ -30,7 +30,7 @@ REQUIRED = [
     ("postgresql/persistence", "enabled"),
     ("postgresql/persistence", "size"),
 ]
-"""Group and key of what has no meaning as null."""
+"""Group and key of each value that cannot be null."""
 AS_BY_DEFAULT: dict[str, Json] = {
     "commonLabels": {"commonLabels": None},
     "podLabels": {"podLabels": None},
@@ -52,14 +52,12 @@ def nulled(group: str, key: str) -> Json:
 
 
 @pytest.mark.parametrize(("group", "key"), REQUIRED)
-def test_null_is_refused_where_it_would_take_something_away_without_a_word(
-    each_helm: Helm, group: str, key: str
-) -> None:
+def test_null_is_refused_where_it_would_remove_something_silently(each_helm: Helm, group: str, key: str) -> None:
     said = each_helm.refusal(nulled(group, key))
     assert f"at '{group and f'/{group}'}': missing property '{key}'" in said
     assert said.count("- at ") == 1, said
 
 
 @pytest.mark.parametrize("values", AS_BY_DEFAULT.values(), ids=AS_BY_DEFAULT)
-def test_null_of_what_is_empty_by_default_is_the_default(each_helm: Helm, values: Json) -> None:
+def test_null_equals_a_default_that_is_empty(each_helm: Helm, values: Json) -> None:
     assert each_helm.template({**DATABASE, **NO_CRDS, **values}) == each_helm.template({**DATABASE, **NO_CRDS})

@@ -1,4 +1,4 @@
-"""The chart as it is published, and as a part of another chart."""
+"""The chart as a package, and as a subchart."""
 
 import shutil
 import tarfile
@@ -8,10 +8,11 @@ import pytest
 import yaml
 
 from hack.control_plane.pins import pins
-from tests.support.chart import CHART, DATABASE, NAMESPACE, RELEASE, Helm, Json, Objects
+from hack.repository import CHART
+from tests.support.chart import DATABASE, NAMESPACE, RELEASE, Helm, Json, Objects
 
 
-def test_a_package_holds_what_the_chart_needs_and_nothing_hidden(each_helm: Helm, tmp_path: Path) -> None:
+def test_a_package_contains_what_the_chart_needs_and_no_hidden_files(each_helm: Helm, tmp_path: Path) -> None:
     each_helm.run("package", str(CHART), "--destination", str(tmp_path))
     with tarfile.open(tmp_path / "embedding-operator-0.1.0.tgz") as archive:
         names = {name.removeprefix("embedding-operator/") for name in archive.getnames()}
@@ -20,7 +21,7 @@ def test_a_package_holds_what_the_chart_needs_and_nothing_hidden(each_helm: Helm
     assert not any(part.startswith(".") for name in names for part in Path(name).parts)
 
 
-def test_a_package_renders_as_the_folder_does(each_helm: Helm, tmp_path: Path) -> None:
+def test_a_package_renders_like_the_folder(each_helm: Helm, tmp_path: Path) -> None:
     each_helm.run("package", str(CHART), "--destination", str(tmp_path))
     packaged = str(tmp_path / "embedding-operator-0.1.0.tgz")
     arguments = ("template", RELEASE, packaged, "--namespace", NAMESPACE, "--kube-version", pins().kubernetes)
@@ -29,7 +30,7 @@ def test_a_package_renders_as_the_folder_does(each_helm: Helm, tmp_path: Path) -
 
 @pytest.fixture
 def parent(tmp_path: Path) -> Path:
-    """A chart that this one is a part of, on a condition."""
+    """A chart with this one as a subchart, which a condition enables."""
     folder = tmp_path / "parent"
     shutil.copytree(CHART, folder / "charts" / CHART.name)
     dependency = {"name": CHART.name, "version": "0.1.0", "condition": "embedding-operator.enabled"}
@@ -40,7 +41,7 @@ def parent(tmp_path: Path) -> Path:
 
 
 @pytest.mark.parametrize(("enabled", "kinds"), [(True, ["Deployment"]), (False, [])])
-def test_it_may_be_a_part_of_another_chart(each_helm: Helm, parent: Path, enabled: bool, kinds: list[str]) -> None:
+def test_it_can_be_a_subchart(each_helm: Helm, parent: Path, enabled: bool, kinds: list[str]) -> None:
     values: Json = {"embedding-operator": {**DATABASE, "enabled": enabled}}
     arguments = ("template", "whole", str(parent), "--kube-version", pins().kubernetes)
     rendered = Objects(it for it in yaml.safe_load_all(each_helm.run(*arguments, values=values)) if it)

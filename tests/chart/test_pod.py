@@ -1,4 +1,4 @@
-"""The operator's pod: what it runs, how it ends, what it may do, and where users have their say."""
+"""The operator's pod: its command, its end, its restrictions, and the values that change it."""
 
 from typing import Any
 
@@ -64,17 +64,17 @@ def test_the_old_pod_ends_before_the_new_one_begins(helm: Helm) -> None:
     assert helm.render().one("Deployment")["spec"]["strategy"] == {"type": "Recreate"}
 
 
-def test_it_is_given_longer_to_end_than_it_takes_to_drain(helm: Helm) -> None:
+def test_its_grace_period_is_longer_than_the_drain(helm: Helm) -> None:
     assert helm.render().pod()["terminationGracePeriodSeconds"] > 2 * DRAIN_S  # handlers first, kopf after them
 
 
-def test_a_rollout_that_gets_nowhere_fails_before_helm_gives_up_waiting(helm: Helm) -> None:
+def test_a_rollout_without_progress_fails_before_helms_timeout(helm: Helm) -> None:
     helms_own_timeout_s = 300
     assert helm.render().one("Deployment")["spec"]["progressDeadlineSeconds"] < helms_own_timeout_s
     assert helm.render({"progressDeadlineSeconds": 900}).one("Deployment")["spec"]["progressDeadlineSeconds"] == 900
 
 
-def test_its_probes_ask_the_http_server_that_its_settings_give_it(helm: Helm) -> None:
+def test_its_probes_use_the_port_of_its_settings(helm: Helm) -> None:
     rendered = helm.render()
     container = rendered.container()
     assert container["ports"] == [{"name": "http", "containerPort": 8080}]
@@ -88,11 +88,11 @@ def test_its_probes_ask_the_http_server_that_its_settings_give_it(helm: Helm) ->
     ("probe", "period_s", "failures"),
     [
         ("startup", 2, 30),  # a minute for imports and the first connections
-        ("liveness", 10, 6),  # a minute more than the five that /healthz itself takes
+        ("liveness", 10, 6),  # a minute more than the five minutes of /healthz
         ("readiness", 5, 2),
     ],
 )
-def test_its_probes_are_patient(helm: Helm, probe: str, period_s: int, failures: int) -> None:
+def test_its_probes_allow_time(helm: Helm, probe: str, period_s: int, failures: int) -> None:
     found = helm.render().container()[f"{probe}Probe"]
     del found["httpGet"]
     assert found == {"periodSeconds": period_s, "timeoutSeconds": 5, "failureThreshold": failures}
@@ -100,17 +100,17 @@ def test_its_probes_are_patient(helm: Helm, probe: str, period_s: int, failures:
 
 @pytest.mark.parametrize("value", ["progressDeadlineSeconds", "terminationGracePeriodSeconds"])
 def test_a_long_time_is_written_as_a_whole_number(each_helm: Helm, value: str) -> None:
-    """Helm reads it as a float; the API server would refuse 2e+06."""
+    """Helm reads a number as a float, and the API server refuses 2e+06."""
     text = each_helm.template({**DATABASE, **NO_CRDS, value: 2_000_000})
     assert f"{value}: 2000000\n" in text
 
 
-def test_it_hears_of_no_other_service(helm: Helm) -> None:
-    """A Service named `embedding` would else bring variables that begin as the operator's do."""
+def test_it_gets_no_variables_of_other_services(helm: Helm) -> None:
+    """A Service named `embedding` would otherwise add variables with the prefix of the operator's settings."""
     assert helm.render().pod()["enableServiceLinks"] is False
 
 
-def test_it_may_write_nothing_but_tmp(helm: Helm) -> None:
+def test_it_can_write_only_to_tmp(helm: Helm) -> None:
     rendered = helm.render()
     assert rendered.container()["securityContext"] == {
         "allowPrivilegeEscalation": False,
@@ -122,7 +122,7 @@ def test_it_may_write_nothing_but_tmp(helm: Helm) -> None:
     assert writable == [{"name": "tmp", "mountPath": "/tmp"}]  # noqa: S108 (the pod's)
 
 
-def test_it_is_nobody_in_particular(helm: Helm) -> None:
+def test_it_runs_as_an_unprivileged_user(helm: Helm) -> None:
     security = helm.render().pod()["securityContext"]
     assert security == {
         "runAsNonRoot": True,
@@ -139,7 +139,7 @@ def test_openshift_may_choose_its_user(each_helm: Helm) -> None:
     assert security == {"runAsNonRoot": True, "seccompProfile": {"type": "RuntimeDefault"}}
 
 
-def test_it_asks_for_what_it_takes_and_has_no_limit_of_cpu(helm: Helm) -> None:
+def test_it_requests_what_it_uses_and_has_no_cpu_limit(helm: Helm) -> None:
     resources = helm.render().container()["resources"]
     assert set(resources["requests"]) == {"cpu", "memory"}
     assert set(resources["limits"]) == {"memory"}
@@ -154,7 +154,7 @@ def test_a_value_reaches_the_pods_spec(helm: Helm, value: str, expected: tuple[s
     assert helm.render({value: wanted}).pod()[field] == wanted
 
 
-def test_more_of_environment_and_volumes_comes_after_ours(helm: Helm) -> None:
+def test_extra_variables_and_volumes_come_after_the_charts(helm: Helm) -> None:
     extra: Json = {
         "extraEnv": [{"name": "TZ", "value": "UTC"}],
         "extraVolumes": [{"name": "more", "configMap": {"name": "more"}}],
@@ -166,7 +166,7 @@ def test_more_of_environment_and_volumes_comes_after_ours(helm: Helm) -> None:
     assert rendered.pod()["volumes"] == [*plain.pod()["volumes"], *extra["extraVolumes"]]
 
 
-def test_annotations_and_labels_of_the_pod_are_not_the_deployments(helm: Helm) -> None:
+def test_annotations_and_labels_of_the_pod_are_not_on_the_deployment(helm: Helm) -> None:
     deployment = helm.render({"podAnnotations": {"a/b": "c"}, "podLabels": {"team": "search"}}).one("Deployment")
     template = deployment["spec"]["template"]["metadata"]
     assert template["annotations"] == {"a/b": "c"}
@@ -190,14 +190,14 @@ def test_it_has_its_own_account_and_its_token(helm: Helm) -> None:
         ({"create": False, "name": "theirs"}, "theirs", False),
     ],
 )
-def test_the_account_may_be_another(helm: Helm, values: Json, name: str, made: bool) -> None:
+def test_the_account_is_a_value(helm: Helm, values: Json, name: str, made: bool) -> None:
     rendered = helm.render({"serviceAccount": values})
     assert rendered.pod()["serviceAccountName"] == name
     assert [account["metadata"]["name"] for account in rendered.of("ServiceAccount")] == [name] * made
     assert rendered.one("RoleBinding")["subjects"][0]["name"] == name
 
 
-def test_without_a_role_of_ours_the_account_may_be_the_namespaces_own(helm: Helm) -> None:
+def test_without_the_charts_role_the_account_may_be_the_default_one(helm: Helm) -> None:
     rendered = helm.render({"serviceAccount": {"create": False}, "rbac": {"create": False}})
     assert rendered.pod()["serviceAccountName"] == "default"
     assert rendered.of("ServiceAccount") == []
@@ -209,8 +209,8 @@ def test_the_account_can_be_annotated(helm: Helm) -> None:
     assert rendered.one("ServiceAccount")["metadata"]["annotations"] == annotations
 
 
-def test_the_check_of_helm_test_is_made_as_the_operator_is(helm: Helm) -> None:
-    """Same image, environment, mounts and account: or it would check something else."""
+def test_the_check_of_helm_test_runs_like_the_operator(helm: Helm) -> None:
+    """With the same image, environment, mounts and account; otherwise it would check something else."""
     values = {
         "gemini": {"existingSecret": "key"},
         "extraEnv": [{"name": "TZ", "value": "UTC"}],
@@ -231,12 +231,12 @@ def test_the_check_of_helm_test_is_made_as_the_operator_is(helm: Helm) -> None:
     }
 
 
-def test_a_check_that_has_ended_stays_to_be_read_until_the_next(helm: Helm) -> None:
+def test_a_finished_check_stays_until_the_next_one(helm: Helm) -> None:
     annotations = check_pod(helm.render())["metadata"]["annotations"]
     assert annotations == OF_THE_HOOK
 
 
-def test_the_check_is_annotated_as_the_operators_pod(helm: Helm) -> None:
-    """A mesh that is asked for by annotations is then there for both. That it is a hook can't be annotated away."""
+def test_the_check_has_the_annotations_of_the_operators_pod(helm: Helm) -> None:
+    """A service mesh that is enabled by annotations then works for both. The annotation of the hook cannot be replaced."""
     wrong = {"a/b": "c", "helm.sh/hook": "post-install"}
     assert check_pod(helm.render({"podAnnotations": wrong}))["metadata"]["annotations"] == {"a/b": "c", **OF_THE_HOOK}

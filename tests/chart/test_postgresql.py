@@ -1,4 +1,4 @@
-"""The PostgreSQL to try the operator out: off by default, reached by the operator, as restricted as the operator itself."""
+"""The PostgreSQL for trying out the operator: off by default, reachable for the operator, and as restricted as the operator."""
 
 from base64 import b64encode
 from typing import Any
@@ -148,7 +148,7 @@ def test_openshift_may_choose_its_user(each_helm: Helm) -> None:
     assert security == {"runAsNonRoot": True, "seccompProfile": {"type": "RuntimeDefault"}}
 
 
-def test_the_kubelet_asks_whether_it_listens(helm: Helm) -> None:
+def test_the_kubelet_checks_that_it_listens(helm: Helm) -> None:
     found = container(rendered_with(helm))
     assert found["ports"] == [{"name": "postgresql", "containerPort": 5432}]
     asked = {"tcpSocket": {"port": "postgresql"}}
@@ -158,11 +158,11 @@ def test_the_kubelet_asks_whether_it_listens(helm: Helm) -> None:
         "failureThreshold": 60,
     }  # two minutes for the data folder
     assert found["readinessProbe"] == {**asked, "periodSeconds": 5}
-    assert "livenessProbe" not in found  # a restart would mend nothing
+    assert "livenessProbe" not in found  # a restart would not help
 
 
 def test_it_may_write_what_postgresql_writes(helm: Helm) -> None:
-    """Sockets, shared memory for indexes that are built in parallel, and its data: the rest can't be written."""
+    """Sockets, shared memory for indexes that are built in parallel, and its data: it can write nowhere else."""
     rendered = rendered_with(helm)
     volumes = {volume.pop("name"): volume for volume in pod(rendered)["volumes"]}
     writable = {
@@ -179,7 +179,7 @@ def test_it_may_write_what_postgresql_writes(helm: Helm) -> None:
     }
 
 
-def test_it_hears_of_no_other_service(helm: Helm) -> None:
+def test_it_gets_no_variables_of_other_services(helm: Helm) -> None:
     assert pod(rendered_with(helm))["enableServiceLinks"] is False
 
 
@@ -191,12 +191,12 @@ def test_it_hears_of_no_other_service(helm: Helm) -> None:
         ("affinity", {"nodeAffinity": {}}),
     ],
 )
-def test_it_goes_to_the_nodes_that_the_operator_goes_to(helm: Helm, value: str, wanted: object) -> None:
+def test_it_is_scheduled_like_the_operator(helm: Helm, value: str, wanted: object) -> None:
     assert value not in pod(rendered_with(helm))
     assert pod(rendered_with(helm, {value: wanted}))[value] == wanted
 
 
-def test_what_it_is_given_is_a_value(helm: Helm) -> None:
+def test_its_resources_are_a_value(helm: Helm) -> None:
     resources = {"requests": {"cpu": "1", "memory": "1Gi"}, "limits": {"memory": "2Gi"}}
     assert container(rendered_with(helm, resources=resources))["resources"] == resources
 
@@ -209,4 +209,4 @@ def test_with_policies_only_this_release_reaches_it(helm: Helm) -> None:
     (peer,) = rule["from"]
     assert peer["podSelector"]["matchLabels"].items() <= rendered.one("Pod")["metadata"]["labels"].items()
     assert rule["ports"] == [{"port": "postgresql", "protocol": "TCP"}]
-    assert "egress" not in spec  # it has nobody to call
+    assert "egress" not in spec  # it opens no connections

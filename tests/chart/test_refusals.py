@@ -1,11 +1,12 @@
-"""Values that the chart does not take: each ends in a sentence that names it, in Helm 3 and in Helm 4."""
+"""Values that the chart refuses: each with a sentence that names it, in Helm 3 and in Helm 4."""
 
 from typing import Any
 
 import pytest
 
 from hack.control_plane.pins import pins
-from tests.support.chart import CHART, DATABASE, RELEASE, Helm, Json
+from hack.repository import CHART
+from tests.support.chart import DATABASE, RELEASE, Helm, Json
 
 URL = "postgresql://user:secret@db.example/yellow_book"
 LONGEST = 2**31 - 1
@@ -13,12 +14,12 @@ WRONG: dict[str, tuple[Json, str]] = {
     "a wrong type": ({"replicas": "three"}, "at '/replicas': got string, want integer"),
     "more than one replica": ({"replicas": 2}, "at '/replicas': maximum: got 2, want 1"),
     "an unknown key": ({"replica": 1}, "at '': additional properties 'replica' not allowed"),
-    "an unknown key below": (
+    "an unknown nested key": (
         {"settings": {"maxOpenjobs": 3}},
         "at '/settings': additional properties 'maxOpenjobs' not allowed",
     ),
-    "a group that is taken away": ({"gemini": None}, "at '': missing property 'gemini'"),
-    "a group below that is taken away": ({"rbac": {"userRoles": None}}, "at '/rbac': missing property 'userRoles'"),
+    "a group that is removed": ({"gemini": None}, "at '': missing property 'gemini'"),
+    "a nested group that is removed": ({"rbac": {"userRoles": None}}, "at '/rbac': missing property 'userRoles'"),
     "a number as a tag": ({"image": {"tag": 1.5}}, "at '/image/tag': got number, want string"),
     "a tag as a digest": ({"image": {"digest": "0.1.0"}}, "at '/image/digest': '0.1.0' does not match pattern"),
     "a pull policy": ({"image": {"pullPolicy": "Sometimes"}}, "at '/image/pullPolicy': value must be one of"),
@@ -56,7 +57,7 @@ WRONG: dict[str, tuple[Json, str]] = {
         {"commonLabels": {"a": "b c"}},
         "at '/commonLabels/a': 'b c' does not match pattern",
     ),
-    "a job that is kept for ever": (
+    "a job that is kept without limit": (
         {"settings": {"finishedJobSeconds": 1e30}},
         "at '/settings/finishedJobSeconds': maximum: got",
     ),
@@ -94,60 +95,60 @@ MISSING: dict[str, tuple[Json, str]] = {
     "no database": (
         {},
         "no database is given: set database.existingSecret to the name of a Secret that holds its URL (or database.url, or, "
-        "just to try it out, postgresql.enabled=true)",
+        "to try out the operator, postgresql.enabled=true)",
     ),
     "a Secret and a URL": (
         {"database": {"existingSecret": "a", "url": URL}},
-        "database.existingSecret and database.url are given together: keep one of them",
+        "database.existingSecret and database.url are both set: keep one of them",
     ),
     "a URL and a PostgreSQL": (
         {"database": {"url": URL}, "postgresql": {"enabled": True, "password": "x"}},
-        "database.url and postgresql.enabled are given together: keep one of them",
+        "database.url and postgresql.enabled are both set: keep one of them",
     ),
     "a Secret and a PostgreSQL": (
         {**DATABASE, "postgresql": {"enabled": True, "password": "x"}},
-        "database.existingSecret and postgresql.enabled are given together: keep one of them",
+        "database.existingSecret and postgresql.enabled are both set: keep one of them",
     ),
     "no password": (
         {"postgresql": {"enabled": True}},
-        "postgresql.password is empty: set one, since the chart makes no random values",
+        "postgresql.password is empty: set a password, because the chart creates no random values",
     ),
     "two keys": (
         {**DATABASE, "gemini": {"apiKey": "k", "existingSecret": "s"}},
-        "gemini.apiKey and gemini.existingSecret are given together: keep one of them",
+        "gemini.apiKey and gemini.existingSecret are both set: keep one of them",
     ),
-    "an account that every pod has": (
+    "the account that every pod uses": (
         {**DATABASE, "serviceAccount": {"create": False}},
-        "serviceAccount.create=false without serviceAccount.name would give the operator's rights to every pod of the "
-        "namespace, by its account `default`: set serviceAccount.name to an account of the operator's own (or rbac.create=false)",
+        "serviceAccount.create=false without serviceAccount.name would give the operator's rights to every pod that uses the "
+        "service account `default`: set serviceAccount.name to an account that only the operator uses (or rbac.create=false)",
     ),
     "two authorities": (
         {**DATABASE, "privateCA": {"configMap": "c", "secret": "s"}},
-        "privateCA.configMap and privateCA.secret are given together: keep one of them",
+        "privateCA.configMap and privateCA.secret are both set: keep one of them",
     ),
 }
 
 
 @pytest.mark.parametrize(("values", "words"), WRONG.values(), ids=WRONG)
 def test_the_schema_names_what_is_wrong(each_helm: Helm, values: Json, words: str) -> None:
-    said = each_helm.refusal({**DATABASE, **values})
-    assert words in said
-    assert said.count("- at ") == 1, said
+    refusal = each_helm.refusal({**DATABASE, **values})
+    assert words in refusal
+    assert refusal.count("- at ") == 1, refusal
 
 
 @pytest.mark.parametrize(("values", "words"), MISSING.values(), ids=MISSING)
-def test_a_sentence_says_what_is_missing_or_too_much(each_helm: Helm, values: Json, words: str) -> None:
-    said = each_helm.refusal(values)
-    assert words in said
-    assert "secret@" not in said
+def test_a_sentence_names_values_that_are_missing_or_conflict(each_helm: Helm, values: Json, words: str) -> None:
+    refusal = each_helm.refusal(values)
+    assert words in refusal
+    assert "secret@" not in refusal
 
 
 @pytest.mark.parametrize("release", ["1234", "my.search"])
-def test_a_release_whose_service_could_have_no_name_is_refused(each_helm: Helm, release: str) -> None:
-    said = each_helm.refusal(DATABASE, release=release)
+def test_a_release_whose_name_no_service_can_have_is_refused(each_helm: Helm, release: str) -> None:
+    refusal = each_helm.refusal(DATABASE, release=release)
     assert (
-        f'release {release} makes the name "{release}-embedding-operator", and a Service\'s must begin with a letter'
-        in said
+        f'release {release} gives objects the name "{release}-embedding-operator", but the name of a Service must begin with'
+        in refusal
     )
 
 

@@ -14,10 +14,12 @@ from pathlib import Path
 import pytest
 import yaml
 
-from hack.control_plane.choice import Cluster
+from hack.cluster_choice.choice import Cluster
 from hack.errors import ToolError
-from hack.installation import Kubectl, apply_crds
-from tests.support.chart import CHART, DATABASE, NO_CRDS, RELEASE, Helm, Json
+from hack.installation.kubectl import Kubectl
+from hack.installation.prerequisites import apply_crds
+from hack.repository import CHART
+from tests.support.chart import DATABASE, NO_CRDS, RELEASE, Helm, Json
 from tests.support.manifests import CRDS, a_source
 
 OURS = "embeddings.yellowbook.dev"
@@ -26,14 +28,14 @@ CRD_NAMES = [f"embeddingjobs.{OURS}", f"embeddingsources.{OURS}"]
 
 @pytest.fixture
 def kubectl(chart_cluster: Cluster) -> Iterator[Kubectl]:
-    """In a namespace that there is not yet; without CRDs before and after."""
+    """In a namespace that does not exist yet, without CRDs before and after."""
     with cleared_afterwards(chart_cluster, "release") as administrator:
         yield administrator
 
 
 @contextmanager
 def cleared_afterwards(cluster: Cluster, prefix: str) -> Iterator[Kubectl]:
-    """An administrator in a new namespace; what a release has made for the whole cluster goes at the end."""
+    """An administrator in a new namespace. The cluster-wide objects of a release are deleted at the end."""
     administrator = Kubectl(cluster, f"{prefix}-{secrets.token_hex(4)}")
     yield administrator
     if crds_present(administrator):
@@ -53,7 +55,7 @@ def install(helm: Helm, kubectl: Kubectl, *arguments: str, values: Json = DATABA
 
 
 def wait_until_served(kubectl: Kubectl) -> None:
-    """A CRD that is deleted before it is served stays for minutes: the API server can't list what it would have to delete."""
+    """A CRD that is deleted before it is served stays for minutes, because the API server cannot list its objects."""
     kubectl.run("wait", "--for=condition=Established", "--timeout=30s", *(f"crd/{name}" for name in CRD_NAMES))
     kubectl.run("get", "embeddingsources,embeddingjobs")
 
@@ -67,13 +69,13 @@ def crds_present(kubectl: Kubectl) -> list[str]:
     return sorted(crd["metadata"]["name"] for crd in kubectl.get("crds")["items"] if crd["spec"]["group"] == OURS)
 
 
-def test_an_install_makes_crds_rights_and_deployment(a_helm: Helm, kubectl: Kubectl) -> None:
+def test_an_install_creates_crds_rights_and_deployment(a_helm: Helm, kubectl: Kubectl) -> None:
     install(a_helm, kubectl)
     assert crds_present(kubectl) == CRD_NAMES
     made = kubectl.get("deployments,serviceaccounts,roles,rolebindings,services")["items"]
     ours = [it["kind"] for it in made if it["metadata"]["name"] == RELEASE]
     assert sorted(ours) == ["Deployment", "Role", "RoleBinding", "Service", "ServiceAccount"]
-    assert kubectl.get("pods")["items"] == []  # the check is made by `helm test` only
+    assert kubectl.get("pods")["items"] == []  # only `helm test` creates the check
 
 
 def test_its_notes_give_the_next_three_commands(a_helm: Helm, kubectl: Kubectl) -> None:
@@ -91,14 +93,14 @@ def test_its_notes_give_the_next_three_commands(a_helm: Helm, kubectl: Kubectl) 
 @pytest.mark.parametrize(
     ("values", "words"),
     [
-        ({**DATABASE, "replicas": 0}, "With replicas=0 it does nothing until it is set to 1."),
+        ({**DATABASE, "replicas": 0}, "With replicas=0 it does nothing until you set replicas to 1."),
         (
             {"postgresql": {"enabled": True, "password": "x"}},
-            "is for trying it out, and forgets everything with its pod.",
+            "is only for trying out the operator, and its data is deleted with its pod.",
         ),
     ],
 )
-def test_its_notes_tell_what_may_surprise(a_helm: Helm, kubectl: Kubectl, values: Json, words: str) -> None:
+def test_its_notes_mention_unusual_values(a_helm: Helm, kubectl: Kubectl, values: Json, words: str) -> None:
     notes = install(a_helm, kubectl, "--dry-run=server", values=values).partition("NOTES:")[2]
     assert words in notes
 
@@ -115,7 +117,7 @@ def test_an_upgrade_changes_what_its_values_say(a_helm: Helm, kubectl: Kubectl) 
 
 
 def test_an_upgrade_upgrades_the_crds(a_helm: Helm, kubectl: Kubectl, tmp_path: Path) -> None:
-    """Helm never upgrades what lies in a chart's crds/: ours are templates."""
+    """Helm never upgrades files in a chart's crds/ folder, so the CRDs are templates."""
     older = tmp_path / CHART.name
     shutil.copytree(CHART, older)
     crd = older / "files" / "crds" / "embeddingsources.yaml"
@@ -162,7 +164,7 @@ def test_a_second_release_of_the_same_name_lives_in_another_namespace(a_helm: He
     }
 
 
-def test_a_second_release_that_brings_crds_too_is_refused_by_name(a_helm: Helm, kubectl: Kubectl) -> None:
+def test_a_second_release_with_crds_is_refused_by_name(a_helm: Helm, kubectl: Kubectl) -> None:
     other = replace(kubectl, namespace=f"{kubectl.namespace}-other")
     install(a_helm, kubectl)
     where = ("--namespace", other.namespace, "--create-namespace")
@@ -172,14 +174,14 @@ def test_a_second_release_that_brings_crds_too_is_refused_by_name(a_helm: Helm, 
     assert kubectl.namespace in done.stderr
 
 
-def test_crds_that_were_made_by_hand_can_be_taken_over(a_helm: Helm, kubectl: Kubectl) -> None:
+def test_crds_that_were_applied_by_hand_can_be_taken_over(a_helm: Helm, kubectl: Kubectl) -> None:
     kubectl.run("apply", "-f", str(CRDS))
     install(a_helm, kubectl, "--take-ownership")
     owner = kubectl.get("crd", CRD_NAMES[0])["metadata"]["annotations"]["meta.helm.sh/release-namespace"]
     assert owner == kubectl.namespace
 
 
-def test_crds_that_were_made_by_hand_can_be_left_alone(a_helm: Helm, kubectl: Kubectl) -> None:
+def test_crds_that_were_applied_by_hand_can_be_left_alone(a_helm: Helm, kubectl: Kubectl) -> None:
     apply_crds(kubectl.cluster)
     install(a_helm, kubectl, values={**DATABASE, **NO_CRDS})
     assert "annotations" not in kubectl.get("crd", CRD_NAMES[0])["metadata"]

@@ -1,9 +1,9 @@
-"""Rights: the operator's, which are files/rules.yaml and no more, and those of people."""
+"""The rights of the operator, which are exactly files/rules.yaml, and the roles for people."""
 
 import pytest
 import yaml
 
-from hack.installation import RULES
+from hack.repository import RULES
 from tests.support.chart import Helm, Json, Objects
 
 AGGREGATED = "rbac.authorization.k8s.io/aggregate-to-"
@@ -22,7 +22,7 @@ def rights(role: Json) -> dict[str, set[str]]:
     return {resource: set(rule["verbs"]) for rule in role["rules"] for resource in rule["resources"]}
 
 
-def test_the_operators_role_is_the_file_of_rules_and_no_more(helm: Helm) -> None:
+def test_the_operators_role_has_exactly_the_rules_of_the_file(helm: Helm) -> None:
     rendered = helm.render()
     assert rendered.one("Role")["rules"] == yaml.safe_load(RULES.read_text())
     binding = rendered.one("RoleBinding")
@@ -40,7 +40,7 @@ def test_it_has_no_right_in_the_cluster(helm: Helm) -> None:
     assert helm.render().of("ClusterRoleBinding") == []
 
 
-def test_role_and_binding_may_be_made_by_somebody_else(helm: Helm) -> None:
+def test_role_and_binding_can_be_left_out(helm: Helm) -> None:
     rendered = helm.render({"rbac": {"create": False}})
     assert (rendered.of("Role"), rendered.of("RoleBinding")) == ([], [])
     assert len(rendered.of("ServiceAccount")) == 1
@@ -74,7 +74,7 @@ def test_jobs_go_to_view_and_edit_and_sources_to_admin_only(helm: Helm) -> None:
     }
 
 
-def test_their_names_tell_release_and_namespace(helm: Helm) -> None:
+def test_their_names_contain_release_and_namespace(helm: Helm) -> None:
     names = {role["metadata"]["name"] for role in helm.render(release="search", namespace="blue").of("ClusterRole")}
     assert {name.rpartition(":")[0] for name in names} == {"search-embedding-operator:blue"}
 

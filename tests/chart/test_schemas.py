@@ -1,4 +1,4 @@
-"""What is rendered is what Kubernetes takes, by its own schemas: of the oldest version that we support, and of the newest."""
+"""The rendered objects match the schemas of the oldest and the newest supported Kubernetes."""
 
 from functools import cache
 from typing import Any
@@ -26,12 +26,12 @@ def _schema_contents(filename: str, version: str, *, read: Any = utils.schema_co
 
 @pytest.mark.parametrize("version", [OLDEST, NEWEST])
 @pytest.mark.parametrize("values", VALUE_SETS.values(), ids=VALUE_SETS)
-def test_every_object_is_as_the_schema_says(helm: Helm, values: Json, version: str) -> None:
+def test_every_object_matches_the_schema(helm: Helm, values: Json, version: str) -> None:
     for found in helm.render(values, crds=True):
         assert kubernetes_validate.validate(found, version, strict=True) == version
 
 
-def test_a_misspelt_field_is_seen(helm: Helm) -> None:
+def test_a_misspelt_field_is_refused(helm: Helm) -> None:
     deployment = helm.render().one("Deployment")
     deployment["spec"]["template"]["spec"]["terminationGraceSeconds"] = 45
     with pytest.raises(kubernetes_validate.ValidationError, match="terminationGraceSeconds"):

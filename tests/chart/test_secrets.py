@@ -43,14 +43,14 @@ def test_a_url_becomes_a_secret_and_is_nowhere_else(helm: Helm) -> None:
 
 
 def test_a_secret_reads_as_it_was_written(helm: Helm) -> None:
-    """stringData can't be read back, so whoever compares what is there with what is given would see it differ for ever."""
+    """stringData is never returned, so a tool that compares objects would always see a difference."""
     values = {"database": {}, "gemini": {"apiKey": "k"}, "postgresql": {"enabled": True, "password": "x"}}
     made = helm.render(values).of("Secret")
     assert len(made) == 3
     assert not any("stringData" in secret for secret in made)
 
 
-def test_the_key_of_a_users_secret_is_not_asked_of_ours(helm: Helm) -> None:
+def test_the_key_of_a_users_secret_is_not_used_for_the_charts_secret(helm: Helm) -> None:
     rendered = helm.render({"database": {"url": URL, "existingSecretKey": "uri"}, "gemini": {"apiKey": "k"}})
     keys = [volume(rendered, name)["secret"]["items"][0]["key"] for name in ("database", "gemini")]
     assert keys == ["DATABASE_URL", "GEMINI_API_KEY"]
@@ -84,7 +84,7 @@ def test_the_api_key_is_mounted_as_the_url_is(helm: Helm, values: Json, secret: 
 
 
 def test_a_rotation_reaches_a_running_pod(helm: Helm) -> None:
-    """A subPath is never updated, a variable neither, and a checksum in the pod's annotations would restart it."""
+    """A subPath and a variable are never updated, and a checksum in the pod's annotations would restart the pod."""
     before = helm.render({"database": {"url": URL}, "gemini": {"apiKey": "a"}})
     after = helm.render({"database": {"url": URL + "_2"}, "gemini": {"apiKey": "b"}})
     assert before.of("Secret") != after.of("Secret")
@@ -105,7 +105,7 @@ def test_a_proxy_is_never_used_for_the_api_server(helm: Helm) -> None:
     }
 
 
-def test_hosts_beside_the_proxy_are_a_value(helm: Helm) -> None:
+def test_hosts_without_proxy_are_a_value(helm: Helm) -> None:
     proxy = {"httpProxy": "http://proxy.example:3128", "noProxy": ["gemini.internal"]}
     environment = helm.render({"proxy": proxy}).environment()
     assert environment["HTTP_PROXY"] == "http://proxy.example:3128"
@@ -114,7 +114,7 @@ def test_hosts_beside_the_proxy_are_a_value(helm: Helm) -> None:
 
 
 @pytest.mark.parametrize("hosts", [[], None])
-def test_with_no_other_host_the_api_server_alone_is_beside_the_proxy(each_helm: Helm, hosts: list[str] | None) -> None:
+def test_without_other_hosts_only_the_api_server_is_reached_directly(each_helm: Helm, hosts: list[str] | None) -> None:
     proxy = {"httpProxy": "http://proxy.example:3128", "noProxy": hosts}
     assert each_helm.render({"proxy": proxy}).environment()["NO_PROXY"] == "$(KUBERNETES_SERVICE_HOST)"
 

@@ -1,4 +1,4 @@
-"""docs/upgrade.md: CRDs that change hands, go back with a rollback, and a release that moves from Helm 3 to 4."""
+"""docs/upgrade.md: taking over CRDs, rolling them back, and moving a release from Helm 3 to Helm 4."""
 
 import shutil
 from collections.abc import Iterator
@@ -8,11 +8,12 @@ from pathlib import Path
 import pytest
 import yaml
 
-from hack.control_plane.choice import Cluster
-from hack.go_programs import go_program
-from hack.installation import Kubectl
+from hack.cluster_choice.choice import Cluster
+from hack.go_build.programs import go_program
+from hack.installation.kubectl import Kubectl
+from hack.repository import CHART
 from tests.chart.test_releases import CRD_NAMES, cleared_afterwards, columns, crds_present, wait_until_served
-from tests.support.chart import CHART, DATABASE, NO_CRDS, RELEASE, Helm
+from tests.support.chart import DATABASE, NO_CRDS, RELEASE, Helm
 from tests.support.manifests import a_source
 
 WITHOUT_CRDS = {**DATABASE, **NO_CRDS}
@@ -63,7 +64,7 @@ def test_older_crds_that_were_applied_by_hand_are_taken_over(
     install = ("install", RELEASE, str(CHART), *in_(first), "--create-namespace")
     assert "invalid ownership metadata" in a_helm.try_run(*install, values=DATABASE).stderr
     flags = ["--take-ownership"]
-    if a_helm.program.name == "helm4":  # whose apply is the server's, which asks whose a field is
+    if a_helm.program.name == "helm4":  # it uses server-side apply, which checks the owner of a field
         flags.append("--force-conflicts")
     a_helm.run(*install, *flags, values=DATABASE)
     assert (owner(first), "Fresh %" in columns(first)) == (first.namespace, True)
@@ -83,7 +84,7 @@ def test_crds_move_from_one_release_to_another(a_helm: Helm, first: Kubectl, sec
     assert first.get("embeddingsource", "businesses")["spec"]["table"] == "public.businesses"
 
 
-def test_a_rollback_takes_the_crds_back_too(a_helm: Helm, first: Kubectl, older: Path) -> None:
+def test_a_rollback_restores_the_crds_too(a_helm: Helm, first: Kubectl, older: Path) -> None:
     a_helm.run("install", RELEASE, str(older), *in_(first), "--create-namespace", values=DATABASE)
     wait_until_served(first)
     first.run("create", "-f", "-", stdin=yaml.safe_dump(a_source("businesses")))

@@ -1,4 +1,4 @@
-"""Values: documented once, known to the schema, and each reaches what it names."""
+"""Each value is documented once, is in the schema, and reaches the object that it names."""
 
 import json
 from typing import Any
@@ -6,17 +6,17 @@ from typing import Any
 import pytest
 import yaml
 
-from embedding_operator.settings import PREFIX, Settings, settings_from
-from hack.chart_readme import README, SCHEMA, VALUES, up_to_date_readme
+from embedding_operator.settings import PREFIX, Settings, settings_from, variables
+from hack.release.chart_readme import README, SCHEMA, VALUES, up_to_date_readme
 from tests.support.chart import Helm, Json, Objects
 
 DEFAULTS: Json = yaml.safe_load(VALUES.read_text())
 NOT_A_VALUE = {"EMBEDDING_NAMESPACE", "EMBEDDING_HTTP_PORT", "EMBEDDING_GEMINI_ENDPOINT"}
-"""The pod's own namespace; a port that nobody else has; gemini.endpoint."""
+"""The pod's own namespace; a fixed port; gemini.endpoint."""
 
 
 def settings_of(rendered: Objects) -> Settings:
-    """What the operator makes of its environment. Files stand for what a Secret would hold."""
+    """The settings that the operator reads from its environment. Values take the place of mounted files."""
     given = {
         "DATABASE_URL_FILE": ("DATABASE_URL", "postgresql://u@h/d"),
         "GEMINI_API_KEY_FILE": ("GEMINI_API_KEY", "k"),
@@ -26,7 +26,7 @@ def settings_of(rendered: Objects) -> Settings:
 
 
 def own_paths(node: Any, prefix: str = "") -> set[str]:
-    """Every key of a schema that names its keys, below those too."""
+    """Every key that a schema names, including nested ones."""
     paths = set()
     for key, below in node.get("properties", {}).items():
         paths |= {prefix + key, *own_paths(below, f"{prefix}{key}.")}
@@ -34,7 +34,7 @@ def own_paths(node: Any, prefix: str = "") -> set[str]:
 
 
 def given_paths(values: Json, known: set[str], prefix: str = "") -> set[str]:
-    """Every key of values.yaml, those of Kubernetes' own structures left out."""
+    """Every key of values.yaml, without those of Kubernetes' own structures."""
     paths = set()
     for key, value in values.items():
         paths.add(path := prefix + key)
@@ -54,16 +54,16 @@ def objects_in(node: Any) -> list[Json]:
     ]
 
 
-def test_the_readmes_table_is_made_of_values_yaml() -> None:
+def test_the_readmes_table_is_generated_from_values_yaml() -> None:
     assert README.read_text() == up_to_date_readme(), "make format"
 
 
-def test_the_schema_knows_every_value_and_no_other() -> None:
+def test_the_schema_contains_every_value_and_no_other() -> None:
     known = own_paths(json.loads(SCHEMA.read_text()))
     assert given_paths(DEFAULTS, known) == known - {"global", "enabled"}
 
 
-def test_no_object_of_the_schema_takes_an_unknown_key() -> None:
+def test_no_object_of_the_schema_allows_an_unknown_key() -> None:
     for found in objects_in(json.loads(SCHEMA.read_text())):
         assert found["additionalProperties"] is False, sorted(found["properties"])
 
@@ -74,10 +74,7 @@ def test_the_defaults_are_the_operators(helm: Helm) -> None:
 
 def test_every_setting_of_the_operator_is_a_value() -> None:
     named = {f"{PREFIX}{_snake(name)}" for name in DEFAULTS["settings"]}
-    assert (
-        named
-        == {str(field.alias) for field in Settings.model_fields.values() if PREFIX in str(field.alias)} - NOT_A_VALUE
-    )
+    assert named == {name for name in variables() if PREFIX in name} - NOT_A_VALUE
 
 
 def _snake(name: str) -> str:
@@ -102,15 +99,15 @@ def test_a_setting_reaches_the_operator(each_helm: Helm, name: str, value: objec
 
 
 def test_a_whole_number_is_never_written_with_an_exponent(each_helm: Helm) -> None:
-    """The operator would take 2e+06 for a number of seconds, and refuse it for a number of jobs."""
+    """The operator would accept 2e+06 as a number of seconds, and refuse it as a number of jobs."""
     rendered = each_helm.render({"settings": {"finishedJobSeconds": 2_000_000}})
     assert rendered.environment()["EMBEDDING_FINISHED_JOB_SECONDS"] == "2000000"
 
 
-def test_a_setting_that_is_null_is_left_to_the_operator(each_helm: Helm) -> None:
+def test_a_setting_that_is_null_has_the_operators_default(each_helm: Helm) -> None:
     assert "EMBEDDING_LOG_LEVEL" not in each_helm.render({"settings": {"logLevel": None}}).environment()
 
 
 def test_geminis_endpoint_reaches_the_operator(helm: Helm) -> None:
     rendered = helm.render({"gemini": {"endpoint": "https://gemini.example/v1"}})
-    assert settings_of(rendered).gemini_endpoint == "https://gemini.example/v1"
+    assert settings_of(rendered).provider_values()["EMBEDDING_GEMINI_ENDPOINT"] == "https://gemini.example/v1"

@@ -1,7 +1,7 @@
 """Real pods: a cluster that runs them, the images of this checkout, and two releases of the chart as users install it.
 
-The first brings the CRDs and its own development PostgreSQL; the second, in another namespace, uses a database of a server that
-is there, by a role with the documented rights only.
+The first release installs the CRDs and a development PostgreSQL. The second, in another namespace, uses an existing database
+server, with a role that has the documented rights only.
 """
 
 from collections.abc import Generator, Iterator
@@ -10,9 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from hack.installation import Kubectl
-from hack.pod_cluster import NoPods, PodCluster, cluster_with_pods
-from hack.port_forward import forwarded
+from hack.cluster_choice.pods import NoPods, PodCluster, cluster_with_pods
+from hack.installation.kubectl import Kubectl, forward_port
 from tests.support.installed import DATABASE, DEPLOYMENT, PASSWORD, Release
 from tests.support.yellow_book import YellowBook, make_yellow_book
 
@@ -26,14 +25,14 @@ SOURCE = Path(__file__).parents[2] / "docs" / "examples" / "businesses.yaml"
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if item.path.is_relative_to(Path(__file__).parent):
-            item.add_marker(pytest.mark.timeout(1800))  # the first of them waits for all that has to be built
+            item.add_marker(pytest.mark.timeout(1800))  # the first of them waits for all builds
 
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(
     item: pytest.Item, call: pytest.CallInfo[None]
 ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
-    """A failure is shown with what the cluster says of itself: it is gone when somebody reads of it."""
+    """Add the state of the cluster to the report of a failure, because the cluster is gone when the report is read."""
     report = yield
     if report.failed and (cluster := STATE.get("cluster")) is not None:
         kubectl = Kubectl(cluster.cluster)
@@ -42,17 +41,17 @@ def pytest_runtest_makereport(
             ("get", "events", "--all-namespaces", "--field-selector=type!=Normal"),
             *(("logs", f"deployment/{name}-{DEPLOYMENT}", f"--namespace={name}", "--tail=30") for name in RELEASES),
         ):
-            said = kubectl.try_run(*command)
-            report.sections.append((f"kubectl {' '.join(command)}", said.stdout + said.stderr))
+            shown = kubectl.try_run(*command)
+            report.sections.append((f"kubectl {' '.join(command)}", shown.stdout + shown.stderr))
     return report
 
 
 @pytest.fixture(scope="session")
 def pods(request: pytest.FixtureRequest) -> Iterator[PodCluster]:
-    """Tests are skipped, with the reason, where no cluster with pods can be had."""
+    """Tests are skipped, with the reason, if no cluster with pods can be started."""
     capture = request.config.pluginmanager.getplugin("capturemanager")
 
-    def say(line: str) -> None:  # whoever waits sees what for
+    def say(line: str) -> None:  # shown at once, because the steps take minutes
         with capture.global_and_fixture_disabled():
             print(f"• {line}", flush=True)
 
@@ -65,7 +64,7 @@ def pods(request: pytest.FixtureRequest) -> Iterator[PodCluster]:
         say(f"cluster: {cluster.cluster.origin}")
         say("building the operator's image, unless it is built already")
         cluster.load_operator_image()
-        say("the image is there; the chart is installed next")
+        say("the image is built; next, the chart is installed")
         yield cluster
         del STATE["cluster"]
 
@@ -82,9 +81,9 @@ def yellow_book(pods: PodCluster) -> Release:
 
 @pytest.fixture(scope="session")
 def server_url(yellow_book: Release, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """The development PostgreSQL from outside of the cluster, up to the name of a database."""
+    """The URL of the development PostgreSQL from outside of the cluster, without the name of a database."""
     folder = tmp_path_factory.mktemp("forwarded")
-    with forwarded(yellow_book.kubectl, f"{yellow_book.fullname}-postgresql", 5432, folder) as port:
+    with forward_port(yellow_book.kubectl, f"{yellow_book.fullname}-postgresql", 5432, folder) as port:
         yield f"postgresql://postgres:{PASSWORD}@127.0.0.1:{port}"
 
 
@@ -100,7 +99,7 @@ def book(yellow_book: Release, server_url: str) -> YellowBook:
 
 @pytest.fixture(scope="session")
 def second(pods: PodCluster, yellow_book: Release, server_url: str) -> Release:
-    """Installed by Helm 3, without CRDs, for a role that may do just what the README grants."""
+    """Installed by Helm 3, without CRDs, for a role with just the rights that the README grants."""
     admin = YellowBook(f"{server_url}/postgres")
     admin.run(f"CREATE ROLE {ROLE} LOGIN PASSWORD '{ROLE_PASSWORD}'")
     admin.run("CREATE DATABASE second")

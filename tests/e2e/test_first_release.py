@@ -1,4 +1,4 @@
-"""The life of rows and jobs under the chart's own pods, from `helm install --wait` to a pod that dies in the middle."""
+"""Rows and jobs with the chart's own pods, from `helm install --wait` to a pod that is killed during its work."""
 
 import threading
 from concurrent.futures import ThreadPoolExecutor
@@ -13,15 +13,17 @@ from tests.support.yellow_book import YellowBook
 FRESH_WITHIN_S = 120
 
 
-def fresh(release: Release, book: YellowBook) -> None:
-    """Every row has the vector of its text, as the model itself gives it, and no job is left open."""
+def wait_until_fresh(release: Release, book: YellowBook) -> None:
+    """Wait until every row has the vector that the model gives for its text, and no job is open."""
     wait_until(
         lambda: book.run("SELECT count(*) FROM public.businesses WHERE embedding IS NULL")[0][0] == 0,
         within_s=FRESH_WITHIN_S,
         every_s=0.5,
         because="the operator fills every row",
     )
-    wait_until(lambda: book.stale() == [], within_s=FRESH_WITHIN_S, every_s=0.5, because="every edit is embedded")
+    wait_until(
+        lambda: book.outdated_rows() == [], within_s=FRESH_WITHIN_S, every_s=0.5, because="every edit is embedded"
+    )
     wait_until(
         lambda: not release.jobs("status.phase!=Succeeded", "status.phase!=Superseded", "status.phase!=DeadLettered"),
         within_s=FRESH_WITHIN_S,
@@ -36,14 +38,14 @@ def test_helm_install_has_waited_until_the_operator_was_ready(yellow_book: Relea
     assert yellow_book.pod()["status"]["containerStatuses"][0]["restartCount"] == 0
 
 
-def test_the_pod_runs_as_nobody_on_a_file_system_that_nobody_writes(yellow_book: Release) -> None:
+def test_the_pod_runs_without_root_on_a_read_only_file_system(yellow_book: Release) -> None:
     pod = yellow_book.pod()["metadata"]["name"]
     assert yellow_book.kubectl.run("exec", pod, "--", "id", "-u").strip() == "65532"
     refused = yellow_book.kubectl.try_run("exec", pod, "--", "touch", "/opt/embedding-operator/made")
     assert "Read-only file system" in refused.stderr
 
 
-def test_the_image_adds_less_than_250_mb_to_its_base_and_nothing_to_build_with(yellow_book: Release) -> None:
+def test_the_image_adds_less_than_250_mb_to_its_base_and_no_build_tools(yellow_book: Release) -> None:
     pod = yellow_book.pod()["metadata"]["name"]
 
     def inside(command: str) -> str:
@@ -62,24 +64,22 @@ def test_no_secret_is_in_the_pods_environment_or_arguments(yellow_book: Release)
         assert "postgresql://" not in shown
 
 
-def test_rows_become_fresh_by_the_real_model(yellow_book: Release, book: YellowBook) -> None:
-    fresh(yellow_book, book)
+def test_rows_become_fresh_with_the_real_model(yellow_book: Release, book: YellowBook) -> None:
+    wait_until_fresh(yellow_book, book)
     shown = yellow_book.kubectl.run("get", "embeddingsources,embeddingjobs")
     assert "universal-sentence-encoder-multilingual-3" in shown
     assert "Succeeded" in shown
 
 
 def test_helm_test_checks_database_rights_provider_and_crds(yellow_book: Release, book: YellowBook) -> None:
-    said = yellow_book.helm.run(
+    shown = yellow_book.helm.run(
         "test", yellow_book.name, "--namespace", yellow_book.namespace, "--logs", "--timeout=120s"
     )
-    assert "✓" in said
-    assert "✗" not in said
+    assert "✓" in shown
+    assert "✗" not in shown
 
 
-def test_a_text_that_is_refused_is_dead_lettered_and_replayed_by_kubectl(
-    yellow_book: Release, book: YellowBook
-) -> None:
+def test_a_refused_text_is_a_dead_letter_and_is_replayed_by_kubectl(yellow_book: Release, book: YellowBook) -> None:
     yellow_book.patch("embeddingsource/businesses", {"spec": {"model": {"tooLong": "Refuse"}}})
     ((business,),) = book.run(
         "INSERT INTO public.businesses (name, description) VALUES ('Long', repeat('very long ', 2000)) RETURNING id"
@@ -98,7 +98,7 @@ def test_a_text_that_is_refused_is_dead_lettered_and_replayed_by_kubectl(
     book.run("DELETE FROM public.businesses WHERE id = %s", business)
 
 
-def test_an_upgrade_strands_nothing(yellow_book: Release, book: YellowBook) -> None:
+def test_no_row_stays_due_after_an_upgrade(yellow_book: Release, book: YellowBook) -> None:
     before = yellow_book.pod()["metadata"]["uid"]
     stop = threading.Event()
 
@@ -118,16 +118,16 @@ def test_an_upgrade_strands_nothing(yellow_book: Release, book: YellowBook) -> N
             stop.set()
         assert writer.result() > 5
     assert yellow_book.pod()["metadata"]["uid"] != before
-    fresh(yellow_book, book)
+    wait_until_fresh(yellow_book, book)
 
 
-def test_a_pod_that_is_killed_in_the_middle_loses_nothing(yellow_book: Release, book: YellowBook) -> None:
-    book.add(1000, prefix="In the middle")
+def test_a_pod_that_is_killed_during_its_work_loses_no_row(yellow_book: Release, book: YellowBook) -> None:
+    book.add(1000, prefix="Before the kill")
     unfilled = "SELECT count(*) FROM public.businesses WHERE embedding IS NULL"
     wait_until(lambda: 0 < book.run(unfilled)[0][0] < 950, within_s=60, every_s=0.05, because="some are done, not all")
     pod = yellow_book.pod()["metadata"]
     yellow_book.kubectl.run("delete", "pod", pod["name"], "--grace-period=0", "--force")
-    fresh(yellow_book, book)
+    wait_until_fresh(yellow_book, book)
     assert yellow_book.pod()["metadata"]["uid"] != pod["uid"]
 
 
@@ -144,7 +144,7 @@ def test_a_missing_secret_ends_the_wait_in_time_and_is_named(
         release.install(timeout_s=20)
     described = release.kubectl.run("describe", "pods", "--selector=app.kubernetes.io/component=operator")
     assert 'secret "not-there" not found' in described
-    # And once it is there, the pod starts by itself.
+    # Once the Secret exists, the pod starts without another command.
     host = f"{yellow_book.fullname}-postgresql.{yellow_book.namespace}.svc"
     url = f"postgresql://postgres:{PASSWORD}@{host}:5432/{DATABASE}"
     release.kubectl.run("create", "secret", "generic", "not-there", f"--from-literal=DATABASE_URL={url}")
@@ -152,13 +152,13 @@ def test_a_missing_secret_ends_the_wait_in_time_and_is_named(
     release.uninstall()
 
 
-def test_a_database_that_cannot_be_reached_ends_the_wait_too(yellow_book: Release) -> None:
+def test_an_unreachable_database_ends_the_wait_too(yellow_book: Release) -> None:
     values = ("crds.install=false", "database.url=postgresql://nobody:nothing@not-there.example/none")
     flags = tuple(f"--set={value}" for value in values)
     release = Release("databaseless", "databaseless", yellow_book.pods, "helm4", flags)
     with pytest.raises(ToolError, match="context deadline exceeded"):
         release.install(timeout_s=20)
-    said = release.helm.try_run("test", release.name, "--namespace", release.namespace, "--logs", "--timeout=90s")
-    assert said.returncode != 0
-    assert "✗ database" in said.stdout + said.stderr
+    shown = release.helm.try_run("test", release.name, "--namespace", release.namespace, "--logs", "--timeout=90s")
+    assert shown.returncode != 0
+    assert "✗ database" in shown.stdout + shown.stderr
     release.uninstall()

@@ -1,4 +1,4 @@
-"""What the integration tests share beside the cluster and the database: the CRDs, as long as the run lasts, and Go programs."""
+"""What the integration tests share in addition to the cluster and the database server: the CRDs, and Go programs."""
 
 import secrets
 from collections.abc import Iterator
@@ -6,21 +6,23 @@ from pathlib import Path
 
 import pytest
 
-from hack.control_plane.choice import Cluster
-from hack.go_programs import go_program
-from hack.installation import Kubectl, crds_applied, namespace_made
+from hack.cluster_choice.choice import Cluster
+from hack.go_build.programs import go_program
+from hack.installation.kubectl import Kubectl
+from hack.installation.prerequisites import temporary_crds, temporary_namespace
 from tests.support.programs import build_beforehand
 
 PROGRAMS = ("helm4", "kind", "kstatus")
 
 
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_finish(session: pytest.Session) -> None:
     build_beforehand(session, {f"{name}_program": [name] for name in PROGRAMS})
 
 
 @pytest.fixture(scope="session")
 def crds(cluster: Cluster) -> Iterator[None]:
-    with crds_applied(cluster):
+    with temporary_crds(cluster):
         yield
 
 
@@ -28,7 +30,7 @@ def crds(cluster: Cluster) -> Iterator[None]:
 def kubectl(crds: None, cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Kubectl]:
     """The administrator in a namespace of the module's own, with the operator's account and rights in it."""
     name = f"test-{secrets.token_hex(4)}"
-    with namespace_made(cluster, name, tmp_path_factory.mktemp(name)):
+    with temporary_namespace(cluster, name, tmp_path_factory.mktemp(name)):
         yield Kubectl(cluster, name)
 
 

@@ -8,12 +8,14 @@ from pathlib import Path
 import pytest
 import yaml
 
-from hack.control_plane.choice import Cluster
+from hack.cluster_choice.choice import Cluster
 from hack.control_plane.pins import Binaries
 from hack.control_plane.processes import ControlPlane
-from hack.fake_gemini.process import FakeGemini
-from hack.installation import ACCOUNT, CRDS, Kubectl, make_namespace
-from hack.postgres import Database, DatabaseServer
+from hack.database.postgres import Database, DatabaseServer
+from hack.installation.kubectl import Kubectl
+from hack.installation.prerequisites import ACCOUNT, make_namespace
+from hack.provider_server.process import FakeGemini
+from hack.repository import CRDS
 from tests.integration.journey.conftest import GEMINI_MODEL, System, system_in
 from tests.integration.test_command import MARKER, command
 from tests.support.deadline import wait_until
@@ -61,7 +63,7 @@ def wrong(done: "subprocess.CompletedProcess[str]") -> dict[str, str]:
     return {what: said[2:] for what, said in lines(done).items() if said[0] == "✗"}
 
 
-def test_where_all_is_well_every_line_says_so_and_nothing_is_made(system: System) -> None:
+def test_where_every_check_passes_every_line_says_so_and_nothing_is_created(system: System) -> None:
     system.apply_source()
     before = system.source()
     done = checked(system)
@@ -78,7 +80,7 @@ def test_where_all_is_well_every_line_says_so_and_nothing_is_made(system: System
 def test_it_says_the_same_while_an_operator_is_at_work(system: System) -> None:
     system.book.add(3)
     system.apply_source()
-    system.operator()
+    system.start_operator()
     system.wait_until_fresh()
     done = checked(system)
     assert (done.returncode, wrong(done)) == (0, {})
@@ -91,18 +93,18 @@ def test_before_the_first_source_there_is_less_to_look_at(system: System) -> Non
     assert said["sources"] == "✓ no source yet, so no table and no provider to look at"
 
 
-def test_settings_of_no_use_are_each_named_and_end_it_with_2() -> None:
+def test_unusable_settings_are_each_named_and_end_it_with_2() -> None:
     done = command("check", DATABASE_URL=f"postgresql://operator:{MARKER}@[::1/never", EMBEDDING_LOG_LEVEL="loud")
     assert (done.returncode, done.stderr) == (2, "")
-    first, second, rest = done.stdout.splitlines()
+    first, second, last = done.stdout.splitlines()
     assert first.startswith("✗ settings: DATABASE_URL is no database URL: ")
     assert second.startswith("✗ settings: EMBEDDING_LOG_LEVEL is 'loud': ")
-    assert rest == "– all other checks: skipped, because they need settings that can be used"
+    assert last == "– all other checks: skipped, because they need settings that can be used"
     assert MARKER not in done.stdout
 
 
 @pytest.mark.timeout(300)
-def test_crds_that_are_missing_or_too_old_are_told_and_hide_nothing_else(
+def test_crds_that_are_missing_or_too_old_are_reported_and_hide_nothing_else(
     programs: Binaries, database_server: DatabaseServer, database: Database, tmp_path: Path
 ) -> None:
     role, password = database_server.create_role("operator")
@@ -151,7 +153,7 @@ def test_an_api_server_that_is_away_hides_nothing_of_the_database(system: System
     done = checked(system, KUBECONFIG=str(broken))
     said = lines(done)
     assert done.returncode == 1
-    assert said["Kubernetes"].startswith("✗ the API server is away (ClientConnectorError): ")
+    assert said["Kubernetes"].startswith("✗ the API server cannot be reached (ClientConnectorError): ")
     assert [said[what][0] for what in ("CRDs", "rights", "sources", "providers")] == ["–"] * 4
     assert said["database"][0] == "✓"
 
@@ -164,7 +166,7 @@ def test_a_database_that_is_away_hides_nothing_of_the_others(system: System) -> 
     said = lines(done)
     assert done.returncode == 1
     assert said["database"] == (
-        "✗ no connection could be had: nothing listens at its address: correct DATABASE_URL, or open the way to it"
+        "✗ no connection could be made: nothing listens at its address: correct DATABASE_URL, or allow the connection to it"
     )
     assert [said[what][0] for what in ("pgvector", "schema", "source businesses")] == ["–"] * 3
     assert said["provider local, model universal-sentence-encoder-multilingual-3@512"][0] == "✓"
@@ -178,7 +180,7 @@ def test_a_database_that_is_away_hides_nothing_of_the_others(system: System) -> 
         (
             "TRIGGER",
             {},
-            "the trigger on public.businesses could not be made (it has no TRIGGER on public.businesses): ",
+            "the trigger on public.businesses could not be created (it has no TRIGGER on public.businesses): ",
         ),
         ("TRIGGER", {"changeDetection": "Audit"}, None),
         ("TRIGGER", {"idColumn": "phone", "changeDetection": "Audit"}, "public.businesses.phone may be null: "),
@@ -186,7 +188,7 @@ def test_a_database_that_is_away_hides_nothing_of_the_others(system: System) -> 
     ],
     ids=["read", "write", "trigger", "audit", "id column", "text"],
 )
-def test_what_stands_in_the_way_of_a_source_is_said_with_its_mend(
+def test_what_prevents_a_source_is_reported_with_the_remedy(
     system: System, revoked: str, spec: dict[str, str], sentence: str | None
 ) -> None:
     (role,) = system.book.run("SELECT rolname FROM pg_roles WHERE rolname LIKE 'operator%%' ORDER BY oid DESC LIMIT 1")[
@@ -203,22 +205,22 @@ def test_what_stands_in_the_way_of_a_source_is_said_with_its_mend(
     assert system.book.run(BOOKKEEPING) == [(0,)]
 
 
-def test_a_column_of_other_dimensions_is_told(system: System) -> None:
+def test_a_column_of_other_dimensions_is_reported(system: System) -> None:
     system.apply_source(model=GEMINI_MODEL | {"dimensions": 768})
     found = wrong(checked(system, GEMINI_API_KEY="any", EMBEDDING_GEMINI_ENDPOINT="http://127.0.0.1:1"))
     assert "public.businesses.embedding holds 512 dimensions, the model gives 768: " in found["source businesses"]
 
 
-def test_the_second_source_on_a_column_is_told_which_was_first(system: System) -> None:
+def test_the_second_source_on_a_column_is_reported_with_the_first(system: System) -> None:
     system.apply_source("first")
     wait_until(lambda: system.source("first"), within_s=10, because="it was applied")
     system.apply_source("second")
     found = wrong(checked(system))
     assert len(found) == 1
-    assert next(iter(found.values())).endswith("keeps this very column: delete one of the two")
+    assert next(iter(found.values())).endswith("already serves this column: delete one of the two")
 
 
-def test_a_schema_that_the_role_cannot_make_is_told(
+def test_a_schema_that_the_role_cannot_create_is_reported(
     crds: None, system: System, database_server: DatabaseServer, database: Database
 ) -> None:
     other, password = database_server.create_role("other")
@@ -231,20 +233,20 @@ def test_what_another_role_has_made_will_do_where_it_may_be_used(
     system: System, database_server: DatabaseServer, database: Database
 ) -> None:
     system.apply_source()
-    first = system.operator()
+    first = system.start_operator()
     system.wait_until_fresh()
     first.stop()
     other, password = database_server.create_role("other")
     url = database.url_for(other, password)
     system.book.run(f'GRANT SELECT, TRIGGER, UPDATE (embedding) ON public.businesses TO "{other}"')
     system.book.run(f'GRANT USAGE ON SCHEMA embedding_operator TO "{other}"')
-    ours = "ALL TABLES IN SCHEMA embedding_operator"
+    all_tables = "ALL TABLES IN SCHEMA embedding_operator"
     found = wrong(checked(system, DATABASE_URL=url))
     assert list(found) == ["source businesses"]
-    assert f"GRANT SELECT, INSERT, UPDATE, DELETE ON {ours} TO it" in found["source businesses"]
-    system.book.run(f'GRANT SELECT, INSERT, UPDATE, DELETE ON {ours} TO "{other}"')
+    assert f"GRANT SELECT, INSERT, UPDATE, DELETE ON {all_tables} TO it" in found["source businesses"]
+    system.book.run(f'GRANT SELECT, INSERT, UPDATE, DELETE ON {all_tables} TO "{other}"')
     done = checked(system, DATABASE_URL=url)
-    assert (wrong(done), lines(done)["schema"]) == ({}, "✓ is there, and the role may make no table in it")
+    assert (wrong(done), lines(done)["schema"]) == ({}, "✓ is there, and the role may create no table in it")
     system.kubectl.run("delete", "embeddingsource", "businesses")
     system.book.run("CREATE TABLE public.shops (LIKE public.businesses INCLUDING ALL)")
     system.book.run(f'GRANT SELECT, TRIGGER, UPDATE (embedding) ON public.shops TO "{other}"')
@@ -270,7 +272,7 @@ def test_without_pgvector_it_says_so_unless_each_source_does_without(system: Sys
     assert wrong(checked(system)) == {}
 
 
-def test_a_key_that_the_provider_does_not_take_is_told_without_it(system: System, gemini: FakeGemini) -> None:
+def test_a_key_that_the_provider_does_not_accept_is_reported_without_it(system: System, gemini: FakeGemini) -> None:
     system.apply_source(model=GEMINI_MODEL)
     what = "provider gemini, model gemini-embedding-001@512"
     good = {"GEMINI_API_KEY": gemini.api_key, "EMBEDDING_GEMINI_ENDPOINT": gemini.url}
@@ -283,7 +285,7 @@ def test_a_key_that_the_provider_does_not_take_is_told_without_it(system: System
     done = checked(system, **(good | {"GEMINI_API_KEY": MARKER}))
     assert done.returncode == 1
     assert wrong(done) == {
-        what: "the provider 'gemini' answered 400 INVALID_ARGUMENT (API_KEY_INVALID): it does not take the key, "
+        what: "the provider 'gemini' answered 400 INVALID_ARGUMENT (API_KEY_INVALID): it does not accept the key, "
         "set GEMINI_API_KEY to one that is valid"
     }
     done = checked(system)

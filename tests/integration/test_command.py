@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from hack.control_plane.kubeconfig import write_kubeconfig
-from hack.environment import program_environment
+from hack.processes.environment import program_environment
 
 PROGRAM = Path(sys.executable).with_name("embedding-operator")
 MARKER = "s3cr3t-Marker"
@@ -56,7 +56,7 @@ def test_a_kubeconfig_that_is_not_there_is_said_in_a_sentence(tmp_path: Path) ->
     done = command("run", DATABASE_URL=URL, KUBECONFIG=str(missing))
     assert (done.returncode, done.stdout) == (2, "")
     (message,) = errors(done.stderr)
-    assert message == f"KUBECONFIG is '{missing}', and there is no such file (one is needed, not a list): correct it"
+    assert message == f"KUBECONFIG is '{missing}', and there is no such file: set it to the path of one kubeconfig"
     assert MARKER not in done.stderr
 
 
@@ -64,7 +64,9 @@ def test_outside_of_a_cluster_and_without_a_kubeconfig_it_says_so() -> None:
     done = command("run", DATABASE_URL=URL, KUBERNETES_SERVICE_HOST="", KUBERNETES_SERVICE_PORT="")
     assert done.returncode == 2
     (message,) = errors(done.stderr)
-    assert message.startswith("KUBECONFIG is not set, this is no pod, and no API server can be had by it: ")
+    assert message.startswith(
+        "KUBECONFIG is not set, and this process does not run in a pod, and it cannot be used to connect: "
+    )
 
 
 @pytest.mark.parametrize(
@@ -78,7 +80,7 @@ def test_a_kubeconfig_that_is_none_is_said_in_a_sentence(tmp_path: Path, content
     done = command("run", DATABASE_URL=URL, KUBECONFIG=str(file))
     assert done.returncode == 2, done.stderr
     (message,) = errors(done.stderr)
-    assert message.startswith(f"KUBECONFIG is '{file}', and no API server can be had by it: ")
+    assert message.startswith(f"KUBECONFIG is '{file}', and it cannot be used to connect: ")
 
 
 def test_a_kubeconfig_whose_server_is_no_url_is_refused(tmp_path: Path) -> None:
@@ -86,7 +88,7 @@ def test_a_kubeconfig_whose_server_is_no_url_is_refused(tmp_path: Path) -> None:
     done = command("run", DATABASE_URL=URL, KUBECONFIG=str(file))
     assert done.returncode == 2
     (message,) = errors(done.stderr)
-    assert "whose server 'nowhere' is no URL" in message
+    assert "and its server 'nowhere' is not a URL: correct the file" in message
     assert MARKER not in done.stderr
 
 
@@ -95,7 +97,7 @@ def test_a_kubeconfig_whose_server_is_no_url_is_refused(tmp_path: Path) -> None:
     [
         ("--help", "Run the operator in its namespace"),
         ("run --help", "Run the operator in its namespace"),
-        ("check --help", "Check all that the operator needs"),
+        ("check --help", "Check everything that the operator needs"),
     ],
 )
 def test_help_needs_no_setting(arguments: str, said: str) -> None:

@@ -1,8 +1,7 @@
-"""The fake Gemini API: it answers as the real one is documented to, fails as it is told, counts what it saw."""
+"""The fake Gemini API: it answers as the real one is documented to, has faults on demand, and counts its calls."""
 
 import json
 import math
-import subprocess
 import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -13,12 +12,13 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from hack.environment import program_environment
 from hack.errors import ToolError
-from hack.fake_gemini.process import API_KEY, ROOT, FakeGemini
-from hack.fake_gemini.requests import DIMENSIONS
-from hack.fake_gemini.stats import hash_of
-from hack.fake_gemini.vectors import fake_vector
+from hack.processes.run import run_to_end
+from hack.provider_server.process import API_KEY, FakeGemini
+from hack.provider_server.requests import DIMENSIONS
+from hack.provider_server.stats import hash_of
+from hack.provider_server.vectors import fake_vector
+from hack.repository import ROOT
 from tests.support.deadline import wait_until
 
 BATCH = "/v1beta/models/gemini-embedding-001:batchEmbedContents"
@@ -77,7 +77,7 @@ def test_a_batch_gets_a_vector_for_each_text_in_order(gemini: FakeGemini) -> Non
     assert body == {"embeddings": [{"values": fake_vector("one", 4)}, {"values": fake_vector("鮨", 4)}]}
 
 
-def test_a_single_text_gets_one_and_the_key_may_stand_in_the_query(gemini: FakeGemini) -> None:
+def test_a_single_text_gets_one_and_the_key_may_be_in_the_query(gemini: FakeGemini) -> None:
     body = {"content": {"parts": [{"text": "one"}]}, "taskType": 2}  # as the SDK sends its enum
     code, answer = post(gemini, body, path=f"{SINGLE}?key={API_KEY}", key=None)
     assert (code, answer) == (200, {"embedding": {"values": fake_vector("one", DIMENSIONS)}})
@@ -108,7 +108,7 @@ def test_a_texts_vector_is_its_own_and_not_at_unit_length() -> None:
         (batch("one", "a POISONed text"), "requests[1].content: cannot embed 'a POISONed text'"),
     ],
 )
-def test_what_is_wrong_with_the_request_is_a_400_for_all_of_it(gemini: FakeGemini, body: Any, sentence: str) -> None:
+def test_an_error_in_one_request_is_a_400_for_the_whole_batch(gemini: FakeGemini, body: Any, sentence: str) -> None:
     answer = post(gemini, body)
     assert refused(answer) == (400, "INVALID_ARGUMENT")
     assert sentence in answer[1]["error"]["message"]
@@ -143,13 +143,13 @@ def test_without_a_key_it_is_a_403_and_an_unknown_model_a_404(gemini: FakeGemini
         ("503", 503, "UNAVAILABLE"),
     ],
 )
-def test_a_fault_is_an_error_as_often_as_it_is_told(gemini: FakeGemini, kind: str, code: int, status: str) -> None:
+def test_a_fault_is_an_error_as_often_as_was_set(gemini: FakeGemini, kind: str, code: int, status: str) -> None:
     gemini.fault(kind, times=2)
     assert [refused(post(gemini, batch("one"))) for _ in range(2)] == [(code, status)] * 2
     assert post(gemini, batch("one"))[0] == 200
 
 
-def test_a_quota_says_which_it_is_and_how_long_to_rest(gemini: FakeGemini) -> None:
+def test_a_quota_names_itself_and_the_pause(gemini: FakeGemini) -> None:
     gemini.fault("429", times=1, seconds=48.5)
     gemini.fault("429-day", times=1)
     _, minute = post(gemini, batch("one"))
@@ -160,7 +160,7 @@ def test_a_quota_says_which_it_is_and_how_long_to_rest(gemini: FakeGemini) -> No
     assert "PerDay" in detail(day, "QuotaFailure")["violations"][0]["quotaId"]
 
 
-def test_spoiled_answers_are_a_200_that_is_not_whole(gemini: FakeGemini) -> None:
+def test_spoiled_answers_are_an_incomplete_200(gemini: FakeGemini) -> None:
     given = batch("one", "two", outputDimensionality=2)
     for kind in ("too-few", "wrong-size", "nan"):
         gemini.fault(kind, times=1)
@@ -171,7 +171,7 @@ def test_spoiled_answers_are_a_200_that_is_not_whole(gemini: FakeGemini) -> None
     assert answers[2][1]["embeddings"][1]["values"] == ["NaN", "NaN"]
 
 
-def test_an_answer_may_be_no_json_or_broken_off(gemini: FakeGemini) -> None:
+def test_an_answer_may_be_no_json_or_incomplete(gemini: FakeGemini) -> None:
     gemini.fault("not-json", times=1)
     with pytest.raises(ValueError, match="Expecting value"):
         post(gemini, batch("one"))
@@ -180,14 +180,14 @@ def test_an_answer_may_be_no_json_or_broken_off(gemini: FakeGemini) -> None:
         post(gemini, batch("one"))
 
 
-def test_a_call_that_hangs_gets_no_answer_and_ends_when_its_client_goes(gemini: FakeGemini) -> None:
+def test_a_call_that_hangs_gets_no_answer_and_ends_with_its_connection(gemini: FakeGemini) -> None:
     gemini.fault("hang", times=1)
     with pytest.raises(TimeoutError):
         post(gemini, batch("one"), within_s=0.2)
     wait_until(lambda: not gemini.stats().in_flight, within_s=5, because="its client has gone")
 
 
-def test_faults_hit_only_what_they_match_and_the_first_that_hits_decides(gemini: FakeGemini) -> None:
+def test_faults_apply_to_matching_texts_only_and_the_first_decides(gemini: FakeGemini) -> None:
     gemini.fault("503", only_matching="sushi")
     gemini.fault("500", only_matching="plumb")
     gemini.fault("slow", seconds=0)
@@ -195,7 +195,7 @@ def test_faults_hit_only_what_they_match_and_the_first_that_hits_decides(gemini:
     assert [post(gemini, batch(*texts))[0] for texts in sent] == [500, 503, 503, 200]
 
 
-def test_a_ratio_hits_about_so_many_calls(gemini: FakeGemini) -> None:
+def test_a_ratio_is_the_share_of_failing_calls(gemini: FakeGemini) -> None:
     gemini.fault("503", ratio=0.5)
     codes = [post(gemini, batch("one"))[0] for _ in range(40)]
     assert 8 <= codes.count(503) <= 32
@@ -203,7 +203,7 @@ def test_a_ratio_hits_about_so_many_calls(gemini: FakeGemini) -> None:
     assert post(gemini, batch("one"))[0] == 200
 
 
-def test_a_fault_that_is_not_known_is_refused_with_what_there_is(gemini: FakeGemini) -> None:
+def test_an_unknown_fault_is_refused_with_the_known_ones(gemini: FakeGemini) -> None:
     with pytest.raises(ToolError, match="429-day"):
         gemini.fault("418")
     with pytest.raises(ToolError, match="greater than or equal to 1"):
@@ -211,7 +211,7 @@ def test_a_fault_that_is_not_known_is_refused_with_what_there_is(gemini: FakeGem
     assert post(gemini, batch("one"))[0] == 200
 
 
-def test_it_counts_calls_texts_vectors_and_what_it_answered_and_keeps_no_key(tmp_path: Path) -> None:
+def test_it_counts_calls_texts_vectors_and_answers_and_keeps_no_key(tmp_path: Path) -> None:
     with FakeGemini(tmp_path, latency_ms=200, api_key="s3cr3t") as gemini:
         bodies = [batch("one", "two"), batch("one"), batch("a POISONed text")]
         with ThreadPoolExecutor(len(bodies)) as threads:
@@ -226,7 +226,7 @@ def test_it_counts_calls_texts_vectors_and_what_it_answered_and_keeps_no_key(tmp
         assert "s3cr3t" not in gemini.log.read_text()
 
 
-def test_started_again_it_is_at_the_same_address_with_new_counts(tmp_path: Path) -> None:
+def test_after_a_restart_it_has_the_same_address_and_new_counts(tmp_path: Path) -> None:
     gemini = FakeGemini(tmp_path)
     with pytest.raises(ToolError, match="was not started"):
         gemini.stats()
@@ -244,16 +244,8 @@ def test_started_again_it_is_at_the_same_address_with_new_counts(tmp_path: Path)
         assert gemini.stats().calls == 1
 
 
-def test_a_port_that_is_taken_is_said_in_a_sentence(gemini: FakeGemini) -> None:
+def test_a_port_that_is_in_use_is_named_in_a_sentence(gemini: FakeGemini) -> None:
     port = urlsplit(gemini.url).port
-    done = subprocess.run(
-        [sys.executable, "-m", "hack.fake_gemini", "--port", str(port)],
-        cwd=ROOT,
-        env=program_environment(),
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=30,
-    )
+    done = run_to_end([sys.executable, "-m", "hack.provider_server", "--port", str(port)], within_s=30, cwd=ROOT)
     assert (done.returncode, done.stdout) == (2, "")
     assert f"port {port} cannot be used" in done.stderr

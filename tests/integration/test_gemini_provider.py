@@ -1,4 +1,4 @@
-"""The gemini provider with the real SDK, against a server that answers as the API does, and fails as it is told to."""
+"""The gemini provider with the real SDK, against a server that answers as the API does, and fails on demand."""
 
 import asyncio
 import logging
@@ -9,20 +9,21 @@ from collections.abc import Iterator
 
 import pytest
 
+from embedding_worker.clock import SystemClock
 from embedding_worker.errors import (
     EmbeddingError,
     InputRejected,
-    ProviderBusy,
     ProviderMisconfigured,
+    ProviderThrottled,
     ProviderUnavailable,
 )
-from embedding_worker.providers import Credentials, make_embedder
 from embedding_worker.providers.gemini import THREADS, GeminiEmbedder
+from embedding_worker.providers.registry import NoObserver, ProviderRegistry
 from embedding_worker.source import Model
-from hack.fake_gemini.faults import FaultKind
-from hack.fake_gemini.process import FakeGemini
-from hack.fake_gemini.stats import hash_of
-from hack.fake_gemini.vectors import fake_vector
+from hack.provider_server.faults import FaultKind
+from hack.provider_server.process import FakeGemini
+from hack.provider_server.stats import hash_of
+from hack.provider_server.vectors import fake_vector
 from tests.support.deadline import eventually
 
 pytest.importorskip("google.generativeai")
@@ -91,9 +92,14 @@ async def test_a_hundred_texts_get_their_own_vectors_in_order_at_unit_length(
         assert {type(value) for value in vector} == {float}
 
 
-async def test_it_is_made_from_a_source_and_credentials(gemini: FakeGemini) -> None:
-    credentials = Credentials(gemini_api_key=KEY, gemini_endpoint=gemini.url)
-    made = make_embedder(Model("gemini", "models/gemini-embedding-001", 4), credentials)
+async def test_the_registry_makes_it_from_the_settings_and_rotates_its_key(gemini: FakeGemini) -> None:
+    values = {"GEMINI_API_KEY": "another-key", "EMBEDDING_GEMINI_ENDPOINT": gemini.url}
+    registry = ProviderRegistry(values, clock=SystemClock(), observer=NoObserver())
+    made = registry.embedder(Model("gemini", "models/gemini-embedding-001", 4), source="businesses")
+    with pytest.raises(ProviderMisconfigured) as refused:
+        await made.embed(["one"])
+    assert refused.value.reason == "ApiKeyInvalid"
+    await registry.rotate("GEMINI_API_KEY", KEY)
     assert len((await made.embed(["one"]))[0]) == 4
 
 
@@ -106,8 +112,8 @@ async def test_the_longest_texts_that_it_takes_go_through_in_one_call(gemini: Fa
 
 
 async def test_two_sources_use_two_keys_at_the_same_time(gemini: FakeGemini) -> None:
-    right, wrong = embedder(gemini), embedder(gemini, key="another-key")
-    results = await asyncio.gather(right.embed(["a"]), wrong.embed(["b"]), right.embed(["c"]), return_exceptions=True)
+    valid, invalid = embedder(gemini), embedder(gemini, key="another-key")
+    results = await asyncio.gather(valid.embed(["a"]), invalid.embed(["b"]), valid.embed(["c"]), return_exceptions=True)
     assert [type(result) for result in results] == [list, ProviderMisconfigured, list]
     assert {hash_of(KEY), hash_of("another-key")} <= set(gemini.stats().key_hashes)
 
@@ -119,8 +125,8 @@ CODES = {
     FaultKind.UNAUTHENTICATED: (ProviderMisconfigured, "401 UNAUTHENTICATED"),
     FaultKind.FORBIDDEN: (ProviderMisconfigured, "403 PERMISSION_DENIED"),
     FaultKind.UNKNOWN_MODEL: (ProviderMisconfigured, "404 NOT_FOUND"),
-    FaultKind.BUSY: (ProviderBusy, "429 RESOURCE_EXHAUSTED"),
-    FaultKind.DAY_QUOTA: (ProviderBusy, "429 RESOURCE_EXHAUSTED"),
+    FaultKind.THROTTLED: (ProviderThrottled, "429 RESOURCE_EXHAUSTED"),
+    FaultKind.DAY_QUOTA: (ProviderThrottled, "429 RESOURCE_EXHAUSTED"),
     FaultKind.INTERNAL: (ProviderUnavailable, "500 INTERNAL"),
     FaultKind.UNAVAILABLE: (ProviderUnavailable, "503 UNAVAILABLE"),
     FaultKind.CLOSE: (ProviderUnavailable, ""),
@@ -150,7 +156,9 @@ async def test_each_fault_asks_for_its_reaction_at_once_and_by_one_call(gemini: 
     assert len(await made.embed(["another"])) == 1
 
 
-async def test_a_text_that_is_refused_takes_its_batch_with_it_and_nobody_is_told_which(gemini: FakeGemini) -> None:
+async def test_a_rejected_text_fails_its_whole_batch_and_the_error_does_not_say_which_it_was(
+    gemini: FakeGemini,
+) -> None:
     made = embedder(gemini)
     assert isinstance(await failure(made, "Zum Löwen", "a POISONed text", "Am Markt"), InputRejected)
     assert len(await made.embed(["Zum Löwen", "Am Markt"])) == 2

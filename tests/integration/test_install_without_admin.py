@@ -1,7 +1,7 @@
-"""docs/install.md, "Without rights in the cluster": its commands, by an administrator and then by somebody with just the Role of
-docs/examples/helm/installer-role.yaml, with both Helms, on an API server that writes down each request.
+"""docs/install.md, "Without rights in the cluster": an administrator runs its commands, then a person with only the Role of
+docs/examples/helm/installer-role.yaml installs with Helm 3 and 4, on an API server that logs each request.
 
-No pods run here, so their ends are written by hand.
+No pods run here, so the test writes their final states.
 """
 
 import json
@@ -15,13 +15,14 @@ from pathlib import Path
 import pytest
 import yaml
 
-from hack.control_plane.choice import Cluster
+from hack.cluster_choice.choice import Cluster
 from hack.control_plane.kubeconfig import service_account_kubeconfig
 from hack.control_plane.pins import Binaries
 from hack.control_plane.processes import ControlPlane
-from hack.go_programs import go_program
-from hack.installation import Kubectl
-from tests.support.chart import CHART, NAMESPACE, RELEASE, Helm, Json
+from hack.go_build.programs import go_program
+from hack.installation.kubectl import Kubectl
+from hack.repository import CHART
+from tests.support.chart import NAMESPACE, RELEASE, Helm, Json
 from tests.support.deadline import wait_until
 from tests.support.rights import single_rules
 
@@ -30,27 +31,27 @@ PAGE = ROOT / "docs" / "install.md"
 EXAMPLES = ROOT / "docs" / "examples" / "helm"
 ROLE = EXAMPLES / "installer-role.yaml"
 VALUES = ("--values", str(EXAMPLES / "values-without-cluster-rights.yaml"))
-SOMEBODY = "somebody"
+INSTALLER = "installer"
 Request = tuple[str, str, str]
 """Verb, API group, and resource with its subresource."""
-IN_PASSING: Request = ("get", "", "namespaces")
-"""Helm asks for it where a pod is not there yet, and does without."""
+OPTIONAL: Request = ("get", "", "namespaces")
+"""Helm requests it if a pod does not exist yet, and continues without it."""
 
 
 @dataclass(frozen=True)
 class Prepared:
-    """A cluster whose administrator has done what the page says, and somebody who may install there."""
+    """A cluster whose administrator has run the commands of the page, and the kubeconfig of a person who installs there."""
 
     admin: Kubectl
     installer: Path
     audit_log: Path
 
     def requests(self) -> dict[Request, set[int]]:
-        """What the installer has asked for until now, and the codes of the answers."""
+        """The requests of the installer so far, with the status codes of the answers."""
         found: dict[Request, set[int]] = {}
         for line in self.audit_log.read_text().splitlines():
             entry = json.loads(line)
-            if entry["user"]["username"].endswith(f":{SOMEBODY}") and {"objectRef", "responseStatus"} <= entry.keys():
+            if entry["user"]["username"].endswith(f":{INSTALLER}") and {"objectRef", "responseStatus"} <= entry.keys():
                 at = entry["objectRef"]
                 resource = "/".join(filter(None, (at["resource"], at.get("subresource"))))
                 codes = found.setdefault((entry["verb"], at.get("apiGroup", ""), resource), set())
@@ -64,30 +65,30 @@ def prepared(programs: Binaries, tmp_path_factory: pytest.TempPathFactory) -> It
     with ControlPlane(folder / "control-plane", programs=programs, audit_log=True) as plane:
         admin = Kubectl(Cluster(plane.kubeconfig, plane.kubectl, "one with an administrator"), NAMESPACE)
         admin.run("create", "namespace", NAMESPACE)
-        admin.run("create", "serviceaccount", SOMEBODY)
+        admin.run("create", "serviceaccount", INSTALLER)
         helm = Helm(go_program("helm4"), folder)
         admin.run("apply", "--server-side", "-f", "-", stdin=helm.run(*administrators_template()))
         admin.run("apply", "-f", str(ROLE))
         role = yaml.safe_load(ROLE.read_text())["metadata"]["name"]
-        admin.run("create", "rolebinding", SOMEBODY, f"--role={role}", f"--serviceaccount={NAMESPACE}:{SOMEBODY}")
+        admin.run("create", "rolebinding", INSTALLER, f"--role={role}", f"--serviceaccount={NAMESPACE}:{INSTALLER}")
         out = folder / "installer.kubeconfig"
-        installer = service_account_kubeconfig(plane.kubeconfig, NAMESPACE, SOMEBODY, out, kubectl=plane.kubectl)
+        installer = service_account_kubeconfig(plane.kubeconfig, NAMESPACE, INSTALLER, out, kubectl=plane.kubectl)
         assert plane.audit_log is not None
         yield Prepared(admin, installer, plane.audit_log)
 
 
 def administrators_template() -> list[str]:
-    """The arguments of the `helm template` of the page, with the chart of this checkout."""
+    """The arguments of the page's `helm template` command, with the chart of this checkout."""
     (command,) = re.findall(r"helm (template .*?--show-only templates/crds.yaml.*?)\|", PAGE.read_text(), re.DOTALL)
     words = shlex.split(command.replace("\\\n", " "))
     return [str(CHART) if word.endswith("/embedding-operator") else word for word in words]
 
 
-def test_the_administrator_makes_crds_the_operators_rights_and_peoples_roles(prepared: Prepared) -> None:
-    made = prepared.admin.get(
+def test_the_administrator_creates_crds_the_operators_rights_and_peoples_roles(prepared: Prepared) -> None:
+    created = prepared.admin.get(
         "crds,serviceaccounts,roles,rolebindings,clusterroles", "-l", f"app.kubernetes.io/name={RELEASE}"
     )
-    kinds = [item["kind"] for item in made["items"]]
+    kinds = [item["kind"] for item in created["items"]]
     assert {kind: kinds.count(kind) for kind in kinds} == {
         "CustomResourceDefinition": 2,
         "ServiceAccount": 1,
@@ -98,21 +99,21 @@ def test_the_administrator_makes_crds_the_operators_rights_and_peoples_roles(pre
 
 
 @pytest.fixture(scope="module")
-def asked(prepared: Prepared, tmp_path_factory: pytest.TempPathFactory) -> dict[Request, set[int]]:
-    """What both Helms have asked for in a release's whole life, and the codes of the answers."""
+def requests(prepared: Prepared, tmp_path_factory: pytest.TempPathFactory) -> dict[Request, set[int]]:
+    """The requests of Helm 3 and 4 from the installation of a release to its removal, with the status codes of the answers."""
     for program in ("helm3", "helm4"):
         helm = Helm(go_program(program), tmp_path_factory.mktemp(program), prepared.installer)
-        live(prepared.admin, helm, "--namespace", NAMESPACE)
+        use_release(prepared.admin, helm, "--namespace", NAMESPACE)
     return prepared.requests()
 
 
-def live(admin: Kubectl, helm: Helm, *flags: str) -> None:
-    """Installed, upgraded, rolled back, tested, looked at and removed."""
+def use_release(admin: Kubectl, helm: Helm, *flags: str) -> None:
+    """Install, upgrade, roll back, test, inspect and remove a release."""
     helm.run("install", RELEASE, str(CHART), *flags, *VALUES)
     pod = admin.get("deployment", RELEASE)["spec"]["template"]["spec"]
     assert pod["serviceAccountName"] == "embedding-operator"
-    waited = helm.try_run("upgrade", RELEASE, str(CHART), *flags, *VALUES, "--wait", "--timeout=3s")
-    assert "deadline exceeded" in waited.stderr  # nothing runs here
+    upgraded = helm.try_run("upgrade", RELEASE, str(CHART), *flags, *VALUES, "--wait", "--timeout=3s")
+    assert "deadline exceeded" in upgraded.stderr  # no pod runs in this cluster
     helm.run("rollback", RELEASE, "1", *flags)
     run_the_check(admin, helm, *flags)
     helm.run("status", RELEASE, *flags)
@@ -120,37 +121,39 @@ def live(admin: Kubectl, helm: Helm, *flags: str) -> None:
 
 
 def run_the_check(admin: Kubectl, helm: Helm, *flags: str) -> None:
-    """`helm test`, whose pod has succeeded as soon as it is there."""
+    """Run `helm test`, and write the status of its pod as soon as the pod exists."""
     check = f"{RELEASE}-check"
-    with ThreadPoolExecutor() as beside:
-        testing = beside.submit(helm.run, "test", RELEASE, *flags, "--logs", "--timeout=30s")
-        wait_until(lambda: admin.try_run("get", "pod", check).returncode == 0, within_s=20, because="Helm makes it")
+    with ThreadPoolExecutor() as executor:
+        testing = executor.submit(helm.run, "test", RELEASE, *flags, "--logs", "--timeout=30s")
+        wait_until(
+            lambda: admin.try_run("get", "pod", check).returncode == 0, within_s=20, because="Helm creates the pod"
+        )
         patch = json.dumps({"status": {"phase": "Succeeded", "conditions": [{"type": "Ready", "status": "False"}]}})
         admin.run("patch", "pod", check, "--subresource=status", "--type=merge", "-p", patch)
         testing.result()
     admin.run("delete", "pod", check, "--force", "--grace-period=0")
 
 
-def test_the_documented_role_is_all_that_both_helms_need(asked: dict[Request, set[int]]) -> None:
-    assert {request for request, codes in asked.items() if 403 in codes} <= {IN_PASSING}
+def test_the_documented_role_is_sufficient_for_both_helms(requests: dict[Request, set[int]]) -> None:
+    assert {request for request, codes in requests.items() if 403 in codes} <= {OPTIONAL}
 
 
-def test_the_documented_role_names_nothing_that_nobody_asks_for(asked: dict[Request, set[int]]) -> None:
-    """By resource: how Helm's clients list and watch depends on the server's version."""
-    resources = {resource for _, _, resource in asked}
+def test_the_documented_role_contains_no_unused_right(requests: dict[Request, set[int]]) -> None:
+    """Compared by resource, because the server's version decides how Helm's clients list and watch."""
+    resources = {resource for _, _, resource in requests}
     rules: list[Json] = yaml.safe_load(ROLE.read_text())["rules"]
     assert {resource for rule in rules for resource in rule["resources"]} - resources == set()
 
 
-def test_the_installer_may_not_make_what_the_administrator_made(prepared: Prepared, tmp_path: Path) -> None:
+def test_the_installer_cannot_create_what_the_administrator_created(prepared: Prepared, tmp_path: Path) -> None:
     helm = Helm(go_program("helm4"), tmp_path, prepared.installer)
     done = helm.try_run("install", "other", str(CHART), "--namespace", NAMESPACE, *VALUES, "--set=rbac.create=true")
     assert done.returncode != 0
     assert "forbidden" in done.stderr
 
 
-def test_who_has_edit_in_a_namespace_may_install(prepared: Prepared) -> None:
-    """As the page says: Kubernetes' own role holds all of it."""
+def test_a_person_with_edit_in_a_namespace_can_install(prepared: Prepared) -> None:
+    """The page says that Kubernetes' ClusterRole edit contains all rights of the documented Role."""
     parts = ("system:aggregate-to-view", "system:aggregate-to-edit")
     edit = [rule for part in parts for rule in prepared.admin.get("clusterrole", part)["rules"]]
     assert set(single_rules(yaml.safe_load(ROLE.read_text())["rules"])) - set(single_rules(edit)) == set()

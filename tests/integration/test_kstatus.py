@@ -1,4 +1,4 @@
-"""What Helm 4, Flux and others who wait by kstatus make of our resources, by the library itself and by Helm 4."""
+"""The resources in tools that wait by kstatus, such as Helm 4 and Flux: tested with the library itself, and with Helm 4."""
 
 import json
 import secrets
@@ -13,16 +13,16 @@ import pytest
 import yaml
 
 from embedding_operator.lifecycle.job_status import replay_begun, settled, superseded
-from embedding_operator.lifecycle.retry_policy import RetryPolicy
 from embedding_operator.resources.embedding_job import EmbeddingJob
-from embedding_worker.freshen import OutcomeKind, RowOutcome
-from hack.environment import program_environment
-from hack.helm import Helm
-from hack.installation import Kubectl
+from embedding_operator.resources.embedding_source import RetrySpec
+from embedding_worker.outcome import OutcomeKind, RowOutcome
+from hack.installation.helm import Helm
+from hack.installation.kubectl import Kubectl
+from hack.processes.environment import program_environment
 from tests.support.manifests import Json, a_job, a_source, example_source, merged
 from tests.support.source_states import NEW, NOW, REFUSED, STATES, SWEEPING, State, every_state, shown
 
-FIRST = 1  # the generation of what was just made
+FIRST = 1  # the generation of a new object
 
 
 KStatus = Callable[[list[Json]], list[dict[str, str]]]
@@ -30,9 +30,9 @@ KStatus = Callable[[list[Json]], list[dict[str, str]]]
 
 @pytest.fixture
 def kstatus(kstatus_program: Path) -> KStatus:
-    """What the library says of each object, in their order."""
+    """The library's result for each object, in the order of the objects."""
 
-    def said_of(objects: list[Json]) -> list[dict[str, str]]:
+    def results_of(objects: list[Json]) -> list[dict[str, str]]:
         done = subprocess.run(
             [kstatus_program],
             env=program_environment(),
@@ -45,7 +45,7 @@ def kstatus(kstatus_program: Path) -> KStatus:
         assert done.returncode == 0, done.stderr
         return [json.loads(line) for line in done.stdout.splitlines()]
 
-    return said_of
+    return results_of
 
 
 @pytest.fixture
@@ -63,57 +63,57 @@ def patch_status(kubectl: Kubectl, name: str, status: Json) -> None:
 
 
 @pytest.mark.parametrize("state", STATES, ids=lambda state: state.name)
-def test_kstatus_makes_of_a_state_what_is_meant(kstatus: KStatus, state: State) -> None:
-    (said,) = kstatus([state.source()])
-    assert said["status"] == state.kstatus
+def test_kstatus_shows_the_intended_status_of_each_state(kstatus: KStatus, state: State) -> None:
+    (result,) = kstatus([state.source()])
+    assert result["status"] == state.kstatus
 
 
-def test_no_combination_of_facts_is_taken_for_another(kstatus: KStatus) -> None:
+def test_every_combination_of_facts_has_the_intended_status(kstatus: KStatus) -> None:
     states = list(every_state())
-    said = [answer["status"] for answer in kstatus([state.source() for state in states])]
-    wrong = [(state.name, answer) for state, answer in zip(states, said, strict=True) if answer != state.kstatus]
+    results = [answer["status"] for answer in kstatus([state.source() for state in states])]
+    wrong = [(state.name, answer) for state, answer in zip(states, results, strict=True) if answer != state.kstatus]
     assert wrong == []
-    assert {"InProgress", "Failed", "Current"} == set(said)
+    assert {"InProgress", "Failed", "Current"} == set(results)
 
 
-def test_a_failure_is_told_in_the_sources_own_sentence(kstatus: KStatus) -> None:
-    (said,) = kstatus([state.source() for state in STATES if state.name == "refused"])
-    assert said["message"] == REFUSED[1]
+def test_the_message_of_a_failure_is_the_sources_own(kstatus: KStatus) -> None:
+    (result,) = kstatus([state.source() for state in STATES if state.name == "refused"])
+    assert result["message"] == REFUSED[1]
 
 
-def test_a_source_that_nobody_has_looked_at_is_in_progress(kstatus: KStatus, kubectl: Kubectl, name: str) -> None:
+def test_a_source_that_was_not_processed_yet_is_in_progress(kstatus: KStatus, kubectl: Kubectl, name: str) -> None:
     apply(kubectl, a_source(name))
     found = kubectl.get("embeddingsource", name)
     assert found["status"] == {"observedGeneration": -1}
-    (said,) = kstatus([found])
-    assert said["status"] == "InProgress"
-    assert said["message"] == "EmbeddingSource generation is 1, but latest observed generation is -1"
+    (result,) = kstatus([found])
+    assert result["status"] == "InProgress"
+    assert result["message"] == "EmbeddingSource generation is 1, but latest observed generation is -1"
 
 
-def test_what_is_applied_may_not_bring_a_status_along(kubectl: Kubectl, name: str) -> None:
-    """As a backup has it: a status that came with the manifest would say that it is done."""
+def test_a_manifest_cannot_set_a_status(kubectl: Kubectl, name: str) -> None:
+    """A backup contains a status, by which the restored source would look ready."""
     apply(kubectl, merged(a_source(name), {"status": {"observedGeneration": 1}}))
     assert kubectl.get("embeddingsource", name)["status"] == {"observedGeneration": -1}
 
 
-def test_the_operators_patch_takes_the_place_of_the_default(kstatus: KStatus, kubectl: Kubectl, name: str) -> None:
+def test_the_operators_patch_replaces_the_default(kstatus: KStatus, kubectl: Kubectl, name: str) -> None:
     apply(kubectl, a_source(name))
     patch_status(kubectl, name, shown(replace(SWEEPING, generation=FIRST)))
-    (said,) = kstatus([kubectl.get("embeddingsource", name)])
-    assert said["status"] == "Current"
+    (result,) = kstatus([kubectl.get("embeddingsource", name)])
+    assert result["status"] == "Current"
 
 
-def test_an_edit_that_the_operator_has_not_seen_is_in_progress_again(
+def test_an_edit_that_the_operator_has_not_processed_is_in_progress(
     kstatus: KStatus, kubectl: Kubectl, name: str
 ) -> None:
     apply(kubectl, a_source(name))
     patch_status(kubectl, name, shown(replace(SWEEPING, generation=FIRST)))
     apply(kubectl, a_source(name, maxTextsPerDay=5))
-    (said,) = kstatus([kubectl.get("embeddingsource", name)])
-    assert said["status"] == "InProgress"
+    (result,) = kstatus([kubectl.get("embeddingsource", name)])
+    assert result["status"] == "InProgress"
 
 
-def test_columns_of_a_source_that_nobody_has_looked_at_are_empty(kubectl: Kubectl, name: str) -> None:
+def test_columns_of_a_source_that_was_not_processed_yet_are_empty(kubectl: Kubectl, name: str) -> None:
     apply(kubectl, a_source(name))
     header, row = kubectl.run("get", "esrc", name).splitlines()
     shown_columns = {title: row[header.index(title) :].split("  ")[0].strip() for title in ("FRESH %", "DUE", "READY")}
@@ -124,10 +124,10 @@ def job(**status: Any) -> EmbeddingJob:
     return EmbeddingJob.model_validate(merged(a_job("any"), {"status": {"phase": "Pending", "attempts": 0} | status}))
 
 
-def ended(kind: OutcomeKind, *, attempts: int = 0) -> Json:
+def status_after(kind: OutcomeKind, *, attempts: int = 0) -> Json:
     outcome = RowOutcome(kind, "Any", "any", code="")
     return settled(
-        outcome, job(attempts=attempts), policy=RetryPolicy(), started=NOW, now=NOW + timedelta(seconds=1), jitter=0
+        outcome, job(attempts=attempts), policy=RetrySpec(), started=NOW, now=NOW + timedelta(seconds=1), jitter=0
     ).status
 
 
@@ -135,19 +135,19 @@ def ended(kind: OutcomeKind, *, attempts: int = 0) -> Json:
     ("phase", "status"),
     [
         ("Pending", {"phase": "Pending", "attempts": 0}),
-        ("Retrying", ended(OutcomeKind.FAILED)),
-        ("Succeeded", ended(OutcomeKind.EMBEDDED)),
-        ("DeadLettered", ended(OutcomeKind.FAILED, attempts=5)),
-        ("DeadLettered", ended(OutcomeKind.INPUT_REJECTED)),
-        ("Superseded", superseded(now=NOW)),
+        ("Retrying", status_after(OutcomeKind.FAILED)),
+        ("Succeeded", status_after(OutcomeKind.EMBEDDED)),
+        ("DeadLettered", status_after(OutcomeKind.FAILED, attempts=5)),
+        ("DeadLettered", status_after(OutcomeKind.INPUT_REJECTED)),
+        ("Superseded", superseded(row_gone=False, now=NOW)),
         ("Pending", replay_begun(job(), NOW).status),
     ],
 )
-def test_nobody_who_waits_for_all_he_sees_is_held_up_by_a_job(kstatus: KStatus, phase: str, status: Json) -> None:
-    """Nobody applies jobs, so nothing is to wait for them or fail by them: they count as done from the start."""
+def test_a_tool_that_waits_for_all_objects_is_not_blocked_by_a_job(kstatus: KStatus, phase: str, status: Json) -> None:
+    """Only the operator creates jobs, so nothing should wait for them or fail because of them."""
     assert status["phase"] == phase
-    (said,) = kstatus([merged(a_job("any"), {"metadata": {"generation": 1}, "status": status})])
-    assert said["status"] == "Current"
+    (result,) = kstatus([merged(a_job("any"), {"metadata": {"generation": 1}, "status": status})])
+    assert result["status"] == "Current"
 
 
 @pytest.fixture
@@ -158,7 +158,7 @@ def helm(kubectl: Kubectl, name: str, helm4_program: Path, tmp_path: Path) -> It
 
 
 class HelmChart:
-    """A user's own chart, which has a source in it, and Helm 4."""
+    """A user's own chart that contains a source, and Helm 4."""
 
     def __init__(self, program: Path, folder: Path, kubectl: Kubectl, name: str) -> None:
         self.program, self.folder, self.kubectl, self.name = program, folder, kubectl, name
@@ -179,14 +179,14 @@ class HelmChart:
         return self.run("upgrade", self.name, str(self.folder), "--wait", "--timeout", timeout)
 
 
-def test_helm_4_waits_for_a_source_that_nobody_looks_at_until_time_runs_out(helm: HelmChart) -> None:
+def test_helm_4_waits_for_a_source_that_is_not_processed_until_its_timeout(helm: HelmChart) -> None:
     helm.install()
     done = helm.upgrade_and_wait("2s")
     assert done.returncode != 0
     assert f"EmbeddingSource/{helm.kubectl.namespace}/{helm.name} not ready. status: InProgress" in done.stderr
 
 
-def test_helm_4_gives_up_at_once_on_a_source_that_someone_must_mend(helm: HelmChart) -> None:
+def test_helm_4_fails_at_once_on_a_refused_source(helm: HelmChart) -> None:
     helm.install()
     patch_status(helm.kubectl, helm.name, shown(replace(NEW, refused=REFUSED, generation=FIRST)))
     done = helm.upgrade_and_wait("100s")
@@ -195,7 +195,7 @@ def test_helm_4_gives_up_at_once_on_a_source_that_someone_must_mend(helm: HelmCh
     assert "deadline exceeded" not in done.stderr
 
 
-def test_helm_4_is_content_with_a_source_that_is_swept(helm: HelmChart) -> None:
+def test_helm_4_succeeds_with_a_source_that_is_being_processed(helm: HelmChart) -> None:
     helm.install()
     patch_status(helm.kubectl, helm.name, shown(replace(SWEEPING, generation=FIRST)))
     done = helm.upgrade_and_wait("100s")

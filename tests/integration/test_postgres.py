@@ -1,4 +1,4 @@
-"""The database server that tests and demo stand on, embedded or given: what it offers, and what it leaves behind."""
+"""The database server of tests and demo, embedded or given: what it offers, and that nothing of it stays."""
 
 import os
 import shutil
@@ -12,18 +12,18 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from hack import embedded_postgres, postgres
-from hack.embedded_postgres import EmbeddedPostgres
-from hack.environment import program_environment
+from hack.database import embedded_postgres, postgres
+from hack.database.embedded_postgres import EmbeddedPostgres
+from hack.database.postgres import Database, DatabaseServer, url_with
 from hack.errors import ToolError, WrongSetting
-from hack.postgres import Database, DatabaseServer, url_with
+from hack.processes.environment import program_environment
 from tests.support.deadline import wait_until
 
 ROOT = Path(__file__).parents[2]
 
 STARTED_BY_A_CHILD = """
 import sys
-from hack.embedded_postgres import EmbeddedPostgres
+from hack.database.embedded_postgres import EmbeddedPostgres
 server = EmbeddedPostgres(keep=sys.argv[1] == "keep")
 server.start()
 print(server.folder, server.url, flush=True)
@@ -40,7 +40,7 @@ def query(url: str, statement: str) -> list[tuple[object, ...]]:
 
 @pytest.fixture(scope="module")
 def embedded() -> Iterator[EmbeddedPostgres]:
-    """One that can be looked into, whatever the run's own database server is."""
+    """An embedded server of this module, even if the run's own database server is a given one."""
     with EmbeddedPostgres() as server:
         yield server
 
@@ -76,7 +76,7 @@ def test_each_database_is_new(database_server: DatabaseServer, database: Databas
     database_server.drop_database(other.name)
 
 
-def test_a_database_is_dropped_though_somebody_is_connected(database_server: DatabaseServer) -> None:
+def test_a_database_is_dropped_in_spite_of_connections(database_server: DatabaseServer) -> None:
     created = database_server.create_database()
     with psycopg.connect(created.url) as connection:
         database_server.drop_database(created.name)
@@ -84,7 +84,7 @@ def test_a_database_is_dropped_though_somebody_is_connected(database_server: Dat
             connection.execute("SELECT 1")
 
 
-def test_a_database_of_somebody_else_is_not_dropped(database_server: DatabaseServer) -> None:
+def test_a_database_that_was_not_created_here_is_not_dropped(database_server: DatabaseServer) -> None:
     with pytest.raises(ToolError, match="postgres was not created here"):
         database_server.drop_database("postgres")
 
@@ -95,12 +95,12 @@ def test_a_role_needs_its_password_and_may_do_nothing_yet(database_server: Datab
     assert query(database.url_for(role, password), "SELECT current_user") == [(role,)]
     with pytest.raises(psycopg.errors.InsufficientPrivilege):
         query(database.url_for(role, password), "SELECT * FROM secret")
-    if "embedded" in database_server.origin:  # how a given server checks passwords is its own affair
+    if "embedded" in database_server.origin:  # a given server may check passwords in another way
         with pytest.raises(psycopg.OperationalError, match="password authentication failed"):
             query(database.url_for(role, "wrong"), "SELECT 1")
 
 
-def test_a_given_server_is_left_as_it_was(embedded: EmbeddedPostgres, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_given_server_is_left_unchanged(embedded: EmbeddedPostgres, monkeypatch: pytest.MonkeyPatch) -> None:
     everything = "SELECT datname FROM pg_database UNION ALL SELECT rolname FROM pg_roles ORDER BY 1"
     before = query(embedded.url, everything)
     monkeypatch.setenv("TEST_DATABASE_URL", embedded.url)
@@ -114,7 +114,9 @@ def test_a_given_server_is_left_as_it_was(embedded: EmbeddedPostgres, monkeypatc
     assert query(embedded.url, everything) == before
 
 
-def test_it_is_left_as_it_was_after_a_failure_too(embedded: EmbeddedPostgres, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_given_server_is_unchanged_after_a_failure_too(
+    embedded: EmbeddedPostgres, monkeypatch: pytest.MonkeyPatch
+) -> None:
     names = "SELECT datname FROM pg_database ORDER BY 1"
     before = query(embedded.url, names)
     monkeypatch.setenv("TEST_DATABASE_URL", embedded.url)
@@ -151,7 +153,7 @@ def test_a_password_is_never_in_the_servers_log(embedded: EmbeddedPostgres) -> N
         ("postgresql://nobody:hidden@127.0.0.1:1/postgres", "no connection"),
     ],
 )
-def test_a_given_server_of_no_use_is_refused_without_its_password(
+def test_an_unusable_server_is_refused_without_showing_its_password(
     url: str, sentence: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("TEST_DATABASE_URL", url)
@@ -171,7 +173,7 @@ def test_a_given_role_that_may_create_nothing_is_refused(
     server.drop_everything()
 
 
-def test_a_given_role_that_may_not_add_pgvector_is_told_how_to(
+def test_a_role_that_may_not_add_pgvector_is_refused_with_the_remedy(
     embedded: EmbeddedPostgres, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     server = DatabaseServer(embedded.url, "of this test")
@@ -198,8 +200,8 @@ def test_the_embedded_server_leaves_no_process_and_no_file() -> None:
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only as root does the server run as another user")
-def test_programs_in_a_folder_of_roots_own_are_copied(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Such as a checkout under /root: the server's user must read them, and /root must stay closed."""
+def test_programs_in_a_folder_that_only_root_reads_are_copied(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Such as a checkout under /root: the server's user must read them, and the folder's mode must stay."""
     package = embedded_postgres.installed_programs().parents[1]
     hidden = tmp_path / "hidden"
     for part in (package / "pginstall18", package.with_name(f"{package.name}.libs")):
@@ -222,7 +224,7 @@ def test_a_kept_server_outlives_its_process_until_it_is_stopped_by_its_folder() 
             query(url, "SELECT 1")
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells a process of its parent's end")
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux signals the end of a parent")
 def test_a_server_ends_with_a_parent_that_is_killed() -> None:
     with start_in_a_child("end") as (child, folder, url):
         assert query(url, "SELECT 1") == [(1,)]

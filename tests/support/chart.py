@@ -1,4 +1,4 @@
-"""The chart as a real Helm renders and installs it. Called by every test of the chart, and by those of the rights it gives."""
+"""Renders and installs the chart with a real Helm. Called by all tests of the chart, and by tests of its rights."""
 
 from base64 import b64decode
 from collections.abc import Mapping
@@ -6,32 +6,32 @@ from typing import Any
 
 import yaml
 
-import hack.helm
+import hack.installation.helm
 from hack.control_plane.pins import pins
+from hack.repository import CHART
 
 Json = dict[str, Any]
-CHART = hack.helm.CHART
 RELEASE, NAMESPACE = "embedding-operator", "yellow-book"
 DATABASE = {"database": {"existingSecret": "yellow-book-database"}}
-"""The least that must be given."""
+"""The values that the chart requires."""
 NO_CRDS = {"crds": {"install": False}}
-"""Most tests look at other things, and reading the CRDs takes longer than all the rest."""
+"""Leaves out the CRDs, which most tests do not need, and whose parsing takes longer than everything else."""
 
 
 class Objects(list[Json]):
-    """What was rendered."""
+    """Rendered objects of Kubernetes."""
 
     def of(self, kind: str) -> "Objects":
         return Objects(found for found in self if found["kind"] == kind)
 
     def one(self, kind: str, name: str | None = None) -> Json:
-        """The only one of this kind, or of this kind and name."""
+        """The only object of this kind, or of this kind and name."""
         found = [it for it in self.of(kind) if name in (None, it["metadata"]["name"])]
         assert len(found) == 1, f"{len(found)} of kind {kind}, name {name or 'any'}"
         return found[0]
 
     def secret(self, name: str) -> dict[str, str]:
-        """What the Secret of this name holds."""
+        """The decoded data of the Secret with this name."""
         return {key: b64decode(value).decode() for key, value in self.one("Secret", name)["data"].items()}
 
     def pod(self) -> Json:
@@ -48,7 +48,7 @@ class Objects(list[Json]):
         return {entry["name"]: entry["value"] for entry in self.container()["env"]}
 
 
-class Helm(hack.helm.Helm):
+class Helm(hack.installation.helm.Helm):
     """Helm with this chart."""
 
     def render(
@@ -59,19 +59,19 @@ class Helm(hack.helm.Helm):
         namespace: str = NAMESPACE,
         crds: bool = False,
     ) -> Objects:
-        """All objects that the chart makes of these values, beside the least that must be given; hooks too."""
+        """All objects that the chart renders with these values and the required ones, hooks included."""
         whole = {**DATABASE, **({} if crds else NO_CRDS), **(values or {})}
         text = self.template(whole, release, namespace)
         return Objects(document for document in yaml.load_all(text, Loader=yaml.CSafeLoader) if document)
 
     def template(self, values: Mapping[str, Any], release: str = RELEASE, namespace: str = NAMESPACE) -> str:
-        version = pins().kubernetes  # a Helm that was built from its module knows of none
+        version = pins().kubernetes  # a Helm that was built from its Go module has no default version
         arguments = ("template", release, str(CHART), "--namespace", namespace, "--kube-version", version)
         return self.run(*arguments, values=values)
 
     def refusal(self, values: Mapping[str, Any], *, release: str = RELEASE) -> str:
-        """What it says of values that the chart does not take."""
+        """Helm's message for values that the chart refuses."""
         arguments = ("template", release, str(CHART), "--kube-version", pins().kubernetes)
         done = self.try_run(*arguments, values=values)
-        assert done.returncode != 0, "it took them"
+        assert done.returncode != 0, "Helm accepted the values"
         return done.stderr

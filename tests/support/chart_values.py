@@ -1,4 +1,4 @@
-"""Sets of values that together reach every template and every branch, for tests of whatever is rendered."""
+"""Sets of values that together cover every template and every branch, for tests of all rendered objects."""
 
 from tests.support.chart import Json
 

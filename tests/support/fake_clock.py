@@ -1,11 +1,15 @@
-"""A clock that moves only when a test moves it. Given to whatever takes an `embedding_worker.clock.Clock`."""
+"""A clock that moves only when a test moves it. Given to everything that needs an `embedding_worker.clock.Clock`."""
 
 import asyncio
+from collections.abc import Coroutine
 from datetime import UTC, datetime, timedelta
+from typing import Any, TypeVar
+
+Result = TypeVar("Result")
 
 START = datetime(2026, 3, 1, 12, tzinfo=UTC)
 SETTLE_TURNS = 50
-"""Turns of the event loop after each step of time: enough for whoever was woken to come to its next wait."""
+"""Turns of the event loop after each step of time: enough for each task that was woken to come to its next wait."""
 
 
 class FakeClock:
@@ -41,7 +45,7 @@ class FakeClock:
         return event.is_set()
 
     async def advance(self, seconds: float) -> None:
-        """Let `seconds` pass: whoever's time comes meanwhile is woken at its own moment, and runs to its next wait."""
+        """Let `seconds` pass: each sleeper is woken at its own moment, and runs to its next wait."""
         end = self._elapsed_s + seconds
         await settle()
         while due := [at for at, _ in self._sleepers if at <= end]:
@@ -69,3 +73,16 @@ async def settle() -> None:
     """Let every task that can run come to its next wait."""
     for _ in range(SETTLE_TURNS):
         await asyncio.sleep(0)
+
+
+async def let_time_pass(clock: FakeClock, work: Coroutine[Any, Any, Result], *, within_s: float = 3_600.0) -> Result:
+    """What the work returns, while the clock moves on second by second. Fails if it is not done `within_s`."""
+    task = asyncio.create_task(work)
+    await settle()
+    end_s = clock.monotonic() + within_s
+    while not task.done():
+        if clock.monotonic() > end_s:
+            task.cancel()
+            raise AssertionError(f"not done after {within_s:g} s")
+        await clock.advance(1.0)
+    return await task

@@ -1,6 +1,6 @@
-"""A gate in the middle of a statement: a text that is computed only once the gate is open. Forces an interleaving.
+"""Stops a statement while it computes a row's text, until the test opens a gate. The gate is an advisory lock.
 
-Called by the tests of what happens to a row while a statement looks at it.
+Called by the tests of edits that are committed while a statement of the row store runs.
 """
 
 from collections.abc import Callable, Iterator
@@ -10,7 +10,7 @@ from tests.support.deadline import eventually
 from tests.support.kept_rows import Application, run
 
 NUMBER = 7
-# Looks immutable to PostgreSQL and to us; locks that are shared stand in nobody's way but the gate's.
+# It is declared IMMUTABLE, as an expression of a source must be. Shared locks conflict only with the test's exclusive lock.
 GATED = f"""
 CREATE FUNCTION public.gated(text) RETURNS text LANGUAGE plpgsql IMMUTABLE
 AS $$BEGIN PERFORM pg_advisory_xact_lock_shared({NUMBER}); RETURN $1; END$$
@@ -19,13 +19,13 @@ WAITING = f"SELECT 1 FROM pg_locks WHERE locktype = 'advisory' AND objid = {NUMB
 
 
 @contextmanager
-def gate_shut(application: Application) -> Iterator[Callable[[], None]]:
-    """Gives the function that opens the gate."""
+def closed_gate(application: Application) -> Iterator[Callable[[], None]]:
+    """Close the gate, and yield the function that opens it."""
     with application.transaction() as connection:
         run(connection, f"SELECT pg_advisory_xact_lock({NUMBER})")
         yield connection.commit
 
 
-async def until_somebody_waits(application: Application) -> None:
-    because = "a statement computes the text, and the gate is shut"
+async def wait_for_statement_at_gate(application: Application) -> None:
+    because = "a statement computes the text, and the gate is closed"
     await eventually(lambda: application.run(WAITING), within_s=5, because=because)

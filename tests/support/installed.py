@@ -1,6 +1,6 @@
-"""The chart as users install it, on a cluster with pods: a release, its resources, and the database beside it.
+"""A release of the chart on a cluster with pods: it is installed, inspected and changed with Helm and kubectl only.
 
-Called by the end-to-end tests. Whatever is asked here is asked by kubectl and Helm, as a person would.
+Called by the end-to-end tests.
 """
 
 import json
@@ -8,10 +8,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from hack.go_programs import go_program
-from hack.helm import Helm
-from hack.installation import Kubectl
-from hack.pod_cluster import PodCluster
+from hack.cluster_choice.pods import PodCluster
+from hack.go_build.programs import go_program
+from hack.installation.helm import Helm
+from hack.installation.kubectl import Kubectl
 from tests.support.deadline import wait_until
 
 DEPLOYMENT = "embedding-operator"
@@ -21,7 +21,7 @@ PASSWORD = "only-for-tests"
 
 @dataclass(frozen=True)
 class Release:
-    """One release of the chart in a namespace of its own."""
+    """A release of the chart in a namespace of its own."""
 
     name: str
     namespace: str
@@ -72,12 +72,17 @@ class Release:
     def job_in_phase(self, phase: str, business: int, *, within_s: float = 60) -> str:
         """Wait for the business's job in this phase, and return its name."""
         fields = (f"spec.businessId={business}", f"status.phase={phase}")
-        wait_until(lambda: bool(self.jobs(*fields)), within_s=within_s, every_s=0.2, because=f"its job becomes {phase}")
+        wait_until(
+            lambda: bool(self.jobs(*fields)),
+            within_s=within_s,
+            every_s=0.2,
+            because=f"a job of business {business} reaches the phase {phase}",
+        )
         return str(self.jobs(*fields)[0]["metadata"]["name"])
 
     def patch(self, resource: str, patch: Mapping[str, object], *more: str) -> None:
         self.kubectl.run("patch", resource, "--type=merge", "-p", json.dumps(patch), *more)
 
     def replay(self, job: str) -> None:
-        """The README's own patch."""
+        """The command that the README gives for a replay."""
         self.patch(f"embeddingjob/{job}", {"status": {"phase": "Pending"}}, "--subresource=status")

@@ -1,6 +1,6 @@
-"""Rows that are kept without a cluster: the application that owns a table, the operator's side of it, and the oracle.
+"""Rows without a cluster: the application that owns a table, the operator's side of it, and an oracle that checks them.
 
-Called by the tests of the row store. The vectors are fakes: short, made of the text alone, and the same for ever.
+Called by the tests of the row store. The vectors are fakes: short, computed from the text alone, and always the same.
 """
 
 import hashlib
@@ -12,9 +12,9 @@ from typing import Any
 import psycopg
 
 from embedding_worker.rows.database import Database
-from embedding_worker.rows.schema import prepared
+from embedding_worker.rows.schema import prepare_table
 from embedding_worker.rows.statements import Statements
-from embedding_worker.rows.store import DueRow, FreshRow, RowStore
+from embedding_worker.rows.store import DueRow, RowStore, VectorWrite
 from embedding_worker.rows.table import quoted
 from embedding_worker.source import ChangeDetection, Model, SourceConfig, TableColumn
 from embedding_worker.text import content_hash, is_blank
@@ -41,17 +41,17 @@ def source_config(
 
 
 def fake_vector(text: str) -> list[float]:
-    """Another one for another text, of whole numbers, which every vector type holds as they are."""
+    """A vector for the text, of whole numbers, which every vector type stores exactly."""
     return [float(byte + 1) for byte in hashlib.sha256(text.encode()).digest()[:DIMENSIONS]]
 
 
-def fresh_row(row_id: str, text: str) -> FreshRow:
-    return FreshRow(row_id, content_hash(text), None if is_blank(text) else fake_vector(text))
+def vector_write(row_id: str, text: str) -> VectorWrite:
+    return VectorWrite(row_id, content_hash(text), None if is_blank(text) else fake_vector(text))
 
 
 @dataclass(frozen=True)
 class Application:
-    """Whoever owns the table and writes into it, knowing nothing of us."""
+    """The application that owns the table and writes to it, without knowing of the operator."""
 
     url: str
 
@@ -82,14 +82,14 @@ class Keeper:
 
     @classmethod
     async def prepare(cls, database: Database, config: SourceConfig) -> "Keeper":
-        statements = await prepared(database, config)
+        statements = await prepare_table(database, config)
         return cls(database, statements, RowStore(database, statements))
 
     async def sweep(self, *, leave_out: tuple[str, ...] = (), limit: int = 100) -> list[DueRow]:
         return await self.store.sweep(leave_out=leave_out, limit=limit)
 
     async def audit(self, *, page: int = 100) -> int:
-        """Through the whole table once. Returns how many rows it marked."""
+        """Audit the whole table once. Returns how many rows it marked."""
         after, marked = None, 0
         while True:
             found = await self.store.audit(after_id=after, limit=page)
@@ -98,11 +98,13 @@ class Keeper:
                 return marked
 
     async def round(self, *, limit: int = 100) -> tuple[int, int]:
-        """Sweep, clear, read, embed, write, once. Returns how many rows were due, and how many written."""
+        """Sweep, clear, read, embed and write, once. Returns how many rows were due, and how many were written."""
         due = await self.sweep(limit=limit)
-        await self.store.clear([row.id for row in due if row.right or row.gone])
-        present = await self.store.read([row.id for row in due if not row.right and not row.gone])
-        written = await self.store.write([fresh_row(row.id, row.text) for row in present.values() if not row.right])
+        await self.store.clear([row.id for row in due if row.up_to_date or row.gone])
+        present = await self.store.read([row.id for row in due if not row.up_to_date and not row.gone])
+        written = await self.store.write(
+            [vector_write(row.id, row.text) for row in present.values() if not row.up_to_date]
+        )
         return len(due), len(written)
 
     async def keep(self) -> int:
@@ -118,7 +120,7 @@ class Keeper:
 
 @dataclass(frozen=True)
 class Oracle:
-    """What the rows, and the book-keeping on them, should be: recomputed from the table, sharing no statement with the store."""
+    """What the rows and their book-keeping should be, computed from the table without any statement of the store."""
 
     application: Application
     config: SourceConfig
@@ -154,8 +156,8 @@ class Oracle:
         states = self.states()
         wrong = []
         for row_id, (text, vector) in self.vectors().items():
-            right_vector = None if is_blank(text) else fake_vector(text)
-            if vector != right_vector or states.get(row_id) != (content_hash(text), self.config.fingerprint):
+            expected_vector = None if is_blank(text) else fake_vector(text)
+            if vector != expected_vector or states.get(row_id) != (content_hash(text), self.config.fingerprint):
                 wrong.append(row_id)
         return sorted(wrong)
 

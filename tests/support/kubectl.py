@@ -3,21 +3,13 @@
 import subprocess
 from pathlib import Path
 
-from hack.environment import program_environment
+from hack.processes.run import run_to_end
 
 ANSWERS_WITHIN_S = 30
 
 
 def kubectl(
     program: Path, kubeconfig: Path, *arguments: str, manifest: str | None = None
-) -> subprocess.CompletedProcess[str]:
+) -> "subprocess.CompletedProcess[str]":
     """Run it and return what it said; `manifest` is its standard input. Whether it worked is for the test to judge."""
-    return subprocess.run(
-        [program, "--kubeconfig", kubeconfig, *arguments],
-        env=program_environment(),
-        input=manifest,
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=ANSWERS_WITHIN_S,
-    )
+    return run_to_end([program, "--kubeconfig", kubeconfig, *arguments], within_s=ANSWERS_WITHIN_S, stdin=manifest)

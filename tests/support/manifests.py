@@ -1,4 +1,4 @@
-"""Good resources as their users write them, and a way to spoil them: the start of every test of the CRDs."""
+"""Valid manifests of both resources, and functions that change them. Called by the tests of the CRDs and of the operator."""
 
 import copy
 from collections.abc import Iterator
@@ -29,7 +29,7 @@ def merged(document: Json, patch: Json) -> Json:
 
 
 def without(document: Json, path: str) -> Json:
-    """The document without the field at this path, its steps separated by dots."""
+    """The document without the field at this path, such as `spec.model.name`."""
     result = copy.deepcopy(document)
     *parents, last = path.split(".")
     place = result
@@ -39,7 +39,7 @@ def without(document: Json, path: str) -> Json:
     return result
 
 
-def sentences(crd_file: str) -> set[str]:
+def validation_messages(crd_file: str) -> set[str]:
     """The messages of all validation rules in a file of crds/."""
 
     def found_in(node: Any) -> Iterator[str]:
@@ -53,13 +53,13 @@ def sentences(crd_file: str) -> set[str]:
 
 
 def example_source() -> Json:
-    """The example of the documentation."""
+    """The source of docs/examples/businesses.yaml."""
     source: Json = yaml.safe_load(EXAMPLE.read_text())
     return source
 
 
 def a_source(name: str, **changes: Any) -> Json:
-    """An EmbeddingSource with nothing but what is required, and these changes to its spec."""
+    """An EmbeddingSource with the required fields only, and these changes to its spec."""
     spec = {
         "table": "public.businesses",
         "idColumn": "id",

@@ -1,6 +1,6 @@
-"""The API server over plain HTTP, in one namespace, as the user of a kubeconfig. A refusal is an answer like any other.
+"""Sends plain HTTP requests to the API server, in one namespace, as the user of a kubeconfig. A refusal raises no exception.
 
-Called by tests of what the API server itself does with our resources: no code of the operator's stands between.
+Called by tests of the CRDs and of rights. They use the operator's connection settings, and nothing else of its API client.
 """
 
 import json
@@ -19,10 +19,10 @@ GROUP_PATH = f"/apis/{GROUP}/{VERSION}"
 
 
 def settings_for(kubeconfig: Path, namespace: str) -> Settings:
-    """An operator's settings that lead to this cluster, and to no database."""
+    """Settings of the operator with this cluster, and with a database that does not exist."""
     return settings_from(
         {
-            "DATABASE_URL": "postgresql://nobody@192.0.2.1/never",
+            "DATABASE_URL": "postgresql://user@192.0.2.1/unused",
             "KUBECONFIG": str(kubeconfig),
             "EMBEDDING_NAMESPACE": namespace,
         }
@@ -40,7 +40,7 @@ class Answer:
 
     @property
     def message(self) -> str:
-        """The server's sentence; its list of causes is in it."""
+        """The server's message, which includes its list of causes."""
         return str(self.body.get("message", ""))
 
 
@@ -54,7 +54,7 @@ class PlainRequests:
         await self._session.close()
 
     async def request(self, method: str, path: str, body: Json | None = None, **parameters: str) -> Answer:
-        """One request to a path of the server's."""
+        """Send a request to a path of the API server."""
         headers = MERGE_PATCH if method == "PATCH" else {"Content-Type": "application/json"}
         data = None if body is None else json.dumps(body)
         async with self._session.request(
@@ -73,7 +73,7 @@ class PlainRequests:
         return await self.request("GET", self.path(resource, name))
 
     async def names(self, resource: str, **selectors: str) -> set[str]:
-        """The names that selectors (labelSelector, fieldSelector) find."""
+        """The names of the objects that the selectors (labelSelector, fieldSelector) match."""
         answer = await self.request("GET", self.path(resource), None, **selectors)
         assert answer.accepted, answer.message
         return {item["metadata"]["name"] for item in answer.body["items"]}

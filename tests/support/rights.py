@@ -1,15 +1,15 @@
-"""Rights, one by one, as the chart's rules grant them. Called by the tests of what the operator's account may do."""
+"""The single rights of the rules in a Role. Called by the tests of the rights of the operator's account."""
 
 from collections.abc import Iterator
 
 import yaml
 
-from hack.installation import RULES
+from hack.repository import RULES
 from tests.support.manifests import Json
 
 EVENTS = "events.k8s.io"
 Rule = tuple[str, str, str]
-"""Verb, API group and resource; the resource with its subresource, as in a Role."""
+"""Verb, API group, and resource with its subresource, as in a Role."""
 
 
 def single_rules(rules: list[Json]) -> Iterator[Rule]:

@@ -1,6 +1,6 @@
-"""Every state of a source that its status tells of, and what those who wait for it are to make of each.
+"""Every state of a source that its status can show, with the result that tools which wait for sources should report.
 
-Called by the tests of kstatus (Helm 4, Flux) and of Argo CD's health check, so that both are held to the same.
+Called by the tests of kstatus (Helm 4, Flux) and of Argo CD's health check, so that both are tested with the same states.
 """
 
 from collections.abc import Iterator
@@ -9,20 +9,20 @@ from datetime import UTC, datetime
 from itertools import product
 from typing import Any
 
-from embedding_operator.source_state import Pending, SourceFacts, status
-from embedding_worker.provider_calls import Problem
+from embedding_operator.lifecycle.source_status import Pending, SourceFacts, status
+from embedding_worker.providers.calls import Problem
 from embedding_worker.rows.store import Counts
 from tests.support.manifests import Json, a_source, merged
 
 NOW = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
 GENERATION = 3
-REFUSED = ("TableMissing", "public.businesses is not there: create it, or mend spec.table")
-AWAY = "the database: connection refused"
+REFUSED = ("TableMissing", "public.businesses does not exist: create it, or correct spec.table")
+UNREACHABLE = "the database: connection refused"
 PROBLEM = Problem("QuotaExhausted", "the quota of the day is used up")
 PENDING = Pending("other@8#0123abcd", rows=90, tokens=30_000)
-ALL_FRESH = Counts(total=100, due=0, due_alive=False, oldest_due_since=None, estimated=False)
-SOME_DUE = Counts(total=100, due=40, due_alive=True, oldest_due_since=NOW, estimated=False)
-DEAD_LETTERS_ONLY = Counts(total=100, due=2, due_alive=False, oldest_due_since=NOW, estimated=False)
+ALL_FRESH = Counts(total=100, due=0, due_without_dead_letter=False, oldest_due_since=None, estimated=False)
+SOME_DUE = Counts(total=100, due=40, due_without_dead_letter=True, oldest_due_since=NOW, estimated=False)
+DEAD_LETTERS_ONLY = Counts(total=100, due=2, due_without_dead_letter=False, oldest_due_since=NOW, estimated=False)
 
 NEW = SourceFacts(GENERATION, "any@8")
 SWEEPING = SourceFacts(GENERATION, "any@8", set_up=True, filled=True, counts=ALL_FRESH)
@@ -31,16 +31,16 @@ BEFORE = GENERATION - 1
 
 @dataclass(frozen=True)
 class State:
-    """A state by its name in a sentence, kstatus' word for it, and Argo CD's."""
+    """A state by its name, with the status of kstatus and the health of Argo CD that it should have."""
 
     name: str
     facts: SourceFacts | None
-    """None: nobody has looked at it yet, and the API server has put in the CRD's default."""
+    """None: the operator has not processed the source, and its status is the default of the CRD."""
     kstatus: str
     health: str
 
     def source(self) -> Json:
-        """The source as the API server shows it."""
+        """The source as the API server returns it."""
         suspend = self.facts is not None and self.facts.suspended
         found = merged(a_source("any", suspend=suspend), {"metadata": {"generation": GENERATION}})
         found["status"] = {"observedGeneration": -1} if self.facts is None else shown(self.facts)
@@ -48,33 +48,42 @@ class State:
 
 
 STATES = [
-    State("nobody has looked at it yet", None, "InProgress", "Progressing"),
+    State("not processed yet", None, "InProgress", "Progressing"),
     State("being set up", NEW, "InProgress", "Progressing"),
-    State("waiting for the database from the start", replace(NEW, waiting_for=AWAY), "InProgress", "Progressing"),
+    State(
+        "waiting for the database from the start", replace(NEW, waiting_for=UNREACHABLE), "InProgress", "Progressing"
+    ),
     State("refused", replace(NEW, refused=REFUSED), "Failed", "Degraded"),
-    State("a change refused, the one before in force", replace(SWEEPING, refused=REFUSED), "Failed", "Degraded"),
-    State("first audit under way", replace(SWEEPING, filled=False, counts=SOME_DUE), "Current", "Healthy"),
+    State("a change refused, the previous spec in force", replace(SWEEPING, refused=REFUSED), "Failed", "Degraded"),
+    State("first audit not complete", replace(SWEEPING, filled=False, counts=SOME_DUE), "Current", "Healthy"),
     State("backfill: rows due", replace(SWEEPING, counts=SOME_DUE), "Current", "Healthy"),
     State("sweeping, all fresh", SWEEPING, "Current", "Healthy"),
-    State("fresh but for dead letters", replace(SWEEPING, counts=DEAD_LETTERS_ONLY), "Current", "Healthy"),
-    State("the database away since it was set up", replace(SWEEPING, waiting_for=AWAY), "Current", "Healthy"),
-    State("the provider away", replace(SWEEPING, provider_problem=PROBLEM), "Current", "Healthy"),
+    State("fresh except for dead letters", replace(SWEEPING, counts=DEAD_LETTERS_ONLY), "Current", "Healthy"),
+    State(
+        "the database unreachable after the set-up", replace(SWEEPING, waiting_for=UNREACHABLE), "Current", "Healthy"
+    ),
+    State("the provider failing", replace(SWEEPING, provider_problem=PROBLEM), "Current", "Healthy"),
     State("a re-embedding waits for approval", replace(SWEEPING, pending=PENDING), "Current", "Healthy"),
     State("suspended", replace(SWEEPING, suspended=True), "Current", "Suspended"),
-    State("suspended while it is set up", replace(NEW, suspended=True), "InProgress", "Progressing"),
+    State("suspended during the set-up", replace(NEW, suspended=True), "InProgress", "Progressing"),
     State("suspended and refused", replace(NEW, suspended=True, refused=REFUSED), "Failed", "Degraded"),
-    State("ready, the spec changed since", replace(SWEEPING, generation=BEFORE), "InProgress", "Progressing"),
-    State("refused, mended since", replace(NEW, refused=REFUSED, generation=BEFORE), "InProgress", "Progressing"),
+    State("ready, the spec changed afterwards", replace(SWEEPING, generation=BEFORE), "InProgress", "Progressing"),
+    State(
+        "refused, the spec corrected afterwards",
+        replace(NEW, refused=REFUSED, generation=BEFORE),
+        "InProgress",
+        "Progressing",
+    ),
 ]
 
 
 def every_state() -> Iterator[State]:
-    """Every combination of the facts that a status is made of, with what is meant by it."""
-    for refused, set_up, suspended, away, filled, counts, problem, pending, generation in product(
+    """Every combination of the facts that determine a status, with the intended results."""
+    for refused, set_up, suspended, unreachable, filled, counts, problem, pending, generation in product(
         (None, REFUSED),
         (False, True),
         (False, True),
-        (None, AWAY),
+        (None, UNREACHABLE),
         (False, True),
         (None, SOME_DUE, DEAD_LETTERS_ONLY, ALL_FRESH),
         (None, PROBLEM),
@@ -87,7 +96,7 @@ def every_state() -> Iterator[State]:
             set_up=set_up,
             refused=refused,
             suspended=suspended,
-            waiting_for=away,
+            waiting_for=unreachable,
             filled=filled,
             counts=counts,
             provider_problem=problem,
@@ -105,6 +114,6 @@ def every_state() -> Iterator[State]:
 
 
 def shown(facts: SourceFacts) -> Json:
-    """The status as it comes back from the API server: in a merge patch, null removes."""
-    said: dict[str, Any] = status(facts, {}, NOW)
-    return merged({}, said)
+    """The status as the API server returns it: in a merge patch, null removes a field."""
+    patch: dict[str, Any] = status(facts, {}, NOW)
+    return merged({}, patch)

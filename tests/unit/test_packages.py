@@ -1,4 +1,4 @@
-"""The folders operator/ and worker/ hold packages and are none themselves: `operator` is the standard library's name."""
+"""The folders operator/ and worker/ contain packages, and are not packages: the standard library has a module `operator`."""
 
 import subprocess
 import sys
@@ -6,12 +6,12 @@ from pathlib import Path
 
 import pytest
 
-from hack.environment import program_environment
+from hack.processes.environment import program_environment
 
 ROOT = Path(__file__).parents[2]
 
 
-def test_python_finds_its_own_operator_module_from_the_repositorys_root() -> None:
+def test_python_imports_the_operator_module_of_the_standard_library_in_the_repositorys_root() -> None:
     code = "import operator; print(operator.itemgetter(1)('ab'), operator.__file__)"
     done = subprocess.run(
         [sys.executable, "-c", code],
@@ -29,6 +29,6 @@ def test_python_finds_its_own_operator_module_from_the_repositorys_root() -> Non
 
 
 @pytest.mark.parametrize(("folder", "package"), [("operator", "embedding_operator"), ("worker", "embedding_worker")])
-def test_a_packages_folder_holds_the_package_and_no_loose_module(folder: str, package: str) -> None:
+def test_a_folder_contains_only_its_package(folder: str, package: str) -> None:
     assert not list((ROOT / folder).glob("*.py"))
     assert [path.parent.name for path in (ROOT / folder).glob("*/__init__.py")] == [package]

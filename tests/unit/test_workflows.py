@@ -1,4 +1,4 @@
-"""The workflows of GitHub Actions: what can be known of them without GitHub."""
+"""The workflows of GitHub Actions, as far as they can be checked without GitHub."""
 
 import re
 import subprocess
@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 import yaml
 
-from hack.environment import program_environment
-from hack.release import declared_versions, disagreement
+from hack.processes.environment import program_environment
+from hack.release.versions import declared_versions, disagreement
 
 ROOT = Path(__file__).parents[2]
 GITHUB = ROOT / ".github"
@@ -32,7 +32,7 @@ def steps(document: Any) -> Iterator[Any]:
 
 
 def test_actionlint_finds_nothing(actionlint_program: Path) -> None:
-    """Without the linters of shell and Python that it calls where a machine happens to have them."""
+    """Without the linters for shell and Python, which it would call if the machine has them."""
     done = subprocess.run(
         [actionlint_program, "-shellcheck=", "-pyflakes=", *WORKFLOWS],
         cwd=ROOT,
@@ -53,37 +53,37 @@ def test_every_action_is_pinned_by_the_commit_of_a_release(file: Path) -> None:
 
 
 @every_workflow
-def test_every_target_of_make_that_is_named_exists(file: Path) -> None:
+def test_every_target_of_make_in_a_workflow_exists(file: Path) -> None:
     targets = set(re.findall(r"^([a-z0-9-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
     assert set(re.findall(r"\bmake ([a-z0-9-]+)", file.read_text())) <= targets
 
 
 @every_workflow
-def test_a_workflow_may_only_read_unless_a_job_says_more(file: Path) -> None:
+def test_a_workflow_has_only_the_right_to_read_unless_a_job_sets_more(file: Path) -> None:
     assert workflow(file.name)["permissions"] == {"contents": "read"}
 
 
 @every_workflow
-def test_a_pipe_fails_where_any_part_of_it_does(file: Path) -> None:
-    """GitHub's default shell has no pipefail; one that is named has."""
+def test_a_pipe_fails_if_any_of_its_commands_fails(file: Path) -> None:
+    """GitHub sets pipefail only for a shell that the workflow names."""
     assert workflow(file.name)["defaults"]["run"]["shell"] == "bash"
 
 
 @every_workflow
-def test_what_others_wrote_is_never_put_into_a_script(file: Path) -> None:
-    """An expression is replaced before the shell reads it: a branch's name could be a command."""
+def test_no_expression_is_part_of_a_script(file: Path) -> None:
+    """GitHub replaces an expression before the shell reads it, so the name of a branch could contain a command."""
     assert [step["run"] for step in steps(workflow(file.name)) if "${{" in step.get("run", "")] == []
 
 
-def test_pull_requests_pass_the_gate_and_then_real_pods() -> None:
+def test_pull_requests_are_tested_first_without_and_then_with_pods() -> None:
     ci = workflow("ci.yaml")
     run = {step["run"] for step in steps(ci) if "run" in step}
     assert {"make lint", "make test"} <= run
-    assert "pull_request" in ci[True]  # YAML's word for `on`
+    assert "pull_request" in ci[True]  # YAML reads the key `on` as True
     assert ci["jobs"]["e2e"]["needs"] == ["lint", "test"]
 
 
-def test_pods_run_on_the_oldest_kubernetes_that_the_chart_takes_and_on_a_newer_one() -> None:
+def test_pods_run_on_the_oldest_kubernetes_that_the_chart_supports_and_on_a_newer_one() -> None:
     chart = yaml.safe_load((ROOT / "charts" / "embedding-operator" / "Chart.yaml").read_text())
     oldest, newest = workflow("ci.yaml")["jobs"]["e2e"]["strategy"]["matrix"]["include"]
     assert chart["kubeVersion"] == f">={oldest['kubernetes']}.0-0"
@@ -107,7 +107,7 @@ def test_a_release_is_tested_first_and_published_for_both_kinds_of_machine() -> 
     assert (build["sbom"], build["provenance"]) == (True, "mode=max")
 
 
-def test_image_and_chart_go_where_the_chart_and_the_page_look_for_them() -> None:
+def test_image_and_chart_are_published_where_the_chart_and_the_page_expect_them() -> None:
     published = workflow("release.yaml")["env"]
     owner = {
         name: place.replace("${{ github.repository_owner }}", "yellowbook-dev") for name, place in published.items()
@@ -117,7 +117,7 @@ def test_image_and_chart_go_where_the_chart_and_the_page_look_for_them() -> None
     assert f"oci://{owner['CHARTS']}/embedding-operator" in (ROOT / "docs" / "gitops.md").read_text()
 
 
-def test_what_is_built_is_given_its_version_by_names_that_the_dockerfile_knows() -> None:
+def test_the_dockerfile_declares_every_build_argument_of_the_release() -> None:
     (build,) = [step["with"] for step in steps(workflow("release.yaml")) if step.get("id") == "build"]
     given = {line.partition("=")[0] for line in build["build-args"].split("\n") if line}
     assert given <= set(re.findall(r"^ARG (\w+)", (ROOT / "Dockerfile").read_text(), re.MULTILINE))
@@ -129,7 +129,7 @@ def test_the_places_that_state_the_version_agree() -> None:
 
 
 @pytest.mark.parametrize(
-    ("tag", "words"),
+    ("tag", "message"),
     [
         ("v1.2.4", "the tag is v1.2.4, but the chart is 1.2.3: tag that version, or commit this one first"),
         ("1.2.3", "the tag '1.2.3' is no version such as v1.2.3"),
@@ -137,16 +137,16 @@ def test_the_places_that_state_the_version_agree() -> None:
         ("v1.2.3; rm -r .", "is no version such as"),
     ],
 )
-def test_a_tag_that_does_not_fit_is_refused_in_a_sentence(tag: str, words: str) -> None:
-    assert words in str(disagreement(tag, {"the chart": "1.2.3"}))
+def test_a_tag_that_does_not_match_is_refused(tag: str, message: str) -> None:
+    assert message in str(disagreement(tag, {"the chart": "1.2.3"}))
 
 
 @pytest.mark.parametrize("version", ["1.2.3", "1.2.3-rc.1"])
-def test_a_tag_that_fits_is_released(version: str) -> None:
+def test_a_tag_that_matches_is_released(version: str) -> None:
     assert disagreement(f"v{version}", {"the chart": version, "the package": version}) is None
 
 
-def test_dependabot_looks_at_folders_that_hold_what_it_updates() -> None:
+def test_dependabot_updates_folders_that_contain_its_files() -> None:
     holds = {"github-actions": "", "uv": "uv.lock", "gomod": "go.mod", "docker": "Dockerfile"}
     updates = yaml.safe_load((GITHUB / "dependabot.yml").read_text())["updates"]
     assert {update["package-ecosystem"] for update in updates} == set(holds)

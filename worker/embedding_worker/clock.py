@@ -1,6 +1,6 @@
-"""The one clock: every module that waits or asks for the time is given one, so that tests decide what time it is.
+"""The clock that every module which waits or reads the time is given, so that tests control the time.
 
-`SystemClock` is made once, by the process. Tests use the clock of tests/support/fake_clock.py, which moves only when told.
+The process creates one `SystemClock`. Tests use the clock of tests/support/fake_clock.py, which only moves when a test moves it.
 """
 
 import asyncio
@@ -10,7 +10,7 @@ from typing import Protocol
 
 
 class Clock(Protocol):
-    """Time, and waiting for it. Wall-clock time is for people and statuses; durations are measured by `monotonic`."""
+    """The time, and waiting. Wall-clock time is for people and statuses; durations are measured by `monotonic`."""
 
     def now(self) -> datetime:
         """The present moment, aware, in UTC."""

@@ -1,11 +1,11 @@
-"""The tree of errors, by reaction: what the catcher has to do, never where it came from.
+"""The tree of errors, by reaction: what the catcher has to do, never where the error came from.
 
-Each is raised at the boundary that translates it (the database, a provider), once; nothing here carries a row's text.
+Each error is raised once, at the boundary that translates it (the database, a provider). No error carries a row's text.
 """
 
 
 class EmbeddingError(Exception):
-    """The root of all that is ours."""
+    """The root of this project's errors."""
 
 
 class SourceRefused(EmbeddingError):
@@ -18,15 +18,15 @@ class SourceRefused(EmbeddingError):
 
 
 class RowsRefused(SourceRefused):
-    """What some row of the statement holds may be the cause (a constraint, a trigger, a cast): ask with fewer rows, to tell."""
+    """A value in some row of the statement may be the cause (a constraint, a trigger, a cast): try with fewer rows."""
 
 
 class DatabaseUnavailable(EmbeddingError):
-    """Wait and try again: nobody is charged, nothing is lost."""
+    """Wait and try again: it counts as no row's attempt, and nothing is lost."""
 
 
 class RowsLocked(EmbeddingError):
-    """Somebody holds what we need (a lock, or the winner of a deadlock): the same statement again, later."""
+    """Another session holds a lock that the statement needs, or won a deadlock: run the same statement again, later."""
 
 
 class ProviderError(EmbeddingError):
@@ -39,11 +39,11 @@ class ProviderError(EmbeddingError):
 
 
 class ProviderUnavailable(ProviderError):
-    """It is away, overloaded or broken, or its answer is: wait and try again."""
+    """The provider is away, overloaded or broken, or its answer is not usable: wait and try again."""
 
 
-class ProviderBusy(ProviderError):
-    """Quota: the whole provider rests for `retry_after_s` (None: as long as we think right); nobody is charged."""
+class ProviderThrottled(ProviderError):
+    """Quota: no call before `retry_after_s` has passed (None: the provider did not say); counts as no row's attempt."""
 
     def __init__(
         self, message: str, *, code: str = "", retry_after_s: float | None = None, quota_exhausted: bool = False
@@ -54,7 +54,7 @@ class ProviderBusy(ProviderError):
 
 
 class ProviderMisconfigured(ProviderError):
-    """A key, a right or a model is wrong: someone must act, and every call fails until then. Nobody is charged."""
+    """A key, a permission or a model is wrong: someone must act, and every call fails until then. Counts as no row's attempt."""
 
     def __init__(self, message: str, *, code: str = "", reason: str = "ProviderMisconfigured") -> None:
         super().__init__(message, code=code)
@@ -62,7 +62,7 @@ class ProviderMisconfigured(ProviderError):
 
 
 class InputRejected(ProviderError):
-    """What was sent can never be embedded as it is. Of a single text: a dead letter at once."""
+    """What was sent can never be embedded as it is. If it was a single text, its job is dead-lettered at once."""
 
     def __init__(self, reason: str, message: str, *, code: str = "") -> None:
         super().__init__(message, code=code)
@@ -74,4 +74,4 @@ class DayLimitReached(ProviderError):
 
 
 class Interrupted(EmbeddingError):
-    """The work was put down, not done: its source changed or went. Ask again where the source is now."""
+    """The work was cancelled before it was done, because its source changed or was deleted: submit it again."""

@@ -1,6 +1,6 @@
-"""What is embedded, and by which model: the configuration in force for one table and column.
+"""The configuration in force for one table and column: what is embedded, and by which model. Pure.
 
-Made by the operator from an EmbeddingSource; read by everything here. It decides only.
+The operator makes it from an EmbeddingSource; every other module of this package reads it.
 """
 
 import hashlib
@@ -22,7 +22,7 @@ class TooLong(StrEnum):
 
 @dataclass(frozen=True)
 class TableColumn:
-    """The user's table, its id, and the column that holds the vector: what book-keeping belongs to."""
+    """The user's table, its id column, and the column that holds the vector. The book-keeping belongs to these."""
 
     schema: str
     table: str
@@ -34,7 +34,7 @@ class TableColumn:
 
     @property
     def bookkeeping_name(self) -> str:
-        """The stem of our tables' names: readable, unique for table and column, and at most 49 characters long.
+        """The stem of the book-keeping tables' names: readable, unique for table and column, and at most 49 characters long.
 
         PostgreSQL cuts names at 63 bytes, so 14 are left for the suffixes.
         """
@@ -55,7 +55,7 @@ class Model:
 
     @property
     def fingerprint(self) -> str:
-        """What made a vector: `model@dimensions`, and the task type where there is one. Not the provider's SDK."""
+        """What determines a vector: `model@dimensions`, and the task type if there is one, but not the provider's SDK."""
         suffix = f"/{self.task_type}" if self.task_type else ""
         return f"{self.name}@{self.dimensions}{suffix}"
 
@@ -75,14 +75,14 @@ class SourceConfig:
 
     @property
     def signature(self) -> str:
-        """What the table's vectors follow from: the fingerprint, and the text expression in 8 hex digits of its SHA-256.
+        """What determines the table's vectors: the fingerprint, and 8 hex digits of the SHA-256 of the text expression.
 
-        Another signature means that rows are embedded anew, and paid for.
+        If it changes, rows are embedded again, which costs money.
         """
         return f"{self.fingerprint}#{hashlib.sha256(self.text.encode()).hexdigest()[:8]}"
 
     def as_record(self) -> str:
-        """What is kept in the database of the configuration in force, as JSON."""
+        """The part of the configuration in force that is stored in the database, as JSON."""
         model = self.model
         record = {"text": self.text, "provider": model.provider, "name": model.name, "dimensions": model.dimensions}
         return json.dumps(record | {"task_type": model.task_type})
@@ -91,8 +91,8 @@ class SourceConfig:
 def in_force(wanted: SourceConfig, record: str | None, *, approved: str) -> tuple[SourceConfig, str | None]:
     """The configuration to run, and the signature that waits for approval (None: nothing waits).
 
-    The first one needs no approval. Another model or text expression is a bill: until `approved` names its signature, the
-    one that was in force (`record`, see as_record) goes on serving edits.
+    The first configuration needs no approval. Another model or text expression costs money: until `approved` names its
+    signature, the configuration on record (`record`, see as_record) continues to serve edits.
     """
     if record is None:
         return wanted, None

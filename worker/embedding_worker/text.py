@@ -1,6 +1,6 @@
-"""What a row's text means to us: its hash, whether there is anything in it, and what a model's limit makes of it.
+"""Computes a row's content hash, decides whether its text is blank, and fits it to a model's limit. Pure.
 
-The SQL twins of `content_hash` and `is_blank` stand in rows/statements.py; a test holds each pair together.
+`content_hash` and `is_blank` have SQL counterparts in rows/statements.py; a test checks that each pair gives the same results.
 """
 
 import hashlib
@@ -17,14 +17,14 @@ def content_hash(text: str) -> str:
 
 
 def is_blank(text: str) -> bool:
-    """True where there is nothing to embed: such a row's vector is null, and it is fresh."""
+    """Whether there is nothing to embed: such a row's vector is null, and the row is up to date with that."""
     return not text.strip(BLANKS)
 
 
-def fitted(text: str, *, max_bytes: int, too_long: TooLong) -> str:
-    """The text as it goes to a model that takes `max_bytes` of UTF-8: cut at a character, or refused.
+def fit_text(text: str, *, max_bytes: int, too_long: TooLong) -> str:
+    """The text as it is sent to a model that accepts `max_bytes` of UTF-8: cut at a character if it is longer.
 
-    Raises InputRejected where the source says that a text over the limit is to be refused.
+    Raises InputRejected if the text is longer and the source refuses such texts.
     """
     encoded = text.encode()
     if len(encoded) <= max_bytes:
@@ -32,7 +32,7 @@ def fitted(text: str, *, max_bytes: int, too_long: TooLong) -> str:
     if too_long is TooLong.REFUSE:
         raise InputRejected(
             "TextTooLong",
-            f"the text has {len(encoded)} bytes and the model takes {max_bytes}: "
+            f"the text has {len(encoded)} bytes and the model accepts {max_bytes}: "
             "shorten the row's text, or set spec.model.tooLong to Truncate",
         )
     return encoded[:max_bytes].decode(errors="ignore")

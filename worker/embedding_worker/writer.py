@@ -1,56 +1,65 @@
-"""The fenced write, sized by time: how many rows one statement takes, so that their locks are held for 50 ms at most.
+"""The conditional write, sized by time: how many rows one statement may hold, so that their locks last 50 ms at most.
 
-Called by freshen. An HNSW index makes a row's write cost a hundred times more than none, so the size is learnt.
+Called by embedding.py and by the sweep. An HNSW index makes the write of a row a hundred times as expensive, so the size is
+learned from how long the statements take.
 """
 
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from embedding_worker.batching.bisect import FailedAlone, bisect
+from embedding_worker.clock import Clock
 from embedding_worker.errors import RowsRefused
-from embedding_worker.rows.store import FreshRow, RowStore
+from embedding_worker.rows.store import RowStore, VectorWrite
 
 AIM_S = 0.05
+FIRST_ROWS = 25
 MOST_ROWS = 500
 
 
 def next_size(size: int, *, took_s: float, aim_s: float = AIM_S) -> int:
-    """How many rows the next statement may take, after one of `size` rows took so long: at most doubled, at least 1."""
+    """How many rows the next statement may hold, after one of `size` rows took so long: at most twice as many, at least 1."""
     fitting = int(size * aim_s / max(took_s, 1e-6))
     return max(1, min(fitting, size * 2, MOST_ROWS))
 
 
 @dataclass(frozen=True)
 class Written:
+    """What became of rows that were to be written. A row in neither was edited, deleted, or is locked by another session."""
+
     ids: set[str]
     refused: dict[str, RowsRefused]
-    """Rows that the database refuses to change: a constraint that they break, or a trigger of the application's."""
+    """Rows that the database refuses to change: they break a constraint, or a trigger of the application raises."""
 
 
 class Writer:
-    def __init__(self, store: RowStore) -> None:
-        self._store = store
-        self._size = 25
+    """Writes rows of one source."""
 
-    async def write(self, rows: Sequence[FreshRow]) -> Written:
-        """Write all rows, in as many statements as their size asks for. See RowStore.write."""
+    def __init__(self, store: RowStore, *, clock: Clock) -> None:
+        self._store = store
+        self._clock = clock
+        self._size = FIRST_ROWS
+
+    async def write(self, rows: Sequence[VectorWrite]) -> Written:
+        """Write all rows, in as many statements as their size asks for. Raises as RowStore.write does, but RowsRefused."""
         written = Written(set(), {})
-        rest = list(rows)
-        while rest:
-            part, rest = rest[: self._size], rest[self._size :]
-            started = time.monotonic()
-            await self._write(part, written)
-            self._size = next_size(len(part), took_s=time.monotonic() - started)
+        unwritten = list(rows)
+        while unwritten:
+            part, unwritten = unwritten[: self._size], unwritten[self._size :]
+            started = self._clock.monotonic()
+            await self._write_part(part, written)
+            self._size = next_size(len(part), took_s=self._clock.monotonic() - started)
         return written
 
-    async def _write(self, part: Sequence[FreshRow], written: Written) -> None:
-        """One statement; halved down to the culprit where the database refuses it for a row's sake."""
-        try:
-            written.ids.update(await self._store.write(part))
-        except RowsRefused as exc:
-            if len(part) == 1:
-                written.refused[part[0].id] = exc
-                return
-            middle = len(part) // 2
-            await self._write(part[:middle], written)
-            await self._write(part[middle:], written)
+    async def _write_part(self, part: Sequence[VectorWrite], written: Written) -> None:
+        async for outcomes in bisect(part, self._try_to_write, on=RowsRefused):
+            for row, outcome in outcomes:
+                if isinstance(outcome, FailedAlone):
+                    written.refused[row.id] = outcome.error
+                elif outcome is True:
+                    written.ids.add(row.id)
+
+    async def _try_to_write(self, rows: Sequence[VectorWrite]) -> list[bool]:
+        """One statement. Returns for each row whether it was written."""
+        ids = await self._store.write(rows)
+        return [row.id in ids for row in rows]

@@ -2,8 +2,8 @@
 {{ .Values.nameOverride | default .Chart.Name | trunc 63 | trimSuffix "-" }}
 {{- end }}
 
-{{/* At most 41 characters: names made of it end in up to eleven more, and a StatefulSet's may have 52. Its pods carry its name
-with eleven more in a label, which takes 63. */}}
+{{/* At most 41 characters. The names of objects add up to eleven characters, which makes 52, and Kubernetes puts the name of a
+StatefulSet with eleven more characters into a label of its pods, which can have 63. */}}
 {{- define "embedding-operator.fullname" -}}
 {{- $name := include "embedding-operator.name" . -}}
 {{- $full := contains $name .Release.Name | ternary .Release.Name (printf "%s-%s" .Release.Name $name) -}}
@@ -14,19 +14,19 @@ with eleven more in a label, which takes 63. */}}
 {{ .Values.serviceAccount.name | default (.Values.serviceAccount.create | ternary (include "embedding-operator.fullname" .) "default") }}
 {{- end }}
 
-{{/* What belongs to this release, whichever component it is. Never changed: selectors are immutable. */}}
+{{/* The labels of all components of the release. They must never change, because selectors are immutable. */}}
 {{- define "embedding-operator.instanceLabels" -}}
 app.kubernetes.io/name: {{ include "embedding-operator.name" . | quote }}
 app.kubernetes.io/instance: {{ .Release.Name | quote }}
 {{- end }}
 
-{{/* Call with (list . "component"). */}}
+{{/* The labels of one component. Call it with (list . "component"). */}}
 {{- define "embedding-operator.selectorLabels" -}}
 {{ include "embedding-operator.instanceLabels" (first .) }}
 app.kubernetes.io/component: {{ last . }}
 {{- end }}
 
-{{/* Of every object. Call with (list . "component"). */}}
+{{/* The labels of every object. Call it with (list . "component"). */}}
 {{- define "embedding-operator.labels" -}}
 {{- $context := first . -}}
 {{- $ours := include "embedding-operator.selectorLabels" . | fromYaml -}}
@@ -36,13 +36,14 @@ app.kubernetes.io/component: {{ last . }}
 {{ merge $ours ($context.Values.commonLabels | default dict) | toYaml }}
 {{- end }}
 
-{{/* Of a pod: without versions, so that only what changes the pod restarts it. Call with (list . "component"). */}}
+{{/* The labels of a pod. They contain no version, so that a new version of the chart alone restarts no pod. Call it with
+(list . "component"). */}}
 {{- define "embedding-operator.podLabels" -}}
 {{- $values := (first .).Values -}}
 {{ merge (include "embedding-operator.selectorLabels" . | fromYaml) ($values.podLabels | default dict) ($values.commonLabels | default dict) | toYaml }}
 {{- end }}
 
-{{/* A digest is the exact image, so it wins over the tag. Call with (dict "image" … "tag" the default one). */}}
+{{/* The name of an image. A digest takes precedence over the tag. Call it with (dict "image" … "tag" the default tag). */}}
 {{- define "embedding-operator.image" -}}
 {{- with .image.digest -}}
 {{ $.image.repository }}@{{ . }}
@@ -51,12 +52,12 @@ app.kubernetes.io/component: {{ last . }}
 {{- end -}}
 {{- end }}
 
-{{/* Helm reads every number as a float, and would print 2000000 as 2e+06. */}}
+{{/* A number in plain notation. Helm reads every number as a float, and would print 2000000 as 2e+06. */}}
 {{- define "embedding-operator.plain" -}}
 {{- if and (kindIs "float64" .) (eq . (floor .)) }}{{ int64 . }}{{ else }}{{ . }}{{ end -}}
 {{- end }}
 
-{{/* The Secret that holds the database's URL, and the one of the key; the latter empty where there is none. */}}
+{{/* The names of the Secrets with the database's URL and with the API key. The latter is empty if there is no key. */}}
 {{- define "embedding-operator.databaseSecret" -}}
 {{ .Values.database.existingSecret | default (printf "%s-database" (include "embedding-operator.fullname" .)) }}
 {{- end }}

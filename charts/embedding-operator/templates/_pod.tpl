@@ -1,9 +1,10 @@
-{{/* What the operator's pod and the pod of `helm test` share, so that the check sees just what the operator will. */}}
+{{/* The settings that the operator's pod and the pod of `helm test` share, so that the check runs under the same conditions as the
+operator. */}}
 
 {{- define "embedding-operator.podSettings" -}}
 serviceAccountName: {{ include "embedding-operator.serviceAccountName" . | quote }}
 automountServiceAccountToken: true
-enableServiceLinks: false # one variable for each Service of the namespace is of no use here
+enableServiceLinks: false # the operator needs no variables for the Services of the namespace
 {{- with .Values.imagePullSecrets }}
 imagePullSecrets: {{- toYaml . | nindent 2 }}
 {{- end }}
@@ -56,11 +57,12 @@ volumes:
   {{- end }}
 {{- end }}
 
-{{/* Secrets come as directories, never by subPath and never as variables: only so does a rotation reach a running pod. */}}
+{{/* Secrets are mounted as directories, without subPath, and never set as variables. Otherwise a running pod would not see a rotated
+Secret. */}}
 {{- define "embedding-operator.container" -}}
 image: {{ include "embedding-operator.image" (dict "image" .Values.image "tag" .Chart.AppVersion) | quote }}
 imagePullPolicy: {{ .Values.image.pullPolicy | quote }}
-terminationMessagePolicy: FallbackToLogsOnError # `kubectl describe pod` then shows the sentence that it ended with
+terminationMessagePolicy: FallbackToLogsOnError # so `kubectl describe pod` shows the last sentence of the log
 {{- with .Values.securityContext }}
 securityContext: {{- toYaml . | nindent 2 }}
 {{- end }}
@@ -90,7 +92,7 @@ env:
     value: {{ . | quote }}
   {{- end }}
   {{- if or .httpProxy .httpsProxy }}
-  - name: NO_PROXY # the API server's address is always part of it; the kubelet puts it in
+  - name: NO_PROXY # the kubelet inserts the API server's address
     value: {{ prepend (.noProxy | default list) "$(KUBERNETES_SERVICE_HOST)" | join "," | quote }}
   {{- end }}
   {{- end }}

@@ -1,4 +1,4 @@
-// The program of a pod's sandbox on the node of hack/node: it holds the pod's namespaces until it is told to end.
+// The program of a pod's sandbox on the node of hack/node: it holds the pod's namespaces until it gets a signal to end.
 package main
 
 import (
@@ -8,7 +8,7 @@ import (
 )
 
 func main() {
-	told := make(chan os.Signal, 1)
-	signal.Notify(told, syscall.SIGINT, syscall.SIGTERM)
-	<-told
+	signals := make(chan os.Signal, 1)
+	signal.Notify(signals, syscall.SIGINT, syscall.SIGTERM)
+	<-signals
 }

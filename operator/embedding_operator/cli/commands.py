@@ -1,4 +1,4 @@
-"""The `embedding-operator` command. Settings come from the environment, and nothing secret is ever an argument."""
+"""The `embedding-operator` command. Settings come from the environment; no argument is ever a secret."""
 
 import asyncio
 import sys
@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from embedding_operator.cli.verdicts import skipped, well, wrong
+from embedding_operator.cli.verdicts import failed, passed, skipped
 from embedding_operator.logs import set_up_logs
 from embedding_operator.settings import Settings, SettingsRefused, settings_of_this_process
 
@@ -21,13 +21,13 @@ def embedding_operator() -> None:
 @app.command()
 def run(
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Log what would be done for each due row, and do nothing of it.")
+        bool, typer.Option("--dry-run", help="Log what would be done for each due row, and do none of it.")
     ] = False,
 ) -> None:
     """Run the operator in its namespace, until SIGTERM."""
     settings = _settings()
     set_up_logs(settings)
-    # kopf and the client take a second to import, which --help need not wait for.
+    # Importing kopf and the client needs a second, which --help does not have to wait for.
     if dry_run:
         from embedding_operator.dry_run import run as run_process
     else:
@@ -37,20 +37,20 @@ def run(
 
 @app.command()
 def check() -> None:
-    """Check all that the operator needs: each thing ✓, or ✗ with what to do. Makes and writes nothing.
+    """Check everything that the operator needs: ✓, or ✗ with what to do. Creates and writes nothing.
 
-    One text is sent to the provider of each model that a source names. Exit code 0 where all is well, 1 where something is
-    not, 2 where the settings are of no use.
+    One text is sent to the provider of each model that a source names. The exit code is 0 if every check passes, 1 if one
+    fails, 2 if the settings can't be used.
     """
     try:
         settings = settings_of_this_process()
     except SettingsRefused as exc:
         for problem in exc.problems:
-            typer.echo(wrong("settings", problem))
+            typer.echo(failed("settings", problem))
         typer.echo(skipped("all other checks", "they need settings that can be used"))
         sys.exit(2)
     set_up_logs(settings)
-    typer.echo(well("settings", "each of them can be used"))
+    typer.echo(passed("settings", "each of them can be used"))
     from embedding_operator.cli.checks import check as run_checks
 
     raise typer.Exit(asyncio.run(run_checks(settings, typer.echo)))

@@ -1,1 +1,1 @@
-"""kopf's side: what the API server shows is parsed here, given to those who decide and act, and patched back."""
+"""kopf's side: what the watches show is parsed here and passed on. Nothing is decided here, and nothing is patched by kopf."""

@@ -1,6 +1,6 @@
-"""kopf, set up for us: which handlers it calls, how it connects, how patient it is. Called by the process.
+"""Sets kopf up: which handlers it calls, how it connects, and its timeouts. Called by the process.
 
-Each setting that differs from kopf's own is here because of something that was seen to go wrong without it.
+Each setting that differs from kopf's default is there because of a fault that was seen without it.
 """
 
 import itertools
@@ -11,52 +11,56 @@ import kopf
 
 from embedding_operator.api_server import ApiServer
 from embedding_operator.handlers import embedding_job, embedding_source
-from embedding_operator.handlers.context import Context
 from embedding_operator.handlers.kopf_storage import NoDiffBase, StatusIsTheProgress
+from embedding_operator.reconciler.job_runner import JobRunner
+from embedding_operator.reconciler.sources import Sources
 from embedding_operator.resources import GROUP, JOBS
 from embedding_operator.resources.embedding_job import OPEN_SELECTOR
 
 CONNECTIONS = 32
 
 
-def registry(server: ApiServer, context: Context) -> kopf.OperatorRegistry:
+def make_registry(server: ApiServer, sources: Sources, runner: JobRunner) -> kopf.OperatorRegistry:
     result = kopf.OperatorRegistry()
 
     @kopf.on.login(registry=result)
     async def login(**_: Any) -> kopf.AiohttpSession:
-        # kopf closes the session that it was given, so it has one of its own; and a limit, which its own would not have.
+        # A session of its own, because kopf closes the one that it is given; with a limit, which kopf's own has not.
         return kopf.AiohttpSession(
             server=server.host,
             default_namespace=server.namespace,
             aiohttp_session=server.new_session(limit=CONNECTIONS),
         )
 
-    embedding_source.register(result, context)
-    embedding_job.register(result, context)
+    embedding_source.register(result, sources)
+    embedding_job.register(result, runner)
     return result
 
 
-def settings() -> kopf.OperatorSettings:
+def make_settings() -> kopf.OperatorSettings:
     result = kopf.OperatorSettings()
-    result.posting.enabled = False  # a line of its log for every object would become an Event
-    result.scanning.disabled = True  # it asks for rights on the whole cluster
+    result.posting.enabled = False  # every log line about an object would become an Event
+    result.scanning.disabled = True  # it needs rights on the whole cluster
     result.persistence.diffbase_storage = NoDiffBase()
     result.persistence.progress_storage = StatusIsTheProgress()
-    result.watching.field_selectors[GROUP, JOBS] = OPEN_SELECTOR  # what is finished is never sent to us
-    # A watch can die without a word: no side may keep a silent one for longer than these.
+    result.watching.field_selectors[GROUP, JOBS] = OPEN_SELECTOR  # finished jobs are not watched
+    # A watch can stop without an error: neither side keeps a silent one for longer than this.
     result.watching.server_timeout = 300
     result.watching.client_timeout = 330
     result.watching.connect_timeout = 10
     result.networking.request_timeout = 30
     result.networking.connect_timeout = 10
-    result.networking.error_backoffs = Forever()
-    result.queueing.idle_timeout = 0.5  # a task for each object stays for so long after its last event
-    result.queueing.exit_timeout = 0.5  # one that sleeps out a backoff would use all of it
+    result.networking.error_backoffs = Backoffs()
+    result.queueing.idle_timeout = 0.5  # how long the task of an object stays after its last event
+    result.queueing.exit_timeout = 0.5  # a task that sleeps through a backoff would use all of it
     return result
 
 
-class Forever:
-    """kopf's backoffs without an end: an API server that is away for an hour does not end the operator."""
+class Backoffs:
+    """Pauses without an end, in seconds: an API server that is unreachable for an hour does not end the operator.
+
+    They stay short, so that all work goes on within ten seconds of the server's return.
+    """
 
     def __iter__(self) -> Iterator[float]:
-        yield from itertools.chain((0.2, 1, 2, 5, 10, 20), itertools.repeat(30))
+        yield from itertools.chain((0.2, 0.5, 1, 2), itertools.repeat(4))

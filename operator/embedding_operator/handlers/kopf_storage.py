@@ -1,16 +1,18 @@
-"""What kopf remembers of a job: nothing of its own. A job's status is the truth, and this derives from it what kopf asks.
+"""What kopf remembers of a job: nothing of its own. A job's status is the truth, and kopf's questions are answered from it.
 
-With an empty diff-base every event of an open job is a creation to kopf, so one registration serves create, restart and
-replay, and a happy job costs one patch.
+Without a stored diff-base, every event of an open job is a creation to kopf, so one registration serves new, restarted and
+replayed jobs, and kopf writes nothing into them.
 """
 
 from collections.abc import Iterable
 
 import kopf
 
+from embedding_operator.resources.embedding_job import TOUCHED_ANNOTATION
+
 
 class NoDiffBase(kopf.DiffBaseStorage):
-    """Stores no snapshot of the object: what changed in it is never asked."""
+    """Stores no snapshot of the object: nothing asks what changed in it."""
 
     def build(self, *, body: kopf.Body, extra_fields: Iterable[kopf.FieldSpec] | None = None) -> kopf.BodyEssence:
         return kopf.BodyEssence()
@@ -23,7 +25,11 @@ class NoDiffBase(kopf.DiffBaseStorage):
 
 
 class StatusIsTheProgress(kopf.ProgressStorage):
-    """Derives from an open job's status when its handler is to be run: at once, or at `status.nextAttemptTime`."""
+    """Derives from an open job's status when its handler is to run: at once, or at `status.nextAttemptTime`.
+
+    kopf sleeps at most 600 s and touches the object afterwards. The time stays in the status, so a longer pause goes on
+    after the touch.
+    """
 
     def fetch(self, *, key: kopf.HandlerId, body: kopf.Body) -> kopf.ProgressRecord | None:
         status = body.get("status", {})
@@ -38,9 +44,9 @@ class StatusIsTheProgress(kopf.ProgressStorage):
         return
 
     def touch(self, *, body: kopf.Body, patch: kopf.Patch, value: str | None) -> None:
-        """kopf touches an object when its handler's time has come; a Retrying job without a time runs at once."""
+        """Change the object at the end of a sleep, so that kopf asks again. `value` is None where it needs no change."""
         if value is not None:
-            patch.status["nextAttemptTime"] = None
+            patch.metadata.annotations[TOUCHED_ANNOTATION] = value
 
     def clear(self, *, essence: kopf.BodyEssence) -> kopf.BodyEssence:
         return essence

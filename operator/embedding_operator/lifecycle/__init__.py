@@ -1,1 +1,1 @@
-"""What becomes of a job: decided from its state and what happened, never from when it was asked."""
+"""Pure decisions about jobs and sources: from their state and what happened to what is written next."""

@@ -1,6 +1,7 @@
-"""What is worth a Kubernetes Event: dead letters, replays, and a source's conditions that change. It decides only.
+"""Decides which Kubernetes Events are emitted: dead letters, replays, and changes of a source's conditions. Pure.
 
-A note says what the status says, and so never a text or a key. event_poster.py sends them.
+Called by job_runner.py and status_report.py; event_poster.py sends the result. A note repeats what the status says, so it
+never contains a row's text or a key.
 """
 
 from collections.abc import Mapping, Sequence
@@ -14,8 +15,8 @@ from embedding_operator.resources.embedding_job import EmbeddingJob
 from embedding_operator.resources.embedding_source import EmbeddingSource
 
 CONTROLLER = f"{GROUP}/embedding-operator"
-MOST_NOTE_BYTES = 1024
-"""The API server refuses a longer note; those of reasons and actions are in the CRDs' own bounds."""
+MAX_NOTE_BYTES = 1024
+"""The API server refuses a longer note; reasons and actions are shorter than its limits for them."""
 NORMAL, WARNING = "Normal", "Warning"
 
 
@@ -25,7 +26,7 @@ class Event:
 
     source: str
     action: str
-    """What of; of one source and action at most one is sent a second."""
+    """What happened; events of one source and action are sent at most once a second."""
     type: str
     reason: str
     note: str
@@ -50,7 +51,7 @@ def _of_job(job: EmbeddingJob, action: str, kind: str, reason: str, note: str) -
 def of_source(
     source: EmbeddingSource, before: Sequence[Mapping[str, Any]], after: Sequence[Mapping[str, Any]]
 ) -> list[Event]:
-    """By the conditions that were written before, and those that are now."""
+    """The events of a source whose written conditions change from `before` to `after`."""
     old = {condition["type"]: (condition["status"], condition["reason"]) for condition in before}
     regarding = _reference("EmbeddingSource", source.name, source.metadata.uid)
     events: list[Event] = []
@@ -73,9 +74,9 @@ def of_source(
 
 
 def manifest(event: Event, *, more: int, name: str, namespace: str, instance: str, now: datetime) -> dict[str, Any]:
-    """What is sent. `more` others of the same source and action have happened since the last one that was sent."""
+    """The object that is sent. `more` others of the same source and action have happened since the last one sent."""
     others = f" (and {more} more since the last event)" if more else ""
-    note = event.note.encode()[: MOST_NOTE_BYTES - len(others)].decode(errors="ignore") + others
+    note = event.note.encode()[: MAX_NOTE_BYTES - len(others)].decode(errors="ignore") + others
     body: dict[str, Any] = {
         "apiVersion": f"{EVENTS_GROUP}/v1",
         "kind": "Event",

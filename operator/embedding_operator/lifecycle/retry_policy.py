@@ -1,21 +1,25 @@
-"""When a row that failed is tried again: the pauses, and the limit. It decides only; a source's spec sets it."""
+"""Decides when a row that failed is tried again: the pauses and the limit that `spec.retry` of a source sets. Pure.
 
-from dataclasses import dataclass
+Called by job_status.py. By default there are six attempts, the later five after 2, 4, 8, 16 and 32 seconds.
+"""
+
+from datetime import datetime, timedelta
+
+from embedding_operator.resources.embedding_source import RetrySpec
 
 JITTER = 0.1
-"""Up to a tenth is added to a pause, so that what failed together does not come back together."""
+"""Up to a tenth is added to a pause, so that rows that failed together are not all tried again together."""
 
 
-@dataclass(frozen=True)
-class RetryPolicy:
-    """By default the first try and five retries, after 2, 4, 8, 16 and 32 seconds."""
+def pause_s(policy: RetrySpec, attempts: int, *, jitter: float) -> float:
+    """The pause after so many counted attempts (1 or more), in seconds. `jitter` is between 0 and 1."""
+    pause = min(policy.initial_seconds * float(policy.factor) ** (attempts - 1), policy.max_seconds)
+    return pause * (1 + JITTER * jitter)
 
-    max_attempts: int = 6
-    initial_s: float = 2
-    factor: float = 2
-    max_s: float = 32
 
-    def pause_s(self, attempts: int, *, jitter: float) -> float:
-        """The pause after so many charged attempts (1 or more), in seconds. `jitter` is between 0 and 1."""
-        pause = min(self.initial_s * self.factor ** (attempts - 1), self.max_s)
-        return pause * (1 + JITTER * jitter)
+def next_attempt(attempts: int, policy: RetrySpec, now: datetime, *, jitter: float) -> tuple[datetime, float] | None:
+    """When to try again after so many counted attempts, and the pause in seconds; None when the limit is reached."""
+    if attempts >= policy.max_attempts:
+        return None
+    pause = pause_s(policy, attempts, jitter=jitter)
+    return now + timedelta(seconds=pause), pause

@@ -1,1 +1,1 @@
-"""Due rows become jobs, and finished jobs go: from what is, never from what an event said."""
+"""Makes due rows into jobs, runs the jobs, and removes finished ones: from the present state, never from an event alone."""

@@ -1,108 +1,158 @@
-"""What is done for all sources together: finished jobs expire, once a minute the memory is corrected by a list, and jobs
-that nobody works on are brought to the handler again. Started by the process.
-
-A watch may miss what happened while it was away; the list does not.
+"""Work for all sources together: deletes finished jobs, restarts orphaned jobs, and compares the memory with lists of all jobs
+and sources once a minute, because a watch may have missed a change. Started by the process.
 """
 
 import asyncio
-import time
 from collections.abc import Callable, Iterable
-from datetime import UTC, datetime
+from dataclasses import dataclass
 from typing import TypeVar
 
 import structlog
 from pydantic import ValidationError
 
-from embedding_operator.api_server import ApiServer, ApiServerError, Gone, Json
-from embedding_operator.lifecycle.job_status import timestamp
-from embedding_operator.reconciler.repair import forsaken
-from embedding_operator.reconciler.shared import Shared
+from embedding_operator.api_errors import ApiServerError, ApiServerUnavailable, Gone, RequestRefused
+from embedding_operator.api_server import ApiServer, Json
+from embedding_operator.reconciler.catalog import SourceCatalog
+from embedding_operator.reconciler.orphans import PATIENCE_S, orphaned
+from embedding_operator.reconciler.registers import JobRegisters
 from embedding_operator.reconciler.sources import Sources
+from embedding_operator.resources.base import timestamp
 from embedding_operator.resources.embedding_job import (
     COHORT_LABEL,
-    FINISHED,
     FINISHED_SELECTOR,
     TOUCHED_ANNOTATION,
-    EmbeddingJob,
-    parsed_job,
+    parse_job,
 )
-from embedding_operator.resources.embedding_source import parsed_source
+from embedding_operator.resources.embedding_source import parse_source
+from embedding_worker.clock import Clock
 
 log = structlog.get_logger(__name__)
 
-EXPIRE_EVERY_S = 1.0
-CORRECT_EVERY_S = 60.0
+TURN_EVERY_S = 1.0
+RESYNC_EVERY_S = 60.0
+DELETIONS_AT_ONCE = 4
+EXPIRE_FOR_S = 10.0
+"""How long other work waits for expiry: jobs may finish as fast as they are deleted, for as long as a first fill lasts."""
 Parsed = TypeVar("Parsed")
 
 
+@dataclass(frozen=True)
+class Expiry:
+    """How many finished jobs are kept, and for how many seconds."""
+
+    max_finished: int
+    age_s: float
+
+
 class Housekeeping:
-    def __init__(self, server: ApiServer, shared: Shared, sources: Sources) -> None:
+    def __init__(
+        self,
+        server: ApiServer,
+        sources: Sources,
+        *,
+        catalog: SourceCatalog,
+        jobs: JobRegisters,
+        expiry: Expiry,
+        clock: Clock,
+    ) -> None:
         self._server = server
-        self._shared = shared
         self._sources = sources
-        self.last_turn = time.monotonic()
+        self._catalog = catalog
+        self._table, self._finished = jobs.table, jobs.finished
+        self._expiry = expiry
+        self._clock = clock
+        self._touched_at: dict[str, float] = {}
+        self._resynced_at = clock.monotonic()
+        self.last_turn = clock.monotonic()
+        self._was_unavailable = False
         self.waiting_for: str | None = None
-        """Why the API server can't be had at the moment, in a sentence."""
+        """Why a request of the last turn failed, in a sentence."""
 
     async def run(self) -> None:
-        """Until cancelled."""
-        corrected_at = time.monotonic()
+        """Run until cancelled."""
         while True:
-            await asyncio.sleep(EXPIRE_EVERY_S)
-            self.last_turn = time.monotonic()
+            await self._clock.sleep(TURN_EVERY_S)
+            await self.turn()
+
+    async def turn(self) -> None:
+        """Do everything whose time has come. A request that fails is logged and not raised, and does not prevent other work."""
+        self.last_turn = self._clock.monotonic()
+        errors: list[ApiServerError] = []
+        for work in (self.expire, self.touch_orphans, self._resync_when_due):
             try:
-                await self.expire()
-                if self.waiting_for or time.monotonic() - corrected_at >= CORRECT_EVERY_S:
-                    await self.repair(await self.correct())
-                    corrected_at = time.monotonic()
+                await work()
             except ApiServerError as exc:
-                self.waiting_for = str(exc)
                 log.warning("housekeeping waits", message=str(exc))
-            else:
-                self.waiting_for = None
+                errors.append(exc)
+        self.waiting_for = str(errors[0]) if errors else None
+        self._was_unavailable = any(isinstance(error, ApiServerUnavailable) for error in errors)
 
-    async def correct(self) -> list[EmbeddingJob]:
-        """Agree with what the API server has; a job without a source is to go. Returns all jobs.
+    async def _resync_when_due(self) -> None:
+        """Every minute, and as soon as the API server can be reached again. Raises ApiServerError."""
+        if self._was_unavailable or self._clock.monotonic() - self._resynced_at >= RESYNC_EVERY_S:
+            await self.resync()
 
-        Also the first thing that a process does, before it watches. Raises ApiServerError.
+    async def resync(self) -> None:
+        """Make the memory agree with the API server, and delete jobs without a source. Raises ApiServerError.
+
+        The process also calls it at the start, before it watches anything.
         """
-        # In this order: a source that is made meanwhile is in the list when a job of its own is.
-        before = self._sources.names()
-        listed_at = time.monotonic()
-        jobs = list(understood(parsed_job, await self._server.jobs()))
+        # Jobs are listed first: if a listed job belongs to a source that was just created, the later list has the source.
+        before = set(self._catalog)
+        listed_at = self._clock.monotonic()
+        jobs = list(understood(parse_job, await self._server.jobs()))
         bodies = await self._server.sources()
-        self._shared.jobs.corrected(jobs, listed_at=listed_at)
-        finished = [job.cohort for job in jobs if job.status.phase in FINISHED]
-        self._shared.cohorts.corrected(finished, listed_at)
-        for source in understood(parsed_source, bodies):
-            await self._sources.seen(source)
+        self._table.resync(jobs, listed_at=listed_at)
+        for source in understood(parse_source, bodies):
+            self._sources.observe(source)
         names = {body["metadata"]["name"] for body in bodies}
         for name in (before | {job.source for job in jobs}) - names:
-            await self._sources.gone(name)
-        return jobs
+            self._sources.observe_deleted(name)
+        self._resynced_at = listed_at
 
     async def expire(self) -> None:
-        """Delete finished jobs that are old enough, or too many. Raises ApiServerError."""
-        settings, cohorts = self._shared.settings, self._shared.cohorts
-        expired = cohorts.expired(time.monotonic(), most=settings.max_finished_jobs, age_s=settings.finished_job_age_s)
-        for label in expired:
-            # Both phases that are deleted are final: what is open, dead or replayed meanwhile is never matched.
-            await self._server.delete_jobs(labels=f"{COHORT_LABEL}={label}", fields=FINISHED_SELECTOR)
-            cohorts.cleared(label)
+        """Delete finished jobs that are old enough or too many, as many as is possible in ten seconds. Raises ApiServerError."""
+        at_once = asyncio.Semaphore(DELETIONS_AT_ONCE)
+        end = self._clock.monotonic() + EXPIRE_FOR_S
 
-    async def repair(self, jobs: list[EmbeddingJob]) -> None:
-        """Touch open jobs that nobody works on (a patch of theirs was refused, say): a change runs the handler at once."""
-        now = datetime.now(UTC)
-        for job in forsaken(jobs, in_hand=self._shared.jobs.names_in_hand(), now=now):
-            log.warning("job that nobody works on is touched", job=job.name, phase=job.status.phase)
+        async def delete(label: str) -> None:
+            async with at_once:
+                if self._clock.monotonic() < end:
+                    await self._delete_cohort(label)
+
+        while (now := self._clock.monotonic()) < end and (
+            labels := self._finished.expired(now, max_kept=self._expiry.max_finished, age_s=self._expiry.age_s)
+        ):
+            results = await asyncio.gather(*map(delete, labels), return_exceptions=True)
+            for result in results:
+                if isinstance(result, BaseException):
+                    raise result
+
+    async def _delete_cohort(self, label: str) -> None:
+        finished = self._finished.members(label)
+        # Only jobs in a final phase match, so an open job, a dead letter or a replayed job is never deleted.
+        await self._server.delete_jobs(labels=f"{COHORT_LABEL}={label}", fields=FINISHED_SELECTOR)
+        for name in finished:
+            self._finished.remove(name)
+
+    async def touch_orphans(self) -> None:
+        """Change an annotation of each orphaned job, so that kopf calls its handler again. Raises ApiServerUnavailable."""
+        now, moment = self._clock.monotonic(), self._clock.now()
+        self._touched_at = {name: at for name, at in self._touched_at.items() if now - at < PATIENCE_S}
+        jobs = (job for job in self._table.jobs() if job.name not in self._touched_at)
+        for name in orphaned(jobs, monotonic=now, now=moment):
+            log.warning("orphaned job is touched", job=name)
             try:
-                await self._server.annotate_job(job.name, {TOUCHED_ANNOTATION: timestamp(now)})
+                await self._server.annotate_job(name, {TOUCHED_ANNOTATION: timestamp(moment)})
             except Gone:
-                continue
+                self._table.remove(name)
+            except RequestRefused as exc:
+                log.error("orphaned job not touched", job=name, message=str(exc))
+            self._touched_at[name] = now  # not reached if the API server is unavailable, so the next turn tries again
 
 
 def understood(parse: Callable[[Json], Parsed], bodies: Iterable[Json]) -> Iterable[Parsed]:
-    """What this version understands of the objects; a CRD older or newer than it must not stop the others."""
+    """Parse these objects. One that this version cannot parse, because its CRD is newer or older, is logged and left out."""
     for body in bodies:
         try:
             yield parse(body)

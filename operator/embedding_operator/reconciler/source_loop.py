@@ -1,284 +1,197 @@
-"""One source, from accepted to kept fresh: set up, then swept and audited for ever. A task of its own, so that what goes
-wrong with one source never stops another.
+"""Runs one source in one configuration: sets it up, and then sweeps and audits it in turns.
+
+Each source has a task for its loop, so that an error of one source never stops another. turn.py decides what a turn does; the
+loop does it, and writes the source's status. Created by sources.py.
 """
 
 import asyncio
-import math
-import time
-from collections.abc import Callable
-from contextlib import AsyncExitStack
-from dataclasses import replace
-from datetime import UTC, datetime
-from functools import partial
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, replace
 from typing import Any
 
 import structlog
 
-from embedding_operator import source_state
-from embedding_operator.api_server import ApiServerUnavailable, Gone, RequestRefused
-from embedding_operator.lifecycle import events
-from embedding_operator.reconciler.audit import Audit
-from embedding_operator.reconciler.shared import Shared
-from embedding_operator.reconciler.sweep import Sweeper
+from embedding_operator.lifecycle.source_status import facts_of
+from embedding_operator.metrics import Metrics
+from embedding_operator.reconciler import turn
+from embedding_operator.reconciler.row_queues import RowQueues
+from embedding_operator.reconciler.source_setup import ReadySource, SourceSetup
+from embedding_operator.reconciler.status_report import StatusReport
+from embedding_operator.reconciler.turn import Look, Step
+from embedding_operator.reconciler.window import Window
 from embedding_operator.resources.embedding_source import EmbeddingSource
-from embedding_operator.source_state import Pending, SourceFacts
-from embedding_worker.batcher import Batcher
+from embedding_worker.clock import Clock
 from embedding_worker.errors import DatabaseUnavailable, RowsLocked, SourceRefused
-from embedding_worker.freshen import Freshener, RowOutcome, RowRequest
-from embedding_worker.provider_calls import BYTES_PER_TOKEN, ProviderCalls
-from embedding_worker.providers.embedder import Embedder
-from embedding_worker.rows.store import RowStore
-from embedding_worker.source import Model, SourceConfig, in_force
 
 log = structlog.get_logger(__name__)
 
-REFUSED_PAUSE_S = 30.0
-"""A refused source is looked at again so often: the mend may be in the database, where nothing tells us."""
-AWAY_PAUSE_S = 2.0
-COUNT_EVERY_S = 0.5
-LOCKED_TURNS = 5
+
+@dataclass(frozen=True)
+class LoopSettings:
+    interval_s: float
+    """The pause after a turn without an error."""
+    price_per_million_tokens: float
 
 
 class SourceLoop:
-    """Runs one source in one configuration; a change of its spec ends it, and another one begins."""
-
     def __init__(
         self,
         source: EmbeddingSource,
-        shared: Shared,
+        setup: SourceSetup,
         *,
-        tell: Callable[[], None],
-        older_on_the_same_column: Callable[[EmbeddingSource], str | None],
+        report: StatusReport,
+        queues: RowQueues,
+        window: Window,
+        metrics: Metrics,
+        settings: LoopSettings,
+        clock: Clock,
     ) -> None:
         self._source = source
         self._name = source.name
-        self._shared = shared
-        self._tell = tell
-        self._older_on_the_same_column = older_on_the_same_column
-        self._facts = SourceFacts(
-            source.metadata.generation,
-            source.spec.config().fingerprint,
-            suspended=source.spec.suspend,
-            reconciled_at=source.status.get("lastHandledReconcileAt"),
-            price_per_million_tokens=shared.settings.price_per_million_tokens,
-        )
-        self._written: dict[str, Any] = {}
-        self._written_at = 0.0
-        self._counted_at = 0.0
-        self._wake = asyncio.Event()
-        self._resting = False
-        self._calls_of: tuple[ProviderCalls, Model] | None = None
+        self._setup = setup
+        self._report = report
+        self._queues = queues
+        self._window = window
+        self._metrics = metrics
+        self._interval_s = settings.interval_s
+        self._clock = clock
+        self._facts = facts_of(source, price_per_million_tokens=settings.price_per_million_tokens)
         self._refused_change: tuple[str, str] | None = None
-        self._requested_at = self._facts.reconciled_at
-        self.last_turn = time.monotonic()
-        """When the loop last came round: it does so every few seconds, whatever is away."""
-        self.batcher: Batcher[RowRequest, RowOutcome] | None = None
-        """Where the job handlers bring their rows, once the source is accepted."""
+        self._requested = self._facts.reconciled_at
+        self._counted_at: float | None = None
+        self._locked_turns = 0
+        self._wake = asyncio.Event()
+        self._draining = False
+        self.last_turn = clock.monotonic()
+        """When the loop last began a turn or a pause, by the monotonic clock. If this is long ago, the loop hangs."""
 
     @property
     def waiting_for(self) -> str | None:
-        """What is away at the moment, in a sentence."""
+        """What cannot be reached at the moment, in a sentence; None if everything can be reached."""
         return self._facts.waiting_for
 
-    def job_left(self) -> None:
-        """A job has settled. Look again once half of the window is free: a look for each would cost more than it finds."""
-        if self._shared.jobs.active() <= self._shared.window() // 2:
-            self._wake.set()
-
-    def asked_to_reconcile(self, token: str | None) -> None:
-        """Sweep, and audit the whole table as fast as it goes, if this token is a new one."""
-        if token != self._requested_at:
-            self._requested_at = token
-            self._wake.set()
-
-    def new_key(self) -> None:
-        """A provider's key has changed: call with it from now on, and look again at what was refused for the one before."""
-        if self._calls_of is not None:
-            calls, model = self._calls_of
-            if model.provider == "gemini":  # a rest of another one goes on
-                calls.go_on_with(self._embedder(model))
+    def wake(self) -> None:
+        """Begin the next turn now, or immediately after the present one."""
         self._wake.set()
 
-    def _embedder(self, model: Model) -> Embedder:
-        return self._shared.metrics.watched(self._shared.embedder(model), source=self._name)
+    def request_reconcile(self, token: str | None) -> None:
+        """Have the next turn sweep, and audit the whole table as fast as possible, if this token is a new one."""
+        if token != self._requested:
+            self._requested = token
+            self.wake()
 
-    def rest(self) -> None:
-        """Make no new job from now on: the process is about to end."""
-        self._resting = True
+    def drain(self) -> None:
+        """Create no more jobs: the process is about to end."""
+        self._draining = True
 
     async def run(self) -> None:
-        """Until cancelled."""
-        self._is_idle(True)
+        """Run until cancelled."""
+        self._window.set_idle(self._name, True)
         while True:
             try:
-                await self._set_up_and_sweep()
-            except SourceRefused as exc:
-                log.error("source stalled", source=self._name, reason=exc.reason, message=exc.message)
-                self._facts = replace(self._facts, set_up=False, waiting_for=None, refused=(exc.reason, exc.message))
-                await self._pause(REFUSED_PAUSE_S)
-            except (DatabaseUnavailable, RowsLocked) as exc:
-                self._facts = replace(self._facts, refused=None, waiting_for=f"the database: {exc}")
-                await self._pause(AWAY_PAUSE_S)
-            except Exception as exc:  # a fault of ours in one source is to be seen, and stops no other source
-                log.exception("source stalled by an unexpected error", source=self._name)
-                message = f"an unexpected error, {type(exc).__name__}: see the operator's log, and report it"
-                self._facts = replace(self._facts, set_up=False, waiting_for=None, refused=("InternalError", message))
-                await self._pause(REFUSED_PAUSE_S)
+                async with self._ready() as ready:
+                    while True:
+                        await self._pause(await self._turn(ready))
+            except Exception as exc:  # an unexpected error in one source is reported and stops no other source
+                await self._stall(exc)
 
-    async def _set_up_and_sweep(self) -> None:
-        if (older := self._older_on_the_same_column(self._source)) is not None:
-            raise SourceRefused("ColumnTaken", f"EmbeddingSource {older} keeps this very column: delete one of the two")
-        await self._write_status()
-        spec, shared = self._source.spec, self._shared
-        config = await self._configuration()
-        self._embedder(config.model)  # refused before anything is made in the database
-        store = await RowStore.prepare(shared.database, config)
-        audit = Audit(store, rows_per_s=shared.settings.audit_rows_per_s, filled=await store.is_filled())
-        take_texts = partial(_take_texts, store, spec.max_texts_per_day)
-        # Nothing is waited for between this and the calls that new_key() finds: a key that changes is not lost.
-        embedder = self._embedder(config.model)
-        calls = ProviderCalls(embedder, take_texts=take_texts)
-        self._calls_of = calls, config.model
-        freshener = Freshener(store, calls, too_long=spec.model.too_long)
+    @asynccontextmanager
+    async def _ready(self) -> AsyncIterator[ReadySource]:
+        """Set the source up, and accept the rows of its jobs until the block ends."""
+        await self._report.write(self._facts)
+        chosen = await self._setup.decide(self._source)
+        self._refused_change = chosen.refused_change
+        self._record(fingerprint=chosen.config.fingerprint, pending=chosen.pending, refused=chosen.refused_change)
+        ready = await self._setup.prepare(self._source, chosen)
         async with AsyncExitStack() as stack:
-            batcher = await stack.enter_async_context(Batcher(freshener.freshen, max_items=embedder.max_texts))
-            stack.callback(self._offer, None)
-            self._offer(None if spec.suspend else batcher)
-            self._facts = replace(self._facts, set_up=True, filled=audit.filled)
-            log.info("source ready", source=self._name, table=str(config.at), fingerprint=config.fingerprint)
-            await self._sweep_for_ever(store, audit, calls, config)
+            await stack.enter_async_context(ready.pipeline.batcher)
+            stack.callback(self._close_queue)
+            if not self._source.spec.suspend:
+                self._queues.open(self._name, ready.pipeline.batcher)
+                self._window.set_idle(self._name, False)
+            self._record(set_up=True, filled=ready.audit.filled)
+            fingerprint = chosen.config.fingerprint
+            log.info("source ready", source=self._name, table=str(chosen.config.at), fingerprint=fingerprint)
+            yield ready
 
-    async def _configuration(self) -> SourceConfig:
-        """The configuration to run. What waits for approval beside it, or can't be had, goes into the facts."""
-        wanted, database = self._source.spec.config(), self._shared.database
-        record = await RowStore.configuration_on_record(database, wanted.at)
-        config, waiting = in_force(wanted, record, approved=self._source.spec.approved_fingerprint)
-        pending, self._refused_change = None, None
-        if waiting is not None:
-            try:
-                rows, size = await (await RowStore.inspect(database, wanted)).would_embed()
-                pending = Pending(waiting, rows, size // BYTES_PER_TOKEN)
-                log.info("a changed model or text waits for approval", source=self._name, pending=waiting, rows=rows)
-            except SourceRefused as exc:  # the one before is none the worse for it
-                self._refused_change = (exc.reason, f"{exc.message} (the configuration before stays in force)")
-                log.error("source stalled", source=self._name, reason=exc.reason, message=exc.message)
-        self._facts = replace(
-            self._facts, fingerprint=config.fingerprint, pending=pending, refused=self._refused_change
+    def _close_queue(self) -> None:
+        self._queues.close(self._name)
+        self._window.set_idle(self._name, True)
+
+    async def _turn(self, ready: ReadySource) -> float:
+        """Do one turn. Returns how long to pause after it. Raises errors after which the source has to be set up again."""
+        self.last_turn = self._clock.monotonic()
+        reaction = None
+        try:
+            with self._metrics.time_turn(self._name):
+                await self._do(ready)
+        except Exception as exc:
+            self._locked_turns = self._locked_turns + 1 if isinstance(exc, RowsLocked) else 0
+            reaction = turn.after_failed_turn(exc, locked_turns=self._locked_turns)
+            if reaction is None:
+                raise
+            log.info("turn not completed", source=self._name, error=type(exc).__name__, message=str(exc))
+        else:
+            self._locked_turns = 0
+        problem, suspended = ready.pipeline.problem, self._source.spec.suspend
+        self._window.set_idle(self._name, problem is not None or suspended)
+        self._record(
+            waiting_for=reaction.waiting_for if reaction else None,
+            filled=ready.audit.filled,
+            provider_problem=problem,
+            refused=(None if suspended else ready.sweeper.problem) or self._refused_change,
         )
-        return config
+        await self._report.write(self._facts)
+        return max(reaction.pause_s if reaction else 0.0, self._interval_s)
 
-    def _is_idle(self, idle: bool) -> None:
-        """Whether the source's open jobs can't be worked on at the moment."""
-        change = self._shared.idle.add if idle else self._shared.idle.discard
-        change(self._name)
+    async def _do(self, ready: ReadySource) -> None:
+        requested, handled = self._requested, self._facts.reconciled_at
+        look = Look(self._source.spec.suspend, self._draining, requested=requested, handled=handled)
+        changed = False
+        for step in turn.steps(look):
+            match step:
+                case Step.SWEEP:
+                    await ready.sweeper.sweep()
+                case Step.AUDIT_WHOLE_TABLE:
+                    await ready.audit.read_whole_table()
+                    self._record(reconciled_at=requested)
+                    changed = True
+                case Step.AUDIT_STEP:
+                    changed = await ready.audit.step() or changed
+        await self._count(ready, changed=changed)
 
-    def _offer(self, batcher: Batcher[RowRequest, RowOutcome] | None) -> None:
-        self.batcher = batcher
-        self._is_idle(batcher is None)
-        self._tell()
-
-    async def _sweep_for_ever(self, store: RowStore, audit: Audit, calls: ProviderCalls, config: SourceConfig) -> None:
-        shared = self._shared
-        sweeper = Sweeper(
-            self._name,
-            store,
-            shared.server,
-            shared.jobs,
-            shared.cohorts,
-            window=shared.window,
-            most=shared.settings.max_open_jobs,
-            fingerprint=config.fingerprint,
-        )
-        locked = 0
-        while True:
-            self.last_turn = time.monotonic()
-            waiting_for = None
-            try:
-                with shared.metrics.sweeping(self._name):
-                    await self._turn(store, sweeper, audit)
-            except RowsLocked as exc:
-                locked += 1
-                log.info("rows locked", source=self._name, error=str(exc), times=locked)
-                if locked >= LOCKED_TURNS:  # now and then is nothing: the next turn will have them
-                    waiting_for = f"the database: {exc}, {locked} times in a row"
-            except DatabaseUnavailable as exc:
-                waiting_for = f"the database: {exc}"
-            except ApiServerUnavailable as exc:
-                waiting_for = f"the API server: {exc}"
-                await asyncio.sleep(exc.retry_after_s)
-            except RequestRefused as exc:
-                waiting_for = f"the API server refuses: {exc}"
-                await asyncio.sleep(AWAY_PAUSE_S)
-            else:
-                locked = 0
-            self._is_idle(calls.problem is not None or self._source.spec.suspend)
-            self._facts = replace(
-                self._facts,
-                waiting_for=waiting_for,
-                filled=audit.filled,
-                provider_problem=calls.problem,
-                refused=sweeper.problem or self._refused_change,
-            )
-            await self._write_status()
-            await self._sleep(AWAY_PAUSE_S if waiting_for else shared.settings.interval_s)
-
-    async def _turn(self, store: RowStore, sweeper: Sweeper, audit: Audit) -> None:
-        if not self._source.spec.suspend and not self._resting:
-            await sweeper.sweep(due_by_source=self._shared.due_by_source, idle=self._shared.idle)
-        if self._requested_at != self._facts.reconciled_at:
-            requested = self._requested_at
-            await audit.whole_table()
-            self._facts = replace(self._facts, reconciled_at=requested)
-            self._counted_at = 0.0
-        if await audit.step():
-            self._counted_at = 0.0  # what was counted before says nothing of what was found now
-        await self._count(store)
-
-    async def _count(self, store: RowStore) -> None:
-        """Count what is due, now and then: a status is read by people."""
-        now = time.monotonic()
-        if now - self._counted_at < COUNT_EVERY_S:
+    async def _count(self, ready: ReadySource, *, changed: bool) -> None:
+        now = self._clock.monotonic()
+        counted_s_ago = None if self._counted_at is None else now - self._counted_at
+        if not turn.must_count(counted_s_ago=counted_s_ago, changed=changed):
             return
+        counts = await ready.store.counts(dead_letters=self._report.dead_letters())
         self._counted_at = now
-        counts = await store.counts(dead_letters=self._shared.jobs.dead_letters(self._name))
-        self._shared.due_by_source[self._name] = counts.due
-        self._shared.metrics.counted(self._name, counts)
-        self._facts = replace(self._facts, counts=counts, used=await store.used_today())
+        self._window.record_due(self._name, counts.due)
+        self._metrics.record_counts(self._name, counts)
+        self._record(counts=counts, used=await ready.store.used_today())
+
+    async def _stall(self, error: Exception) -> None:
+        """Report that the source is not set up, and wait before the next try."""
+        reaction = turn.after_failed_setup(error)
+        match error:
+            case SourceRefused(reason=reason, message=message):
+                log.error("source stalled", source=self._name, reason=reason, message=message)
+            case DatabaseUnavailable() | RowsLocked():
+                log.info("set-up not completed", source=self._name, error=type(error).__name__, message=str(error))
+            case _:
+                log.error("source stalled by an unexpected error", source=self._name, exc_info=error)
+        self._record(set_up=False, waiting_for=reaction.waiting_for, refused=reaction.refused)
+        await self._report.write(self._facts, at_once=True)
+        await self._pause(reaction.pause_s)
 
     async def _pause(self, seconds: float) -> None:
-        self.last_turn = time.monotonic()
-        await self._write_status(at_once=True)
-        await self._sleep(seconds)
-
-    async def _sleep(self, seconds: float) -> None:
+        """Wait for the next turn. If `wake` was called during the present one, there is no pause."""
+        self.last_turn = self._clock.monotonic()
+        await self._clock.wait_for(self._wake, within_s=seconds)
         self._wake.clear()
-        try:
-            async with asyncio.timeout(seconds):
-                await self._wake.wait()
-        except TimeoutError:
-            return
 
-    async def _write_status(self, *, at_once: bool = False) -> None:
-        """Write what has changed. An API server that is away, or a source that has gone, is no reason to stop."""
-        jobs, now = self._shared.jobs, time.monotonic()
-        facts = replace(self._facts, open_jobs=jobs.count(self._name), dead_letters=len(jobs.dead_letters(self._name)))
-        before = self._written or self._source.status
-        new = source_state.status(facts, before, datetime.now(UTC))
-        since_written_s = math.inf if at_once else now - self._written_at
-        if not source_state.worth_writing(new, self._written, since_written_s=since_written_s):
-            return
-        try:
-            await self._shared.server.patch_source_status(self._name, new)
-        except (ApiServerUnavailable, Gone, RequestRefused) as exc:
-            log.warning("source status not written", source=self._name, error=type(exc).__name__, message=str(exc))
-        else:
-            self._written, self._written_at = new, now
-            for event in events.of_source(self._source, before.get("conditions", ()), new["conditions"]):
-                self._shared.events.tell(event)
-
-
-async def _take_texts(store: RowStore, most_a_day: int, texts: int, tokens: int) -> int:
-    try:
-        return await store.take_texts(texts, tokens=tokens, most_a_day=most_a_day)
-    except (DatabaseUnavailable, RowsLocked):
-        return texts  # what was embedded is not lost for a count; the next call is counted again
+    def _record(self, **changes: Any) -> None:
+        """Change the source's facts, which happens only here."""
+        self._facts = replace(self._facts, **changes)

@@ -1,167 +1,164 @@
-"""The sources of this namespace, each with its loop: begun, changed and ended as the API server shows them."""
+"""Starts, replaces and ends the loop of each source of this namespace, when the API server shows that the source has changed.
+
+Each source has one task that does these things one after the other, so no locks are needed. Called by the watch of sources
+and by housekeeping; both may report the same change, in any order.
+"""
 
 import asyncio
-import contextlib
-import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import structlog
 
-from embedding_operator.api_server import ApiServerError
-from embedding_operator.lifecycle.retry_policy import RetryPolicy
-from embedding_operator.reconciler.shared import Shared
+from embedding_operator.api_errors import ApiServerError
+from embedding_operator.api_server import ApiServer
+from embedding_operator.metrics import Metrics
+from embedding_operator.reconciler.catalog import SourceCatalog
+from embedding_operator.reconciler.registers import JobRegisters
+from embedding_operator.reconciler.row_queues import RowQueues
 from embedding_operator.reconciler.source_loop import SourceLoop
-from embedding_operator.resources.embedding_source import (
-    RECONCILE_ANNOTATION,
-    EmbeddingSource,
-    older_on_the_same_column,
-)
-from embedding_worker.batcher import Batcher
-from embedding_worker.errors import Interrupted
-from embedding_worker.freshen import RowOutcome, RowRequest
+from embedding_operator.resources.embedding_source import EmbeddingSource
+from embedding_operator.tasks import cancel_and_wait
 
 log = structlog.get_logger(__name__)
 
-UNEXPECTED_PAUSE_S = 10.0
-SOURCE_COMES_WITHIN_S = 90.0
-"""How long a job waits for its source to be there: a restored job may come first. Housekeeping deletes it sooner."""
+MakeLoop = Callable[[EmbeddingSource], SourceLoop]
 
 
 @dataclass
-class Running:
-    source: EmbeddingSource
-    loop: SourceLoop
-    task: asyncio.Task[None]
+class Kept:
+    """The task and the loop of one source that exists, or whose jobs are being deleted."""
+
+    changed: asyncio.Event = field(default_factory=asyncio.Event)
+    loop: SourceLoop | None = None
+    task: asyncio.Task[None] | None = None
+    deleted: bool = False
+    """Its jobs are to be removed before another loop begins, also where it was created again meanwhile."""
 
 
 class Sources:
-    """What runs. Changed only from the event loop."""
-
-    def __init__(self, shared: Shared, make_loop: Callable[[EmbeddingSource], SourceLoop]) -> None:
-        self._shared = shared
+    def __init__(
+        self,
+        make_loop: MakeLoop,
+        *,
+        catalog: SourceCatalog,
+        queues: RowQueues,
+        jobs: JobRegisters,
+        metrics: Metrics,
+        server: ApiServer,
+    ) -> None:
         self._make_loop = make_loop
-        self._resting = False
-        self._running: dict[str, Running] = {}
-        self._news = asyncio.Event()
-        self._changing = asyncio.Lock()
-
-    def names(self) -> set[str]:
-        return set(self._running)
+        self._catalog = catalog
+        self._queues = queues
+        self._table, self._window = jobs.table, jobs.window
+        self._metrics = metrics
+        self._server = server
+        self._kept: dict[str, Kept] = {}
+        self._draining = False
+        self._ended = False
 
     def loops(self) -> list[tuple[str, SourceLoop]]:
-        """The loops that run, by their sources' names."""
-        return [(name, running.loop) for name, running in self._running.items()]
+        """The loops that are running, with the names of their sources."""
+        return [(name, kept.loop) for name, kept in self._kept.items() if kept.loop is not None]
 
-    async def seen(self, source: EmbeddingSource) -> None:
-        """The API server shows this source: begin it, or begin it anew where its spec has changed."""
-        async with self._changing:
-            running = self._running.get(source.name)
-            if running is not None and running.source.metadata.uid == source.metadata.uid:
-                running.loop.asked_to_reconcile(source.metadata.annotations.get(RECONCILE_ANNOTATION))
-                if running.source.metadata.generation >= source.metadata.generation:
-                    return
-                log.info("source changed", source=source.name)
-            # Its place is kept until the new loop has it: handlers that are put down meanwhile wait there.
-            await self._end(running)
-            loop = self._make_loop(source)
-            loop.asked_to_reconcile(source.metadata.annotations.get(RECONCILE_ANNOTATION))
-            task = asyncio.create_task(loop.run(), name=f"source {source.name}")
-            self._running[source.name] = Running(source, loop, task)
-        self.tell()
+    def observe(self, source: EmbeddingSource) -> None:
+        """The API server shows this source: its loop is started, or is replaced if the spec has changed."""
+        known = self._catalog.get(source.name)
+        if known is not None and known.metadata.version > source.metadata.version:
+            return
+        self._catalog.put(source)
+        self._change(source.name)
 
-    def older_on_the_same_column(self, source: EmbeddingSource) -> str | None:
-        return older_on_the_same_column(source, (running.source for running in self._running.values()))
+    def observe_deleted(self, name: str, *, uid: str | None = None) -> None:
+        """The source was deleted: its loop ends and its jobs are deleted. Vectors and book-keeping stay.
 
-    async def take_gemini_key(self, key: str) -> None:
-        """Call with this key from now on; calls under way end with the one before. Raises SourceRefused where it is none."""
-        self._shared.take_gemini_key(key)
-        for running in self._running.values():
-            running.loop.new_key()
-
-    async def gone(self, name: str, *, uid: str | None = None) -> None:
-        """The source was deleted: its work stops and its jobs go. Vectors and book-keeping stay.
-
-        `uid` is that of the one that was deleted, where it is known: another of its name may be there already.
+        `uid` is that of the deleted source if it is known, because another source of this name may already exist.
         """
-        async with self._changing:
-            running = self._running.get(name)
-            if running is not None and uid is not None and running.source.metadata.uid != uid:
-                return
-            if running is not None:
-                log.info("source deleted", source=name)
-                del self._running[name]
-            await self._end(running)
-            self._shared.forget(name)
-            try:
-                await self._shared.server.delete_jobs(fields=f"spec.sourceRef.name={name}")
-            except ApiServerError as exc:
-                log.warning("jobs of a deleted source stay for now", source=name, message=str(exc))
-        self.tell()
+        known = self._catalog.get(name)
+        if known is not None and uid not in (None, known.metadata.uid):
+            return
+        self._catalog.remove(name)
+        self._change(name, deleted=True)
 
-    async def _end(self, running: Running | None) -> None:
-        if running is not None:
-            running.task.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await running.task
+    def job_done(self, source: str) -> None:
+        """A job of this source no longer counts towards the window: there may be room for other jobs."""
+        self._window.record_done()
+        kept = self._kept.get(source)
+        if kept is not None and kept.loop is not None and self._window.has_room():
+            kept.loop.wake()
 
-    def job_left(self, name: str) -> None:
-        """A job of this source is not open any more: there may be room for the next ones."""
-        if name in self._running:
-            self._running[name].loop.job_left()
+    def wake_all(self) -> None:
+        """A secret has changed: try again to set up the sources that were refused because of the previous value."""
+        for _, loop in self.loops():
+            loop.wake()
 
-    def retry_policy(self, name: str) -> RetryPolicy:
-        running = self._running.get(name)
-        return running.source.spec.retry.policy() if running is not None else RetryPolicy()
-
-    async def freshen(self, source: str, request: RowRequest, *, urgent: bool) -> RowOutcome | None:
-        """Bring a row to its source's batcher, as soon as there is one.
-
-        None where the source is gone, or the process ends first.
-        """
-        while True:
-            batcher = await self._batcher(source)
-            if batcher is None:
-                return None
-            try:
-                return await batcher.submit(request, urgent=urgent)
-            except Interrupted:
-                continue
-            except Exception:
-                # A fault of ours. kopf would try again by what it keeps in the object, and it keeps nothing there.
-                log.exception("row not freshened by an unexpected error", source=source, business=request.id)
-                await asyncio.sleep(UNEXPECTED_PAUSE_S)
-
-    async def _batcher(self, source: str) -> Batcher[RowRequest, RowOutcome] | None:
-        """Wait for the source's batcher; for the source itself, which may come after its jobs, a while."""
-        unknown_until = time.monotonic() + SOURCE_COMES_WITHIN_S
-        while not self._resting:
-            running = self._running.get(source)
-            if running is not None and running.loop.batcher is not None:
-                return running.loop.batcher
-            if running is None and time.monotonic() > unknown_until:
-                return None
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(SOURCE_COMES_WITHIN_S):
-                    await self._news.wait()
-        running = self._running.get(source)
-        return running.loop.batcher if running is not None else None
-
-    def tell(self) -> None:
-        """Something has changed that the handlers may wait for: a source went, or has its batcher now."""
-        self._news.set()
-        self._news = asyncio.Event()
-
-    def rest(self) -> None:
-        """Make no new job. What the handlers have in hand goes on; what only waits for its source is put down."""
-        self._resting = True
-        for running in self._running.values():
-            running.loop.rest()
-        self.tell()
+    def drain(self) -> None:
+        """Create no more jobs. Rows in flight are finished; handlers that wait for their source to be set up return."""
+        self._draining = True
+        for _, loop in self.loops():
+            loop.drain()
+        self._queues.drain()
 
     async def end(self) -> None:
-        """End every loop: nothing new is begun after this."""
-        async with self._changing:
-            while self._running:
-                _, running = self._running.popitem()
-                await self._end(running)
+        """End every loop. No other loop is started afterwards."""
+        self._ended = True
+        kept, self._kept = list(self._kept.values()), {}
+        for one in kept:
+            if one.task is not None:
+                await cancel_and_wait(one.task)
+
+    def _change(self, name: str, *, deleted: bool = False) -> None:
+        if self._ended:
+            return
+        kept = self._kept.get(name)
+        if kept is None:
+            kept = self._kept[name] = Kept()
+            kept.task = asyncio.create_task(self._keep(name, kept), name=f"source {name}")
+        kept.deleted |= deleted
+        kept.changed.set()
+        self._queues.notify()
+
+    async def _keep(self, name: str, kept: Kept) -> None:
+        """Run loops for the source until it is deleted, then delete its jobs and forget what is known of it."""
+        while True:
+            kept.changed.clear()
+            if kept.deleted:
+                kept.deleted = False
+                await self._remove(name)
+            elif (source := self._catalog.get(name)) is not None:
+                await self._run_loop(source, kept)
+            else:
+                self._kept.pop(name, None)
+                return
+
+    async def _run_loop(self, source: EmbeddingSource, kept: Kept) -> None:
+        """Run one loop until the source's spec changes or the source is deleted."""
+        kept.loop = loop = self._make_loop(source)
+        if self._draining:
+            loop.drain()
+        loop.request_reconcile(source.requested_reconcile)
+        running = asyncio.create_task(loop.run(), name=f"loop of source {source.name}")
+        try:
+            while (present := self._catalog.get(source.name)) is not None and _same_spec(present, source):
+                loop.request_reconcile(present.requested_reconcile)
+                await kept.changed.wait()
+                kept.changed.clear()
+        finally:
+            kept.loop = None
+            await cancel_and_wait(running)
+        log.info("source changed" if source.name in self._catalog else "source deleted", source=source.name)
+
+    async def _remove(self, name: str) -> None:
+        self._table.forget_source(name)
+        self._window.forget(name)
+        self._metrics.forget(name)
+        try:
+            await self._server.delete_jobs(fields=f"spec.sourceRef.name={name}")
+        except (
+            ApiServerError
+        ) as exc:  # housekeeping finds them when it next lists all jobs, and this method is called again
+            log.warning("jobs of a deleted source not deleted yet", source=name, message=str(exc))
+
+
+def _same_spec(one: EmbeddingSource, other: EmbeddingSource) -> bool:
+    return (one.metadata.uid, one.metadata.generation) == (other.metadata.uid, other.metadata.generation)

@@ -1,213 +1,225 @@
-"""One look at a source's due rows: those that are right are cleared, the others get a job each, within the window.
+"""Sweeps a source: deletes the marks of due rows that are up to date, and creates jobs for the others, within the window.
 
-Called by the source's loop. What a due row needs is decided by `sorted_out`; the rest carries it out, concurrently.
+Called by the source's loop. `sort_due` decides what each due row needs, and the Sweeper does it. Jobs are created concurrently.
 """
 
 import asyncio
-import time
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 import structlog
 
-from embedding_operator.api_server import (
-    AlreadyExists,
-    ApiServer,
-    ApiServerUnavailable,
-    Gone,
-    Invalid,
-    RequestRefused,
-)
+from embedding_operator.api_errors import AlreadyExists, ApiServerUnavailable, Gone, Invalid, RequestRefused
+from embedding_operator.api_server import ApiServer
 from embedding_operator.lifecycle.job_status import superseded
-from embedding_operator.reconciler import window
-from embedding_operator.reconciler.expiry import Cohorts
-from embedding_operator.reconciler.open_jobs import OpenJob, OpenJobs
-from embedding_operator.resources.embedding_job import JobSpec, Phase, SourceRef, job_manifest, job_name, parsed_job
-from embedding_worker.rows.store import DueRow, FreshRow, RowStore
+from embedding_operator.reconciler.dead_letters import DeadLetterReview, dead_letter_limit
+from embedding_operator.reconciler.job_rate import JobRate
+from embedding_operator.reconciler.job_statuses import refresh_job
+from embedding_operator.reconciler.job_table import IN_FLIGHT, JobState, TrackedJob
+from embedding_operator.reconciler.registers import JobRegisters
+from embedding_operator.resources.embedding_job import JobSpec, SourceRef, job_manifest, job_name, parse_job
+from embedding_worker.clock import Clock
+from embedding_worker.rows.store import DueRow, RowStore, VectorWrite
 from embedding_worker.writer import Writer
 
 log = structlog.get_logger(__name__)
 
 REFUSED_PAUSE_S = 60.0
-"""How long a row whose job the API server refused (a quota, a policy) is left out: the next try would be refused too."""
-REVIEW_DEAD_LETTERS_EVERY_S = 60.0
-MOST_DEAD_LETTERS = 500
-"""Custom resources are the scarce thing, and so many dead letters mean that something is wrong, and costs money."""
+"""How long a row is left out after its job or its write was refused: trying again at once would most likely fail too."""
 
 
 @dataclass
-class SortedOut:
-    """What the due rows of a sweep need."""
+class DuePlan:
+    """What the due rows of a sweep need: their marks deleted, a null vector, or a job."""
 
     clear: list[str] = field(default_factory=list)
-    blank: list[FreshRow] = field(default_factory=list)
+    blank: list[VectorWrite] = field(default_factory=list)
     jobs: list[DueRow] = field(default_factory=list)
 
 
-def sorted_out(due: Iterable[DueRow]) -> SortedOut:
-    """A row that is right already or gone needs its marks cleared; one with no text, a null vector; the others a job."""
-    result = SortedOut()
+def sort_due(due: Iterable[DueRow]) -> DuePlan:
+    """A row that is up to date or deleted needs its marks cleared, one without text a null vector, any other a job."""
+    plan = DuePlan()
     for row in due:
-        if row.right or row.gone or row.content_hash is None:
-            result.clear.append(row.id)
+        if row.up_to_date or row.gone or row.content_hash is None:
+            plan.clear.append(row.id)
         elif row.blank:
-            result.blank.append(FreshRow(row.id, row.content_hash, None))
+            plan.blank.append(VectorWrite(row.id, row.content_hash, None))
         else:
-            result.jobs.append(row)
-    return result
+            plan.jobs.append(row)
+    return plan
 
 
 class Sweeper:
-    """Sweeps one source. In all sources together `window()` jobs may be worked on, and `most` may be open."""
+    """Sweeps one source in one configuration."""
 
     def __init__(
         self,
         source: str,
+        fingerprint: str,
+        *,
         store: RowStore,
         server: ApiServer,
-        jobs: OpenJobs,
-        cohorts: Cohorts,
-        *,
-        window: Callable[[], int],
-        most: int,
-        fingerprint: str,
+        jobs: JobRegisters,
+        clock: Clock,
     ) -> None:
         self._source = source
-        self._store = store
-        self._server = server
-        self._jobs = jobs
-        self._cohorts = cohorts
-        self._window = window
-        self._most = most
         self._fingerprint = fingerprint
+        self._store = store
+        self._writer = Writer(store, clock=clock)
+        self._server = server
+        self._table, self._finished, self._window = jobs.table, jobs.finished, jobs.window
+        self._clock = clock
+        self._rate = JobRate()
+        self._review = DeadLetterReview()
         self._left_out_until: dict[str, float] = {}
-        self._review_dead_letters_at = 0.0
-        self._writer = Writer(store)
-        self.problem: tuple[str, str] | None = None
-        """Reason and sentence, where no job is made until someone acts."""
 
-    async def sweep(self, *, due_by_source: dict[str, int], idle: Collection[str]) -> None:
-        """Make jobs for due rows. `idle` sources (suspended, stalled, their provider away) take no part of the window.
+    @property
+    def problem(self) -> tuple[str, str] | None:
+        """Reason and message if no job is created until someone acts; None otherwise."""
+        return dead_letter_limit(self._table.count({JobState.DEAD_LETTERED}))
 
-        Raises what the store raises, ApiServerUnavailable, and RequestRefused where jobs may not be made at all.
+    async def sweep(self) -> None:
+        """Create jobs for due rows, as many as the window allows, and supersede jobs whose row has changed.
+
+        Raises what the store raises, ApiServerUnavailable, and RequestRefused if the API server refuses all jobs.
         """
+        await self._resolve_unconfirmed()
         await self._supersede()
-        size = self._window()
-        others_idle = set(idle) - {self._source}
-        due = {source: rows for source, rows in due_by_source.items() if source not in others_idle}
-        free = window.free(
-            size,
-            active_here=self._jobs.active(self._source),
-            active_in_all=self._jobs.active(but=others_idle),
-            my_share=window.share(size, due, self._source),
-            most=self._most - self._jobs.open_but(others_idle),
-        )
-        self.problem = _dead_letter_limit(self._jobs.count_dead_letters())
         if self.problem is not None:
             return
-        now = time.monotonic()
-        self._left_out_until = {row: until for row, until in self._left_out_until.items() if until > now}
-        left_out = [*self._jobs.taken(self._source), *self._left_out_until]
-        found = sorted_out(await self._store.sweep(leave_out=left_out, limit=free))
-        await self._store.clear(found.clear)
-        for refused in (await self._writer.write(found.blank)).refused:
-            self._left_out_until[refused] = now + REFUSED_PAUSE_S
-            log.error("the database refuses a null vector for an empty text", source=self._source, business=refused)
-        results = await asyncio.gather(*map(self._begin, found.jobs), return_exceptions=True)
+        plan = sort_due(await self._due_rows())
+        await self._store.clear(plan.clear)
+        await self._write_blank(plan.blank)
+        results = await asyncio.gather(*map(self._create_job, plan.jobs), return_exceptions=True)
         for result in results:
             if isinstance(result, BaseException):
                 raise result
 
+    async def _due_rows(self) -> list[DueRow]:
+        now = self._clock.monotonic()
+        self._rate.forget_old(now)
+        self._left_out_until = {row: until for row, until in self._left_out_until.items() if until > now}
+        with_jobs = {job.business_id for job in self._table.jobs(self._source)}
+        return await self._store.sweep(
+            leave_out=[*with_jobs, *self._left_out_until], limit=self._window.free(self._source)
+        )
+
+    async def _write_blank(self, blank: list[VectorWrite]) -> None:
+        for refused in (await self._writer.write(blank)).refused:
+            self._leave_out(refused)
+            log.error("the database refuses a null vector for an empty text", source=self._source, business=refused)
+
+    def _leave_out(self, business_id: str) -> None:
+        self._left_out_until[business_id] = self._clock.monotonic() + REFUSED_PAUSE_S
+
+    async def _resolve_unconfirmed(self) -> None:
+        """Read the jobs whose create request got no answer. These are all Creating jobs, because no sweep is running now."""
+        for tracked in self._table.jobs(self._source, {JobState.CREATING}):
+            await refresh_job(self._server, self._table, tracked.name)
+
     async def _supersede(self) -> None:
-        """Open jobs and dead letters whose text has moved on give way. One that a handler has in hand sees it by itself."""
-        mine = {business: job for business, job in self._jobs.of(self._source).items() if not job.in_flight}
-        dead = self._jobs.dead_letters(self._source)
-        mine |= dead
-        known = {business: job.newest_mark for business, job in mine.items()}
-        if (now := time.monotonic()) >= self._review_dead_letters_at:
-            # A deletion leaves no mark: now and then each dead letter's row is looked at, whatever its marks.
-            self._review_dead_letters_at = now + REVIEW_DEAD_LETTERS_EVERY_S
+        """Supersede open jobs and dead letters whose text has changed, except jobs in flight: their handlers notice it."""
+        jobs = {job.business_id: job for job in self._table.jobs(self._source) if job.state not in IN_FLIGHT}
+        known = {business: job.newest_mark for business, job in jobs.items()}
+        now = self._clock.monotonic()
+        if self._review.is_due(now):
+            self._review.record(now)
+            dead = (business for business, job in jobs.items() if job.state is JobState.DEAD_LETTERED)
             known |= dict.fromkeys(dead, 0)
         for mark in await self._store.newer_marks(known):
-            job = mine[mark.id]
+            job = jobs[mark.id]
             if mark.content_hash == job.content_hash:
-                self._jobs.answers(job, mark.newest_mark)
+                self._table.answer_mark(job.name, mark.newest_mark)
             else:
-                await self._give_way(job, row_gone=mark.content_hash is None)
+                await self._supersede_job(job, row_gone=mark.content_hash is None)
 
-    async def _give_way(self, job: OpenJob, *, row_gone: bool) -> None:
+    async def _supersede_job(self, job: TrackedJob, *, row_gone: bool) -> None:
+        present = self._table.get(job.name)
+        if present is None or present.state in IN_FLIGHT:
+            return  # its handler has started meanwhile, and will notice the change
         try:
-            await self._server.patch_job_status(job.name, superseded(row_gone=row_gone))
-        except (Gone, RequestRefused) as exc:
-            log.info("job was finished meanwhile", job=job.name, message=str(exc))
+            patch = superseded(row_gone=row_gone, now=self._clock.now())
+            version = await self._server.patch_job_status(job.name, patch)
+        except Gone:
+            self._table.remove(job.name)
+        except RequestRefused as exc:  # it was finished meanwhile, or a policy forbids it
+            log.info("job not superseded", job=job.name, message=str(exc))
+            await refresh_job(self._server, self._table, job.name)
         else:
             log.info("job superseded", job=job.name, source=self._source, business=job.business_id, row_gone=row_gone)
-        if self._jobs.dead_letters(self._source).get(job.business_id) == job:
-            self._jobs.buried(self._source, job.business_id)  # no watch shows dead letters
-            self._cohorts.finished(job.cohort, time.monotonic())
+            self._table.finish(job.name, version)
 
-    async def _begin(self, row: DueRow) -> None:
-        """Make the row's job, unless it has had too many within a minute. Noted first, so that it is never made twice."""
-        assert row.content_hash is not None  # see sorted_out
-        now = time.monotonic()
-        if not self._jobs.may_begin(self._source, row.id, now):
-            log.warning("business becomes due again and again", source=self._source, business=row.id)
-            self._left_out_until[row.id] = now + REFUSED_PAUSE_S
+    async def _create_job(self, row: DueRow) -> None:
+        """Create the row's job, unless the row has had too many within a minute."""
+        assert row.content_hash is not None  # see sort_due
+        if not self._window.free(self._source):  # other sources have used the places that were free meanwhile
             return
+        now = self._clock.monotonic()
+        tracked = self._tracked(row, row.content_hash, now)
+        if self._table.get(tracked.name) is not None:  # a person has created a job with this name for another row
+            self._leave_out(row.id)
+            return
+        if not self._rate.allows(row.id, now):
+            log.warning("business becomes due again and again", source=self._source, business=row.id)
+            self._leave_out(row.id)
+            return
+        self._table.begin_create(tracked)
+        await self._send_create(tracked)
+
+    def _tracked(self, row: DueRow, content_hash: str, now: float) -> TrackedJob:
+        name = job_name(
+            source=self._source, business_id=row.id, content_hash=content_hash, fingerprint=self._fingerprint
+        )
+        return TrackedJob(
+            name,
+            self._source,
+            row.id,
+            content_hash,
+            self._finished.next_label(now),
+            JobState.CREATING,
+            since=now,
+            newest_mark=row.newest_mark,
+            edited=row.edited,
+        )
+
+    async def _send_create(self, job: TrackedJob) -> None:
         spec = JobSpec(
             source_ref=SourceRef(name=self._source),
-            business_id=row.id,
-            content_hash=row.content_hash,
+            business_id=job.business_id,
+            content_hash=job.content_hash,
             fingerprint=self._fingerprint,
         )
-        name = job_name(
-            source=self._source, business_id=row.id, content_hash=row.content_hash, fingerprint=self._fingerprint
-        )
-        cohort = self._cohorts.label(now)
-        self._jobs.note(
-            OpenJob(name, self._source, row.id, row.content_hash, cohort, row.newest_mark, row.edited, noted_at=now)
-        )
+        manifest = job_manifest(name=job.name, namespace=self._server.namespace, cohort=job.cohort, spec=spec)
         try:
-            await self._server.create_job(
-                job_manifest(name=name, namespace=self._server.namespace, cohort=cohort, spec=spec)
-            )
+            version = await self._server.create_job(manifest)
         except AlreadyExists:
-            self._jobs.left(name)
-            await self._take_over(name, row)
+            self._table.withdraw(job.name)
+            await self._adopt_existing(job.name)
         except Invalid as exc:
-            self._jobs.left(name)
-            self._left_out_until[row.id] = now + REFUSED_PAUSE_S
-            log.error("job refused", source=self._source, business=row.id, message=str(exc))
+            self._table.withdraw(job.name)
+            self._leave_out(job.business_id)
+            log.error("job refused", source=self._source, business=job.business_id, message=str(exc))
         except ApiServerUnavailable as exc:
-            if exc.answered:
-                self._jobs.left(name)
-            raise  # without an answer it may have been made all the same: the next list will tell
+            if not exc.may_have_happened:
+                self._table.withdraw(job.name)
+            raise  # if it may have been created, it stays Creating, and the next sweep reads it
         except BaseException:
-            self._jobs.left(name)
+            self._table.withdraw(job.name)
             raise
         else:
-            self._jobs.began(self._source, row.id, now)
+            self._rate.record(job.business_id, self._clock.monotonic())
+            self._table.confirm_created(job.name, version)
 
-    async def _take_over(self, name: str, row: DueRow) -> None:
-        """A job of this name is there already: open or dead it stands, finished it is deleted and made again next time."""
+    async def _adopt_existing(self, name: str) -> None:
+        """A job of this name exists: track it if it is open or a dead letter, else delete it for the next sweep to create."""
         try:
-            job = parsed_job(await self._server.job(name))
-            if job.is_open:
-                self._jobs.seen(job, time.monotonic())
-            elif job.status.phase is Phase.DEAD_LETTERED:
-                self._jobs.died(job)
-            else:
-                # The text was edited away and back, or the vector was cleared: the old story ends here.
-                await self._server.delete_job(name, uid=job.metadata.uid)
+            job = parse_job(await self._server.job(name))
+            if not job.is_final:
+                self._table.observe(job)
+                return
+            # The text was edited and then edited back, or the vector was set to null: the same text needs a second job.
+            await self._server.delete_job(name, uid=job.metadata.uid)
+            self._finished.remove(name)
         except Gone:
-            log.debug("job went meanwhile", job=name, business=row.id)
-
-
-def _dead_letter_limit(dead_letters: int) -> tuple[str, str] | None:
-    if dead_letters < MOST_DEAD_LETTERS:
-        return None
-    message = (
-        f"there are {dead_letters} dead letters: no job is made until some of them are replayed or deleted, "
-        "or their rows mended"
-    )
-    return "DeadLetterLimit", message
+            self._finished.remove(name)

@@ -1,44 +1,52 @@
-"""How many jobs may be open, and whose turn it is: custom resources are the scarce thing. It decides only."""
+"""Decides how many jobs may be open, and how many a source may create now. Called by the sweep and by the metrics.
+
+The window is as large as the number of jobs that are finished in two seconds. These are enough to fill the batches, and few
+for the API server: it handles about 1,500 small objects in a namespace without difficulty.
+"""
 
 from collections import deque
 from collections.abc import Mapping
+from dataclasses import dataclass
+
+from embedding_operator.reconciler.finished_jobs import FinishedJobs
+from embedding_operator.reconciler.job_table import ACTIVE, OPEN, JobTable
+from embedding_worker.clock import Clock
 
 SMALLEST = 50
 SECONDS_AHEAD = 2.0
-"""The window holds as many jobs as are done in this time: enough to keep the batches full, few enough to keep its shape."""
 MEASURED_OVER_S = 10.0
-
-
-class Throughput:
-    """Jobs settled a second, over the last ten seconds. Moments come from a monotonic clock, in order."""
-
-    def __init__(self) -> None:
-        self._settled: deque[float] = deque()
-
-    def settled(self, now: float) -> None:
-        self._settled.append(now)
-
-    def per_s(self, now: float) -> float:
-        while self._settled and self._settled[0] < now - MEASURED_OVER_S:
-            self._settled.popleft()
-        if not self._settled:
-            return 0.0
-        # Right after a start the ten seconds are not over yet: what was seen so far counts, of a second at least.
-        return len(self._settled) / min(MEASURED_OVER_S, max(1.0, now - self._settled[0]))
-
-
-def size(most: int, *, per_s: float) -> int:
-    """How many jobs may be open in all: two seconds of the measured throughput, between 50 and `most`."""
-    return min(most, max(SMALLEST, round(per_s * SECONDS_AHEAD)))
-
-
 SMALLEST_SHARE = 5
 
 
-def share(limit: int, due: Mapping[str, int], source: str) -> int:
-    """The part of the window that is this source's, by what is due in each; a few places where anything is due.
+class Throughput:
+    """How many jobs per second were done in the last ten seconds. `now` is the time of the monotonic clock."""
 
-    A source that is alone has all of it; a small one is never starved by a large one's backfill.
+    def __init__(self) -> None:
+        self._done: deque[float] = deque()
+
+    def record(self, now: float) -> None:
+        """A job is done."""
+        self._done.append(now)
+
+    def per_s(self, now: float) -> float:
+        while self._done and self._done[0] < now - MEASURED_OVER_S:
+            self._done.popleft()
+        if not self._done:
+            return 0.0
+        # During the first ten seconds, the time since the first job is used, but at least one second.
+        return len(self._done) / min(MEASURED_OVER_S, max(1.0, now - self._done[0]))
+
+
+def window_size(max_open: int, *, per_s: float) -> int:
+    """How many jobs may be active in all sources: two seconds of the measured throughput, between 50 and `max_open`."""
+    return min(max_open, max(SMALLEST, round(per_s * SECONDS_AHEAD)))
+
+
+def share(limit: int, due: Mapping[str, int], source: str) -> int:
+    """How much of the window this source may use: in proportion to its due rows, but at least SMALLEST_SHARE.
+
+    A source may use all of it if no other source has due rows, or if it has none itself. So the first fill of a large table
+    never stops a small one.
     """
     mine = due.get(source, 0)
     total = sum(due.values())
@@ -47,10 +55,87 @@ def share(limit: int, due: Mapping[str, int], source: str) -> int:
     return min(limit, max(SMALLEST_SHARE, limit * mine // total))
 
 
-def free(size: int, *, active_here: int, active_in_all: int, my_share: int, most: int) -> int:
-    """How many jobs this source may make now: neither its share, nor the window, nor what may be open at all is passed.
+@dataclass(frozen=True)
+class Usage:
+    """How many jobs there are at the moment. `..._in_all` counts all sources, except other sources that are idle."""
 
-    Jobs in a backoff are not active: rows that fail one after the other must not stop an edit. `most` is what may still be
-    open beside all that is, backoffs included.
+    active_here: int
+    active_in_all: int
+    open_in_all: int
+    existing: int
+    """Open and finished jobs of all sources, including idle ones."""
+
+
+def free_places(
+    window: int, used: Usage, *, my_share: int, max_open: int, max_existing: int, reserved: int = SMALLEST_SHARE
+) -> int:
+    """How many jobs a source may create now without exceeding its share, the window, `max_open` or `max_existing`.
+
+    If there are `max_existing` jobs, because of idle sources, the source may still have `reserved` active jobs.
     """
-    return max(0, min(my_share - active_here, size - active_in_all, most))
+    room = max(max_existing - used.existing, reserved - used.active_here)
+    return max(0, min(my_share - used.active_here, window - used.active_in_all, max_open - used.open_in_all, room))
+
+
+class Window:
+    """The window of all sources. It stores the due rows of each source, which sources are idle, and the throughput."""
+
+    def __init__(
+        self, jobs: JobTable, finished: FinishedJobs, *, max_open: int, max_finished: int, clock: Clock
+    ) -> None:
+        self._jobs = jobs
+        self._finished = finished
+        self._max_open = max_open
+        # Idle sources (suspended, stalled, or without a working provider) may have open jobs in addition to the others.
+        self._max_existing = 2 * max_open + max_finished
+        self._max_finished = max_finished
+        self._clock = clock
+        self._throughput = Throughput()
+        self._due: dict[str, int] = {}
+        self._idle: set[str] = set()
+
+    @property
+    def size(self) -> int:
+        """How many jobs may be active now, in all sources."""
+        return window_size(self._max_open, per_s=self._throughput.per_s(self._clock.monotonic()))
+
+    def record_done(self) -> None:
+        """A job is done."""
+        self._throughput.record(self._clock.monotonic())
+
+    def record_due(self, source: str, rows: int) -> None:
+        self._due[source] = rows
+
+    def set_idle(self, source: str, idle: bool) -> None:
+        """Set whether the source is idle: its open jobs cannot be worked on now, so they do not count towards the window."""
+        (self._idle.add if idle else self._idle.discard)(source)
+
+    def forget(self, source: str) -> None:
+        """The source was deleted."""
+        self._idle.discard(source)
+        self._due.pop(source, None)
+
+    def free(self, source: str) -> int:
+        """How many jobs this source may create now."""
+        idle = self._idle - {source}
+        size = self.size
+        used = Usage(
+            active_here=self._jobs.count(ACTIVE, source=source),
+            active_in_all=self._jobs.count(ACTIVE, excluding=idle),
+            open_in_all=self._jobs.count(OPEN, excluding=idle),
+            existing=self._jobs.count(OPEN) + self._finished.count,
+        )
+        due = {name: rows for name, rows in self._due.items() if name not in idle}
+        return free_places(
+            size,
+            used,
+            my_share=share(size, due, source),
+            max_open=self._max_open,
+            max_existing=self._max_existing if idle else self._max_existing - self._max_open,
+            # If there are too many finished jobs, no place is reserved until some expire, or their number would have no bound.
+            reserved=SMALLEST_SHARE if self._finished.count <= self._max_finished else 0,
+        )
+
+    def has_room(self) -> bool:
+        """Whether at least half of the window is free. With less, a sweep would find few rows for its cost."""
+        return self._jobs.count(ACTIVE) <= self.size // 2

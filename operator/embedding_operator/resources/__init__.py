@@ -1,4 +1,4 @@
-"""The two custom resources, as crds/*.yaml define them: parsed at the edge, frozen inside."""
+"""The two custom resources, as crds/*.yaml define them: parsed where they enter the process, frozen inside it."""
 
 GROUP = "embeddings.yellowbook.dev"
 VERSION = "v1alpha1"

@@ -1,4 +1,7 @@
-"""EmbeddingJob: one business whose embedding is missing or stale. Its name is the dedup key; it decides only."""
+"""EmbeddingJob: one business whose embedding is missing or stale. Its name is the dedup key. Pure.
+
+Parsed where jobs are read, made by the sweep. crds/embeddingjobs.yaml is the contract; a test compares the two.
+"""
 
 import hashlib
 import re
@@ -10,14 +13,14 @@ from typing import Any
 from pydantic import Field, field_validator
 
 from embedding_operator.resources import GROUP, VERSION
-from embedding_operator.resources.embedding_source import Metadata, Resource
+from embedding_operator.resources.base import Metadata, Resource
 
 SOURCE_LABEL = f"{GROUP}/source"
 COHORT_LABEL = f"{GROUP}/cohort"
 BACKOFF_ANNOTATION = f"{GROUP}/backoff"
-"""For people: which attempt comes when. A copy of the status, never read."""
+"""For people: which attempt comes next, and when. A copy of the status that nothing reads."""
 TOUCHED_ANNOTATION = f"{GROUP}/touched"
-"""Written to an open job that nobody works on, which brings it to the handler again."""
+"""Written to a job to have kopf call its handler again: at the end of a pause, or because the job is orphaned."""
 MANAGED_BY = {"app.kubernetes.io/managed-by": "embedding-operator"}
 
 
@@ -31,7 +34,7 @@ class Phase(StrEnum):
 
 OPEN = frozenset({Phase.PENDING, Phase.RETRYING})
 FINISHED = frozenset({Phase.SUCCEEDED, Phase.SUPERSEDED})
-"""These two are final: what has them may be deleted by a selector, for it can never become open again meanwhile."""
+"""Final phases. Only jobs in these may be deleted by a selector, because they can never become open again meanwhile."""
 
 OPEN_SELECTOR = ",".join(f"status.phase!={phase}" for phase in Phase if phase not in OPEN)
 FINISHED_SELECTOR = ",".join(f"status.phase!={phase}" for phase in Phase if phase not in FINISHED)
@@ -80,19 +83,24 @@ class EmbeddingJob(Resource):
         return self.status.phase in OPEN
 
     @property
+    def is_final(self) -> bool:
+        return self.status.phase in FINISHED
+
+    @property
     def cohort(self) -> str:
         return self.metadata.labels.get(COHORT_LABEL, "")
 
 
-def parsed_job(body: Mapping[str, Any]) -> EmbeddingJob:
+def parse_job(body: Mapping[str, Any]) -> EmbeddingJob:
+    """Raises pydantic's ValidationError where this version does not understand the object."""
     return EmbeddingJob.model_validate({key: body[key] for key in ("metadata", "spec", "status") if key in body})
 
 
 def job_name(*, source: str, business_id: str, content_hash: str, fingerprint: str) -> str:
     """`<source>-<id>-<8 hex>`: the same for the same text of the same business and model, so a second create is a 409.
 
-    An id that is no DNS label as it stands is slugged, and made unique again by 8 hex digits of its hash. The source and
-    the id are hashed as well: source `a` with id `b-1`, and source `a-b` with id `1`, are two businesses.
+    An id that is not a DNS label is shortened to one and followed by 8 hex digits of its hash, which keep it unique. The
+    source and the id are part of the last hash: source `a` with id `b-1`, and source `a-b` with id `1`, are two businesses.
     """
     readable = business_id
     if not re.fullmatch(r"[a-z0-9]([a-z0-9-]{0,38}[a-z0-9])?", business_id):
@@ -104,7 +112,7 @@ def job_name(*, source: str, business_id: str, content_hash: str, fingerprint: s
 
 
 def job_manifest(*, name: str, namespace: str, cohort: str, spec: JobSpec) -> dict[str, Any]:
-    """What is sent to make a job. No owner: a GitOps tool would draw and refresh 500 children of the source."""
+    """The object that is sent to create a job. It has no owner: a GitOps tool would show and refresh 500 children."""
     return {
         "apiVersion": f"{GROUP}/{VERSION}",
         "kind": "EmbeddingJob",

@@ -1,23 +1,18 @@
-"""EmbeddingSource: a table declared once. Parsed here from what the API server gives; it decides only."""
+"""EmbeddingSource: a table that is declared once. Parses what the API server gives. Pure.
+
+Called where sources are listed or watched. crds/embeddingsources.yaml is the contract; a test compares the two.
+"""
 
 from collections.abc import Iterable, Mapping
-from datetime import UTC, datetime
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field
-from pydantic.alias_generators import to_camel
+from pydantic import Field
 
-from embedding_operator.lifecycle.retry_policy import RetryPolicy
+from embedding_operator.resources.base import Metadata, Resource
 from embedding_worker.source import ChangeDetection, Model, SourceConfig, TableColumn, TooLong
 
 RECONCILE_ANNOTATION = "reconcile.embeddings.yellowbook.dev/requestedAt"
-"""A token that changes asks for a sweep and an audit now; it comes back as status.lastHandledReconcileAt."""
-
-
-class Resource(BaseModel):
-    """camelCase outside, frozen inside; what a newer CRD adds is passed over."""
-
-    model_config = ConfigDict(alias_generator=to_camel, populate_by_name=True, frozen=True, extra="ignore")
+"""A token that changes requests a sweep and a full audit; it is copied to status.lastHandledReconcileAt when both are done."""
 
 
 class ModelSpec(Resource):
@@ -29,13 +24,12 @@ class ModelSpec(Resource):
 
 
 class RetrySpec(Resource):
+    """How often a row is tried, and the pauses between the attempts. See lifecycle/retry_policy.py."""
+
     max_attempts: int = 6
     initial_seconds: int = 2
     factor: int = 2
     max_seconds: int = 32
-
-    def policy(self) -> RetryPolicy:
-        return RetryPolicy(self.max_attempts, self.initial_seconds, self.factor, self.max_seconds)
 
 
 class SourceSpec(Resource):
@@ -51,7 +45,7 @@ class SourceSpec(Resource):
     approved_fingerprint: str = ""
 
     def config(self) -> SourceConfig:
-        """What the data plane needs of it."""
+        """The part of the spec that the data plane needs."""
         schema, _, table = self.table.partition(".")
         return SourceConfig(
             at=TableColumn(schema, table, self.id_column, self.embedding_column),
@@ -63,15 +57,6 @@ class SourceSpec(Resource):
         )
 
 
-class Metadata(Resource):
-    name: str
-    uid: str = ""
-    generation: int = 0
-    creation_timestamp: datetime = datetime.min.replace(tzinfo=UTC)
-    labels: dict[str, str] = Field(default_factory=dict)
-    annotations: dict[str, str] = Field(default_factory=dict)
-
-
 class EmbeddingSource(Resource):
     metadata: Metadata
     spec: SourceSpec
@@ -81,13 +66,19 @@ class EmbeddingSource(Resource):
     def name(self) -> str:
         return self.metadata.name
 
+    @property
+    def requested_reconcile(self) -> str | None:
+        """The token of the newest request to reconcile; None where nobody has made one."""
+        return self.metadata.annotations.get(RECONCILE_ANNOTATION)
 
-def parsed_source(body: Mapping[str, Any]) -> EmbeddingSource:
+
+def parse_source(body: Mapping[str, Any]) -> EmbeddingSource:
+    """Raises pydantic's ValidationError where this version does not understand the object."""
     return EmbeddingSource.model_validate({key: body[key] for key in ("metadata", "spec", "status") if key in body})
 
 
 def older_on_the_same_column(source: EmbeddingSource, others: Iterable[EmbeddingSource]) -> str | None:
-    """The name of a source that keeps this very column and was there first; two would undo each other's work."""
+    """The name of an older source of the same table and column: two of them would overwrite each other's vectors."""
     age = (source.metadata.creation_timestamp, source.name)
     for other in others:
         same = other.spec.config().at == source.spec.config().at

@@ -1,4 +1,4 @@
-"""A namespace for each module here, requests as its administrator, and as the operator's service account."""
+"""A namespace for each module of this folder, and requests as its administrator and as the operator's service account."""
 
 import itertools
 import secrets
@@ -11,10 +11,11 @@ import yaml
 
 from embedding_operator.api_server import ApiServer
 from embedding_operator.resources import JOBS
-from hack.control_plane.choice import Cluster
+from hack.cluster_choice.choice import Cluster
 from hack.control_plane.kubeconfig import service_account_kubeconfig
-from hack.go_programs import go_program
-from hack.installation import ACCOUNT, Kubectl, namespace_made
+from hack.go_build.programs import go_program
+from hack.installation.kubectl import Kubectl
+from hack.installation.prerequisites import ACCOUNT, temporary_namespace
 from tests.support.chart import Helm
 from tests.support.deadline import eventually
 from tests.support.plain_requests import PlainRequests, plain_requests, settings_for
@@ -23,6 +24,7 @@ from tests.support.programs import build_beforehand
 _numbers = itertools.count(1)
 
 
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_finish(session: pytest.Session) -> None:
     build_beforehand(session, {"helm": ["helm4"], "aggregated": ["kube-controller-manager"]})
 
@@ -37,7 +39,7 @@ class Namespace:
     name: str
     kubectl: Kubectl
     operator_kubeconfig: Path
-    """Of the service account that the operator has in an installation."""
+    """The kubeconfig of the service account that the operator has in an installation."""
 
     @property
     def admin_kubeconfig(self) -> Path:
@@ -47,7 +49,7 @@ class Namespace:
 @pytest.fixture(scope="module")
 def namespace(crds: None, cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Namespace]:
     name = f"test-{secrets.token_hex(4)}"
-    with namespace_made(cluster, name, tmp_path_factory.mktemp(name)) as kubeconfig:
+    with temporary_namespace(cluster, name, tmp_path_factory.mktemp(name)) as kubeconfig:
         yield Namespace(name, Kubectl(cluster, name), kubeconfig)
 
 
@@ -55,10 +57,10 @@ def namespace(crds: None, cluster: Cluster, tmp_path_factory: pytest.TempPathFac
 def rendered_namespace(
     crds: None, cluster: Cluster, helm: Helm, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Namespace]:
-    """The same, with account and rights as the chart renders them."""
+    """A namespace with the service account and the rights that the chart renders."""
     name = f"test-{secrets.token_hex(4)}"
     kubectl, folder = Kubectl(cluster, name), tmp_path_factory.mktemp(name)
-    with namespace_made(cluster, name, folder):
+    with temporary_namespace(cluster, name, folder):
         kubectl.run("delete", "rolebinding,role,serviceaccount", ACCOUNT)
         rendered = helm.render(release=ACCOUNT, namespace=name)
         rights = [rendered.one(kind) for kind in ("ServiceAccount", "Role", "RoleBinding")]
@@ -79,13 +81,13 @@ async def admin(namespace: Namespace) -> AsyncIterator[PlainRequests]:
 
 @pytest.fixture
 async def operator(namespace: Namespace) -> AsyncIterator[PlainRequests]:
-    """Requests with the rights that the operator has."""
+    """Requests with the operator's rights."""
     async with plain_requests(namespace.operator_kubeconfig, namespace.name) as requests:
 
-        async def rights_have_arrived() -> bool:
+        async def rights_are_effective() -> bool:
             return (await requests.request("GET", requests.path(JOBS), limit="1")).accepted
 
-        await eventually(rights_have_arrived, within_s=10, because="the account's Role was made")
+        await eventually(rights_are_effective, within_s=10, because="the account's Role was created")
         yield requests
 
 
@@ -105,5 +107,5 @@ async def operator_server(operator: PlainRequests, namespace: Namespace) -> Asyn
 
 @pytest.fixture
 def name() -> str:
-    """One that no other test of this namespace uses."""
+    """A name that no other test of this namespace uses."""
     return f"n{next(_numbers)}"

@@ -1,4 +1,4 @@
-"""What the API server itself holds an EmbeddingJob to: every rule of crds/embeddingjobs.yaml, and the ways of its phases."""
+"""The API server's validation of an EmbeddingJob: every rule of crds/embeddingjobs.yaml, and the transitions of its phases."""
 
 import itertools
 import re
@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from embedding_operator.lifecycle.job_status import replay_begun, settled, superseded, timestamp
-from embedding_operator.lifecycle.retry_policy import RetryPolicy
+from embedding_operator.lifecycle.job_status import replay_begun, settled, superseded
 from embedding_operator.resources import JOBS
+from embedding_operator.resources.base import timestamp
 from embedding_operator.resources.embedding_job import (
     FINISHED_SELECTOR,
     OPEN_SELECTOR,
@@ -18,16 +18,17 @@ from embedding_operator.resources.embedding_job import (
     SourceRef,
     job_manifest,
     job_name,
-    parsed_job,
+    parse_job,
 )
-from embedding_worker.freshen import OutcomeKind, RowOutcome, outcome
+from embedding_operator.resources.embedding_source import RetrySpec
+from embedding_worker.outcome import OutcomeKind, RowOutcome, outcome
 from tests.integration.api_server.conftest import Namespace
-from tests.support.manifests import Json, a_job, merged, sentences, without
+from tests.support.manifests import Json, a_job, merged, validation_messages, without
 from tests.support.plain_requests import PlainRequests
 
 NOW = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
 MOMENT = "2026-03-01T12:00:00Z"
-FAILURE = RowOutcome(OutcomeKind.FAILED, "ProviderUnavailable", "the server is away", code="503 UNAVAILABLE")
+FAILURE = RowOutcome(OutcomeKind.FAILED, "ProviderUnavailable", "the server answered 503", code="503 UNAVAILABLE")
 
 IMMUTABLE = "spec is immutable: a job belongs to one text of one business; edit the row, and it gets a job of its own"
 NO_HASH = "spec.contentHash must be a SHA-256 in 64 hexadecimal digits"
@@ -90,11 +91,11 @@ ALLOWED = {
     Phase.SUPERSEDED: {Phase.SUPERSEDED},
     Phase.DEAD_LETTERED: {Phase.DEAD_LETTERED, Phase.PENDING, Phase.SUPERSEDED},
 }
-SENTENCE = {Phase.SUCCEEDED: FINAL, Phase.SUPERSEDED: FINAL, Phase.DEAD_LETTERED: ONLY_REPLAYED}
+MESSAGE = {Phase.SUCCEEDED: FINAL, Phase.SUPERSEDED: FINAL, Phase.DEAD_LETTERED: ONLY_REPLAYED}
 
 
-async def make_job(admin: PlainRequests, name: str, phase: Phase = Phase.PENDING, **spec: Any) -> None:
-    """A job that has come to this phase."""
+async def create_job_in(admin: PlainRequests, name: str, phase: Phase = Phase.PENDING, **spec: Any) -> None:
+    """Create a job, and set its phase."""
     created = await admin.create(JOBS, a_job(name, **spec))
     assert created.accepted, created.message
     patched = await admin.patch_status(JOBS, name, {"phase": phase})
@@ -106,14 +107,14 @@ async def status_of(admin: PlainRequests, name: str) -> Json:
     return status
 
 
-async def told(admin: PlainRequests, name: str, happened: RowOutcome, *, attempts: int = 0) -> Json:
-    """What the operator would write of the job that is there, after so many attempts."""
+async def status_after(admin: PlainRequests, name: str, happened: RowOutcome, *, attempts: int = 0) -> Json:
+    """The status that the operator would write after this outcome, and after so many earlier attempts."""
     body = merged((await admin.get(JOBS, name)).body, {"status": {"attempts": attempts}})
     started = NOW - timedelta(seconds=2)
-    return settled(happened, parsed_job(body), policy=RetryPolicy(), started=started, now=NOW, jitter=0).status
+    return settled(happened, parse_job(body), policy=RetrySpec(), started=started, now=NOW, jitter=0).status
 
 
-async def test_what_the_operator_makes_is_accepted_whole(admin: PlainRequests) -> None:
+async def test_the_operators_manifest_is_accepted_unchanged(admin: PlainRequests) -> None:
     spec = JobSpec(
         source_ref=SourceRef(name="s" * 60), business_id="ü " * 512, content_hash="0" * 64, fingerprint="f" * 256
     )
@@ -127,24 +128,24 @@ async def test_what_the_operator_makes_is_accepted_whole(admin: PlainRequests) -
     assert answer.body["metadata"]["labels"] == manifest["metadata"]["labels"]
 
 
-async def test_a_new_job_is_pending_without_attempts(admin: PlainRequests, name: str) -> None:
+async def test_a_new_job_is_pending_and_has_no_attempts(admin: PlainRequests, name: str) -> None:
     answer = await admin.create(JOBS, a_job(name))
     assert answer.body["status"] == {"phase": "Pending", "attempts": 0}
     assert await status_of(admin, name) == {"phase": "Pending", "attempts": 0}
 
 
-async def test_a_status_that_comes_with_a_new_job_is_passed_over(admin: PlainRequests, name: str) -> None:
+async def test_a_status_in_a_create_request_is_ignored(admin: PlainRequests, name: str) -> None:
     answer = await admin.create(JOBS, a_job(name) | {"status": {"phase": "Succeeded", "attempts": 3}})
     assert answer.body["status"] == {"phase": "Pending", "attempts": 0}
 
 
-@pytest.mark.parametrize(("changes", "words"), REFUSED, ids=[f"{changes}"[:40] for changes, _ in REFUSED])
-async def test_a_bad_spec_is_refused_in_words_that_name_it(
-    admin: PlainRequests, name: str, changes: Json, words: str
+@pytest.mark.parametrize(("changes", "message"), REFUSED, ids=[f"{changes}"[:40] for changes, _ in REFUSED])
+async def test_an_invalid_spec_is_refused_with_the_name_of_the_field(
+    admin: PlainRequests, name: str, changes: Json, message: str
 ) -> None:
     answer = await admin.create(JOBS, a_job(name, **changes), dryRun="All")
     assert answer.status == 422
-    assert words in answer.message
+    assert message in answer.message
 
 
 @pytest.mark.parametrize(
@@ -162,35 +163,35 @@ async def test_a_required_field_that_is_missing_is_named(admin: PlainRequests, n
     [{"sourceRef": {"name": "others"}}, {"businessId": "43"}, {"contentHash": "f" * 64}, {"fingerprint": "other@8"}],
     ids=lambda change: next(iter(change)),
 )
-async def test_nothing_of_a_spec_can_be_changed(admin: PlainRequests, name: str, change: Json) -> None:
-    await make_job(admin, name)
+async def test_no_field_of_a_spec_can_be_changed(admin: PlainRequests, name: str, change: Json) -> None:
+    await create_job_in(admin, name)
     answer = await admin.patch(JOBS, name, {"spec": change})
     assert answer.status == 422
     assert IMMUTABLE in answer.message
 
 
 async def test_labels_and_annotations_can_be_changed(admin: PlainRequests, name: str) -> None:
-    await make_job(admin, name, Phase.SUCCEEDED)
+    await create_job_in(admin, name, Phase.SUCCEEDED)
     answer = await admin.patch(JOBS, name, {"metadata": {"labels": {"a": "b"}, "annotations": {"c": "d"}}})
     assert answer.accepted, answer.message
 
 
-def test_every_sentence_of_the_crd_is_tried_here() -> None:
-    assert sentences("embeddingjobs.yaml") == {IMMUTABLE, NO_HASH, FINAL, ONLY_REPLAYED}
+def test_every_message_of_the_crd_is_tested_here() -> None:
+    assert validation_messages("embeddingjobs.yaml") == {IMMUTABLE, NO_HASH, FINAL, ONLY_REPLAYED}
 
 
-@pytest.mark.parametrize(("bad", "words"), REFUSED_STATUS, ids=[words for _, words in REFUSED_STATUS])
-async def test_a_bad_status_is_refused_by_the_fields_name(
-    admin: PlainRequests, name: str, bad: Json, words: str
+@pytest.mark.parametrize(("invalid", "message"), REFUSED_STATUS, ids=[message for _, message in REFUSED_STATUS])
+async def test_an_invalid_status_is_refused_with_the_name_of_the_field(
+    admin: PlainRequests, name: str, invalid: Json, message: str
 ) -> None:
-    await make_job(admin, name)
-    answer = await admin.patch_status(JOBS, name, bad)
+    await create_job_in(admin, name)
+    answer = await admin.patch_status(JOBS, name, invalid)
     assert answer.status == 422
-    assert words in answer.message
+    assert message in answer.message
     assert await status_of(admin, name) == {"phase": "Pending", "attempts": 0}
 
 
-async def test_every_status_field_at_its_bound_is_accepted(admin: PlainRequests, name: str) -> None:
+async def test_every_status_field_at_its_limit_is_accepted(admin: PlainRequests, name: str) -> None:
     largest = {
         "phase": "Retrying",
         "attempts": 20,
@@ -204,39 +205,39 @@ async def test_every_status_field_at_its_bound_is_accepted(admin: PlainRequests,
         "history": [{"time": MOMENT, "reason": "r" * 128, "code": "c" * 64}] * 10,
         "conditions": [CONDITION | {"status": "Unknown"}],
     }
-    await make_job(admin, name)
+    await create_job_in(admin, name)
     answer = await admin.patch_status(JOBS, name, largest)
     assert answer.accepted, answer.message
     assert answer.body["status"] == largest
 
 
 @pytest.mark.parametrize(("before", "after"), list(itertools.product(Phase, Phase)), ids=str)
-async def test_a_phase_goes_the_documented_ways_only(
+async def test_only_the_documented_transitions_of_a_phase_are_accepted(
     admin: PlainRequests, name: str, before: Phase, after: Phase
 ) -> None:
-    await make_job(admin, name, before)
+    await create_job_in(admin, name, before)
     answer = await admin.patch_status(JOBS, name, {"phase": after})
     if after in ALLOWED[before]:
         assert answer.accepted, answer.message
         assert answer.body["status"]["phase"] == after
     else:
         assert answer.status == 422
-        assert SENTENCE[before] in answer.message
+        assert MESSAGE[before] in answer.message
         assert (await status_of(admin, name))["phase"] == before
 
 
-NOTHING: list[object] = [{"phase": None}, None, {}, {"phase": None, "attempts": None}]
+EMPTY_PATCHES: list[object] = [{"phase": None}, None, {}, {"phase": None, "attempts": None}]
 
 
-@pytest.mark.parametrize(("phase", "nothing"), list(itertools.product(Phase, NOTHING)), ids=str)
-async def test_a_patch_that_says_nothing_never_locks_a_job(
-    admin: PlainRequests, name: str, phase: Phase, nothing: object
+@pytest.mark.parametrize(("phase", "empty"), list(itertools.product(Phase, EMPTY_PATCHES)), ids=str)
+async def test_an_empty_patch_never_makes_a_job_unpatchable(
+    admin: PlainRequests, name: str, phase: Phase, empty: object
 ) -> None:
-    await make_job(admin, name, phase)
-    emptied = await admin.patch_status(JOBS, name, nothing)
+    await create_job_in(admin, name, phase)
+    emptied = await admin.patch_status(JOBS, name, empty)
     now = (await status_of(admin, name))["phase"]
     if emptied.accepted:
-        assert now == (phase if nothing == {} else Phase.PENDING)
+        assert now == (phase if empty == {} else Phase.PENDING)
     else:
         assert FINAL in emptied.message
         assert now == phase
@@ -246,54 +247,52 @@ async def test_a_patch_that_says_nothing_never_locks_a_job(
 
 
 @pytest.mark.parametrize("phase", [Phase.SUCCEEDED, Phase.SUPERSEDED])
-async def test_a_final_phase_cannot_be_emptied_away(admin: PlainRequests, name: str, phase: Phase) -> None:
-    await make_job(admin, name, phase)
-    for nothing in ({"phase": None}, None):
-        assert (await admin.patch_status(JOBS, name, nothing)).status == 422
+async def test_a_final_phase_cannot_be_removed(admin: PlainRequests, name: str, phase: Phase) -> None:
+    await create_job_in(admin, name, phase)
+    for empty in ({"phase": None}, None):
+        assert (await admin.patch_status(JOBS, name, empty)).status == 422
 
 
-async def test_a_status_is_left_alone_by_a_patch_of_the_job(admin: PlainRequests, name: str) -> None:
-    await make_job(admin, name, Phase.SUCCEEDED)
+async def test_a_patch_of_the_job_does_not_change_its_status(admin: PlainRequests, name: str) -> None:
+    await create_job_in(admin, name, Phase.SUCCEEDED)
     answer = await admin.patch(JOBS, name, {"status": {"phase": "Pending"}})
     assert answer.accepted, answer.message
     assert (await status_of(admin, name))["phase"] == "Succeeded"
 
 
 @pytest.mark.parametrize("kind", OutcomeKind, ids=lambda kind: kind.value)
-async def test_what_the_operator_says_of_an_outcome_is_kept_whole(
+async def test_the_status_of_every_outcome_is_accepted_unchanged(
     admin: PlainRequests, name: str, kind: OutcomeKind
 ) -> None:
-    await make_job(admin, name)
-    said = await told(admin, name, RowOutcome(kind, kind.value, "what it says", 7, code="503 UNAVAILABLE"))
-    answer = await admin.patch_status(JOBS, name, said)
+    await create_job_in(admin, name)
+    written = await status_after(admin, name, RowOutcome(kind, kind.value, "any message", 7, code="503 UNAVAILABLE"))
+    answer = await admin.patch_status(JOBS, name, written)
     assert answer.accepted, answer.message
-    assert answer.body["status"] == {key: value for key, value in said.items() if value is not None}
+    assert answer.body["status"] == {key: value for key, value in written.items() if value is not None}
 
 
 @pytest.mark.parametrize("phase", [Phase.PENDING, Phase.RETRYING, Phase.DEAD_LETTERED], ids=str)
 async def test_an_open_job_and_a_dead_letter_can_be_superseded(admin: PlainRequests, name: str, phase: Phase) -> None:
-    await make_job(admin, name, phase)
-    answer = await admin.patch_status(JOBS, name, superseded(now=NOW))
+    await create_job_in(admin, name, phase)
+    answer = await admin.patch_status(JOBS, name, superseded(row_gone=False, now=NOW))
     assert answer.accepted, answer.message
     assert answer.body["status"]["phase"] == "Superseded"
 
 
-async def test_what_the_operator_says_of_retries_that_are_used_up_is_kept_whole(
-    admin: PlainRequests, name: str
-) -> None:
-    await make_job(admin, name)
-    said = await told(admin, name, FAILURE, attempts=5)
-    assert said["reason"] == "RetriesExhausted"
-    answer = await admin.patch_status(JOBS, name, said)
+async def test_the_status_of_exhausted_retries_is_accepted_unchanged(admin: PlainRequests, name: str) -> None:
+    await create_job_in(admin, name)
+    written = await status_after(admin, name, FAILURE, attempts=5)
+    assert written["reason"] == "RetriesExhausted"
+    answer = await admin.patch_status(JOBS, name, written)
     assert answer.accepted, answer.message
-    assert answer.body["status"] == {key: value for key, value in said.items() if value is not None}
+    assert answer.body["status"] == {key: value for key, value in written.items() if value is not None}
 
 
-async def test_a_replay_takes_the_old_end_away_and_keeps_the_history(admin: PlainRequests, name: str) -> None:
-    await make_job(admin, name)
-    await admin.patch_status(JOBS, name, await told(admin, name, FAILURE, attempts=5))
+async def test_a_replay_removes_the_previous_result_and_keeps_the_history(admin: PlainRequests, name: str) -> None:
+    await create_job_in(admin, name)
+    await admin.patch_status(JOBS, name, await status_after(admin, name, FAILURE, attempts=5))
     await admin.patch_status(JOBS, name, {"phase": "Pending"})
-    begun = replay_begun(parsed_job((await admin.get(JOBS, name)).body), NOW).status
+    begun = replay_begun(parse_job((await admin.get(JOBS, name)).body), NOW).status
     answer = await admin.patch_status(JOBS, name, begun)
     assert answer.accepted, answer.message
     now = answer.body["status"]
@@ -302,23 +301,23 @@ async def test_a_replay_takes_the_old_end_away_and_keeps_the_history(admin: Plai
     assert len(now["history"]) == 1
 
 
-async def test_the_documented_replay_works(admin: PlainRequests, namespace: Namespace, name: str) -> None:
-    await make_job(admin, name, Phase.DEAD_LETTERED)
+async def test_the_documented_command_replays_a_job(admin: PlainRequests, namespace: Namespace, name: str) -> None:
+    await create_job_in(admin, name, Phase.DEAD_LETTERED)
     replay = '{"status":{"phase":"Pending"}}'
     namespace.kubectl.run("patch", "embeddingjob", name, "--subresource=status", "--type=merge", "-p", replay)
     assert (await status_of(admin, name))["phase"] == "Pending"
 
 
 async def test_kubectl_waits_for_the_condition(admin: PlainRequests, namespace: Namespace, name: str) -> None:
-    await make_job(admin, name)
-    await admin.patch_status(JOBS, name, await told(admin, name, outcome(OutcomeKind.EMBEDDED)))
+    await create_job_in(admin, name)
+    await admin.patch_status(JOBS, name, await status_after(admin, name, outcome(OutcomeKind.EMBEDDED)))
     printed = namespace.kubectl.run("wait", "--for=condition=Succeeded", f"embeddingjob/{name}", "--timeout=5s")
     assert printed == f"embeddingjob.embeddings.yellowbook.dev/{name} condition met\n"
 
 
 async def test_kubectl_prints_the_documented_columns(admin: PlainRequests, namespace: Namespace, name: str) -> None:
     in_an_hour = timestamp(datetime.now(UTC) + timedelta(hours=1))
-    await make_job(admin, name)
+    await create_job_in(admin, name)
     retrying = {"phase": "Retrying", "attempts": 2, "reason": "Timeout", "nextAttemptTime": in_an_hour}
     await admin.patch_status(JOBS, name, retrying)
     header, row = (re.split(r"\s{2,}", line) for line in namespace.kubectl.run("get", "ej", name).splitlines())
@@ -336,7 +335,7 @@ async def test_kubectl_prints_the_documented_columns(admin: PlainRequests, names
         ("metadata.name=of-eight", {"of-eight"}),
     ],
 )
-async def test_fields_select(admin: PlainRequests, selector: str, expected: set[str]) -> None:
+async def test_jobs_are_selected_by_their_fields(admin: PlainRequests, selector: str, expected: set[str]) -> None:
     for name, business, source in (("of-seven", "7", "a"), ("of-eight", "8", "a"), ("of-seven-too", "7", "b")):
         await admin.create(JOBS, a_job(name, businessId=business, sourceRef={"name": f"fields-{source}"}))
     await admin.patch_status(JOBS, "of-eight", {"phase": "DeadLettered"})
@@ -351,16 +350,16 @@ async def test_fields_select(admin: PlainRequests, selector: str, expected: set[
     ],
     ids=["open", "finished"],
 )
-async def test_the_operators_selectors_find_just_their_phases(
+async def test_the_operators_selectors_match_only_their_phases(
     admin: PlainRequests, name: str, selector: str, expected: set[Phase]
 ) -> None:
     for phase in Phase:
-        await make_job(admin, f"{name}-{phase.lower()}", phase, sourceRef={"name": name})
+        await create_job_in(admin, f"{name}-{phase.lower()}", phase, sourceRef={"name": name})
     found = await admin.names(JOBS, fieldSelector=f"{selector},spec.sourceRef.name={name}")
     assert found == {f"{name}-{phase.lower()}" for phase in expected}
 
 
-async def test_a_new_job_counts_as_open_before_anybody_wrote_its_status(admin: PlainRequests, name: str) -> None:
+async def test_a_new_job_is_selected_as_open_before_its_status_is_written(admin: PlainRequests, name: str) -> None:
     await admin.create(JOBS, a_job(name, sourceRef={"name": name}))
     assert await admin.names(JOBS, fieldSelector=f"{OPEN_SELECTOR},spec.sourceRef.name={name}") == {name}
     assert await admin.names(JOBS, fieldSelector=f"status.phase=Pending,spec.sourceRef.name={name}") == {name}

@@ -1,4 +1,4 @@
-"""What the API server itself holds an EmbeddingSource to: every rule of crds/embeddingsources.yaml, in its words."""
+"""The API server's validation of an EmbeddingSource: every rule of crds/embeddingsources.yaml, and its message."""
 
 import re
 from datetime import UTC, datetime, timedelta
@@ -6,12 +6,12 @@ from typing import Any
 
 import pytest
 
+from embedding_operator.lifecycle.source_status import Pending, SourceFacts, status
 from embedding_operator.resources import SOURCES
-from embedding_operator.source_state import Pending, SourceFacts, status
-from embedding_worker.provider_calls import Problem
+from embedding_worker.providers.calls import Problem
 from embedding_worker.rows.store import Counts, Used
 from tests.integration.api_server.conftest import Namespace
-from tests.support.manifests import Json, a_source, example_source, merged, sentences, without
+from tests.support.manifests import Json, a_source, example_source, merged, validation_messages, without
 from tests.support.plain_requests import PlainRequests
 
 NOW = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
@@ -95,7 +95,7 @@ async def test_the_documented_example_is_accepted(admin: PlainRequests) -> None:
     assert answer.accepted, answer.message
 
 
-async def test_what_is_left_out_gets_its_documented_default(admin: PlainRequests, name: str) -> None:
+async def test_an_omitted_field_gets_its_documented_default(admin: PlainRequests, name: str) -> None:
     answer = await admin.create(SOURCES, a_source(name), dryRun="All")
     spec = answer.body["spec"]
     assert spec.pop("model")["tooLong"] == "Truncate"
@@ -109,7 +109,7 @@ async def test_what_is_left_out_gets_its_documented_default(admin: PlainRequests
     }
 
 
-async def test_a_retry_that_says_one_thing_gets_the_rest_by_default(admin: PlainRequests, name: str) -> None:
+async def test_a_retry_with_one_field_gets_the_other_defaults(admin: PlainRequests, name: str) -> None:
     answer = await admin.create(SOURCES, a_source(name, retry={"maxAttempts": 3}), dryRun="All")
     assert answer.body["spec"]["retry"] == {"maxAttempts": 3, "initialSeconds": 2, "factor": 2, "maxSeconds": 32}
 
@@ -139,7 +139,7 @@ async def test_a_retry_that_says_one_thing_gets_the_rest_by_default(admin: Plain
     ],
     ids=["the smallest", "the largest"],
 )
-async def test_every_value_at_its_bound_is_accepted(admin: PlainRequests, name: str, changes: Json) -> None:
+async def test_every_value_at_its_limit_is_accepted(admin: PlainRequests, name: str, changes: Json) -> None:
     answer = await admin.create(SOURCES, a_source(name, **changes), dryRun="All")
     assert answer.accepted, answer.message
 
@@ -156,18 +156,18 @@ async def test_every_value_at_its_bound_is_accepted(admin: PlainRequests, name: 
     ],
     ids=str,
 )
-async def test_every_documented_choice_is_accepted(admin: PlainRequests, name: str, changes: Json) -> None:
+async def test_every_documented_value_of_an_enum_is_accepted(admin: PlainRequests, name: str, changes: Json) -> None:
     answer = await admin.create(SOURCES, a_source(name, **changes), dryRun="All")
     assert answer.accepted, answer.message
 
 
-@pytest.mark.parametrize(("changes", "words"), REFUSED, ids=[words for _, words in REFUSED])
-async def test_a_bad_spec_is_refused_in_words_that_name_it(
-    admin: PlainRequests, name: str, changes: Json, words: str
+@pytest.mark.parametrize(("changes", "message"), REFUSED, ids=[message for _, message in REFUSED])
+async def test_an_invalid_spec_is_refused_with_the_name_of_the_field(
+    admin: PlainRequests, name: str, changes: Json, message: str
 ) -> None:
     answer = await admin.create(SOURCES, a_source(name, **changes), dryRun="All")
     assert answer.status == 422
-    assert words in answer.message
+    assert message in answer.message
 
 
 @pytest.mark.parametrize(
@@ -189,7 +189,7 @@ async def test_a_required_field_that_is_missing_is_named(admin: PlainRequests, n
     assert f"{path}: Required value" in answer.message
 
 
-async def test_a_name_may_have_sixty_characters_and_no_more(admin: PlainRequests) -> None:
+async def test_a_name_has_at_most_sixty_characters(admin: PlainRequests) -> None:
     assert (await admin.create(SOURCES, a_source("n" * 60), dryRun="All")).accepted
     answer = await admin.create(SOURCES, a_source("n" * 61), dryRun="All")
     assert answer.status == 422
@@ -197,20 +197,20 @@ async def test_a_name_may_have_sixty_characters_and_no_more(admin: PlainRequests
 
 
 @pytest.mark.parametrize("field", IMMUTABLE)
-async def test_an_immutable_field_keeps_its_value(admin: PlainRequests, name: str, field: str) -> None:
-    other, sentence = IMMUTABLE[field]
+async def test_an_immutable_field_cannot_be_changed(admin: PlainRequests, name: str, field: str) -> None:
+    other, message = IMMUTABLE[field]
     await admin.create(SOURCES, a_source(name))
     answer = await admin.patch(SOURCES, name, {"spec": {field: other}})
     assert answer.status == 422
-    assert sentence in answer.message
+    assert message in answer.message
 
 
-async def test_taking_an_embedding_column_out_again_is_a_change_too(admin: PlainRequests, name: str) -> None:
-    _, sentence = IMMUTABLE["embeddingColumn"]
-    await admin.create(SOURCES, a_source(name, embeddingColumn="vector_of_its_own"))
+async def test_an_immutable_field_cannot_be_removed(admin: PlainRequests, name: str) -> None:
+    _, message = IMMUTABLE["embeddingColumn"]
+    await admin.create(SOURCES, a_source(name, embeddingColumn="other_embedding"))
     answer = await admin.patch(SOURCES, name, {"spec": {"embeddingColumn": None}})
     assert answer.status == 422
-    assert sentence in answer.message
+    assert message in answer.message
 
 
 @pytest.mark.parametrize(
@@ -234,36 +234,38 @@ async def test_every_other_field_can_be_changed(admin: PlainRequests, name: str,
     assert answer.body["spec"] == merged(answer.body["spec"], changes)
 
 
-def test_every_sentence_of_the_crd_is_tried_here() -> None:
-    tried = {FORM, EXPRESSION, MAX_BELOW_INITIAL, LONG_NAME, *(sentence for _, sentence in IMMUTABLE.values())}
-    assert sentences("embeddingsources.yaml") == tried
+def test_every_message_of_the_crd_is_tested_here() -> None:
+    tested = {FORM, EXPRESSION, MAX_BELOW_INITIAL, LONG_NAME, *(message for _, message in IMMUTABLE.values())}
+    assert validation_messages("embeddingsources.yaml") == tested
 
 
-@pytest.mark.parametrize(("bad", "words"), REFUSED_STATUS, ids=[words for _, words in REFUSED_STATUS])
-async def test_a_bad_status_is_refused_by_the_fields_name(
-    admin: PlainRequests, name: str, bad: Json, words: str
+@pytest.mark.parametrize(("invalid", "message"), REFUSED_STATUS, ids=[message for _, message in REFUSED_STATUS])
+async def test_an_invalid_status_is_refused_with_the_name_of_the_field(
+    admin: PlainRequests, name: str, invalid: Json, message: str
 ) -> None:
     await admin.create(SOURCES, a_source(name))
-    answer = await admin.patch_status(SOURCES, name, bad)
+    answer = await admin.patch_status(SOURCES, name, invalid)
     assert answer.status == 422
-    assert words in answer.message
+    assert message in answer.message
 
 
-async def test_a_status_is_no_new_generation(admin: PlainRequests, name: str) -> None:
+async def test_a_patch_of_the_status_does_not_change_the_generation(admin: PlainRequests, name: str) -> None:
     await admin.create(SOURCES, a_source(name))
     assert (await admin.patch_status(SOURCES, name, {"observedGeneration": 1})).body["metadata"]["generation"] == 1
     assert (await admin.patch(SOURCES, name, {"spec": {"suspend": True}})).body["metadata"]["generation"] == 2
 
 
-COUNTS = Counts(total=200, due=3, due_alive=True, oldest_due_since=NOW - timedelta(minutes=5), estimated=False)
+COUNTS = Counts(
+    total=200, due=3, due_without_dead_letter=True, oldest_due_since=NOW - timedelta(minutes=5), estimated=False
+)
 FACTS = SourceFacts(generation=1, fingerprint="any@8")
 
 
-def without_nulls(said: Json) -> Json:
-    """In a merge patch, null removes."""
+def without_nulls(patch: Json) -> Json:
+    """What is stored after a merge patch, in which null removes a field."""
     return {
         key: without_nulls(value) if isinstance(value, dict) else value
-        for key, value in said.items()
+        for key, value in patch.items()
         if value is not None
     }
 
@@ -272,7 +274,7 @@ def without_nulls(said: Json) -> Json:
     "facts",
     [
         FACTS,
-        SourceFacts(1, "any@8", refused=("TableMissing", "public.businesses is not there: create it")),
+        SourceFacts(1, "any@8", refused=("TableMissing", "public.businesses does not exist: create it")),
         SourceFacts(1, "any@8", set_up=True, filled=True, counts=COUNTS, open_jobs=2, dead_letters=1),
         SourceFacts(1, "any@8", set_up=True, filled=True, counts=Counts(0, 0, False, None, estimated=True)),
         SourceFacts(
@@ -288,14 +290,14 @@ def without_nulls(said: Json) -> Json:
     ],
     ids=["being set up", "stalled", "sweeping", "empty", "waiting for approval and the provider"],
 )
-async def test_what_the_operator_says_of_a_source_is_kept_whole(
+async def test_every_status_of_a_source_is_accepted_unchanged(
     admin: PlainRequests, name: str, facts: SourceFacts
 ) -> None:
-    said: dict[str, Any] = status(facts, {}, NOW)
+    written: dict[str, Any] = status(facts, {}, NOW)
     await admin.create(SOURCES, a_source(name))
-    answer = await admin.patch_status(SOURCES, name, said)
+    answer = await admin.patch_status(SOURCES, name, written)
     assert answer.accepted, answer.message
-    assert answer.body["status"] == without_nulls(said)
+    assert answer.body["status"] == without_nulls(written)
 
 
 async def test_kubectl_prints_the_documented_columns(admin: PlainRequests, namespace: Namespace, name: str) -> None:
@@ -310,7 +312,7 @@ async def test_kubectl_prints_the_documented_columns(admin: PlainRequests, names
     assert list(shown.values()) == [name, "public.businesses", "any", "98.5", "3", "2", "1", "True"]
 
 
-async def test_the_wide_table_also_says_why_and_by_which_model(
+async def test_the_wide_table_also_shows_reason_and_fingerprint(
     admin: PlainRequests, namespace: Namespace, name: str
 ) -> None:
     await admin.create(SOURCES, a_source(name))

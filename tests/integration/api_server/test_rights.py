@@ -1,13 +1,13 @@
-"""What the operator's service account may do, with its own token: all of the chart's rules.yaml, and nothing else.
+"""The rights of the operator's service account, as the API server reports them: those of the chart's rules.yaml, and no others.
 
-Account, Role and binding are those that the chart renders.
+Account, Role and binding are those that the chart renders. The requests that need the rights are in test_rights_used.
 """
 
 import pytest
 
 from embedding_operator.resources import GROUP, JOBS, SOURCES
 from hack.control_plane.kubeconfig import service_account_kubeconfig
-from hack.installation import ACCOUNT
+from hack.installation.prerequisites import ACCOUNT
 from tests.integration.api_server.conftest import Namespace
 from tests.support.plain_requests import PlainRequests, plain_requests
 from tests.support.rights import EVENTS, GRANTED, Rule, single_rules
@@ -52,7 +52,7 @@ def namespace(rendered_namespace: Namespace) -> Namespace:
 
 
 async def may(operator: PlainRequests, rule: Rule, *, namespace: str) -> bool:
-    """What the API server itself says of it; no namespace stands for the whole cluster."""
+    """Whether the API server reports this right in the namespace; an empty namespace stands for the whole cluster."""
     verb, group, resource = rule
     kind, _, subresource = resource.partition("/")
     kind, _, name = kind.partition("#")
@@ -75,7 +75,7 @@ async def may(operator: PlainRequests, rule: Rule, *, namespace: str) -> bool:
 
 
 async def all_rules(requests: PlainRequests) -> set[Rule]:
-    """Everything that this user may do in its namespace."""
+    """All rights of this user in its namespace."""
     review = {
         "apiVersion": "authorization.k8s.io/v1",
         "kind": "SelfSubjectRulesReview",
@@ -92,36 +92,40 @@ async def test_each_right_of_the_chart_is_granted(operator: PlainRequests, names
 
 
 @pytest.mark.parametrize("rule", FORBIDDEN, ids=" ".join)
-async def test_it_is_refused_in_its_own_namespace(operator: PlainRequests, namespace: Namespace, rule: Rule) -> None:
+async def test_a_right_that_is_not_needed_is_not_granted_in_the_namespace(
+    operator: PlainRequests, namespace: Namespace, rule: Rule
+) -> None:
     assert not await may(operator, rule, namespace=namespace.name)
 
 
 @pytest.mark.parametrize("rule", FORBIDDEN_IN_THE_CLUSTER, ids=" ".join)
-async def test_it_is_refused_in_the_cluster(operator: PlainRequests, rule: Rule) -> None:
+async def test_a_right_in_the_cluster_is_not_granted(operator: PlainRequests, rule: Rule) -> None:
     assert not await may(operator, rule, namespace="")
 
 
 @pytest.mark.parametrize("rule", GRANTED, ids=" ".join)
-async def test_no_right_reaches_into_another_namespace(operator: PlainRequests, rule: Rule) -> None:
+async def test_no_right_is_granted_in_another_namespace(operator: PlainRequests, rule: Rule) -> None:
     assert not await may(operator, rule, namespace="default")
 
 
-async def test_it_may_do_nothing_else_than_any_account(
+async def test_the_rights_beyond_those_of_every_account_are_those_of_the_chart(
     operator: PlainRequests, namespace: Namespace, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
-    namespace.kubectl.run("create", "serviceaccount", "anybody")
+    namespace.kubectl.run("create", "serviceaccount", "another")
     kubeconfig = service_account_kubeconfig(
         namespace.admin_kubeconfig,
         namespace.name,
-        "anybody",
-        tmp_path_factory.mktemp("anybody") / "kubeconfig",
+        "another",
+        tmp_path_factory.mktemp("another") / "kubeconfig",
         kubectl=namespace.kubectl.cluster.kubectl,
     )
-    async with plain_requests(kubeconfig, namespace.name) as anybody:
-        assert await all_rules(operator) - await all_rules(anybody) == set(GRANTED)
+    async with plain_requests(kubeconfig, namespace.name) as another:
+        assert await all_rules(operator) - await all_rules(another) == set(GRANTED)
 
 
-async def test_the_account_is_the_one_of_the_installation(operator: PlainRequests, namespace: Namespace) -> None:
+async def test_requests_are_made_as_the_service_account_of_the_installation(
+    operator: PlainRequests, namespace: Namespace
+) -> None:
     review = {"apiVersion": "authentication.k8s.io/v1", "kind": "SelfSubjectReview"}
     answer = await operator.request("POST", "/apis/authentication.k8s.io/v1/selfsubjectreviews", review)
     assert answer.body["status"]["userInfo"]["username"] == f"system:serviceaccount:{namespace.name}:{ACCOUNT}"

@@ -1,6 +1,6 @@
-"""What the operator's service account really does, request by request, with the rights that the chart renders.
+"""Requests of the operator's service account, one for each right that the chart renders: each is accepted, and others are not.
 
-What the API server says of these rights is in test_rights.
+What the API server reports of these rights is in test_rights.
 """
 
 import asyncio
@@ -11,7 +11,7 @@ import pytest
 from embedding_operator.api_server import ApiServer
 from embedding_operator.resources import GROUP, JOBS, SOURCES
 from embedding_operator.resources.embedding_job import TOUCHED_ANNOTATION
-from hack.installation import ACCOUNT
+from hack.installation.prerequisites import ACCOUNT
 from tests.integration.api_server.conftest import Namespace
 from tests.support.manifests import Json, a_job, a_source
 from tests.support.plain_requests import PlainRequests
@@ -36,7 +36,7 @@ def an_event(name: str) -> Json:
     }
 
 
-DEEDS: dict[Rule, tuple[str, str, Json | None]] = {
+REQUESTS: dict[Rule, tuple[str, str, Json | None]] = {
     ("get", GROUP, SOURCES): ("GET", f"{OUR_PATH}/{SOURCES}/{{name}}", None),
     ("list", GROUP, SOURCES): ("GET", f"{OUR_PATH}/{SOURCES}", None),
     ("patch", GROUP, f"{SOURCES}/status"): (
@@ -46,14 +46,14 @@ DEEDS: dict[Rule, tuple[str, str, Json | None]] = {
     ),
     ("get", GROUP, JOBS): ("GET", f"{OUR_PATH}/{JOBS}/{{name}}", None),
     ("list", GROUP, JOBS): ("GET", f"{OUR_PATH}/{JOBS}", None),
-    ("create", GROUP, JOBS): ("POST", f"{OUR_PATH}/{JOBS}", a_job("a-created-one")),
+    ("create", GROUP, JOBS): ("POST", f"{OUR_PATH}/{JOBS}", a_job("created-by-a-test")),
     ("patch", GROUP, JOBS): ("PATCH", f"{OUR_PATH}/{JOBS}/{{name}}", {"metadata": {"annotations": {"a": "b"}}}),
     ("delete", GROUP, JOBS): ("DELETE", f"{OUR_PATH}/{JOBS}/{{name}}", None),
     ("deletecollection", GROUP, JOBS): ("DELETE", f"{OUR_PATH}/{JOBS}?labelSelector=of={{name}}", None),
     ("patch", GROUP, f"{JOBS}/status"): ("PATCH", f"{OUR_PATH}/{JOBS}/{{name}}/status", {"status": {"attempts": 1}}),
-    ("create", EVENTS, "events"): ("POST", EVENTS_PATH, an_event("a-created-one")),
+    ("create", EVENTS, "events"): ("POST", EVENTS_PATH, an_event("created-by-a-test")),
 }
-"""A right, and a request that needs it. Watches have a test of their own."""
+"""A request for each right that needs it. Watches have a test of their own."""
 
 
 @pytest.fixture(scope="module")
@@ -61,40 +61,42 @@ def namespace(rendered_namespace: Namespace) -> Namespace:
     return rendered_namespace
 
 
-def test_every_right_has_a_deed_that_needs_it() -> None:
-    assert {rule for rule in GRANTED if rule[0] != "watch"} == set(DEEDS)
+def test_every_right_has_a_request_that_needs_it() -> None:
+    assert {rule for rule in GRANTED if rule[0] != "watch"} == set(REQUESTS)
 
 
 @pytest.mark.parametrize("rule", [rule for rule in GRANTED if rule[0] != "watch"], ids=" ".join)
-async def test_it_does_what_it_may(admin: PlainRequests, operator: PlainRequests, name: str, rule: Rule) -> None:
+async def test_a_request_that_needs_a_granted_right_is_accepted(
+    admin: PlainRequests, operator: PlainRequests, name: str, rule: Rule
+) -> None:
     await admin.create(SOURCES, a_source(name))
     await admin.create(JOBS, a_job(name, labels={"of": name}))
-    method, path, body = DEEDS[rule]
+    method, path, body = REQUESTS[rule]
     if body is not None:
         body = json.loads(json.dumps(body).replace("{namespace}", admin.namespace))
     answer = await operator.request(method, path.format(namespace=admin.namespace, name=name), body)
     assert answer.accepted, answer.message
 
 
-async def test_the_operators_own_client_can_do_all_that_it_does(
+async def test_every_request_of_the_operators_client_is_accepted(
     admin: PlainRequests, operator_server: ApiServer, name: str
 ) -> None:
     await admin.create(SOURCES, a_source(name))
     assert name in {source["metadata"]["name"] for source in await operator_server.sources()}
     await operator_server.patch_source_status(name, {"observedGeneration": 1})
-    created = await operator_server.create_job(a_job(name, labels={"of": name}))
+    await operator_server.create_job(a_job(name, labels={"of": name}))
     await operator_server.patch_job_status(name, {"phase": "Retrying"})
     assert (await operator_server.job(name))["status"]["phase"] == "Retrying"
     await operator_server.annotate_job(name, {TOUCHED_ANNOTATION: "now"})
     assert (await operator_server.job(name))["metadata"]["annotations"] == {TOUCHED_ANNOTATION: "now"}
-    await operator_server.delete_job(name, uid=created["metadata"]["uid"])
+    await operator_server.delete_job(name, uid=(await operator_server.job(name))["metadata"]["uid"])
     await operator_server.create_job(a_job(name, labels={"of": name}))
     await operator_server.delete_jobs(labels=f"of={name}")
     assert name not in {job["metadata"]["name"] for job in await operator_server.jobs()}
 
 
 @pytest.mark.parametrize("resource", [SOURCES, JOBS])
-async def test_it_can_watch_what_it_lists(
+async def test_a_listed_resource_can_be_watched(
     admin: PlainRequests, operator_server: ApiServer, name: str, resource: str
 ) -> None:
     manifest = a_source(name) if resource == SOURCES else a_job(name)
@@ -135,7 +137,7 @@ async def test_a_sources_spec_cannot_be_written_through_its_status(
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )
-async def test_a_request_beyond_its_rights_is_forbidden(
+async def test_a_request_without_a_right_is_forbidden(
     operator: PlainRequests, method: str, path: str, body: Json | None
 ) -> None:
     answer = await operator.request(method, path.format(namespace=operator.namespace), body)

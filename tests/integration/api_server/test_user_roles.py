@@ -1,7 +1,7 @@
-"""What people may do who have Kubernetes' own view, edit or admin in a namespace, once the chart is installed.
+"""The rights of people who have Kubernetes' ClusterRole view, edit or admin in a namespace where the chart is installed.
 
-Aggregation is a controller's work, so this has a control plane with that controller; the chart is installed by Helm. Each
-person is a service account with a real token.
+A controller aggregates the roles, so these tests start a control plane with that controller, and install the chart with Helm.
+Each person is a service account with a real token.
 """
 
 import subprocess
@@ -13,12 +13,13 @@ import pytest
 import yaml
 
 from embedding_operator.resources import JOBS, SOURCES
-from hack.control_plane.choice import Cluster
+from hack.cluster_choice.choice import Cluster
 from hack.control_plane.kubeconfig import service_account_kubeconfig
 from hack.control_plane.pins import Binaries
 from hack.control_plane.processes import ControlPlane
-from hack.installation import Kubectl
-from tests.support.chart import CHART, DATABASE, NAMESPACE, RELEASE, Helm, Json
+from hack.installation.kubectl import Kubectl
+from hack.repository import CHART
+from tests.support.chart import DATABASE, NAMESPACE, RELEASE, Helm, Json
 from tests.support.deadline import wait_until
 from tests.support.kubectl import kubectl
 from tests.support.manifests import a_job, a_source
@@ -26,8 +27,8 @@ from tests.support.manifests import a_job, a_source
 AGGREGATED = ("view", "edit", "admin")
 REPLAYER = f"{RELEASE}:{NAMESPACE}:job-replayer"
 PEOPLE = {**{role: role for role in AGGREGATED}, "on-call": REPLAYER}
-"""A person → the ClusterRole that is bound to them in the namespace; on-call has nothing but the right to replay."""
-ROLES_ARRIVE_WITHIN_S = 60.0
+"""A person → the ClusterRole that is bound to them in the namespace; on-call has only the role for replays."""
+AGGREGATED_WITHIN_S = 60.0
 
 READ = [(verb, "") for verb in ("get", "list", "watch")]
 WRITE = [(verb, "") for verb in ("create", "update", "patch", "delete", "deletecollection")]
@@ -49,7 +50,7 @@ ASKED = [
 
 @dataclass(frozen=True)
 class Aggregated:
-    """A cluster with the chart in it, and people."""
+    """A cluster with the installed chart, and a kubeconfig for each person."""
 
     admin: Kubectl
     kubeconfigs: dict[str, Path]
@@ -73,25 +74,25 @@ def aggregated(programs: Binaries, helm: Helm, tmp_path_factory: pytest.TempPath
     controllers = ["clusterrole-aggregation-controller"]
     with ControlPlane(folder / "control-plane", programs=programs, controllers=controllers) as plane:
         admin = Kubectl(Cluster(plane.kubeconfig, plane.kubectl, "with aggregation"), NAMESPACE)
-        there = Helm(helm.program, helm.home, plane.kubeconfig)
-        there.run("install", RELEASE, str(CHART), "--namespace", NAMESPACE, "--create-namespace", values=DATABASE)
+        in_cluster = Helm(helm.program, helm.home, plane.kubeconfig)
+        in_cluster.run("install", RELEASE, str(CHART), "--namespace", NAMESPACE, "--create-namespace", values=DATABASE)
         admin.run("wait", "--for=condition=Established", "--timeout=30s", "crds", "--all")
         admin.run("get", f"{SOURCES},{JOBS}")
-        kubeconfigs = {person: _made_person(admin, person, role, folder) for person, role in PEOPLE.items()}
+        kubeconfigs = {person: _create_person(admin, person, role, folder) for person, role in PEOPLE.items()}
         everything = Aggregated(admin, kubeconfigs)
         wait_until(
             lambda: (
                 all(everything.may(person, "list", JOBS) for person in PEOPLE)
                 and everything.may("admin", "create", SOURCES)
             ),
-            within_s=ROLES_ARRIVE_WITHIN_S,
+            within_s=AGGREGATED_WITHIN_S,
             every_s=0.2,
-            because="the controller adds them to view, edit and admin",
+            because="the controller adds the chart's roles to view, edit and admin",
         )
         yield everything
 
 
-def _made_person(admin: Kubectl, person: str, role: str, folder: Path) -> Path:
+def _create_person(admin: Kubectl, person: str, role: str, folder: Path) -> Path:
     admin.run("create", "serviceaccount", person)
     admin.run("create", "rolebinding", person, f"--clusterrole={role}", f"--serviceaccount={NAMESPACE}:{person}")
     cluster = admin.cluster
@@ -101,17 +102,17 @@ def _made_person(admin: Kubectl, person: str, role: str, folder: Path) -> Path:
 
 @pytest.fixture
 def dead_letter(aggregated: Aggregated, name: str) -> str:
-    """A job that waits to be replayed."""
+    """A job in the phase DeadLettered."""
     aggregated.admin.run("create", "-f", "-", stdin=yaml.safe_dump(a_job(name)))
     patch_phase(aggregated, "DeadLettered", name)
     return name
 
 
 def patch_phase(aggregated: Aggregated, phase: str, name: str) -> None:
-    aggregated.admin.run("patch", JOBS, name, *replay_of(phase))
+    aggregated.admin.run("patch", JOBS, name, *patch_of_phase(phase))
 
 
-def replay_of(phase: str = "Pending") -> tuple[str, ...]:
+def patch_of_phase(phase: str = "Pending") -> tuple[str, ...]:
     return ("--subresource=status", "--type=merge", "-p", f'{{"status":{{"phase":"{phase}"}}}}')
 
 
@@ -125,7 +126,7 @@ def forbidden(done: "subprocess.CompletedProcess[str]", person: str) -> bool:
 
 
 @pytest.mark.parametrize(("person", "resource", "verb", "subresource", "allowed"), ASKED)
-def test_the_api_server_says_who_may_what(
+def test_each_person_has_the_documented_rights(
     aggregated: Aggregated, person: str, resource: str, verb: str, subresource: str, allowed: bool
 ) -> None:
     assert aggregated.may(person, verb, resource, subresource) is allowed
@@ -133,13 +134,13 @@ def test_the_api_server_says_who_may_what(
 
 @pytest.mark.parametrize("person", PEOPLE)
 @pytest.mark.parametrize("resource", [JOBS, SOURCES])
-def test_nobody_gains_a_right_in_another_namespace(aggregated: Aggregated, person: str, resource: str) -> None:
+def test_no_person_has_a_right_in_another_namespace(aggregated: Aggregated, person: str, resource: str) -> None:
     assert not aggregated.may(person, "get", resource, namespace="default")
 
 
 @pytest.mark.parametrize("person", ["edit", "admin", "on-call"])
 def test_a_dead_letter_is_replayed_by(aggregated: Aggregated, dead_letter: str, person: str) -> None:
-    done = aggregated.as_person(person, "patch", JOBS, dead_letter, *replay_of())
+    done = aggregated.as_person(person, "patch", JOBS, dead_letter, *patch_of_phase())
     assert done.returncode == 0, done.stderr
     assert phase_of(aggregated, dead_letter) == "Pending"
 
@@ -150,21 +151,21 @@ def test_a_dead_letter_is_deleted_by(aggregated: Aggregated, dead_letter: str, p
     assert done.returncode == 0, done.stderr
 
 
-def test_who_may_only_look_sees_jobs_and_replays_none(aggregated: Aggregated, dead_letter: str) -> None:
+def test_a_person_with_view_lists_jobs_and_replays_none(aggregated: Aggregated, dead_letter: str) -> None:
     assert dead_letter in aggregated.as_person("view", "get", JOBS).stdout
-    assert forbidden(aggregated.as_person("view", "patch", JOBS, dead_letter, *replay_of()), "view")
+    assert forbidden(aggregated.as_person("view", "patch", JOBS, dead_letter, *patch_of_phase()), "view")
     assert forbidden(aggregated.as_person("view", "delete", JOBS, dead_letter), "view")
     assert phase_of(aggregated, dead_letter) == "DeadLettered"
 
 
-def test_who_replays_only_changes_nothing_else_of_a_job(aggregated: Aggregated, dead_letter: str) -> None:
+def test_a_person_who_may_replay_changes_nothing_else_of_a_job(aggregated: Aggregated, dead_letter: str) -> None:
     assert forbidden(aggregated.as_person("on-call", "annotate", JOBS, dead_letter, "a=b"), "on-call")
     assert forbidden(aggregated.as_person("on-call", "create", "-f", "-", manifest=a_job("another")), "on-call")
 
 
 @pytest.mark.parametrize("person", ["view", "edit", "on-call"])
 def test_a_source_is_neither_read_nor_written_by(aggregated: Aggregated, name: str, person: str) -> None:
-    """Its text is SQL that runs with the operator's database role."""
+    """The text of a source is SQL, which runs with the operator's database role."""
     aggregated.admin.run("create", "-f", "-", stdin=yaml.safe_dump(a_source(name)))
     for arguments in (
         ("get", SOURCES),
@@ -189,7 +190,7 @@ def test_a_source_is_applied_changed_and_deleted_by_an_admin(aggregated: Aggrega
         assert done.returncode == 0, done.stderr
 
 
-def test_a_sources_status_is_the_operators(aggregated: Aggregated, name: str) -> None:
+def test_the_status_of_a_source_cannot_be_written_by_an_admin(aggregated: Aggregated, name: str) -> None:
     aggregated.admin.run("create", "-f", "-", stdin=yaml.safe_dump(a_source(name)))
     faked = ("--subresource=status", "--type=merge", "-p", '{"status":{"fingerprint":"x@1"}}')
     assert forbidden(aggregated.as_person("admin", "patch", SOURCES, name, *faked), "admin")

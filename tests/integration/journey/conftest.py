@@ -1,4 +1,7 @@
-"""A whole system for each test: a namespace, a database, a role with the documented rights, and the operator as a process."""
+"""A whole system for each journey: a namespace, a database, a role with the documented rights, and the operator as a process.
+
+Called by every test in this folder. The operator never gets more than the rights of its service account and its role.
+"""
 
 import json
 import secrets
@@ -11,11 +14,14 @@ from typing import Any
 import pytest
 import yaml
 
-from hack.control_plane.choice import Cluster
-from hack.fake_gemini.process import FakeGemini
-from hack.installation import Kubectl, OperatorProcess, namespace_made
-from hack.postgres import Database, DatabaseServer
+from hack.cluster_choice.choice import Cluster
+from hack.database.postgres import Database, DatabaseServer
+from hack.installation.kubectl import Kubectl
+from hack.installation.operator_process import OperatorProcess
+from hack.installation.prerequisites import temporary_namespace
+from hack.provider_server.process import FakeGemini
 from tests.support.deadline import wait_until
+from tests.support.resource_reader import ResourceReader
 from tests.support.yellow_book import YellowBook, fake_gemini_model, make_yellow_book
 
 GEMINI_MODEL = {"provider": "gemini", "name": "gemini-embedding-001", "dimensions": 512}
@@ -24,17 +30,18 @@ EXAMPLE = Path(__file__).parents[3] / "docs" / "examples" / "businesses.yaml"
 
 @dataclass
 class System:
-    """What a test works with."""
+    """A namespace and a database, and the ways in which a test uses them."""
 
     kubectl: Kubectl
+    reader: ResourceReader
     book: YellowBook
     kubeconfig: Path
     database_url: str
     folder: Path
     stack: ExitStack
 
-    def operator(self, **settings: str) -> OperatorProcess:
-        """A started operator, ended with the test."""
+    def start_operator(self, **settings: str) -> OperatorProcess:
+        """Start an operator with these settings. It is stopped at the end of the test."""
         process = OperatorProcess(
             kubeconfig=self.kubeconfig, database_url=self.database_url, folder=self.folder, settings=settings
         )
@@ -42,14 +49,14 @@ class System:
         process.start()
         return process
 
-    def with_gemini(self, gemini: FakeGemini, **spec: Any) -> OperatorProcess:
-        """A started operator, and the source, by the provider gemini: the real SDK against the fake server."""
+    def start_with_gemini(self, gemini: FakeGemini, **spec: Any) -> OperatorProcess:
+        """Apply the source with the provider gemini, and start an operator: the real SDK calls the fake server."""
         self.book.model = fake_gemini_model
         self.apply_source(model=GEMINI_MODEL, **spec)
-        return self.gemini_operator(gemini)
+        return self.start_gemini_operator(gemini)
 
-    def gemini_operator(self, gemini: FakeGemini) -> OperatorProcess:
-        return self.operator(GEMINI_API_KEY=gemini.api_key, EMBEDDING_GEMINI_ENDPOINT=gemini.url)
+    def start_gemini_operator(self, gemini: FakeGemini) -> OperatorProcess:
+        return self.start_operator(GEMINI_API_KEY=gemini.api_key, EMBEDDING_GEMINI_ENDPOINT=gemini.url)
 
     def apply_source(self, name: str = "businesses", **spec: Any) -> None:
         manifest = yaml.safe_load(EXAMPLE.read_text())
@@ -58,7 +65,7 @@ class System:
         self.kubectl.run("apply", "-f", "-", stdin=yaml.safe_dump(manifest))
 
     def source(self, name: str = "businesses") -> Any:
-        return self.kubectl.get("embeddingsource", name)
+        return self.reader.source(name)
 
     def condition(self, kind: str, name: str = "businesses") -> Any:
         found = self.source(name).get("status", {}).get("conditions", [])
@@ -66,11 +73,7 @@ class System:
 
     def jobs(self, business_id: int | str | None = None) -> list[Any]:
         """All jobs, or those of one business, oldest first."""
-        selector = () if business_id is None else (f"--field-selector=spec.businessId={business_id}",)
-        items: list[Any] = self.kubectl.get("embeddingjobs", "--sort-by=.metadata.creationTimestamp", *selector)[
-            "items"
-        ]
-        return items
+        return self.reader.jobs(field_selector="" if business_id is None else f"spec.businessId={business_id}")
 
     def job(self, business_id: int | str) -> Any:
         """The newest job of a business."""
@@ -80,10 +83,12 @@ class System:
         def job() -> Any:
             return next((job for job in self.jobs(business_id) if job["status"]["phase"] == phase), None)
 
-        return wait_until(job, within_s=within_s, every_s=0.1, because=f"business {business_id} is to come to {phase}")
+        return wait_until(
+            job, within_s=within_s, every_s=0.1, because=f"a job of business {business_id} reaches the phase {phase}"
+        )
 
     def patch_status(self, job: str, status: dict[str, Any]) -> None:
-        """As the README says that people do it."""
+        """The command that the README gives for a replay."""
         patch = json.dumps({"status": status})
         self.kubectl.run("patch", "embeddingjob", job, "--subresource=status", "--type=merge", "-p", patch)
 
@@ -91,7 +96,7 @@ class System:
         return [job["status"].get("reason", job["status"]["phase"]) for job in self.jobs(business_id)]
 
     def nothing_is_due(self) -> bool:
-        """As the book-keeping says: a first audit has been through the table, and no mark is left."""
+        """Whether the first audit is complete and no change mark is left, according to the book-keeping."""
         (exists,) = self.book.run("SELECT to_regclass('embedding_operator.sources') IS NOT NULL")[0]
         if not exists or not self.book.run("SELECT 1 FROM embedding_operator.sources WHERE filled_for IS NOT NULL"):
             return False
@@ -103,9 +108,9 @@ class System:
         return all(self.book.run(f"SELECT count(*) FROM {table}") == [(0,)] for (table,) in tables)
 
     def wait_until_fresh(self, *, within_s: float = 60) -> None:
-        """Until the source says that nothing is due; then the oracle must agree."""
-        wait_until(self.nothing_is_due, within_s=within_s, every_s=0.1, because="an operator is at work on the source")
-        assert self.book.stale() == []
+        """Wait until no row is due. Then every vector must be the one that the oracle computes."""
+        wait_until(self.nothing_is_due, within_s=within_s, every_s=0.1, because="an operator works on the source")
+        assert self.book.outdated_rows() == []
 
 
 @pytest.fixture
@@ -118,14 +123,17 @@ def system(
 
 @contextmanager
 def system_in(cluster: Cluster, database_server: DatabaseServer, database: Database, folder: Path) -> Iterator[System]:
-    """A system in a cluster that has the CRDs, with all that belongs to it removed at the end."""
+    """A system in a cluster that has the CRDs. Everything that belongs to it is removed at the end."""
     book = make_yellow_book(database.url)
     role, password = database_server.create_role("operator")
     book.run(f'GRANT CREATE ON DATABASE "{database.name}" TO "{role}"')
     book.run(f'GRANT SELECT, TRIGGER, UPDATE (embedding) ON public.businesses TO "{role}"')
     namespace = f"test-{secrets.token_hex(4)}"
-    with namespace_made(cluster, namespace, folder) as kubeconfig, ExitStack() as stack:
-        yield System(Kubectl(cluster, namespace), book, kubeconfig, database.url_for(role, password), folder, stack)
+    with temporary_namespace(cluster, namespace, folder) as kubeconfig, ExitStack() as stack:
+        reader = ResourceReader(cluster, namespace)
+        yield System(
+            Kubectl(cluster, namespace), reader, book, kubeconfig, database.url_for(role, password), folder, stack
+        )
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""Rows that change: each becomes fresh again when its text has changed, and costs nothing when it has not."""
+"""Rows that change: a row whose text has changed is embedded again, and any other edit creates no job."""
 
 import pytest
 import yaml
@@ -10,15 +10,15 @@ from tests.support.open_jobs_watch import OpenJobsWatch
 
 @pytest.fixture
 def fresh(system: System) -> System:
-    """Five fresh rows, and an operator at work."""
+    """Five fresh rows, and a running operator."""
     system.book.add(5)
-    system.operator()
+    system.start_operator()
     system.apply_source()
     system.wait_until_fresh()
     return system
 
 
-def test_an_edited_row_becomes_fresh_with_its_new_text(fresh: System) -> None:
+def test_an_edited_row_gets_the_vector_of_its_new_text(fresh: System) -> None:
     before = fresh.book.vector(2)
     fresh.book.run("UPDATE public.businesses SET description = 'repairs clocks' WHERE id = 2")
     fresh.wait_until_fresh()
@@ -27,18 +27,18 @@ def test_an_edited_row_becomes_fresh_with_its_new_text(fresh: System) -> None:
     assert len(hashes) == 2
 
 
-def test_an_edited_phone_number_makes_no_job_and_writes_nothing(fresh: System) -> None:
+def test_an_edited_phone_number_creates_no_job_and_writes_nothing(fresh: System) -> None:
     version = "SELECT xmin::text FROM public.businesses WHERE id = 3"
     fresh.book.run("UPDATE public.businesses SET phone = '+1-555-0199', email = 'new@example.com' WHERE id = 3")
     after_the_edit = fresh.book.run(version)
     fresh.book.run("UPDATE public.businesses SET description = 'a later edit' WHERE id = 4")
     fresh.wait_until_fresh()
-    assert fresh.reasons(4)[-1] == "Embedded", "the later edit has been through"
+    assert fresh.reasons(4)[-1] == "Embedded", "the later edit has been processed"
     assert fresh.book.run(version) == after_the_edit
     assert fresh.reasons(3) == ["Embedded"]
 
 
-def test_a_deleted_row_leaves_its_job_superseded(fresh: System) -> None:
+def test_the_job_of_a_deleted_row_is_superseded(fresh: System) -> None:
     manifest = fresh.jobs(1)[0]
     job = {
         "apiVersion": manifest["apiVersion"],
@@ -47,11 +47,11 @@ def test_a_deleted_row_leaves_its_job_superseded(fresh: System) -> None:
         "spec": manifest["spec"] | {"businessId": "6"},
     }
     fresh.kubectl.run("create", "-f", "-", stdin=yaml.safe_dump(job))
-    wait_until(lambda: fresh.reasons(6) == ["RowDeleted"], within_s=30, because="there is no business 6")
+    wait_until(lambda: fresh.reasons(6) == ["RowDeleted"], within_s=30, because="business 6 does not exist")
     assert fresh.jobs(6)[0]["status"]["phase"] == "Superseded"
 
 
-def test_rows_deleted_while_they_are_due_leave_no_mark_behind(fresh: System) -> None:
+def test_rows_that_are_deleted_while_they_are_due_leave_no_change_mark(fresh: System) -> None:
     fresh.book.run(
         "WITH added AS (INSERT INTO public.businesses (name) VALUES ('Brief') RETURNING id) SELECT id FROM added"
     )
@@ -70,28 +70,28 @@ def test_a_row_with_an_empty_text_is_fresh_without_a_vector_or_a_job(fresh: Syst
     assert [len(fresh.jobs(business)) for business in (5, 90, 91)] == [1, 0, 0]
 
 
-def test_a_text_edited_away_and_back_is_fresh_each_time(fresh: System) -> None:
+def test_a_text_that_is_edited_and_edited_back_is_fresh_each_time(fresh: System) -> None:
     edit = "UPDATE public.businesses SET name = %s WHERE id = 1"
     (name,) = fresh.book.run("SELECT name FROM public.businesses WHERE id = 1")[0]
     for text in ("Something else", name, "Something else"):
         fresh.book.run(edit, text)
         fresh.wait_until_fresh()
     fresh.book.run(edit, name)
-    fresh.book.run(edit, "Something else")  # back before anyone has looked
+    fresh.book.run(edit, "Something else")  # before a sweep has seen the edit before
     fresh.wait_until_fresh()
 
 
-def test_a_vector_cleared_past_the_trigger_is_found_by_the_audit(fresh: System) -> None:
+def test_a_vector_that_is_set_to_null_is_found_by_the_audit(fresh: System) -> None:
     fresh.book.run("UPDATE public.businesses SET embedding = NULL WHERE id = 4")
-    wait_until(lambda: fresh.book.vector(4), within_s=30, because="the audit goes through the table for ever")
-    assert fresh.book.stale() == []
+    wait_until(lambda: fresh.book.vector(4), within_s=30, because="the audit runs continuously")
+    assert fresh.book.outdated_rows() == []
 
 
-def test_a_duplicate_never_makes_a_second_open_job(system: System) -> None:
+def test_two_operators_never_create_a_second_open_job_for_a_row(system: System) -> None:
     system.book.add(150)
     with OpenJobsWatch(system.kubectl) as watch:
-        system.operator()
-        system.operator()  # two at once, by mistake: both see every due row
+        system.start_operator()
+        system.start_operator()  # a second one by mistake: both find every due row
         system.apply_source()
         system.book.run("UPDATE public.businesses SET name = name || '!' WHERE id % 3 = 0")
         system.wait_until_fresh()

@@ -1,13 +1,13 @@
-"""The log-only mode: every step is told, and none is taken."""
+"""`run --dry-run` logs what the operator would do for each due row, and changes nothing."""
 
 import json
 
-from hack.installation import OperatorProcess
+from hack.installation.operator_process import OperatorProcess
 from tests.integration.journey.conftest import System
 from tests.support.deadline import wait_until
 
 
-def test_a_dry_run_tells_each_due_row_once_and_touches_nothing(system: System) -> None:
+def test_a_dry_run_logs_each_due_row_once_and_changes_nothing(system: System) -> None:
     system.book.add(7)
     system.book.run("INSERT INTO public.businesses (id, name) VALUES (90, '')")
     before = system.book.run("SELECT id, xmin::text FROM public.businesses ORDER BY id")
@@ -18,19 +18,19 @@ def test_a_dry_run_tells_each_due_row_once_and_touches_nothing(system: System) -
     system.stack.callback(process.stop)
     process.start()
 
-    def told() -> list[dict[str, object]]:
+    def logged_rows() -> list[dict[str, object]]:
         events = [json.loads(line) for line in process.log.read_text().splitlines()]
         return [event for event in events if event["event"] == "row is due"]
 
-    wait_until(lambda: len(told()) == 8, within_s=30, because="eight rows are due")
+    wait_until(lambda: len(logged_rows()) == 8, within_s=30, because="eight rows are due")
     system.book.run("UPDATE public.businesses SET name = 'Edited meanwhile' WHERE id = 3")
-    wait_until(lambda: len(told()) == 9, within_s=30, because="one was edited")
+    wait_until(lambda: len(logged_rows()) == 9, within_s=30, because="one of them was edited")
     process.stop()
-    assert [event["business"] for event in told()].count("3") == 2
-    assert any("create EmbeddingJob businesses-1-" in str(event["steps"]) for event in told())
+    assert [event["business"] for event in logged_rows()].count("3") == 2
+    assert any("create EmbeddingJob businesses-1-" in str(event["steps"]) for event in logged_rows())
     assert "Business 1" not in process.log.read_text(), "a text is never logged"
     assert system.book.run("SELECT to_regnamespace('embedding_operator')") == [(None,)]
     after = system.book.run("SELECT id, xmin::text FROM public.businesses WHERE id <> 3 ORDER BY id")
     assert after == [row for row in before if row[0] != 3]
     assert system.jobs() == []
-    assert system.source()["status"] == {"observedGeneration": -1}, "what the CRD gives, and nobody has written since"
+    assert system.source()["status"] == {"observedGeneration": -1}, "the CRD's default, which no patch has replaced"

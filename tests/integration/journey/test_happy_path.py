@@ -1,4 +1,4 @@
-"""A row from stale to fresh, and what everyone sees of it on the way."""
+"""A due row becomes fresh, and its job and its source show that."""
 
 from tests.integration.journey.conftest import System
 from tests.support.deadline import wait_until
@@ -6,7 +6,7 @@ from tests.support.deadline import wait_until
 
 def test_one_row_becomes_fresh(system: System) -> None:
     system.book.add(1)
-    system.operator()
+    system.start_operator()
     system.apply_source()
     system.wait_until_fresh()
     wait_until(lambda: system.reasons(1) == ["Embedded"], within_s=20, because="the row is fresh")
@@ -14,11 +14,11 @@ def test_one_row_becomes_fresh(system: System) -> None:
     assert job["status"]["phase"] == "Succeeded"
     assert job["status"]["attempts"] == 1
     assert job["metadata"]["name"].startswith("businesses-1-")
-    assert "Business" not in str(job), "no text of a row belongs in a resource"
+    assert "Business" not in str(job), "the text of a row is in no resource"
 
 
 def test_a_new_business_gets_one_job_and_one_vector(system: System) -> None:
-    system.operator()
+    system.start_operator()
     system.apply_source()
     system.wait_until_fresh()
     system.book.add(3)
@@ -26,12 +26,12 @@ def test_a_new_business_gets_one_job_and_one_vector(system: System) -> None:
     assert [system.reasons(business) for business in (1, 2, 3)] == [["Embedded"]] * 3
 
 
-def test_kubectl_waits_for_fresh_and_the_source_tells_what_it_has(system: System) -> None:
+def test_kubectl_waits_for_the_condition_fresh_and_the_status_has_the_counts(system: System) -> None:
     system.book.add(20)
-    system.operator()
+    system.start_operator()
     system.apply_source()
     system.kubectl.run("wait", "embeddingsource/businesses", "--for=condition=Fresh", "--timeout=60s", within_s=70)
-    assert system.book.stale() == []
+    assert system.book.outdated_rows() == []
     status = system.source()["status"]
     assert status["observedGeneration"] == 1
     assert status["fingerprint"] == "universal-sentence-encoder-multilingual-3@512"
@@ -40,20 +40,20 @@ def test_kubectl_waits_for_fresh_and_the_source_tells_what_it_has(system: System
     false = {"Reconciling", "Stalled", "ReembedRequired"}
     assert states == dict.fromkeys(true, "True") | dict.fromkeys(false, "False")
     rows = wait_until(
-        lambda: system.source()["status"]["rows"]["due"] == 0 and system.source()["status"]["rows"],
+        lambda: (rows := system.source()["status"].get("rows", {})).get("due") == 0 and rows,
         within_s=30,
-        because="counts are written every ten seconds",
+        because="the counts are written every ten seconds",
     )
     assert (rows["total"], rows["fresh"], rows["freshPercent"]) == (20, 20, "100.0")
 
 
-def test_the_saving_of_a_business_never_needs_the_operator(system: System) -> None:
-    first = system.operator()
+def test_rows_are_saved_while_no_operator_runs_and_embedded_later(system: System) -> None:
+    first = system.start_operator()
     system.apply_source()
     system.wait_until_fresh()
     first.stop()
     system.book.add(30)
     system.book.run("UPDATE public.businesses SET city = 'Shelbyville' WHERE id <= 10")
-    assert len(system.book.stale()) == 30
-    system.operator()
+    assert len(system.book.outdated_rows()) == 30
+    system.start_operator()
     system.wait_until_fresh()

@@ -1,13 +1,13 @@
-"""A job that fails: tried again with a backoff, dead-lettered at the limit or at once, replayed, superseded."""
+"""Jobs that fail: they are retried with a backoff, become dead letters at the limit or at once, are replayed or superseded."""
 
 import json
 from datetime import UTC, datetime
 
-from hack.fake_gemini.process import FakeGemini
+from hack.provider_server.process import FakeGemini
 from tests.integration.journey.conftest import System
 from tests.support.deadline import wait_until
 
-QUICK = {"initialSeconds": 1, "maxSeconds": 2}
+SHORT_BACKOFF = {"initialSeconds": 1, "maxSeconds": 2}
 
 
 def add(system: System, *names: str) -> list[int]:
@@ -16,7 +16,7 @@ def add(system: System, *names: str) -> list[int]:
     ]
 
 
-def seconds_to(job: object) -> float:
+def seconds_to_next_attempt(job: object) -> float:
     assert isinstance(job, dict)
     moment = datetime.fromisoformat(job["status"]["nextAttemptTime"])
     return (moment - datetime.now(UTC)).total_seconds()
@@ -25,10 +25,10 @@ def seconds_to(job: object) -> float:
 def test_a_row_that_fails_twice_is_retried_with_a_backoff_and_becomes_fresh(system: System, gemini: FakeGemini) -> None:
     gemini.fault("503", times=2, only_matching="Flaky")
     (row,) = add(system, "Flaky")
-    system.with_gemini(gemini, retry={"initialSeconds": 3, "maxSeconds": 3})
+    system.start_with_gemini(gemini, retry={"initialSeconds": 3, "maxSeconds": 3})
     waiting = system.wait_for_phase(row, "Retrying")
     assert waiting["status"]["reason"] == "ProviderUnavailable"
-    assert 0 < seconds_to(waiting) <= 3.4
+    assert 0 < seconds_to_next_attempt(waiting) <= 3.4
     backoff = json.loads(waiting["metadata"]["annotations"]["embeddings.yellowbook.dev/backoff"])
     assert backoff["notBefore"] == waiting["status"]["nextAttemptTime"]
     assert (backoff["attempt"], 3 <= backoff["delaySeconds"] <= 3.3) == (waiting["status"]["attempts"] + 1, True)
@@ -40,24 +40,24 @@ def test_a_row_that_fails_twice_is_retried_with_a_backoff_and_becomes_fresh(syst
     system.wait_until_fresh()
 
 
-def test_a_row_that_is_refused_is_dead_lettered_at_once_and_its_neighbours_are_fresh(
+def test_a_row_whose_text_is_rejected_is_dead_lettered_at_once_and_the_others_are_fresh(
     system: System, gemini: FakeGemini
 ) -> None:
     gemini.fault("400", only_matching="TOXIC")
     system.book.add(40)
     (row,) = add(system, "TOXIC & Sons")
-    system.with_gemini(gemini)
+    system.start_with_gemini(gemini)
     dead = system.wait_for_phase(row, "DeadLettered")
     assert (dead["status"]["reason"], dead["status"]["attempts"]) == ("InputRejected", 1)
     assert "TOXIC" not in json.dumps(dead)
-    wait_until(lambda: system.book.stale() == [row], within_s=30, because="only one row is refused")
+    wait_until(lambda: system.book.outdated_rows() == [row], within_s=30, because="only one text is rejected")
     fresh = wait_until(
         lambda: (condition := system.condition("Fresh")) and condition["status"] == "True" and condition,
         within_s=30,
-        because="nothing is due but a dead letter",
+        because="the only due row has a dead letter",
     )
     assert fresh["reason"] == "FreshExceptDeadLettered"
-    assert gemini.stats().calls < 25, "a batch is halved down to its culprit, not sent one by one"
+    assert gemini.stats().calls < 25, "the batch is bisected, and its rows are not sent one by one"
     gemini.lift()
     system.patch_status(dead["metadata"]["name"], {"phase": "Pending"})
     done = system.wait_for_phase(row, "Succeeded")
@@ -68,63 +68,63 @@ def test_a_row_that_is_refused_is_dead_lettered_at_once_and_its_neighbours_are_f
 def test_a_row_that_never_succeeds_is_dead_lettered_at_the_limit(system: System, gemini: FakeGemini) -> None:
     gemini.fault("500", only_matching="Hopeless")
     row, _ = add(system, "Hopeless", "Fine")
-    system.with_gemini(gemini, retry=QUICK | {"maxAttempts": 3})
+    system.start_with_gemini(gemini, retry=SHORT_BACKOFF | {"maxAttempts": 3})
     dead = system.wait_for_phase(row, "DeadLettered")
     assert (dead["status"]["reason"], dead["status"]["attempts"]) == ("RetriesExhausted", 3)
     assert "failed 3 times" in dead["status"]["message"]
     assert [attempt["code"] for attempt in dead["status"]["history"]] == ["500 INTERNAL"] * 3
     assert dead["status"]["conditions"][0]["status"] == "False"
     assert "Hopeless" not in json.dumps(dead)
-    told = system.kubectl.run("describe", "embeddingjob", dead["metadata"]["name"])
-    assert "RetriesExhausted" in told
-    assert "500 INTERNAL" in told
+    printed = system.kubectl.run("describe", "embeddingjob", dead["metadata"]["name"])
+    assert "RetriesExhausted" in printed
+    assert "500 INTERNAL" in printed
 
 
-def test_a_dead_letter_whose_row_is_edited_is_superseded_and_the_row_fresh_at_once(
+def test_a_dead_letter_whose_row_is_edited_is_superseded_and_the_row_is_embedded_at_once(
     system: System, gemini: FakeGemini
 ) -> None:
     gemini.fault("400", only_matching="TOXIC")
     row, deleted = add(system, "TOXIC & Sons", "TOXIC Ltd")
-    system.with_gemini(gemini)
+    system.start_with_gemini(gemini)
     system.wait_for_phase(row, "DeadLettered")
     system.wait_for_phase(deleted, "DeadLettered")
     system.book.run("UPDATE public.businesses SET name = 'Honest & Sons' WHERE id = %s", row)
     system.wait_for_phase(row, "Succeeded", within_s=20)
     assert sorted(job["status"]["phase"] for job in system.jobs(row)) == ["Succeeded", "Superseded"]
-    assert system.book.stale() == [deleted]
+    assert system.book.outdated_rows() == [deleted]
 
 
-def test_a_replay_in_the_middle_of_a_backoff_acts_at_once(system: System, gemini: FakeGemini) -> None:
+def test_a_replay_during_a_backoff_takes_effect_at_once(system: System, gemini: FakeGemini) -> None:
     gemini.fault("503", only_matching="Flaky")
     (row,) = add(system, "Flaky")
-    system.with_gemini(gemini, retry={"initialSeconds": 600, "maxSeconds": 600})
+    system.start_with_gemini(gemini, retry={"initialSeconds": 600, "maxSeconds": 600})
     waiting = system.wait_for_phase(row, "Retrying")
-    assert seconds_to(waiting) > 500
+    assert seconds_to_next_attempt(waiting) > 500
     gemini.lift()
     system.patch_status(waiting["metadata"]["name"], {"phase": "Pending"})
     done = system.wait_for_phase(row, "Succeeded", within_s=20)
     assert (done["status"]["attempts"], done["status"]["replays"]) == (1, 1)
-    assert system.book.stale() == []
+    assert system.book.outdated_rows() == []
 
 
-def test_an_edit_in_the_middle_of_a_backoff_supersedes_the_job(system: System, gemini: FakeGemini) -> None:
+def test_an_edit_during_a_backoff_supersedes_the_job(system: System, gemini: FakeGemini) -> None:
     gemini.fault("503", only_matching="Flaky")
     (row,) = add(system, "Flaky")
-    system.with_gemini(gemini, retry={"initialSeconds": 600, "maxSeconds": 600})
+    system.start_with_gemini(gemini, retry={"initialSeconds": 600, "maxSeconds": 600})
     system.wait_for_phase(row, "Retrying")
     system.book.run("UPDATE public.businesses SET name = 'Solid' WHERE id = %s", row)
     system.wait_for_phase(row, "Succeeded", within_s=20)
     assert sorted(job["status"]["phase"] for job in system.jobs(row)) == ["Succeeded", "Superseded"]
-    assert system.book.stale() == []
+    assert system.book.outdated_rows() == []
 
 
-def test_a_restart_in_the_middle_of_a_backoff_waits_for_the_rest_of_it(system: System, gemini: FakeGemini) -> None:
+def test_a_restart_during_a_backoff_waits_until_its_end(system: System, gemini: FakeGemini) -> None:
     gemini.fault("503", times=1, only_matching="Flaky")
     (row,) = add(system, "Flaky")
-    first = system.with_gemini(gemini, retry={"initialSeconds": 15, "maxSeconds": 15})
+    first = system.start_with_gemini(gemini, retry={"initialSeconds": 15, "maxSeconds": 15})
     waiting = system.wait_for_phase(row, "Retrying")
     first.kill()
-    system.gemini_operator(gemini)
+    system.start_gemini_operator(gemini)
     still = system.job(row)
     assert still["status"]["nextAttemptTime"] == waiting["status"]["nextAttemptTime"]
     done = system.wait_for_phase(row, "Succeeded", within_s=40)
@@ -133,56 +133,59 @@ def test_a_restart_in_the_middle_of_a_backoff_waits_for_the_rest_of_it(system: S
     assert done["status"]["attempts"] == 2
 
 
-def test_an_outage_that_all_rows_share_is_charged_to_none(system: System, gemini: FakeGemini) -> None:
-    """They come all at once, at a restart: a row that came alone would be charged, since nothing tells yet that the
-    provider is not well."""
+def test_an_outage_that_all_rows_share_counts_as_an_attempt_of_none(system: System, gemini: FakeGemini) -> None:
+    """After a restart all rows are sent together. The failure of a row that was sent alone would count, because no other
+    call would show that the provider fails.
+    """
     gemini.fault("hang")
     system.book.add(20)
-    first = system.with_gemini(gemini)
-    wait_until(lambda: len(system.jobs()) == 20, within_s=30, every_s=0.1, because="every row gets its job")
+    first = system.start_with_gemini(gemini)
+    wait_until(lambda: len(system.jobs()) == 20, within_s=30, every_s=0.1, because="each row gets a job")
     first.kill()
     gemini.lift()
     gemini.fault("503")
-    system.gemini_operator(gemini)
-    told = wait_until(
+    system.start_gemini_operator(gemini)
+    not_ready = wait_until(
         lambda: (condition := system.condition("ProviderReady")) and condition["status"] == "False" and condition,
         within_s=30,
         because="every call fails",
     )
-    assert told["reason"] == "ProviderUnavailable"
+    assert not_ready["reason"] == "ProviderUnavailable"
     assert {job["status"]["phase"] for job in system.jobs()} == {"Pending"}
     gemini.lift()
     system.wait_until_fresh()
-    wait_until(  # a row is fresh a moment before its job says so
+    wait_until(  # the vector is written shortly before the status of the job
         lambda: {(job["status"]["phase"], job["status"]["attempts"]) for job in system.jobs()} == {("Succeeded", 1)},
         within_s=20,
         every_s=0.1,
-        because="every row is fresh after one attempt",
+        because="every row is fresh",
     )
     wait_until(
         lambda: system.condition("ProviderReady")["status"] == "True", within_s=20, because="calls succeed again"
     )
 
 
-def test_a_wrong_key_is_told_and_charged_to_nobody(system: System, gemini: FakeGemini) -> None:
+def test_a_wrong_key_is_shown_in_a_condition_and_counts_as_no_attempt(system: System, gemini: FakeGemini) -> None:
     system.book.add(3)
     gemini.fault("400-key")
-    system.with_gemini(gemini)
-    told = wait_until(
+    system.start_with_gemini(gemini)
+    not_ready = wait_until(
         lambda: (condition := system.condition("ProviderReady")) and condition["status"] == "False" and condition,
         within_s=30,
         because="the key is refused",
     )
-    assert gemini.api_key not in json.dumps(told)
+    assert gemini.api_key not in json.dumps(not_ready)
     assert {job["status"]["phase"] for job in system.jobs()} == {"Pending"}
     gemini.lift()
     system.wait_until_fresh()
 
 
-def test_a_provider_that_hangs_holds_up_one_row_and_loses_nothing(system: System, gemini: FakeGemini) -> None:
+def test_a_provider_that_hangs_for_one_text_does_not_block_other_rows(system: System, gemini: FakeGemini) -> None:
     gemini.fault("hang", times=2, only_matching="Tarpit")
     system.book.add(10)
     (row,) = add(system, "Tarpit")
-    system.with_gemini(gemini, retry=QUICK)
-    wait_until(lambda: system.book.stale() in ([row], []), within_s=60, because="the others are not held up for long")
+    system.start_with_gemini(gemini, retry=SHORT_BACKOFF)
+    wait_until(
+        lambda: system.book.outdated_rows() in ([row], []), within_s=60, because="the calls for other rows do not hang"
+    )
     system.wait_until_fresh(within_s=90)

@@ -1,11 +1,11 @@
-"""The process around it: it ends cleanly, begins where another ended, and takes up sources as they come and go."""
+"""The process: it ends cleanly, continues the work of an earlier process, and follows changes of sources."""
 
 import json
 from urllib.error import HTTPError
 from urllib.parse import urlsplit
 from urllib.request import urlopen
 
-from hack.daemons import is_running
+from hack.processes.daemons import is_running
 from tests.integration.journey.conftest import System
 from tests.support.deadline import wait_until
 
@@ -14,40 +14,43 @@ def log_events(system: System) -> list[str]:
     return [json.loads(line)["event"] for line in (system.folder / "operator.log").read_text().splitlines()]
 
 
-def test_sigterm_in_the_middle_ends_cleanly_and_the_next_process_goes_on(system: System) -> None:
+def test_sigterm_during_work_ends_the_process_cleanly_and_the_next_one_continues(system: System) -> None:
     system.book.add(400)
-    first = system.operator(EMBEDDING_MAX_OPEN_JOBS="40")
+    first = system.start_operator(EMBEDDING_MAX_OPEN_JOBS="40")
     system.apply_source()
-    wait_until(lambda: len(system.book.stale()) < 350, within_s=60, every_s=0.1, because="the operator is at work")
+    wait_until(
+        lambda: len(system.book.outdated_rows()) < 350, within_s=60, every_s=0.1, because="the operator embeds rows"
+    )
     first.stop()
     assert not is_running(first.daemon)
     assert log_events(system)[-1] == "operator ended"
     assert json.loads(first.log.read_text().splitlines()[-1])["clean"] is True
-    half_done = len(system.book.stale())
-    assert half_done > 0
-    system.operator(EMBEDDING_MAX_OPEN_JOBS="40")
+    assert len(system.book.outdated_rows()) > 0
+    system.start_operator(EMBEDDING_MAX_OPEN_JOBS="40")
     system.wait_until_fresh(within_s=90)
 
 
-def test_a_source_deleted_takes_its_jobs_with_it_and_one_made_again_embeds_nothing_twice(system: System) -> None:
+def test_the_jobs_of_a_deleted_source_are_deleted_and_a_source_created_again_embeds_no_row_twice(
+    system: System,
+) -> None:
     system.book.add(10)
-    system.operator()
+    system.start_operator()
     system.apply_source()
     system.wait_until_fresh()
     vectors = system.book.run("SELECT id, xmin::text FROM public.businesses ORDER BY id")
     system.kubectl.run("delete", "embeddingsource", "businesses")
-    wait_until(lambda: system.jobs() == [], within_s=30, because="the jobs of a deleted source go")
-    system.book.run("INSERT INTO public.businesses (id, name) VALUES (50, 'While nobody looked')")
+    wait_until(lambda: system.jobs() == [], within_s=30, because="the source was deleted")
+    system.book.run("INSERT INTO public.businesses (id, name) VALUES (50, 'Without a source')")
     system.apply_source()
     system.wait_until_fresh()
     assert system.book.run("SELECT id, xmin::text FROM public.businesses WHERE id <= 10 ORDER BY id") == vectors
-    wait_until(lambda: system.reasons(50) == ["Embedded"], within_s=20, because="it is fresh")
+    wait_until(lambda: system.reasons(50) == ["Embedded"], within_s=20, because="the row is fresh")
     assert len(system.jobs()) == 1
 
 
-def test_a_bad_source_is_stalled_with_a_sentence_and_another_goes_on_beside_it(system: System) -> None:
+def test_a_source_with_a_wrong_table_is_stalled_and_another_source_works(system: System) -> None:
     system.book.add(5)
-    system.operator()
+    system.start_operator()
     system.apply_source("wrong", table="public.busineses")
     system.apply_source()
     system.wait_until_fresh()
@@ -57,44 +60,50 @@ def test_a_bad_source_is_stalled_with_a_sentence_and_another_goes_on_beside_it(s
     assert system.condition("Ready", "wrong")["status"] == "False"
 
 
-def test_a_source_that_is_stalled_once_its_database_is_back_no_longer_makes_the_pod_unready(system: System) -> None:
-    """It would end every `helm upgrade --wait`: nothing is away any more, and a rollout mends no source."""
+def test_a_stalled_source_does_not_make_the_pod_unready_when_its_database_is_reachable_again(system: System) -> None:
+    """Otherwise every `helm upgrade --wait` would fail, although a rollout cannot fix a source."""
     role = urlsplit(system.database_url).username
     system.book.run(f'ALTER ROLE "{role}" NOLOGIN')
     system.apply_source(table="public.busineses")
-    operator = system.operator()
+    operator = system.start_operator()
     wait_until(
-        lambda: answer(f"{operator.http_url}/readyz") == 503,
+        lambda: status_code(f"{operator.http_url}/readyz") == 503,
         within_s=20,
         every_s=0.1,
-        because="the database refuses us",
+        because="the role may not log in",
     )
     system.book.run(f'ALTER ROLE "{role}" LOGIN')
     wait_until(
-        lambda: (system.condition("Stalled") or {}).get("reason") == "TableMissing", within_s=30, because="it is back"
+        lambda: (system.condition("Stalled") or {}).get("reason") == "TableMissing",
+        within_s=30,
+        because="the role may log in",
     )
-    assert answer(f"{operator.http_url}/readyz") == 200
+    assert status_code(f"{operator.http_url}/readyz") == 200
 
 
-def test_without_a_source_it_is_ready_only_once_its_database_answers(system: System) -> None:
-    """Or `helm install --wait` would call a wrong DATABASE_URL well."""
+def test_a_process_without_a_source_is_ready_only_when_its_database_answers(system: System) -> None:
+    """Otherwise `helm install --wait` would succeed with a wrong DATABASE_URL."""
     role = urlsplit(system.database_url).username
     system.book.run(f'ALTER ROLE "{role}" NOLOGIN')
-    operator = system.operator()
+    operator = system.start_operator()
     wait_until(
-        lambda: "no connection could be had" in words(f"{operator.http_url}/readyz"),
+        lambda: "no connection could be made" in body(f"{operator.http_url}/readyz"),
         within_s=60,
         every_s=0.2,
-        because="the database refuses us",
+        because="the role may not log in",
     )
-    assert answer(f"{operator.http_url}/readyz") == 503
+    assert status_code(f"{operator.http_url}/readyz") == 503
     system.book.run(f'ALTER ROLE "{role}" LOGIN')
     wait_until(
-        lambda: answer(f"{operator.http_url}/readyz") == 200, within_s=60, every_s=0.2, because="the database is back"
+        lambda: status_code(f"{operator.http_url}/readyz") == 200,
+        within_s=60,
+        every_s=0.2,
+        because="the role may log in",
     )
 
 
-def words(url: str) -> str:
+def body(url: str) -> str:
+    """The text of the response, whatever its status code."""
     try:
         with urlopen(url, timeout=5) as response:  # noqa: S310
             return str(response.read().decode())
@@ -102,7 +111,7 @@ def words(url: str) -> str:
         return exc.read().decode()
 
 
-def answer(url: str) -> int:
+def status_code(url: str) -> int:
     try:
         with urlopen(url, timeout=5) as response:  # noqa: S310
             return int(response.status)
@@ -110,15 +119,19 @@ def answer(url: str) -> int:
         return exc.code
 
 
-def test_a_suspended_source_makes_no_job_until_it_is_resumed(system: System) -> None:
+def test_a_suspended_source_creates_no_job_until_it_is_resumed(system: System) -> None:
     system.book.add(5)
-    system.operator()
+    system.start_operator()
     system.apply_source(suspend=True)
     wait_until(
-        lambda: (system.condition("Ready") or {}).get("reason") == "Suspended", within_s=30, because="it is suspended"
+        lambda: (system.condition("Ready") or {}).get("reason") == "Suspended",
+        within_s=30,
+        because="the source was suspended",
     )
     wait_until(
-        lambda: system.source()["status"].get("rows", {}).get("due") == 5, within_s=30, because="the audit goes on"
+        lambda: system.source()["status"].get("rows", {}).get("due") == 5,
+        within_s=30,
+        because="the audit runs in a suspended source too",
     )
     assert system.jobs() == []
     system.apply_source(suspend=False)
@@ -127,19 +140,21 @@ def test_a_suspended_source_makes_no_job_until_it_is_resumed(system: System) -> 
 
 def test_finished_jobs_expire(system: System) -> None:
     system.book.add(60)
-    system.operator(EMBEDDING_FINISHED_JOB_SECONDS="2")
+    system.start_operator(EMBEDDING_FINISHED_JOB_SECONDS="2")
     system.apply_source()
     system.wait_until_fresh()
-    wait_until(lambda: system.jobs() == [], within_s=30, because="jobs are kept for two seconds")
+    wait_until(lambda: system.jobs() == [], within_s=30, because="finished jobs are kept for two seconds")
 
 
-def test_a_stalled_source_is_looked_at_again_and_goes_on_once_it_is_mended(system: System) -> None:
+def test_a_stalled_source_is_checked_again_and_works_when_its_table_exists(system: System) -> None:
     system.book.add(3)
     system.book.run("ALTER TABLE public.businesses RENAME TO not_there_yet")
-    system.operator()
+    system.start_operator()
     system.apply_source()
     wait_until(
-        lambda: (system.condition("Stalled") or {}).get("status") == "True", within_s=30, because="there is no table"
+        lambda: (system.condition("Stalled") or {}).get("status") == "True",
+        within_s=30,
+        because="the table does not exist",
     )
     system.book.run("ALTER TABLE public.not_there_yet RENAME TO businesses")
     system.wait_until_fresh(within_s=60)

@@ -1,9 +1,9 @@
-"""Sources that change while rows are kept: what is a bill waits for approval, what is none acts at once."""
+"""Sources whose spec changes: a change that costs calls waits for approval, and any other takes effect at once."""
 
 import json
 import urllib.request
 
-from hack.fake_gemini.process import FakeGemini
+from hack.provider_server.process import FakeGemini
 from tests.integration.journey.conftest import GEMINI_MODEL, System
 from tests.support.deadline import wait_until
 
@@ -14,33 +14,41 @@ def versions(system: System) -> list[tuple[object, ...]]:
     return system.book.run("SELECT id, md5(embedding::text) FROM public.businesses WHERE id <= 10 ORDER BY id")
 
 
-def test_a_changed_text_is_not_paid_for_until_it_is_approved(system: System) -> None:
+def test_a_changed_text_expression_costs_no_call_until_it_is_approved(system: System) -> None:
     system.book.add(10)
-    system.operator()
+    system.start_operator()
     system.apply_source()
     system.wait_until_fresh()
     before = versions(system)
     system.apply_source(text=NEW_TEXT)
     pending = wait_until(
-        lambda: system.source()["status"].get("pendingFingerprint"), within_s=30, because="the text has changed"
+        lambda: system.source()["status"].get("pendingFingerprint"),
+        within_s=30,
+        because="the text expression has changed",
     )
     condition = system.condition("ReembedRequired")
     assert (condition["status"], condition["reason"]) == ("True", "ApprovalNeeded")
-    assert "10 rows would be embedded anew" in condition["message"]
+    assert "10 rows would be embedded again" in condition["message"]
     assert system.source()["status"]["reembed"]["rows"] == 10
     system.book.run("INSERT INTO public.businesses (id, name, city) VALUES (50, 'In between', 'Springfield')")
-    wait_until(lambda: system.book.vector(50), within_s=20, because="the text before serves edits meanwhile")
-    assert system.book.stale() == []
+    wait_until(lambda: system.book.vector(50), within_s=20, because="edits are embedded with the previous expression")
+    assert system.book.outdated_rows() == []
     assert versions(system) == before
     system.apply_source(text=NEW_TEXT, approvedFingerprint=pending)
-    wait_until(lambda: system.book.stale(NEW_TEXT) == [], within_s=30, every_s=0.2, because="it is approved")
-    wait_until(lambda: system.condition("ReembedRequired")["status"] == "False", within_s=20, because="it is in force")
+    wait_until(
+        lambda: system.book.outdated_rows(NEW_TEXT) == [], within_s=30, every_s=0.2, because="the change was approved"
+    )
+    wait_until(
+        lambda: system.condition("ReembedRequired")["status"] == "False",
+        within_s=20,
+        because="the new expression is in force",
+    )
     assert system.source()["status"].get("pendingFingerprint") is None
 
 
-def test_a_changed_model_waits_for_approval_too(system: System, gemini: FakeGemini) -> None:
+def test_a_changed_model_waits_for_approval(system: System, gemini: FakeGemini) -> None:
     system.book.add(5)
-    system.with_gemini(gemini)
+    system.start_with_gemini(gemini)
     system.wait_until_fresh()
     calls = gemini.stats().calls
     system.apply_source(
@@ -54,72 +62,87 @@ def test_a_changed_model_waits_for_approval_too(system: System, gemini: FakeGemi
     assert gemini.stats().calls == calls
 
 
-def test_a_pending_text_that_is_wrong_is_told_and_the_one_before_goes_on(system: System) -> None:
+def test_a_wrong_new_text_expression_stalls_the_source_and_edits_are_embedded_with_the_previous_one(
+    system: System,
+) -> None:
     system.book.add(3)
-    system.operator()
+    system.start_operator()
     system.apply_source()
     system.wait_until_fresh()
     system.apply_source(text="concat(no_such_column)")
     wait_until(
-        lambda: (system.condition("Stalled") or {}).get("status") == "True", within_s=30, because="the text is wrong"
+        lambda: (system.condition("Stalled") or {}).get("status") == "True",
+        within_s=30,
+        because="the expression names a column that does not exist",
     )
     assert "no_such_column" in system.condition("Stalled")["message"]
     assert system.condition("Ready")["status"] == "False"
     system.book.run("UPDATE public.businesses SET name = 'Edited' WHERE id = 2")
-    wait_until(lambda: system.book.stale() == [], within_s=30, every_s=0.2, because="edits are served all the same")
+    wait_until(
+        lambda: system.book.outdated_rows() == [],
+        within_s=30,
+        every_s=0.2,
+        because="edits are embedded with the previous expression",
+    )
 
 
-def test_two_sources_on_one_column_the_newer_is_refused(system: System) -> None:
+def test_of_two_sources_with_one_column_the_newer_is_refused(system: System) -> None:
     system.book.add(3)
-    system.operator()
+    system.start_operator()
     system.apply_source()
     system.wait_until_fresh()
     system.apply_source("copycat")
     stalled = wait_until(
         lambda: (condition := system.condition("Stalled", "copycat")) and condition["status"] == "True" and condition,
         within_s=30,
-        because="the column is taken",
+        because="another source has the same column",
     )
     assert stalled["reason"] == "ColumnTaken"
     assert "EmbeddingSource businesses" in stalled["message"]
 
 
-def test_a_request_to_reconcile_finds_what_no_trigger_saw_and_is_echoed(system: System) -> None:
+def test_a_request_to_reconcile_runs_an_audit_and_is_confirmed_in_the_status(system: System) -> None:
     system.book.add(5)
-    system.operator(EMBEDDING_AUDIT_ROWS_PER_SECOND="0.001")
+    system.start_operator(EMBEDDING_AUDIT_ROWS_PER_SECOND="0.001")
     system.apply_source()
     system.wait_until_fresh()
     system.book.run("UPDATE public.businesses SET embedding = NULL WHERE id = 3")
-    assert system.book.stale() == [3]
+    assert system.book.outdated_rows() == [3]
     system.kubectl.run(
         "annotate", "embeddingsource", "businesses", "reconcile.embeddings.yellowbook.dev/requestedAt=now-1"
     )
     wait_until(
-        lambda: system.source()["status"].get("lastHandledReconcileAt") == "now-1", within_s=30, because="it was asked"
+        lambda: system.source()["status"].get("lastHandledReconcileAt") == "now-1",
+        within_s=30,
+        because="reconciling was requested",
     )
-    wait_until(lambda: system.book.stale() == [], within_s=30, every_s=0.2, because="the audit has been through")
+    wait_until(lambda: system.book.outdated_rows() == [], within_s=30, every_s=0.2, because="the audit is complete")
 
 
-def test_the_days_limit_bounds_every_cause(system: System, gemini: FakeGemini) -> None:
+def test_no_more_texts_are_sent_than_the_limit_of_the_day_allows(system: System, gemini: FakeGemini) -> None:
     system.book.add(12)
-    system.with_gemini(gemini, maxTextsPerDay=8)
-    told = wait_until(
+    system.start_with_gemini(gemini, maxTextsPerDay=8)
+    not_ready = wait_until(
         lambda: (condition := system.condition("ProviderReady")) and condition["status"] == "False" and condition,
         within_s=30,
-        because="twelve rows are due and eight texts allowed",
+        because="twelve rows are due, and eight texts are allowed",
     )
-    assert told["reason"] == "DayLimitReached"
+    assert not_ready["reason"] == "DayLimitReached"
     assert gemini.stats().texts == 8
     system.apply_source(
         model={"provider": "gemini", "name": "gemini-embedding-001", "dimensions": 512}, maxTextsPerDay=100
     )
     system.wait_until_fresh()
-    wait_until(lambda: system.source()["status"]["today"]["texts"] == 12, within_s=30, because="they are counted")
+    wait_until(
+        lambda: system.source()["status"].get("today", {}).get("texts") == 12,
+        within_s=30,
+        because="every text is counted",
+    )
 
 
-def test_the_process_tells_its_health_and_its_figures(system: System) -> None:
+def test_the_process_serves_its_health_and_its_metrics(system: System) -> None:
     system.book.add(5)
-    operator = system.operator()
+    operator = system.start_operator()
     system.apply_source()
     system.wait_until_fresh()
 
@@ -134,39 +157,46 @@ def test_the_process_tells_its_health_and_its_figures(system: System) -> None:
     assert "Business 1" not in json.dumps(page("/metrics"))
 
 
-def test_a_spec_edited_again_and_again_in_a_backfill_strands_no_job(system: System) -> None:
+def test_edits_of_the_spec_during_a_backfill_leave_no_job_pending(system: System) -> None:
     system.book.add(600)
-    system.operator()
+    system.start_operator()
     system.apply_source()
     for seconds in range(40, 46):
         wait_until(
             lambda: [job for job in system.jobs() if job["status"]["phase"] == "Pending"],
             within_s=30,
             every_s=0.1,
-            because="the backfill is under way",
+            because="the backfill has begun",
         )
         system.apply_source(retry={"initialSeconds": 2, "maxSeconds": seconds})
-    system.wait_until_fresh(within_s=60)
+    system.wait_until_fresh(within_s=120)
     wait_until(
         lambda: not [job for job in system.jobs() if job["status"]["phase"] == "Pending"],
         within_s=20,
         every_s=0.2,
-        because="every row is fresh, and repair has not been round yet",
+        because="every row is fresh, and no job has to wait until it is found orphaned",
     )
 
 
-def test_a_suspended_source_with_open_jobs_takes_no_place_from_another(system: System, gemini: FakeGemini) -> None:
+def test_the_open_jobs_of_a_suspended_source_take_no_place_in_the_window(system: System, gemini: FakeGemini) -> None:
     gemini.fault("slow", seconds=3)
     system.book.add(400)
     system.book.run("ALTER TABLE public.businesses ADD COLUMN second vector(512)")
     role = system.database_url.split("//")[1].split(":")[0]
     system.book.run(f'GRANT UPDATE (second) ON public.businesses TO "{role}"')
     system.apply_source("slow", model=GEMINI_MODEL, embeddingColumn="second")
-    system.gemini_operator(gemini)
+    system.start_gemini_operator(gemini)
     wait_until(lambda: len(system.jobs()) >= 50, within_s=30, because="the slow source fills the window")
     system.apply_source("slow", model=GEMINI_MODEL, embeddingColumn="second", suspend=True)
     wait_until(
-        lambda: system.condition("Ready", "slow")["reason"] == "Suspended", within_s=30, because="it is suspended"
+        lambda: system.condition("Ready", "slow")["reason"] == "Suspended",
+        within_s=30,
+        because="the source was suspended",
     )
     system.apply_source()
-    wait_until(lambda: system.book.stale() == [], within_s=60, every_s=0.5, because="another source goes on beside it")
+    wait_until(
+        lambda: system.book.outdated_rows() == [],
+        within_s=60,
+        every_s=0.5,
+        because="the other source has the whole window",
+    )

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from embedding_worker.rows.database import Database
-from hack.postgres import Database as GivenDatabase
+from hack.database.postgres import Database as GivenDatabase
 from tests.support.kept_rows import BUSINESSES, Application, Keeper, Oracle, source_config
 
 Keep = Callable[..., Awaitable[tuple[Keeper, Oracle]]]
@@ -33,7 +33,7 @@ async def rows(database: GivenDatabase) -> AsyncIterator[Database]:
 
 @pytest.fixture
 def keep(application: Application, rows: Database) -> Keep:
-    """Prepare a source of which source_config tells what differs; returns the operator's side, and the oracle."""
+    """Prepare a source that differs from the default as source_config allows. Returns the operator's side and the oracle."""
 
     async def prepare(*arguments: Any, **differences: Any) -> tuple[Keeper, Oracle]:
         config = source_config(*arguments, **differences)

@@ -6,8 +6,8 @@ import dataclasses
 import pytest
 
 from embedding_worker.rows.database import Database
-from hack.postgres import Database as GivenDatabase
-from hack.postgres import DatabaseServer
+from hack.database.postgres import Database as GivenDatabase
+from hack.database.postgres import DatabaseServer
 from tests.integration.rows.conftest import Keep
 from tests.support.deadline import eventually
 from tests.support.kept_rows import MODEL, Application, Keeper, Oracle, run, source_config
@@ -22,7 +22,7 @@ async def kept(businesses: Application, keep: Keep) -> tuple[Keeper, Oracle]:
     return keeper, oracle
 
 
-async def test_where_all_is_right_nothing_is_marked(kept: tuple[Keeper, Oracle]) -> None:
+async def test_where_every_row_is_up_to_date_nothing_is_marked(kept: tuple[Keeper, Oracle]) -> None:
     keeper, oracle = kept
     assert await keeper.audit() == 0
     assert oracle.marks() == []
@@ -150,7 +150,7 @@ async def test_the_book_keeping_of_an_emptied_table_goes(businesses: Application
     assert oracle.states() == {}
 
 
-async def test_a_row_that_was_inserted_anew_keeps_its_new_book_keeping(
+async def test_a_row_that_was_inserted_again_keeps_its_new_book_keeping(
     businesses: Application, kept: tuple[Keeper, Oracle]
 ) -> None:
     """The statement that forgets saw the row gone, then waits; meanwhile the row is back, and embedded."""

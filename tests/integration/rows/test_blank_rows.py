@@ -3,7 +3,7 @@
 import pytest
 
 from tests.integration.rows.conftest import Keep
-from tests.support.kept_rows import Application, Keeper, Oracle, fresh_row
+from tests.support.kept_rows import Application, Keeper, Oracle, vector_write
 
 VERSION = "SELECT xmin::text FROM businesses WHERE id = 1"
 
@@ -21,8 +21,8 @@ async def test_a_new_row_without_a_text_is_fresh_as_it_is(
     businesses.run("INSERT INTO businesses (name) VALUES (%s)", name)
     before = businesses.run(VERSION)
     (row,) = await keeper.sweep()
-    assert (row.blank, row.right, row.gone) == (True, False, False)
-    assert await keeper.store.write([fresh_row("1", name or "")]) == {"1"}
+    assert (row.blank, row.up_to_date, row.gone) == (True, False, False)
+    assert await keeper.store.write([vector_write("1", name or "")]) == {"1"}
     assert businesses.run(VERSION) == before
     assert (oracle.wrong(), oracle.marks()) == ([], [])
     assert await keeper.audit() == 0
@@ -38,7 +38,7 @@ async def test_a_blanked_row_loses_its_vector(businesses: Application, kept: tup
     assert (oracle.wrong(), oracle.marks()) == ([], [])
 
 
-async def test_a_row_whose_blank_text_was_blanked_in_another_way_is_written_down_anew(
+async def test_a_row_whose_blank_text_was_blanked_in_another_way_is_recorded_again(
     businesses: Application, kept: tuple[Keeper, Oracle]
 ) -> None:
     keeper, oracle = kept
@@ -51,7 +51,9 @@ async def test_a_row_whose_blank_text_was_blanked_in_another_way_is_written_down
     assert (oracle.wrong(), oracle.marks()) == ([], [])
 
 
-async def test_a_blank_row_with_a_vector_is_not_right(businesses: Application, kept: tuple[Keeper, Oracle]) -> None:
+async def test_a_blank_row_with_a_vector_is_not_up_to_date(
+    businesses: Application, kept: tuple[Keeper, Oracle]
+) -> None:
     keeper, oracle = kept
     businesses.run("INSERT INTO businesses (name) VALUES ('')")
     await keeper.keep()
@@ -76,7 +78,7 @@ async def test_blank_rows_and_others_are_written_by_one_statement(
     keeper, oracle = kept
     businesses.run("INSERT INTO businesses (name) VALUES ('one'), (''), ('three'), (NULL), ('five')")
     businesses.run("UPDATE businesses SET embedding = '[1,2,3]' WHERE id = 4")
-    given = [fresh_row(str(n), text) for n, text in enumerate(["one", "", "three", "", "five"], 1)]
+    given = [vector_write(str(n), text) for n, text in enumerate(["one", "", "three", "", "five"], 1)]
     assert await keeper.store.write(given) == {"1", "2", "3", "4", "5"}
     assert (oracle.wrong(), oracle.marks()) == ([], [])
 
@@ -87,6 +89,6 @@ async def test_a_row_that_is_given_twice_is_written_once(
 ) -> None:
     keeper, oracle = kept
     businesses.run("INSERT INTO businesses (name) VALUES (%s), ('two')", name)
-    twice = fresh_row("1", name or "")
-    assert await keeper.store.write([twice, fresh_row("2", "two"), twice]) == {"1", "2"}
+    twice = vector_write("1", name or "")
+    assert await keeper.store.write([twice, vector_write("2", "two"), twice]) == {"1", "2"}
     assert (oracle.wrong(), oracle.marks()) == ([], [])

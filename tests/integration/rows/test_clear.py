@@ -1,11 +1,11 @@
-"""Marks of rows that are right already, or gone, are cleared without a job, a call or a write to the row."""
+"""Marks of rows that are up to date, or gone, are deleted without a job, a call or a write to the row."""
 
 import asyncio
 
 import pytest
 
 from tests.integration.rows.conftest import Keep
-from tests.support.gate import GATED, gate_shut, until_somebody_waits
+from tests.support.gate import GATED, closed_gate, wait_for_statement_at_gate
 from tests.support.kept_rows import Application, Keeper, Oracle, run
 
 ALL = ["1", "2", "3"]
@@ -20,7 +20,7 @@ async def kept(businesses: Application, keep: Keep) -> tuple[Keeper, Oracle]:
     return keeper, oracle
 
 
-async def test_an_edit_that_was_taken_back_is_cleared_and_the_row_is_not_touched(
+async def test_an_edit_that_was_undone_is_cleared_and_the_row_is_not_touched(
     businesses: Application, kept: tuple[Keeper, Oracle]
 ) -> None:
     keeper, oracle = kept
@@ -39,7 +39,7 @@ async def test_marks_of_deleted_rows_are_cleared(businesses: Application, kept: 
     assert oracle.marks() == ["1", "3"]
 
 
-async def test_marks_of_rows_that_are_not_right_stay(businesses: Application, kept: tuple[Keeper, Oracle]) -> None:
+async def test_marks_of_rows_that_are_not_up_to_date_stay(businesses: Application, kept: tuple[Keeper, Oracle]) -> None:
     keeper, oracle = kept
     businesses.run("UPDATE businesses SET name = 'edited' WHERE id = 1")
     businesses.run("UPDATE businesses SET name = '' WHERE id = 2")
@@ -79,10 +79,10 @@ async def test_an_edit_that_commits_while_marks_are_cleared_keeps_its_own(
     await keeper.keep()
     businesses.run(before)
     fingerprint = keeper.statements.config.fingerprint
-    with gate_shut(businesses) as open_gate:
+    with closed_gate(businesses) as open_gate:
         async with keeper.database.transaction(search_path=["public"], lock_timeout="10s") as transaction:
             clearing = asyncio.create_task(transaction.fetch(keeper.statements.clear, ["1", "2"], fingerprint))
-            await until_somebody_waits(businesses)  # at least at business 1, which stays
+            await wait_for_statement_at_gate(businesses)  # at least at business 1, which stays
             businesses.run(meanwhile)
             open_gate()
             await clearing

@@ -33,11 +33,11 @@ async def test_what_has_a_dead_letter_is_due_and_not_alive(businesses: Applicati
     keeper, _ = await keep()
     add(businesses, 3)
     counts = await keeper.store.counts(dead_letters=["1", "3"])
-    assert (counts.due, counts.due_alive) == (3, True)
+    assert (counts.due, counts.due_without_dead_letter) == (3, True)
     counts = await keeper.store.counts(dead_letters=["1", "2", "3"])
-    assert (counts.due, counts.due_alive) == (3, False)
+    assert (counts.due, counts.due_without_dead_letter) == (3, False)
     await keeper.keep()
-    assert not (await keeper.store.counts()).due_alive
+    assert not (await keeper.store.counts()).due_without_dead_letter
 
 
 async def test_an_empty_table_counts_nothing(businesses: Application, keep: Keep) -> None:
@@ -45,7 +45,7 @@ async def test_an_empty_table_counts_nothing(businesses: Application, keep: Keep
     assert (counts.total, counts.due, counts.oldest_due_since, counts.estimated) == (0, 0, None, False)
 
 
-async def test_it_is_told_since_when_the_oldest_row_is_due(businesses: Application, keep: Keep) -> None:
+async def test_the_counts_say_since_when_the_oldest_row_is_due(businesses: Application, keep: Keep) -> None:
     keeper, _ = await keep()
     add(businesses, 2)
     businesses.run(f"UPDATE {keeper.statements.due} SET since = '2024-02-29 12:00+00' WHERE id = 1")

@@ -1,4 +1,4 @@
-"""The way into PostgreSQL: what is an outage, what is somebody's lock, what is somebody's fault, and what is never said."""
+"""The access to PostgreSQL: which errors are outages, locks or refusals, and what no message ever contains."""
 
 import asyncio
 import traceback
@@ -8,14 +8,14 @@ import pytest
 
 from embedding_worker.errors import DatabaseUnavailable, RowsLocked, RowsRefused, SourceRefused
 from embedding_worker.rows.database import Database, connection_problem, unusable_url
-from hack.postgres import Database as GivenDatabase
-from hack.postgres import DatabaseServer
+from hack.database.postgres import Database as GivenDatabase
+from hack.database.postgres import DatabaseServer
 from tests.integration.rows.conftest import Keep
 from tests.support.deadline import eventually
-from tests.support.door import Door
 from tests.support.kept_rows import Application, run
+from tests.support.tcp_proxy import DatabaseProxy
 
-OURS = "application_name = 'embedding-operator' AND datname = current_database()"
+OPERATORS_SESSIONS = "application_name = 'embedding-operator' AND datname = current_database()"
 
 
 async def answers(database: Database) -> bool:
@@ -37,33 +37,35 @@ def hurried(database: Database) -> Database:
 
 
 async def test_a_server_that_cannot_be_reached_is_an_outage_and_over_when_it_can(application: Application) -> None:
-    async with Door(application.url) as door:
-        await door.shut()
-        async with hurried(Database(door.url, max_connections=2)) as database:
-            with pytest.raises(DatabaseUnavailable, match="no connection could be had: nothing listens at its address"):
+    async with DatabaseProxy(application.url) as proxy:
+        await proxy.stop()
+        async with hurried(Database(proxy.url, max_connections=2)) as database:
+            with pytest.raises(
+                DatabaseUnavailable, match="no connection could be made: nothing listens at its address"
+            ):
                 await answers(database)
-            await door.open()
-            await eventually(lambda: answers_again(database), within_s=10, because="the door is open")
+            await proxy.start()
+            await eventually(lambda: answers_again(database), within_s=10, because="the proxy is started")
 
 
 async def test_a_server_that_goes_away_is_an_outage_and_over_when_it_is_back(application: Application) -> None:
-    async with Door(application.url) as door, hurried(Database(door.url, max_connections=2)) as database:
+    async with DatabaseProxy(application.url) as proxy, hurried(Database(proxy.url, max_connections=2)) as database:
         assert await answers(database)
-        await door.shut()
+        await proxy.stop()
         for _ in range(3):
             with pytest.raises(DatabaseUnavailable):
                 await answers(database)
-        await door.open()
-        await eventually(lambda: answers_again(database), within_s=10, because="the door is open")
+        await proxy.start()
+        await eventually(lambda: answers_again(database), within_s=10, because="the proxy is started")
 
 
 async def test_a_server_that_goes_away_in_the_middle_of_a_transaction_is_an_outage(application: Application) -> None:
-    async with Door(application.url) as door, hurried(Database(door.url, max_connections=2)) as database:
+    async with DatabaseProxy(application.url) as proxy, hurried(Database(proxy.url, max_connections=2)) as database:
 
         async def work() -> None:
             async with database.transaction() as transaction:
                 await transaction.fetch("SELECT 1")
-                await door.shut()
+                await proxy.stop()
                 await transaction.fetch("SELECT 1")
 
         with pytest.raises(DatabaseUnavailable):
@@ -76,9 +78,9 @@ async def test_connections_that_the_server_ended_are_an_outage_of_a_moment(
     async with AsyncExitStack() as stack:
         for _ in range(3):
             await stack.enter_async_context(rows.transaction())
-    ended = application.run(f"SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity WHERE {OURS}")
+    ended = application.run(f"SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity WHERE {OPERATORS_SESSIONS}")
     assert ended == [(True,)] * 3
-    await eventually(lambda: answers_again(rows), within_s=5, because="the server takes new connections")
+    await eventually(lambda: answers_again(rows), within_s=5, because="the server accepts new connections")
 
 
 async def test_a_statement_whose_connection_is_ended_by_the_server_is_an_outage(
@@ -90,11 +92,13 @@ async def test_a_statement_whose_connection_is_ended_by_the_server_is_an_outage(
             await transaction.fetch("SELECT pg_sleep(60)")
 
     working = asyncio.create_task(work())
-    ended = f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE {OURS} AND query LIKE '%pg_sleep%'"
+    ended = (
+        f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE {OPERATORS_SESSIONS} AND query LIKE '%pg_sleep%'"
+    )
     await eventually(lambda: application.run(ended), within_s=5, because="the statement runs")
     with pytest.raises(DatabaseUnavailable):
         await working
-    await eventually(lambda: answers_again(rows), within_s=5, because="the server takes new connections")
+    await eventually(lambda: answers_again(rows), within_s=5, because="the server accepts new connections")
 
 
 async def test_a_lock_is_waited_for_no_longer_than_a_moment(businesses: Application, rows: Database) -> None:
@@ -105,7 +109,7 @@ async def test_a_lock_is_waited_for_no_longer_than_a_moment(businesses: Applicat
                 await transaction.fetch("SELECT FROM public.businesses")
 
 
-async def test_a_statement_that_takes_too_long_is_put_down(rows: Database) -> None:
+async def test_a_statement_that_takes_too_long_is_cancelled(rows: Database) -> None:
     with pytest.raises(RowsLocked, match="QueryCanceled"):
         async with rows.transaction(statement_timeout_s=0.05) as transaction:
             await transaction.fetch("SELECT pg_sleep(60)")
@@ -128,7 +132,7 @@ async def test_settings_end_with_their_transaction(application: Application) -> 
 async def test_a_text_is_the_same_whatever_the_database_prefers(
     businesses: Application, database: GivenDatabase, keep: Keep
 ) -> None:
-    """Or every audit would find every row stale: an application may have its dates shown as it likes."""
+    """Otherwise every audit would find every row due: an application may set its own date format."""
     businesses.run(
         "ALTER TABLE businesses ADD COLUMN opened timestamptz, ADD COLUMN score float8, ADD COLUMN hours interval"
     )
@@ -230,7 +234,7 @@ async def test_a_url_by_which_no_connection_can_be_had_is_not_moved_to(
     name, password = role
     async with Database(database.url_for(name, password), max_connections=2) as rows:
         assert await answers(rows)
-        with pytest.raises(DatabaseUnavailable, match="no connection could be had: the password is refused"):
+        with pytest.raises(DatabaseUnavailable, match="no connection could be made: the password is refused"):
             await rows.move_to(database.url_for(name, "not-yet-in-force"))
         before = backends(application, name)
         assert await answers(rows)
@@ -240,7 +244,7 @@ async def test_a_url_by_which_no_connection_can_be_had_is_not_moved_to(
         assert await answers(rows)
 
 
-async def test_what_is_no_url_is_not_moved_to_and_not_told(rows: Database) -> None:
+async def test_what_is_no_url_is_refused_and_not_shown(rows: Database) -> None:
     url = "postgresql://user:s3cr3t@[::1/db"
     with pytest.raises(SourceRefused, match="it is no database URL: libpq says: ") as refused:
         await rows.move_to(url)
@@ -248,7 +252,7 @@ async def test_what_is_no_url_is_not_moved_to_and_not_told(rows: Database) -> No
     assert await answers(rows)
 
 
-async def test_a_password_that_was_wrong_from_the_start_is_mended_without_a_restart(
+async def test_a_password_that_was_wrong_from_the_start_is_corrected_without_a_restart(
     database: GivenDatabase, role: tuple[str, str]
 ) -> None:
     name, password = role
@@ -256,7 +260,7 @@ async def test_a_password_that_was_wrong_from_the_start_is_mended_without_a_rest
         with pytest.raises(DatabaseUnavailable, match="the password is refused"):
             await answers(rows)
         await rows.move_to(database.url_for(name, password))
-        await eventually(lambda: answers_again(rows), within_s=15, because="the password is right now")
+        await eventually(lambda: answers_again(rows), within_s=15, because="the password is correct now")
 
 
 @pytest.mark.parametrize(
@@ -271,7 +275,7 @@ async def test_a_password_that_was_wrong_from_the_start_is_mended_without_a_rest
         ("secret", 'missing = after "***" in connection info string'),
     ],
 )
-def test_a_url_of_no_use_is_told_of_without_its_password(url: str, reason: str) -> None:
+def test_an_unusable_url_is_reported_without_its_password(url: str, reason: str) -> None:
     said = unusable_url(url)
     assert said is not None
     assert said.startswith("libpq says: ")
@@ -280,7 +284,7 @@ def test_a_url_of_no_use_is_told_of_without_its_password(url: str, reason: str) 
 
 
 @pytest.mark.parametrize("url", ["postgresql://user:secret@host/db", "postgres:///db?host=/tmp", "host=a dbname=b", ""])
-def test_a_url_that_libpq_takes_is_taken(url: str) -> None:
+def test_a_url_that_libpq_accepts_is_accepted(url: str) -> None:
     assert unusable_url(url) is None
 
 

@@ -1,4 +1,4 @@
-"""A text expression means the same in every statement: no name of ours captures one of its own, and no sign breaks it."""
+"""A text expression means the same in every statement: no name of a statement hides a column, and no character breaks it."""
 
 import pytest
 
@@ -6,7 +6,7 @@ from embedding_worker.source import ChangeDetection
 from tests.integration.rows.conftest import Keep
 from tests.support.kept_rows import Application, Keeper, Oracle
 
-# Whatever name a statement of ours uses for something, the table has a column of that name too.
+# The table has a column for every name that a statement uses for something else.
 OUR_NAMES = [
     *(
         "ids",
@@ -71,11 +71,11 @@ async def every_statement(application: Application, keeper: Keeper, oracle: Orac
     due = await keeper.sweep()
     assert await keeper.keep() == rows
     assert oracle.wrong() == []
-    application.run(f"UPDATE {keeper.statements.table} SET name = name || ' anew'")
+    application.run(f"UPDATE {keeper.statements.table} SET name = name || ' new'")
     newer = await keeper.store.newer_marks({row.id: row.newest_mark for row in due})
     assert {mark.id for mark in newer} == {row.id for row in due}
     assert {mark.content_hash for mark in newer}.isdisjoint(row.content_hash for row in due)
-    application.run(f"UPDATE {keeper.statements.table} SET name = replace(name, ' anew', '')")
+    application.run(f"UPDATE {keeper.statements.table} SET name = replace(name, ' new', '')")
     await keeper.store.clear([row.id for row in due])
     assert (oracle.wrong(), oracle.marks()) == ([], [])
     assert await keeper.audit() == 0
@@ -146,9 +146,9 @@ async def test_other_tables_that_a_text_reads_may_have_all_such_names(businesses
     assert await keeper.keep() == 1
     assert oracle.vectors()["1"][0] == "one" + "".join(f" of {table}" for table in OUR_TABLES)
     assert (oracle.wrong(), oracle.marks()) == ([], [])
-    businesses.run(f"UPDATE {OUR_TABLES[0]} SET body = 'anew'")
+    businesses.run(f"UPDATE {OUR_TABLES[0]} SET body = 'new'")
     assert await keeper.audit() == 1
-    assert [row.right for row in await keeper.sweep()] == [False]
+    assert [row.up_to_date for row in await keeper.sweep()] == [False]
     businesses.run(f"UPDATE {OUR_TABLES[0]} SET body = ' of {OUR_TABLES[0]}'")
     await keeper.store.clear(["1"])
     assert (oracle.wrong(), oracle.marks()) == ([], [])

@@ -5,8 +5,8 @@ import asyncio
 import pytest
 
 from tests.integration.rows.conftest import Keep
-from tests.support.gate import GATED, gate_shut, until_somebody_waits
-from tests.support.kept_rows import Application, Keeper, Oracle, fresh_row, run
+from tests.support.gate import GATED, closed_gate, wait_for_statement_at_gate
+from tests.support.kept_rows import Application, Keeper, Oracle, run, vector_write
 
 
 @pytest.fixture
@@ -17,7 +17,7 @@ async def kept(businesses: Application, keep: Keep) -> tuple[Keeper, Oracle]:
     return keeper, oracle
 
 
-ALL = [fresh_row("1", "one"), fresh_row("2", "two"), fresh_row("3", "three")]
+ALL = [vector_write("1", "one"), vector_write("2", "two"), vector_write("3", "three")]
 
 
 @pytest.mark.parametrize(
@@ -61,7 +61,7 @@ async def test_a_row_whose_text_came_back_is_written(businesses: Application, ke
 
 
 async def test_an_old_vector_of_the_row_is_no_excuse(businesses: Application, kept: tuple[Keeper, Oracle]) -> None:
-    """Deleted and inserted anew with the old vector and another text, as a restored backup does."""
+    """Deleted and inserted again with the old vector and another text, as a restored backup does."""
     keeper, oracle = kept
     await keeper.keep()
     businesses.run(
@@ -92,10 +92,10 @@ async def test_a_row_that_takes_the_place_and_the_text_of_another_does_not_keep_
     businesses.run(merge)
     assert oracle.wrong() == ["3"]
     await keeper.store.clear(["1", "3"])
-    assert [row.right for row in (await keeper.store.read(["3"])).values()] == [False]
+    assert [row.up_to_date for row in (await keeper.store.read(["3"])).values()] == [False]
     assert await keeper.keep() == 1
     assert (oracle.wrong(), oracle.marks()) == ([], [])
-    assert [row.right for row in (await keeper.store.read(["3"])).values()] == [True]
+    assert [row.up_to_date for row in (await keeper.store.read(["3"])).values()] == [True]
 
 
 async def test_a_locked_row_is_left_out_and_written_once_the_lock_is_gone(
@@ -131,7 +131,7 @@ async def test_an_edit_that_commits_while_the_write_looks_for_its_rows_is_seen(
     keeper, oracle = await keep(text="gated(name)")
     businesses.run("INSERT INTO businesses (name) VALUES ('one'), ('two'), ('three')")
     fingerprint = keeper.statements.config.fingerprint
-    with gate_shut(businesses) as open_gate:
+    with closed_gate(businesses) as open_gate:
         async with keeper.database.transaction(search_path=["public"], lock_timeout="10s") as transaction:
             writing = asyncio.create_task(
                 transaction.fetch(
@@ -142,7 +142,7 @@ async def test_an_edit_that_commits_while_the_write_looks_for_its_rows_is_seen(
                     fingerprint,
                 )
             )
-            await until_somebody_waits(businesses)
+            await wait_for_statement_at_gate(businesses)
             businesses.run(meanwhile)
             open_gate()
             assert {row[0] for row in await writing} == written

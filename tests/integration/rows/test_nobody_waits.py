@@ -1,4 +1,4 @@
-"""The application never waits for us, and we wait for nobody longer than a moment."""
+"""The application never waits for the operator, and the operator gives up a lock that it can't get within a moment."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -8,7 +8,7 @@ import pytest
 
 from embedding_worker.errors import RowsLocked
 from tests.integration.rows.conftest import Keep
-from tests.support.kept_rows import Application, Keeper, Oracle, fresh_row, run
+from tests.support.kept_rows import Application, Keeper, Oracle, run, vector_write
 
 AT_ONCE = "50ms"
 
@@ -29,7 +29,7 @@ async def held_open(keeper: Keeper, statement: str) -> AsyncIterator[None]:
     """One of the store's statements, done and not committed."""
     statements, fingerprint = keeper.statements, keeper.statements.config.fingerprint
     ids = [str(n) for n in range(1, 7)]
-    fresh = [fresh_row(str(n), f"name {n}") for n in (4, 5)]
+    fresh = [vector_write(str(n), f"name {n}") for n in (4, 5)]
     vectors = [f"[{','.join(map(str, row.vector or ()))}]" for row in fresh]
     sql, parameters = {
         "sweep": (statements.sweep, ([], 10, 10, fingerprint)),
@@ -61,13 +61,13 @@ def written_at_once(application: Application, write: str) -> None:
 
 
 @pytest.mark.parametrize("statement", ["sweep", "newer marks", "read", "clear", "audit", "orphans", "counts"])
-async def test_no_statement_of_ours_keeps_an_application_waiting(
+async def test_no_statement_of_the_operator_keeps_an_application_waiting(
     businesses: Application, kept: tuple[Keeper, Oracle], statement: str
 ) -> None:
     async with held_open(kept[0], statement):
         for write in (
             "INSERT INTO businesses (name) VALUES ('new')",
-            "UPDATE businesses SET name = name || ' anew'",
+            "UPDATE businesses SET name = name || ' new'",
             "UPDATE businesses SET id = id + 100",
             "DELETE FROM businesses",
             "SELECT * FROM businesses FOR UPDATE",
@@ -75,13 +75,13 @@ async def test_no_statement_of_ours_keeps_an_application_waiting(
             written_at_once(businesses, write)
 
 
-async def test_a_write_of_ours_keeps_only_writers_of_its_own_rows_waiting(
+async def test_a_write_of_the_operator_keeps_only_writers_of_its_own_rows_waiting(
     businesses: Application, kept: tuple[Keeper, Oracle]
 ) -> None:
     async with held_open(kept[0], "write"):
         for write in (
             "INSERT INTO businesses (name) VALUES ('new')",
-            "UPDATE businesses SET name = name || ' anew' WHERE id NOT IN (4, 5)",
+            "UPDATE businesses SET name = name || ' new' WHERE id NOT IN (4, 5)",
             "DELETE FROM businesses WHERE id NOT IN (4, 5)",
             "SELECT * FROM businesses FOR KEY SHARE",  # what a foreign key asks of the row that it refers to
         ):
@@ -90,7 +90,7 @@ async def test_a_write_of_ours_keeps_only_writers_of_its_own_rows_waiting(
             written_at_once(businesses, "UPDATE businesses SET name = 'its own' WHERE id = 4")
 
 
-async def test_an_application_that_keeps_its_transaction_open_keeps_us_from_nothing_but_its_rows(
+async def test_an_application_that_keeps_its_transaction_open_delays_only_its_own_rows(
     businesses: Application, kept: tuple[Keeper, Oracle]
 ) -> None:
     keeper, oracle = kept
@@ -101,7 +101,7 @@ async def test_an_application_that_keeps_its_transaction_open_keeps_us_from_noth
         await keeper.store.clear(["1", "2", "3"])
         assert await keeper.audit() == 0
         assert (await keeper.store.counts()).total == 6
-        assert await keeper.store.write([fresh_row(str(n), f"name {n}") for n in (4, 5, 6)]) == {"5", "6"}
+        assert await keeper.store.write([vector_write(str(n), f"name {n}") for n in (4, 5, 6)]) == {"5", "6"}
     assert sorted(oracle.marks()) == ["1", "4", "4", "7"]
     assert await keeper.keep() == 3
     assert (oracle.wrong(), oracle.marks()) == ([], [])

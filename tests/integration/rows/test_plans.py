@@ -1,7 +1,7 @@
 """What a statement costs: the window, and never the table. Plans are looked at, not the clock.
 
 As planned for a disk without a needle: for one with a needle PostgreSQL reads a table of a few megabytes from end to end
-rather than looking up 500 rows of it, and is right to do so.
+rather than looking up 500 rows of it, which is the better plan.
 """
 
 from collections.abc import Iterator
@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 
-from hack.postgres import Database as GivenDatabase
-from hack.postgres import DatabaseServer
+from hack.database.postgres import Database as GivenDatabase
+from hack.database.postgres import DatabaseServer
 from tests.integration.rows.conftest import Keep
-from tests.support.kept_rows import Application, Keeper, fresh_row
+from tests.support.kept_rows import Application, Keeper, vector_write
 
 TABLES = {"due_ones", "fresh_ones"}
 ROWS = 50_000
@@ -100,8 +100,8 @@ async def test_a_sweep(due: Keeper) -> None:
 
 async def test_a_sweep_that_leaves_out_as_many(due: Keeper) -> None:
     sql, fingerprint = due.statements.sweep, due.statements.config.fingerprint
-    in_hand = [str(n) for n in (*range(1, WINDOW // 2), *range(ROWS - WINDOW // 2, ROWS + 1))]
-    costs_the_window(await explained(due, sql, in_hand, WINDOW // 2, WINDOW, fingerprint))
+    left_out = [str(n) for n in (*range(1, WINDOW // 2), *range(ROWS - WINDOW // 2, ROWS + 1))]
+    costs_the_window(await explained(due, sql, left_out, WINDOW // 2, WINDOW, fingerprint))
 
 
 async def test_a_sweep_where_nothing_is_due(fresh: Keeper) -> None:
@@ -117,7 +117,7 @@ async def test_a_read(due: Keeper) -> None:
 
 
 async def test_a_write(due: Keeper) -> None:
-    rows = [fresh_row(str(n), f"name {n}") for n in range(1, ROWS, ROWS // 64)]
+    rows = [vector_write(str(n), f"name {n}") for n in range(1, ROWS, ROWS // 64)]
     vectors = [str(list(row.vector or ())) for row in rows]
     plan = await explained(
         due,

@@ -6,7 +6,7 @@ import pytest
 
 from embedding_worker.errors import SourceRefused
 from embedding_worker.rows.database import Database
-from embedding_worker.rows.schema import prepared
+from embedding_worker.rows.schema import prepare_table
 from embedding_worker.source import SourceConfig
 from tests.integration.rows.conftest import Keep
 from tests.support.kept_rows import Application, Keeper, Oracle, source_config
@@ -39,7 +39,7 @@ async def whole_round(application: Application, keeper: Keeper, oracle: Oracle, 
     assert await keeper.audit() == rows
     assert await keeper.keep() == rows
     assert oracle.wrong() == []
-    application.run(f"UPDATE {keeper.statements.table} SET name = name || ' anew'")
+    application.run(f"UPDATE {keeper.statements.table} SET name = name || ' new'")
     assert len(oracle.wrong()) == rows
     assert await keeper.keep() == rows
     assert oracle.wrong() == []
@@ -124,7 +124,7 @@ class Names:
     ],
     ids=lambda names: names.schema[:12],
 )
-async def test_any_name_that_postgresql_takes_is_taken(application: Application, keep: Keep, names: Names) -> None:
+async def test_any_name_that_postgresql_accepts_works(application: Application, keep: Keep, names: Names) -> None:
     def quoted(name: str) -> str:
         return '"' + name.replace('"', '""') + '"'
 
@@ -160,7 +160,7 @@ async def test_two_columns_of_one_table_are_kept_side_by_side(businesses: Applic
     for keeper in (first, second):
         await keeper.audit()
         assert await keeper.keep() == 1
-    businesses.run("UPDATE businesses SET description = 'anew'")
+    businesses.run("UPDATE businesses SET description = 'new'")
     assert (first_oracle.wrong(), second_oracle.wrong()) == ([], ["1"])
     assert (await first.keep(), await second.keep()) == (0, 1)
     assert (first_oracle.wrong(), second_oracle.wrong()) == ([], [])
@@ -240,7 +240,7 @@ async def test_a_table_that_was_dropped_and_made_again_is_kept_again(businesses:
 
 async def test_what_is_prepared_tells_how_it_is_kept(businesses: Application, rows: Database) -> None:
     config: SourceConfig = source_config()
-    kept = (await prepared(rows, config)).kept
+    kept = (await prepare_table(rows, config)).layout
     assert (kept.id_type, kept.vector_type, kept.owned, kept.column_missing) == (
         "bigint",
         '"public"."vector"',

@@ -1,4 +1,4 @@
-"""Preparing what is prepared already, by whom it may be done, and what a changed source changes."""
+"""Preparing a source again: which roles may do it, and what a changed source changes."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -8,8 +8,8 @@ import pytest
 from embedding_worker.errors import RowsLocked, SourceRefused
 from embedding_worker.rows.database import Database
 from embedding_worker.source import ChangeDetection
-from hack.postgres import Database as GivenDatabase
-from hack.postgres import DatabaseServer
+from hack.database.postgres import Database as GivenDatabase
+from hack.database.postgres import DatabaseServer
 from tests.integration.rows.conftest import Keep
 from tests.support.kept_rows import Application, Keeper, Oracle, run, source_config
 
@@ -49,7 +49,7 @@ async def test_preparing_again_waits_for_no_writer(businesses: Application, keep
 
 
 async def test_preparing_for_the_first_time_gives_way_to_a_writer(businesses: Application, keep: Keep) -> None:
-    """The trigger needs a lock that a writer's transaction is in the way of: we wait a little, then ask again later."""
+    """The trigger needs a lock that a writer's transaction prevents: preparation waits a little, and is tried again later."""
     with businesses.transaction() as connection:
         run(connection, "INSERT INTO businesses (name) VALUES ('not committed yet')")
         with pytest.raises(RowsLocked):
@@ -66,7 +66,7 @@ async def test_many_may_prepare_at_once(application: Application, keep: Keep) ->
     assert oracle.marks() == ["1"]
 
 
-async def test_the_documented_rights_are_enough(
+async def test_the_documented_privileges_are_enough(
     businesses: Application, database: GivenDatabase, least: tuple[str, Database]
 ) -> None:
     role, rows = least
@@ -85,19 +85,19 @@ async def test_the_documented_rights_are_enough(
     assert businesses.run(CATALOG) == before
 
 
-async def test_a_role_without_its_own_schema_needs_the_right_to_make_it(
+async def test_a_role_without_its_own_schema_needs_the_privilege_to_create_it(
     businesses: Application, database: GivenDatabase, least: tuple[str, Database]
 ) -> None:
     role, rows = least
     businesses.run(f"GRANT SELECT, TRIGGER, UPDATE (embedding) ON businesses TO {role}")
-    with pytest.raises(SourceRefused, match=r"may not make its own schema .*: GRANT CREATE ON DATABASE") as refused:
+    with pytest.raises(SourceRefused, match=r"may not create its own schema .*: GRANT CREATE ON DATABASE") as refused:
         await Keeper.prepare(rows, source_config())
     assert refused.value.reason == "SchemaMissing"
     businesses.run(f'GRANT CREATE ON DATABASE "{database.name}" TO {role}')
     await Keeper.prepare(rows, source_config())
 
 
-async def test_a_role_without_the_trigger_right_is_told_of_both_mends(
+async def test_a_role_without_the_trigger_privilege_gets_both_remedies(
     businesses: Application, database: GivenDatabase, least: tuple[str, Database]
 ) -> None:
     role, rows = least

@@ -1,4 +1,4 @@
-"""Everything at once, in an order that nobody thought of: in the end every vector is the one of its present text."""
+"""All operations at once in a random order: in the end every vector is the one of its present text."""
 
 import asyncio
 import contextlib
@@ -12,7 +12,7 @@ import pytest
 
 from embedding_worker.errors import RowsLocked
 from tests.integration.rows.conftest import Keep
-from tests.support.kept_rows import Application, Keeper, fresh_row
+from tests.support.kept_rows import Application, Keeper, vector_write
 
 IDS = 25
 WRITERS = 4
@@ -101,7 +101,7 @@ async def delete(writer: Writer) -> None:
     await writer.run("DELETE FROM businesses WHERE id = %s", writer.an_id())
 
 
-async def delete_and_insert_anew(writer: Writer) -> None:
+async def delete_and_insert_again(writer: Writer) -> None:
     row_id = writer.an_id()
     async with writer.transaction():
         await writer.run("DELETE FROM businesses WHERE id = %s", row_id)
@@ -132,7 +132,7 @@ async def clear_the_vector(writer: Writer) -> None:
 
 SEEN_BY_THE_TRIGGER: list[Edit] = [
     *(insert, insert, insert, edit, edit, edit_in_a_long_transaction, edit_many, edit_and_take_it_back),
-    *(edit_and_roll_back, edit_the_phone, blank, delete, delete_and_insert_anew, change_the_id, exchange_ids),
+    *(edit_and_roll_back, edit_the_phone, blank, delete, delete_and_insert_again, change_the_id, exchange_ids),
     empty_the_table,
 ]
 SEEN_BY_THE_AUDIT: list[Edit] = [*SEEN_BY_THE_TRIGGER, clear_the_vector, clear_the_vector]
@@ -140,7 +140,9 @@ SEEN_BY_THE_AUDIT: list[Edit] = [*SEEN_BY_THE_TRIGGER, clear_the_vector, clear_t
 
 async def write(url: str, edits: list[Edit], chosen: random.Random) -> None:
     async with await psycopg.AsyncConnection.connect(url, autocommit=True) as connection:
-        await connection.execute("SET deadlock_timeout = '20ms'")  # the writers' own; nobody waits for us
+        await connection.execute(
+            "SET deadlock_timeout = '20ms'"
+        )  # the writers' own deadlocks; none involves the operator
         writer = Writer(connection, chosen)
         for _ in range(EDITS_EACH):
             with contextlib.suppress(*ITS_OWN_FAULT):
@@ -148,18 +150,18 @@ async def write(url: str, edits: list[Edit], chosen: random.Random) -> None:
 
 
 async def keep_fresh(keeper: Keeper, chosen: random.Random) -> None:
-    """A replica's round for ever: sweep, clear, read, embed, write; with the pauses that a provider makes."""
+    """The rounds of a replica, without end: sweep, clear, read, embed, write; with pauses as a provider's call makes them."""
     while True:
         with contextlib.suppress(RowsLocked):
             due = await keeper.sweep(limit=chosen.randrange(1, 12))
-            await keeper.store.clear([row.id for row in due if row.right or row.gone])
+            await keeper.store.clear([row.id for row in due if row.up_to_date or row.gone])
             rows = await keeper.store.read([row.id for row in due])
             await a_moment(chosen)
-            await keeper.store.write([fresh_row(row.id, row.text) for row in rows.values() if not row.right])
+            await keeper.store.write([vector_write(row.id, row.text) for row in rows.values() if not row.up_to_date])
         await asyncio.sleep(0)
 
 
-async def audit_for_ever(keeper: Keeper) -> None:
+async def audit_continuously(keeper: Keeper) -> None:
     after = None
     while True:
         with contextlib.suppress(RowsLocked):
@@ -194,7 +196,7 @@ async def test_what_the_trigger_sees_needs_no_audit(businesses: Application, kee
 async def test_what_it_does_not_see_is_found_by_the_audit(businesses: Application, keep: Keep, seed: int) -> None:
     keeper, oracle = await keep(text="concat_ws(' ', name, description)")
     chances = [random.Random(f"{seed} {n}") for n in range(WRITERS + REPLICAS)]  # noqa: S311
-    async with going_on(audit_for_ever(keeper), *(keep_fresh(keeper, chosen) for chosen in chances[WRITERS:])):
+    async with going_on(audit_continuously(keeper), *(keep_fresh(keeper, chosen) for chosen in chances[WRITERS:])):
         await asyncio.gather(*(write(businesses.url, SEEN_BY_THE_AUDIT, chosen) for chosen in chances[:WRITERS]))
     await keeper.audit()
     await keeper.keep()

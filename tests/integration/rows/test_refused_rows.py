@@ -5,15 +5,17 @@ import traceback
 
 import pytest
 
-from embedding_worker.batcher import Batcher
+from embedding_worker.batching.batcher import Batcher
+from embedding_worker.clock import SystemClock
+from embedding_worker.embedding import RowEmbedder
 from embedding_worker.errors import RowsRefused
-from embedding_worker.freshen import Freshener, OutcomeKind, RowOutcome, RowRequest
+from embedding_worker.outcome import OutcomeKind, RowOutcome, RowRequest
 from embedding_worker.source import TooLong
 from embedding_worker.text import content_hash
 from embedding_worker.writer import Writer
 from tests.integration.rows.conftest import Keep
 from tests.support.fake_provider import FakeEmbedder, fake_calls
-from tests.support.kept_rows import Application, Keeper, Oracle, fresh_row
+from tests.support.kept_rows import Application, Keeper, Oracle, vector_write
 
 ROWS = 40
 POISON = """
@@ -39,18 +41,20 @@ async def test_one_statement_is_refused_as_a_whole(
     keeper, oracle = kept
     businesses.run(refusal)
     with pytest.raises(RowsRefused) as refused:
-        await keeper.store.write([fresh_row(str(n), f"name {n}") for n in (6, 7)])
+        await keeper.store.write([vector_write(str(n), f"name {n}") for n in (6, 7)])
     assert "name 7" not in "".join(traceback.format_exception(refused.value))
     assert {"6", "7"} <= set(oracle.marks())
 
 
 @pytest.mark.parametrize("refusal", [POISON, BROKEN_CONSTRAINT], ids=["a trigger", "a constraint"])
-async def test_the_writer_halves_a_statement_down_to_its_culprits(
+async def test_the_writer_bisects_a_statement_down_to_the_refused_rows(
     businesses: Application, kept: tuple[Keeper, Oracle], refusal: str
 ) -> None:
     keeper, oracle = kept
     businesses.run(refusal)
-    written = await Writer(keeper.store).write([fresh_row(str(n), f"name {n}") for n in range(1, ROWS + 1)])
+    written = await Writer(keeper.store, clock=SystemClock()).write(
+        [vector_write(str(n), f"name {n}") for n in range(1, ROWS + 1)]
+    )
     assert written.ids == OTHERS
     assert set(written.refused) == REFUSED
     assert set(oracle.marks()) == REFUSED
@@ -61,8 +65,10 @@ async def test_a_batch_settles_its_other_rows_and_its_culprits_fail_alone(
 ) -> None:
     keeper, oracle = kept
     businesses.run(POISON)
-    freshener = Freshener(keeper.store, fake_calls(FakeEmbedder()), too_long=TooLong.TRUNCATE)
-    async with Batcher[RowRequest, RowOutcome](freshener.freshen, max_items=ROWS) as batcher:
+    clock = SystemClock()
+    calls = fake_calls(FakeEmbedder(), clock=clock)
+    row_embedder = RowEmbedder(keeper.store, calls, too_long=TooLong.TRUNCATE, clock=clock)
+    async with Batcher[RowRequest, RowOutcome](row_embedder.embed_batch, max_items=ROWS, clock=clock) as batcher:
         requests = [RowRequest(str(n), content_hash(f"name {n}")) for n in range(1, ROWS + 1)]
         results = await asyncio.gather(*map(batcher.submit, requests))
     outcomes = {request.id: result for request, result in zip(requests, results, strict=True)}
@@ -77,13 +83,15 @@ async def test_a_refused_row_becomes_fresh_once_the_cause_is_gone(
 ) -> None:
     keeper, oracle = kept
     businesses.run(POISON)
-    await Writer(keeper.store).write([fresh_row(str(n), f"name {n}") for n in range(1, ROWS + 1)])
+    await Writer(keeper.store, clock=SystemClock()).write(
+        [vector_write(str(n), f"name {n}") for n in range(1, ROWS + 1)]
+    )
     businesses.run("DROP TRIGGER refuse ON businesses")
     assert await keeper.keep() == len(REFUSED)
     assert (oracle.wrong(), oracle.marks()) == ([], [])
 
 
-async def test_an_update_that_the_application_suppresses_is_not_taken_for_written(
+async def test_an_update_that_the_application_suppresses_does_not_count_as_written(
     businesses: Application, kept: tuple[Keeper, Oracle]
 ) -> None:
     keeper, oracle = kept
@@ -91,7 +99,7 @@ async def test_an_update_that_the_application_suppresses_is_not_taken_for_writte
     businesses.run(
         "CREATE TRIGGER suppress BEFORE UPDATE ON businesses FOR EACH ROW WHEN (OLD.id = 7) EXECUTE FUNCTION suppress()"
     )
-    assert await keeper.store.write([fresh_row(str(n), f"name {n}") for n in (6, 7)]) == {"6"}
+    assert await keeper.store.write([vector_write(str(n), f"name {n}") for n in (6, 7)]) == {"6"}
     assert "7" in oracle.marks()
     assert "7" not in oracle.states()
 
@@ -106,7 +114,7 @@ async def test_a_text_that_a_trigger_rewrites_while_we_write_stays_due(
         "$$BEGIN NEW.name := replace(NEW.name, 'name ', ''); RETURN NEW; END$$"
     )
     businesses.run("CREATE TRIGGER trim_name BEFORE UPDATE ON businesses FOR EACH ROW EXECUTE FUNCTION trim_name()")
-    assert await keeper.store.write([fresh_row("6", "name 6")]) == {"6"}
+    assert await keeper.store.write([vector_write("6", "name 6")]) == {"6"}
     assert "6" in oracle.marks()
     await keeper.keep()
     assert (oracle.wrong(), oracle.marks()) == ([], [])

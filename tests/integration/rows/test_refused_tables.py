@@ -1,4 +1,4 @@
-"""What is wrong with a table is said in one sentence, with the value and the mend; nothing is made in the database."""
+"""A table that can't be served is refused in one sentence, with the value and the remedy; nothing is created in the database."""
 
 from dataclasses import dataclass, field
 from typing import Any
@@ -7,8 +7,8 @@ import pytest
 
 from embedding_worker.errors import SourceRefused
 from embedding_worker.rows.database import Database
-from hack.postgres import Database as GivenDatabase
-from hack.postgres import DatabaseServer
+from hack.database.postgres import Database as GivenDatabase
+from hack.database.postgres import DatabaseServer
 from tests.integration.rows.conftest import Keep
 from tests.support.kept_rows import Application, Keeper, source_config
 
@@ -147,7 +147,7 @@ CASES = {
 
 
 @pytest.mark.parametrize("name", CASES)
-async def test_a_table_that_cannot_be_kept_is_refused_with_its_mend(
+async def test_a_table_that_cannot_be_served_is_refused_with_the_remedy(
     application: Application, keep: Keep, name: str
 ) -> None:
     case = CASES[name]
@@ -159,29 +159,29 @@ async def test_a_table_that_cannot_be_kept_is_refused_with_its_mend(
 
 
 RIGHTS = {
-    "no right to read": (
+    "no privilege to read": (
         "GRANT UPDATE, TRIGGER ON businesses TO {role}",
         "Forbidden",
         "the operator's role may not read public.businesses: GRANT SELECT ON public.businesses TO it",
     ),
-    "a right to read some columns": (
+    "a privilege to read some columns": (
         "GRANT SELECT (id, name), UPDATE, TRIGGER ON businesses TO {role}",
         "Forbidden",
         "the operator's role may not read public.businesses: GRANT SELECT ON public.businesses TO it",
     ),
-    "no right to write": (
+    "no privilege to write": (
         "GRANT SELECT, TRIGGER ON businesses TO {role}",
         "Forbidden",
         "the operator's role may not write public.businesses.embedding: "
         'GRANT UPDATE ("embedding") ON public.businesses TO it',
     ),
-    "a right to write another column": (
+    "a privilege to write another column": (
         "GRANT SELECT, TRIGGER, UPDATE (name) ON businesses TO {role}",
         "Forbidden",
         "the operator's role may not write public.businesses.embedding: "
         'GRANT UPDATE ("embedding") ON public.businesses TO it',
     ),
-    "no right to add the column": (
+    "no privilege to add the column": (
         "ALTER TABLE businesses DROP COLUMN embedding; GRANT SELECT, TRIGGER, UPDATE ON businesses TO {role}",
         "ColumnMissing",
         "public.businesses has no column 'embedding', and the operator's role may not add it: "
@@ -191,7 +191,7 @@ RIGHTS = {
 
 
 @pytest.mark.parametrize("name", RIGHTS)
-async def test_a_role_that_may_not_is_told_what_to_grant_it(
+async def test_the_refusal_of_a_role_names_what_to_grant_it(
     businesses: Application, database: GivenDatabase, database_server: DatabaseServer, name: str
 ) -> None:
     granted, reason, sentence = RIGHTS[name]
@@ -215,7 +215,7 @@ async def test_a_schema_that_may_not_be_entered_is_named(
             await Keeper.prepare(rows, source_config(schema="inside"))
 
 
-async def test_a_database_where_no_temporary_view_may_be_made_is_told_of(
+async def test_a_database_where_no_temporary_view_may_be_created_is_reported(
     businesses: Application, database: GivenDatabase, database_server: DatabaseServer
 ) -> None:
     role, password = database_server.create_role("hardened")

@@ -54,7 +54,7 @@ REFUSED = {
     "name || ctid": "reads a system column, which changes with every write",
     "name || xmin": "reads a system column",
     "name || tableoid": "reads a system column",
-    "concat(name, embedding)": "reads embedding, the vector itself: every write would make it stale",
+    "concat(name, embedding)": "reads embedding, the vector itself: every write would make the row due again",
     "cardinality(embedding)": "reads embedding, the vector itself",
     "seen": "reads embedding, the vector itself",
     "name || random()": r"calls random\(\), which gives another value for the same row at another time: leave it out",

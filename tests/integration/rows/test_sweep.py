@@ -3,7 +3,7 @@
 import pytest
 
 from tests.integration.rows.conftest import Keep
-from tests.support.kept_rows import Application, Keeper, Oracle, fresh_row, run
+from tests.support.kept_rows import Application, Keeper, Oracle, run, vector_write
 
 
 @pytest.fixture
@@ -19,7 +19,7 @@ async def ids(keeper: Keeper, limit: int, leave_out: tuple[str, ...] = ()) -> li
     return [int(row.id) for row in await keeper.sweep(limit=limit, leave_out=leave_out)]
 
 
-async def test_half_of_it_are_the_newest_edits_and_the_rest_the_oldest(
+async def test_one_half_are_the_newest_edits_and_the_other_the_oldest_marks(
     businesses: Application, kept: tuple[Keeper, Oracle]
 ) -> None:
     add(businesses, 100)
@@ -56,11 +56,11 @@ async def test_each_row_comes_once_however_often_it_was_edited(
     assert {row.id: row.newest_mark for row in rows} == dict(marks)
 
 
-async def test_rows_that_are_in_hand_are_left_out(businesses: Application, kept: tuple[Keeper, Oracle]) -> None:
+async def test_rows_that_are_in_flight_are_left_out(businesses: Application, kept: tuple[Keeper, Oracle]) -> None:
     add(businesses, 20)
-    in_hand = tuple(str(n) for n in range(2, 20))
-    assert sorted(await ids(kept[0], 10, in_hand)) == [1, 20]
-    assert await ids(kept[0], 10, (*in_hand, "1", "20")) == []
+    in_flight = tuple(str(n) for n in range(2, 20))
+    assert sorted(await ids(kept[0], 10, in_flight)) == [1, 20]
+    assert await ids(kept[0], 10, (*in_flight, "1", "20")) == []
 
 
 async def test_a_row_is_left_out_whatever_its_text_may_hold(application: Application, keep: Keep) -> None:
@@ -73,7 +73,9 @@ async def test_a_row_is_left_out_whatever_its_text_may_hold(application: Applica
     assert [row.id for row in await keeper.sweep(leave_out=tuple(odd[:-1]))] == odd[-1:]
 
 
-async def test_what_is_right_or_gone_or_blank_is_told(businesses: Application, kept: tuple[Keeper, Oracle]) -> None:
+async def test_a_due_row_says_whether_it_is_up_to_date_or_gone_or_blank(
+    businesses: Application, kept: tuple[Keeper, Oracle]
+) -> None:
     keeper, _ = kept
     add(businesses, 4)
     await keeper.keep()
@@ -82,21 +84,21 @@ async def test_what_is_right_or_gone_or_blank_is_told(businesses: Application, k
     businesses.run("DELETE FROM businesses WHERE id = 2")
     businesses.run("UPDATE businesses SET name = ' ' WHERE id = 3")
     rows = {row.id: row for row in await keeper.sweep()}
-    assert {row.id for row in rows.values() if row.right} == {"1"}
+    assert {row.id for row in rows.values() if row.up_to_date} == {"1"}
     assert {row.id for row in rows.values() if row.gone} == {"2"}
     assert {row.id for row in rows.values() if row.blank} == {"3"}
     assert rows["2"].content_hash is None
-    assert rows["4"].content_hash == fresh_row("4", "name 4!").content_hash
+    assert rows["4"].content_hash == vector_write("4", "name 4!").content_hash
 
 
-async def test_a_row_that_became_blank_and_has_no_vector_any_more_is_right(
+async def test_a_row_that_became_blank_and_has_no_vector_any_more_is_up_to_date(
     businesses: Application, kept: tuple[Keeper, Oracle]
 ) -> None:
     businesses.run("INSERT INTO businesses (name) VALUES ('')")
     await kept[0].keep()
     businesses.run("UPDATE businesses SET name = 'x'; UPDATE businesses SET name = ''")
     (row,) = await kept[0].sweep()
-    assert (row.right, row.blank) == (True, True)
+    assert (row.up_to_date, row.blank) == (True, True)
 
 
 async def test_an_edit_that_is_not_committed_is_not_due_yet(
@@ -121,7 +123,7 @@ async def test_newer_marks_are_those_since_the_one_that_was_known(
     businesses.run("UPDATE businesses SET name = 'edited' WHERE id = 4; DELETE FROM businesses WHERE id = 4")
     newer = {mark.id: mark for mark in await keeper.store.newer_marks(known)}
     assert set(newer) == {"2", "3", "4"}
-    assert newer["2"].content_hash == fresh_row("2", "edited again").content_hash
+    assert newer["2"].content_hash == vector_write("2", "edited again").content_hash
     assert newer["4"].content_hash is None  # it is gone
     again = known | {mark.id: mark.newest_mark for mark in newer.values()}
     assert await keeper.store.newer_marks(again) == []
@@ -136,4 +138,7 @@ async def test_what_is_read_is_the_present_and_what_is_gone_is_missing(
     await keeper.keep()
     businesses.run("UPDATE businesses SET name = 'edited' WHERE id = 2; DELETE FROM businesses WHERE id = 3")
     rows = await keeper.store.read(["1", "2", "3", "4"])
-    assert {row.id: (row.text, row.right) for row in rows.values()} == {"1": ("name 1", True), "2": ("edited", False)}
+    assert {row.id: (row.text, row.up_to_date) for row in rows.values()} == {
+        "1": ("name 1", True),
+        "2": ("edited", False),
+    }

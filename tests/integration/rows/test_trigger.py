@@ -3,8 +3,8 @@
 import psycopg
 import pytest
 
-from hack.postgres import Database as GivenDatabase
-from hack.postgres import DatabaseServer
+from hack.database.postgres import Database as GivenDatabase
+from hack.database.postgres import DatabaseServer
 from tests.integration.rows.conftest import Keep
 from tests.support.kept_rows import Application, Oracle, run
 
@@ -27,14 +27,14 @@ async def fresh(businesses: Application, keep: Keep) -> Oracle:
 @pytest.mark.parametrize(
     "edit",
     [
-        "UPDATE businesses SET name = 'anew'",
+        "UPDATE businesses SET name = 'new'",
         "UPDATE businesses SET description = NULL",
         "UPDATE businesses SET name = 'ONE'",
         "UPDATE businesses SET name = 'one '",
-        "UPDATE businesses SET phone = '+1', name = 'anew'",
+        "UPDATE businesses SET phone = '+1', name = 'new'",
         "UPDATE businesses SET embedding = NULL, description = ''",
-        "INSERT INTO businesses (id, name) VALUES (1, 'anew') ON CONFLICT (id) DO UPDATE SET name = excluded.name",
-        "MERGE INTO businesses b USING (VALUES (1)) v(id) ON b.id = v.id WHEN MATCHED THEN UPDATE SET name = 'anew'",
+        "INSERT INTO businesses (id, name) VALUES (1, 'new') ON CONFLICT (id) DO UPDATE SET name = excluded.name",
+        "MERGE INTO businesses b USING (VALUES (1)) v(id) ON b.id = v.id WHEN MATCHED THEN UPDATE SET name = 'new'",
         "WITH gone AS (DELETE FROM businesses RETURNING *) SELECT count(*) FROM gone; INSERT INTO businesses VALUES (1, 'a')",
     ],
 )
@@ -50,10 +50,10 @@ async def test_an_edit_of_what_the_text_reads_is_marked(fresh: Oracle, edit: str
         "UPDATE businesses SET name = 'one'",
         "UPDATE businesses SET name = name, phone = NULL",
         "UPDATE businesses SET embedding = '[1,2,3]'",
-        "UPDATE businesses SET name = 'anew' WHERE id = 2",
+        "UPDATE businesses SET name = 'new' WHERE id = 2",
         "DELETE FROM businesses",
         "SELECT * FROM businesses FOR UPDATE",
-        "BEGIN; UPDATE businesses SET name = 'anew'; ROLLBACK",
+        "BEGIN; UPDATE businesses SET name = 'new'; ROLLBACK",
     ],
 )
 async def test_what_leaves_the_text_alone_is_not_marked(fresh: Oracle, edit: str) -> None:
@@ -122,7 +122,7 @@ async def test_a_generated_column_is_marked_by_what_it_reads(application: Applic
     assert oracle.marks() == ["1"]
 
 
-async def test_an_application_without_any_right_to_our_tables_can_write(
+async def test_an_application_without_any_privilege_on_the_book_keeping_can_write(
     businesses: Application, keep: Keep, database: GivenDatabase, database_server: DatabaseServer
 ) -> None:
     _, oracle = await keep()
@@ -130,11 +130,11 @@ async def test_an_application_without_any_right_to_our_tables_can_write(
     businesses.run(f'GRANT SELECT, INSERT, UPDATE ON businesses TO "{role}"')
     writer = Application(database.url_for(role, password))
     writer.run("INSERT INTO businesses (name) VALUES ('one')")
-    writer.run("UPDATE businesses SET name = 'anew'")
+    writer.run("UPDATE businesses SET name = 'new'")
     assert oracle.marks() == ["1", "1"]
 
 
-async def test_nobody_can_call_the_marking_function_of_their_own(
+async def test_no_other_role_can_call_the_marking_function(
     businesses: Application, keep: Keep, database: GivenDatabase, database_server: DatabaseServer
 ) -> None:
     """It writes into our tables with our rights, from whatever table it is called for."""
@@ -159,7 +159,7 @@ async def test_a_writer_whose_search_path_holds_tables_of_our_names_is_not_led_a
     businesses.run("INSERT INTO businesses (name) VALUES ('one')")
     with businesses.transaction() as connection:
         run(connection, "SET search_path = pitfall, pg_catalog, public")
-        run(connection, "UPDATE public.businesses SET name = 'anew'")
+        run(connection, "UPDATE public.businesses SET name = 'new'")
     assert oracle.marks() == ["1", "1"]
 
 
@@ -170,5 +170,5 @@ async def test_rows_that_arrive_by_replication_are_marked_where_the_table_is_our
     with businesses.transaction() as connection:
         run(connection, "SET session_replication_role = replica")
         run(connection, "INSERT INTO businesses (name) VALUES ('one')")
-        run(connection, "UPDATE businesses SET name = 'anew'")
+        run(connection, "UPDATE businesses SET name = 'new'")
     assert oracle.marks() == ["1", "1"]

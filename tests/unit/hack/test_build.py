@@ -60,7 +60,7 @@ def go(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[StandIn]:
     stand_in.go_on()
 
 
-def test_programs_get_the_names_that_they_are_called_by(go: StandIn) -> None:
+def test_built_programs_are_renamed(go: StandIn) -> None:
     go.go_on()
     built = build.binaries(Lines(lambda line: None))
     assert built.etcd.read_text() == "server\n"
@@ -68,14 +68,14 @@ def test_programs_get_the_names_that_they_are_called_by(go: StandIn) -> None:
     assert built.etcd.parent == programs_build(pins()).folder
 
 
-def test_what_is_built_is_not_built_again(go: StandIn) -> None:
+def test_built_programs_are_not_built_again(go: StandIn) -> None:
     go.go_on()
     build.binaries(Lines(lambda line: None))
     build.binaries(Lines(lambda line: None))
     assert go.calls() == ["list", "build"]
 
 
-def test_it_says_at_once_that_it_takes_minutes(go: StandIn) -> None:
+def test_the_first_line_says_that_it_takes_minutes(go: StandIn) -> None:
     go.go_on()
     said: list[str] = []
     build.binaries(Lines(said.append))
@@ -85,7 +85,7 @@ def test_it_says_at_once_that_it_takes_minutes(go: StandIn) -> None:
     ]
 
 
-def test_it_tells_how_far_it_is(go: StandIn) -> None:
+def test_the_progress_is_shown(go: StandIn) -> None:
     go.go_on()
     said: list[str] = []
     build.binaries(Lines(said.append, every_s=0))
@@ -107,7 +107,7 @@ def test_two_at_once_build_once(go: StandIn) -> None:
     assert go.calls() == ["list", "build"]
 
 
-def test_a_failed_build_shows_gos_last_words_and_leaves_nothing(go: StandIn) -> None:
+def test_a_failed_build_shows_gos_last_lines_and_leaves_no_file(go: StandIn) -> None:
     go.fail()
     go.go_on()
     with pytest.raises(BuildFailed, match="no space left on device\nthe control plane could not be built"):

@@ -8,12 +8,12 @@ import yaml
 from hack.control_plane.commands import apiserver_command
 from hack.control_plane.kubeconfig import current_context, write_kubeconfig
 from hack.control_plane.pins import MORE_PROGRAMS, pins, pins_of, program_build, programs_build
-from hack.control_plane.processes import free_ports, port_was_taken
+from hack.control_plane.processes import free_ports, port_was_in_use
 from hack.control_plane.state import Ports
 from hack.errors import BuildFailed, WrongSetting
 from hack.go_build.compile import is_download_line, is_package_line, module_checksum, oldest_go
+from hack.go_build.programs import MODULES, go_program, module_build
 from hack.go_build.progress import Lines
-from hack.go_programs import MODULES, go_program, module_build
 
 GO_MOD = """
 go 1.26.0
@@ -45,11 +45,11 @@ def test_every_program_of_a_node_has_the_control_planes_version() -> None:
 @pytest.mark.parametrize(
     ("name", "made"), [("helm3", "helm"), ("helm4", "helm"), ("kind", "kind"), ("actionlint", "actionlint")]
 )
-def test_a_program_is_called_by_its_folders_name(name: str, made: str) -> None:
+def test_a_program_has_the_name_of_its_folder(name: str, made: str) -> None:
     assert module_build(MODULES / name).named == {made: name}
 
 
-def test_an_unknown_program_is_refused_by_a_sentence_that_lists_the_known(tmp_path: Path) -> None:
+def test_an_unknown_program_is_refused_with_a_list_of_the_known_ones(tmp_path: Path) -> None:
     with pytest.raises(BuildFailed, match=r"holds no go\.mod: programs are actionlint, .*helm3, helm4.*, pause"):
         go_program("hlem")
 
@@ -60,7 +60,7 @@ def test_only_import_paths_count_as_compiled() -> None:
     assert [line for line in said if is_download_line(line)] == said[:1]
 
 
-def test_without_a_terminal_a_line_is_written_now_and_then() -> None:
+def test_without_a_terminal_a_line_is_written_at_intervals() -> None:
     written: list[str] = []
     seconds = [0.0]
     lines = Lines(written.append, every_s=15, clock=lambda: seconds[0])
@@ -70,7 +70,7 @@ def test_without_a_terminal_a_line_is_written_now_and_then() -> None:
     assert written == ["building: 400 of 1,743 packages, 15 s", "building: 812 of 1,743 packages, 31 s"]
 
 
-def test_requests_are_logged_only_where_that_is_asked_for(tmp_path: Path) -> None:
+def test_requests_are_logged_only_with_an_audit_log(tmp_path: Path) -> None:
     ports = Ports(1, 2, 3)
     program = Path("kube-apiserver")
     assert not [part for part in apiserver_command(program, tmp_path, ports, None) if "audit" in str(part)]
@@ -78,17 +78,17 @@ def test_requests_are_logged_only_where_that_is_asked_for(tmp_path: Path) -> Non
     assert f"--audit-log-path={tmp_path}/audit.log" in asked
 
 
-def test_ports_differ_from_each_other() -> None:
+def test_the_ports_are_different() -> None:
     ports = free_ports()
     assert len({ports.etcd_client, ports.etcd_peer, ports.apiserver}) == 3
 
 
-def test_a_taken_port_is_told_from_other_failures() -> None:
-    assert port_was_taken("failed to listen on 127.0.0.1:443: bind: address already in use")
-    assert not port_was_taken("error: invalid argument")
+def test_a_port_in_use_is_distinguished_from_other_failures() -> None:
+    assert port_was_in_use("failed to listen on 127.0.0.1:443: bind: address already in use")
+    assert not port_was_in_use("error: invalid argument")
 
 
-def test_a_kubeconfigs_cluster_can_be_reached_from_anywhere(tmp_path: Path) -> None:
+def test_paths_of_a_kubeconfigs_cluster_are_made_absolute(tmp_path: Path) -> None:
     """The authority's file is named relative to the kubeconfig; credentials and unknown fields stay behind."""
     content = {
         "clusters": [
@@ -140,7 +140,7 @@ def test_a_written_kubeconfig_is_private_and_can_be_read_again(tmp_path: Path) -
         "\x00\x01",
     ],
 )
-def test_another_file_is_said_to_be_no_kubeconfig(content: str, tmp_path: Path) -> None:
+def test_a_file_that_is_no_kubeconfig_is_refused(content: str, tmp_path: Path) -> None:
     path = tmp_path / "config"
     path.write_text(content)
     with pytest.raises(WrongSetting, match="is no kubeconfig with a current context"):

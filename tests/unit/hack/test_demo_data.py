@@ -41,7 +41,7 @@ def test_businesses_come_from_many_countries_and_scripts() -> None:
     assert scripts >= {"LATIN", "CYRILLIC", "ARABIC", "HIRAGANA", "CJK", "HANGUL", "THAI"}
 
 
-def test_only_what_is_searched_by_is_embedded() -> None:
+def test_only_searchable_fields_are_embedded() -> None:
     business = businesses()[0]
     elsewhere = replace(business, phone="+1-212-555-0199", email="new@example.com", street="1 New St", lat=0.0)
     assert elsewhere.text == business.text

@@ -1,10 +1,11 @@
-"""What the development tools take from the environment, and what they keep from the programs they start."""
+"""What the development tools read from the environment, and what they withhold from the programs that they start."""
 
 from pathlib import Path
 
 import pytest
 
-from hack import environment
+from embedding_operator.settings import PREFIX, variables
+from hack.processes import environment
 
 
 @pytest.mark.parametrize(
@@ -20,12 +21,18 @@ from hack import environment
         "EMBEDDING_LOG_LEVEL",
     ],
 )
-def test_programs_never_get_what_is_meant_for_a_real_operator(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_programs_get_no_setting_of_an_operator(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(name, "real")
     assert name not in environment.program_environment()
 
 
-def test_programs_get_everything_else() -> None:
+def test_no_variable_of_the_operator_or_of_a_provider_is_passed_on() -> None:
+    read = {name: "real" for name in variables() if name.startswith(PREFIX) or "KEY" in name or "DATABASE" in name}
+    assert len(read) > 10
+    assert environment.without_operator_settings(read) == {}
+
+
+def test_programs_get_all_other_variables() -> None:
     kept = {"PATH": "/bin", "HOME": "/home/me", "HTTPS_PROXY": "http://proxy", "MY_DATABASE_URL": "x", "XPG": "y"}
     assert environment.without_operator_settings(kept | {"KUBECONFIG": "z"}) == kept
 
@@ -47,7 +54,7 @@ def test_a_path_is_absolute(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize("unset", ["", "relative/folder"])
-def test_the_cache_is_where_xdg_says(unset: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_cache_is_in_the_xdg_folder(unset: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", "/elsewhere")
     assert environment.cache_home() == Path("/elsewhere")
     monkeypatch.setenv("XDG_CACHE_HOME", unset)

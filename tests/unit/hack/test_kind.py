@@ -1,4 +1,4 @@
-"""kind without an engine: what it is told, what is said of it when it fails, and that nobody's kubeconfig is touched."""
+"""kind without an engine: its commands, its failures in few words, and that the user's kubeconfig is not changed."""
 
 import json
 from collections.abc import Callable
@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from hack.cluster_choice.kind import Engine, KindCluster, answering_engine, first_words
 from hack.errors import BuildFailed, KindUnavailable, ToolError
-from hack.kind import Engine, KindCluster, answering_engine, first_words
 
 PULL_FAILED = """Creating cluster "any" ...
  • Ensuring node image (kindest/node:v1.37.0) 🖼  ...
@@ -44,7 +44,7 @@ def calls(programs: Programs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     log = tmp_path / "calls"
     note = f'echo "$(basename "$0") $KIND_EXPERIMENTAL_PROVIDER $*" >> {log}'
     programs(docker=f"{note}\necho 29.0.1", kubectl=note, kind=note)
-    monkeypatch.setattr("hack.kind.go_program", lambda name: tmp_path / "bin" / name)
+    monkeypatch.setattr("hack.cluster_choice.kind.go_program", lambda name: tmp_path / "bin" / name)
 
     def noted() -> list[str]:
         lines = log.read_text().splitlines() if log.exists() else []
@@ -63,12 +63,12 @@ def test_an_engine_that_answers_is_named_with_its_version(programs: Programs) ->
     assert answering_engine() == Engine("docker", "29.0.1")
 
 
-def test_a_client_without_its_engine_is_passed_over(programs: Programs) -> None:
+def test_a_client_without_its_engine_is_skipped(programs: Programs) -> None:
     programs(docker="echo; echo 'Cannot connect to the daemon. Is it running?' >&2; exit 1", podman="echo 5.4.2")
     assert answering_engine() == Engine("podman", "5.4.2")
 
 
-def test_where_no_engine_answers_each_says_why(programs: Programs) -> None:
+def test_if_no_engine_answers_the_reason_for_each_is_given(programs: Programs) -> None:
     programs(docker="echo; echo 'Cannot connect to the daemon at unix:///x. Is it running?' >&2; exit 1")
     with pytest.raises(KindUnavailable) as failure:
         answering_engine()
@@ -77,14 +77,14 @@ def test_where_no_engine_answers_each_says_why(programs: Programs) -> None:
     )
 
 
-def test_a_client_that_hangs_does_not_hold_us_up(programs: Programs, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("hack.kind.ANSWERS_WITHIN_S", 0.2)
+def test_a_client_that_hangs_is_skipped(programs: Programs, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("hack.cluster_choice.kind.ANSWERS_WITHIN_S", 0.2)
     programs(docker="exec sleep 60")
-    with pytest.raises(KindUnavailable, match="docker gives no answer within"):
+    with pytest.raises(KindUnavailable, match="docker did not answer within"):
         answering_engine()
 
 
-def test_kind_is_told_the_engine_the_image_and_a_kubeconfig_of_its_own(
+def test_kind_gets_the_engine_the_image_and_a_kubeconfig_of_the_cluster(
     calls: Callable[[], list[str]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("KIND_NODE_IMAGE", "kindest/node:v1.32.11")
@@ -99,14 +99,12 @@ def test_kind_is_told_the_engine_the_image_and_a_kubeconfig_of_its_own(
     ]
 
 
-def test_without_a_chosen_image_kind_takes_its_own(calls: Callable[[], list[str]], tmp_path: Path) -> None:
+def test_without_a_chosen_image_kind_uses_its_default(calls: Callable[[], list[str]], tmp_path: Path) -> None:
     created(tmp_path / "cluster")
     assert not [call for call in calls() if "--image" in call]
 
 
-def test_a_cluster_is_found_again_by_its_folder_and_goes_with_it(
-    calls: Callable[[], list[str]], tmp_path: Path
-) -> None:
+def test_a_cluster_is_found_by_its_folder_and_deleted_with_it(calls: Callable[[], list[str]], tmp_path: Path) -> None:
     folder = tmp_path / "cluster"
     assert KindCluster.found_in(folder) is None
     made = created(folder)
@@ -118,7 +116,7 @@ def test_a_cluster_is_found_again_by_its_folder_and_goes_with_it(
     assert not folder.exists()
 
 
-def test_an_image_is_carried_to_the_nodes_by_an_archive(calls: Callable[[], list[str]], tmp_path: Path) -> None:
+def test_an_image_is_loaded_into_the_nodes_from_an_archive(calls: Callable[[], list[str]], tmp_path: Path) -> None:
     cluster = created(tmp_path / "cluster")
     calls()
     cluster.load_image("operator:dev")
@@ -128,7 +126,7 @@ def test_an_image_is_carried_to_the_nodes_by_an_archive(calls: Callable[[], list
     assert loaded == f"kind docker load image-archive {archive} --name any"
 
 
-def test_an_image_that_the_engine_lacks_is_named(calls: object, programs: Programs, tmp_path: Path) -> None:
+def test_an_image_that_the_engine_does_not_have_is_named(calls: object, programs: Programs, tmp_path: Path) -> None:
     cluster = created(tmp_path / "cluster")
     programs(docker="echo 'Error response from daemon: reference does not exist' >&2; exit 1")
     with pytest.raises(
@@ -137,7 +135,7 @@ def test_an_image_that_the_engine_lacks_is_named(calls: object, programs: Progra
         cluster.load_image("operator:dev")
 
 
-def test_a_cluster_that_does_not_come_up_leaves_nothing(
+def test_a_cluster_that_does_not_start_is_deleted(
     calls: Callable[[], list[str]], programs: Programs, tmp_path: Path
 ) -> None:
     folder = tmp_path / "cluster"
@@ -148,7 +146,7 @@ def test_a_cluster_that_does_not_come_up_leaves_nothing(
     assert not folder.exists()
 
 
-def test_a_cluster_of_that_name_that_was_there_before_is_left_alone(
+def test_an_existing_cluster_of_the_same_name_is_not_deleted(
     calls: Callable[[], list[str]], programs: Programs, tmp_path: Path
 ) -> None:
     programs(kind=f'echo "kind $1" >> {tmp_path}/calls; echo other; echo any')
@@ -160,23 +158,25 @@ def test_a_cluster_of_that_name_that_was_there_before_is_left_alone(
 
 def test_nodes_that_do_not_become_ready_are_a_failure_too(calls: object, programs: Programs, tmp_path: Path) -> None:
     programs(kubectl="echo 'error: timed out waiting for the condition on nodes/any-control-plane' >&2; exit 1")
-    with pytest.raises(KindUnavailable, match="kind's nodes do not become ready: error: timed out"):
+    with pytest.raises(KindUnavailable, match="kind's nodes did not become ready: error: timed out"):
         created(tmp_path / "cluster")
     assert not (tmp_path / "cluster").exists()
 
 
-def test_a_kind_that_can_not_be_built_is_passed_over_too(
+def test_kind_is_unavailable_if_it_cannot_be_built(
     calls: object, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def not_built(_name: str) -> Path:
         raise BuildFailed("dial tcp: no route to host")
 
-    monkeypatch.setattr("hack.kind.go_program", not_built)
+    monkeypatch.setattr("hack.cluster_choice.kind.go_program", not_built)
     with pytest.raises(KindUnavailable, match="kind could not be built: dial tcp: no route to host"):
         created(tmp_path / "cluster")
 
 
-def test_a_cluster_that_can_not_be_deleted_stays_on_record(calls: object, programs: Programs, tmp_path: Path) -> None:
+def test_the_record_of_a_cluster_that_cannot_be_deleted_is_kept(
+    calls: object, programs: Programs, tmp_path: Path
+) -> None:
     cluster = created(tmp_path / "cluster")
     programs(kind="echo 'ERROR: the engine is away' >&2; exit 1")
     with pytest.raises(KindUnavailable, match="`kind delete cluster` failed: the engine is away"):
@@ -197,12 +197,12 @@ def test_a_cluster_that_can_not_be_deleted_stays_on_record(calls: object, progra
             'failed to create cluster: node(s) already exist for a cluster with the name "any"',
         ),
         ("panic: something\nelse", "panic: something else"),
-        ("", "it said nothing"),
+        ("", "it printed nothing"),
     ],
 )
-def test_a_failure_comes_down_to_its_first_words(said: str, words: str) -> None:
+def test_a_failure_is_reduced_to_its_first_words(said: str, words: str) -> None:
     assert first_words(said) == words
 
 
-def test_a_long_failure_is_cut() -> None:
+def test_a_long_failure_is_shortened() -> None:
     assert len(first_words(f"ERROR: {'x' * 1000}")) == 201

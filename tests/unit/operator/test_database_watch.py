@@ -1,41 +1,48 @@
-"""What /readyz says of the database, whatever comes of asking it."""
+"""What /readyz says of the database, whatever the answer of the database is."""
 
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
-from typing import cast
+import asyncio
 
 import pytest
 
 from embedding_operator.reconciler.database_watch import DatabaseWatch
 from embedding_worker.errors import DatabaseUnavailable, RowsRefused
-from embedding_worker.rows.database import Database
-
-
-class Answers:
-    """A database that answers, or raises this."""
-
-    def __init__(self, error: Exception | None = None) -> None:
-        self.error = error
-
-    @asynccontextmanager
-    async def transaction(self) -> AsyncIterator[None]:
-        if self.error is not None:
-            raise self.error
-        yield
+from tests.support.fake_clock import FakeClock, settle
+from tests.support.fake_database import FakeDatabase
 
 
 @pytest.mark.parametrize(
-    ("error", "said"),
+    ("error", "problem"),
     [
         (None, None),
-        (DatabaseUnavailable("no connection could be had"), "the database: no connection could be had"),
+        (DatabaseUnavailable("connection refused"), "the database: connection refused"),
         (RowsRefused("Refused", "a pooler refuses"), "the database: a pooler refuses"),
         (RuntimeError("odd"), "the database could not be asked (RuntimeError): see the log, and report it"),
     ],
 )
-async def test_whatever_the_database_says_is_an_answer(error: Exception | None, said: str | None) -> None:
-    assert await DatabaseWatch(cast(Database, Answers(error))).problem() == said
+async def test_every_answer_and_every_error_is_reported(error: Exception | None, problem: str | None) -> None:
+    assert await watch_of(FakeDatabase(error), FakeClock()).find_problem() == problem
 
 
 def test_nothing_is_ready_before_the_first_answer() -> None:
-    assert DatabaseWatch(cast(Database, Answers())).waiting_for == "the database has not answered yet"
+    assert watch_of(FakeDatabase(), FakeClock()).waiting_for == "the database has not answered yet"
+
+
+async def test_the_database_is_asked_every_five_seconds() -> None:
+    clock, database = FakeClock(), FakeDatabase()
+    watch = watch_of(database, clock)
+    running = asyncio.create_task(watch.run())
+    await settle()
+    assert watch.waiting_for is None
+    database.error = DatabaseUnavailable("connection refused")
+    await clock.advance(4.9)
+    assert watch.waiting_for is None
+    await clock.advance(0.1)
+    assert watch.waiting_for == "the database: connection refused"
+    database.error = None
+    await clock.advance(5)
+    assert watch.waiting_for is None
+    running.cancel()
+
+
+def watch_of(database: FakeDatabase, clock: FakeClock) -> DatabaseWatch:
+    return DatabaseWatch(database, clock=clock)

@@ -1,4 +1,4 @@
-"""Which happenings become Events, what these say, and that they are within the API server's bounds."""
+"""Which transitions become Events, and that these are within the API server's bounds."""
 
 from datetime import UTC, datetime
 from typing import Any
@@ -7,17 +7,17 @@ import pytest
 
 from embedding_operator.lifecycle.events import dead_lettered, manifest, of_source, replayed
 from embedding_operator.lifecycle.job_status import JobPatch
-from embedding_operator.resources.embedding_job import Phase, parsed_job
-from embedding_operator.resources.embedding_source import EmbeddingSource, parsed_source
+from embedding_operator.resources.embedding_job import Phase, parse_job
+from embedding_operator.resources.embedding_source import EmbeddingSource, parse_source
 from tests.support.manifests import a_job, a_source, merged
 
 NOW = datetime(2026, 3, 1, 12, 0, 0, 1500, tzinfo=UTC)
-JOB = parsed_job(merged(a_job("businesses-42-ab"), {"metadata": {"uid": "uid-of-the-job"}}))
+JOB = parse_job(merged(a_job("businesses-42-ab"), {"metadata": {"uid": "uid-of-the-job"}}))
 DEAD = JobPatch({"phase": Phase.DEAD_LETTERED, "reason": "InputRejected", "message": "it refuses what was sent"})
 
 
-def a_parsed_source() -> EmbeddingSource:
-    return parsed_source(merged(a_source("businesses"), {"metadata": {"uid": "uid-of-the-source"}}))
+def shown_source() -> EmbeddingSource:
+    return parse_source(merged(a_source("businesses"), {"metadata": {"uid": "uid-of-the-source"}}))
 
 
 def conditions(**statuses: str) -> list[dict[str, Any]]:
@@ -64,14 +64,14 @@ def test_a_replay_is_a_normal_event() -> None:
     assert (event["type"], event["reason"], event["action"]) == ("Normal", "Replayed", "Replay")
 
 
-def test_the_others_that_an_event_stands_for_are_counted() -> None:
+def test_the_events_that_one_event_stands_for_are_counted() -> None:
     assert sent(dead_lettered(JOB, DEAD), more=41)["note"] == (
         "it refuses what was sent (and 41 more since the last event)"
     )
 
 
 @pytest.mark.parametrize("more", [0, 12_345])
-def test_a_note_is_cut_at_a_character_to_what_the_api_server_takes(more: int) -> None:
+def test_a_note_is_cut_at_a_character_to_what_the_api_server_accepts(more: int) -> None:
     long = JobPatch(DEAD.status | {"message": "ü" * 1024})
     note = sent(dead_lettered(JOB, long), more=more)["note"]
     assert 1000 < len(note.encode()) <= 1024
@@ -79,7 +79,7 @@ def test_a_note_is_cut_at_a_character_to_what_the_api_server_takes(more: int) ->
 
 
 @pytest.mark.parametrize(
-    ("before", "after", "told"),
+    ("before", "after", "expected"),
     [
         ({}, {"Stalled": "True"}, [("Warning", "WhyStalled", "why Stalled is True")]),
         ({"Stalled": "False"}, {"Stalled": "True"}, [("Warning", "WhyStalled", "why Stalled is True")]),
@@ -103,11 +103,11 @@ def test_a_note_is_cut_at_a_character_to_what_the_api_server_takes(more: int) ->
         ({"Fresh": "False"}, {"Fresh": "True", "Reconciling": "True", "ReembedRequired": "True"}, []),
     ],
 )
-def test_a_sources_event_is_told_when_a_condition_turns(
-    before: dict[str, str], after: dict[str, str], told: list[tuple[str, str, str]]
+def test_an_event_of_a_source_is_emitted_when_a_condition_changes(
+    before: dict[str, str], after: dict[str, str], expected: list[tuple[str, str, str]]
 ) -> None:
-    events = of_source(a_parsed_source(), conditions(**before), conditions(**after))
-    assert [(event.type, event.reason, event.note) for event in events] == told
+    events = of_source(shown_source(), conditions(**before), conditions(**after))
+    assert [(event.type, event.reason, event.note) for event in events] == expected
     for event in events:
         assert event.regarding["uid"] == "uid-of-the-source"
         assert "related" not in sent(event)
@@ -115,4 +115,4 @@ def test_a_sources_event_is_told_when_a_condition_turns(
 
 def test_a_source_that_is_stalled_from_the_start_has_one_event() -> None:
     after = conditions(Ready="False", Reconciling="False", Stalled="True", Fresh="Unknown", ProviderReady="True")
-    assert [event.action for event in of_source(a_parsed_source(), [], after)] == ["Stalled"]
+    assert [event.action for event in of_source(shown_source(), [], after)] == ["Stalled"]

@@ -1,105 +1,152 @@
-"""Finished jobs go a cohort at a time: when a cohort closes, and when it is cleared."""
+"""Finished jobs expire, in parallel, until none is left that is to expire, or until other work has waited long enough."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
 
 import pytest
 
-from embedding_operator.reconciler.expiry import COHORT_S, COHORT_SIZE, Cohorts
+from embedding_operator.api_errors import ApiServerUnavailable, ApiServerUnreachable
+from embedding_operator.resources.embedding_job import Phase
+from tests.support.fake_api_server import FakeApiServer
+from tests.support.fake_clock import let_time_pass
+from tests.support.housekeeping_system import HousekeepingSystem
+from tests.support.operator_parts import job_of
 
-AGE_S = 600.0
+AWAY = ApiServerUnreachable("no route")
 
 
 @pytest.fixture
-def cohorts() -> Cohorts:
-    return Cohorts("abc123")
+def system() -> HousekeepingSystem:
+    return HousekeepingSystem()
 
 
-def expired(cohorts: Cohorts, now: float, *, most: int = 1_000) -> list[str]:
-    return cohorts.expired(now, most=most, age_s=AGE_S)
+class CountsDeletes(FakeApiServer):
+    """Answers a deletion after a turn of the event loop; records how many of them were sent at once."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.running = 0
+        self.most_running = 0
+
+    async def delete_jobs(self, *, labels: str = "", fields: str = "") -> None:
+        self.running += 1
+        self.most_running = max(self.most_running, self.running)
+        await asyncio.sleep(0)
+        await super().delete_jobs(labels=labels, fields=fields)
+        self.running -= 1
 
 
-def test_jobs_made_within_half_a_minute_share_a_cohort(cohorts: Cohorts) -> None:
-    assert {cohorts.label(100.0 + second) for second in (0, 1, 29.9)} == {"abc123-1"}
+async def test_finished_jobs_expire_when_they_are_old_enough(system: HousekeepingSystem) -> None:
+    system.finish("1")
+    await system.clock.advance(599)
+    await system.housekeeping.expire()
+    assert system.rows_with_jobs() == ["1"]
+    await system.clock.advance(1)
+    await system.housekeeping.expire()
+    assert (system.rows_with_jobs(), system.parts.finished.count) == ([], 0)
 
 
-def test_a_cohort_closes_after_half_a_minute(cohorts: Cohorts) -> None:
-    cohorts.label(100.0)
-    assert cohorts.label(100.0 + COHORT_S) == "abc123-2"
+async def test_the_oldest_finished_jobs_expire_where_there_are_too_many() -> None:
+    system = HousekeepingSystem(max_finished=2)
+    for n in range(4):
+        system.finish(str(n), cohort=f"c0-{n}")
+        await system.clock.advance(1)
+    await system.housekeeping.expire()
+    assert system.rows_with_jobs() == ["2", "3"]
+    assert system.parts.finished.count == 2
 
 
-def test_a_cohorts_half_minute_begins_with_its_own_first_job(cohorts: Cohorts) -> None:
-    cohorts.label(0.0)
-    cohorts.label(50.0)
-    assert cohorts.label(79.0) == "abc123-2"
+async def test_only_finished_jobs_of_a_cohort_are_deleted() -> None:
+    system = HousekeepingSystem(max_finished=0)
+    system.finish("1")
+    for row_id, phase in (("2", Phase.PENDING), ("3", Phase.RETRYING), ("4", Phase.DEAD_LETTERED)):
+        system.parts.track(job_of(row_id, "Bakery", phase))
+    await system.housekeeping.expire()
+    assert system.rows_with_jobs() == ["2", "3", "4"]
 
 
-def test_a_cohort_closes_when_it_is_full(cohorts: Cohorts) -> None:
-    labels = [cohorts.label(100.0) for _ in range(2 * COHORT_SIZE + 1)]
-    assert [labels.count(f"abc123-{number}") for number in (1, 2, 3)] == [COHORT_SIZE, COHORT_SIZE, 1]
+async def test_a_finished_job_that_a_person_created_never_expires() -> None:
+    system = HousekeepingSystem(max_finished=0)
+    system.finish("1", cohort="")
+    await system.clock.advance(100_000)
+    await system.housekeeping.expire()
+    assert system.rows_with_jobs() == ["1"]
 
 
-def test_a_cohort_goes_when_its_youngest_finish_is_old_enough(cohorts: Cohorts) -> None:
-    cohorts.finished("one", 0.0)
-    cohorts.finished("one", 100.0)
-    assert expired(cohorts, 100.0 + AGE_S - 0.1) == []
-    assert expired(cohorts, 100.0 + AGE_S) == ["one"]
+async def test_cohorts_are_deleted_in_parallel_but_four_at_once() -> None:
+    server = CountsDeletes()
+    system = HousekeepingSystem(max_finished=0, server=server)
+    for n in range(12):
+        system.finish(str(n), cohort=f"c0-{n}")
+    await system.housekeeping.expire()
+    assert (system.rows_with_jobs(), server.most_running) == ([], 4)
 
 
-def test_too_many_finished_jobs_go_oldest_first_and_no_more_than_needed(cohorts: Cohorts) -> None:
-    for moment, label in enumerate(["old", "old", "middle", "middle", "young"]):
-        cohorts.finished(label, float(moment))
-    assert expired(cohorts, 5.0, most=5) == []
-    assert expired(cohorts, 5.0, most=4) == ["old"]
-    assert expired(cohorts, 5.0, most=2) == ["old", "middle"]
-    assert expired(cohorts, 5.0, most=0) == ["old", "middle", "young"]
+async def test_expiry_goes_on_until_nothing_is_left_that_is_to_expire() -> None:
+    server = FinishesDuringDeletes()
+    system = HousekeepingSystem(max_finished=0, server=server)
+    server.finish_one = lambda: system.finish("late", cohort="c0-2")
+    system.finish("1")
+    await system.housekeeping.expire()
+    assert (system.rows_with_jobs(), system.parts.finished.count) == ([], 0)
 
 
-def test_a_late_finish_makes_its_cohort_young_again(cohorts: Cohorts) -> None:
-    cohorts.finished("one", 0.0)
-    cohorts.finished("two", 1.0)
-    cohorts.finished("one", 2.0)
-    assert expired(cohorts, 3.0, most=2) == ["two"]
+class FinishesDuringDeletes(FakeApiServer):
+    """Another job finishes while the first deletion is carried out."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.finish_one: Callable[[], None] = lambda: None
+
+    async def delete_jobs(self, *, labels: str = "", fields: str = "") -> None:
+        await super().delete_jobs(labels=labels, fields=fields)
+        if self.count("delete_jobs") == 1:
+            self.finish_one()
 
 
-def test_finishes_that_are_told_out_of_order_make_no_cohort_older(cohorts: Cohorts) -> None:
-    cohorts.finished("one", 100.0)
-    cohorts.finished("one", 50.0)
-    assert expired(cohorts, 50.0 + AGE_S) == []
+class FinishesDuringEachDelete(FakeApiServer):
+    """A deletion takes a second, and another job finishes meanwhile."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.finish_one: Callable[[], Awaitable[None]] | None = None
+
+    async def delete_jobs(self, *, labels: str = "", fields: str = "") -> None:
+        await super().delete_jobs(labels=labels, fields=fields)
+        assert self.finish_one is not None
+        await self.finish_one()
 
 
-def test_a_cleared_cohort_is_not_cleared_again(cohorts: Cohorts) -> None:
-    cohorts.finished("one", 0.0)
-    cohorts.cleared("one")
-    cohorts.cleared("one")
-    assert expired(cohorts, AGE_S) == []
+async def test_jobs_that_finish_as_fast_as_they_are_deleted_delay_other_work_for_ten_seconds_at_most() -> None:
+    server = FinishesDuringEachDelete()
+    system = HousekeepingSystem(max_finished=0, server=server)
+
+    async def finish_one() -> None:
+        await system.clock.sleep(1)
+        system.finish(str(server.count("delete_jobs")), cohort=f"c0-{server.count('delete_jobs')}")
+
+    server.finish_one = finish_one
+    system.finish("0", cohort="c0-0")
+    await let_time_pass(system.clock, system.housekeeping.expire(), within_s=60)
+    assert system.clock.monotonic() == 1_010
+    assert system.parts.finished.count == 1
 
 
-def test_a_finish_after_the_clearing_is_cleared_in_its_turn(cohorts: Cohorts) -> None:
-    cohorts.finished("one", 0.0)
-    cohorts.cleared("one")
-    cohorts.finished("one", 500.0)
-    assert expired(cohorts, AGE_S) == []
-    assert expired(cohorts, 500.0 + AGE_S) == ["one"]
+async def test_finished_jobs_that_could_not_be_deleted_are_deleted_in_the_next_turn(system: HousekeepingSystem) -> None:
+    system.finish("1")
+    await system.clock.advance(600)
+    system.server.fail("delete_jobs", AWAY)
+    await system.housekeeping.turn()
+    assert (system.rows_with_jobs(), system.parts.finished.count) == (["1"], 1)
+    await system.housekeeping.turn()
+    assert (system.rows_with_jobs(), system.parts.finished.count) == ([], 0)
 
 
-def test_a_list_says_what_was_missed_and_counts_it_as_finished_now(cohorts: Cohorts) -> None:
-    cohorts.corrected(["from before", "from before"], 100.0)
-    assert expired(cohorts, 99.0 + AGE_S) == []
-    assert expired(cohorts, 100.0 + AGE_S) == ["from before"]
-    assert expired(cohorts, 100.0, most=1) == ["from before"]
-
-
-def test_a_list_leaves_the_time_of_what_is_known(cohorts: Cohorts) -> None:
-    cohorts.finished("one", 0.0)
-    cohorts.corrected(["one", "one"], 500.0)
-    assert expired(cohorts, AGE_S) == ["one"]
-
-
-def test_a_list_forgets_what_somebody_else_has_deleted(cohorts: Cohorts) -> None:
-    cohorts.finished("one", 0.0)
-    cohorts.corrected([], 1.0)
-    assert expired(cohorts, AGE_S) == []
-
-
-def test_a_job_without_a_cohort_is_left_to_who_made_it(cohorts: Cohorts) -> None:
-    cohorts.finished("", 0.0)
-    cohorts.corrected(["", ""], 1.0)
-    assert expired(cohorts, 10 * AGE_S, most=0) == []
+async def test_one_cohort_that_cannot_be_deleted_keeps_no_other_one_alive() -> None:
+    system = HousekeepingSystem(max_finished=0)
+    for n in range(3):
+        system.finish(str(n), cohort=f"c0-{n}")
+    system.server.fail("delete_jobs", ApiServerUnavailable("overloaded"))
+    with pytest.raises(ApiServerUnavailable):
+        await system.housekeeping.expire()
+    assert system.rows_with_jobs() == ["0"]

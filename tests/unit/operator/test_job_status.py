@@ -15,16 +15,16 @@ from embedding_operator.lifecycle.job_status import (
     replay_begun,
     settled,
     superseded,
-    timestamp,
 )
-from embedding_operator.lifecycle.retry_policy import RetryPolicy
-from embedding_operator.resources.embedding_job import BACKOFF_ANNOTATION, EmbeddingJob, Phase, parsed_job
-from embedding_worker.freshen import OutcomeKind, RowOutcome, outcome
+from embedding_operator.resources.base import timestamp
+from embedding_operator.resources.embedding_job import BACKOFF_ANNOTATION, EmbeddingJob, Phase, parse_job
+from embedding_operator.resources.embedding_source import RetrySpec
+from embedding_worker.outcome import OutcomeKind, RowOutcome, outcome
 from tests.support.manifests import CRDS, Json, a_job, merged
 
 STARTED = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
 NOW = STARTED + timedelta(seconds=1.25)
-POLICY = RetryPolicy()
+POLICY = RetrySpec()
 AWAY = RowOutcome(OutcomeKind.FAILED, "ProviderUnavailable", "the server is away", code="503 UNAVAILABLE")
 TOO_LONG = RowOutcome(OutcomeKind.INPUT_REJECTED, "TextTooLong", "the text has 9,000 bytes, the model takes 8,192")
 
@@ -33,14 +33,14 @@ def a_job_with(*, annotated: bool = False, **status: Any) -> EmbeddingJob:
     body = a_job("any") | {"status": {"phase": "Pending", "attempts": 0} | status}
     if annotated:
         body["metadata"]["annotations"] = {BACKOFF_ANNOTATION: "{}"}
-    return parsed_job(body)
+    return parse_job(body)
 
 
 def patch_of(
     happened: RowOutcome,
     job: EmbeddingJob | None = None,
     *,
-    policy: RetryPolicy = POLICY,
+    policy: RetrySpec = POLICY,
     jitter: float = 0,
 ) -> JobPatch:
     return settled(happened, job or a_job_with(), policy=policy, started=STARTED, now=NOW, jitter=jitter)
@@ -54,6 +54,7 @@ def patch_of(
         (OutcomeKind.BLANK_TEXT, Phase.SUCCEEDED, 2, "True"),
         (OutcomeKind.ROW_DELETED, Phase.SUPERSEDED, 2, "False"),
         (OutcomeKind.TEXT_CHANGED, Phase.SUPERSEDED, 2, "False"),
+        (OutcomeKind.ID_INVALID, Phase.SUPERSEDED, 2, "False"),
         (OutcomeKind.INPUT_REJECTED, Phase.DEAD_LETTERED, 3, "False"),
     ],
     ids=lambda value: value.value if isinstance(value, OutcomeKind) else "",
@@ -80,21 +81,21 @@ def test_every_kind_of_outcome_but_a_failure_has_one_phase_and_none_is_left_open
     assert set(PHASES.values()) == {Phase.SUCCEEDED, Phase.SUPERSEDED, Phase.DEAD_LETTERED}
 
 
-def test_a_settled_job_says_when_it_was_begun_and_finished_and_waits_for_nothing() -> None:
+def test_a_settled_job_says_when_it_started_and_finished_and_has_no_next_attempt() -> None:
     made = patch_of(outcome(OutcomeKind.EMBEDDED)).status
     assert made["startTime"] == "2026-03-01T12:00:00.000Z"
     assert made["completionTime"] == "2026-03-01T12:00:01.250Z"
     assert made["nextAttemptTime"] is None
 
 
-def test_latencies_tell_of_the_call_where_there_was_one() -> None:
+def test_latencies_contain_the_call_where_there_was_one() -> None:
     called = patch_of(outcome(OutcomeKind.EMBEDDED, embed_ms=7)).status
     assert called["latencies"] == {"totalMs": 1250, "embedMs": 7}
     not_called = patch_of(outcome(OutcomeKind.ALREADY_FRESH)).status
     assert not_called["latencies"] == {"totalMs": 1250}
 
 
-def test_a_rejection_is_a_dead_letter_at_once_and_says_its_own_reason() -> None:
+def test_a_rejection_is_a_dead_letter_at_once_with_its_own_reason() -> None:
     made = patch_of(TOO_LONG).status
     assert (made["phase"], made["attempts"]) == (Phase.DEAD_LETTERED, 1)
     assert (made["reason"], made["conditions"][0]["reason"]) == ("TextTooLong", "TextTooLong")
@@ -107,7 +108,7 @@ def test_a_failure_is_tried_again_after_a_pause() -> None:
     assert (patch.status["reason"], patch.status["message"]) == ("ProviderUnavailable", "the server is away")
 
 
-def test_the_backoff_annotation_says_which_attempt_comes_when() -> None:
+def test_the_backoff_annotation_names_the_next_attempt_and_its_time() -> None:
     backoff = patch_of(AWAY, a_job_with(attempts=1), jitter=1).annotations[BACKOFF_ANNOTATION]
     assert backoff is not None
     assert json.loads(backoff) == {"attempt": 3, "delaySeconds": 4.4, "notBefore": "2026-03-01T12:00:05.650Z"}
@@ -123,7 +124,7 @@ def test_a_retrying_job_is_neither_finished_nor_failed_yet() -> None:
 
 
 def test_the_policy_of_the_source_is_the_one_that_counts() -> None:
-    policy = RetryPolicy(max_attempts=2, initial_s=7)
+    policy = RetrySpec(max_attempts=2, initial_seconds=7)
     assert patch_of(AWAY, policy=policy).status["nextAttemptTime"] == "2026-03-01T12:00:08.250Z"
     assert patch_of(AWAY, a_job_with(attempts=1), policy=policy).phase is Phase.DEAD_LETTERED
 
@@ -131,11 +132,11 @@ def test_the_policy_of_the_source_is_the_one_that_counts() -> None:
 def test_the_last_failure_makes_a_dead_letter_that_says_how_often_and_why() -> None:
     made = patch_of(AWAY, a_job_with(phase="Retrying", attempts=5)).status
     assert (made["phase"], made["attempts"], made["reason"]) == (Phase.DEAD_LETTERED, 6, "RetriesExhausted")
-    assert made["message"] == "failed 6 times, at last: the server is away (ProviderUnavailable)"
+    assert made["message"] == "failed 6 times; the last failure: the server is away (ProviderUnavailable)"
     assert (made["nextAttemptTime"], made["conditions"][0]["status"]) == (None, "False")
 
 
-def test_each_failure_is_one_line_of_the_history_at_its_end() -> None:
+def test_each_failure_is_one_entry_at_the_end_of_the_history() -> None:
     before = [{"time": "2026-03-01T11:59:00Z", "reason": "DatabaseRefused"}]
     made = patch_of(AWAY, a_job_with(attempts=1, history=before)).status
     now = {"time": "2026-03-01T12:00:01.250Z", "reason": "ProviderUnavailable", "code": "503 UNAVAILABLE"}
@@ -189,7 +190,7 @@ DEAD: Json = {
 }
 
 
-def test_a_replay_begins_at_no_attempts_and_forgets_the_old_end() -> None:
+def test_a_replay_starts_at_no_attempts_and_removes_the_old_end() -> None:
     made = replay_begun(a_job_with(**DEAD), NOW).status
     assert (made["phase"], made["attempts"], made["replays"]) == (Phase.PENDING, 0, 2)
     gone = ("reason", "message", "nextAttemptTime", "completionTime")
@@ -200,26 +201,26 @@ def test_a_replay_keeps_the_history() -> None:
     assert merged(DEAD, replay_begun(a_job_with(**DEAD), NOW).status)["history"] == DEAD["history"]
 
 
-def test_nobody_reads_the_old_end_as_the_one_of_the_replay() -> None:
+def test_the_condition_of_a_replay_is_not_the_one_of_the_old_end() -> None:
     (condition,) = replay_begun(a_job_with(**DEAD), NOW).status["conditions"]
     assert (condition["status"], condition["reason"]) == ("Unknown", "Replayed")
 
 
-def test_a_replay_removes_a_backoff_that_was_left() -> None:
+def test_a_replay_removes_the_backoff_of_an_earlier_attempt() -> None:
     assert replay_begun(a_job_with(annotated=True, **DEAD), NOW).annotations == {BACKOFF_ANNOTATION: None}
     assert replay_begun(a_job_with(**DEAD), NOW).annotations == {}
 
 
-def test_a_job_that_gives_way_waits_for_nothing_and_did_not_succeed() -> None:
-    made = superseded(now=NOW)
+def test_a_superseded_job_has_no_next_attempt_and_did_not_succeed() -> None:
+    made = superseded(row_gone=False, now=NOW)
     assert (made["phase"], made["reason"], made["nextAttemptTime"]) == (Phase.SUPERSEDED, "TextChanged", None)
     assert made["completionTime"] == "2026-03-01T12:00:01.250Z"
     assert made["conditions"][0]["status"] == "False"
 
 
-def test_a_job_whose_row_is_gone_gives_way_and_says_so() -> None:
+def test_a_job_whose_row_was_deleted_is_superseded_and_says_so() -> None:
     made = superseded(row_gone=True, now=NOW)
-    assert (made["phase"], made["reason"], made["message"]) == (Phase.SUPERSEDED, "RowDeleted", "the row is gone")
+    assert (made["phase"], made["reason"], made["message"]) == (Phase.SUPERSEDED, "RowDeleted", "the row was deleted")
 
 
 def test_a_timestamp_is_utc_to_the_millisecond() -> None:
@@ -267,8 +268,8 @@ PATCHES = {
     "the tenth retry": patch_of(AWAY, a_job_with(history=A_LONG_HISTORY)).status,
     "RetriesExhausted": patch_of(AWAY, a_job_with(attempts=5, history=A_LONG_HISTORY)).status,
     "replayed": replay_begun(a_job_with(**DEAD), NOW).status,
-    "superseded": superseded(now=NOW),
-    "row gone": superseded(row_gone=True),
+    "superseded": superseded(row_gone=False, now=NOW),
+    "row gone": superseded(row_gone=True, now=NOW),
 }
 
 

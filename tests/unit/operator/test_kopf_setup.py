@@ -1,20 +1,77 @@
-"""How long the process goes on trying: for ever, at a bounded pace."""
+"""How kopf is set up: how long it goes on trying, what it watches, and how it connects."""
 
 import itertools
+from typing import Any, cast
 
-from embedding_operator.handlers.kopf_setup import Forever
+import aiohttp
+import kopf
+from kopf._core.intents.causes import Activity
 
-FIRST_HOUR = 200
+from embedding_operator.api_server import ApiServer
+from embedding_operator.handlers.kopf_setup import CONNECTIONS, Backoffs, make_registry, make_settings
+from embedding_operator.resources import GROUP, JOBS
+
+FIRST_HOUR = 1_000
 
 
-def test_backoffs_grow_to_half_a_minute_and_never_end() -> None:
-    pauses = list(itertools.islice(Forever(), FIRST_HOUR))
-    assert len(pauses) == FIRST_HOUR
-    assert pauses == sorted(pauses)
-    assert (pauses[0], pauses[-1]) == (0.2, 30)
+def test_backoffs_grow_to_four_seconds_and_never_end() -> None:
+    pauses = list(itertools.islice(Backoffs(), FIRST_HOUR))
+    assert pauses[:6] == [0.2, 0.5, 1, 2, 4, 4]
+    assert (len(pauses), pauses[-1]) == (FIRST_HOUR, 4)
+
+
+def test_no_pause_keeps_work_waiting_for_ten_seconds_after_the_servers_return() -> None:
+    assert max(itertools.islice(Backoffs(), FIRST_HOUR)) < 10
 
 
 def test_each_outage_begins_with_the_short_pauses_again() -> None:
-    backoffs = Forever()
+    backoffs = Backoffs()
     first = list(itertools.islice(backoffs, FIRST_HOUR))
     assert list(itertools.islice(backoffs, FIRST_HOUR)) == first
+
+
+def test_finished_jobs_and_dead_letters_are_not_watched() -> None:
+    selector = make_settings().watching.field_selectors[GROUP, JOBS]
+    assert selector == "status.phase!=Succeeded,status.phase!=Superseded,status.phase!=DeadLettered"
+
+
+def test_kopf_posts_no_events_and_scans_no_cluster() -> None:
+    settings = make_settings()
+    assert (settings.posting.enabled, settings.scanning.disabled) == (False, True)
+
+
+def test_a_silent_watch_ends_within_six_minutes() -> None:
+    watching = make_settings().watching
+    assert (watching.server_timeout, watching.client_timeout) == (300, 330)
+
+
+class FakeServer:
+    """Makes sessions, and records their limits."""
+
+    host, namespace = "https://fake", "here"
+
+    def __init__(self) -> None:
+        self.limits: list[int] = []
+        self.sessions: list[aiohttp.ClientSession] = []
+
+    def new_session(self, *, limit: int) -> aiohttp.ClientSession:
+        self.limits.append(limit)
+        self.sessions.append(aiohttp.ClientSession())
+        return self.sessions[-1]
+
+
+async def test_each_login_gets_a_session_of_its_own_to_our_server_and_namespace() -> None:
+    server = FakeServer()
+    registry = make_registry(cast(ApiServer, server), cast(Any, None), cast(Any, None))
+    (login,) = registry._activities.get_handlers(Activity.AUTHENTICATION)
+    found = [await cast(Any, login.fn)() for _ in range(2)]
+    try:
+        assert all(isinstance(connection, kopf.AiohttpSession) for connection in found)
+        assert [connection.aiohttp_session for connection in found] == server.sessions
+        assert [(connection.server, connection.default_namespace) for connection in found] == [
+            ("https://fake", "here")
+        ] * 2
+        assert server.limits == [CONNECTIONS, CONNECTIONS]
+    finally:
+        for session in server.sessions:
+            await session.close()

@@ -1,12 +1,18 @@
-"""What kopf is told of a job: derived from its status, and nothing is stored."""
+"""What kopf learns of a job: it is derived from the job's status, and nothing is stored."""
 
+from datetime import UTC, datetime, timedelta
 from typing import Any, cast
 
 import kopf
 import pytest
+from kopf._core.actions import application
 
 from embedding_operator.handlers.kopf_storage import NoDiffBase, StatusIsTheProgress
-from tests.support.manifests import a_job
+from embedding_operator.resources.base import timestamp
+from embedding_operator.resources.embedding_job import TOUCHED_ANNOTATION, Phase
+from tests.support.jobs import job_body
+from tests.support.kopf_events import KopfSide
+from tests.support.manifests import Json, a_job
 
 KEY = kopf.HandlerId("embed")
 MOMENT = "2026-03-01T12:00:00.000Z"
@@ -25,7 +31,7 @@ def test_a_retrying_job_runs_when_its_time_has_come() -> None:
     assert delayed_until(phase="Retrying", nextAttemptTime=MOMENT) == MOMENT
 
 
-def test_a_delayed_handler_has_neither_succeeded_nor_failed_nor_retries_of_kopfs_own() -> None:
+def test_a_delayed_handler_has_neither_succeeded_nor_failed_and_no_retries_of_kopfs_own() -> None:
     record = StatusIsTheProgress().fetch(key=KEY, body=body(phase="Retrying", nextAttemptTime=MOMENT))
     assert record is not None
     assert (record["retries"], record["success"], record["failure"]) == (0, False, False)
@@ -47,10 +53,10 @@ def test_every_other_job_runs_at_once(status: dict[str, Any]) -> None:
     assert StatusIsTheProgress().fetch(key=KEY, body=body(**status)) is None
 
 
-def test_a_touch_takes_the_time_away_that_has_come() -> None:
+def test_a_touch_changes_an_annotation_and_leaves_the_time_in_the_status() -> None:
     patch = kopf.Patch()
     StatusIsTheProgress().touch(body=body(phase="Retrying", nextAttemptTime=MOMENT), patch=patch, value="any")
-    assert dict(patch) == {"status": {"nextAttemptTime": None}}
+    assert dict(patch) == {"metadata": {"annotations": {TOUCHED_ANNOTATION: "any"}}}
 
 
 def test_the_end_of_a_touch_patches_nothing() -> None:
@@ -78,3 +84,49 @@ def test_every_event_of_a_job_is_a_creation_to_kopf() -> None:
 def test_the_essence_of_a_job_is_left_as_it_is() -> None:
     essence = kopf.BodyEssence(spec={"businessId": "1"})
     assert StatusIsTheProgress().clear(essence=essence) == essence
+
+
+class Paused:
+    """A job that backs off, as kopf handles it: kopf sleeps for a hundredth of a second in place of ten minutes."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(application, "WAITING_KEEPALIVE_INTERVAL", 0.01)
+        self.runs = 0
+        registry = kopf.OperatorRegistry()
+
+        @kopf.on.create("embeddingjobs", registry=registry, id="embed")
+        async def embed(**_: Any) -> None:
+            self.runs += 1
+
+        self.kopf = KopfSide(registry, monkeypatch)
+
+    async def event(self, pause: timedelta) -> Json:
+        """An event of the job while its pause goes on for so long. Returns the job afterwards."""
+        until = timestamp(datetime.now(UTC) + pause)
+        return await self.kopf.event(job_body("1", Phase.RETRYING, attempts=1, nextAttemptTime=until))
+
+
+@pytest.fixture
+def paused(monkeypatch: pytest.MonkeyPatch) -> Paused:
+    return Paused(monkeypatch)
+
+
+async def test_a_pause_longer_than_kopf_sleeps_goes_on_after_its_touch(paused: Paused) -> None:
+    job = await paused.event(timedelta(hours=1))
+    until = job["status"]["nextAttemptTime"]
+    touched = job["metadata"]["annotations"][TOUCHED_ANNOTATION]
+    job = await paused.kopf.event(job)
+    assert job["status"]["nextAttemptTime"] == until
+    assert job["metadata"]["annotations"][TOUCHED_ANNOTATION] > touched
+    assert paused.runs == 0
+
+
+async def test_kopf_writes_nothing_but_the_touch(paused: Paused) -> None:
+    await paused.event(timedelta(hours=1))
+    assert [sorted(patch) for patch in paused.kopf.patches] == [["metadata"]]
+    assert list(paused.kopf.patches[0]["metadata"]["annotations"]) == [TOUCHED_ANNOTATION]
+
+
+async def test_a_job_runs_when_its_pause_is_over(paused: Paused) -> None:
+    await paused.event(timedelta(seconds=-1))
+    assert (paused.runs, paused.kopf.patches) == (1, [])

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 import yaml
-from pydantic import BaseModel
+from pydantic import BaseModel, ValidationError
 
 from embedding_operator.resources.embedding_job import (
     FINISHED,
@@ -16,11 +16,17 @@ from embedding_operator.resources.embedding_job import (
     JobStatus,
     Phase,
     job_manifest,
-    parsed_job,
+    parse_job,
 )
-from embedding_operator.resources.embedding_source import ModelSpec, RetrySpec, SourceSpec, parsed_source
+from embedding_operator.resources.embedding_source import (
+    RECONCILE_ANNOTATION,
+    ModelSpec,
+    RetrySpec,
+    SourceSpec,
+    parse_source,
+)
 from embedding_worker.source import ChangeDetection, TableColumn, TooLong
-from tests.support.manifests import CRDS, a_job, a_source
+from tests.support.manifests import CRDS, a_job, a_source, without
 
 
 def schema(file: str, *path: str) -> Any:
@@ -71,7 +77,7 @@ def test_the_choices_are_the_same_in_both(ours: Any, crd: Any) -> None:
     assert list(ours) == crd["enum"]
 
 
-def test_a_new_jobs_status_is_what_the_crd_says_by_default() -> None:
+def test_a_new_jobs_status_is_the_default_of_the_crd() -> None:
     default = JobStatus()
     assert {"phase": default.phase, "attempts": default.attempts} == schema("embeddingjobs.yaml", "status")["default"]
 
@@ -81,41 +87,61 @@ def test_a_job_is_open_finished_or_a_dead_letter() -> None:
     assert not OPEN & FINISHED
 
 
-def test_the_selectors_name_every_phase_that_they_leave_out() -> None:
+def test_the_selectors_name_every_phase_that_they_exclude() -> None:
     assert OPEN_SELECTOR == "status.phase!=Succeeded,status.phase!=Superseded,status.phase!=DeadLettered"
     assert FINISHED_SELECTOR == "status.phase!=Pending,status.phase!=Retrying,status.phase!=DeadLettered"
 
 
 def test_a_source_is_read_as_the_data_plane_needs_it() -> None:
-    config = parsed_source(a_source("businesses", changeDetection="Audit", model={"tooLong": "Refuse"})).spec.config()
+    config = parse_source(a_source("businesses", changeDetection="Audit", model={"tooLong": "Refuse"})).spec.config()
     assert config.at == TableColumn("public", "businesses", "id", "embedding")
     assert config.change_detection is ChangeDetection.AUDIT
     assert config.model.too_long is TooLong.REFUSE
     assert config.fingerprint == "any@8"
 
 
-def test_what_a_newer_crd_adds_is_passed_over() -> None:
+def test_fields_that_a_newer_crd_adds_are_ignored() -> None:
     body = a_source("businesses", colour="yellow", model={"colour": "yellow"}) | {"extra": 1}
-    assert parsed_source(body) == parsed_source(a_source("businesses"))
+    assert parse_source(body) == parse_source(a_source("businesses"))
 
 
 def test_a_job_without_a_status_is_a_new_one() -> None:
-    job = parsed_job(a_job("any"))
+    job = parse_job(a_job("any"))
     assert (job.status.phase, job.status.attempts, job.is_open, job.source) == (Phase.PENDING, 0, True, "businesses")
 
 
 @pytest.mark.parametrize("phase", Phase)
 def test_only_pending_and_retrying_are_open(phase: Phase) -> None:
-    assert parsed_job(a_job("any") | {"status": {"phase": phase}}).is_open is (phase in ("Pending", "Retrying"))
+    assert parse_job(a_job("any") | {"status": {"phase": phase}}).is_open is (phase in ("Pending", "Retrying"))
 
 
-def test_a_manifest_is_read_back_as_the_job_that_it_makes() -> None:
-    spec = parsed_job(a_job("any")).spec
-    job: EmbeddingJob = parsed_job(job_manifest(name="any", namespace="here", cohort="abc-1", spec=spec))
+def test_a_manifest_is_read_back_as_the_job_that_it_creates() -> None:
+    spec = parse_job(a_job("any")).spec
+    job: EmbeddingJob = parse_job(job_manifest(name="any", namespace="here", cohort="abc-1", spec=spec))
     assert (job.name, job.spec, job.cohort) == ("any", spec, "abc-1")
     assert job.metadata.labels["embeddings.yellowbook.dev/source"] == "businesses"
 
 
 def test_a_manifest_has_no_owner() -> None:
-    spec = parsed_job(a_job("any")).spec
+    spec = parse_job(a_job("any")).spec
     assert "ownerReferences" not in job_manifest(name="any", namespace="here", cohort="abc-1", spec=spec)["metadata"]
+
+
+@pytest.mark.parametrize(("written", "version"), [("7", 7), ("18446744073709551616", 2**64), ("", 0), ("abc", 0)])
+def test_a_resource_version_is_a_number_and_zero_where_there_is_none(written: str, version: int) -> None:
+    body = a_job("any")
+    body["metadata"]["resourceVersion"] = written
+    assert parse_job(body).metadata.version == version
+
+
+@pytest.mark.parametrize("missing", ["spec", "spec.businessId", "spec.sourceRef.name", "metadata.name"])
+def test_a_job_without_a_field_that_is_needed_is_not_understood(missing: str) -> None:
+    with pytest.raises(ValidationError):
+        parse_job(without(a_job("any"), missing))
+
+
+def test_a_request_to_reconcile_is_the_token_of_its_annotation() -> None:
+    body = a_source("businesses")
+    assert parse_source(body).requested_reconcile is None
+    body["metadata"]["annotations"] = {RECONCILE_ANNOTATION: "2026-03-01"}
+    assert parse_source(body).requested_reconcile == "2026-03-01"

@@ -1,4 +1,4 @@
-"""Mounted secrets that change: taken once, never where they are of no use, and never told."""
+"""Mounted secrets that change: rotated once, only where the new value can be used, and never shown."""
 
 import asyncio
 from pathlib import Path
@@ -7,23 +7,22 @@ import pytest
 import structlog
 from structlog.typing import EventDict
 
-from embedding_operator import rotation
-from embedding_operator.rotation import MountedSecret, Rotation
+from embedding_operator.rotation import LOOK_EVERY_S, MountedSecret, Rotation
 from embedding_worker.errors import DatabaseUnavailable
-from tests.support.deadline import eventually
+from tests.support.fake_clock import FakeClock
 
 OLD, NEW, NEWER = "s3cr3t-old", "s3cr3t-new", "s3cr3t-newer"
 VARIABLE = "DATABASE_URL_FILE"
 
 
-class Taker:
-    """Takes values, unless it is to refuse them; notes what it was given."""
+class Rotated:
+    """Accepts values, unless it is to refuse them; records what it was given."""
 
     def __init__(self) -> None:
         self.given: list[str] = []
         self.refusal: Exception | None = None
 
-    async def take(self, value: str) -> None:
+    async def rotate(self, value: str) -> None:
         self.given.append(value)
         if self.refusal is not None:
             raise self.refusal
@@ -55,40 +54,47 @@ def mounted(tmp_path: Path) -> Mounted:
 
 
 @pytest.fixture
-def taker() -> Taker:
-    return Taker()
+def rotated() -> Rotated:
+    return Rotated()
 
 
 @pytest.fixture
-def looking(mounted: Mounted, taker: Taker) -> Rotation:
-    return Rotation([MountedSecret(VARIABLE, mounted.file, OLD)], {VARIABLE: taker.take})
+def clock() -> FakeClock:
+    return FakeClock()
 
 
-def told(logs: list[EventDict]) -> list[str]:
+@pytest.fixture
+def looking(mounted: Mounted, rotated: Rotated, clock: FakeClock) -> Rotation:
+    return Rotation([MountedSecret(VARIABLE, mounted.file, OLD)], {VARIABLE: rotated.rotate}, clock=clock)
+
+
+def messages(logs: list[EventDict]) -> list[str]:
     return [str(entry.get("message", entry["event"])) for entry in logs]
 
 
-async def test_a_secret_that_the_kubelet_swaps_is_taken_once(mounted: Mounted, taker: Taker, looking: Rotation) -> None:
+async def test_a_secret_that_the_kubelet_swaps_is_rotated_once(
+    mounted: Mounted, rotated: Rotated, looking: Rotation
+) -> None:
     await looking.look()
-    assert taker.given == []
+    assert rotated.given == []
     mounted.swap(NEW)
     await looking.look()
     await looking.look()
     mounted.swap(NEWER)
     await looking.look()
-    assert taker.given == [NEW, NEWER]
+    assert rotated.given == [NEW, NEWER]
 
 
-async def test_a_secret_put_back_is_a_rotation_too(mounted: Mounted, taker: Taker, looking: Rotation) -> None:
+async def test_a_secret_put_back_is_a_rotation_too(mounted: Mounted, rotated: Rotated, looking: Rotation) -> None:
     for value in (NEW, OLD):
         mounted.swap(value)
         await looking.look()
-    assert taker.given == [NEW, OLD]
+    assert rotated.given == [NEW, OLD]
 
 
 @pytest.mark.parametrize("how", ["empty", "missing", "no text"])
-async def test_a_file_of_no_use_is_told_once_and_the_value_before_stays(
-    mounted: Mounted, taker: Taker, looking: Rotation, how: str
+async def test_an_unusable_file_is_reported_once_and_the_old_value_stays(
+    mounted: Mounted, rotated: Rotated, looking: Rotation, how: str
 ) -> None:
     if how == "missing":
         mounted.file.unlink()
@@ -97,62 +103,65 @@ async def test_a_file_of_no_use_is_told_once_and_the_value_before_stays(
     with structlog.testing.capture_logs() as logs:
         await looking.look()
         await looking.look()
-    assert taker.given == []
-    assert [entry["event"] for entry in logs] == ["secret not rotated: the value before stays in force"]
-    assert told(logs)[0].startswith(f"{VARIABLE} is {str(mounted.file)!r}, which ")
+    assert rotated.given == []
+    assert [entry["event"] for entry in logs] == ["secret not rotated: the old value stays in force"]
+    assert messages(logs)[0].startswith(f"{VARIABLE} is {str(mounted.file)!r}, which ")
     mounted.file.unlink(missing_ok=True)
     mounted.file.write_text(NEW)
     await looking.look()
-    assert taker.given == [NEW]
+    assert rotated.given == [NEW]
 
 
-@pytest.mark.parametrize("refusal", [DatabaseUnavailable("no connection could be had"), ZeroDivisionError()])
+@pytest.mark.parametrize("refusal", [DatabaseUnavailable("no connection could be made"), ZeroDivisionError()])
 async def test_a_value_that_is_refused_is_tried_again_at_each_look(
-    mounted: Mounted, taker: Taker, looking: Rotation, refusal: Exception
+    mounted: Mounted, rotated: Rotated, looking: Rotation, refusal: Exception
 ) -> None:
-    taker.refusal = refusal
+    rotated.refusal = refusal
     mounted.swap(NEW)
     with structlog.testing.capture_logs() as logs:
         await looking.look()
         await looking.look()
-        taker.refusal = None
+        rotated.refusal = None
         await looking.look()
         await looking.look()
-    assert taker.given == [NEW, NEW, NEW]
-    assert told(logs)[-1] == "secret rotated"
-    assert told(logs).count("no connection could be had") == isinstance(refusal, DatabaseUnavailable)
+    assert rotated.given == [NEW, NEW, NEW]
+    assert messages(logs)[-1] == "secret rotated"
+    assert messages(logs).count("no connection could be made") == isinstance(refusal, DatabaseUnavailable)
 
 
-async def test_no_value_is_ever_told(mounted: Mounted, taker: Taker, looking: Rotation) -> None:
+async def test_no_value_is_ever_logged(mounted: Mounted, rotated: Rotated, looking: Rotation) -> None:
     with structlog.testing.capture_logs() as logs:
         mounted.swap(NEW)
         await looking.look()
-        taker.refusal = DatabaseUnavailable("no connection could be had")
+        rotated.refusal = DatabaseUnavailable("no connection could be made")
         mounted.swap(NEWER)
         await looking.look()
     assert logs
     assert "s3cr3t" not in repr(logs) + repr(vars(looking)["_secrets"])
 
 
-async def test_what_goes_wrong_with_one_secret_hides_no_other(mounted: Mounted, taker: Taker, tmp_path: Path) -> None:
+async def test_a_problem_with_one_secret_hides_no_other(mounted: Mounted, rotated: Rotated, tmp_path: Path) -> None:
     secrets = [MountedSecret("GONE_FILE", tmp_path / "gone", OLD), MountedSecret(VARIABLE, mounted.file, OLD)]
-    looking = Rotation(secrets, {"GONE_FILE": taker.take, VARIABLE: taker.take})
+    looking = Rotation(secrets, {"GONE_FILE": rotated.rotate, VARIABLE: rotated.rotate}, clock=FakeClock())
     mounted.swap(NEW)
     await looking.look()
-    assert taker.given == [NEW]
+    assert rotated.given == [NEW]
 
 
-async def test_it_looks_again_and_again(
-    mounted: Mounted, taker: Taker, looking: Rotation, monkeypatch: pytest.MonkeyPatch
+async def test_it_looks_again_every_few_seconds(
+    mounted: Mounted, rotated: Rotated, looking: Rotation, clock: FakeClock
 ) -> None:
-    monkeypatch.setattr(rotation, "LOOK_EVERY_S", 0.01)
     running = asyncio.create_task(looking.run())
     mounted.swap(NEW)
-    await eventually(lambda: taker.given == [NEW], within_s=5, because="the file has changed")
+    await clock.advance(LOOK_EVERY_S / 2)
+    assert rotated.given == []
+    await clock.advance(LOOK_EVERY_S)
+    assert rotated.given == [NEW]
     mounted.swap(NEWER)
-    await eventually(lambda: taker.given == [NEW, NEWER], within_s=5, because="the file has changed again")
+    await clock.advance(LOOK_EVERY_S)
+    assert rotated.given == [NEW, NEWER]
     running.cancel()
 
 
-async def test_without_a_mounted_secret_there_is_nothing_to_look_at(taker: Taker) -> None:
-    await Rotation([], {VARIABLE: taker.take}).run()
+async def test_without_a_mounted_secret_there_is_nothing_to_look_at(rotated: Rotated) -> None:
+    await Rotation([], {VARIABLE: rotated.rotate}, clock=FakeClock()).run()

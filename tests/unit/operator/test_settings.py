@@ -1,13 +1,15 @@
-"""What the process is told by its environment: everything that is wrong at once, and never a secret."""
+"""The settings from the environment: everything that is wrong is reported at once, and no secret is ever shown."""
 
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 from pydantic import SecretStr
 
 from embedding_operator import settings
 from embedding_operator.rotation import MountedSecret
-from embedding_operator.settings import SettingsRefused, settings_from
+from embedding_operator.settings import SettingsRefused, settings_from, variables
+from embedding_worker.providers.provider import Provider, ProviderSetting
 
 URL = "postgresql://operator:hers@db.example/yellow_book"
 GOOD = {"DATABASE_URL": URL}
@@ -24,7 +26,6 @@ def test_a_database_url_is_enough() -> None:
     made = settings_from(GOOD)
     assert made.database_url.get_secret_value() == URL
     assert made.model_dump(exclude={"database_url"}) == {
-        "database_url_file": None,
         "kubeconfig": None,
         "namespace": None,
         "interval_s": 0.5,
@@ -33,16 +34,15 @@ def test_a_database_url_is_enough() -> None:
         "finished_job_age_s": 600,
         "price_per_million_tokens": 0,
         "http_port": 8080,
-        "gemini_api_key": None,
-        "gemini_api_key_file": None,
-        "gemini_endpoint": None,
         "audit_rows_per_s": 500,
         "log_format": "json",
         "log_level": "info",
+        "provider_settings": {},
+        "secret_files": {},
     }
 
 
-def test_each_variable_is_taken() -> None:
+def test_each_variable_is_read() -> None:
     made = settings_from(
         {
             **GOOD,
@@ -62,7 +62,6 @@ def test_each_variable_is_taken() -> None:
         }
     )
     assert made.model_dump(exclude={"database_url"}) == {
-        "database_url_file": None,
         "kubeconfig": Path("/home/me/kubeconfig"),
         "namespace": "yellow-book",
         "interval_s": 0.05,
@@ -71,12 +70,18 @@ def test_each_variable_is_taken() -> None:
         "finished_job_age_s": 1,
         "price_per_million_tokens": 0.15,
         "http_port": 0,
-        "gemini_api_key": SecretStr(MARKER),
-        "gemini_api_key_file": None,
-        "gemini_endpoint": "https://gemini.example",
         "audit_rows_per_s": 0.5,
         "log_format": "console",
         "log_level": "debug",
+        "provider_settings": {
+            "GEMINI_API_KEY": SecretStr(MARKER),
+            "EMBEDDING_GEMINI_ENDPOINT": SecretStr("https://gemini.example"),
+        },
+        "secret_files": {},
+    }
+    assert made.provider_values() == {
+        "GEMINI_API_KEY": MARKER,
+        "EMBEDDING_GEMINI_ENDPOINT": "https://gemini.example",
     }
 
 
@@ -159,7 +164,7 @@ def test_a_secrets_file_that_cannot_be_read_is_named(kind: str, tmp_path: Path) 
 @pytest.mark.parametrize(
     "name", ["EMBEDDING_MAX_OPEN_JOB", "EMBEDDING_SERVICE", "EMBEDDING_PORTS", "EMBEDDING_", "EMBEDDING_LOGLEVEL"]
 )
-def test_a_variable_that_looks_like_ours_and_is_not_is_refused(name: str) -> None:
+def test_a_variable_with_the_prefix_that_is_no_setting_is_refused(name: str) -> None:
     (problem,) = problems(GOOD | {name: "1"})
     assert problem.startswith(f"{name} is no setting of this version: ")
 
@@ -182,7 +187,7 @@ def test_what_kubernetes_says_of_a_service_is_tolerated(name: str) -> None:
     assert settings_from(GOOD | {name: "tcp://10.0.0.1:8080"}) == settings_from(GOOD)
 
 
-def test_other_peoples_variables_are_none_of_our_business() -> None:
+def test_variables_of_other_programs_are_ignored() -> None:
     assert settings_from(GOOD | {"PATH": "/bin", "MY_EMBEDDING_LOG_LEVEL": "loud"}) == settings_from(GOOD)
 
 
@@ -227,8 +232,9 @@ def test_a_password_is_not_shown_by_what_is_wrong_elsewhere() -> None:
 
 
 def test_the_environment_of_the_process_is_what_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in variables():
+        monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("DATABASE_URL", URL)
-    monkeypatch.delenv("KUBECONFIG", raising=False)
     assert settings.settings_of_this_process() == settings_from(GOOD)
 
 
@@ -271,7 +277,7 @@ def test_the_providers_key_may_be_mounted(tmp_path: Path) -> None:
     mounted = tmp_path / "key"
     mounted.write_text(f"{MARKER}\n")
     made = settings_from(GOOD | {"GEMINI_API_KEY_FILE": str(mounted)})
-    assert made.gemini_api_key == SecretStr(MARKER)
+    assert made.provider_values() == {"GEMINI_API_KEY": MARKER}
     assert made.mounted_secrets() == [MountedSecret("GEMINI_API_KEY_FILE", mounted, MARKER)]
     assert MARKER not in repr(made.mounted_secrets())
 
@@ -298,3 +304,41 @@ def test_the_providers_key_is_not_shown_by_what_is_wrong_elsewhere() -> None:
     with pytest.raises(SettingsRefused) as raised:
         settings_from(wrong)
     assert MARKER not in f"{raised.value!r} {raised.value.__cause__!r}"
+
+
+def no_embedder(model: object, values: object) -> NoReturn:
+    raise AssertionError("no embedder is made by reading settings")
+
+
+ANOTHER = {
+    "another": Provider(
+        name="another",
+        make=no_embedder,
+        settings=(
+            ProviderSetting("ANOTHER_KEY", "a key", secret=True, required=True),
+            ProviderSetting("EMBEDDING_ANOTHER_REGION", "a region"),
+        ),
+    )
+}
+
+
+def test_the_settings_of_a_provider_are_those_that_it_registers(tmp_path: Path) -> None:
+    mounted = tmp_path / "key"
+    mounted.write_text(f"{MARKER}\n")
+    environ = GOOD | {"ANOTHER_KEY_FILE": str(mounted), "EMBEDDING_ANOTHER_REGION": "north", "GEMINI_API_KEY": "k"}
+    made = settings_from(environ, providers=ANOTHER)
+    assert made.provider_values() == {"ANOTHER_KEY": MARKER, "EMBEDDING_ANOTHER_REGION": "north"}
+    assert made.mounted_secrets() == [MountedSecret("ANOTHER_KEY_FILE", mounted, MARKER)]
+    assert MARKER not in repr(made) + str(made) + made.model_dump_json()
+
+
+def test_a_variable_of_a_provider_that_is_not_installed_is_no_setting() -> None:
+    with pytest.raises(SettingsRefused) as raised:
+        settings_from(GOOD | {"EMBEDDING_GEMINI_ENDPOINT": "https://gemini.example"}, providers=ANOTHER)
+    assert raised.value.problems[0].startswith("EMBEDDING_GEMINI_ENDPOINT is no setting of this version: ")
+
+
+def test_the_variables_are_those_of_the_process_and_of_its_providers_with_their_files() -> None:
+    assert {"DATABASE_URL", "DATABASE_URL_FILE", "KUBECONFIG"} <= variables(ANOTHER)
+    assert {"ANOTHER_KEY", "ANOTHER_KEY_FILE", "EMBEDDING_ANOTHER_REGION"} <= variables(ANOTHER)
+    assert "EMBEDDING_ANOTHER_REGION_FILE" not in variables(ANOTHER)

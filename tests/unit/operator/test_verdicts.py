@@ -1,4 +1,4 @@
-"""What `embedding-operator check` makes of what it has read: a few words where all is well, else what is wrong and what to do."""
+"""What `embedding-operator check` reports about facts: a few words if they are as needed, else what is wrong and what to do."""
 
 import asyncio
 from collections.abc import Awaitable
@@ -6,12 +6,12 @@ from typing import Any
 
 import pytest
 
-from embedding_operator.api_server import ApiServerUnavailable, RequestRefused
+from embedding_operator.api_errors import ApiServerUnavailable, RequestRefused
 from embedding_operator.cli import checks, verdicts
-from embedding_operator.cli.checks import verdict
-from embedding_operator.cli.verdicts import Mark, Unfit, Verdict, exit_code, skipped, well, wrong
+from embedding_operator.cli.checks import reach_verdict
+from embedding_operator.cli.verdicts import CheckFailed, Mark, Verdict, exit_code, failed, passed, skipped
 from embedding_operator.resources import JOBS, SOURCES
-from embedding_operator.resources.embedding_source import EmbeddingSource, parsed_source
+from embedding_operator.resources.embedding_source import EmbeddingSource, parse_source
 from embedding_operator.rights import RIGHTS
 from embedding_worker.errors import DatabaseUnavailable, SourceRefused
 from tests.support.manifests import a_source
@@ -20,12 +20,12 @@ BOTH_KINDS = {SOURCES, f"{SOURCES}/status", JOBS, f"{JOBS}/status"}
 
 
 def source(name: str = "businesses", **changes: Any) -> EmbeddingSource:
-    return parsed_source(a_source(name, **changes))
+    return parse_source(a_source(name, **changes))
 
 
 def test_a_line_has_a_mark_what_was_checked_and_a_sentence_on_one_line() -> None:
-    assert str(well("rights", "all 12")) == "✓ rights: all 12"
-    assert str(wrong("rights", "may not\n  create")) == "✗ rights: may not create"
+    assert str(passed("rights", "all 12")) == "✓ rights: all 12"
+    assert str(failed("rights", "may not\n  create")) == "✗ rights: may not create"
     assert str(skipped("schema", "the database can't be asked")) == (
         "– schema: skipped, because the database can't be asked"
     )
@@ -35,9 +35,9 @@ def test_a_line_has_a_mark_what_was_checked_and_a_sentence_on_one_line() -> None
     ("said", "code"),
     [
         ([], 0),
-        ([well("a", "b")], 0),
-        ([well("a", "b"), skipped("c", "d")], 0),
-        ([well("a", "b"), wrong("c", "d"), skipped("e", "f")], 1),
+        ([passed("a", "b")], 0),
+        ([passed("a", "b"), skipped("c", "d")], 0),
+        ([passed("a", "b"), failed("c", "d"), skipped("e", "f")], 1),
     ],
 )
 def test_one_thing_that_is_wrong_is_enough_for_exit_code_1(said: list[Verdict], code: int) -> None:
@@ -52,7 +52,7 @@ def test_a_kubernetes_that_selects_by_fields_is_supported(major: str, minor: str
 
 @pytest.mark.parametrize("version", [{"major": "1", "minor": "31", "gitVersion": "v1.31.9"}, {}])
 def test_an_older_kubernetes_is_not(version: dict[str, str]) -> None:
-    with pytest.raises(Unfit, match=r"is older than 1\.32, .*: upgrade the cluster"):
+    with pytest.raises(CheckFailed, match=r"is older than 1\.32, .*: upgrade the cluster"):
         verdicts.supported_kubernetes(version)
 
 
@@ -65,20 +65,20 @@ def test_an_older_kubernetes_is_not(version: dict[str, str]) -> None:
         (["v1alpha1"], BOTH_KINDS - {f"{SOURCES}/status"}, "without embeddingsources/status"),
     ],
 )
-def test_crds_that_are_missing_or_of_another_version_are_told_with_the_mend(
+def test_crds_that_are_missing_or_of_another_version_are_reported_with_the_remedy(
     versions: list[str], resources: set[str], sentence: str
 ) -> None:
-    with pytest.raises(Unfit, match=f"{sentence}: kubectl apply --server-side -f crds/"):
+    with pytest.raises(CheckFailed, match=f"{sentence}: kubectl apply --server-side -f crds/"):
         verdicts.served_kinds(versions, resources)
 
 
-def test_crds_in_a_further_version_are_well() -> None:
+def test_crds_that_are_served_in_another_version_too_pass() -> None:
     assert "v1alpha1" in verdicts.served_kinds(["v1alpha1", "v1"], BOTH_KINDS)
 
 
 def test_each_right_that_is_missing_is_named() -> None:
     allowed = {right: right.verb not in ("watch", "deletecollection") for right in RIGHTS}
-    with pytest.raises(Unfit) as unfit:
+    with pytest.raises(CheckFailed) as unfit:
         verdicts.all_rights(allowed, namespace="yellow-book")
     assert str(unfit.value).startswith(
         "in namespace yellow-book this account may not watch embeddingsources, watch embeddingjobs, "
@@ -92,17 +92,17 @@ def test_all_rights_are_counted() -> None:
 
 
 def test_sources_that_are_not_understood_are_named() -> None:
-    with pytest.raises(Unfit, match=r"^odd, odder can't be understood"):
+    with pytest.raises(CheckFailed, match=r"^odd, odder can't be understood"):
         verdicts.sources(["businesses"], ["odd", "odder"])
 
 
 @pytest.mark.parametrize(
     ("found", "tables", "mark"),
     [
-        (wrong("pgvector", "is missing"), [], Mark.WRONG),
-        (wrong("pgvector", "is missing"), [well("source a", "in an array")], Mark.WELL),
-        (wrong("pgvector", "is missing"), [well("source a", "in an array"), wrong("source b", "no")], Mark.WRONG),
-        (well("pgvector", "0.8"), [wrong("source b", "no")], Mark.WELL),
+        (failed("pgvector", "is missing"), [], Mark.FAILED),
+        (failed("pgvector", "is missing"), [passed("source a", "in an array")], Mark.PASSED),
+        (failed("pgvector", "is missing"), [passed("source a", "in an array"), failed("source b", "no")], Mark.FAILED),
+        (passed("pgvector", "0.8"), [failed("source b", "no")], Mark.PASSED),
     ],
 )
 def test_pgvector_may_be_missing_where_each_source_does_without(
@@ -119,25 +119,27 @@ def test_each_model_is_asked_once() -> None:
 
 
 @pytest.mark.parametrize(
-    ("error", "said"),
+    ("error", "message"),
     [
-        (Unfit("do this"), "do this"),
+        (CheckFailed("do this"), "do this"),
         (SourceRefused("TableMissing", "create it"), "create it"),
         (RequestRefused("forbidden"), "forbidden"),
-        (ApiServerUnavailable("away"), "away: see that it runs, and that this process may reach it"),
-        (DatabaseUnavailable("away"), "away: correct DATABASE_URL, or open the way to it"),
+        (ApiServerUnavailable("away"), "away: check that it runs, and that this process may reach it"),
+        (DatabaseUnavailable("away"), "away: correct DATABASE_URL, or allow the connection to it"),
         (KeyError("s3cr3t"), "an unexpected error, KeyError: see the log on stderr, and report it"),
     ],
     ids=lambda value: type(value).__name__ if isinstance(value, Exception) else "",
 )
-async def test_whatever_goes_wrong_in_a_check_becomes_a_sentence(error: Exception, said: str) -> None:
+async def test_whatever_goes_wrong_in_a_check_becomes_a_sentence(error: Exception, message: str) -> None:
     async def fail() -> str:
         raise error
 
-    assert await verdict("it", fail()) == wrong("it", said)
+    assert await reach_verdict("it", fail()) == failed("it", message)
 
 
 async def test_a_check_that_never_ends_is_ended(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(checks, "WITHIN_S", 0.01)
     never: Awaitable[str] = asyncio.get_running_loop().create_future()
-    assert await verdict("it", never) == wrong("it", "no answer within 0.01 s: see whether the way there is open")
+    assert await reach_verdict("it", never) == failed(
+        "it", "no answer within 0.01 s: check that the network allows the connection"
+    )

@@ -1,4 +1,4 @@
-"""How many jobs may be open, and whose turn it is."""
+"""The window's decisions: its size, the share of a source, the free places, and the throughput."""
 
 import pytest
 
@@ -7,10 +7,13 @@ from embedding_operator.reconciler.window import (
     SMALLEST,
     SMALLEST_SHARE,
     Throughput,
-    free,
+    Usage,
+    free_places,
     share,
-    size,
+    window_size,
 )
+
+# The share of a source.
 
 
 @pytest.mark.parametrize("due", [{"mine": 7}, {"mine": 7, "idle": 0}, {"mine": 0}, {}, {"mine": 0, "other": 5}])
@@ -39,8 +42,17 @@ def test_shares_pass_the_window_by_a_few_for_each_small_source(due: dict[str, in
     assert sum(share(50, due, source) for source in due) <= 50 + SMALLEST_SHARE * (len(due) - 1)
 
 
+# The free places.
+
+
+def places(active_here: int = 0, active: int = 0, *, opened: int = 0, existing: int = 0, my_share: int = 50) -> int:
+    """Of a window of 50, where 500 may be open and 1,500 may exist."""
+    used = Usage(active_here, active, opened, existing)
+    return free_places(50, used, my_share=my_share, max_open=500, max_existing=1_500)
+
+
 @pytest.mark.parametrize(
-    ("active_here", "active_in_all", "my_share", "expected"),
+    ("active_here", "active", "my_share", "expected"),
     [
         (0, 0, 50, 50),
         (20, 20, 50, 30),
@@ -53,57 +65,74 @@ def test_shares_pass_the_window_by_a_few_for_each_small_source(due: dict[str, in
     ],
 )
 def test_neither_the_share_nor_the_window_is_passed(
-    active_here: int, active_in_all: int, my_share: int, expected: int
+    active_here: int, active: int, my_share: int, expected: int
 ) -> None:
-    room = free(50, active_here=active_here, active_in_all=active_in_all, my_share=my_share, most=500)
-    assert room == expected
+    assert places(active_here, active, my_share=my_share) == expected
 
 
-@pytest.mark.parametrize(("most", "expected"), [(30, 30), (3, 3), (0, 0), (-2, 0)])
-def test_nor_is_what_may_be_open_at_all_where_jobs_in_a_backoff_have_most_of_it(most: int, expected: int) -> None:
-    assert free(50, active_here=0, active_in_all=10, my_share=50, most=most) == expected
+@pytest.mark.parametrize(("opened", "expected"), [(470, 30), (497, 3), (500, 0), (502, 0)])
+def test_nor_is_what_may_be_open_at_all_where_most_of_it_backs_off(opened: int, expected: int) -> None:
+    assert places(0, 10, opened=opened) == expected
+
+
+@pytest.mark.parametrize(("existing", "expected"), [(1_450, 50), (1_470, 30), (1_495, 5)])
+def test_nor_is_what_may_exist(existing: int, expected: int) -> None:
+    assert places(existing=existing) == expected
+
+
+@pytest.mark.parametrize(("active_here", "expected"), [(0, 5), (3, 2), (5, 0), (8, 0)])
+def test_where_others_use_up_what_may_exist_a_source_still_has_a_few_places(active_here: int, expected: int) -> None:
+    assert places(active_here, active_here, existing=2_000) == expected
+
+
+def test_without_reserved_places_it_has_none() -> None:
+    used = Usage(active_here=0, active_in_all=0, open_in_all=0, existing=2_000)
+    assert free_places(50, used, my_share=50, max_open=500, max_existing=1_500, reserved=0) == 0
+
+
+# The size of the window.
 
 
 @pytest.mark.parametrize(
     ("per_s", "expected"), [(0.0, 50), (1.0, 50), (25.0, 50), (26.0, 52), (100.0, 200), (250.0, 500), (10_000.0, 500)]
 )
-def test_the_window_holds_two_seconds_of_work_between_its_smallest_and_its_most(per_s: float, expected: int) -> None:
-    assert size(500, per_s=per_s) == expected
+def test_the_window_holds_two_seconds_of_work_between_its_smallest_and_its_limit(per_s: float, expected: int) -> None:
+    assert window_size(500, per_s=per_s) == expected
 
 
-@pytest.mark.parametrize("most", [1, 10, SMALLEST])
+@pytest.mark.parametrize("max_open", [1, 10, SMALLEST])
 @pytest.mark.parametrize("per_s", [0.0, 10_000.0])
-def test_whoever_allows_fewer_than_the_smallest_window_gets_what_is_allowed(most: int, per_s: float) -> None:
-    assert size(most, per_s=per_s) == most
+def test_a_limit_below_the_smallest_window_is_the_window(max_open: int, per_s: float) -> None:
+    assert window_size(max_open, per_s=per_s) == max_open
 
 
-def test_a_throughput_of_nothing_is_none() -> None:
+def test_the_throughput_of_nothing_is_zero() -> None:
     assert Throughput().per_s(100.0) == 0.0
 
 
-def test_a_throughput_is_what_was_settled_in_the_last_ten_seconds() -> None:
+def test_the_throughput_is_what_was_done_in_the_last_ten_seconds() -> None:
     throughput = Throughput()
     for n in range(200):
-        throughput.settled(100.0 + n / 10)  # ten a second, for twenty seconds
+        throughput.record(100.0 + n / 10)  # ten a second, for twenty seconds
     assert throughput.per_s(120.0) == pytest.approx(10.0, rel=0.02)
 
 
-def test_right_after_a_start_what_was_seen_so_far_counts() -> None:
+def test_soon_after_a_start_the_time_since_the_first_job_counts() -> None:
     throughput = Throughput()
     for n in range(100):
-        throughput.settled(100.0 + n / 50)  # fifty a second, for two seconds
+        throughput.record(100.0 + n / 50)  # fifty a second, for two seconds
     assert throughput.per_s(102.0) == pytest.approx(50.0)
 
 
 def test_a_burst_of_one_moment_is_spread_over_a_second() -> None:
     throughput = Throughput()
     for _ in range(64):
-        throughput.settled(100.0)
+        throughput.record(100.0)
     assert throughput.per_s(100.0) == 64.0
 
 
-def test_a_throughput_is_forgotten_when_nothing_settles_any_more() -> None:
+def test_a_throughput_is_forgotten_when_nothing_more_is_done() -> None:
     throughput = Throughput()
-    throughput.settled(100.0)
+    throughput.record(100.0)
     assert throughput.per_s(100.0 + MEASURED_OVER_S) > 0
     assert throughput.per_s(100.1 + MEASURED_OVER_S) == 0.0

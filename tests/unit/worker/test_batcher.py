@@ -1,4 +1,4 @@
-"""Company for a row: who is gathered with whom, when, and what each one gets."""
+"""Which items become one batch, when a batch begins, and which result each item gets."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Coroutine
@@ -7,12 +7,13 @@ from typing import Any
 
 import pytest
 
-from embedding_worker.batcher import Batch, Batcher
+from embedding_worker.batching.batcher import Batch, Batcher
+from embedding_worker.clock import Clock
 from embedding_worker.errors import Interrupted
 from tests.support.deadline import eventually
+from tests.support.fake_clock import FakeClock
 
-A_WHILE_S = 600.0
-"""Far longer than a test may take: whoever waits for so long hangs."""
+LINGER_S = 0.05
 Numbers = Batch[int, str]
 
 
@@ -27,8 +28,16 @@ class Work:
     async def __call__(self, batch: Numbers) -> None:
         self.batches.append(batch.items)
         await self.gate.wait()
-        for place, item in enumerate(batch.items):
-            batch.settle(place, f"result {item}")
+        for item in batch.items:
+            batch.settle(item, f"result {item}")
+
+
+def batcher_of(
+    work: Callable[[Numbers], Awaitable[None]], *, max_items: int, concurrency: int = 2, clock: Clock | None = None
+) -> Batcher[int, str]:
+    """A batcher on a clock that stands still, unless a test moves it: only full batches begin."""
+    clock = clock or FakeClock()
+    return Batcher(work, max_items=max_items, linger_s=LINGER_S, concurrency=concurrency, clock=clock)
 
 
 @pytest.fixture
@@ -52,41 +61,57 @@ def tasks(*coroutines: Coroutine[Any, Any, str]) -> list[asyncio.Task[str]]:
 
 
 async def test_each_item_gets_its_own_result(work: Work) -> None:
-    async with Batcher(work, max_items=3, max_wait_s=A_WHILE_S) as batcher:
+    async with batcher_of(work, max_items=3) as batcher:
         results = await within_a_second(asyncio.gather(*(batcher.submit(n) for n in range(3))))
     assert results == ["result 0", "result 1", "result 2"]
 
 
-async def test_what_comes_together_is_worked_on_together_up_to_the_most(work: Work) -> None:
-    async with Batcher(work, max_items=3, max_wait_s=A_WHILE_S) as batcher:
+async def test_items_that_arrive_together_become_batches_of_at_most_max_items(work: Work) -> None:
+    async with batcher_of(work, max_items=3) as batcher:
         await within_a_second(asyncio.gather(*(batcher.submit(n) for n in range(6))))
     assert work.batches == [(0, 1, 2), (3, 4, 5)]
 
 
-async def test_a_full_batch_waits_for_nobody(work: Work) -> None:
-    async with Batcher(work, max_items=1, max_wait_s=A_WHILE_S) as batcher:
+async def test_a_full_batch_begins_at_once(work: Work) -> None:
+    async with batcher_of(work, max_items=1) as batcher:
         assert await within_a_second(batcher.submit(7)) == "result 7"
 
 
-async def test_a_batch_that_is_not_full_waits_for_company_and_then_goes_alone(work: Work) -> None:
-    async with Batcher(work, max_items=64, max_wait_s=0.01) as batcher:
-        assert await within_a_second(batcher.submit(7)) == "result 7"
+async def test_a_batch_that_is_not_full_begins_when_its_linger_is_over_and_no_sooner(work: Work) -> None:
+    clock = FakeClock()
+    async with batcher_of(work, max_items=64, clock=clock) as batcher:
+        waiting = asyncio.create_task(batcher.submit(7))
+        await clock.advance(LINGER_S * 0.9)
+        assert (work.batches, waiting.done()) == ([], False)
+        await clock.advance(LINGER_S * 0.2)
+        assert await within_a_second(waiting) == "result 7"
     assert work.batches == [(7,)]
 
 
-async def test_until_its_time_is_over_a_batch_is_not_begun(work: Work) -> None:
-    async with Batcher(work, max_items=64, max_wait_s=A_WHILE_S) as batcher:
-        waiting = asyncio.create_task(batcher.submit(7))
-        await settled_down()
-        assert (work.batches, waiting.done()) == ([], False)
-        waiting.cancel()
+async def test_what_arrives_while_a_batch_lingers_is_added_and_prolongs_nothing(work: Work) -> None:
+    clock = FakeClock()
+    async with batcher_of(work, max_items=64, clock=clock) as batcher:
+        waiting = []
+        for n in range(3):
+            waiting += tasks(batcher.submit(n))
+            await clock.advance(LINGER_S / 2)
+        assert work.batches == [(0, 1)]
+        await clock.advance(LINGER_S)
+        assert await within_a_second(asyncio.gather(*waiting)) == ["result 0", "result 1", "result 2"]
 
 
-async def test_what_is_urgent_goes_first_and_the_rest_as_it_came(work: Work) -> None:
+async def test_two_equal_items_of_a_batch_share_one_result(work: Work) -> None:
+    async with batcher_of(work, max_items=3) as batcher:
+        results = await within_a_second(asyncio.gather(*map(batcher.submit, (5, 6, 5))))
+    assert results == ["result 5", "result 6", "result 5"]
+    assert work.batches == [(5, 6)]
+
+
+async def test_urgent_items_go_first_and_the_others_in_the_order_of_arrival(work: Work) -> None:
     work.gate.clear()
-    async with Batcher(work, max_items=2, max_wait_s=A_WHILE_S, concurrency=1) as batcher:
+    async with batcher_of(work, max_items=2, concurrency=1) as batcher:
         first = tasks(batcher.submit(0), batcher.submit(1))
-        await settled_down()  # the only slot is taken, and the queue grows
+        await settled_down()  # the only slot is in use, and the queue grows
         slow = tasks(batcher.submit(2), batcher.submit(3))
         await settled_down()
         urgent = tasks(batcher.submit(4, urgent=True), batcher.submit(5, urgent=True))
@@ -98,7 +123,7 @@ async def test_what_is_urgent_goes_first_and_the_rest_as_it_came(work: Work) -> 
 
 async def test_no_more_batches_than_allowed_are_worked_on_at_once(work: Work) -> None:
     work.gate.clear()
-    async with Batcher(work, max_items=1, concurrency=2) as batcher:
+    async with batcher_of(work, max_items=1, concurrency=2) as batcher:
         submitted = tasks(*(batcher.submit(n) for n in range(4)))
         await settled_down()
         assert work.batches == [(0,), (1,)]
@@ -107,7 +132,7 @@ async def test_no_more_batches_than_allowed_are_worked_on_at_once(work: Work) ->
     assert work.batches == [(0,), (1,), (2,), (3,)]
 
 
-async def test_whoever_is_settled_early_does_not_wait_for_the_others() -> None:
+async def test_an_item_that_is_settled_early_does_not_wait_for_the_others() -> None:
     others = asyncio.Event()
 
     async def work(batch: Numbers) -> None:
@@ -115,7 +140,7 @@ async def test_whoever_is_settled_early_does_not_wait_for_the_others() -> None:
         await others.wait()
         batch.settle(0, "late")
 
-    async with Batcher(work, max_items=2) as batcher:
+    async with batcher_of(work, max_items=2) as batcher:
         late, early = tasks(batcher.submit(0), batcher.submit(1))
         assert await within_a_second(early) == "early"
         assert not late.done()
@@ -123,20 +148,20 @@ async def test_whoever_is_settled_early_does_not_wait_for_the_others() -> None:
         assert await within_a_second(late) == "late"
 
 
-async def test_what_is_done_later_gives_its_slot_to_the_next_batch() -> None:
+async def test_work_that_is_finished_later_gives_its_slot_to_the_next_batch() -> None:
     lock_is_free = asyncio.Event()
 
-    async def rest(batch: Numbers) -> None:
+    async def finish(batch: Numbers) -> None:
         await lock_is_free.wait()
         batch.settle(0, "later")
 
     async def work(batch: Numbers) -> None:
         if batch.items == (0,):
-            batch.later(lambda: rest(batch))
+            batch.finish_later(lambda: finish(batch))
         else:
-            batch.settle(0, "now")
+            batch.settle(1, "now")
 
-    async with Batcher(work, max_items=1, concurrency=1) as batcher:
+    async with batcher_of(work, max_items=1, concurrency=1) as batcher:
         (locked,) = tasks(batcher.submit(0))
         assert await within_a_second(batcher.submit(1)) == "now"
         assert not locked.done()
@@ -144,25 +169,25 @@ async def test_what_is_done_later_gives_its_slot_to_the_next_batch() -> None:
         assert await within_a_second(locked) == "later"
 
 
-async def test_an_error_reaches_all_who_are_not_settled() -> None:
+async def test_an_error_reaches_all_items_that_are_not_settled() -> None:
     async def work(batch: Numbers) -> None:
         batch.settle(0, "settled")
         raise ZeroDivisionError
 
-    async with Batcher(work, max_items=3) as batcher:
+    async with batcher_of(work, max_items=3) as batcher:
         results = await within_a_second(asyncio.gather(*(batcher.submit(n) for n in range(3)), return_exceptions=True))
     assert results[0] == "settled"
     assert [type(result) for result in results[1:]] == [ZeroDivisionError, ZeroDivisionError]
 
 
-async def test_an_error_in_what_is_done_later_reaches_whoever_waits_for_it() -> None:
-    async def rest() -> None:
+async def test_an_error_in_work_that_is_finished_later_reaches_the_items_that_wait_for_it() -> None:
+    async def finish() -> None:
         raise ZeroDivisionError
 
     async def work(batch: Numbers) -> None:
-        batch.later(rest)
+        batch.finish_later(finish)
 
-    async with Batcher(work, max_items=1) as batcher:
+    async with batcher_of(work, max_items=1) as batcher:
         with pytest.raises(ZeroDivisionError):
             await within_a_second(batcher.submit(0))
 
@@ -173,7 +198,7 @@ async def test_a_batch_that_failed_stops_no_later_one(work: Work) -> None:
             raise ZeroDivisionError
         await work(batch)
 
-    async with Batcher(fails_once, max_items=1, concurrency=1) as batcher:
+    async with batcher_of(fails_once, max_items=1, concurrency=1) as batcher:
         with pytest.raises(ZeroDivisionError):
             await within_a_second(batcher.submit(0))
         assert await within_a_second(batcher.submit(1)) == "result 1"
@@ -182,48 +207,48 @@ async def test_a_batch_that_failed_stops_no_later_one(work: Work) -> None:
 async def interrupted_at_the_end(
     work: Callable[[Numbers], Awaitable[None]], *, submitted: int, concurrency: int = 1, max_items: int = 1
 ) -> list[object]:
-    """What whoever submitted gets when the batcher ends while they wait."""
-    async with Batcher(work, max_items=max_items, max_wait_s=A_WHILE_S, concurrency=concurrency) as batcher:
+    """The results of items whose batcher ends while they wait."""
+    async with batcher_of(work, max_items=max_items, concurrency=concurrency) as batcher:
         waiting = tasks(*(batcher.submit(n) for n in range(submitted)))
         await settled_down()
     results: list[object] = list(await within_a_second(asyncio.gather(*waiting, return_exceptions=True)))
     return results
 
 
-async def test_at_the_end_whoever_is_worked_on_and_whoever_waits_is_interrupted(work: Work) -> None:
+async def test_at_the_end_items_in_a_batch_and_items_in_the_queue_are_interrupted(work: Work) -> None:
     work.gate.clear()
     results = await interrupted_at_the_end(work, submitted=3)
     assert work.batches == [(0,)]
     assert [type(result) for result in results] == [Interrupted] * 3
 
 
-async def test_at_the_end_whoever_waits_for_company_is_interrupted(work: Work) -> None:
+async def test_at_the_end_items_of_a_lingering_batch_are_interrupted(work: Work) -> None:
     results = await interrupted_at_the_end(work, submitted=2, max_items=64)
     assert work.batches == []
     assert [type(result) for result in results] == [Interrupted] * 2
 
 
-async def test_at_the_end_what_was_to_be_done_later_is_interrupted() -> None:
+async def test_at_the_end_work_that_was_to_be_finished_later_is_interrupted() -> None:
     never = asyncio.Event()
 
-    async def rest() -> None:
+    async def finish() -> None:
         await never.wait()
 
     async def work(batch: Numbers) -> None:
-        batch.later(rest)
+        batch.finish_later(finish)
 
     (result,) = await interrupted_at_the_end(work, submitted=1)
     assert isinstance(result, Interrupted)
 
 
-async def test_what_would_be_done_later_is_not_begun_after_the_end() -> None:
+async def test_work_that_was_to_be_finished_later_is_not_begun_after_the_end() -> None:
     begun: list[str] = []
 
-    async def rest() -> None:
-        begun.append("rest")
+    async def finish() -> None:
+        begun.append("finish")
 
     async def work(batch: Numbers) -> None:
-        batch.later(rest)
+        batch.finish_later(finish)
         await asyncio.Event().wait()
 
     (result,) = await interrupted_at_the_end(work, submitted=1)
@@ -231,23 +256,25 @@ async def test_what_would_be_done_later_is_not_begun_after_the_end() -> None:
     assert begun == []
 
 
-async def test_after_the_end_nothing_is_taken(work: Work) -> None:
-    async with Batcher(work, max_items=1) as batcher:
+async def test_after_the_end_no_item_is_accepted(work: Work) -> None:
+    async with batcher_of(work, max_items=1) as batcher:
         pass
     with pytest.raises(Interrupted):
         await batcher.submit(0)
 
 
-async def test_whoever_gives_up_before_its_batch_begins_is_left_out_of_it(work: Work) -> None:
+async def test_an_item_that_is_cancelled_before_its_batch_begins_is_left_out_of_it(work: Work) -> None:
     work.gate.clear()
-    async with Batcher(work, max_items=3, max_wait_s=0.01, concurrency=1) as batcher:
+    clock = FakeClock()
+    async with batcher_of(work, max_items=3, concurrency=1, clock=clock) as batcher:
         (first,) = tasks(batcher.submit(0))
-        await begun(work, 1)
-        one, gives_up, two = tasks(batcher.submit(1), batcher.submit(2), batcher.submit(3))
+        await clock.advance(LINGER_S)
+        one, cancelled, two = tasks(batcher.submit(1), batcher.submit(2), batcher.submit(3))
         await settled_down()
-        gives_up.cancel()
+        cancelled.cancel()
         await settled_down()
         work.gate.set()
+        await clock.advance(LINGER_S)
         assert await within_a_second(asyncio.gather(first, one, two)) == ["result 0", "result 1", "result 3"]
     assert work.batches == [(0,), (1, 3)]
 
@@ -256,13 +283,13 @@ async def begun(work: Work, batches: int) -> None:
     await eventually(lambda: len(work.batches) >= batches, within_s=1, because="the batcher gathers")
 
 
-async def test_whoever_gives_up_while_its_batch_is_worked_on_hurts_nobody(work: Work) -> None:
+async def test_an_item_that_is_cancelled_during_its_batch_affects_no_other_item(work: Work) -> None:
     work.gate.clear()
-    async with Batcher(work, max_items=3, max_wait_s=A_WHILE_S) as batcher:
-        one, gives_up, two = tasks(batcher.submit(1), batcher.submit(2), batcher.submit(3))
+    async with batcher_of(work, max_items=3) as batcher:
+        one, cancelled, two = tasks(batcher.submit(1), batcher.submit(2), batcher.submit(3))
         await begun(work, 1)
-        gives_up.cancel()
+        cancelled.cancel()
         with suppress(asyncio.CancelledError):
-            await gives_up
+            await cancelled
         work.gate.set()
         assert await within_a_second(asyncio.gather(one, two)) == ["result 1", "result 3"]

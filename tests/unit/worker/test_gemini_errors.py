@@ -1,6 +1,5 @@
-"""What each answer of the Gemini API makes of itself in our tree of errors, and that no word of its own gets through."""
+"""How each answer of the Gemini API is translated into an error of this project, without any of its own sentences."""
 
-import importlib.util
 import json
 import traceback
 from datetime import UTC, datetime
@@ -11,18 +10,17 @@ import pytest
 
 from embedding_worker.errors import (
     InputRejected,
-    ProviderBusy,
     ProviderError,
     ProviderMisconfigured,
+    ProviderThrottled,
     ProviderUnavailable,
     SourceRefused,
 )
-from embedding_worker.providers import Credentials, make_embedder
-from embedding_worker.providers.gemini import GeminiEmbedder, reaction_to_sdk_error, sdk_errors_translated
+from embedding_worker.providers.gemini import PROVIDER, GeminiEmbedder, reaction_to_sdk_error, translate_sdk_errors
 from embedding_worker.providers.google_errors import ErrorAnswer, reaction_to
 from embedding_worker.source import Model
-from hack.fake_gemini import answers
-from hack.fake_gemini.answers import ErrorBody
+from hack.provider_server import answers
+from hack.provider_server.answers import ErrorBody
 
 KEY = "k3y-of-Somebody"
 TEXT = "Zum Löwen, a private matter"
@@ -47,13 +45,13 @@ def with_details(code: int, status: str, *details: dict[str, Any], message: str 
         (answers.refused_text(0, TEXT), InputRejected, "400 INVALID_ARGUMENT", "InputRejected"),
         (answers.invalid("too many"), InputRejected, "400 INVALID_ARGUMENT", "InputRejected"),
         (ErrorBody(400, "OUT_OF_RANGE", ""), InputRejected, "400 OUT_OF_RANGE", "InputRejected"),
-        (answers.invalid_key(KEY), ProviderMisconfigured, "400 INVALID_ARGUMENT", "API_KEY_INVALID"),
-        (answers.failed_precondition(), ProviderMisconfigured, "400 FAILED_PRECONDITION", "FAILED_PRECONDITION"),
-        (answers.unauthenticated(), ProviderMisconfigured, "401 UNAUTHENTICATED", "ACCESS_TOKEN_TYPE_UNSUPPORTED"),
-        (answers.missing_key(), ProviderMisconfigured, "403 PERMISSION_DENIED", "PERMISSION_DENIED"),
-        (answers.forbidden(), ProviderMisconfigured, "403 PERMISSION_DENIED", "SERVICE_DISABLED"),
-        (answers.unknown_model("x", "embedContent"), ProviderMisconfigured, "404 NOT_FOUND", "NOT_FOUND"),
-        (answers.busy(per="minute", retry_after_s=7), ProviderBusy, "429 RESOURCE_EXHAUSTED", None),
+        (answers.invalid_key(KEY), ProviderMisconfigured, "400 INVALID_ARGUMENT", "ApiKeyInvalid"),
+        (answers.failed_precondition(), ProviderMisconfigured, "400 FAILED_PRECONDITION", "FailedPrecondition"),
+        (answers.unauthenticated(), ProviderMisconfigured, "401 UNAUTHENTICATED", "AccessTokenTypeUnsupported"),
+        (answers.missing_key(), ProviderMisconfigured, "403 PERMISSION_DENIED", "PermissionDenied"),
+        (answers.forbidden(), ProviderMisconfigured, "403 PERMISSION_DENIED", "ServiceDisabled"),
+        (answers.unknown_model("x", "embedContent"), ProviderMisconfigured, "404 NOT_FOUND", "NotFound"),
+        (answers.throttled(per="minute", retry_after_s=7), ProviderThrottled, "429 RESOURCE_EXHAUSTED", None),
         (ErrorBody(499, "CANCELLED", ""), ProviderUnavailable, "499 CANCELLED", None),
         (answers.internal(), ProviderUnavailable, "500 INTERNAL", None),
         (ErrorBody(501, "UNIMPLEMENTED", ""), ProviderUnavailable, "501 UNIMPLEMENTED", None),
@@ -78,7 +76,7 @@ def test_each_answer_asks_for_one_reaction(body: ErrorBody, kind: type, code: st
         (404, ProviderMisconfigured),
         (408, ProviderUnavailable),
         (413, InputRejected),
-        (429, ProviderBusy),
+        (429, ProviderThrottled),
         (500, ProviderUnavailable),
         (502, ProviderUnavailable),
     ],
@@ -115,13 +113,13 @@ def test_an_expired_key_is_answered_as_a_wrong_one_is_and_is_no_fault_of_the_tex
     assert "set GEMINI_API_KEY to one that is valid" in error.message
 
 
-def busy(error: ProviderError) -> tuple[float | None, bool]:
-    assert isinstance(error, ProviderBusy)
+def throttled(error: ProviderError) -> tuple[float | None, bool]:
+    assert isinstance(error, ProviderThrottled)
     return error.retry_after_s, error.quota_exhausted
 
 
 @pytest.mark.parametrize(
-    ("delay", "header", "rest_s"),
+    ("delay", "header", "pause_s"),
     [
         ("7s", None, 7.0),
         ("0s", None, 0.0),
@@ -138,23 +136,23 @@ def busy(error: ProviderError) -> tuple[float | None, bool]:
         (None, None, None),
     ],
 )
-def test_the_rest_that_is_asked_for_comes_from_retry_info_or_else_from_the_header(
-    delay: str | None, header: str | None, rest_s: float | None
+def test_the_pause_that_is_asked_for_comes_from_retry_info_or_else_from_the_header(
+    delay: str | None, header: str | None, pause_s: float | None
 ) -> None:
     details = [] if delay is None else [{"@type": f"{answers.TYPES}RetryInfo", "retryDelay": delay}]
     body = with_details(429, "RESOURCE_EXHAUSTED", *details)
-    assert busy(reaction(body, retry_after=header)) == (rest_s, False)
+    assert throttled(reaction(body, retry_after=header)) == (pause_s, False)
 
 
 def test_a_quota_of_the_minute_is_named_and_is_not_used_up() -> None:
-    error = reaction(answers.busy(per="minute", retry_after_s=7))
-    assert busy(error) == (7.0, False)
+    error = reaction(answers.throttled(per="minute", retry_after_s=7))
+    assert throttled(error) == (7.0, False)
     assert answers.QUOTAS["minute"] in error.message
 
 
 def test_a_quota_of_the_day_is_used_up_and_its_few_seconds_are_not_believed() -> None:
-    error = reaction(answers.busy(per="day", retry_after_s=7))
-    assert busy(error) == (None, True)
+    error = reaction(answers.throttled(per="day", retry_after_s=7))
+    assert throttled(error) == (None, True)
     assert answers.QUOTAS["day"] in error.message
 
 
@@ -180,8 +178,8 @@ def test_a_quota_of_the_day_is_used_up_and_its_few_seconds_are_not_believed() ->
     ],
     ids=["limit 0", "per day in ErrorInfo", "no money", "no billing"],
 )
-def test_a_quota_that_no_rest_brings_back_is_used_up(body: ErrorBody) -> None:
-    assert busy(reaction(body)) == (None, True)
+def test_a_quota_that_no_pause_restores_is_used_up(body: ErrorBody) -> None:
+    assert throttled(reaction(body)) == (None, True)
 
 
 class SdkError(Exception):
@@ -198,18 +196,18 @@ def sdk_error(status_code: int, body: str, headers: dict[str, str]) -> SdkError:
 
 def test_the_sdks_error_is_read_by_the_answer_that_it_carries() -> None:
     error = sdk_error(429, "<html>", {"Retry-After": "9"})
-    assert busy(reaction_to_sdk_error(error, endpoint="http://here", now=NOW)) == (9.0, False)
+    assert throttled(reaction_to_sdk_error(error, endpoint="http://here", now=NOW)) == (9.0, False)
 
 
 @pytest.mark.parametrize("error", [TimeoutError(TEXT), AttributeError(KEY), ValueError(TEXT), SdkError(None)])
 def test_without_an_answer_it_is_an_outage_of_which_only_the_kind_is_said(error: Exception) -> None:
     reacted = reaction_to_sdk_error(error, endpoint="http://here", now=NOW)
     assert type(reacted) is ProviderUnavailable
-    assert str(reacted) == f"the provider 'gemini' gave no answer of use: {type(error).__name__}, at http://here"
+    assert str(reacted) == f"the provider 'gemini' gave no usable answer: {type(error).__name__}, at http://here"
 
 
 def test_a_traceback_of_our_error_does_not_show_the_sdks() -> None:
-    with pytest.raises(ProviderUnavailable) as raised, sdk_errors_translated("http://here"):
+    with pytest.raises(ProviderUnavailable) as raised, translate_sdk_errors("http://here"):
         raise sdk_error(503, json.dumps(answers.unavailable().as_json()), {})
     shown = "".join(traceback.format_exception(raised.value))
     assert "503 UNAVAILABLE" in shown
@@ -217,16 +215,15 @@ def test_a_traceback_of_our_error_does_not_show_the_sdks() -> None:
     assert TEXT not in shown
 
 
-def test_what_is_ours_already_is_left_as_it_is() -> None:
-    ours = InputRejected("TextTooLong", "a sentence")
-    with pytest.raises(InputRejected) as raised, sdk_errors_translated("http://here"):
-        raise ours
-    assert raised.value is ours
+def test_an_error_of_this_project_is_not_translated_again() -> None:
+    translated = InputRejected("TextTooLong", "a sentence")
+    with pytest.raises(InputRejected) as raised, translate_sdk_errors("http://here"):
+        raise translated
+    assert raised.value is translated
 
 
-def test_a_key_is_shown_neither_by_its_holder_nor_by_the_embedder() -> None:
-    assert KEY not in repr(Credentials(gemini_api_key=KEY))
-    embedder = GeminiEmbedder(MODEL, api_key=KEY, endpoint=None)
+def test_a_key_is_not_shown_by_the_embedder() -> None:
+    embedder = PROVIDER.make(MODEL, {"GEMINI_API_KEY": KEY})
     assert KEY not in f"{embedder} {embedder!r}"
 
 
@@ -241,8 +238,8 @@ def refused(model: Model = MODEL, *, api_key: str = KEY, endpoint: str | None = 
     ("name", "dimensions", "task_type", "reason", "sentence"),
     [
         ("embedding-001", 768, None, "ModelUnknown", "the provider 'gemini' has 'gemini-embedding-001'"),
-        ("gemini-embedding-2", 768, None, "ModelUnknown", "wants its task written into each text"),
-        ("models/gemini-embedding-2-preview", 768, None, "ModelUnknown", "wants its task written into each text"),
+        ("gemini-embedding-2", 768, None, "ModelUnknown", "needs its task written into each text"),
+        ("models/gemini-embedding-2-preview", 768, None, "ModelUnknown", "needs its task written into each text"),
         ("gemini-embedding-001", 0, None, "WrongDimensions", "spec.model.dimensions is 0"),
         ("gemini-embedding-001", 3073, None, "WrongDimensions", "gives 1 to 3072"),
         ("gemini-embedding-001", 768, "DOCUMENT", "TaskTypeUnknown", "spec.model.taskType is 'DOCUMENT'"),
@@ -282,20 +279,3 @@ def test_an_endpoint_that_is_none_is_refused(endpoint: str, shown: str) -> None:
     refusal = refused(endpoint=endpoint)
     assert refusal.reason == "EndpointInvalid"
     assert shown in refusal.message
-
-
-def test_without_a_key_the_source_is_told_which_setting_holds_it() -> None:
-    pytest.importorskip("google.generativeai")
-    with pytest.raises(SourceRefused, match="GEMINI_API_KEY is not set") as raised:
-        make_embedder(MODEL)
-    assert raised.value.reason == "ProviderKeyMissing"
-
-
-def test_without_the_sdk_the_source_is_told_how_to_install_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    def absent(name: str) -> None:
-        raise ModuleNotFoundError(name)
-
-    monkeypatch.setattr(importlib.util, "find_spec", absent)
-    with pytest.raises(SourceRefused, match=r"install embedding-operator\[gemini\]") as raised:
-        make_embedder(MODEL, Credentials(gemini_api_key=KEY))
-    assert raised.value.reason == "ProviderNotInstalled"

@@ -1,13 +1,10 @@
-"""What every provider's vectors are checked for, and the local one: real, on the CPU."""
-
-import importlib.util
+"""What every provider's vectors are checked for, and the local provider, on the CPU."""
 
 import numpy as np
 import pytest
 
 from embedding_worker.errors import ProviderUnavailable, SourceRefused
-from embedding_worker.providers import make_embedder
-from embedding_worker.providers.embedder import checked
+from embedding_worker.providers.embedder import check_vectors
 from embedding_worker.providers.local import DIMENSIONS, MODEL_NAME, LocalEmbedder
 from embedding_worker.source import Model
 
@@ -18,7 +15,7 @@ SAME_WITHIN = 1e-5
 
 def test_whole_vectors_pass_as_they_came() -> None:
     vectors = [[1.0, 0.0], [0.6, -0.8]]
-    assert checked(vectors, texts=2, dimensions=2) == vectors
+    assert check_vectors(vectors, texts=2, dimensions=2) == vectors
 
 
 @pytest.mark.parametrize(
@@ -37,7 +34,7 @@ def test_whole_vectors_pass_as_they_came() -> None:
 )
 def test_vectors_that_are_not_whole_are_an_outage_of_the_provider(vectors: list[list[float]], sentence: str) -> None:
     with pytest.raises(ProviderUnavailable, match=sentence):
-        checked(vectors, texts=2, dimensions=2)
+        check_vectors(vectors, texts=2, dimensions=2)
 
 
 @pytest.mark.parametrize(
@@ -59,19 +56,6 @@ def test_a_model_that_the_local_provider_does_not_have_is_refused(model: Model, 
     with pytest.raises(SourceRefused) as refused:
         LocalEmbedder(model)
     assert (refused.value.reason, refused.value.message) == (reason, sentence)
-
-
-def test_a_provider_that_is_not_known_is_refused() -> None:
-    with pytest.raises(SourceRefused, match=r"spec\.model\.provider is 'nosuch'") as refused:
-        make_embedder(Model("nosuch", "model", 3))
-    assert refused.value.reason == "ProviderUnknown"
-
-
-def test_a_provider_that_is_not_installed_is_told_how_to_be(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
-    with pytest.raises(SourceRefused, match=r"install embedding-operator\[local\]") as refused:
-        make_embedder(LOCAL)
-    assert refused.value.reason == "ProviderNotInstalled"
 
 
 @pytest.fixture(scope="module")

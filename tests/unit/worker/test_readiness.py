@@ -5,16 +5,16 @@ from dataclasses import replace
 import pytest
 
 from embedding_worker.errors import SourceRefused
-from embedding_worker.rows.readiness import DatabaseFacts, makeable_schema, supported_server, usable_vector
+from embedding_worker.rows.readiness import DatabaseFacts, creatable_schema, supported_server, usable_vector
 
-GOOD = DatabaseFacts(160004, "16.4", "yellow_book", "operator", "0.8.1", True, schema_exists=False, may_make=True)
+GOOD = DatabaseFacts(160004, "16.4", "yellow_book", "operator", "0.8.1", True, schema_exists=False, may_create=True)
 
 
-def test_a_database_that_will_do_is_told_in_a_few_words() -> None:
+def test_a_database_that_meets_the_needs_is_described_in_a_few_words() -> None:
     assert supported_server(GOOD) == "PostgreSQL 16.4, as role 'operator' in database 'yellow_book'"
     assert usable_vector(GOOD) == "0.8.1"
-    assert makeable_schema(GOOD) == "is not there yet, and the role may make it"
-    assert makeable_schema(replace(GOOD, schema_exists=True)) == "is there"
+    assert creatable_schema(GOOD) == "is not there yet, and the role may create it"
+    assert creatable_schema(replace(GOOD, schema_exists=True)) == "is there"
 
 
 @pytest.mark.parametrize(("number", "supported"), [(130020, False), (139999, False), (140000, True), (180004, True)])
@@ -42,24 +42,24 @@ def test_pgvector_0_7_is_the_oldest(vector: str, supported: bool) -> None:
 
 
 @pytest.mark.parametrize(
-    ("available", "mend"),
+    ("available", "remedy"),
     [
         (True, "the extension is not in the database: CREATE EXTENSION vector in database 'yellow_book'"),
         (False, "the extension is not in the database: install pgvector on the server, then CREATE EXTENSION"),
     ],
 )
-def test_where_pgvector_is_missing_the_mend_depends_on_the_server(available: bool, mend: str) -> None:
-    with pytest.raises(SourceRefused, match=mend):
+def test_where_pgvector_is_missing_the_remedy_depends_on_the_server(available: bool, remedy: str) -> None:
+    with pytest.raises(SourceRefused, match=remedy):
         usable_vector(replace(GOOD, vector=None, vector_available=available))
 
 
-def test_a_role_that_may_not_make_the_schema_is_told_why() -> None:
+def test_a_role_that_may_not_create_the_schema_gets_the_reason() -> None:
     with pytest.raises(
         SourceRefused, match=r"\(it has no CREATE on database 'yellow_book'\): GRANT CREATE ON DATABASE to it"
     ):
-        makeable_schema(replace(GOOD, may_make=False))
+        creatable_schema(replace(GOOD, may_create=False))
 
 
-def test_a_schema_that_somebody_else_has_made_is_enough() -> None:
-    said = makeable_schema(replace(GOOD, schema_exists=True, may_make=False))
-    assert said == "is there, and the role may make no table in it"
+def test_a_schema_that_another_role_has_created_is_enough() -> None:
+    said = creatable_schema(replace(GOOD, schema_exists=True, may_create=False))
+    assert said == "is there, and the role may create no table in it"

@@ -112,7 +112,7 @@ def test_a_configuration_that_has_not_changed_goes_on() -> None:
 
 
 @each_other
-def test_one_that_would_embed_anew_waits_and_the_one_before_goes_on(other: SourceConfig) -> None:
+def test_a_configuration_that_would_embed_again_waits_and_the_old_one_stays_in_force(other: SourceConfig) -> None:
     assert in_force(other, BEFORE.as_record(), approved="") == (BEFORE, other.signature)
 
 
@@ -137,7 +137,7 @@ def test_what_changes_no_vector_is_in_force_at_once(same: SourceConfig) -> None:
     assert in_force(same, BEFORE.as_record(), approved="") == (same, None)
 
 
-def test_while_a_text_waits_what_changes_no_vector_is_taken_from_the_new_one() -> None:
+def test_while_a_text_waits_settings_that_change_no_vector_apply_at_once() -> None:
     wanted = replace(
         OTHERS["text"], change_detection=ChangeDetection.AUDIT, model=replace(MODEL, too_long=TooLong.REFUSE)
     )

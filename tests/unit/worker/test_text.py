@@ -4,7 +4,7 @@ import pytest
 
 from embedding_worker.errors import InputRejected
 from embedding_worker.source import TooLong
-from embedding_worker.text import content_hash, fitted, is_blank
+from embedding_worker.text import content_hash, fit_text, is_blank
 
 
 def test_a_hash_is_the_sha256_of_the_utf8_bytes() -> None:
@@ -30,11 +30,11 @@ def test_a_text_with_anything_in_it_is_not(text: str) -> None:
 @pytest.mark.parametrize("too_long", TooLong)
 @pytest.mark.parametrize("text", ["", "name", "12345678", "鮨処"])
 def test_a_text_within_the_limit_stays_as_it_is(text: str, too_long: TooLong) -> None:
-    assert fitted(text, max_bytes=8, too_long=too_long) == text
+    assert fit_text(text, max_bytes=8, too_long=too_long) == text
 
 
 def test_a_longer_text_is_cut() -> None:
-    assert fitted("123456789", max_bytes=8, too_long=TooLong.TRUNCATE) == "12345678"
+    assert fit_text("123456789", max_bytes=8, too_long=TooLong.TRUNCATE) == "12345678"
 
 
 @pytest.mark.parametrize(
@@ -42,13 +42,13 @@ def test_a_longer_text_is_cut() -> None:
     [(1, "a"), (2, "a"), (3, "aß"), (4, "aß"), (6, "aß鮨"), (9, "aß鮨"), (10, "aß鮨🍣"), (11, "aß鮨🍣z")],
 )
 def test_it_is_cut_between_two_characters_and_never_within_one(max_bytes: int, cut: str) -> None:
-    assert fitted("aß鮨🍣zz", max_bytes=max_bytes, too_long=TooLong.TRUNCATE) == cut
+    assert fit_text("aß鮨🍣zz", max_bytes=max_bytes, too_long=TooLong.TRUNCATE) == cut
 
 
 def test_a_longer_text_is_refused_where_the_source_says_so_with_both_numbers_and_without_the_text() -> None:
     with pytest.raises(InputRejected) as refused:
-        fitted("secret 鮨", max_bytes=8, too_long=TooLong.REFUSE)
+        fit_text("secret 鮨", max_bytes=8, too_long=TooLong.REFUSE)
     assert refused.value.reason == "TextTooLong"
-    assert "has 10 bytes and the model takes 8" in refused.value.message
+    assert "has 10 bytes and the model accepts 8" in refused.value.message
     assert "spec.model.tooLong to Truncate" in refused.value.message
     assert "secret" not in refused.value.message

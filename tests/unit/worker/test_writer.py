@@ -6,14 +6,15 @@ from typing import cast
 import pytest
 
 from embedding_worker.errors import DatabaseUnavailable, RowsRefused
-from embedding_worker.rows.store import FreshRow, RowStore
+from embedding_worker.rows.store import RowStore, VectorWrite
 from embedding_worker.writer import MOST_ROWS, Writer, next_size
+from tests.support.fake_clock import FakeClock
 
 
 @pytest.mark.parametrize(
     ("size", "took_s", "following"),
     [
-        (100, 0.05, 100),  # just right
+        (100, 0.05, 100),  # exactly as long as it may take
         (100, 0.1, 50),
         (100, 0.04, 125),
         (100, 0.001, 200),  # never more than doubled: one fast statement proves little
@@ -28,7 +29,7 @@ def test_the_next_size_is_what_fits_into_the_time_it_may_take(size: int, took_s:
     assert next_size(size, took_s=took_s, aim_s=0.05) == following
 
 
-def test_it_settles_where_a_statement_takes_as_long_as_it_may() -> None:
+def test_the_size_settles_where_a_statement_takes_as_long_as_it_may() -> None:
     """At 2 ms for a row and 5 ms for a statement."""
     size = 1
     for _ in range(20):
@@ -37,14 +38,14 @@ def test_it_settles_where_a_statement_takes_as_long_as_it_may() -> None:
 
 
 class FakeStore:
-    """Writes whatever does not hold a refused row, and notes what it was asked for."""
+    """Writes every statement that holds no refused row, and records what it was asked for."""
 
     def __init__(self, *, refused: Sequence[str] = (), locked: Sequence[str] = ()) -> None:
         self.asked: list[list[str]] = []
         self._refused = set(refused)
         self._locked = set(locked)
 
-    async def write(self, rows: Sequence[FreshRow]) -> set[str]:
+    async def write(self, rows: Sequence[VectorWrite]) -> set[str]:
         ids = [row.id for row in rows]
         self.asked.append(ids)
         if self._refused & set(ids):
@@ -52,12 +53,12 @@ class FakeStore:
         return set(ids) - self._locked
 
 
-def rows(count: int) -> list[FreshRow]:
-    return [FreshRow(str(n), f"hash {n}", [1.0]) for n in range(count)]
+def rows(count: int) -> list[VectorWrite]:
+    return [VectorWrite(str(n), f"hash {n}", [1.0]) for n in range(count)]
 
 
 def writer(store: FakeStore) -> Writer:
-    return Writer(cast(RowStore, store))
+    return Writer(cast(RowStore, store), clock=FakeClock())
 
 
 async def test_every_row_is_written_once_and_in_order() -> None:
@@ -68,7 +69,7 @@ async def test_every_row_is_written_once_and_in_order() -> None:
     assert written.refused == {}
 
 
-async def test_what_was_learnt_of_the_size_is_kept() -> None:
+async def test_the_learned_size_is_kept() -> None:
     store = FakeStore()
     same = writer(store)
     await same.write(rows(500))
@@ -94,16 +95,16 @@ async def test_refused_rows_are_found_and_the_others_written() -> None:
     assert len(store.asked) < 25
 
 
-async def test_other_errors_are_for_whoever_asked() -> None:
+async def test_other_errors_are_raised_to_the_caller() -> None:
     class Away(FakeStore):
-        async def write(self, rows: Sequence[FreshRow]) -> set[str]:
+        async def write(self, rows: Sequence[VectorWrite]) -> set[str]:
             raise DatabaseUnavailable("away")
 
     with pytest.raises(DatabaseUnavailable):
         await writer(Away()).write(rows(5))
 
 
-async def test_where_there_is_nothing_to_write_nothing_is_asked() -> None:
+async def test_without_rows_no_statement_is_run() -> None:
     store = FakeStore()
     assert (await writer(store).write([])).ids == set()
     assert store.asked == []

@@ -1,10 +1,10 @@
-"""The protocol that every provider keeps, and the checks that every vector passes before it may be written."""
+"""The protocol of every provider's embedder, and the checks that every vector passes before it may be written."""
 
 import math
 from collections.abc import Sequence
 from typing import Protocol
 
-from embedding_worker.errors import ProviderUnavailable
+from embedding_worker.errors import ProviderThrottled, ProviderUnavailable
 
 Vector = Sequence[float]
 
@@ -21,17 +21,26 @@ class Embedder(Protocol):
         """Embed 1..max_texts texts that are not blank, in one call.
 
         Returns one vector per text, in input order, each of the model's dimensions and of unit length.
-        Raises ProviderUnavailable (wait, try again), ProviderBusy (rest), ProviderMisconfigured (someone must act) and
-        InputRejected (never as it is). Writes nothing.
+        Raises ProviderUnavailable (wait, try again), ProviderThrottled (pause), ProviderMisconfigured (someone must act) and
+        InputRejected (never send these texts again). Writes nothing.
         """
         ...
 
 
-def checked(vectors: Sequence[Vector], *, texts: int, dimensions: int) -> list[Vector]:
-    """The vectors as they came, where each text has one and each is whole.
+class SharedEmbedder(Embedder, Protocol):
+    """An embedder whose endpoint and credential other sources use too."""
 
-    Raises ProviderUnavailable on a wrong number or size of vectors, or a float that is none: pairing what came by a
-    short zip would write a neighbour's vector.
+    @property
+    def throttled_by(self) -> ProviderThrottled | None:
+        """The error that asked for the pause in force, also where a call of another source got it; None where there is none."""
+        ...
+
+
+def check_vectors(vectors: Sequence[Vector], *, texts: int, dimensions: int) -> list[Vector]:
+    """The vectors as they came, if each text has one and each is whole.
+
+    Raises ProviderUnavailable on a wrong number or size of vectors, or a value that is not finite: pairing texts with too
+    few vectors would write another row's vector.
     """
     if len(vectors) != texts:
         raise ProviderUnavailable(f"{len(vectors)} vectors came for {texts} texts")

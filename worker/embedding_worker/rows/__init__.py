@@ -1,1 +1,1 @@
-"""The row store: what is due, what is fresh, and the writes that may never be wrong. PostgreSQL is the truth."""
+"""The row store: what is due, what is up to date, and the conditional writes. PostgreSQL is the source of truth."""

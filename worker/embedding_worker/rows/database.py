@@ -1,6 +1,6 @@
-"""The one way into PostgreSQL: a pool, the session settings of every transaction, and the translation of its errors.
+"""The only access to PostgreSQL: a pool, the session settings of every transaction, and the translation of its errors.
 
-The only module that imports psycopg. The row store calls it; nothing is held between two calls.
+The only module that imports psycopg. Called by the other modules of this folder. Nothing is held between two calls.
 """
 
 import re
@@ -16,9 +16,9 @@ from embedding_worker.errors import DatabaseUnavailable, RowsLocked, RowsRefused
 
 Row = tuple[Any, ...]
 
-# Below PostgreSQL's deadlock_timeout (1 s), so that of us and an application we are the one that gives way.
+# Below PostgreSQL's deadlock_timeout (1 s), so that in a deadlock with an application it is the operator that gives way.
 LOCK_TIMEOUT = "100ms"
-# A text expression must give the same text in every session, or every audit would find every row stale.
+# A text expression must give the same text in every session, or every audit would find every row due.
 SETTINGS = {
     "TimeZone": "UTC",
     "DateStyle": "ISO, MDY",
@@ -26,7 +26,7 @@ SETTINGS = {
     "extra_float_digits": "1",
     "bytea_output": "hex",
 }
-# No fault of a statement's: shut down, crashed, starting; out of connections, memory or disk; the connection lost.
+# Not caused by the statement: shut down, crashed, starting; out of connections, memory or disk; connection lost.
 AWAY = ("57P01", "57P02", "57P03", "53", "08")
 LOCKED = (errors.LockNotAvailable, errors.SerializationFailure, errors.DeadlockDetected, errors.QueryCanceled)
 
@@ -43,9 +43,9 @@ CONNECTION: dict[str, Any] = {
 
 
 @contextmanager
-def _translated(*, quoting: bool) -> Iterator[None]:
-    """psycopg's errors, by reaction. The message of a failed statement may carry a row's value, so none is quoted but
-    where the statements read no rows (`quoting`): errors of syntax and access (classes 42, 3F, 0A), which then name tables.
+def _translate_errors(*, quoting: bool) -> Iterator[None]:
+    """Translate psycopg's errors by reaction. The message of a failed statement may carry a row's value, so it is quoted only if
+    the statements read no rows (`quoting`), and only errors of syntax and access (classes 42, 3F, 0A), which name tables.
     """
     try:
         yield
@@ -61,29 +61,29 @@ def _translated(*, quoting: bool) -> Iterator[None]:
             raise SourceRefused("DatabaseRefused", f"PostgreSQL says: {exc.diag.message_primary} ({state})") from exc
         raise RowsRefused(
             "DatabaseRefused", f"PostgreSQL refuses the statement: {type(exc).__name__} ({state})"
-        ) from None  # nor may a log of the traceback have its message
+        ) from None  # a logged traceback must not have its message either
 
 
 class Transaction:
-    """One open transaction, with our settings in force until its end."""
+    """One open transaction, with the session settings of this module in force until its end."""
 
     def __init__(self, connection: psycopg.AsyncConnection[Row], *, quoting: bool) -> None:
         self._connection = connection
         self._quoting = quoting
 
     async def fetch(self, sql: str, *params: object) -> list[Row]:
-        """Run a statement with `$n` parameters. Returns its rows in order, none where it gives none.
+        """Run a statement with `$n` parameters. Returns its rows in order, none if it returns none.
 
-        Raises as Database.transaction does, here already: whoever asks may say what the refusal means.
+        Raises as Database.transaction does, so that the caller can say what the refusal of this statement means.
         """
-        with _translated(quoting=self._quoting):
+        with _translate_errors(quoting=self._quoting):
             async with psycopg.AsyncRawCursor(self._connection) as cursor:
-                # binary asks for the extended protocol, which takes one statement: a text expression can't bring another.
+                # binary selects the extended protocol, which accepts one statement: a text expression can't add another.
                 await cursor.execute(sql.encode(), params or None, binary=None if params else True)
                 return await cursor.fetchall() if cursor.description else []
 
     async def undo(self) -> None:
-        """Leave nothing behind of what this transaction did: it was only asked what it would do."""
+        """Roll back everything that this transaction did."""
         await self._connection.rollback()
 
 
@@ -102,7 +102,7 @@ class Database:
             max_size=max_connections,
             open=False,
             timeout=10.0,
-            reconnect_timeout=5.0,  # the pool doubles its pauses until then: by default a long outage lasts minutes longer
+            reconnect_timeout=5.0,  # the pool doubles its pauses up to this: the default would prolong a long outage by minutes
             kwargs=CONNECTION,
         )
 
@@ -114,17 +114,17 @@ class Database:
         await self._pool.close(timeout=5.0)
 
     async def move_to(self, url: str) -> None:
-        """Use this URL from now on: connections of the one before are put away, those at work when they come back.
+        """Use this URL from now on. Connections with the old one are closed, those in use when they are returned.
 
-        Raises DatabaseUnavailable where no connection can be had by it (a new password may be known here before it is there),
-        and SourceRefused where it is no URL; the one before then stays in force.
+        Raises DatabaseUnavailable if no connection can be made with it (the new password may not be set in the database yet),
+        and SourceRefused if it is no URL; the old one then stays in force.
         """
         if (reason := unusable_url(url)) is not None:
             raise SourceRefused("DatabaseUrlInvalid", f"it is no database URL: {reason}")
         try:
             await (await psycopg.AsyncConnection.connect(url, **CONNECTION)).close()
         except psycopg.Error as exc:
-            raise DatabaseUnavailable(f"no connection could be had: {connection_problem(str(exc))}") from None
+            raise DatabaseUnavailable(f"no connection could be made: {connection_problem(str(exc))}") from None
         self._url = url
         await self._pool.drain()
 
@@ -137,10 +137,10 @@ class Database:
         lock_timeout: str = LOCK_TIMEOUT,
         quoting: bool = False,
     ) -> AsyncIterator[Transaction]:
-        """A transaction with our settings, committed at the end of the block, rolled back on an error.
+        """A transaction with the session settings, committed at the end of the block, rolled back on an error.
 
         Raises DatabaseUnavailable (wait), RowsLocked (again, later) or SourceRefused (someone must act), which is
-        RowsRefused where a row's own values may be the cause.
+        RowsRefused if a row's own values may be the cause.
         """
         settings = {
             **SETTINGS,
@@ -148,7 +148,7 @@ class Database:
             "lock_timeout": lock_timeout,
             "statement_timeout": f"{statement_timeout_s * 1000:.0f}ms",
         }
-        with _translated(quoting=quoting):
+        with _translate_errors(quoting=quoting):
             async with AsyncExitStack() as stack:
                 try:
                     connection = await stack.enter_async_context(self._pool.connection())
@@ -160,13 +160,13 @@ class Database:
                 yield transaction
 
     async def _why_away(self) -> str:
-        """Why no connection can be had: the pool knows, and tells nobody."""
+        """Why no connection can be made. The pool does not report the reason, so one connection is tried without it."""
         try:
             connection = await psycopg.AsyncConnection.connect(self._url, **{**CONNECTION, "connect_timeout": 3})
         except psycopg.Error as exc:
-            return f"no connection could be had: {connection_problem(str(exc))}"
+            return f"no connection could be made: {connection_problem(str(exc))}"
         await connection.close()
-        return "no connection could be had in time: all of them are in use"
+        return "no connection could be made in time: all of them are in use"
 
 
 CONNECTION_PROBLEMS = {
@@ -182,14 +182,14 @@ CONNECTION_PROBLEMS = {
     "too many": "it has too many connections",
     "starting up": "it is starting up",
     "shutting down": "it is shutting down",
-    "read-only": "it takes no writes: name the primary",
-    "hot standby": "it takes no writes: name the primary",
+    "read-only": "it accepts no writes: name the primary",
+    "hot standby": "it accepts no writes: name the primary",
     "certificate": "its certificate is not trusted",
 }
 
 
 def connection_problem(message: str) -> str:
-    """What libpq's message means, in words of our own: it may quote parts of the URL, and so of the password."""
+    """What libpq's message means. The message itself may quote parts of the URL, and so of the password."""
     for word, problem in CONNECTION_PROBLEMS.items():
         if word in message:
             return problem
@@ -197,12 +197,12 @@ def connection_problem(message: str) -> str:
 
 
 def unusable_url(url: str) -> str | None:
-    """Why this is no database URL that libpq takes, in a sentence without the URL's secrets; None where it is one."""
+    """Why libpq does not accept this database URL, in a sentence without the URL's secrets; None if it does."""
     try:
         pq.Conninfo.parse(url.encode())
     except psycopg.Error as exc:
-        said = str(exc).strip().replace('"="', "=").replace('"]"', "]")
-        if not said.startswith("invalid URI query parameter"):  # any other quotes what may be a part of the password
-            said = re.sub('".*"', '"***"', said)
-        return f"libpq says: {said}"
+        message = str(exc).strip().replace('"="', "=").replace('"]"', "]")
+        if not message.startswith("invalid URI query parameter"):  # any other message may quote a part of the password
+            message = re.sub('".*"', '"***"', message)
+        return f"libpq says: {message}"
     return None

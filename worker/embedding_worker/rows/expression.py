@@ -1,7 +1,7 @@
-"""Which columns a text expression reads, and which expressions are refused: PostgreSQL parses, we read what it made.
+"""Decides which columns a text expression reads, and which expressions are refused. Pure; called by schema.py.
 
-The store makes a temporary view of the expression, reads it back (EXPRESSION_FACTS) and rolls back; PostgreSQL itself
-refuses aggregates, window functions and sets there. What it cannot know is decided here.
+PostgreSQL parses the expression: schema.py creates a temporary view of it, reads the facts (EXPRESSION_FACTS) and rolls back.
+PostgreSQL itself refuses aggregates, window functions and set-returning functions there; everything else is decided here.
 """
 
 import re
@@ -32,8 +32,8 @@ SELECT ad.adnum::int, d.refobjsubid::int FROM pg_attrdef ad JOIN pg_depend d
 WHERE ad.adrelid = $1::bigint::oid AND d.refobjid = ad.adrelid AND d.refobjsubid > 0 AND d.refobjsubid <> ad.adnum
 """
 
-# Stable, so that PostgreSQL calls them constant within a statement; yet the same row gives another text tomorrow, or for
-# another session: every audit would find every row stale.
+# PostgreSQL calls them stable, which is constant within one statement only. The same row would have another text tomorrow, or
+# in another session, and every audit would find every row due.
 OF_THE_MOMENT = frozenset(
     {
         "now",
@@ -68,7 +68,7 @@ class ExpressionFacts:
     """PostgreSQL's own node tree of the probe view."""
     column_numbers: frozenset[int]
     other_tables: tuple[str, ...]
-    """Whatever else a subquery reads, in words: other tables, or other rows of this one."""
+    """What else subqueries read, in words: other tables, or other rows of this one."""
 
 
 def row_text(config: SourceConfig) -> str:
@@ -77,7 +77,7 @@ def row_text(config: SourceConfig) -> str:
 
 
 def probe_view_sql(config: SourceConfig) -> str:
-    """The view that makes PostgreSQL parse the expression, in the very form in which the statements have it."""
+    """The view that makes PostgreSQL parse the expression, in the same form as in the statements."""
     table = f"{quoted(config.at.schema)}.{quoted(config.at.table)}"
     return f"CREATE TEMP VIEW {PROBE_VIEW} AS SELECT 1 AS one FROM {table} WHERE {row_text(config)} IS NOT NULL"
 
@@ -89,7 +89,7 @@ def function_oids(tree: str) -> list[int]:
 
 
 def reads_other_rows(tree: str, table_oid: int) -> bool:
-    """Whether a subquery reads the table itself, beside the row that the text is of."""
+    """Whether a subquery reads the table itself, in addition to the row that is embedded."""
     return len(re.findall(rf":rtekind 0 :relid {table_oid} ", tree)) > 1
 
 
@@ -102,7 +102,7 @@ def columns_read(
 ) -> tuple[str, ...]:
     """The columns that the text reads, generated ones replaced by what they read themselves, in the table's order.
 
-    Raises SourceRefused, reason TextRefused, on what would never be fresh, or would cost without end.
+    Raises SourceRefused, reason TextRefused, if rows would never stay up to date, or would cost money without end.
     """
     _refuse_moments(facts, functions)
     if re.search(r":varno \d+ :varattno 0 ", facts.tree):
@@ -128,7 +128,7 @@ def columns_read(
     if config.at.embedding_column in {names[number] for number in numbers}:
         raise SourceRefused(
             "TextRefused",
-            f"spec.text reads {config.at.embedding_column}, the vector itself: every write would make it stale",
+            f"spec.text reads {config.at.embedding_column}, the vector itself: every write would make the row due again",
         )
     return tuple(names[number] for number in sorted(numbers))
 

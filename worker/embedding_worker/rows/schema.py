@@ -1,6 +1,7 @@
-"""Accept a source's table, and make what is ours in it: inspected, decided, created, in that order, once per change.
+"""Inspects a source's table, and creates the operator's own objects for it: book-keeping tables, triggers, the vector column.
 
-Called by RowStore.prepare. Idempotent, and under an advisory lock, so that two replicas may do it at once.
+Called by RowStore.prepare, once for each change of a source. Idempotent, and under an advisory lock, so that two replicas may do
+it at the same time. It never changes the user's table beyond the one column and the triggers.
 """
 
 from dataclasses import replace
@@ -8,7 +9,7 @@ from dataclasses import replace
 import structlog
 
 from embedding_worker.errors import SourceRefused
-from embedding_worker.rows import due_marks
+from embedding_worker.rows import change_marks
 from embedding_worker.rows.database import Database, Transaction
 from embedding_worker.rows.expression import (
     EXPRESSION_FACTS,
@@ -27,74 +28,74 @@ from embedding_worker.rows.table import (
     TABLE_FACTS,
     VECTOR_SCHEMA,
     ColumnFacts,
-    KeptTable,
     TableFacts,
-    kept_table,
+    TableLayout,
+    accept_table,
     quoted,
 )
 from embedding_worker.source import SourceConfig, TableColumn
 
 log = structlog.get_logger(__name__)
 
-# Any constant will do that no other program in this database takes: the first 8 bytes of sha256("embedding-operator").
+# Any constant that no other program uses in this database: the first 8 bytes of sha256("embedding-operator").
 ADVISORY_LOCK = -0x45E1_AA4B_A7A3_9703
-# Schema work waits for the table's lock, yet never so long that the application's statements queue up behind it.
+# Schema changes wait for the table's lock, but never so long that the application's statements queue up behind them.
 SCHEMA_LOCK_TIMEOUT = "2s"
 
 
 def search_path(config: SourceConfig) -> tuple[str, ...]:
-    """Where a text expression finds functions: the table's own schema, then public; pg_catalog comes first by itself."""
+    """Where a text expression finds functions: the table's own schema, then public. PostgreSQL searches pg_catalog first."""
     return tuple(dict.fromkeys((quoted(config.at.schema), "public")))
 
 
 async def configuration_on_record(database: Database, at: TableColumn) -> str | None:
-    """What is served of this table and column (see SourceConfig.as_record); None where nothing was yet."""
+    """The configuration that is served for this table and column (see SourceConfig.as_record); None if there is none yet."""
     async with database.transaction() as transaction:
-        (known,) = (await transaction.fetch(due_marks.SOURCES_EXIST))[0]
-        record = await transaction.fetch(due_marks.SOURCE_RECORD, at.bookkeeping_name) if known else []
+        (known,) = (await transaction.fetch(change_marks.SOURCES_EXIST))[0]
+        record = await transaction.fetch(change_marks.SOURCE_RECORD, at.bookkeeping_name) if known else []
     return str(record[0][2]) if record else None
 
 
-async def inspected(database: Database, config: SourceConfig) -> tuple[Statements, tuple[str, ...]]:
-    """The statements for a configuration, and the columns that its text reads, without making anything.
+async def inspect_table(database: Database, config: SourceConfig) -> tuple[Statements, tuple[str, ...]]:
+    """The statements for a configuration, and the columns that its text reads. Creates nothing.
 
-    Raises SourceRefused where it can't be served, RowsLocked or DatabaseUnavailable.
+    Raises SourceRefused if it can't be served, RowsLocked or DatabaseUnavailable.
     """
     async with database.transaction(search_path=search_path(config), quoting=True) as transaction:
-        kept, columns = await _inspected(transaction, config)
-        read = await _columns_read(transaction, config, kept, columns)
+        layout, columns = await _read_facts(transaction, config)
+        read = await _find_columns_read(transaction, config, layout, columns)
         await transaction.undo()
-    return Statements(config, kept), read
+    return Statements(config, layout), read
 
 
-async def prepared(database: Database, config: SourceConfig) -> Statements:
-    """The statements for this source, with all that they need in place. Raises SourceRefused, RowsLocked, DatabaseUnavailable."""
-    statements, read = await inspected(database, config)
-    kept = statements.kept
-    trigger = due_marks.trigger(statements, read)
+async def prepare_table(database: Database, config: SourceConfig) -> Statements:
+    """Create what the source's statements need, and return them. Raises SourceRefused, RowsLocked, DatabaseUnavailable."""
+    statements, read = await inspect_table(database, config)
+    layout = statements.layout
+    trigger = change_marks.trigger(statements, read)
     async with database.transaction(lock_timeout=SCHEMA_LOCK_TIMEOUT, quoting=True) as transaction:
         await transaction.fetch("SELECT pg_advisory_xact_lock($1::bigint)", ADVISORY_LOCK)
-        await _make_bookkeeping(transaction, statements)
-        if kept.column_missing:
-            await transaction.fetch(due_marks.add_embedding_column(statements, config.model.dimensions))
+        await _create_bookkeeping(transaction, statements)
+        if layout.column_missing:
+            await transaction.fetch(change_marks.add_embedding_column(statements, config.model.dimensions))
             log.info("embedding column added", table=str(config.at), column=config.at.embedding_column)
-        await _make_trigger(transaction, statements, trigger)
-    return Statements(config, replace(kept, column_missing=False))
+        await _update_triggers(transaction, statements, trigger)
+    return Statements(config, replace(layout, column_missing=False))
 
 
-async def _inspected(transaction: Transaction, config: SourceConfig) -> tuple[KeptTable, dict[str, ColumnFacts]]:
+async def _read_facts(transaction: Transaction, config: SourceConfig) -> tuple[TableLayout, dict[str, ColumnFacts]]:
     at = config.at
     found = await transaction.fetch(TABLE_FACTS, at.schema, at.table)
     table = TableFacts(*found[0]) if found else None
     rows = await transaction.fetch(COLUMN_FACTS, table.oid) if table else []
     columns = {row[0]: ColumnFacts(*row) for row in rows}
     vector_schema = await transaction.fetch(VECTOR_SCHEMA)
-    kept = kept_table(at, config.model.dimensions, table, columns, vector_schema[0][0] if vector_schema else None)
-    return kept, columns
+    layout = accept_table(at, config.model.dimensions, table, columns, vector_schema[0][0] if vector_schema else None)
+    return layout, columns
 
 
-async def _columns_read(
-    transaction: Transaction, config: SourceConfig, kept: KeptTable, columns: dict[str, ColumnFacts]
+async def _find_columns_read(
+    transaction: Transaction, config: SourceConfig, layout: TableLayout, columns: dict[str, ColumnFacts]
 ) -> tuple[str, ...]:
     try:
         await transaction.fetch(probe_view_sql(config))
@@ -102,75 +103,75 @@ async def _columns_read(
         raise SourceRefused(
             "TextRefused", f"spec.text is no expression over a row of {config.at}: {exc.message}"
         ) from exc
-    tree, numbers, others = (await transaction.fetch(EXPRESSION_FACTS, kept.oid))[0]
+    tree, numbers, others = (await transaction.fetch(EXPRESSION_FACTS, layout.oid))[0]
     functions = [FunctionFacts(*row) for row in await transaction.fetch(FUNCTION_FACTS, function_oids(tree))]
     generated = {column.number for column in columns.values() if column.generated}
     reads: dict[int, frozenset[int]] = {}
-    for number, source in await transaction.fetch(GENERATED_READS, kept.oid):
+    for number, source in await transaction.fetch(GENERATED_READS, layout.oid):
         if number in generated:  # a plain default may read nothing of the row, a generated column does
             reads[number] = reads.get(number, frozenset()) | {source}
-    if reads_other_rows(tree, kept.oid):
+    if reads_other_rows(tree, layout.oid):
         others = [*others, f"other rows of {config.at}"]
     facts = ExpressionFacts(tree, frozenset(numbers), tuple(others))
     return columns_read(config, facts, functions, columns, reads)
 
 
-async def _make_bookkeeping(transaction: Transaction, statements: Statements) -> None:
-    """Our schema and tables, where they are missing: a role that may not create is then not asked to."""
-    (schema_exists,) = (await transaction.fetch(due_marks.SCHEMA_EXISTS))[0]
+async def _create_bookkeeping(transaction: Transaction, statements: Statements) -> None:
+    """Create the operator's schema and tables if they are missing. A role that may not create needs to create nothing then."""
+    (schema_exists,) = (await transaction.fetch(change_marks.SCHEMA_EXISTS))[0]
     shared, own, id_type = (False, False, None)
     if schema_exists:
         shared, own, id_type = (
-            await transaction.fetch(due_marks.BOOKKEEPING_EXISTS, statements.due, statements.state)
+            await transaction.fetch(change_marks.BOOKKEEPING_EXISTS, statements.due, statements.state)
         )[0]
     refuse_another_id_type(statements, id_type)
     wanted = [
-        *(() if shared else due_marks.CREATE_SHARED[1:] if schema_exists else due_marks.CREATE_SHARED),
-        *(() if own else due_marks.create_bookkeeping(statements)),
+        *(() if shared else change_marks.CREATE_SHARED[1:] if schema_exists else change_marks.CREATE_SHARED),
+        *(() if own else change_marks.create_bookkeeping(statements)),
     ]
     for sql in wanted:
-        await _own_schema_work(transaction, sql)
+        await _create_own(transaction, sql)
     if wanted:
-        log.info("book-keeping made", table=str(statements.config.at), due=statements.due)
+        log.info("book-keeping created", table=str(statements.config.at), due=statements.due)
 
 
 def refuse_another_id_type(statements: Statements, id_type: str | None) -> None:
-    """Raises SourceRefused where book-keeping is there and of another type: its trigger could make the application's own
+    """Raises SourceRefused if the book-keeping exists with another id type: the trigger could then make the application's own
     writes fail.
     """
-    if id_type not in (None, statements.kept.id_type):
-        at, wanted_type = statements.config.at, statements.kept.id_type
+    if id_type not in (None, statements.layout.id_type):
+        at, wanted_type = statements.config.at, statements.layout.id_type
         raise SourceRefused(
             "IdTypeChanged",
             f"{at}.{at.id_column} is {wanted_type}, and its book-keeping is of {id_type}: ALTER TABLE {statements.due} "
-            f"ALTER COLUMN id TYPE {wanted_type}, and the same for {statements.state}; or drop both, to embed all rows anew",
+            f"ALTER COLUMN id TYPE {wanted_type}, and the same for {statements.state}; or drop both, to embed all rows again",
         )
 
 
-async def _own_schema_work(transaction: Transaction, sql: str) -> None:
+async def _create_own(transaction: Transaction, sql: str) -> None:
     try:
         await transaction.fetch(sql)
     except SourceRefused as exc:
-        raise schema_not_makeable(exc.message) from exc
+        raise schema_not_creatable(exc.message) from exc
 
 
-def schema_not_makeable(why: str) -> SourceRefused:
+def schema_not_creatable(why: str) -> SourceRefused:
     return SourceRefused(
         "SchemaMissing",
-        f"the operator's role may not make its own schema ({why}): GRANT CREATE ON DATABASE to it, "
-        "or make what is missing as another role",
+        f"the operator's role may not create its own schema ({why}): GRANT CREATE ON DATABASE to it, "
+        "or create what is missing as another role",
     )
 
 
-def trigger_not_makeable(at: TableColumn, why: str) -> SourceRefused:
+def trigger_not_creatable(at: TableColumn, why: str) -> SourceRefused:
     return SourceRefused(
         "SchemaMissing",
-        f"the trigger on {at} could not be made ({why}): GRANT TRIGGER ON {at} to the operator's role, "
+        f"the trigger on {at} could not be created ({why}): GRANT TRIGGER ON {at} to the operator's role, "
         "or set spec.changeDetection to Audit",
     )
 
 
-def trigger_not_droppable(at: TableColumn, trigger: due_marks.Trigger, why: str) -> SourceRefused:
+def trigger_not_droppable(at: TableColumn, trigger: change_marks.Trigger, why: str) -> SourceRefused:
     return SourceRefused(
         "Forbidden",
         f"the trigger on {at} could not be dropped ({why}): as the table's owner {'; '.join(trigger.drop)}, "
@@ -178,20 +179,22 @@ def trigger_not_droppable(at: TableColumn, trigger: due_marks.Trigger, why: str)
     )
 
 
-async def _make_trigger(transaction: Transaction, statements: Statements, trigger: due_marks.Trigger) -> None:
-    """The triggers as they should be: made where they are missing or read other columns, dropped where none is wanted."""
-    kept = statements.kept
-    record = await transaction.fetch(due_marks.SOURCE_RECORD, statements.config.at.bookkeeping_name)
-    present = {name for name, _ in await transaction.fetch(due_marks.TRIGGERS_PRESENT, kept.oid, list(trigger.names))}
-    wanted = due_marks.wants_trigger(statements)
+async def _update_triggers(transaction: Transaction, statements: Statements, trigger: change_marks.Trigger) -> None:
+    """Create the triggers if they are missing or read other columns, and drop them if none are wanted."""
+    layout = statements.layout
+    record = await transaction.fetch(change_marks.SOURCE_RECORD, statements.config.at.bookkeeping_name)
+    present = {
+        name for name, _ in await transaction.fetch(change_marks.TRIGGERS_PRESENT, layout.oid, list(trigger.names))
+    }
+    wanted = change_marks.wants_trigger(statements)
     definition = trigger.definition if wanted else ""
     if wanted and (present != set(trigger.names) or not record or record[0][0] != definition):
-        for sql in trigger.create + (trigger.enable_always if kept.owned else ()):
+        for sql in trigger.create + (trigger.enable_always if layout.owned else ()):
             try:
                 await transaction.fetch(sql)
             except SourceRefused as exc:
-                raise trigger_not_makeable(statements.config.at, exc.message) from exc
-        log.info("trigger made", table=str(statements.config.at))
+                raise trigger_not_creatable(statements.config.at, exc.message) from exc
+        log.info("trigger created", table=str(statements.config.at))
     if not wanted and present:
         for sql in trigger.drop:
             try:
@@ -202,5 +205,5 @@ async def _make_trigger(transaction: Transaction, statements: Statements, trigge
     at, in_force = statements.config.at, statements.config.as_record()
     if not record or (record[0][0], record[0][2]) != (definition, in_force):
         await transaction.fetch(
-            due_marks.RECORD_SOURCE, at.bookkeeping_name, str(at), at.embedding_column, definition, in_force
+            change_marks.RECORD_SOURCE, at.bookkeeping_name, str(at), at.embedding_column, definition, in_force
         )

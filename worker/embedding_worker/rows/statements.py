@@ -1,29 +1,29 @@
-"""The named SQL of the row store, for one table and column. Each reads the row through one derived table, X, so that the
-user's expression can capture none of our columns; a WITH that it could take for a table of its own is named eo_something.
-The store runs them; `$n` are their parameters, in order.
+"""The named SQL statements of the row store, for one table and column. store.py runs them; `$n` are their parameters, in order.
 
-Ids travel as text and are cast to the id's own type, so that one code serves bigint, integer, uuid and text.
+Every statement reads rows through the same derived table, with the alias x, so that the user's expression can't refer to a column
+of the operator's tables. For the same reason, WITH queries that the expression could see have names that begin with eo_. Ids are
+passed as text and cast to the type of the id column, so that the same code works for bigint, integer, uuid and text.
 """
 
 from dataclasses import dataclass
 from functools import cached_property
 
 from embedding_worker.rows.expression import row_text
-from embedding_worker.rows.table import KeptTable, quoted
+from embedding_worker.rows.table import TableLayout, quoted
 from embedding_worker.source import SourceConfig
 
 SCHEMA = "embedding_operator"
-# The twins of text.content_hash and text.is_blank.
+# The counterparts of text.content_hash and text.is_blank.
 HASH = "encode(sha256(convert_to(x.eo_text, 'UTF8')), 'hex')"
 BLANK = r"(btrim(x.eo_text, E' \t\n\r\f\x0b') = '')"
 COUNTED_EXACTLY = 10_000
-"""Above this many rows a count is an estimate: a count of millions every few seconds would dominate the database."""
+"""Above this many rows a count is an estimate, because counting millions of rows every few seconds would be too expensive."""
 
 
 @dataclass(frozen=True)
 class Statements:
     config: SourceConfig
-    kept: KeptTable
+    layout: TableLayout
 
     @property
     def table(self) -> str:
@@ -39,32 +39,32 @@ class Statements:
 
     @property
     def _ids(self) -> str:
-        return f"::text[]::{self.kept.id_type}[]"
+        return f"::text[]::{self.layout.id_type}[]"
 
     @cached_property
     def _x(self) -> str:
         id_column, embedding = quoted(self.config.at.id_column), quoted(self.config.at.embedding_column)
         text = row_text(self.config)
-        null = "true" if self.kept.column_missing else f"{embedding} IS NULL"
+        null = "true" if self.layout.column_missing else f"{embedding} IS NULL"
         return f"(SELECT {id_column} AS eo_id, {text} AS eo_text, {null} AS eo_null FROM {self.table})"
 
-    def _written(self, fingerprint: str) -> str:
-        """What book-keeping says of a row: the vector there (or rightly absent), of this text, by this model."""
+    def _recorded(self, fingerprint: str) -> str:
+        """Whether the row has the vector of its text and this model by the book-keeping, or a null vector for a blank text."""
         return f"coalesce(s.content_hash = {HASH} AND s.fingerprint = {fingerprint} AND x.eo_null = {BLANK}, false)"
 
-    def _right(self, fingerprint: str) -> str:
-        """What makes a row fresh: it was written so, and to this row; one that came here from another id brought its vector."""
+    def _up_to_date(self, fingerprint: str) -> str:
+        """Whether a row is up to date: it is by the book-keeping, and its id has not changed since that was written."""
         return (
-            f"({self._written(fingerprint)} AND NOT EXISTS (SELECT FROM {self.due} eo_moved "
+            f"({self._recorded(fingerprint)} AND NOT EXISTS (SELECT FROM {self.due} eo_moved "
             "WHERE eo_moved.id = x.eo_id AND eo_moved.moved))"
         )
 
     @cached_property
     def sweep(self) -> str:
-        """$1 ids left out, $2 newest edits, $3 oldest marks, $4 fingerprint → id, seq, edited, hash, blank, right, gone.
+        """$1 ids left out, $2 newest edits, $3 oldest marks, $4 fingerprint → id, seq, edited, hash, blank, up to date, gone.
 
-        Two index scans from the ends of the due marks, so it costs the window and not the table. A row that is right
-        already, or gone, comes too: its marks are to be cleared, or they would be met again at every sweep.
+        Two index scans, from both ends of the change marks, so the cost depends on the window and not on the size of the table.
+        A row that is up to date, or gone, is returned too: its marks must be deleted, or every sweep would return it again.
         """
         return f"""
 WITH eo_newest AS MATERIALIZED (SELECT d.id, d.seq, true AS edit, true AS newest FROM {self.due} d
@@ -73,16 +73,16 @@ eo_oldest AS MATERIALIZED (SELECT d.id, d.seq, d.edited AS edit, false AS newest
     WHERE d.id <> ALL($1{self._ids}) ORDER BY d.seq LIMIT $3::bigint),
 eo_picked AS (SELECT p.id, max(p.seq) AS seq, bool_or(p.edit) AS edit, bool_or(p.newest) AS newest
     FROM (SELECT * FROM eo_newest UNION ALL SELECT * FROM eo_oldest) p GROUP BY p.id)
-SELECT p.id::text, p.seq, p.edit, {HASH}, {BLANK}, {self._right("$4::text")}, x.eo_id IS NULL
+SELECT p.id::text, p.seq, p.edit, {HASH}, {BLANK}, {self._up_to_date("$4::text")}, x.eo_id IS NULL
 FROM eo_picked p LEFT JOIN {self._x} x ON x.eo_id = p.id LEFT JOIN {self.state} s ON s.id = p.id
 ORDER BY p.newest DESC, p.seq"""
 
     @cached_property
     def newer_marks(self) -> str:
-        """$1 ids, $2 the newest mark known of each → id, newest mark, hash of the present text (null: the row is gone), of
-        those with a newer one.
+        """$1 ids, $2 the newest mark known of each → id, newest mark, hash of the present text (null: the row is gone), for
+        each id with a newer mark.
 
-        An index probe for each open job and dead letter, which are few.
+        One index lookup for each open job and dead letter, of which there are few.
         """
         return f"""
 SELECT n.id::text, n.seq, {HASH} FROM (
@@ -92,17 +92,17 @@ LEFT JOIN {self._x} x ON x.eo_id = n.id"""
 
     @cached_property
     def read(self) -> str:
-        """$1 ids, $2 fingerprint → id, text, right: the rows as they are now, by their unique index."""
+        """$1 ids, $2 fingerprint → id, text, up to date: the rows as they are now, by their unique index."""
         return f"""
-SELECT x.eo_id::text, x.eo_text, {self._right("$2::text")}
+SELECT x.eo_id::text, x.eo_text, {self._up_to_date("$2::text")}
 FROM {self._x} x LEFT JOIN {self.state} s ON s.id = x.eo_id WHERE x.eo_id = ANY($1{self._ids})"""
 
     @cached_property
     def write(self) -> str:
         """$1 ids, $2 hashes, $3 vectors (null for a blank text), $4 fingerprint → ids written.
 
-        The hash is tested under the row's lock: an edited row is left out and keeps its mark; a locked row is left out
-        and tried again later. Rows are locked in the order of their ids, so that two writers never wait in a circle.
+        The hash is compared under the row's lock. An edited row is left out and keeps its mark; a locked row is left out and
+        is tried again later. Rows are locked in the order of their ids, so that two writers never deadlock.
         """
         embedding = quoted(self.config.at.embedding_column)
         id_column = quoted(self.config.at.id_column)
@@ -110,7 +110,7 @@ FROM {self._x} x LEFT JOIN {self.state} s ON s.id = x.eo_id WHERE x.eo_id = ANY(
 WITH eo_given AS (SELECT * FROM unnest($1{self._ids}, $2::text[], $3::text[]) v(id, h, e)),
 locked AS MATERIALIZED (SELECT x.eo_id, x.eo_null, v.h, v.e FROM eo_given v JOIN {self._x} x ON x.eo_id = v.id
     WHERE {HASH} = v.h ORDER BY x.eo_id FOR NO KEY UPDATE OF x SKIP LOCKED),
-written AS (UPDATE {self.table} t SET {embedding} = l.e::{self.kept.vector_type} FROM locked l
+written AS (UPDATE {self.table} t SET {embedding} = l.e::{self.layout.vector_type} FROM locked l
     WHERE t.{id_column} = l.eo_id AND NOT (l.eo_null AND l.e IS NULL) RETURNING t.{id_column} AS id, l.h),
 fresh AS (SELECT id, h FROM written UNION SELECT eo_id, h FROM locked WHERE eo_null AND e IS NULL),
 done AS (DELETE FROM {self.due} d USING fresh f WHERE d.id = f.id)
@@ -121,46 +121,47 @@ RETURNING s.id::text"""
 
     @cached_property
     def clear(self) -> str:
-        """$1 ids, $2 fingerprint: deletes the marks of rows that are right already, or gone. No write to the user's row.
+        """$1 ids, $2 fingerprint: deletes the marks of rows that are up to date, or gone. Does not write to the user's row.
 
-        Only marks that this statement can see go: an edit that commits meanwhile has a mark of its own.
+        Only marks that this statement can see are deleted. An edit that commits meanwhile has appended another mark.
         """
         return f"""
 WITH eo_marks AS MATERIALIZED (SELECT d.seq, d.id FROM {self.due} d WHERE d.id = ANY($1{self._ids}) FOR UPDATE SKIP LOCKED)
 DELETE FROM {self.due} d USING eo_marks k LEFT JOIN {self._x} x ON x.eo_id = k.id LEFT JOIN {self.state} s ON s.id = k.id
-WHERE d.seq = k.seq AND (x.eo_id IS NULL OR {self._right("$2::text")})"""
+WHERE d.seq = k.seq AND (x.eo_id IS NULL OR {self._up_to_date("$2::text")})"""
 
     @cached_property
     def audit(self) -> str:
         """$1 the last id of the page before (null: begin), $2 rows of a page, $3 fingerprint → last id, rows, marked.
 
-        One page of the id's index: marks every row that is not right and has no mark; what no trigger saw.
+        Reads one page by the index of the id column, and appends a mark for each row that is not up to date and has no mark.
         """
         return f"""
 WITH page AS MATERIALIZED (SELECT x.* FROM {self._x} x
-    WHERE $1::text IS NULL OR x.eo_id > $1::text::{self.kept.id_type} ORDER BY x.eo_id LIMIT $2::bigint),
+    WHERE $1::text IS NULL OR x.eo_id > $1::text::{self.layout.id_type} ORDER BY x.eo_id LIMIT $2::bigint),
 marked AS (INSERT INTO {self.due} (id, edited) SELECT x.eo_id, false FROM page x LEFT JOIN {self.state} s ON s.id = x.eo_id
-    WHERE NOT {self._written("$3::text")} AND NOT EXISTS (SELECT FROM {self.due} d WHERE d.id = x.eo_id) RETURNING 1)
+    WHERE NOT {self._recorded("$3::text")} AND NOT EXISTS (SELECT FROM {self.due} d WHERE d.id = x.eo_id) RETURNING 1)
 SELECT (SELECT eo_id::text FROM page ORDER BY eo_id DESC LIMIT 1), (SELECT count(*) FROM page), (SELECT count(*) FROM marked)"""
 
-    def stale(self, *, with_state: bool) -> str:
-        """$1 the last id of the page before (null: begin), $2 rows of a page, $3 fingerprint → id, hash, blank, right.
+    def due_preview(self, *, with_state: bool) -> str:
+        """$1 the last id of the page before (null: begin), $2 rows of a page, $3 fingerprint → id, hash, blank, up to date.
 
-        The audit's look without its marks; `with_state` is false where our tables are not made yet, and no row is right.
+        What the audit reads, without marking anything. `with_state` is false if the book-keeping does not exist yet, so that
+        no row is up to date.
         """
-        nothing = f"(SELECT NULL::{self.kept.id_type} AS id, NULL::text AS content_hash, NULL::text AS fingerprint WHERE false)"
+        nothing = f"(SELECT NULL::{self.layout.id_type} AS id, NULL::text AS content_hash, NULL::text AS fingerprint WHERE false)"
         return f"""
-SELECT x.eo_id::text, {HASH}, {BLANK}, {self._written("$3::text")}
+SELECT x.eo_id::text, {HASH}, {BLANK}, {self._recorded("$3::text")}
 FROM {self._x} x LEFT JOIN {self.state if with_state else nothing} s ON s.id = x.eo_id
-WHERE $1::text IS NULL OR x.eo_id > $1::text::{self.kept.id_type} ORDER BY x.eo_id LIMIT $2::bigint"""
+WHERE $1::text IS NULL OR x.eo_id > $1::text::{self.layout.id_type} ORDER BY x.eo_id LIMIT $2::bigint"""
 
     @cached_property
     def orphans(self) -> str:
-        """$1 after this id (null: from the first), $2 up to this id (null: to the last): forgets rows that are gone.
+        """$1 after this id (null: from the first), $2 up to this id (null: to the last): deletes the state of rows that are gone.
 
-        The age is what READ COMMITTED checks again: a row deleted and inserted anew meanwhile keeps its new state.
+        If a row is inserted again and written at the same time, READ COMMITTED checks the new age, and its state is kept.
         """
-        id_type = self.kept.id_type
+        id_type = self.layout.id_type
         return f"""
 DELETE FROM {self.state} s WHERE ($1::text IS NULL OR s.id > $1::text::{id_type})
 AND ($2::text IS NULL OR s.id <= $2::text::{id_type}) AND s.embedded_at < now() - interval '1 minute'
@@ -168,16 +169,16 @@ AND NOT EXISTS (SELECT FROM {self.table} t WHERE t.{quoted(self.config.at.id_col
 
     @cached_property
     def would_embed(self) -> str:
-        """$1 fingerprint → rows that are not right in this configuration, bytes of their texts. One pass over the table."""
+        """$1 fingerprint → rows that are not up to date in this configuration, bytes of their texts. One pass over the table."""
         return f"""
 SELECT count(*), coalesce(sum(octet_length(x.eo_text)), 0)::bigint
-FROM {self._x} x LEFT JOIN {self.state} s ON s.id = x.eo_id WHERE NOT {BLANK} AND NOT {self._written("$1::text")}"""
+FROM {self._x} x LEFT JOIN {self.state} s ON s.id = x.eo_id WHERE NOT {BLANK} AND NOT {self._recorded("$1::text")}"""
 
     @cached_property
     def counts(self) -> str:
-        """$1 ids with a dead letter → rows, due rows, whether others than those are due, oldest mark's time, estimated.
+        """$1 ids with a dead letter → rows, due rows, whether rows without a dead letter are due, oldest mark's time, estimated.
 
-        Exact up to COUNTED_EXACTLY, the planner's estimate above.
+        Counts are exact up to COUNTED_EXACTLY. Above that, they are the planner's estimates.
         """
         few = COUNTED_EXACTLY
         return f"""
@@ -192,7 +193,7 @@ FROM few_rows r, few_due d"""
     @staticmethod
     def _estimate(table: str) -> str:
         literal = table.replace("'", "''")
-        # A partitioned table holds no rows itself: its leaves do. Never analysed is -1.
+        # A partitioned table itself holds no rows, its partitions do. A table that was never analysed has -1.
         return (
             f"(SELECT coalesce(sum(greatest(c.reltuples, 0)), 0)::bigint FROM pg_class c WHERE c.relkind <> 'p' AND "
             f"(c.oid = '{literal}'::regclass OR c.oid IN (SELECT relid FROM pg_partition_tree('{literal}'::regclass))))"

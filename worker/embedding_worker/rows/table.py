@@ -1,14 +1,19 @@
-"""What the user's table is, as the catalog tells it, and whether we can keep it: decisions on facts that were read.
+"""Decides from the catalog's facts whether the operator can serve a user's table, and which ids its rows can have.
 
-The store reads the facts (TABLE_FACTS) and asks here; every refusal is one sentence that names the value and the mend.
+Called by schema.py, which reads the facts (TABLE_FACTS), and by store.py. Pure. Every refusal is one sentence that names the
+value and the remedy.
 """
 
+import re
+import uuid
 from dataclasses import dataclass
 
 from embedding_worker.errors import SourceRefused
 from embedding_worker.source import TableColumn
 
 ID_TYPES = {"int8": "bigint", "int4": "integer", "uuid": "uuid", "text": "text"}
+INTEGER_BITS = {"bigint": 64, "integer": 32}
+CANONICAL_INTEGER = re.compile(r"0|-?[1-9][0-9]{0,18}")
 VECTOR_TYPES = {"vector", "halfvec"}
 ARRAY_TYPES = {"_float4": "real[]", "_float8": "double precision[]"}
 
@@ -44,7 +49,7 @@ class TableFacts:
     may_enter: bool
     """USAGE on the table's schema."""
     may_probe: bool
-    """TEMPORARY on the database: a text expression is read back from a temporary view."""
+    """TEMPORARY on the database: a text expression is inspected through a temporary view."""
 
 
 @dataclass(frozen=True)
@@ -54,7 +59,7 @@ class ColumnFacts:
     type_name: str
     type_schema: str
     type_modifier: int
-    """pgvector keeps the dimensions here; -1 where none were given."""
+    """For pgvector, the dimensions; -1 if none were given."""
     not_null: bool
     generated: bool
     unique: bool
@@ -62,31 +67,51 @@ class ColumnFacts:
 
 
 @dataclass(frozen=True)
-class KeptTable:
-    """A table that we can keep: what the statements need to know of it."""
+class TableLayout:
+    """What the statements need to know of a table that was accepted."""
 
     oid: int
     owned: bool
     may_trigger: bool
     id_type: str
     vector_type: str
-    """As SQL spells it, qualified: where to cast a vector to."""
+    """The qualified SQL name of the type that a vector is cast to."""
     column_missing: bool
-    """The embedding column is still to be made."""
+    """The embedding column is still to be added."""
 
 
 def quoted(identifier: str) -> str:
     return '"' + identifier.replace('"', '""') + '"'
 
 
-def kept_table(
+def can_be_id(id_type: str, text: str) -> bool:
+    """Whether a column of this type (a value of ID_TYPES) can hold an id that PostgreSQL writes as this very text.
+
+    Only the canonical form counts: ids are compared as text, so that '007' is no row's id although it casts to 7.
+    """
+    if id_type in INTEGER_BITS:
+        limit = 2 ** (INTEGER_BITS[id_type] - 1)
+        return bool(CANONICAL_INTEGER.fullmatch(text)) and -limit <= int(text) < limit
+    if id_type == "uuid":
+        return _is_canonical_uuid(text)
+    return "\0" not in text and not any("\ud800" <= character <= "\udfff" for character in text)
+
+
+def _is_canonical_uuid(text: str) -> bool:
+    try:
+        return str(uuid.UUID(text)) == text
+    except ValueError:
+        return False
+
+
+def accept_table(
     at: TableColumn,
     dimensions: int,
     table: TableFacts | None,
     columns: dict[str, ColumnFacts],
     vector_schema: str | None,
-) -> KeptTable:
-    """The table as we keep it. Raises SourceRefused with the one thing that stands in the way."""
+) -> TableLayout:
+    """The layout of a table that can be served. Raises SourceRefused with the first reason why it can't be."""
     if table is None:
         raise SourceRefused(
             "TableMissing", f"table {at} does not exist in this database: correct spec.table, or create it"
@@ -101,7 +126,7 @@ def kept_table(
     if not table.may_probe:
         raise SourceRefused(
             "Forbidden",
-            "the operator's role may not make the temporary view by which it understands spec.text: "
+            "the operator's role may not create the temporary view that it needs to check spec.text: "
             "GRANT TEMPORARY ON DATABASE to it",
         )
     if not table.may_select:
@@ -117,7 +142,7 @@ def kept_table(
                 f"ALTER TABLE {at} ADD COLUMN {quoted(at.embedding_column)} {wanted}",
             )
         made = f"{quoted(vector_schema)}.vector" if vector_schema else "real[]"
-        return KeptTable(table.oid, table.owned, table.may_trigger, id_type, made, column_missing=True)
+        return TableLayout(table.oid, table.owned, table.may_trigger, id_type, made, column_missing=True)
     vector_type = _vector_type(at, dimensions, embedding)
     if not embedding.may_update:
         column = quoted(at.embedding_column)
@@ -125,7 +150,7 @@ def kept_table(
             "Forbidden",
             f"the operator's role may not write {at}.{embedding.name}: GRANT UPDATE ({column}) ON {at} TO it",
         )
-    return KeptTable(table.oid, table.owned, table.may_trigger, id_type, vector_type, column_missing=False)
+    return TableLayout(table.oid, table.owned, table.may_trigger, id_type, vector_type, column_missing=False)
 
 
 def _id_type(at: TableColumn, columns: dict[str, ColumnFacts]) -> str:

@@ -1,0 +1,82 @@
+"""`embedding-operator run` as a process beside the caller, with the rights of a service account.
+
+Called by the demo and the tests. It never gets the administrator's kubeconfig.
+"""
+
+import json
+import signal
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+from hack.errors import ToolError
+from hack.processes.daemons import Daemon, end, is_running, log_tail, start_daemon, wait_until_ready
+
+READY_WITHIN_S = 60.0
+ENDS_WITHIN_S = 40.0
+
+
+class OperatorProcess:
+    """`embedding-operator run` with a service account's kubeconfig. Its log is a file, one JSON object a line."""
+
+    def __init__(
+        self,
+        *,
+        kubeconfig: Path,
+        database_url: str,
+        folder: Path,
+        settings: Mapping[str, str] | None = None,
+        name: str = "operator",
+        dry_run: bool = False,
+    ) -> None:
+        self.log = folder / f"{name}.log"
+        self._arguments = ["run", "--dry-run"] if dry_run else ["run"]
+        self._settings = {
+            "KUBECONFIG": str(kubeconfig),
+            "DATABASE_URL": database_url,
+            "EMBEDDING_HTTP_PORT": "0",  # several run at the same time
+            **dict(settings or {}),
+        }
+        self._daemon: Daemon | None = None
+
+    def start(self, *, ends_with_parent: bool = True) -> None:
+        """Start it, and return when it is ready. Raises DaemonDied with the end of its log."""
+        lines_before = self.log.read_text().count("operator ready") if self.log.exists() else 0
+        program = Path(sys.executable).with_name("embedding-operator")
+        self._daemon = start_daemon(
+            "embedding-operator",
+            [program, *self._arguments],
+            log=self.log,
+            ends_with_parent=ends_with_parent,
+            settings=self._settings,
+        )
+        wait_until_ready(
+            self._daemon, lambda: self.log.read_text().count("operator ready") > lines_before, within_s=READY_WITHIN_S
+        )
+
+    @property
+    def daemon(self) -> Daemon:
+        if self._daemon is None:
+            raise ToolError("the operator was not started")
+        return self._daemon
+
+    @property
+    def http_url(self) -> str:
+        """Where /healthz, /readyz and /metrics are."""
+        events = [json.loads(line) for line in self.log.read_text().splitlines() if '"http server up"' in line]
+        return f"http://127.0.0.1:{events[-1]['port']}"
+
+    def is_running(self) -> bool:
+        return self._daemon is not None and is_running(self._daemon)
+
+    def stop(self) -> None:
+        """Send SIGTERM, and wait until it has drained and ended."""
+        if self._daemon is not None:
+            end(self._daemon, within_s=ENDS_WITHIN_S)
+
+    def kill(self) -> None:
+        """Send SIGKILL, as when a node fails."""
+        end(self.daemon, within_s=ENDS_WITHIN_S, first=signal.SIGKILL)
+
+    def tail(self) -> str:
+        return log_tail(self.log, lines=40)

@@ -1,0 +1,80 @@
+"""What the operator needs in a cluster: the CRDs, and a namespace with a service account that has the chart's rights.
+
+Called by the demo and the tests, as the cluster's administrator. The operator itself never gets more than these rights.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from hack.cluster_choice.choice import Cluster
+from hack.control_plane.kubeconfig import service_account_kubeconfig
+from hack.installation.kubectl import Kubectl
+from hack.repository import CRDS, RULES
+
+ACCOUNT = "embedding-operator"
+
+
+def apply_crds(cluster: Cluster) -> list[str]:
+    """Apply crds/ and wait until they are served. Returns the names of those that did not exist before."""
+    kubectl = Kubectl(cluster)
+    documents = [yaml.safe_load(path.read_text()) for path in sorted(CRDS.glob("*.yaml"))]
+    names = [document["metadata"]["name"] for document in documents]
+    present = kubectl.run("get", "crds", "-o", "name").split()
+    missing = [name for name in names if f"customresourcedefinition.apiextensions.k8s.io/{name}" not in present]
+    kubectl.run("apply", "--server-side", "--force-conflicts", "-f", str(CRDS))
+    kubectl.run("wait", "--for=condition=Established", "--timeout=30s", *(f"crd/{name}" for name in names))
+    # The condition is set shortly before they are served. Until then a list is answered by 429, after which kubectl retries.
+    kubectl.run("get", "embeddingsources,embeddingjobs")
+    return missing
+
+
+@contextmanager
+def temporary_crds(cluster: Cluster) -> Iterator[None]:
+    """Apply the CRDs while the context lasts. At its end those that it created are deleted."""
+    created = apply_crds(cluster)
+    try:
+        yield
+    finally:
+        if created:
+            Kubectl(cluster).run("delete", "crds", "--ignore-not-found", "--timeout=60s", *created, within_s=90)
+
+
+def make_namespace(cluster: Cluster, namespace: str, folder: Path) -> Path:
+    """Create a namespace with the operator's account and Role. Returns the account's kubeconfig, written to `folder`."""
+    kubectl = Kubectl(cluster, namespace)
+    names = {"name": ACCOUNT, "namespace": namespace}
+    rbac = "rbac.authorization.k8s.io"
+    manifests: list[dict[str, Any]] = [
+        {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": namespace}},
+        {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": names},
+        {"apiVersion": f"{rbac}/v1", "kind": "Role", "metadata": names, "rules": yaml.safe_load(RULES.read_text())},
+        {
+            "apiVersion": f"{rbac}/v1",
+            "kind": "RoleBinding",
+            "metadata": names,
+            "roleRef": {"apiGroup": rbac, "kind": "Role", "name": ACCOUNT},
+            "subjects": [{"kind": "ServiceAccount", **names}],
+        },
+    ]
+    kubectl.run("apply", "-f", "-", stdin=yaml.safe_dump_all(manifests))
+    out = folder / f"{namespace}.kubeconfig"
+    return service_account_kubeconfig(cluster.admin_kubeconfig, namespace, ACCOUNT, out, kubectl=cluster.kubectl)
+
+
+@contextmanager
+def temporary_namespace(cluster: Cluster, namespace: str, folder: Path) -> Iterator[Path]:
+    """Create a namespace for the time of the context. Gives the kubeconfig of the service account."""
+    kubeconfig = make_namespace(cluster, namespace, folder)
+    try:
+        yield kubeconfig
+    finally:
+        # Without a controller-manager nothing empties a namespace, so our objects are deleted by name.
+        kubectl = Kubectl(cluster, namespace)
+        for kind in ("embeddingsources", "embeddingjobs"):  # --all would delete them one by one
+            kubectl.run("delete", "--raw", f"/apis/embeddings.yellowbook.dev/v1alpha1/namespaces/{namespace}/{kind}")
+        kubectl.run("delete", "rolebinding,role,serviceaccount", ACCOUNT, "--ignore-not-found")
+        kubectl.run("delete", "namespace", namespace, "--wait=false", "--ignore-not-found")

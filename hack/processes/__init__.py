@@ -1,0 +1,1 @@
+"""Programs that are started here: their environment, their life, and locks between processes."""

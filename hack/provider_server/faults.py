@@ -1,0 +1,76 @@
+"""The faults of the fake server: what fails, for which calls and how often. Set over its control address."""
+
+import random
+from collections.abc import Sequence
+from enum import StrEnum
+
+from pydantic import BaseModel, ConfigDict, Field
+
+
+class FaultKind(StrEnum):
+    REFUSED_TEXT = "400"
+    INVALID_KEY = "400-key"
+    FAILED_PRECONDITION = "400-precondition"
+    UNAUTHENTICATED = "401"
+    FORBIDDEN = "403"
+    UNKNOWN_MODEL = "404"
+    THROTTLED = "429"
+    DAY_QUOTA = "429-day"
+    INTERNAL = "500"
+    UNAVAILABLE = "503"
+    SLOW = "slow"
+    """Answers `seconds` later, alone or together with another fault."""
+    HANG = "hang"
+    """No answer until the client closes the connection."""
+    CLOSE = "close"
+    """The connection is closed in the middle of the answer."""
+    NOT_JSON = "not-json"
+    """A page of HTML with code 200, as some gateways send."""
+    TOO_FEW = "too-few"
+    """One vector less than texts."""
+    WRONG_SIZE = "wrong-size"
+    """One dimension less than asked for."""
+    NAN = "nan"
+
+
+class Fault(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    kind: FaultKind
+    times: int | None = Field(None, ge=1, description="the number of calls that fail; none: until it is lifted")
+    ratio: float = Field(1.0, gt=0, le=1, description="the share of the calls that fail")
+    only_matching: str | None = Field(None, min_length=1, description="only calls with a text that contains this fail")
+    seconds: float = Field(7.0, ge=0, description="429: the pause that is asked for; slow: the delay")
+
+
+class Faults:
+    """The faults in force. Of several that apply to a call, the first decides its answer; slowness is added to it."""
+
+    def __init__(self, seed: int = 0) -> None:
+        self._left: list[tuple[Fault, list[int]]] = []
+        self._random = random.Random(seed)  # noqa: S311 (the same calls get the same faults each time)
+
+    def add(self, fault: Fault) -> None:
+        self._left.append((fault, [] if fault.times is None else [fault.times]))
+
+    def lift(self) -> None:
+        self._left.clear()
+
+    def in_force(self) -> list[Fault]:
+        return [fault for fault, left in self._left if left != [0]]
+
+    def pick_for(self, texts: Sequence[str]) -> list[Fault]:
+        """Count this call, and return its faults: any number of SLOW, and at most one other."""
+        hits: list[Fault] = []
+        for fault, left in self._left:
+            decided = any(hit.kind is not FaultKind.SLOW for hit in hits)
+            if left == [0] or (decided and fault.kind is not FaultKind.SLOW):
+                continue
+            if fault.only_matching is not None and not any(fault.only_matching in text for text in texts):
+                continue
+            if self._random.random() >= fault.ratio:
+                continue
+            if left:
+                left[0] -= 1
+            hits.append(fault)
+        return hits

@@ -1,0 +1,60 @@
+"""The counts of the fake server, with hashes of texts and keys. Tests and demo read them over its control address."""
+
+import hashlib
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+
+def hash_of(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+@dataclass
+class Stats:
+    calls: int = 0
+    in_flight: int = 0
+    most_in_flight: int = 0
+    texts: int = 0
+    """Texts that were sent, whatever the answer was."""
+    vectors: int = 0
+    """Vectors in answers without a fault."""
+    largest_batch: int = 0
+    texts_by_hash: dict[str, int] = field(default_factory=dict)
+    """How often each text was sent, by the SHA-256 of its UTF-8."""
+    vectors_by_hash: dict[str, int] = field(default_factory=dict)
+    """How often each text got its vector."""
+    answers: dict[str, int] = field(default_factory=dict)
+    """Calls by their answer: an HTTP code, or the kind of a fault."""
+    key_hashes: list[str] = field(default_factory=list)
+    """The SHA-256 of each key that was sent."""
+
+    @contextmanager
+    def count_call(self) -> Iterator[None]:
+        self.calls += 1
+        self.in_flight += 1
+        self.most_in_flight = max(self.most_in_flight, self.in_flight)
+        try:
+            yield
+        finally:
+            self.in_flight -= 1
+
+    def record_request(self, texts: Sequence[str], key: str) -> None:
+        self.texts += len(texts)
+        self.largest_batch = max(self.largest_batch, len(texts))
+        for text in texts:
+            _count(self.texts_by_hash, hash_of(text))
+        if key and hash_of(key) not in self.key_hashes:
+            self.key_hashes.append(hash_of(key))
+
+    def record_answer(self, how: str) -> None:
+        _count(self.answers, how)
+
+    def record_vectors(self, texts: Sequence[str]) -> None:
+        self.vectors += len(texts)
+        for text in texts:
+            _count(self.vectors_by_hash, hash_of(text))
+
+
+def _count(counts: dict[str, int], key: str) -> None:
+    counts[key] = counts.get(key, 0) + 1

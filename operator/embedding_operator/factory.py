@@ -1,0 +1,95 @@
+"""Creates sources, loops, job runner, housekeeping and rotation from the objects of the context. Called by process.py."""
+
+from functools import partial
+
+from embedding_operator.context import Context
+from embedding_operator.reconciler.housekeeping import Expiry, Housekeeping
+from embedding_operator.reconciler.job_runner import JobRunner, Recorders
+from embedding_operator.reconciler.job_statuses import JobStatuses
+from embedding_operator.reconciler.source_loop import LoopSettings, SourceLoop
+from embedding_operator.reconciler.source_setup import SourceSetup
+from embedding_operator.reconciler.sources import Sources
+from embedding_operator.reconciler.status_report import StatusReport
+from embedding_operator.resources.embedding_source import EmbeddingSource
+from embedding_operator.rotation import Rotation
+
+DATABASE_URL_FILE = "DATABASE_URL_FILE"
+
+
+class Factory:
+    def __init__(self, context: Context) -> None:
+        self._context = context
+
+    def sources(self) -> Sources:
+        context = self._context
+        return Sources(
+            self.source_loop,
+            catalog=context.catalog,
+            queues=context.queues,
+            jobs=context.jobs,
+            metrics=context.metrics,
+            server=context.server,
+        )
+
+    def source_loop(self, source: EmbeddingSource) -> SourceLoop:
+        context, settings = self._context, self._context.settings
+        setup = SourceSetup(
+            context.database,
+            context.server,
+            context.providers,
+            catalog=context.catalog,
+            jobs=context.jobs,
+            audit_rows_per_s=settings.audit_rows_per_s,
+            clock=context.clock,
+        )
+        report = StatusReport(
+            source, server=context.server, events=context.events, table=context.jobs.table, clock=context.clock
+        )
+        return SourceLoop(
+            source,
+            setup,
+            report=report,
+            queues=context.queues,
+            window=context.jobs.window,
+            metrics=context.metrics,
+            settings=LoopSettings(settings.interval_s, settings.price_per_million_tokens),
+            clock=context.clock,
+        )
+
+    def job_runner(self, sources: Sources) -> JobRunner:
+        context = self._context
+        table = context.jobs.table
+        return JobRunner(
+            table,
+            JobStatuses(context.server, table, clock=context.clock),
+            context.queues,
+            context.catalog,
+            recorders=Recorders(context.metrics, context.events, sources.job_done),
+            clock=context.clock,
+        )
+
+    def housekeeping(self, sources: Sources) -> Housekeeping:
+        context, settings = self._context, self._context.settings
+        return Housekeeping(
+            context.server,
+            sources,
+            catalog=context.catalog,
+            jobs=context.jobs,
+            expiry=Expiry(settings.max_finished_jobs, settings.finished_job_age_s),
+            clock=context.clock,
+        )
+
+    def rotation(self, sources: Sources) -> Rotation:
+        """The rotation of the secrets that are mounted as files, which puts a new value in force without a restart."""
+        context = self._context
+
+        async def rotate(variable: str, value: str) -> None:
+            if variable == DATABASE_URL_FILE:
+                await context.database.move_to(value)
+                return
+            await context.providers.rotate(variable.removesuffix("_FILE"), value)
+            sources.wake_all()
+
+        mounted = context.settings.mounted_secrets()
+        rotations = {secret.variable: partial(rotate, secret.variable) for secret in mounted}
+        return Rotation(mounted, rotations, clock=context.clock)

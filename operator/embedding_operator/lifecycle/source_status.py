@@ -1,0 +1,224 @@
+"""Decides a source's status: from its facts to conditions, by the conventions that kubectl wait, Helm, Flux and Argo CD read.
+
+For kstatus, exactly one of these holds: Ready=True; Reconciling=True with Ready=False (being set up); Stalled=True with
+Ready=False (someone must act). Pure; called by reconciler/status_report.py, which writes the result.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from embedding_operator.resources.base import timestamp
+from embedding_operator.resources.embedding_source import EmbeddingSource
+from embedding_worker.providers.calls import Problem
+from embedding_worker.rows.store import Counts, Used
+
+COUNTS_EVERY_S = 10.0
+CONDITIONS_EVERY_S = 1.0
+
+
+@dataclass(frozen=True)
+class Pending:
+    """A changed model or text expression that waits for approval, and what it would cost."""
+
+    signature: str
+    rows: int
+    tokens: int
+
+
+@dataclass(frozen=True)
+class SourceFacts:
+    """What is known of a source at one moment. Changed only by its loop."""
+
+    generation: int
+    fingerprint: str
+    set_up: bool = False
+    refused: tuple[str, str] | None = None
+    """Reason and sentence, where someone must act."""
+    suspended: bool = False
+    waiting_for: str | None = None
+    """What cannot be reached at the moment (the database, the API server), in a sentence."""
+    filled: bool = False
+    """The first audit has read the whole table."""
+    counts: Counts | None = None
+    open_jobs: int = 0
+    dead_letters: int = 0
+    provider_problem: Problem | None = None
+    pending: Pending | None = None
+    used: Used | None = None
+    price_per_million_tokens: float = 0.0
+    reconciled_at: str | None = None
+    """The token of the last request to reconcile that was carried out."""
+
+
+def facts_of(source: EmbeddingSource, *, price_per_million_tokens: float) -> SourceFacts:
+    """What is known of a source before anything was done for it."""
+    return SourceFacts(
+        source.metadata.generation,
+        source.spec.config().fingerprint,
+        suspended=source.spec.suspend,
+        reconciled_at=source.status.get("lastHandledReconcileAt"),
+        price_per_million_tokens=price_per_million_tokens,
+    )
+
+
+@dataclass(frozen=True)
+class Condition:
+    type: str
+    status: bool | None
+    reason: str
+    message: str
+
+    def as_dict(self, generation: int, since: str) -> dict[str, Any]:
+        return {
+            "type": self.type,
+            "status": "Unknown" if self.status is None else str(self.status),
+            "reason": self.reason,
+            "message": self.message,
+            "lastTransitionTime": since,
+            "observedGeneration": generation,
+        }
+
+
+def conditions(facts: SourceFacts) -> list[Condition]:
+    if facts.refused is not None:
+        reason, message = facts.refused
+        return [
+            Condition("Ready", False, reason, message),
+            Condition("Reconciling", False, "Stalled", "waits until someone acts: see the condition Stalled"),
+            Condition("Stalled", True, reason, message),
+            Condition("Fresh", None, "Stalled", "not evaluated while the source is stalled"),
+            *_provider_and_bill(facts),
+        ]
+    if not facts.set_up:
+        why = facts.waiting_for or "the table is being inspected and its book-keeping created"
+        return [
+            Condition("Ready", False, "SettingUp", why),
+            Condition("Reconciling", True, "SettingUp", why),
+            Condition("Stalled", False, "NotStalled", "no action is needed"),
+            Condition("Fresh", None, "SettingUp", "not known yet"),
+            *_provider_and_bill(facts),
+        ]
+    reason = "Suspended" if facts.suspended else "Sweeping"
+    message = (
+        "no job is created while spec.suspend is true" if facts.suspended else "every due row gets an EmbeddingJob"
+    )
+    return [
+        Condition("Ready", True, reason, message),
+        Condition("Reconciling", False, reason, message),
+        Condition("Stalled", False, "NotStalled", "no action is needed"),
+        _fresh(facts),
+        *_provider_and_bill(facts),
+    ]
+
+
+def _provider_and_bill(facts: SourceFacts) -> list[Condition]:
+    problem = facts.provider_problem
+    provider = (
+        Condition("ProviderReady", True, "ProviderReady", "the last call succeeded, or no call was made yet")
+        if problem is None
+        else Condition("ProviderReady", False, problem.reason, problem.message)
+    )
+    if facts.pending is None:
+        return [provider, Condition("ReembedRequired", False, "Approved", "the spec's model and text are in force")]
+    message = (
+        f"the spec's model or text has changed, and {facts.pending.rows} rows would be embedded again: the previous "
+        "configuration stays in force until spec.approvedFingerprint equals status.pendingFingerprint"
+    )
+    return [provider, Condition("ReembedRequired", True, "ApprovalNeeded", message)]
+
+
+def _fresh(facts: SourceFacts) -> Condition:
+    """The messages contain no number: a condition is written when it changes, which would then be at every sweep."""
+    if facts.waiting_for is not None or facts.counts is None:
+        return Condition("Fresh", None, "Waiting", facts.waiting_for or "the rows are being counted")
+    if not facts.filled:
+        return Condition("Fresh", False, "FirstAudit", "the first audit has not read the whole table yet")
+    if facts.counts.due_without_dead_letter:
+        return Condition("Fresh", False, "RowsDue", "rows are due: see status.rows.due")
+    if facts.counts.due > 0:
+        return Condition(
+            "Fresh",
+            True,
+            "FreshExceptDeadLettered",
+            "every due row has a dead letter: review and replay the dead letters",
+        )
+    return Condition("Fresh", True, "AllFresh", "every row has the vector of its present text")
+
+
+def status(facts: SourceFacts, previous: Mapping[str, Any], now: datetime) -> dict[str, Any]:
+    """The whole status. A condition keeps its time of transition while its status stays the same."""
+    before = {condition["type"]: condition for condition in previous.get("conditions", ())}
+    written: list[dict[str, Any]] = []
+    for condition in conditions(facts):
+        new = condition.as_dict(facts.generation, timestamp(now))
+        old = before.get(condition.type)
+        if old is not None and old["status"] == new["status"]:
+            new["lastTransitionTime"] = old["lastTransitionTime"]
+        written.append(new)
+    result: dict[str, Any] = {
+        "observedGeneration": facts.generation,
+        "fingerprint": facts.fingerprint,
+        "pendingFingerprint": facts.pending.signature if facts.pending else None,
+        "lastHandledReconcileAt": facts.reconciled_at,
+        "jobs": {"open": facts.open_jobs, "deadLettered": facts.dead_letters},
+        "reembed": _reembed(facts),
+        "conditions": written,
+    }
+    if facts.used is not None:
+        result["today"] = {
+            "date": facts.used.day,
+            "texts": facts.used.texts,
+            "tokens": facts.used.tokens,
+            "estimatedCost": cost(facts.used.tokens, facts.price_per_million_tokens),
+        }
+    if facts.counts is not None:
+        result["rows"] = _rows(facts.counts)
+    return result
+
+
+def _reembed(facts: SourceFacts) -> dict[str, Any] | None:
+    if facts.pending is None:
+        return None
+    return {
+        "rows": facts.pending.rows,
+        "estimatedCost": cost(facts.pending.tokens, facts.price_per_million_tokens),
+    }
+
+
+def cost(tokens: int, price_per_million_tokens: float) -> str:
+    """An estimate, in the currency of the price: the tokens are estimated, and the provider's bill may differ."""
+    return f"{tokens * price_per_million_tokens / 1_000_000:.4f}"
+
+
+def _rows(counts: Counts) -> dict[str, Any]:
+    fresh = max(0, counts.total - counts.due)
+    return {
+        "total": counts.total,
+        "fresh": fresh,
+        "freshPercent": fresh_percent(fresh, counts.total),
+        "due": counts.due,
+        "estimated": counts.estimated,
+        "oldestDueSince": None if counts.oldest_due_since is None else timestamp(counts.oldest_due_since),
+    }
+
+
+def fresh_percent(fresh: int, total: int) -> str:
+    """One decimal, never rounded up to 100.0: that value means that no row is due."""
+    if fresh >= total:
+        return "100.0"
+    return f"{min(99.9, fresh * 100 / total):.1f}"
+
+
+def worth_writing(new: Mapping[str, Any], written: Mapping[str, Any], *, since_written_s: float) -> bool:
+    """Conditions are written at once (at most one patch a second), counts every ten seconds, and only what has changed."""
+    if new == written:
+        return False
+    if _without_counts(new) != _without_counts(written):
+        return since_written_s >= CONDITIONS_EVERY_S or not written
+    return since_written_s >= COUNTS_EVERY_S
+
+
+def _without_counts(status: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in status.items() if key not in ("rows", "jobs", "today")}

@@ -1,0 +1,144 @@
+"""Runs one open job: decides its next step, submits its row to be embedded, and writes the outcome into its status.
+
+Called by handlers/embedding_job.py for every open job for which kopf calls the handler: new, found at a restart, replayed, or
+at the end of a pause. It does nothing with a job that another call of the handler is working on.
+"""
+
+import random
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime
+
+import structlog
+
+from embedding_operator.event_poster import EventPoster
+from embedding_operator.lifecycle.events import dead_lettered, replayed
+from embedding_operator.lifecycle.job_status import JobPatch, replay_begun, settled
+from embedding_operator.lifecycle.next_step import Step, next_step
+from embedding_operator.metrics import Metrics
+from embedding_operator.reconciler.catalog import SourceCatalog
+from embedding_operator.reconciler.job_statuses import JobStatuses
+from embedding_operator.reconciler.job_table import IN_FLIGHT, JobTable
+from embedding_operator.reconciler.row_queues import RowQueues
+from embedding_operator.resources.embedding_job import EmbeddingJob, Phase
+from embedding_worker.clock import Clock
+from embedding_worker.outcome import RowRequest
+
+log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True)
+class Recorders:
+    """What is informed of a job's outcome, in addition to the job's status."""
+
+    metrics: Metrics
+    events: EventPoster
+    job_done: Callable[[str], None]
+    """Called with the source's name when a job no longer counts towards the window."""
+
+
+class JobRunner:
+    def __init__(
+        self,
+        table: JobTable,
+        statuses: JobStatuses,
+        queues: RowQueues,
+        catalog: SourceCatalog,
+        *,
+        recorders: Recorders,
+        clock: Clock,
+        jitter: Callable[[], float] = random.random,
+    ) -> None:
+        self._table = table
+        self._statuses = statuses
+        self._queues = queues
+        self._catalog = catalog
+        self._recorders = recorders
+        self._clock = clock
+        self._jitter = jitter
+        self._draining = False
+
+    def drain(self) -> None:
+        """Start no job from now on: open jobs are left to the next process."""
+        self._draining = True
+
+    async def run(self, job: EmbeddingJob) -> None:
+        """Do the job's next step. Returns when its new status was sent, or when there is nothing to do."""
+        if self._draining or not self._table.observe(job):
+            return  # the process is ending, or the event is older than the operator's own last patch
+        tracked = self._table.get(job.name)
+        if tracked is None or tracked.state in IN_FLIGHT:
+            return
+        try:
+            await self._carry_out(next_step(job), job)
+        finally:  # no outcome, cancelled, or an unexpected error: a job that stayed in flight would never be started again
+            tracked = self._table.get(job.name)
+            if tracked is not None and tracked.state in IN_FLIGHT:
+                self._table.release(job.name)
+
+    async def _carry_out(self, step: Step, job: EmbeddingJob) -> None:
+        match step:
+            case Step.BEGIN_REPLAY:
+                await self._begin_replay(job)
+            case Step.EMBED:
+                await self._embed(job)
+            case Step.NOTHING:
+                return
+
+    async def _begin_replay(self, job: EmbeddingJob) -> None:
+        self._table.settle(job.name)
+        version = await self._statuses.send(job.name, replay_begun(job, self._clock.now()))
+        if version is None:
+            return
+        self._table.requeue(job.name, version)
+        self._recorders.metrics.record_replay(job.source)
+        self._recorders.events.emit(replayed(job))
+        log.info("job replayed", job=job.name, source=job.source, business=job.spec.business_id)
+
+    async def _embed(self, job: EmbeddingJob) -> None:
+        tracked = self._table.get(job.name)
+        urgent = tracked is not None and tracked.edited
+        started = self._clock.now()
+        self._table.start(job.name)
+        request = RowRequest(job.spec.business_id, job.spec.content_hash)
+        outcome = await self._queues.submit(job.source, request, urgent=urgent)
+        if outcome is None:
+            log.info("job released: its source is gone, or the process ends", job=job.name, source=job.source)
+            return
+        policy = self._catalog.retry_policy(job.source)
+        now, jitter = self._clock.now(), self._jitter()
+        patch = settled(outcome, job, policy=policy, started=started, now=now, jitter=jitter)
+        self._table.settle(job.name)
+        version = await self._statuses.send(job.name, patch)
+        if version is not None:
+            self._move_on(job, patch, version)
+            self._record(job, patch, started)
+
+    def _move_on(self, job: EmbeddingJob, patch: JobPatch, version: int) -> None:
+        match patch.phase:
+            case Phase.RETRYING:
+                not_before = datetime.fromisoformat(patch.status["nextAttemptTime"])
+                self._table.back_off(job.name, not_before, version)
+            case Phase.DEAD_LETTERED:
+                self._table.mark_dead_letter(job.name, version)
+            case _:
+                self._table.finish(job.name, version)
+
+    def _record(self, job: EmbeddingJob, patch: JobPatch, started: datetime) -> None:
+        took_s = (self._clock.now() - started).total_seconds()
+        reason = str(patch.status["reason"])
+        self._recorders.metrics.record_job(job.source, phase=patch.phase, reason=reason, took_s=took_s)
+        if patch.phase is Phase.DEAD_LETTERED:
+            self._recorders.events.emit(dead_lettered(job, patch))
+        if patch.phase is not Phase.RETRYING:
+            self._recorders.job_done(job.source)
+        log.info(
+            "job settled",
+            job=job.name,
+            source=job.source,
+            business=job.spec.business_id,
+            phase=patch.phase,
+            reason=reason,
+            attempts=patch.status["attempts"],
+            took_s=round(took_s, 3),
+        )

@@ -1,0 +1,79 @@
+"""Sends the status of a job to the API server until there is an answer, and updates the job table if the status is refused.
+
+Called by the job runner; the sweep uses refresh_job. The answer to each request is handled here, so no later event of a watch
+is needed to learn what has happened to a job.
+"""
+
+from collections.abc import Awaitable, Callable
+from typing import TypeVar
+
+import structlog
+
+from embedding_operator.api_errors import ApiServerUnavailable, Gone, RequestRefused
+from embedding_operator.api_server import ApiServer
+from embedding_operator.lifecycle.job_status import JobPatch
+from embedding_operator.reconciler.job_table import JobTable
+from embedding_operator.resources.embedding_job import parse_job
+from embedding_worker.clock import Clock
+
+Answer = TypeVar("Answer")
+log = structlog.get_logger(__name__)
+
+FIRST_PAUSE_S = 0.2
+LONGEST_PAUSE_S = 5.0
+"""Short, because all work must continue within ten seconds after the API server can be reached again."""
+
+
+async def refresh_job(server: ApiServer, table: JobTable, name: str) -> None:
+    """Read this job, and record its present state in the table. Raises ApiServerUnavailable or RequestRefused."""
+    try:
+        table.accept(parse_job(await server.job(name)))
+    except Gone:
+        table.remove(name)
+
+
+class JobStatuses:
+    def __init__(self, server: ApiServer, table: JobTable, *, clock: Clock) -> None:
+        self._server = server
+        self._table = table
+        self._clock = clock
+
+    async def send(self, name: str, patch: JobPatch) -> int | None:
+        """Send a patch until the API server has answered it. Returns the job's new resource version.
+
+        After a conflict, overload, an unreachable server or a lost answer, the same patch is sent again; sending it twice has
+        the same result as sending it once. Returns None if the job was deleted, or if the patch was refused (its phase is
+        final, or a policy forbids it). The job is then read, and the table records its present state: Queued or BackingOff if
+        it is still open.
+        """
+        try:
+            if patch.annotations:
+                await self._until_answered(lambda: self._server.annotate_job(name, patch.annotations))
+            return await self._until_answered(lambda: self._server.patch_job_status(name, patch.status))
+        except Gone:
+            log.info("job was deleted before its status was written", job=name)
+            self._table.remove(name)
+        except RequestRefused as exc:
+            log.error(
+                "status of a job refused: see the message for the rule that forbids it", job=name, message=str(exc)
+            )
+            await self._resolve(name)
+        return None
+
+    async def _resolve(self, name: str) -> None:
+        """Record the job's present state in the table after a refusal. A job that cannot be read either is released."""
+        try:
+            await self._until_answered(lambda: refresh_job(self._server, self._table, name))
+        except RequestRefused as exc:
+            log.error("job cannot be read after its status was refused", job=name, message=str(exc))
+            self._table.release(name)
+
+    async def _until_answered(self, request: Callable[[], Awaitable[Answer]]) -> Answer:
+        pause_s = FIRST_PAUSE_S
+        while True:
+            try:
+                return await request()
+            except ApiServerUnavailable as exc:
+                log.info("waiting for the API server", message=str(exc), pause_s=pause_s)
+                await self._clock.sleep(min(max(pause_s, exc.retry_after_s), LONGEST_PAUSE_S))
+                pause_s = min(pause_s * 2, LONGEST_PAUSE_S)

@@ -1,0 +1,76 @@
+"""Where job handlers submit their rows: one batcher for each source that is ready. Filled by the sources' loops.
+
+A handler whose source is not ready yet waits here. Nothing here knows why a source is not ready.
+"""
+
+import asyncio
+
+import structlog
+
+from embedding_operator.reconciler.catalog import SourceCatalog
+from embedding_worker.clock import Clock
+from embedding_worker.errors import Interrupted
+from embedding_worker.outcome import RowOutcome, RowRequest
+from embedding_worker.pipeline import RowBatcher
+
+log = structlog.get_logger(__name__)
+
+UNEXPECTED_PAUSE_S = 10.0
+SOURCE_COMES_WITHIN_S = 90.0
+"""How long a job waits for its source to exist: jobs may be restored first. Housekeeping deletes them sooner."""
+
+
+class RowQueues:
+    def __init__(self, catalog: SourceCatalog, *, clock: Clock) -> None:
+        self._catalog = catalog
+        self._clock = clock
+        self._batchers: dict[str, RowBatcher] = {}
+        self._change = asyncio.Event()
+        self._draining = False
+
+    def open(self, source: str, batcher: RowBatcher) -> None:
+        """Rows of this source are accepted from now on."""
+        self._batchers[source] = batcher
+        self._notify()
+
+    def close(self, source: str) -> None:
+        """Rows of this source wait from now on."""
+        self._batchers.pop(source, None)
+
+    def drain(self) -> None:
+        """Release the handlers that only wait for their source: the process is about to end."""
+        self._draining = True
+        self._notify()
+
+    async def submit(self, source: str, request: RowRequest, *, urgent: bool) -> RowOutcome | None:
+        """Bring a row up to date, as soon as its source is ready.
+
+        Returns None where the source does not exist, or the process ends before the source is ready.
+        """
+        while (batcher := await self._batcher(source)) is not None:
+            try:
+                return await batcher.submit(request, urgent=urgent)
+            except Interrupted:
+                continue
+            except Exception:  # a defect of ours: the row is tried again, since kopf keeps no retries for us
+                log.exception("row not embedded because of an unexpected error", source=source, business=request.id)
+                await self._clock.sleep(UNEXPECTED_PAUSE_S)
+        return None
+
+    async def _batcher(self, source: str) -> RowBatcher | None:
+        unknown_until = self._clock.monotonic() + SOURCE_COMES_WITHIN_S
+        while source not in self._batchers and not self._draining:
+            change = self._change
+            left_s = unknown_until - self._clock.monotonic()
+            if source not in self._catalog and left_s <= 0:
+                return None
+            await self._clock.wait_for(change, within_s=left_s if left_s > 0 else SOURCE_COMES_WITHIN_S)
+        return self._batchers.get(source)
+
+    def notify(self) -> None:
+        """The catalog has changed: a handler may wait for a source that is gone."""
+        self._notify()
+
+    def _notify(self) -> None:
+        self._change.set()
+        self._change = asyncio.Event()

@@ -1,0 +1,58 @@
+"""Writes a source's status when it has changed, and emits the Events of its transitions. Called by the source's loop."""
+
+import math
+from dataclasses import replace
+from typing import Any
+
+import structlog
+
+from embedding_operator.api_errors import ApiServerUnavailable, Gone, RequestRefused
+from embedding_operator.api_server import ApiServer
+from embedding_operator.event_poster import EventPoster
+from embedding_operator.lifecycle import events, source_status
+from embedding_operator.lifecycle.source_status import SourceFacts
+from embedding_operator.reconciler.job_table import OPEN, JobState, JobTable
+from embedding_operator.resources.embedding_source import EmbeddingSource
+from embedding_worker.clock import Clock
+
+log = structlog.get_logger(__name__)
+
+
+class StatusReport:
+    def __init__(
+        self, source: EmbeddingSource, *, server: ApiServer, events: EventPoster, table: JobTable, clock: Clock
+    ) -> None:
+        self._source = source
+        self._server = server
+        self._events = events
+        self._table = table
+        self._clock = clock
+        self._written: dict[str, Any] = {}
+        self._written_at = -math.inf
+
+    def dead_letters(self) -> list[str]:
+        """The business ids of the source's dead letters."""
+        jobs = self._table.jobs(self._source.name, {JobState.DEAD_LETTERED})
+        return [job.business_id for job in jobs]
+
+    async def write(self, facts: SourceFacts, *, at_once: bool = False) -> None:
+        """Write what has changed. A server that cannot be reached, or a deleted source, is logged and not raised."""
+        name, now = self._source.name, self._clock.monotonic()
+        facts = replace(
+            facts,
+            open_jobs=self._table.count(OPEN, source=name),
+            dead_letters=self._table.count({JobState.DEAD_LETTERED}, source=name),
+        )
+        before = self._written or self._source.status
+        new = source_status.status(facts, before, self._clock.now())
+        since_written_s = math.inf if at_once else now - self._written_at
+        if not source_status.worth_writing(new, self._written, since_written_s=since_written_s):
+            return
+        try:
+            await self._server.patch_source_status(name, new)
+        except (ApiServerUnavailable, Gone, RequestRefused) as exc:
+            log.warning("source status not written", source=name, error=type(exc).__name__, message=str(exc))
+            return
+        self._written, self._written_at = new, now
+        for event in events.of_source(self._source, before.get("conditions", ()), new["conditions"]):
+            self._events.emit(event)

@@ -1,0 +1,84 @@
+"""Decides what a source's loop does in a turn, and how it goes on after an error. Pure; called by source_loop.py."""
+
+from dataclasses import dataclass
+from enum import Enum
+
+from embedding_operator.api_errors import ApiServerUnavailable, RequestRefused
+from embedding_worker.errors import DatabaseUnavailable, RowsLocked, SourceRefused
+
+REFUSED_PAUSE_S = 30.0
+"""A refused source is looked at again this often: the remedy may be in the database, which does not notify us."""
+UNREACHABLE_PAUSE_S = 2.0
+LONGEST_PAUSE_S = 5.0
+COUNT_EVERY_S = 0.5
+LOCKED_TURNS = 5
+"""Rows that are locked now and then are normal; after so many turns in a row the status says it."""
+
+
+class Step(Enum):
+    SWEEP = "Sweep"
+    AUDIT_WHOLE_TABLE = "AuditWholeTable"
+    AUDIT_STEP = "AuditStep"
+
+
+@dataclass(frozen=True)
+class Look:
+    """What a loop sees at the beginning of a turn."""
+
+    suspended: bool
+    draining: bool
+    requested: str | None
+    """The token of the newest request to reconcile."""
+    handled: str | None
+    """The token of the last request that was carried out."""
+
+
+def steps(look: Look) -> tuple[Step, ...]:
+    """What is to be done in this turn, in order."""
+    sweep = () if look.suspended or look.draining else (Step.SWEEP,)
+    whole = (Step.AUDIT_WHOLE_TABLE,) if look.requested != look.handled else ()
+    return (*sweep, *whole, Step.AUDIT_STEP)
+
+
+def must_count(*, counted_s_ago: float | None, changed: bool) -> bool:
+    """Whether the due rows are counted now: the last count is old or missing, or an audit has changed what it counted."""
+    return changed or counted_s_ago is None or counted_s_ago >= COUNT_EVERY_S
+
+
+@dataclass(frozen=True)
+class Reaction:
+    """How a loop goes on after an error."""
+
+    pause_s: float
+    waiting_for: str | None = None
+    """What cannot be reached, in a sentence; None where the error is of the source itself."""
+    refused: tuple[str, str] | None = None
+    """Reason and message of Stalled."""
+
+
+def after_failed_turn(error: Exception, *, locked_turns: int) -> Reaction | None:
+    """How a source that is set up goes on; None where it has to be set up again. `locked_turns` counts this one too."""
+    match error:
+        case RowsLocked() if locked_turns < LOCKED_TURNS:
+            return Reaction(0.0)
+        case RowsLocked():
+            return Reaction(UNREACHABLE_PAUSE_S, f"the database: {error}, {locked_turns} times in a row")
+        case DatabaseUnavailable():
+            return Reaction(UNREACHABLE_PAUSE_S, f"the database: {error}")
+        case ApiServerUnavailable(retry_after_s=seconds):
+            pause_s = min(max(seconds, UNREACHABLE_PAUSE_S), LONGEST_PAUSE_S)
+            return Reaction(pause_s, f"the API server: {error}")
+        case RequestRefused():
+            return Reaction(LONGEST_PAUSE_S, f"the API server refuses: {error}")
+    return None
+
+
+def after_failed_setup(error: Exception) -> Reaction:
+    """How a source goes on that could not be set up, or has to be set up again."""
+    match error:
+        case SourceRefused(reason=reason, message=message):
+            return Reaction(REFUSED_PAUSE_S, refused=(reason, message))
+        case DatabaseUnavailable() | RowsLocked():
+            return Reaction(UNREACHABLE_PAUSE_S, f"the database: {error}")
+    message = f"an unexpected error, {type(error).__name__}: see the operator's log, and report it"
+    return Reaction(REFUSED_PAUSE_S, refused=("InternalError", message))

@@ -1,0 +1,38 @@
+"""What both custom resources have in common: how they are parsed, their metadata, and how a moment is written.
+
+Imported by the two resources and by lifecycle/. Pure: it reads no clock and makes no request.
+"""
+
+from datetime import UTC, datetime
+
+from pydantic import BaseModel, ConfigDict, Field
+from pydantic.alias_generators import to_camel
+
+
+class Resource(BaseModel):
+    """A part of a custom resource: camelCase in the API, frozen here. Fields that a newer CRD adds are ignored."""
+
+    model_config = ConfigDict(alias_generator=to_camel, populate_by_name=True, frozen=True, extra="ignore")
+
+
+class Metadata(Resource):
+    name: str
+    uid: str = ""
+    generation: int = 0
+    resource_version: str = ""
+    creation_timestamp: datetime = datetime.min.replace(tzinfo=UTC)
+    labels: dict[str, str] = Field(default_factory=dict)
+    annotations: dict[str, str] = Field(default_factory=dict)
+
+    @property
+    def version(self) -> int:
+        """The resource version as a number, 0 where there is none.
+
+        Kubernetes states that the versions of one resource are decimal integers that can be compared (KEP-5504).
+        """
+        return int(self.resource_version) if self.resource_version.isdecimal() else 0
+
+
+def timestamp(moment: datetime) -> str:
+    """The moment in UTC as Kubernetes writes it, to the millisecond: 2026-03-01T12:00:00.000Z."""
+    return moment.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")

@@ -1,0 +1,60 @@
+"""Row store, provider, batcher and clock of one source, all in memory. Called by the unit tests of embedding.py."""
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from typing import cast
+
+from embedding_worker.batching.batcher import Batcher
+from embedding_worker.embedding import RowEmbedder
+from embedding_worker.outcome import OutcomeKind, RowOutcome, RowRequest
+from embedding_worker.rows.store import RowStore
+from embedding_worker.source import TooLong
+from embedding_worker.text import content_hash
+from tests.support.fake_clock import FakeClock, let_time_pass
+from tests.support.fake_provider import FakeEmbedder, fake_calls
+from tests.support.memory_store import MemoryStore
+
+
+def request(row_id: str, text: str) -> RowRequest:
+    return RowRequest(row_id, content_hash(text))
+
+
+@dataclass
+class EmbeddingSystem:
+    """A source with these rows. Time moves only while outcomes are waited for."""
+
+    store: MemoryStore
+    provider: FakeEmbedder = field(default_factory=FakeEmbedder)
+    too_long: TooLong = TooLong.TRUNCATE
+    clock: FakeClock = field(default_factory=FakeClock)
+
+    @asynccontextmanager
+    async def batcher(self, *, max_items: int = 64) -> AsyncIterator[Batcher[RowRequest, RowOutcome]]:
+        calls = fake_calls(self.provider, clock=self.clock)
+        row_embedder = RowEmbedder(cast(RowStore, self.store), calls, too_long=self.too_long, clock=self.clock)
+        async with Batcher(row_embedder.embed_batch, max_items=max_items, clock=self.clock) as batcher:
+            yield batcher
+
+    def requests(self) -> list[RowRequest]:
+        """One for each row, with the text that it has now."""
+        return [request(row_id, text) for row_id, text in self.store.texts.items()]
+
+    async def outcomes(self, *requests: RowRequest) -> list[RowOutcome]:
+        """What becomes of the requests (without any: of all rows) as one batch, however long it takes."""
+        submitted = requests or tuple(self.requests())
+        async with self.batcher(max_items=len(submitted)) as batcher:
+            return list(await let_time_pass(self.clock, _gather(batcher, submitted)))
+
+    async def kinds(self, *requests: RowRequest) -> list[OutcomeKind]:
+        return [outcome.kind for outcome in await self.outcomes(*requests)]
+
+
+async def _gather(batcher: Batcher[RowRequest, RowOutcome], requests: Sequence[RowRequest]) -> list[RowOutcome]:
+    return await asyncio.gather(*map(batcher.submit, requests))
+
+
+def system_of(count: int) -> EmbeddingSystem:
+    """A source of so many rows: '0' with the text 'name 0', and so on."""
+    return EmbeddingSystem(MemoryStore({str(n): f"name {n}" for n in range(count)}))

@@ -1,0 +1,163 @@
+"""A source's rows and change marks in memory, for unit tests of the sweep, the audit and the source's loop.
+
+It keeps to what tests/integration/rows shows of the real store, but for the order of a sweep: oldest mark first.
+"""
+
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from embedding_worker.errors import EmbeddingError, RowsRefused
+from embedding_worker.rows.store import AuditPage, Counts, DueRow, NewerMark, PresentRow, RowStore, Used, VectorWrite
+from embedding_worker.text import content_hash, is_blank
+
+
+@dataclass(frozen=True)
+class Mark:
+    number: int
+    edited: bool
+
+
+class FakeStore(RowStore):
+    """`requests` holds the name of every method that was called, in order."""
+
+    def __init__(self, texts: Mapping[str, str] | None = None) -> None:
+        """These rows exist from before: no trigger has seen them, and only an audit marks them."""
+        self.texts: dict[str, str] = dict(texts or {})
+        self.embedded: dict[str, str] = {}
+        """Of each row with a vector: the hash of the text that it was made of."""
+        self.marks: dict[str, Mark] = {}
+        self.refused: set[str] = set()
+        """Ids of rows that the database refuses to change."""
+        self.filled = False
+        self.used: Used | None = None
+        self.requests: list[str] = []
+        self.meanwhile: Callable[[], None] = lambda: None
+        """Happens during each look for newer marks."""
+        self._failures: dict[str, list[Exception]] = defaultdict(list)
+        self._number = 0
+
+    def edit(self, row_id: str, text: str) -> None:
+        """The application writes a row, and the trigger marks it."""
+        self.texts[row_id] = text
+        self._mark(row_id, edited=True)
+
+    def delete(self, row_id: str) -> None:
+        """The application deletes a row. Its marks stay."""
+        self.texts.pop(row_id)
+
+    def embed(self, row_id: str) -> None:
+        """The row gets the vector of its present text, and its marks are cleared."""
+        self.embedded[row_id] = content_hash(self.texts[row_id])
+        self.marks.pop(row_id, None)
+
+    def fail(self, method: str, *errors: EmbeddingError | Exception) -> None:
+        """The next calls of this method raise these errors, one each, and change nothing."""
+        self._failures[method].extend(errors)
+
+    def count(self, method: str) -> int:
+        """How often this method was called."""
+        return self.requests.count(method)
+
+    def hash_of(self, row_id: str) -> str:
+        """The hash of the row's present text."""
+        return content_hash(self.texts[row_id])
+
+    def _mark(self, row_id: str, *, edited: bool) -> None:
+        self._number += 1
+        self.marks[row_id] = Mark(self._number, edited)
+
+    def _request(self, method: str) -> None:
+        self.requests.append(method)
+        if self._failures[method]:
+            raise self._failures[method].pop(0)
+
+    def _is_up_to_date(self, row_id: str) -> bool:
+        return row_id in self.texts and self.embedded.get(row_id) == self.hash_of(row_id)
+
+    def id_problem(self, row_id: str) -> str | None:
+        return None
+
+    async def sweep(self, *, leave_out: Iterable[str], limit: int) -> list[DueRow]:
+        self._request("sweep")
+        left_out = set(leave_out)
+        due = [row_id for row_id in self.marks if row_id not in left_out]
+        return [self._due_row(row_id) for row_id in due[: max(limit, 0)]]
+
+    def _due_row(self, row_id: str) -> DueRow:
+        text, mark = self.texts.get(row_id), self.marks[row_id]
+        return DueRow(
+            row_id,
+            mark.number,
+            mark.edited,
+            None if text is None else content_hash(text),
+            blank=text is not None and is_blank(text),
+            up_to_date=self._is_up_to_date(row_id),
+            gone=text is None,
+        )
+
+    async def newer_marks(self, known: Mapping[str, int]) -> list[NewerMark]:
+        self._request("newer_marks")
+        self.meanwhile()
+        found = []
+        for row_id, newest in known.items():
+            mark = self.marks.get(row_id, Mark(0, edited=False))
+            if mark.number > newest:
+                text = self.texts.get(row_id)
+                found.append(NewerMark(row_id, mark.number, None if text is None else content_hash(text)))
+        return found
+
+    async def read(self, ids: Sequence[str]) -> dict[str, PresentRow]:
+        self._request("read")
+        return {
+            row_id: PresentRow(row_id, self.texts[row_id], self._is_up_to_date(row_id))
+            for row_id in ids
+            if row_id in self.texts
+        }
+
+    async def write(self, rows: Sequence[VectorWrite]) -> set[str]:
+        self._request("write")
+        if self.refused & {row.id for row in rows}:
+            raise RowsRefused("DatabaseRefused", "PostgreSQL refuses the statement: CheckViolation (23514)")
+        written = {row.id for row in rows if row.id in self.texts and self.hash_of(row.id) == row.content_hash}
+        for row_id in written:
+            self.embed(row_id)
+        return written
+
+    async def clear(self, ids: Sequence[str]) -> None:
+        self._request("clear")
+        for row_id in ids:
+            self.marks.pop(row_id, None)
+
+    async def audit(self, *, after_id: str | None, limit: int) -> AuditPage:
+        self._request("audit")
+        ids = sorted(row_id for row_id in self.texts if after_id is None or row_id > after_id)
+        page = ids[:limit]
+        found = [row_id for row_id in page if not self._is_up_to_date(row_id) and row_id not in self.marks]
+        for row_id in found:
+            self._mark(row_id, edited=False)
+        return AuditPage(page[-1] if len(page) == limit else None, len(page), len(found))
+
+    async def counts(self, *, dead_letters: Iterable[str] = ()) -> Counts:
+        self._request("counts")
+        alive = bool(set(self.marks) - set(dead_letters))
+        return Counts(len(self.texts), len(self.marks), alive, None, estimated=False)
+
+    async def acquire_texts(self, texts: int, *, tokens: int, most_a_day: int) -> int:
+        self._request("acquire_texts")
+        used = self.used or Used("2026-03-01", 0, 0)
+        granted = min(texts, most_a_day - used.texts)
+        self.used = Used(used.day, used.texts + granted, used.tokens + tokens)
+        return granted
+
+    async def used_today(self) -> Used | None:
+        self._request("used_today")
+        return self.used
+
+    async def is_filled(self) -> bool:
+        self._request("is_filled")
+        return self.filled
+
+    async def record_filled(self) -> None:
+        self._request("record_filled")
+        self.filled = True

@@ -1,0 +1,125 @@
+"""A source with its loop, all that the loop uses being in memory. Called by the unit tests of the source's loop."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from typing import Any
+
+from embedding_operator.lifecycle.source_status import Pending
+from embedding_operator.reconciler.audit import Audit
+from embedding_operator.reconciler.configuration import Configuration
+from embedding_operator.reconciler.source_loop import LoopSettings, SourceLoop
+from embedding_operator.reconciler.source_setup import ReadySource, SourceSetup
+from embedding_operator.reconciler.status_report import StatusReport
+from embedding_operator.reconciler.sweep import Sweeper
+from embedding_operator.resources.embedding_source import EmbeddingSource
+from embedding_worker.pipeline import make_pipeline
+from embedding_worker.providers.calls import ProviderCalls
+from embedding_worker.rows.store import DueRow
+from tests.support.fake_clock import settle
+from tests.support.fake_provider import FakeEmbedder
+from tests.support.fake_store import FakeStore
+from tests.support.operator_parts import SOURCE, Parts, source
+
+INTERVAL_S = 0.5
+
+
+class HeldStore(FakeStore):
+    """Holds each sweep until it is let go, once `hold` is set."""
+
+    def __init__(self, texts: dict[str, str]) -> None:
+        super().__init__(texts)
+        self.hold = False
+        self.let_go = asyncio.Event()
+
+    async def sweep(self, *, leave_out: Any, limit: int) -> list[DueRow]:
+        if self.hold:
+            await self.let_go.wait()
+        return await super().sweep(leave_out=leave_out, limit=limit)
+
+
+class FakeSetup(SourceSetup):
+    """Accepts the source, unless it is to fail. Records how often it was asked."""
+
+    def __init__(self, parts: Parts, store: FakeStore) -> None:
+        self._parts = parts
+        self._store = store
+        self.failures: list[Exception] = []
+        self.pending: Pending | None = None
+        self.refused_change: tuple[str, str] | None = None
+        self.asked = 0
+        self.meanwhile: Callable[[], None] = lambda: None
+        """Happens during each set-up."""
+        self.calls: ProviderCalls | None = None
+        self.embedder = FakeEmbedder()
+
+    async def decide(self, source: EmbeddingSource) -> Configuration:
+        self.asked += 1
+        self.meanwhile()
+        if self.failures:
+            raise self.failures.pop(0)
+        return Configuration(source.spec.config(), self.pending, self.refused_change)
+
+    async def prepare(self, source: EmbeddingSource, chosen: Configuration) -> ReadySource:
+        clock, store, fingerprint = self._parts.clock, self._store, chosen.config.fingerprint
+        pipeline = make_pipeline(
+            store, self.embedder, too_long=source.spec.model.too_long, max_texts_per_day=1_000, clock=clock
+        )
+        self.calls = pipeline.calls
+        server, jobs = self._parts.server, self._parts.jobs
+        return ReadySource(
+            store,
+            Sweeper(source.name, fingerprint, store=store, server=server, jobs=jobs, clock=clock),
+            Audit(store, rows_per_s=500, filled=await store.is_filled(), clock=clock),
+            pipeline,
+        )
+
+
+class LoopedSource:
+    """A source with these rows, and its loop."""
+
+    def __init__(self, texts: dict[str, str] | None = None, *, shown: EmbeddingSource | None = None) -> None:
+        self.parts = Parts()
+        self.clock, self.server = self.parts.clock, self.parts.server
+        self.store = HeldStore(texts or {})
+        self.setup = FakeSetup(self.parts, self.store)
+        self.shown = shown or source()
+        self.server.put_source({"metadata": {"name": SOURCE}})
+        self.parts.catalog.put(self.shown)
+        report = StatusReport(
+            self.shown, server=self.server, events=self.parts.events, table=self.parts.table, clock=self.clock
+        )
+        self.loop = SourceLoop(
+            self.shown,
+            self.setup,
+            report=report,
+            queues=self.parts.queues,
+            window=self.parts.window,
+            metrics=self.parts.metrics,
+            settings=LoopSettings(INTERVAL_S, price_per_million_tokens=0.15),
+            clock=self.clock,
+        )
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[None]:
+        """The loop has done all that it does without time passing."""
+        task = asyncio.create_task(self.loop.run())
+        await settle()
+        try:
+            yield
+        finally:
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+
+    @property
+    def status(self) -> dict[str, Any]:
+        found: dict[str, Any] = self.server.stored_sources[SOURCE].get("status", {})
+        return found
+
+    def condition(self, kind: str) -> tuple[str, str, str]:
+        """Status, reason and message of this condition."""
+        (found,) = [condition for condition in self.status["conditions"] if condition["type"] == kind]
+        return found["status"], found["reason"], found["message"]
+
+    def sweeps(self) -> int:
+        return self.store.count("sweep")

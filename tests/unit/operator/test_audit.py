@@ -1,0 +1,151 @@
+"""The audit marks what no trigger saw: as fast as it can at first, at its rate afterwards, and all at once on request."""
+
+import pytest
+
+from embedding_operator.reconciler.audit import Audit
+from embedding_worker.errors import DatabaseUnavailable
+from embedding_worker.rows.store import AuditPage
+from tests.support.fake_clock import FakeClock
+from tests.support.fake_store import FakeStore
+
+
+class SlowStore(FakeStore):
+    """A page takes a tenth of a second; records how many rows each was to have."""
+
+    def __init__(self, clock: FakeClock, texts: dict[str, str] | None = None) -> None:
+        super().__init__(texts)
+        self._clock = clock
+        self.limits: list[int] = []
+
+    async def audit(self, *, after_id: str | None, limit: int) -> AuditPage:
+        self.limits.append(limit)
+        await self._clock.advance(0.1)
+        return await super().audit(after_id=after_id, limit=limit)
+
+
+def rows(count: int) -> dict[str, str]:
+    return {f"{n:05}": f"name {n}" for n in range(count)}
+
+
+@pytest.fixture
+def clock() -> FakeClock:
+    return FakeClock()
+
+
+def audit_of(store: FakeStore, clock: FakeClock, *, filled: bool, rows_per_s: float = 500) -> Audit:
+    store.filled = filled
+    return Audit(store, rows_per_s=rows_per_s, filled=filled, clock=clock)
+
+
+async def test_the_first_pass_marks_every_row_and_is_recorded(clock: FakeClock) -> None:
+    store = FakeStore(rows(3))
+    audit = audit_of(store, clock, filled=False)
+    assert await audit.step() is True
+    assert sorted(store.marks) == ["00000", "00001", "00002"]
+    assert (audit.filled, store.filled) == (True, True)
+
+
+async def test_a_step_of_the_first_pass_takes_a_quarter_of_a_second_or_one_page_more(clock: FakeClock) -> None:
+    store = SlowStore(clock, rows(10_000))
+    audit = audit_of(store, clock, filled=False)
+    await audit.step()
+    assert store.limits == [2_000, 2_000, 2_000]
+    assert (audit.filled, len(store.marks)) == (False, 6_000)
+
+
+async def test_the_first_pass_goes_on_where_the_last_step_ended(clock: FakeClock) -> None:
+    store = SlowStore(clock, rows(10_000))
+    audit = audit_of(store, clock, filled=False)
+    await audit.step()
+    await audit.step()
+    assert (audit.filled, len(store.marks)) == (True, 10_000)
+    assert store.count("record_filled") == 1
+
+
+async def test_an_empty_table_is_filled_at_once(clock: FakeClock) -> None:
+    audit = audit_of(FakeStore(), clock, filled=False)
+    await audit.step()
+    assert audit.filled
+
+
+async def test_a_later_pass_reads_as_many_rows_as_its_rate_allows(clock: FakeClock) -> None:
+    store = SlowStore(clock, rows(10))
+    audit = audit_of(store, clock, filled=True, rows_per_s=500)
+    await clock.advance(0.5)
+    await audit.step()
+    assert store.limits == [250]
+
+
+async def test_before_the_next_row_is_allowed_nothing_is_read(clock: FakeClock) -> None:
+    store = FakeStore(rows(3))
+    audit = audit_of(store, clock, filled=True, rows_per_s=1)
+    await clock.advance(0.9)
+    assert await audit.step() is False
+    assert store.requests == []
+
+
+async def test_a_slow_rate_adds_up_over_the_turns(clock: FakeClock) -> None:
+    store = FakeStore(rows(3))
+    audit = audit_of(store, clock, filled=True, rows_per_s=1)
+    for _ in range(4):
+        await clock.advance(0.5)
+        await audit.step()
+    assert sorted(store.marks) == ["00000", "00001"]
+
+
+async def test_after_a_long_pause_a_step_is_still_bounded(clock: FakeClock) -> None:
+    store = SlowStore(clock, rows(3))
+    audit = audit_of(store, clock, filled=True)
+    await clock.advance(3_600)
+    await audit.step()
+    assert store.limits == [10_000]
+
+
+async def test_a_step_says_whether_it_has_marked_a_row(clock: FakeClock) -> None:
+    store = FakeStore(rows(1))
+    audit = audit_of(store, clock, filled=True)
+    found = []
+    for _ in range(2):
+        await clock.advance(1)
+        found.append(await audit.step())
+    assert found == [True, False]
+
+
+async def test_the_whole_table_is_read_from_its_first_row_on_request(clock: FakeClock) -> None:
+    store = SlowStore(clock, rows(4_500))
+    audit = audit_of(store, clock, filled=True, rows_per_s=10)
+    await clock.advance(1)
+    await audit.step()
+    store.marks.clear()
+    await audit.read_whole_table()
+    assert store.limits == [10, 2_000, 2_000, 2_000]
+    assert len(store.marks) == 4_500
+
+
+async def test_a_request_during_the_first_pass_completes_it(clock: FakeClock) -> None:
+    store = FakeStore(rows(3))
+    audit = audit_of(store, clock, filled=False)
+    await audit.read_whole_table()
+    assert (audit.filled, store.filled) == (True, True)
+
+
+async def test_after_an_error_the_first_pass_goes_on_where_it_was(clock: FakeClock) -> None:
+    store = SlowStore(clock, rows(10_000))
+    audit = audit_of(store, clock, filled=False)
+    await audit.step()
+    store.fail("audit", DatabaseUnavailable("away"))
+    with pytest.raises(DatabaseUnavailable):
+        await audit.step()
+    await audit.step()
+    assert len(store.marks) == 10_000
+
+
+async def test_a_first_pass_that_could_not_be_recorded_is_not_complete(clock: FakeClock) -> None:
+    store = FakeStore(rows(3))
+    audit = audit_of(store, clock, filled=False)
+    store.fail("record_filled", DatabaseUnavailable("away"))
+    with pytest.raises(DatabaseUnavailable):
+        await audit.step()
+    assert audit.filled is False
+    await audit.step()
+    assert (audit.filled, store.filled) == (True, True)

@@ -1,0 +1,397 @@
+"""What becomes of a job whose handler is called: its status, its state in the table, and what is recorded of it."""
+
+import asyncio
+from datetime import timedelta
+from typing import Any, cast
+
+import pytest
+
+from embedding_operator.api_errors import ApiServerError, ApiServerUnavailable, Invalid, RequestRefused
+from embedding_operator.event_poster import EventPoster
+from embedding_operator.metrics import Metrics
+from embedding_operator.reconciler.catalog import SourceCatalog
+from embedding_operator.reconciler.job_runner import JobRunner, Recorders
+from embedding_operator.reconciler.job_statuses import JobStatuses
+from embedding_operator.reconciler.job_table import IN_FLIGHT, JobState, TrackedJob
+from embedding_operator.reconciler.row_queues import SOURCE_COMES_WITHIN_S, RowQueues
+from embedding_operator.resources.embedding_job import EmbeddingJob, Phase, parse_job
+from embedding_operator.resources.embedding_source import parse_source
+from embedding_worker.outcome import OutcomeKind, RowOutcome, RowRequest
+from embedding_worker.pipeline import RowBatcher
+from tests.support.fake_api_server import FakeApiServer
+from tests.support.fake_clock import START, settle
+from tests.support.jobs import TEXT, Register, job_body, name_of
+from tests.support.manifests import Json, a_source
+
+NAME = name_of("1")
+EMBEDDED = RowOutcome(OutcomeKind.EMBEDDED, "Embedded", "the vector was written", embed_ms=7)
+AWAY = RowOutcome(OutcomeKind.FAILED, "ProviderUnavailable", "the server is away", code="503 UNAVAILABLE")
+TOO_LONG = RowOutcome(OutcomeKind.INPUT_REJECTED, "TextTooLong", "the text has 9,000 bytes")
+
+
+class GatedBatcher:
+    """Gives each row this outcome, once its gate is open. Records what was submitted, and how urgent it was."""
+
+    def __init__(self) -> None:
+        self.outcome = EMBEDDED
+        self.gate = asyncio.Event()
+        self.gate.set()
+        self.submitted: list[tuple[RowRequest, bool]] = []
+
+    async def submit(self, request: RowRequest, *, urgent: bool) -> RowOutcome:
+        self.submitted.append((request, urgent))
+        await self.gate.wait()
+        return self.outcome
+
+
+class World(Register):
+    """A source that is ready, and a server with its jobs."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.server = FakeApiServer()
+        self.metrics = Metrics(clock=self.clock)
+        self.done: list[str] = []
+        self.batcher = GatedBatcher()
+        self.catalog = SourceCatalog()
+        self.catalog.put(parse_source(a_source("shops", retry={"maxAttempts": 2, "initialSeconds": 10})))
+        self.queues = RowQueues(self.catalog, clock=self.clock)
+        self.queues.open("shops", cast(RowBatcher, self.batcher))
+        self.events = EventPoster(self.server.create_event, namespace="test", instance="here", clock=self.clock)
+        self.runner = JobRunner(
+            self.table,
+            JobStatuses(self.server, self.table, clock=self.clock),
+            self.queues,
+            self.catalog,
+            recorders=Recorders(self.metrics, self.events, self.done.append),
+            clock=self.clock,
+            jitter=lambda: 0.0,
+        )
+
+    def put(self, phase: Phase | None = Phase.PENDING, *, business: str = "1", **status: Any) -> EmbeddingJob:
+        """The job as the server shows it from now on."""
+        return parse_job(self.server.put_job(job_body(business, phase, **status)))
+
+    async def run(self, job: EmbeddingJob) -> None:
+        """Its handler is called, and has ended when this returns."""
+        async with asyncio.timeout(5):
+            await self.runner.run(job)
+
+    @property
+    def status(self) -> Json:
+        return cast(Json, self.server.stored_jobs[NAME]["status"])
+
+    def tracked(self) -> TrackedJob:
+        job = self.table.get(NAME)
+        assert job is not None
+        return job
+
+    async def emitted(self) -> list[tuple[str, str, str]]:
+        """Type, reason and note of the Events that were sent."""
+        posting = asyncio.create_task(self.events.run())
+        await settle()
+        posting.cancel()
+        return [(event["type"], event["reason"], event["note"]) for event in self.server.events]
+
+
+@pytest.fixture
+def world() -> World:
+    return World()
+
+
+# The row is embedded.
+
+
+async def test_a_row_that_is_embedded_finishes_its_job(world: World) -> None:
+    job = world.put()
+    await world.run(job)
+    assert (world.status["phase"], world.status["reason"], world.status["attempts"]) == ("Succeeded", "Embedded", 1)
+    assert (world.state(NAME), world.finished.members("cohort-1")) == (None, [NAME])
+    assert world.finished.version(NAME) == int(world.server.stored_jobs[NAME]["metadata"]["resourceVersion"])
+
+
+async def test_a_job_that_succeeds_at_once_costs_one_request(world: World) -> None:
+    await world.run(world.put())
+    assert world.server.requests == [("patch_job_status", NAME)]
+
+
+async def test_what_is_submitted_is_the_row_with_the_text_that_was_due(world: World) -> None:
+    await world.run(world.put())
+    assert world.batcher.submitted == [(RowRequest("1", TEXT), False)]
+
+
+@pytest.mark.parametrize("edited", [True, False])
+async def test_the_row_of_an_edit_is_urgent(world: World, edited: bool) -> None:
+    world.add("1", edited=edited)
+    await world.run(world.put())
+    assert world.batcher.submitted == [(RowRequest("1", TEXT), edited)]
+
+
+@pytest.mark.parametrize("kind", [OutcomeKind.ROW_DELETED, OutcomeKind.TEXT_CHANGED, OutcomeKind.ID_INVALID])
+async def test_a_row_that_cannot_or_need_not_be_embedded_supersedes_its_job(world: World, kind: OutcomeKind) -> None:
+    world.batcher.outcome = RowOutcome(kind, kind.value, "a sentence")
+    await world.run(world.put())
+    assert (world.status["phase"], world.status["reason"], world.status["attempts"]) == ("Superseded", kind.value, 0)
+    assert (world.state(NAME), world.finished.members("cohort-1"), world.done) == (None, [NAME], ["shops"])
+
+
+async def test_a_row_that_fails_is_tried_again_after_a_pause(world: World) -> None:
+    world.batcher.outcome = AWAY
+    await world.run(world.put())
+    assert (world.status["phase"], world.status["nextAttemptTime"]) == ("Retrying", "2026-03-01T12:00:10.000Z")
+    job = world.tracked()
+    assert (job.state, job.not_before) == (JobState.BACKING_OFF, START + timedelta(seconds=10))
+
+
+async def test_a_job_that_backs_off_succeeds_at_its_next_attempt(world: World) -> None:
+    world.batcher.outcome = AWAY
+    await world.run(world.put())
+    world.batcher.outcome = EMBEDDED
+    await world.clock.advance(10)
+    await world.run(parse_job(world.server.stored_jobs[NAME]))
+    assert (world.status["phase"], world.status["attempts"]) == ("Succeeded", 2)
+    assert world.server.stored_jobs[NAME]["metadata"]["annotations"] == {}
+
+
+async def test_a_row_that_fails_too_often_by_its_sources_policy_is_a_dead_letter(world: World) -> None:
+    world.batcher.outcome = AWAY
+    await world.run(world.put(Phase.RETRYING, attempts=1))
+    assert (world.status["phase"], world.status["reason"]) == ("DeadLettered", "RetriesExhausted")
+    assert world.state(NAME) is JobState.DEAD_LETTERED
+
+
+async def test_a_text_that_the_provider_rejects_is_a_dead_letter_at_once(world: World) -> None:
+    world.batcher.outcome = TOO_LONG
+    await world.run(world.put())
+    assert (world.status["phase"], world.status["reason"]) == ("DeadLettered", "TextTooLong")
+    assert world.state(NAME) is JobState.DEAD_LETTERED
+
+
+async def test_a_job_of_a_source_that_is_unknown_is_released(world: World) -> None:
+    world.catalog.remove("shops")
+    world.queues.close("shops")
+    running = asyncio.create_task(world.runner.run(world.put()))
+    await world.clock.advance(SOURCE_COMES_WITHIN_S + 1)
+    await running
+    assert (world.state(NAME), world.status["phase"], world.server.requests) == (JobState.QUEUED, "Pending", [])
+
+
+# What is recorded.
+
+
+@pytest.mark.parametrize(
+    ("outcome", "attempts", "done"),
+    [(EMBEDDED, 0, ["shops"]), (TOO_LONG, 0, ["shops"]), (AWAY, 1, ["shops"]), (AWAY, 0, [])],
+    ids=["succeeded", "rejected", "retries exhausted", "retrying"],
+)
+async def test_a_place_in_the_window_is_free_when_a_job_is_done_and_not_when_it_backs_off(
+    world: World, outcome: RowOutcome, attempts: int, done: list[str]
+) -> None:
+    world.batcher.outcome = outcome
+    await world.run(world.put(Phase.RETRYING, attempts=attempts))
+    assert world.done == done
+
+
+async def test_the_metrics_count_each_end_by_phase_and_reason(world: World) -> None:
+    await world.run(world.put())
+    line = 'embedding_operator_jobs_settled_total{phase="Succeeded",reason="Embedded",source="shops"} 1.0'
+    assert line in world.metrics.page(open_jobs=0, window=0, dead_letters=0).decode()
+
+
+async def test_a_job_that_succeeds_emits_no_event(world: World) -> None:
+    await world.run(world.put())
+    assert await world.emitted() == []
+
+
+async def test_a_dead_letter_emits_a_warning_with_its_own_message(world: World) -> None:
+    world.batcher.outcome = TOO_LONG
+    await world.run(world.put())
+    assert await world.emitted() == [("Warning", "TextTooLong", "the text has 9,000 bytes")]
+
+
+# Replays.
+
+
+async def test_a_job_that_was_patched_back_to_pending_begins_its_replay_and_waits_for_the_event_of_it(
+    world: World,
+) -> None:
+    world.add("1", JobState.DEAD_LETTERED)
+    await world.run(world.put(attempts=6))
+    assert (world.status["attempts"], world.status["replays"]) == (0, 1)
+    assert (world.state(NAME), world.batcher.submitted) == (JobState.QUEUED, [])
+    assert await world.emitted() == [("Normal", "Replayed", "replayed: the attempts start at 0 again")]
+
+
+async def test_the_event_of_a_replay_that_has_begun_embeds_the_row(world: World) -> None:
+    world.add("1", JobState.DEAD_LETTERED)
+    await world.run(world.put(attempts=6))
+    await world.run(parse_job(world.server.stored_jobs[NAME]))
+    assert (world.status["phase"], world.status["attempts"], world.status["replays"]) == ("Succeeded", 1, 1)
+
+
+async def test_an_event_from_before_a_replay_began_begins_no_second_one(world: World) -> None:
+    before = world.put(attempts=6)
+    await world.run(before)
+    await world.run(before)
+    assert (world.status["replays"], world.server.count("patch_job_status")) == (1, 1)
+
+
+async def test_the_metrics_count_replays(world: World) -> None:
+    await world.run(world.put(attempts=6))
+    page = world.metrics.page(open_jobs=0, window=0, dead_letters=0).decode()
+    assert 'embedding_operator_replays_total{source="shops"} 1.0' in page
+
+
+async def test_a_replay_that_is_refused_is_not_recorded(world: World) -> None:
+    job = world.put(attempts=6)
+    world.server.fail("patch_job_status", RequestRefused("a policy forbids it"))
+    await world.run(job)
+    assert world.state(NAME) is JobState.QUEUED
+    assert await world.emitted() == []
+
+
+# What is not run.
+
+
+@pytest.mark.parametrize("phase", [Phase.SUCCEEDED, Phase.SUPERSEDED, Phase.DEAD_LETTERED])
+async def test_a_job_that_is_over_is_not_run(world: World, phase: Phase) -> None:
+    await world.run(world.put(phase))
+    assert (world.batcher.submitted, world.server.requests) == ([], [])
+
+
+async def test_an_event_from_before_our_own_patch_is_ignored(world: World) -> None:
+    world.batcher.outcome = AWAY
+    before = world.put()
+    await world.run(before)
+    await world.run(before)
+    assert len(world.batcher.submitted) == 1
+    assert (world.state(NAME), world.status["attempts"]) == (JobState.BACKING_OFF, 1)
+
+
+async def test_an_event_from_before_a_job_finished_is_ignored(world: World) -> None:
+    before = world.put()
+    await world.run(before)
+    await world.run(before)
+    assert (len(world.batcher.submitted), world.state(NAME)) == (1, None)
+
+
+async def test_a_job_that_is_in_flight_is_not_run_a_second_time(world: World) -> None:
+    world.batcher.gate.clear()
+    first = asyncio.create_task(world.runner.run(world.put()))
+    await settle()
+    await world.run(world.put())
+    assert (len(world.batcher.submitted), world.state(NAME)) == (1, JobState.RUNNING)
+    world.batcher.gate.set()
+    await first
+    assert world.status["phase"] == "Succeeded"
+
+
+# What the API server may do meanwhile.
+
+
+async def test_while_the_server_is_away_the_outcome_is_kept_and_sent_afterwards(world: World) -> None:
+    world.server.fail("patch_job_status", *[ApiServerUnavailable("away")] * 3)
+    running = asyncio.create_task(world.runner.run(world.put()))
+    await settle()
+    assert world.state(NAME) is JobState.SETTLING
+    await world.clock.advance(10)
+    await running
+    assert (world.status["phase"], world.state(NAME), len(world.batcher.submitted)) == ("Succeeded", None, 1)
+
+
+@pytest.mark.parametrize("error", [Invalid("not valid"), RequestRefused("a policy forbids it")], ids=["422", "403"])
+async def test_a_refused_status_leaves_the_job_queued_and_holds_up_no_drain(
+    world: World, error: RequestRefused
+) -> None:
+    job = world.put()
+    world.server.fail("patch_job_status", error)
+    await world.run(job)
+    assert world.state(NAME) is JobState.QUEUED
+    assert world.table.count(IN_FLIGHT) == 0
+    assert world.done == []
+
+
+async def test_a_job_whose_status_was_refused_is_run_again_when_it_is_touched(world: World) -> None:
+    world.server.fail("patch_job_status", Invalid("not valid"))
+    await world.run(world.put())
+    await world.run(world.put())
+    assert (world.status["phase"], world.state(NAME)) == ("Succeeded", None)
+
+
+async def test_a_job_that_was_superseded_while_its_row_was_embedded_stays_superseded(world: World) -> None:
+    world.batcher.gate.clear()
+    running = asyncio.create_task(world.runner.run(world.put()))
+    await settle()
+    world.put(Phase.SUPERSEDED)
+    world.batcher.outcome = AWAY
+    world.batcher.gate.set()
+    await running
+    assert (world.status["phase"], world.state(NAME), world.done) == ("Superseded", None, [])
+
+
+async def test_a_job_that_is_deleted_while_its_row_is_embedded_is_removed(world: World) -> None:
+    world.batcher.gate.clear()
+    running = asyncio.create_task(world.runner.run(world.put()))
+    await settle()
+    del world.server.stored_jobs[NAME]
+    world.batcher.gate.set()
+    await running
+    assert (world.state(NAME), world.finished.count, world.done) == (None, 0, [])
+
+
+async def test_the_jobs_of_a_source_that_is_deleted_meanwhile_come_to_an_end(world: World) -> None:
+    world.batcher.gate.clear()
+    running = asyncio.create_task(world.runner.run(world.put()))
+    await settle()
+    world.table.forget_source("shops")
+    world.batcher.gate.set()
+    await running
+    assert (world.state(NAME), world.table.count(IN_FLIGHT)) == (None, 0)
+
+
+# A handler that does not come to its end.
+
+
+async def test_a_job_whose_handler_is_cancelled_is_queued_again(world: World) -> None:
+    world.batcher.gate.clear()
+    running = asyncio.create_task(world.runner.run(world.put()))
+    await settle()
+    running.cancel()
+    await settle()
+    assert world.state(NAME) is JobState.QUEUED
+
+
+async def test_a_job_whose_handler_fails_by_an_unexpected_error_is_queued_again(world: World) -> None:
+    job = world.put()
+    world.server.fail("patch_job_status", cast(ApiServerError, RuntimeError("a defect")))
+    with pytest.raises(RuntimeError):
+        await world.run(job)
+    assert world.state(NAME) is JobState.QUEUED
+
+
+async def test_a_job_whose_handler_was_cancelled_while_the_server_was_away_is_queued_again(world: World) -> None:
+    world.server.fail("patch_job_status", *[ApiServerUnavailable("away")] * 3)
+    running = asyncio.create_task(world.runner.run(world.put()))
+    await settle()
+    running.cancel()
+    await settle()
+    assert world.state(NAME) is JobState.QUEUED
+
+
+# Draining.
+
+
+async def test_a_process_that_ends_starts_no_job(world: World) -> None:
+    world.runner.drain()
+    await world.run(world.put())
+    assert (world.batcher.submitted, world.server.requests) == ([], [])
+
+
+async def test_a_process_that_ends_finishes_the_job_in_flight(world: World) -> None:
+    world.batcher.gate.clear()
+    running = asyncio.create_task(world.runner.run(world.put()))
+    await settle()
+    world.runner.drain()
+    world.batcher.gate.set()
+    await running
+    assert world.status["phase"] == "Succeeded"

@@ -1,0 +1,64 @@
+"""Which open jobs are orphaned: their time has come, and no handler works on them."""
+
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from embedding_operator.reconciler.job_table import JobState, TrackedJob
+from embedding_operator.reconciler.orphans import MAX_AT_ONCE, PATIENCE_S, orphaned
+from tests.support.jobs import name_of, tracked
+
+NOW = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
+MONOTONIC = 5_000.0
+SECOND = timedelta(seconds=1)
+PATIENCE = timedelta(seconds=PATIENCE_S)
+
+
+def job(business: str, state: JobState, *, for_s: float = PATIENCE_S, not_before: datetime | None = None) -> TrackedJob:
+    """A job that has been in this state for so many seconds."""
+    return replace(tracked(business), state=state, since=MONOTONIC - for_s, not_before=not_before)
+
+
+def found(*jobs: TrackedJob) -> list[str]:
+    return orphaned(jobs, monotonic=MONOTONIC, now=NOW)
+
+
+def test_a_job_that_waits_for_its_handler_for_as_long_as_patience_is_orphaned() -> None:
+    assert found(job("1", JobState.QUEUED)) == [name_of("1")]
+
+
+def test_a_job_that_was_queued_a_moment_ago_is_not() -> None:
+    assert found(job("1", JobState.QUEUED, for_s=PATIENCE_S - 0.1)) == []
+
+
+@pytest.mark.parametrize("state", [JobState.CREATING, JobState.RUNNING, JobState.SETTLING, JobState.DEAD_LETTERED])
+def test_a_job_that_waits_for_no_handler_is_never_orphaned(state: JobState) -> None:
+    assert found(job("1", state, for_s=10 * PATIENCE_S)) == []
+
+
+@pytest.mark.parametrize(
+    ("not_before", "is_orphaned"),
+    [
+        (NOW + SECOND, False),
+        (NOW - SECOND, False),
+        (NOW - PATIENCE, False),
+        (NOW - PATIENCE - SECOND, True),
+        (None, True),
+    ],
+    ids=["pause goes on", "pause just over", "patience just over", "long over", "no time known"],
+)
+def test_a_job_that_backs_off_is_orphaned_when_its_pause_is_long_over(
+    not_before: datetime | None, is_orphaned: bool
+) -> None:
+    waiting = job("1", JobState.BACKING_OFF, for_s=10 * PATIENCE_S, not_before=not_before)
+    assert found(waiting) == ([name_of("1")] if is_orphaned else [])
+
+
+def test_a_job_that_came_to_its_backoff_a_moment_ago_is_not_orphaned() -> None:
+    assert found(job("1", JobState.BACKING_OFF, for_s=PATIENCE_S - 0.1, not_before=NOW - 10 * PATIENCE)) == []
+
+
+def test_a_few_are_found_at_once_those_that_waited_longest_first() -> None:
+    jobs = [job(str(n), JobState.QUEUED, for_s=PATIENCE_S + n) for n in range(MAX_AT_ONCE + 5)]
+    assert found(*jobs) == [name_of(str(n)) for n in range(MAX_AT_ONCE + 4, 4, -1)]

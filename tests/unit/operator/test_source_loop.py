@@ -1,0 +1,152 @@
+"""The turns of a source's loop: wake-ups, suspension, draining, and requests to reconcile."""
+
+import asyncio
+
+import pytest
+
+from embedding_worker.errors import DatabaseUnavailable
+from embedding_worker.outcome import RowRequest
+from embedding_worker.text import content_hash
+from tests.support.fake_clock import settle
+from tests.support.looped_source import INTERVAL_S, LoopedSource
+from tests.support.operator_parts import SOURCE, job_of, requesting, source
+
+AWAY = DatabaseUnavailable("connection refused")
+
+
+@pytest.fixture
+def system() -> LoopedSource:
+    return LoopedSource({"1": "Bakery"})
+
+
+async def test_a_source_that_is_accepted_is_ready_and_its_rows_get_jobs(system: LoopedSource) -> None:
+    async with system.running():
+        await system.clock.advance(2)
+        assert system.condition("Ready")[:2] == ("True", "Sweeping")
+        assert system.status["fingerprint"] == "any@8"
+        assert [job["spec"]["businessId"] for job in system.server.stored_jobs.values()] == ["1"]
+
+
+async def test_a_turn_follows_the_other_after_the_interval(system: LoopedSource) -> None:
+    async with system.running():
+        first = system.sweeps()
+        await system.clock.advance(INTERVAL_S - 0.01)
+        assert system.sweeps() == first
+        await system.clock.advance(0.01)
+        assert system.sweeps() == first + 1
+
+
+async def test_a_wake_up_begins_the_next_turn_at_once(system: LoopedSource) -> None:
+    async with system.running():
+        first = system.sweeps()
+        system.loop.wake()
+        await settle()
+        assert system.sweeps() == first + 1
+
+
+async def test_rows_are_accepted_for_as_long_as_the_loop_runs(system: LoopedSource) -> None:
+    request = RowRequest("1", content_hash("Bakery"))
+    async with system.running():
+        submitted = asyncio.create_task(system.parts.queues.submit(SOURCE, request, urgent=False))
+        await system.clock.advance(1)
+        assert submitted.done()
+    waiting = asyncio.create_task(system.parts.queues.submit(SOURCE, request, urgent=False))
+    await settle()
+    assert not waiting.done()
+    waiting.cancel()
+
+
+async def test_a_wake_up_during_a_turn_that_fails_is_not_lost(system: LoopedSource) -> None:
+    system.store.hold = True
+    system.store.fail("sweep", AWAY)
+    async with system.running():
+        system.loop.wake()
+        system.store.let_go.set()
+        await settle()
+        assert system.sweeps() == 2
+
+
+async def test_a_wake_up_during_a_turn_begins_one_more_turn_and_not_two(system: LoopedSource) -> None:
+    system.store.hold = True
+    async with system.running():
+        system.loop.wake()
+        system.loop.wake()
+        system.store.let_go.set()
+        await settle()
+        assert system.sweeps() == 2
+
+
+async def test_a_suspended_source_is_audited_and_gets_no_job() -> None:
+    system = LoopedSource({"1": "Bakery"}, shown=source(suspend=True))
+    async with system.running():
+        await system.clock.advance(2)
+        assert system.condition("Ready")[:2] == ("True", "Suspended")
+        assert (system.sweeps(), system.server.stored_jobs) == (0, {})
+        assert list(system.store.marks) == ["1"]
+
+
+async def test_rows_of_a_suspended_source_wait() -> None:
+    system = LoopedSource({"1": "Bakery"}, shown=source(suspend=True))
+    async with system.running():
+        request = RowRequest("1", content_hash("Bakery"))
+        waiting = asyncio.create_task(system.parts.queues.submit(SOURCE, request, urgent=False))
+        await system.clock.advance(5)
+        assert not waiting.done()
+        waiting.cancel()
+
+
+@pytest.mark.parametrize("suspend", [True, False])
+async def test_open_jobs_of_a_suspended_source_take_no_place_of_others(suspend: bool) -> None:
+    system = LoopedSource(shown=source(suspend=suspend))
+    for n in range(50):
+        system.parts.track(job_of(str(n), "Bakery"))
+    async with system.running():
+        assert system.parts.window.free("others") == (50 if suspend else 0)
+
+
+async def test_a_draining_loop_creates_no_job_and_goes_on_with_its_audit(system: LoopedSource) -> None:
+    system.loop.drain()
+    async with system.running():
+        await system.clock.advance(2)
+        assert (system.sweeps(), system.server.stored_jobs) == (0, {})
+        assert list(system.store.marks) == ["1"]
+
+
+async def test_a_request_to_reconcile_audits_the_whole_table_and_is_confirmed(system: LoopedSource) -> None:
+    system.store.filled = True
+    async with system.running():
+        assert system.store.marks == {}
+        system.loop.request_reconcile("today")
+        await system.clock.advance(1)
+        assert list(system.store.marks) == ["1"]
+        assert system.status["lastHandledReconcileAt"] == "today"
+
+
+async def test_a_request_to_reconcile_is_carried_out_once(system: LoopedSource) -> None:
+    async with system.running():
+        system.loop.request_reconcile("today")
+        await settle()
+        turns = system.sweeps()
+        system.loop.request_reconcile("today")
+        await settle()
+        assert system.sweeps() == turns
+
+
+async def test_a_request_that_an_earlier_process_carried_out_is_not_repeated() -> None:
+    handled = requesting(source(), "today").model_copy(update={"status": {"lastHandledReconcileAt": "today"}})
+    system = LoopedSource({"1": "Bakery"}, shown=handled)
+    system.store.filled = True
+    system.loop.request_reconcile("today")
+    async with system.running():
+        assert system.store.count("audit") == 0
+
+
+async def test_a_request_during_an_outage_is_carried_out_afterwards(system: LoopedSource) -> None:
+    system.store.filled = True
+    async with system.running():
+        system.store.fail("sweep", AWAY)
+        system.loop.request_reconcile("today")
+        await settle()
+        assert system.store.marks == {}
+        await system.clock.advance(12)
+        assert system.status["lastHandledReconcileAt"] == "today"

@@ -1,0 +1,194 @@
+"""How a source's loop goes on after each error, in its set-up and in a turn."""
+
+import pytest
+
+from embedding_operator.api_errors import ApiServerUnreachable, RequestRefused
+from embedding_worker.errors import DatabaseUnavailable, RowsLocked, SourceRefused
+from tests.support.fake_clock import settle
+from tests.support.looped_source import INTERVAL_S, LoopedSource
+from tests.support.operator_parts import job_of
+
+AWAY = DatabaseUnavailable("connection refused")
+REFUSED = SourceRefused("TableMissing", "public.businesses does not exist: create it, or correct spec.table")
+
+
+@pytest.fixture
+def system() -> LoopedSource:
+    return LoopedSource({"1": "Bakery"})
+
+
+async def test_a_source_that_is_being_set_up_says_so(system: LoopedSource) -> None:
+    system.setup.failures = [AWAY]
+    async with system.running():
+        assert system.condition("Ready") == ("False", "SettingUp", "the database: connection refused")
+        assert system.condition("Reconciling")[0] == "True"
+        assert system.condition("Stalled")[0] == "False"
+        assert system.loop.waiting_for == "the database: connection refused"
+
+
+@pytest.mark.parametrize("error", [AWAY, RowsLocked("a lock timeout")])
+async def test_a_set_up_without_the_database_is_tried_again_after_two_seconds(
+    system: LoopedSource, error: Exception
+) -> None:
+    system.setup.failures = [error]
+    async with system.running():
+        await system.clock.advance(1.9)
+        assert system.setup.asked == 1
+        await system.clock.advance(0.1)
+        assert system.setup.asked == 2
+        await system.clock.advance(1)
+        assert system.condition("Ready")[0] == "True"
+        assert system.loop.waiting_for is None
+
+
+async def test_a_refused_source_is_stalled_with_the_reason_at_once(system: LoopedSource) -> None:
+    system.setup.failures = [REFUSED]
+    async with system.running():
+        assert system.condition("Stalled") == ("True", "TableMissing", REFUSED.message)
+        assert system.condition("Ready")[:2] == ("False", "TableMissing")
+        assert system.store.requests == []
+
+
+async def test_a_refused_source_is_set_up_again_every_half_minute(system: LoopedSource) -> None:
+    system.setup.failures = [REFUSED, REFUSED]
+    async with system.running():
+        await system.clock.advance(29.9)
+        assert system.setup.asked == 1
+        await system.clock.advance(0.1)
+        assert system.setup.asked == 2
+        await system.clock.advance(30)
+        assert system.setup.asked == 3
+        await system.clock.advance(1)
+        assert system.condition("Stalled")[0] == "False"
+
+
+async def test_a_wake_up_has_a_refused_source_set_up_at_once(system: LoopedSource) -> None:
+    system.setup.failures = [REFUSED]
+    async with system.running():
+        system.loop.wake()
+        await settle()
+        assert system.setup.asked == 2
+
+
+async def test_a_key_that_is_rotated_during_a_set_up_that_fails_is_used_at_once(system: LoopedSource) -> None:
+    system.setup.failures = [REFUSED]
+    system.setup.meanwhile = lambda: system.loop.wake() if system.setup.asked == 1 else None
+    async with system.running():
+        assert system.setup.asked == 2
+
+
+async def test_without_the_database_a_source_waits_and_stays_set_up(system: LoopedSource) -> None:
+    async with system.running():
+        await system.clock.advance(1)
+        system.store.fail("sweep", AWAY, AWAY)
+        await system.clock.advance(3)
+        assert system.condition("Ready")[:2] == ("True", "Sweeping")
+        assert system.condition("Fresh") == ("Unknown", "Waiting", "the database: connection refused")
+        assert system.loop.waiting_for == "the database: connection refused"
+        await system.clock.advance(5)
+        assert system.loop.waiting_for is None
+        assert system.setup.asked == 1
+
+
+async def test_without_the_api_server_no_source_is_set_up_again(system: LoopedSource) -> None:
+    system.store.edit("1", "Bakery")
+    system.server.fail("create_job", ApiServerUnreachable("no route"))
+    async with system.running():
+        assert system.loop.waiting_for == "the API server: no route"
+        assert system.server.stored_jobs == {}
+        await system.clock.advance(2)
+        assert system.loop.waiting_for is None
+        assert len(system.server.stored_jobs) == 1
+        assert system.setup.asked == 1
+
+
+async def test_a_quota_that_refuses_jobs_is_reported_and_the_loop_goes_on(system: LoopedSource) -> None:
+    system.store.edit("1", "Bakery")
+    system.server.fail("create_job", RequestRefused("exceeded quota"))
+    async with system.running():
+        assert system.loop.waiting_for == "the API server refuses: exceeded quota"
+        await system.clock.advance(5)
+        assert len(system.server.stored_jobs) == 1
+
+
+async def test_rows_that_are_locked_now_and_then_are_not_reported(system: LoopedSource) -> None:
+    locked = RowsLocked("a lock timeout")
+    system.store.fail("sweep", locked, locked, locked, locked)
+    async with system.running():
+        for _ in range(4):
+            assert system.loop.waiting_for is None
+            await system.clock.advance(INTERVAL_S)
+        assert system.sweeps() == 5
+
+
+async def test_rows_that_stay_locked_for_five_turns_are_reported(system: LoopedSource) -> None:
+    system.store.fail("sweep", *[RowsLocked("a lock timeout")] * 5)
+    async with system.running():
+        await system.clock.advance(4 * INTERVAL_S)
+        assert system.loop.waiting_for == "the database: a lock timeout, 5 times in a row"
+        await system.clock.advance(2)
+        assert system.loop.waiting_for is None
+
+
+async def test_a_turn_without_a_lock_starts_the_count_of_locked_turns_again(system: LoopedSource) -> None:
+    async with system.running():
+        for _ in range(2):
+            system.store.fail("sweep", *[RowsLocked("a lock timeout")] * 4)
+            await system.clock.advance(5 * INTERVAL_S)
+            assert system.loop.waiting_for is None
+
+
+async def test_another_error_starts_the_count_of_locked_turns_again(system: LoopedSource) -> None:
+    locked = RowsLocked("a lock timeout")
+    system.store.fail("sweep", *[locked] * 4, AWAY, *[locked] * 4)
+    async with system.running():
+        await system.clock.advance(4 * INTERVAL_S)
+        assert system.loop.waiting_for == "the database: connection refused"
+        await system.clock.advance(2 + 3 * INTERVAL_S)
+        assert system.sweeps() == 9
+        assert system.loop.waiting_for is None
+
+
+async def test_open_jobs_of_a_source_that_is_not_set_up_take_no_place_of_others(system: LoopedSource) -> None:
+    for n in range(50):
+        system.parts.track(job_of(str(n), "Bakery"))
+    system.setup.failures = [AWAY]
+    async with system.running():
+        assert system.parts.window.free("others") == 50
+
+
+async def test_a_source_that_is_refused_in_a_turn_is_stalled_and_set_up_again(system: LoopedSource) -> None:
+    async with system.running():
+        system.store.fail("sweep", REFUSED)
+        await system.clock.advance(INTERVAL_S)
+        assert system.condition("Stalled")[:2] == ("True", "TableMissing")
+        assert system.parts.window.free("others") == 50
+        await system.clock.advance(31)
+        assert system.condition("Ready")[0] == "True"
+        assert system.setup.asked == 2
+
+
+async def test_a_refused_source_without_a_database_afterwards_is_no_longer_stalled(
+    system: LoopedSource,
+) -> None:
+    async with system.running():
+        system.store.fail("sweep", REFUSED)
+        system.setup.failures = [AWAY]
+        await system.clock.advance(INTERVAL_S)
+        await system.clock.advance(30)
+        assert system.condition("Stalled")[0] == "False"
+        assert system.condition("Ready")[1] == "SettingUp"
+
+
+async def test_an_unexpected_error_stalls_the_source_without_its_message_and_is_tried_again(
+    system: LoopedSource,
+) -> None:
+    system.store.fail("counts", ZeroDivisionError("a row's text"))
+    async with system.running():
+        assert system.condition("Stalled") == (
+            "True",
+            "InternalError",
+            "an unexpected error, ZeroDivisionError: see the operator's log, and report it",
+        )
+        await system.clock.advance(31)
+        assert system.condition("Ready")[0] == "True"

@@ -1,0 +1,172 @@
+"""Which configuration of a source runs, and what its loop works with."""
+
+from collections.abc import Mapping
+
+import pytest
+
+from embedding_operator.lifecycle.source_status import Pending
+from embedding_operator.reconciler.configuration import Configuration, decide_configuration
+from embedding_operator.reconciler.source_setup import ReadySource, SourceSetup
+from embedding_operator.resources.embedding_source import EmbeddingSource
+from embedding_worker.errors import SourceRefused
+from embedding_worker.outcome import OutcomeKind, RowRequest
+from embedding_worker.providers.provider import Provider
+from embedding_worker.providers.registry import ProviderRegistry
+from embedding_worker.rows.database import Database
+from embedding_worker.rows.store import RowStore
+from embedding_worker.source import SourceConfig, TableColumn
+from embedding_worker.text import content_hash
+from tests.support.fake_clock import let_time_pass
+from tests.support.fake_database import FakeDatabase
+from tests.support.fake_provider import FakeEmbedder
+from tests.support.fake_store import FakeStore
+from tests.support.operator_parts import Parts, source
+
+
+class Tables:
+    """What the row store's class methods find in the database. Records what they were asked, in order."""
+
+    def __init__(self) -> None:
+        self.record: str | None = None
+        """The configuration that was in force before."""
+        self.refusal: SourceRefused | None = None
+        self.would_embed = (0, 0)
+        self.store = FakeStore({"1": "Bakery"})
+        self.asked: list[tuple[str, SourceConfig]] = []
+
+    async def configuration_on_record(self, database: Database, at: TableColumn) -> str | None:
+        return self.record
+
+    async def inspect(self, database: Database, config: SourceConfig) -> "Inspected":
+        self.asked.append(("inspect", config))
+        if self.refusal is not None:
+            raise self.refusal
+        return Inspected(self.would_embed)
+
+    async def prepare(self, database: Database, config: SourceConfig) -> FakeStore:
+        self.asked.append(("prepare", config))
+        if self.refusal is not None:
+            raise self.refusal
+        return self.store
+
+
+class Inspected:
+    def __init__(self, result: tuple[int, int]) -> None:
+        self._result = result
+
+    async def would_embed(self) -> tuple[int, int]:
+        return self._result
+
+
+@pytest.fixture
+def tables(monkeypatch: pytest.MonkeyPatch) -> Tables:
+    found = Tables()
+    for name in ("configuration_on_record", "inspect", "prepare"):
+        monkeypatch.setattr(RowStore, name, getattr(found, name))
+    return found
+
+
+def setup_of(parts: Parts, providers: Mapping[str, Provider] | None = None) -> SourceSetup:
+    embedder = FakeEmbedder(max_texts=7)
+    known = {"local": Provider("local", lambda model, values: embedder)} if providers is None else providers
+    registry = ProviderRegistry({}, clock=parts.clock, observer=parts.metrics, providers=known)
+    return SourceSetup(
+        FakeDatabase(),
+        parts.server,
+        registry,
+        catalog=parts.catalog,
+        jobs=parts.jobs,
+        audit_rows_per_s=500,
+        clock=parts.clock,
+    )
+
+
+async def decide(shown: EmbeddingSource, parts: Parts | None = None) -> Configuration:
+    return await decide_configuration(shown, (parts or Parts()).catalog, FakeDatabase())
+
+
+BEFORE, CHANGED = source(), source(generation=2, text="name || city")
+
+
+async def test_the_first_configuration_of_a_source_needs_no_approval(tables: Tables) -> None:
+    assert await decide(BEFORE) == Configuration(BEFORE.spec.config())
+    assert tables.asked == []
+
+
+async def test_an_unchanged_configuration_needs_no_approval(tables: Tables) -> None:
+    tables.record = BEFORE.spec.config().as_record()
+    assert await decide(BEFORE) == Configuration(BEFORE.spec.config())
+
+
+async def test_a_changed_text_waits_for_approval_with_what_it_would_cost(tables: Tables) -> None:
+    tables.record = BEFORE.spec.config().as_record()
+    tables.would_embed = (90, 3_001)
+    assert await decide(CHANGED) == Configuration(
+        BEFORE.spec.config(), Pending(CHANGED.spec.config().signature, rows=90, tokens=1_000)
+    )
+
+
+async def test_an_approved_change_runs(tables: Tables) -> None:
+    tables.record = BEFORE.spec.config().as_record()
+    approved = source(generation=3, text="name || city", approvedFingerprint=CHANGED.spec.config().signature)
+    assert await decide(approved) == Configuration(approved.spec.config())
+
+
+async def test_a_change_that_cannot_run_leaves_the_previous_configuration_in_force(tables: Tables) -> None:
+    tables.record = BEFORE.spec.config().as_record()
+    tables.refusal = SourceRefused("ColumnMissing", "there is no column city")
+    assert await decide(CHANGED) == Configuration(
+        BEFORE.spec.config(),
+        refused_change=("ColumnMissing", "there is no column city (the previous configuration stays in force)"),
+    )
+
+
+async def test_the_younger_of_two_sources_of_one_column_is_refused(tables: Tables) -> None:
+    parts = Parts()
+    parts.catalog.put(source("a-first"))
+    parts.catalog.put(source("b-second"))
+    message = "EmbeddingSource a-first keeps the same column: delete one of the two"
+    with pytest.raises(SourceRefused, match=message):
+        await decide(source("b-second"), parts)
+    assert (await decide(source("a-first"), parts)).config == source().spec.config()
+
+
+async def test_a_source_is_prepared_with_its_provider_and_its_days_limit(tables: Tables) -> None:
+    parts = Parts()
+    shown = source(maxTextsPerDay=1)
+    ready = await setup_of(parts).prepare(shown, Configuration(shown.spec.config()))
+    tables.store.texts["2"] = "Garage"
+    async with ready.pipeline.batcher as batcher:
+        first = RowRequest("1", content_hash("Bakery"))
+        outcome = await let_time_pass(parts.clock, batcher.submit(first))
+    assert outcome.kind is OutcomeKind.EMBEDDED
+    assert await tables.store.acquire_texts(1, tokens=1, most_a_day=1) == 0
+
+
+async def test_the_audit_of_a_source_that_was_filled_before_does_not_begin_its_first_pass(tables: Tables) -> None:
+    tables.store.filled = True
+    assert (await prepared(Parts())).audit.filled is True
+
+
+async def test_the_sweep_of_a_source_creates_jobs_of_its_name_and_fingerprint(tables: Tables) -> None:
+    parts = Parts()
+    tables.store.edit("1", "Bakery")
+    await (await prepared(parts)).sweeper.sweep()
+    (job,) = parts.server.stored_jobs.values()
+    assert (job["spec"]["sourceRef"], job["spec"]["fingerprint"]) == ({"name": "businesses"}, "any@8")
+
+
+async def test_a_source_of_an_unknown_provider_is_refused_before_anything_is_created(tables: Tables) -> None:
+    with pytest.raises(SourceRefused, match="local"):
+        await prepared(Parts(), providers={})
+    assert tables.asked == []
+
+
+async def test_a_refused_table_is_raised(tables: Tables) -> None:
+    tables.refusal = SourceRefused("TableMissing", "public.businesses does not exist")
+    with pytest.raises(SourceRefused, match=r"public\.businesses does not exist"):
+        await prepared(Parts())
+
+
+async def prepared(parts: Parts, *, providers: Mapping[str, Provider] | None = None) -> ReadySource:
+    return await setup_of(parts, providers).prepare(source(), Configuration(source().spec.config()))

@@ -1,0 +1,133 @@
+"""A source's status is written when it has changed, and its transitions are emitted as Events."""
+
+from typing import Any
+
+import pytest
+
+from embedding_operator.api_errors import ApiServerError, ApiServerUnreachable, Gone, RequestRefused
+from embedding_operator.lifecycle.source_status import SourceFacts, facts_of
+from embedding_operator.reconciler.status_report import StatusReport
+from embedding_operator.resources.embedding_job import Phase
+from embedding_worker.rows.store import Counts
+from tests.support.operator_parts import SOURCE, Parts, job_of, source
+
+NEW = facts_of(source(), price_per_million_tokens=0.0)
+SET_UP = SourceFacts(1, "any@8", set_up=True, filled=True)
+
+
+class System:
+    def __init__(self, status: dict[str, Any] | None = None) -> None:
+        self.parts = Parts()
+        self.server, self.clock = self.parts.server, self.parts.clock
+        self.server.put_source({"metadata": {"name": SOURCE}})
+        shown = source().model_copy(update={"status": status or {}})
+        self.report = StatusReport(
+            shown, server=self.server, events=self.parts.events, table=self.parts.table, clock=self.clock
+        )
+
+    def ready(self) -> str:
+        """The status of the condition Ready on the server."""
+        (found,) = [one for one in self.status()["conditions"] if one["type"] == "Ready"]
+        return str(found["status"])
+
+    def status(self) -> dict[str, Any]:
+        found: dict[str, Any] = self.server.stored_sources[SOURCE]["status"]
+        return found
+
+    def events(self) -> list[tuple[str, str]]:
+        return [(event.type, event.reason) for event in self.parts.events.emitted]
+
+
+@pytest.fixture
+def system() -> System:
+    return System()
+
+
+async def test_the_first_status_is_written(system: System) -> None:
+    await system.report.write(NEW)
+    assert system.ready() == "False"
+
+
+async def test_a_status_that_has_not_changed_is_written_once(system: System) -> None:
+    await system.report.write(NEW)
+    await system.clock.advance(60)
+    await system.report.write(NEW)
+    assert system.server.count("patch_source_status") == 1
+
+
+async def test_a_transition_is_written_a_second_after_the_last_write(system: System) -> None:
+    await system.report.write(NEW)
+    await system.report.write(SET_UP)
+    assert system.ready() == "False"
+    await system.clock.advance(1)
+    await system.report.write(SET_UP)
+    assert system.ready() == "True"
+
+
+async def test_what_stalls_a_source_is_written_at_once(system: System) -> None:
+    await system.report.write(SET_UP)
+    await system.report.write(SourceFacts(1, "any@8", refused=("TableMissing", "no table")), at_once=True)
+    assert system.ready() == "False"
+
+
+async def test_counts_alone_are_written_every_ten_seconds(system: System) -> None:
+    await system.report.write(SourceFacts(1, "any@8", set_up=True, counts=counted(due=5)))
+    await system.clock.advance(9)
+    await system.report.write(SourceFacts(1, "any@8", set_up=True, counts=counted(due=4)))
+    assert system.status()["rows"]["due"] == 5
+    await system.clock.advance(1)
+    await system.report.write(SourceFacts(1, "any@8", set_up=True, counts=counted(due=4)))
+    assert system.status()["rows"]["due"] == 4
+
+
+async def test_open_jobs_and_dead_letters_of_the_source_are_counted(system: System) -> None:
+    system.parts.track(job_of("1", "Bakery"))
+    system.parts.track(job_of("2", "Garage", Phase.RETRYING))
+    system.parts.track(job_of("3", "Florist", Phase.DEAD_LETTERED))
+    system.parts.track(job_of("4", "Butcher", of="others"))
+    await system.report.write(SET_UP)
+    assert system.status()["jobs"] == {"open": 2, "deadLettered": 1}
+    assert system.report.dead_letters() == ["3"]
+
+
+@pytest.mark.parametrize("error", [ApiServerUnreachable("no route"), RequestRefused("forbidden"), Gone("not found")])
+async def test_a_status_that_could_not_be_written_is_written_next_time(system: System, error: ApiServerError) -> None:
+    system.server.fail("patch_source_status", error)
+    await system.report.write(SET_UP)
+    assert "status" not in system.server.stored_sources[SOURCE]
+    assert system.events() == []
+    await system.report.write(SET_UP)
+    assert system.ready() == "True"
+    assert system.events() == [("Normal", "Ready")]
+
+
+async def test_a_transition_is_emitted_once_and_only_when_it_is_written(system: System) -> None:
+    await system.report.write(NEW)
+    await system.report.write(SET_UP)
+    assert system.events() == []
+    await system.clock.advance(1)
+    await system.report.write(SET_UP)
+    await system.report.write(SET_UP)
+    assert system.events() == [("Normal", "Ready")]
+
+
+async def test_a_restart_emits_no_event_of_what_the_status_says_already() -> None:
+    before = System()
+    await before.report.write(SET_UP)
+    restarted = System(before.status())
+    await restarted.clock.advance(60)
+    await restarted.report.write(SET_UP)
+    assert restarted.events() == []
+
+
+async def test_a_restart_keeps_the_times_of_transition() -> None:
+    before = System()
+    await before.report.write(SET_UP)
+    restarted = System(before.status())
+    await restarted.clock.advance(60)
+    await restarted.report.write(SET_UP)
+    assert {one["lastTransitionTime"] for one in restarted.status()["conditions"]} == {"2026-03-01T12:00:00.000Z"}
+
+
+def counted(*, due: int) -> Counts:
+    return Counts(100, due, True, None, estimated=False)

@@ -1,0 +1,139 @@
+"""One sweep: what each due row needs, and how many jobs are created."""
+
+from dataclasses import replace
+
+import pytest
+
+from embedding_operator.reconciler.job_table import JobState
+from embedding_operator.reconciler.sweep import DuePlan, sort_due
+from embedding_worker.errors import DatabaseUnavailable
+from embedding_worker.rows.store import DueRow, VectorWrite
+from embedding_worker.text import content_hash
+from tests.support.swept_source import SweptSource, name_of
+
+DUE = DueRow("1", 7, True, "hash", blank=False, up_to_date=False, gone=False)
+
+
+@pytest.mark.parametrize(
+    "row",
+    [replace(DUE, up_to_date=True), replace(DUE, gone=True, content_hash=None), replace(DUE, content_hash=None)],
+    ids=["up to date", "gone", "without a hash"],
+)
+def test_a_row_that_needs_no_vector_has_its_marks_cleared(row: DueRow) -> None:
+    assert sort_due([row]) == DuePlan(clear=["1"])
+
+
+def test_a_row_without_text_gets_a_null_vector_and_no_job() -> None:
+    assert sort_due([replace(DUE, blank=True)]) == DuePlan(blank=[VectorWrite("1", "hash", None)])
+
+
+def test_a_row_whose_vector_is_missing_or_stale_gets_a_job() -> None:
+    assert sort_due([DUE]) == DuePlan(jobs=[DUE])
+
+
+async def test_each_due_row_gets_one_job_that_names_its_text_and_model() -> None:
+    system = SweptSource({"1": "Bakery", "2": "Garage"})
+    await system.sweep()
+    job = system.server.stored_jobs[name_of("1", "Bakery")]
+    assert job["metadata"]["namespace"] == "test"
+    assert job["metadata"]["labels"] == {
+        "embeddings.yellowbook.dev/source": "businesses",
+        "embeddings.yellowbook.dev/cohort": "c0-1",
+        "app.kubernetes.io/managed-by": "embedding-operator",
+    }
+    assert job["spec"] == {
+        "sourceRef": {"name": "businesses"},
+        "businessId": "1",
+        "contentHash": content_hash("Bakery"),
+        "fingerprint": "any@8",
+    }
+    assert system.states() == {"1": JobState.QUEUED, "2": JobState.QUEUED}
+
+
+async def test_a_row_with_a_job_gets_no_second_one() -> None:
+    system = SweptSource({"1": "Bakery"})
+    await system.sweep()
+    await system.sweep()
+    assert system.server.requests == [("create_job", name_of("1", "Bakery"))]
+
+
+async def test_a_created_job_is_known_with_its_mark_and_whether_it_is_an_edit() -> None:
+    system = SweptSource({"1": "Bakery"})
+    await system.sweep()
+    job = system.table.get(name_of("1", "Bakery"))
+    assert job is not None
+    assert (job.newest_mark, job.edited, job.version) == (1, True, 101)
+
+
+async def test_marks_of_rows_that_are_up_to_date_or_deleted_are_cleared_without_a_job() -> None:
+    system = SweptSource({"1": "Bakery", "2": "Garage"})
+    system.store.embedded["1"] = content_hash("Bakery")
+    system.store.delete("2")
+    await system.sweep()
+    assert system.store.marks == {}
+    assert system.server.requests == []
+
+
+async def test_a_blank_row_is_written_without_a_job() -> None:
+    system = SweptSource({"1": "  "})
+    await system.sweep()
+    assert system.store.embedded == {"1": content_hash("  ")}
+    assert system.server.requests == []
+
+
+async def test_a_blank_row_that_the_database_refuses_is_left_out_for_a_minute() -> None:
+    system = SweptSource({"1": "", "2": "Garage"})
+    system.store.refused = {"1"}
+    await system.sweep()
+    await system.sweep()
+    assert system.store.count("write") == 1
+    assert system.created() == ["2"]
+    await system.clock.advance(60)
+    await system.sweep()
+    assert system.store.count("write") == 2
+
+
+async def test_no_more_jobs_are_created_than_the_window_has_places() -> None:
+    system = SweptSource({str(n): f"name {n}" for n in range(60)})
+    await system.sweep()
+    await system.sweep()
+    assert len(system.created()) == 50
+
+
+async def test_a_full_window_is_filled_again_as_jobs_finish() -> None:
+    system = SweptSource({str(n): f"name {n}" for n in range(6)}, max_open=5)
+    await system.sweep()
+    assert len(system.created()) == 5
+    system.store.embed("0")
+    system.table.finish(name_of("0", "name 0"))
+    await system.sweep()
+    assert len(system.created()) == 6
+
+
+async def test_a_business_gets_five_jobs_a_minute_and_then_waits() -> None:
+    system = SweptSource()
+    for n in range(6):
+        system.store.edit("1", f"name {n}")
+        await system.sweep()
+    assert system.server.count("create_job") == 5
+    await system.clock.advance(61)
+    await system.sweep()
+    assert system.server.count("create_job") == 6
+
+
+async def test_a_business_at_its_limit_delays_no_other() -> None:
+    system = SweptSource()
+    for n in range(6):
+        system.store.edit("1", f"name {n}")
+        await system.sweep()
+    system.store.edit("2", "Garage")
+    await system.sweep()
+    assert system.phase("2", "Garage") == "Pending"
+
+
+@pytest.mark.parametrize("method", ["newer_marks", "sweep", "clear"])
+async def test_what_the_store_raises_is_raised(method: str) -> None:
+    system = SweptSource({"1": "Bakery"})
+    system.store.fail(method, DatabaseUnavailable("connection refused"))
+    with pytest.raises(DatabaseUnavailable):
+        await system.sweep()

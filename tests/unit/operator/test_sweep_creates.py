@@ -1,0 +1,158 @@
+"""Whatever the API server answers to the creation of a job, the next sweep goes on correctly."""
+
+import asyncio
+
+import pytest
+
+from embedding_operator.api_errors import ApiServerUnavailable, ApiServerUnreachable, Gone, Invalid, RequestRefused
+from embedding_operator.reconciler.job_table import JobState
+from embedding_operator.resources.embedding_job import Phase
+from tests.support.fake_clock import settle
+from tests.support.operator_parts import job_of
+from tests.support.swept_source import SweptSource, name_of
+
+CONNECTION_REFUSED = ApiServerUnreachable("connection refused", may_have_happened=False)
+ANSWER_LOST = ApiServerUnreachable("the connection was lost", may_have_happened=True)
+
+
+async def test_an_open_job_of_the_same_name_is_adopted() -> None:
+    system = SweptSource({"1": "Bakery"})
+    system.server.put_job(job_of("1", "Bakery"))
+    await system.sweep()
+    assert system.states() == {"1": JobState.QUEUED}
+    assert system.server.count("delete_job") == 0
+
+
+async def test_a_dead_letter_of_the_same_name_is_adopted_and_not_created_again() -> None:
+    system = SweptSource({"1": "Bakery"})
+    system.server.put_job(job_of("1", "Bakery", Phase.DEAD_LETTERED))
+    await system.sweep()
+    await system.sweep()
+    assert system.states() == {"1": JobState.DEAD_LETTERED}
+    assert system.server.count("create_job") == 1
+
+
+@pytest.mark.parametrize("phase", [Phase.SUCCEEDED, Phase.SUPERSEDED])
+async def test_a_finished_job_of_the_same_name_is_deleted_and_created_in_the_next_sweep(phase: Phase) -> None:
+    system = SweptSource({"1": "Bakery"})
+    job = system.parts.put_job(job_of("1", "Bakery", phase))
+    system.parts.finished.add("c0-1", job.name, version=job.metadata.version, now=0.0)
+    await system.sweep()
+    assert (system.created(), system.states(), system.parts.finished.count) == ([], {}, 0)
+    await system.sweep()
+    assert system.states() == {"1": JobState.QUEUED}
+
+
+async def test_a_job_that_is_deleted_before_it_is_adopted_is_created_in_the_next_sweep() -> None:
+    system = SweptSource({"1": "Bakery"})
+    system.server.put_job(job_of("1", "Bakery"))
+    system.server.fail("job", Gone("not found"))
+    await system.sweep()
+    assert system.states() == {}
+    system.server.stored_jobs.clear()
+    await system.sweep()
+    assert system.states() == {"1": JobState.QUEUED}
+
+
+async def test_a_job_of_this_name_that_a_person_made_for_another_row_leaves_the_row_out() -> None:
+    system = SweptSource({"1": "Bakery"})
+    foreign = job_of("1", "Bakery")
+    foreign["spec"]["businessId"] = "2"
+    system.parts.track(foreign)
+    await system.sweep()
+    assert system.server.count("create_job") == 0
+    assert system.states() == {"2": JobState.QUEUED}
+
+
+async def test_a_row_whose_job_is_invalid_is_left_out_for_a_minute_and_delays_no_other() -> None:
+    system = SweptSource({"1": "Bakery", "2": "Garage"})
+    system.server.fail("create_job", Invalid("spec.businessId is too long"))
+    await system.sweep()
+    await system.sweep()
+    assert system.created() == ["2"]
+    assert system.states() == {"2": JobState.QUEUED}
+    await system.clock.advance(60)
+    await system.sweep()
+    assert sorted(system.created()) == ["1", "2"]
+
+
+async def test_a_quota_that_refuses_a_job_is_raised_and_the_row_is_tried_again_in_the_next_sweep() -> None:
+    system = SweptSource({"1": "Bakery"})
+    system.server.fail("create_job", RequestRefused("exceeded quota"))
+    with pytest.raises(RequestRefused, match="exceeded quota"):
+        await system.sweep()
+    assert system.states() == {}
+    await system.sweep()
+    assert system.states() == {"1": JobState.QUEUED}
+
+
+async def test_what_the_server_accepts_is_created_although_another_create_fails() -> None:
+    system = SweptSource({"1": "Bakery", "2": "Garage"})
+    system.server.fail("create_job", CONNECTION_REFUSED)
+    with pytest.raises(ApiServerUnreachable):
+        await system.sweep()
+    assert system.states() == {"2": JobState.QUEUED}
+
+
+async def test_a_refused_connection_created_nothing_so_the_next_sweep_sends_the_create_again() -> None:
+    system = SweptSource({"1": "Bakery"})
+    system.server.fail("create_job", CONNECTION_REFUSED)
+    with pytest.raises(ApiServerUnreachable):
+        await system.sweep()
+    assert system.states() == {}
+    await system.sweep()
+    assert system.server.requests == [("create_job", name_of("1", "Bakery"))] * 2
+    assert system.states() == {"1": JobState.QUEUED}
+
+
+async def test_a_throttled_create_created_nothing() -> None:
+    system = SweptSource({"1": "Bakery"})
+    system.server.fail("create_job", ApiServerUnavailable("too many requests", retry_after_s=3.0))
+    with pytest.raises(ApiServerUnavailable):
+        await system.sweep()
+    assert system.states() == {}
+
+
+async def test_a_create_whose_answer_was_lost_is_found_by_the_next_sweep() -> None:
+    system = SweptSource({"1": "Bakery"})
+    system.server.lose_answers("create_job", ANSWER_LOST)
+    with pytest.raises(ApiServerUnreachable):
+        await system.sweep()
+    assert system.states() == {"1": JobState.CREATING}
+    await system.sweep()
+    assert system.states() == {"1": JobState.QUEUED}
+    assert system.server.requests == [("create_job", name_of("1", "Bakery")), ("job", name_of("1", "Bakery"))]
+
+
+async def test_a_create_that_was_lost_with_its_answer_is_sent_again_in_the_next_sweep() -> None:
+    system = SweptSource({"1": "Bakery"})
+    system.server.fail("create_job", ANSWER_LOST)
+    with pytest.raises(ApiServerUnreachable):
+        await system.sweep()
+    await system.sweep()
+    assert system.states() == {"1": JobState.QUEUED}
+    assert system.server.count("create_job") == 2
+
+
+async def test_a_job_that_finished_before_its_create_was_answered_is_not_tracked_as_open() -> None:
+    system = SweptSource({"1": "Bakery"})
+    system.server.lose_answers("create_job", ANSWER_LOST)
+    with pytest.raises(ApiServerUnreachable):
+        await system.sweep()
+    await system.server.patch_job_status(name_of("1", "Bakery"), {"phase": "Succeeded"})
+    system.store.embed("1")
+    await system.sweep()
+    assert system.states() == {}
+    assert system.parts.finished.count == 1
+
+
+async def test_a_cancelled_sweep_leaves_no_job_in_creation() -> None:
+    system = SweptSource({"1": "Bakery"})
+    system.server.hold("create_job")
+    sweeping = asyncio.create_task(system.sweep())
+    await settle()
+    assert system.states() == {"1": JobState.CREATING}
+    sweeping.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await sweeping
+    assert system.states() == {}

@@ -1,0 +1,132 @@
+"""A sweep supersedes jobs whose text has changed, and keeps within the limit of dead letters."""
+
+import pytest
+
+from embedding_operator.api_errors import Gone
+from embedding_operator.reconciler.dead_letters import MAX_DEAD_LETTERS
+from embedding_operator.reconciler.job_table import JobState
+from embedding_operator.resources.embedding_job import Phase
+from tests.support.operator_parts import job_of
+from tests.support.swept_source import SweptSource, name_of
+
+
+@pytest.mark.parametrize("phase", [Phase.PENDING, Phase.RETRYING, Phase.DEAD_LETTERED])
+async def test_a_job_whose_text_has_changed_is_superseded_and_the_new_text_has_its_own_job(phase: Phase) -> None:
+    system = SweptSource()
+    system.parts.track(job_of("1", "Bakery", phase))
+    system.store.edit("1", "Bakery and Café")
+    await system.sweep()
+    assert system.phase("1", "Bakery") == "Superseded"
+    status = system.server.stored_jobs[name_of("1", "Bakery")]["status"]
+    assert (status["reason"], status["message"]) == (
+        "TextChanged",
+        "the text has changed: the new text has its own job",
+    )
+    assert system.phase("1", "Bakery and Café") == "Pending"
+
+
+async def test_the_job_of_a_deleted_row_is_superseded() -> None:
+    system = SweptSource({"1": "Bakery"})
+    system.parts.track(job_of("1", "Bakery"))
+    system.store.delete("1")
+    await system.sweep()
+    assert system.server.stored_jobs[name_of("1", "Bakery")]["status"]["reason"] == "RowDeleted"
+    assert (system.states(), system.parts.finished.count) == ({}, 1)
+
+
+async def test_a_job_that_a_handler_is_working_on_is_left_to_its_handler() -> None:
+    system = SweptSource()
+    system.table.start(system.parts.track(job_of("1", "Bakery")).name)
+    system.store.edit("1", "Bakery and Café")
+    await system.sweep()
+    assert system.server.requests == []
+    assert system.states() == {"1": JobState.RUNNING}
+
+
+async def test_a_job_whose_handler_starts_during_the_sweep_is_left_to_its_handler() -> None:
+    system = SweptSource()
+    name = system.parts.track(job_of("1", "Bakery")).name
+    system.store.edit("1", "Bakery and Café")
+    system.store.meanwhile = lambda: system.table.start(name)
+    await system.sweep()
+    assert system.server.requests == []
+    assert system.states() == {"1": JobState.RUNNING}
+
+
+async def test_a_mark_of_the_same_text_is_remembered_and_its_job_goes_on() -> None:
+    system = SweptSource({"1": "Bakery"})
+    await system.sweep()
+    system.store.edit("1", "Bakery")
+    await system.sweep()
+    job = system.table.get(name_of("1", "Bakery"))
+    assert job is not None
+    assert (job.state, job.newest_mark) == (JobState.QUEUED, 2)
+    assert system.server.count("patch_job_status") == 0
+
+
+async def test_a_job_that_is_deleted_meanwhile_is_no_longer_known() -> None:
+    system = SweptSource()
+    system.parts.track(job_of("1", "Bakery"))
+    system.store.edit("1", "Garage")
+    system.server.fail("patch_job_status", Gone("not found"))
+    await system.sweep()
+    assert system.table.get(name_of("1", "Bakery")) is None
+
+
+async def test_a_job_that_succeeds_before_it_is_superseded_counts_as_finished() -> None:
+    system = SweptSource()
+    system.parts.track(job_of("1", "Bakery"))
+    await system.server.patch_job_status(name_of("1", "Bakery"), {"phase": "Succeeded"})
+    system.store.edit("1", "Garage")
+    await system.sweep()
+    assert system.phase("1", "Bakery") == "Succeeded"
+    assert system.parts.finished.count == 1
+    assert system.created() == ["1", "1"]
+
+
+async def test_an_old_event_of_a_superseded_job_does_not_open_it_again() -> None:
+    system = SweptSource()
+    system.parts.track(job_of("1", "Bakery"))
+    touched = system.parts.put_job(system.server.stored_jobs[name_of("1", "Bakery")])
+    system.store.edit("1", "Garage")
+    await system.sweep()
+    assert system.table.observe(touched) is False
+    assert system.table.get(name_of("1", "Bakery")) is None
+
+
+async def test_a_dead_letter_whose_mark_is_known_is_reviewed_once_a_minute() -> None:
+    system = SweptSource({"1": "Bakery"})
+    name = system.parts.track(job_of("1", "Bakery", Phase.DEAD_LETTERED)).name
+    await system.sweep()
+    system.store.delete("1")  # which leaves no newer mark
+    await system.clock.advance(59)
+    await system.sweep()
+    assert system.states() == {"1": JobState.DEAD_LETTERED}
+    await system.clock.advance(1)
+    await system.sweep()
+    assert system.server.stored_jobs[name]["status"]["reason"] == "RowDeleted"
+    assert system.states() == {}
+
+
+async def test_at_the_limit_of_dead_letters_no_job_is_created_and_the_problem_says_what_to_do() -> None:
+    system = SweptSource({"new": "Bakery"})
+    assert system.sweeper.problem is None
+    for n in range(MAX_DEAD_LETTERS):
+        system.parts.track(job_of(str(n), "Garage", Phase.DEAD_LETTERED))
+    await system.sweep()
+    assert system.server.requests == []
+    assert system.sweeper.problem == (
+        "DeadLetterLimit",
+        "there are 500 dead letters: no job is created until some of them are replayed or deleted, "
+        "or their rows are corrected",
+    )
+
+
+async def test_at_the_limit_of_dead_letters_a_corrected_row_frees_its_place() -> None:
+    system = SweptSource()
+    for n in range(MAX_DEAD_LETTERS):
+        system.parts.track(job_of(str(n), "Garage", Phase.DEAD_LETTERED))
+    system.store.edit("7", "Garage Seven")
+    await system.sweep()
+    assert system.sweeper.problem is None
+    assert system.phase("7", "Garage Seven") == "Pending"

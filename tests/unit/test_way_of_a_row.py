@@ -1,0 +1,32 @@
+"""docs/architecture.md lists the modules that a business id enters on its way from a change mark to a vector."""
+
+import re
+
+from hack.repository import ROOT
+
+MAX_MODULES = 20
+STEP = re.compile(r"^\| (\d+)\. [^|]+ \| `([^`]+)` \|", re.MULTILINE)
+ID_NAMES = re.compile(r"\b(business_id|businessId|row_id|RowRequest|PresentRow|DueRow|VectorWrite)\b")
+BESIDE_THE_WAY = {
+    "operator/embedding_operator/dry_run.py",  # logs what would be done
+    "operator/embedding_operator/reconciler/status_report.py",  # counts without the dead letters
+    "worker/embedding_worker/pipeline.py",  # names the types that it connects
+}
+
+
+def listed() -> list[str]:
+    return [module for _, module in STEP.findall((ROOT / "docs" / "architecture.md").read_text())]
+
+
+def test_the_way_of_a_row_enters_few_modules_each_once() -> None:
+    modules = listed()
+    assert 10 < len(modules) <= MAX_MODULES
+    assert len(set(modules)) == len(modules)
+    text = (ROOT / "docs" / "architecture.md").read_text()
+    assert f"through these {len(modules)} modules" in text
+
+
+def test_every_module_that_handles_a_business_id_is_listed() -> None:
+    sources = [*(ROOT / "operator").rglob("*.py"), *(ROOT / "worker").rglob("*.py")]
+    handling = {str(path.relative_to(ROOT)) for path in sources if ID_NAMES.search(path.read_text())}
+    assert handling - set(listed()) == BESIDE_THE_WAY

@@ -1,0 +1,82 @@
+"""What a row needs, decided from the row as it is now and the text that its job was created for."""
+
+import pytest
+
+from embedding_worker.errors import InputRejected, ProviderUnavailable, RowsRefused
+from embedding_worker.outcome import (
+    NeedsEmbedding,
+    OutcomeKind,
+    Settled,
+    WriteNull,
+    decide_need,
+    failed,
+    id_invalid,
+)
+from embedding_worker.rows.store import PresentRow, VectorWrite
+from embedding_worker.source import TooLong
+from embedding_worker.text import content_hash
+from tests.support.embedding_system import request
+
+
+def need(row: PresentRow | None, *, text: str = "one", too_long: TooLong = TooLong.TRUNCATE) -> object:
+    return decide_need(request("1", text), row, max_text_bytes=1_000, too_long=too_long)
+
+
+@pytest.mark.parametrize(
+    ("row", "kind"),
+    [
+        (None, OutcomeKind.ROW_DELETED),
+        (PresentRow("1", "one", up_to_date=True), OutcomeKind.ALREADY_FRESH),
+        (PresentRow("1", "edited", up_to_date=True), OutcomeKind.ALREADY_FRESH),
+        (PresentRow("1", "edited", up_to_date=False), OutcomeKind.TEXT_CHANGED),
+        (PresentRow("1", "", up_to_date=False), OutcomeKind.TEXT_CHANGED),
+    ],
+)
+def test_a_row_that_needs_nothing_more_has_its_outcome(row: PresentRow | None, kind: OutcomeKind) -> None:
+    settled = need(row)
+    assert isinstance(settled, Settled)
+    assert (settled.outcome.kind, settled.outcome.reason, settled.outcome.embed_ms) == (kind, kind.value, None)
+    assert settled.outcome.message
+
+
+def test_a_row_with_the_text_of_its_job_needs_an_embedding() -> None:
+    assert need(PresentRow("1", "one", up_to_date=False)) == NeedsEmbedding("one")
+
+
+@pytest.mark.parametrize("text", ["", " \n"])
+def test_a_row_whose_text_is_blank_needs_a_null_vector(text: str) -> None:
+    row = PresentRow("1", text, up_to_date=False)
+    assert need(row, text=text) == WriteNull(VectorWrite("1", content_hash(text), None))
+
+
+def test_a_text_that_is_too_long_is_cut_or_refused_as_the_source_says() -> None:
+    row = PresentRow("1", "x" * 1_001, up_to_date=False)
+    assert need(row, text=row.text) == NeedsEmbedding("x" * 1_000)
+    refused = need(row, text=row.text, too_long=TooLong.REFUSE)
+    assert isinstance(refused, Settled)
+    assert (refused.outcome.kind, refused.outcome.reason) == (OutcomeKind.INPUT_REJECTED, "TextTooLong")
+
+
+def test_a_failure_keeps_the_providers_code() -> None:
+    away = failed(ProviderUnavailable("away", code="503 UNAVAILABLE"))
+    assert (away.kind, away.reason, away.message, away.code) == (
+        OutcomeKind.FAILED,
+        "ProviderUnavailable",
+        "away",
+        "503 UNAVAILABLE",
+    )
+    rejected = failed(InputRejected("Blocked", "rejected", code="400 INVALID_ARGUMENT"))
+    assert (rejected.kind, rejected.reason, rejected.code) == (
+        OutcomeKind.INPUT_REJECTED,
+        "Blocked",
+        "400 INVALID_ARGUMENT",
+    )
+    assert failed(RowsRefused("DatabaseRefused", "refused")).reason == "DatabaseRefused"
+
+
+def test_an_id_that_no_row_can_have_names_the_id_its_column_and_the_remedy() -> None:
+    outcome = id_invalid("no-number", "can't be one of public.businesses.id, which is bigint")
+    assert (outcome.kind, outcome.reason) == (OutcomeKind.ID_INVALID, "IdInvalid")
+    assert outcome.message == (
+        "the id 'no-number' can't be one of public.businesses.id, which is bigint: delete this job"
+    )

@@ -1,0 +1,156 @@
+"""A batch of rows is embedded: each row gets what it needs, and waits for no other row's lock."""
+
+import asyncio
+
+import pytest
+
+from embedding_worker.errors import DatabaseUnavailable, RowsLocked
+from embedding_worker.outcome import OutcomeKind
+from embedding_worker.source import TooLong
+from tests.support.embedding_system import EmbeddingSystem, request, system_of
+from tests.support.fake_clock import settle
+from tests.support.fake_provider import FakeEmbedder
+from tests.support.kept_rows import fake_vector
+from tests.support.memory_store import MemoryStore
+
+EMBEDDED, BLANK_TEXT = OutcomeKind.EMBEDDED, OutcomeKind.BLANK_TEXT
+
+
+async def test_every_row_gets_the_vector_of_its_own_text_in_one_call() -> None:
+    system = system_of(64)
+    assert await system.kinds() == [EMBEDDED] * 64
+    assert system.store.vectors == {row: fake_vector(text) for row, text in system.store.texts.items()}
+    assert system.provider.sizes == [64]
+
+
+async def test_a_batch_of_all_kinds_costs_one_call_for_the_rows_that_need_it() -> None:
+    store = MemoryStore(
+        {"fresh": "f", "edited": "new", "blank": " ", "one": "1", "two": "2", "long": "x" * 1001},
+        up_to_date={"fresh"},
+        impossible={"no-number"},
+    )
+    system = EmbeddingSystem(store, too_long=TooLong.REFUSE)
+    kinds = await system.kinds(
+        request("fresh", "f"),
+        request("one", "1"),
+        request("deleted", "d"),
+        request("edited", "old"),
+        request("blank", " "),
+        request("long", "x" * 1001),
+        request("no-number", "n"),
+        request("two", "2"),
+    )
+    assert [kind.value for kind in kinds] == [
+        *(
+            "AlreadyFresh",
+            "Embedded",
+            "RowDeleted",
+            "TextChanged",
+            "BlankText",
+            "InputRejected",
+            "IdInvalid",
+            "Embedded",
+        )
+    ]
+    assert system.provider.calls == [["1", "2"]]
+    assert store.vectors == {"one": fake_vector("1"), "two": fake_vector("2"), "blank": None}
+
+
+async def test_where_no_text_needs_it_no_call_is_made() -> None:
+    system = EmbeddingSystem(MemoryStore({"1": "one", "2": ""}, up_to_date={"1"}))
+    assert await system.kinds() == [OutcomeKind.ALREADY_FRESH, BLANK_TEXT]
+    assert system.provider.calls == []
+
+
+async def test_an_id_that_no_row_can_have_is_settled_without_a_read_or_a_call() -> None:
+    system = EmbeddingSystem(MemoryStore(impossible={"no-number"}))
+    (outcome,) = await system.outcomes(request("no-number", "text"))
+    assert (outcome.kind, outcome.reason) == (OutcomeKind.ID_INVALID, "IdInvalid")
+    assert "'no-number' can't be one of public.businesses.id, which is bigint" in outcome.message
+    assert (system.store.reads, system.provider.calls) == (0, [])
+
+
+async def test_a_text_that_is_too_long_is_cut_for_the_model_and_hashed_as_it_is() -> None:
+    system = EmbeddingSystem(MemoryStore({"1": "x" * 2_000}))
+    assert await system.kinds() == [EMBEDDED]
+    assert system.provider.calls == [["x" * 1_000]]
+
+
+async def test_a_row_that_two_jobs_ask_for_is_settled_for_both_by_one_call() -> None:
+    system = EmbeddingSystem(MemoryStore({"1": "one", "2": ""}))
+    assert await system.kinds(*system.requests(), *system.requests()) == [EMBEDDED, BLANK_TEXT, EMBEDDED, BLANK_TEXT]
+    assert system.provider.calls == [["one"]]
+
+
+async def test_an_outage_of_the_database_is_waited_out_without_a_second_call() -> None:
+    system = system_of(3)
+    system.store.errors = {
+        "read": [DatabaseUnavailable("away"), RowsLocked("locked")],
+        "write": [RowsLocked("locked"), DatabaseUnavailable("away")],
+    }
+    assert await system.kinds() == [EMBEDDED] * 3
+    assert len(system.provider.calls) == 1
+
+
+async def test_a_locked_row_is_written_later_while_the_others_are_settled_at_once() -> None:
+    system = system_of(4)
+    system.store.locked = {"2"}
+    async with system.batcher(max_items=4) as batcher:
+        submitted = [asyncio.create_task(batcher.submit(asked)) for asked in system.requests()]
+        await settle()
+        assert [task.done() for task in submitted] == [True, True, False, True]
+        await system.clock.advance(60)
+        assert not submitted[2].done()
+        system.store.locked.clear()
+        await system.clock.advance(10)
+        assert submitted[2].result().kind is EMBEDDED
+    assert len(system.provider.calls) == 1
+
+
+async def test_a_locked_row_keeps_no_other_batch_from_beginning() -> None:
+    system = system_of(6)
+    system.store.locked = {"0", "1", "2"}
+    async with system.batcher(max_items=1) as batcher:
+        submitted = [asyncio.create_task(batcher.submit(asked)) for asked in system.requests()]
+        await settle()
+        await settle()
+        assert [task.done() for task in submitted] == [False] * 3 + [True] * 3
+        system.store.locked.clear()
+        await system.clock.advance(10)
+        assert all(task.done() for task in submitted)
+
+
+@pytest.mark.parametrize(("edited", "kind"), [("edited", OutcomeKind.TEXT_CHANGED), (None, OutcomeKind.ROW_DELETED)])
+async def test_what_became_of_a_row_during_the_call_is_its_outcome(edited: str | None, kind: OutcomeKind) -> None:
+    system = system_of(3)
+
+    def meanwhile() -> None:
+        if edited is None:
+            system.store.texts.pop("1", None)
+        else:
+            system.store.texts["1"] = edited
+
+    system.provider = FakeEmbedder(meanwhile=meanwhile)
+    assert await system.kinds() == [EMBEDDED, kind, EMBEDDED]
+    assert "1" not in system.store.vectors
+
+
+async def test_a_row_that_became_up_to_date_during_the_call_is_already_fresh() -> None:
+    system = system_of(1)
+    system.store.locked = {"0"}
+    system.provider = FakeEmbedder(meanwhile=lambda: system.store.up_to_date.add("0"))
+    assert await system.kinds() == [OutcomeKind.ALREADY_FRESH]
+
+
+async def test_a_locked_row_whose_text_changes_under_the_lock_is_not_written() -> None:
+    system = system_of(2)
+    system.store.locked = {"1"}
+    system.provider = FakeEmbedder(meanwhile=lambda: system.store.texts.update({"1": "edited under the lock"}))
+    assert await system.kinds() == [EMBEDDED, OutcomeKind.TEXT_CHANGED]
+    assert set(system.store.vectors) == {"0"}
+
+
+async def test_an_outcome_says_how_long_the_call_took_where_there_was_one() -> None:
+    system = EmbeddingSystem(MemoryStore({"1": "one", "2": ""}))
+    embedded, blank = await system.outcomes()
+    assert (embedded.embed_ms, blank.embed_ms) == (0, None)

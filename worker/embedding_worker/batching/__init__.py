@@ -1,0 +1,1 @@
+"""Gathering items into batches, and splitting a failing batch. Knows neither rows nor providers."""

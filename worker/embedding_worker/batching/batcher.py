@@ -1,0 +1,162 @@
+"""Gathers items that arrive one by one into batches, so that one read, one call and one write serve many items.
+
+Called once for each row, through the operator's row queues. The function that works on a batch is a parameter (see embedding.py).
+"""
+
+import asyncio
+import itertools
+from collections.abc import Awaitable, Callable, Coroutine, Hashable, Iterable
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any, Generic, Self, TypeVar
+
+from embedding_worker.clock import Clock
+from embedding_worker.errors import Interrupted
+
+Item = TypeVar("Item", bound=Hashable)
+Result = TypeVar("Result")
+
+LINGER_S = 0.05
+CANCELLED = "the batch was cancelled"
+ENDED = "the batcher has ended"
+
+
+class Batch(Generic[Item, Result]):
+    """Distinct items that are worked on together. Each is settled, which means that it gets its result, when that is known.
+
+    All submissions of equal items get the same result.
+    """
+
+    def __init__(self, waiting: Iterable[tuple[Item, "asyncio.Future[Result]"]]) -> None:
+        self._futures: dict[Item, list[asyncio.Future[Result]]] = {}
+        for item, future in waiting:
+            self._futures.setdefault(item, []).append(future)
+        self.unfinished: list[Callable[[], Coroutine[Any, Any, None]]] = []
+
+    @property
+    def items(self) -> tuple[Item, ...]:
+        return tuple(self._futures)
+
+    def settle(self, item: Item, result: Result) -> None:
+        """Give the item's result to all who wait for it."""
+        for future in self._futures[item]:
+            if not future.done():  # it is done if its handler was cancelled
+                future.set_result(result)
+
+    def finish_later(self, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        """Do this work after the batch has released its slot. It is for work that mostly waits, such as for a lock."""
+        self.unfinished.append(work)
+
+    def fail(self, error: Exception) -> None:
+        """Give this error to all who have no result yet."""
+        for future in itertools.chain.from_iterable(self._futures.values()):
+            if not future.done():
+                future.set_exception(error)
+
+
+@dataclass(order=True)
+class _Queued(Generic[Item, Result]):
+    """In the order of the queue: urgent items first, then in the order of arrival."""
+
+    not_urgent: bool
+    number: int
+    item: Item = field(compare=False)
+    result: "asyncio.Future[Result]" = field(compare=False)
+
+
+class Batcher(Generic[Item, Result]):
+    """Gathers up to `max_items`, or as many as arrive in `linger_s`, and works on up to `concurrency` batches at once."""
+
+    def __init__(
+        self,
+        work: Callable[[Batch[Item, Result]], Awaitable[None]],
+        *,
+        max_items: int,
+        clock: Clock,
+        linger_s: float = LINGER_S,
+        concurrency: int = 2,
+    ) -> None:
+        self._work = work
+        self._max_items = max_items
+        self._clock = clock
+        self._linger_s = linger_s
+        self._queue: asyncio.PriorityQueue[_Queued[Item, Result]] = asyncio.PriorityQueue()
+        self._arrived = asyncio.Event()
+        self._numbers = itertools.count()
+        self._slots = asyncio.Semaphore(concurrency)
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._waiting: set[asyncio.Future[Result]] = set()
+        self._ended = False
+
+    async def __aenter__(self) -> Self:
+        self._start(self._gather_continuously())
+        return self
+
+    async def __aexit__(self, *exc: object) -> None:
+        """End at once. All who still wait for a result get Interrupted, and may submit the item to another batcher."""
+        self._ended = True
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        for future in self._waiting:  # in the queue, or in a batch that never began
+            if not future.done():
+                future.set_exception(Interrupted(ENDED))
+
+    async def submit(self, item: Item, *, urgent: bool = False) -> Result:
+        """The item's own result, as soon as it is known. Urgent items go before all others.
+
+        Raises what its batch's work raised, or Interrupted.
+        """
+        if self._ended:
+            raise Interrupted(ENDED)
+        result: asyncio.Future[Result] = asyncio.get_running_loop().create_future()
+        self._waiting.add(result)
+        result.add_done_callback(self._waiting.discard)
+        self._queue.put_nowait(_Queued(not urgent, next(self._numbers), item, result))
+        self._arrived.set()
+        return await result
+
+    async def _gather_continuously(self) -> None:
+        while True:
+            await self._slots.acquire()  # while all slots are taken, the next batch grows in the queue
+            gathered = [await self._queue.get()]
+            await self._linger(gathered)
+            self._start(self._work_on(gathered))
+
+    async def _linger(self, gathered: list[_Queued[Item, Result]]) -> None:
+        """Add what is queued already, and what arrives within `linger_s`."""
+        deadline = self._clock.monotonic() + self._linger_s
+        while len(gathered) < self._max_items:
+            if not self._queue.empty():
+                gathered.append(self._queue.get_nowait())
+                continue
+            self._arrived.clear()
+            remaining_s = deadline - self._clock.monotonic()
+            if remaining_s <= 0 or not await self._clock.wait_for(self._arrived, within_s=remaining_s):
+                return
+
+    async def _work_on(self, gathered: list[_Queued[Item, Result]]) -> None:
+        batch = Batch((queued.item, queued.result) for queued in gathered if not queued.result.done())
+        try:
+            if batch.items:
+                await _settle_all(batch, partial(self._work, batch))
+        finally:
+            self._slots.release()
+            for work in () if self._ended else batch.unfinished:
+                self._start(_settle_all(batch, work))
+
+    def _start(self, coroutine: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.create_task(coroutine)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+
+async def _settle_all(batch: Batch[Item, Result], work: Callable[[], Awaitable[None]]) -> None:
+    """Do the work. If it fails, all who still wait for a result of the batch get its error."""
+    try:
+        await work()
+    except asyncio.CancelledError:
+        batch.fail(Interrupted(CANCELLED))
+        raise
+    except Exception as exc:
+        batch.fail(exc)

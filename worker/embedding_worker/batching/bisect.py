@@ -1,0 +1,91 @@
+"""Splits a failing batch until each item that causes a failure is alone, so that the other items succeed.
+
+Used for calls to a provider (providers/calls.py) and for writes (writer.py). It does not depend on providers or rows: what an
+attempt does, which errors are bisected, and when to stop are parameters.
+"""
+
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from typing import Generic, TypeVar
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+Failure = TypeVar("Failure", bound=Exception)
+
+
+@dataclass(frozen=True)
+class FailedAlone(Generic[Failure]):
+    """The attempt with this item alone failed, and the bisection was not stopped."""
+
+    error: Failure
+
+
+@dataclass(frozen=True)
+class Unattributed(Generic[Failure]):
+    """The item has no result, and it is not known whether the item is the cause of the error."""
+
+    error: Failure
+
+
+@dataclass(frozen=True)
+class AttemptRecord:
+    """One attempt of a bisection: how many items it had, and its error (None: it succeeded)."""
+
+    items: int
+    error: Exception | None = None
+
+
+Attempt = Callable[[Sequence[Item]], Awaitable[Sequence[Result | Unattributed[Failure]]]]
+"""Works on some items together. Returns one result for each of them, in their order, or raises."""
+StopRule = Callable[[Sequence[AttemptRecord]], bool]
+"""Called after each failed attempt with all attempts so far: whether to stop, because further ones would fail as well."""
+Outcomes = tuple[tuple[Item, Result | FailedAlone[Failure] | Unattributed[Failure]], ...]
+
+
+def never_stop(history: Sequence[AttemptRecord]) -> bool:
+    """The rule that bisects every failure down to single items."""
+    return False
+
+
+async def bisect(
+    items: Sequence[Item],
+    attempt: Attempt[Item, Result, Failure],
+    *,
+    on: type[Failure],
+    largest: int | None = None,
+    stop: StopRule = never_stop,
+) -> AsyncIterator[Outcomes[Item, Result, Failure]]:
+    """Attempt all items, at most `largest` at once. A part that fails is split into two; larger parts are attempted first.
+
+    Yields the outcomes of each successful attempt as soon as it has returned, and those of the other items at the end. Each
+    item is yielded once. Only an error of type `on` causes a split; any other error is raised to the caller. If `stop`
+    returns True, no more attempts are made, and all items without a result are Unattributed, also those that failed alone.
+    """
+    parts = _parts(items, largest or len(items) or 1)
+    history: list[AttemptRecord] = []
+    alone: list[tuple[Item, Failure]] = []
+    while parts:
+        part = parts.pop(0)
+        try:
+            results = await attempt(part)
+        except on as exc:
+            history.append(AttemptRecord(len(part), exc))
+            if stop(history):
+                remaining = [*part, *(item for other in parts for item in other), *(item for item, _ in alone)]
+                yield tuple((item, Unattributed(exc)) for item in remaining)
+                return
+            if len(part) == 1:
+                alone.append((part[0], exc))
+            else:
+                middle = len(part) // 2
+                parts += [part[:middle], part[middle:]]
+                parts.sort(key=len, reverse=True)
+        else:
+            history.append(AttemptRecord(len(part)))
+            yield tuple(zip(part, results, strict=True))
+    if alone:
+        yield tuple((item, FailedAlone(error)) for item, error in alone)
+
+
+def _parts(items: Sequence[Item], size: int) -> list[Sequence[Item]]:
+    return [items[start : start + size] for start in range(0, len(items), size)]

@@ -1,0 +1,157 @@
+"""Embeds a batch of rows: reads them, checks what each needs, embeds the texts, and writes the vectors.
+
+Called by the batcher with the rows that the job runner has submitted. Because of the checks, a second job for the same row
+makes no second call. A failure that is not attributed to a row (the database or the provider is unavailable, a row is locked)
+never becomes the outcome of a row: the rows wait here, and are tried again.
+"""
+
+import random
+from collections.abc import Iterable, Mapping
+from functools import partial
+
+import structlog
+
+from embedding_worker.batching.batcher import Batch
+from embedding_worker.batching.bisect import FailedAlone, Unattributed
+from embedding_worker.clock import Clock
+from embedding_worker.errors import ProviderError
+from embedding_worker.outcome import (
+    NeedsEmbedding,
+    OutcomeKind,
+    RowOutcome,
+    RowRequest,
+    Settled,
+    WriteNull,
+    decide_need,
+    failed,
+    id_invalid,
+    outcome,
+)
+from embedding_worker.patience import FIRST_PAUSE_S, LONGEST_PAUSE_S, next_pause, until_answered
+from embedding_worker.providers.calls import ProviderCalls
+from embedding_worker.rows.store import PresentRow, RowStore, VectorWrite
+from embedding_worker.source import TooLong
+from embedding_worker.writer import Writer
+
+log = structlog.get_logger(__name__)
+
+RowBatch = Batch[RowRequest, RowOutcome]
+Writes = Mapping[RowRequest, VectorWrite]
+
+
+class RowEmbedder:
+    """Embeds rows of one source, a batch at a time: the work of its batcher."""
+
+    def __init__(self, store: RowStore, calls: ProviderCalls, *, too_long: TooLong, clock: Clock) -> None:
+        self._store = store
+        self._writer = Writer(store, clock=clock)
+        self._calls = calls
+        self._decide = partial(decide_need, max_text_bytes=calls.max_text_bytes, too_long=too_long)
+        self._clock = clock
+
+    async def embed_batch(self, batch: RowBatch) -> None:
+        """Give every row of the batch its outcome. While the provider fails, try again, and read the rows again each time."""
+        waiting = self._settle_impossible(batch)
+        pause_s = FIRST_PAUSE_S
+        while waiting and (waiting := await self._embed_rows(batch, waiting)):
+            await self._clock.sleep(pause_s)
+            pause_s = next_pause(pause_s)
+            random.shuffle(waiting)  # so that two rows that fail together can come into different parts of the batch
+
+    def _settle_impossible(self, batch: RowBatch) -> list[RowRequest]:
+        """Settle requests for ids that no row can have. Returns the others."""
+        possible = []
+        for request in batch.items:
+            if (problem := self._store.id_problem(request.id)) is not None:
+                batch.settle(request, id_invalid(request.id, problem))
+            else:
+                possible.append(request)
+        return possible
+
+    async def _embed_rows(self, batch: RowBatch, requests: list[RowRequest]) -> list[RowRequest]:
+        """Settle the rows whose outcome is known. Returns the requests that have to wait for the provider."""
+        rows = await self._read(requests)
+        blank: dict[RowRequest, VectorWrite] = {}
+        texts: dict[RowRequest, str] = {}
+        for request in requests:
+            match self._decide(request, rows.get(request.id)):
+                case Settled(result):
+                    batch.settle(request, result)
+                case WriteNull(write):
+                    blank[request] = write
+                case NeedsEmbedding(text):
+                    texts[request] = text
+        await self._write(batch, blank, embed_ms=None)
+        return await self._embed_texts(batch, texts) if texts else []
+
+    async def _embed_texts(self, batch: RowBatch, texts: Mapping[RowRequest, str]) -> list[RowRequest]:
+        """Embed and write. Returns the requests that have no vector because of a failure that is not attributed to a row."""
+        started = self._clock.monotonic()
+        waiting: list[RowRequest] = []
+        async for outcomes in self._calls.embed(texts):
+            vectors: dict[RowRequest, VectorWrite] = {}
+            for request, result in outcomes:
+                match result:
+                    case FailedAlone():
+                        batch.settle(request, failed(result.error))
+                    case Unattributed():
+                        waiting.append(request)
+                        error = result.error
+                    case _:
+                        vectors[request] = VectorWrite(request.id, request.content_hash, result)
+            await self._write(batch, vectors, embed_ms=round((self._clock.monotonic() - started) * 1000))
+        if waiting:
+            _log_failure(error, rows=len(waiting))
+        return waiting
+
+    async def _write(self, batch: RowBatch, rows: Writes, *, embed_ms: int | None) -> None:
+        """Write rows and settle them. A locked row is written later, without another call, and does not delay other rows."""
+        if locked := await self._try_to_write(batch, rows, embed_ms):
+            batch.finish_later(partial(self._write_locked, batch, locked, embed_ms))
+
+    async def _try_to_write(self, batch: RowBatch, rows: Writes, embed_ms: int | None) -> Writes:
+        """Write rows and settle those that can be. Returns the others, which another session has locked."""
+        if not rows:
+            return {}
+        writing = partial(self._writer.write, list(rows.values()))
+        written = await until_answered("write rows", writing, clock=self._clock)
+        missing: dict[RowRequest, VectorWrite] = {}
+        for request, row in rows.items():
+            if row.id in written.refused:
+                batch.settle(request, failed(written.refused[row.id]))
+            elif row.id in written.ids:
+                kind = OutcomeKind.BLANK_TEXT if row.vector is None else OutcomeKind.EMBEDDED
+                batch.settle(request, outcome(kind, embed_ms=embed_ms))
+            else:
+                missing[request] = row
+        return await self._settle_changed(batch, missing)
+
+    async def _settle_changed(self, batch: RowBatch, rows: Writes) -> Writes:
+        """Settle the rows that need no write any more. Returns the others."""
+        present = await self._read(rows) if rows else {}
+        locked: dict[RowRequest, VectorWrite] = {}
+        for request, row in rows.items():
+            match self._decide(request, present.get(row.id)):
+                case Settled(result):
+                    batch.settle(request, result)
+                case _:
+                    locked[request] = row
+        return locked
+
+    async def _write_locked(self, batch: RowBatch, rows: Writes, embed_ms: int | None) -> None:
+        pause_s = FIRST_PAUSE_S
+        while rows:
+            await self._clock.sleep(pause_s)
+            pause_s = next_pause(pause_s)
+            rows = await self._try_to_write(batch, rows, embed_ms)
+            if rows and pause_s == LONGEST_PAUSE_S:
+                ids = [row.id for row in rows.values()]
+                log.warning("rows stay locked, or a trigger or policy suppresses their update", businesses=ids)
+
+    async def _read(self, requests: Iterable[RowRequest]) -> dict[str, PresentRow]:
+        ids = [request.id for request in requests]
+        return await until_answered("read rows", partial(self._store.read, ids), clock=self._clock)
+
+
+def _log_failure(error: ProviderError, *, rows: int) -> None:
+    log.warning("provider failed", error=type(error).__name__, message=error.message, rows=rows)

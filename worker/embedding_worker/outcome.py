@@ -1,0 +1,111 @@
+"""Decides what a row needs, and names what became of it. Pure; called by embedding.py, and read by the jobs' status."""
+
+from dataclasses import dataclass
+from enum import Enum
+
+from embedding_worker.errors import InputRejected, ProviderError, RowsRefused
+from embedding_worker.rows.store import PresentRow, VectorWrite
+from embedding_worker.source import TooLong
+from embedding_worker.text import content_hash, fit_text, is_blank
+
+
+class OutcomeKind(Enum):
+    EMBEDDED = "Embedded"
+    ALREADY_FRESH = "AlreadyFresh"
+    BLANK_TEXT = "BlankText"
+    ROW_DELETED = "RowDeleted"
+    TEXT_CHANGED = "TextChanged"
+    INPUT_REJECTED = "InputRejected"
+    ID_INVALID = "IdInvalid"
+    FAILED = "Failed"
+
+
+@dataclass(frozen=True)
+class RowRequest:
+    """One row that is to be embedded, and the hash of the text that it had when it was found due."""
+
+    id: str
+    content_hash: str
+
+
+@dataclass(frozen=True)
+class RowOutcome:
+    """What became of a row: the kind decides what happens to its job, reason and message are for people."""
+
+    kind: OutcomeKind
+    reason: str
+    message: str
+    embed_ms: int | None = None
+    """From the first call for the batch until the vector came, with all calls and pauses between; None without a call."""
+    code: str = ""
+    """The provider's own code for a failure."""
+
+
+@dataclass(frozen=True)
+class Settled:
+    """The row needs nothing more."""
+
+    outcome: RowOutcome
+
+
+@dataclass(frozen=True)
+class WriteNull:
+    """The row's text is blank: its vector is to be null."""
+
+    write: VectorWrite
+
+
+@dataclass(frozen=True)
+class NeedsEmbedding:
+    """The row needs the vector of this text, which is cut to the model's limit."""
+
+    text: str
+
+
+MESSAGES = {
+    OutcomeKind.EMBEDDED: "the vector was written",
+    OutcomeKind.ALREADY_FRESH: "the row already has the vector of its present text",
+    OutcomeKind.BLANK_TEXT: "the text is empty: the vector is null, and no call was made",
+    OutcomeKind.ROW_DELETED: "the row is gone",
+    OutcomeKind.TEXT_CHANGED: "the text has changed since: the new one has a job of its own",
+}
+
+
+def outcome(kind: OutcomeKind, *, embed_ms: int | None = None) -> RowOutcome:
+    """An outcome that is no failure."""
+    return RowOutcome(kind, kind.value, MESSAGES[kind], embed_ms)
+
+
+def failed(error: ProviderError | RowsRefused) -> RowOutcome:
+    """The outcome of a failure that counts as the row's attempt."""
+    match error:
+        case InputRejected():
+            return RowOutcome(OutcomeKind.INPUT_REJECTED, error.reason, error.message, code=error.code)
+        case ProviderError():
+            return RowOutcome(OutcomeKind.FAILED, type(error).__name__, error.message, code=error.code)
+        case RowsRefused():
+            return RowOutcome(OutcomeKind.FAILED, error.reason, error.message)
+
+
+def id_invalid(row_id: str, problem: str) -> RowOutcome:
+    """The outcome of a request for an id that no row can have. `problem` is RowStore.id_problem's."""
+    message = f"the id {row_id!r} {problem}: delete this job"
+    return RowOutcome(OutcomeKind.ID_INVALID, OutcomeKind.ID_INVALID.value, message)
+
+
+def decide_need(
+    request: RowRequest, row: PresentRow | None, *, max_text_bytes: int, too_long: TooLong
+) -> Settled | WriteNull | NeedsEmbedding:
+    """What the row needs, as it is now (None: it is gone)."""
+    if row is None:
+        return Settled(outcome(OutcomeKind.ROW_DELETED))
+    if row.up_to_date:
+        return Settled(outcome(OutcomeKind.ALREADY_FRESH))
+    if content_hash(row.text) != request.content_hash:
+        return Settled(outcome(OutcomeKind.TEXT_CHANGED))
+    if is_blank(row.text):
+        return WriteNull(VectorWrite(row.id, request.content_hash, None))
+    try:
+        return NeedsEmbedding(fit_text(row.text, max_bytes=max_text_bytes, too_long=too_long))
+    except InputRejected as exc:
+        return Settled(failed(exc))

@@ -1,0 +1,109 @@
+"""What a provider registers: its name, the settings that it needs, and how its embedders are made.
+
+A provider is one module that ends with `PROVIDER = Provider(...)`, named by an entry point of the group
+`embedding_operator.providers`. Nothing else in this project knows a provider by its name.
+"""
+
+import importlib.util
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from importlib.metadata import entry_points
+
+from embedding_worker.errors import SourceRefused
+from embedding_worker.providers.embedder import Embedder
+from embedding_worker.source import Model
+
+ENTRY_POINT_GROUP = "embedding_operator.providers"
+Values = Mapping[str, str]
+"""The values of provider settings, by environment variable. A setting that is not set is missing."""
+
+
+@dataclass(frozen=True)
+class ProviderSetting:
+    """One environment variable of a provider."""
+
+    variable: str
+    description: str
+    """What the value is, as a noun phrase."""
+    secret: bool = False
+    """Its value is never shown, may also be mounted (VARIABLE_FILE names the file), and is rotated without a restart."""
+    required: bool = False
+    """Sources of this provider are refused while it is not set."""
+    usable: Callable[[str], str] = str.strip
+    """The value as it is used. Raises SourceRefused where it can't be used."""
+
+
+def no_endpoint(values: Values) -> str:
+    """The endpoint of a provider that calls no server."""
+    return ""
+
+
+@dataclass(frozen=True)
+class Provider:
+    """The registration of a provider."""
+
+    name: str
+    """The value of spec.model.provider."""
+    make: Callable[[Model, Values], Embedder]
+    """An embedder, ready to be called; it loads nothing and calls nothing yet. Raises SourceRefused."""
+    sdk_module: str = ""
+    """The module that must be installed, which is looked for and not imported; empty where none is needed."""
+    extra: str = ""
+    """The extra of this package that installs it."""
+    settings: tuple[ProviderSetting, ...] = ()
+    endpoint: Callable[[Values], str] = no_endpoint
+    """The server that is called with these values. Raises SourceRefused."""
+
+    def usable_values(self, values: Values) -> dict[str, str]:
+        """The values of this provider's own settings, as they are used. Raises SourceRefused."""
+        given = (setting for setting in self.settings if values.get(setting.variable))
+        return {setting.variable: setting.usable(values[setting.variable]) for setting in given}
+
+    def has_setting(self, variable: str) -> bool:
+        return any(setting.variable == variable for setting in self.settings)
+
+
+def registered_providers() -> dict[str, Provider]:
+    """The providers that are installed, by name. Imports their modules, and none of their SDKs.
+
+    Raises TypeError where an entry point does not name a Provider of its own name.
+    """
+    found = {point.name: point.load() for point in entry_points(group=ENTRY_POINT_GROUP)}
+    for name, provider in found.items():
+        if not isinstance(provider, Provider) or provider.name != name:
+            raise TypeError(f"the entry point {name!r} of {ENTRY_POINT_GROUP} names no Provider called {name!r}")
+    return found
+
+
+def known_provider(name: str, providers: Mapping[str, Provider]) -> Provider:
+    """The provider of this name. Raises SourceRefused where there is none, or its SDK is not installed."""
+    if name not in providers:
+        known = " and ".join(repr(known) for known in sorted(providers))
+        raise SourceRefused("ProviderUnknown", f"spec.model.provider is {name!r}: this version knows {known or 'none'}")
+    provider = providers[name]
+    if provider.sdk_module and not _is_installed(provider.sdk_module):
+        raise SourceRefused(
+            "ProviderNotInstalled",
+            f"spec.model.provider is {name!r}, which is not installed here: "
+            f"install embedding-operator[{provider.extra or name}]",
+        )
+    return provider
+
+
+def refuse_missing_settings(provider: Provider, values: Values) -> None:
+    """Raises SourceRefused where a setting that the provider requires is not set."""
+    for setting in provider.settings:
+        if setting.required and not values.get(setting.variable):
+            or_file = f", or {setting.variable}_FILE," if setting.secret else ""
+            raise SourceRefused(
+                "ProviderKeyMissing" if setting.secret else "ProviderSettingMissing",
+                f"spec.model.provider is {provider.name!r} and {setting.variable} is not set: "
+                f"set it{or_file} to {setting.description}",
+            )
+
+
+def _is_installed(module: str) -> bool:
+    try:
+        return importlib.util.find_spec(module) is not None
+    except ModuleNotFoundError:  # a parent of it
+        return False
