@@ -8,7 +8,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-ROOT = Path(__file__).parents[1]
+from hack.repository import ROOT
+
 PACKAGES = (ROOT / "worker" / "embedding_worker", ROOT / "operator" / "embedding_operator")
 Function = ast.FunctionDef | ast.AsyncFunctionDef
 

@@ -16,10 +16,9 @@ from hack.control_plane.state import read_state
 from hack.processes.daemons import is_running
 from hack.processes.environment import program_environment
 from hack.processes.run import run_to_end
+from hack.repository import ROOT
 from tests.support.deadline import wait_until
 from tests.support.kubectl import kubectl
-
-ROOT = Path(__file__).parents[2]
 
 NO_ENGINE = "echo 'Cannot connect to the daemon at unix:///nowhere. Is it running?' >&2; exit 1"
 ENGINE_THAT_PULLS_NOTHING = """

@@ -18,10 +18,9 @@ from hack.database.postgres import DatabaseServer
 from hack.errors import ToolError
 from hack.processes.daemons import is_running
 from hack.processes.environment import program_environment
+from hack.repository import ROOT
 from tests.support.deadline import wait_until
 from tests.support.kubectl import kubectl
-
-ROOT = Path(__file__).parents[2]
 
 MAY_READ_CONFIG_MAPS = """
 apiVersion: v1

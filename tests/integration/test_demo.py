@@ -10,9 +10,9 @@ import pytest
 
 from hack.control_plane.pins import Binaries
 from hack.processes.environment import program_environment
+from hack.repository import ROOT
 from tests.support.deadline import wait_until
 
-ROOT = Path(__file__).parents[2]
 COMMAND = [sys.executable, "-m", "hack.demo", "--few"]
 # Variables of a production system: the demo must not read them.
 PRODUCTION = {

@@ -21,12 +21,11 @@ from hack.control_plane.pins import Binaries
 from hack.control_plane.processes import ControlPlane
 from hack.go_build.programs import go_program
 from hack.installation.kubectl import Kubectl
-from hack.repository import CHART
+from hack.repository import CHART, ROOT
 from tests.support.chart import NAMESPACE, RELEASE, Helm, Json
 from tests.support.deadline import wait_until
 from tests.support.rights import single_rules
 
-ROOT = Path(__file__).parents[2]
 PAGE = ROOT / "docs" / "install.md"
 EXAMPLES = ROOT / "docs" / "examples" / "helm"
 ROLE = EXAMPLES / "installer-role.yaml"

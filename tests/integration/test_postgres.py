@@ -17,9 +17,8 @@ from hack.database.embedded_postgres import EmbeddedPostgres
 from hack.database.postgres import Database, DatabaseServer, url_with
 from hack.errors import ToolError, WrongSetting
 from hack.processes.environment import program_environment
+from hack.repository import ROOT
 from tests.support.deadline import wait_until
-
-ROOT = Path(__file__).parents[2]
 
 STARTED_BY_A_CHILD = """
 import sys

@@ -2,7 +2,6 @@
 
 import secrets
 from collections.abc import Iterator
-from pathlib import Path
 
 import psycopg
 import pytest
@@ -14,11 +13,11 @@ from embedding_worker.rows.store import RowStore
 from embedding_worker.source import SourceConfig
 from hack.database.postgres import Database as GivenDatabase
 from hack.database.postgres import unique_name
+from hack.repository import ROOT
 from tests.support.documented_sql import sql_blocks, statements
 from tests.support.manifests import merged
 from tests.support.yellow_book import TABLE
 
-ROOT = Path(__file__).parents[2]
 INSTALL, REMOVE = (ROOT / "README.md", "Install it"), (ROOT / "docs" / "install.md", "Remove it")
 SOURCE = yaml.safe_load((ROOT / "docs" / "examples" / "businesses.yaml").read_text())
 METADATA = {"metadata": {"namespace": "any", "uid": "any", "generation": 1}}

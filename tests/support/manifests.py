@@ -2,15 +2,14 @@
 
 import copy
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import yaml
 
 from embedding_operator.resources import GROUP, VERSION
+from hack.repository import ROOT
 
 Json = dict[str, Any]
-ROOT = Path(__file__).parents[2]
 CRDS = ROOT / "crds"
 EXAMPLE = ROOT / "docs" / "examples" / "businesses.yaml"
 

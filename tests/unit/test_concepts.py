@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parents[2]
+from hack.repository import ROOT
+
 CONCEPTS = ROOT / "docs" / "concepts.md"
 TERMS = {
     "source": r"sources?",

@@ -10,8 +10,8 @@ import yaml
 from embedding_operator.settings import PREFIX, variables
 from hack.control_plane import commands
 from hack.node import machine, network
+from hack.repository import ROOT
 
-ROOT = Path(__file__).parents[2]
 README = ROOT / "README.md"
 CHART = ROOT / "charts" / "embedding-operator"
 DOCUMENTS = [

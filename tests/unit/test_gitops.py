@@ -9,10 +9,10 @@ import yaml
 from lupa.lua51 import LuaRuntime  # Argo CD runs Lua 5.1
 
 from embedding_operator.resources import GROUP
+from hack.repository import ROOT
 from tests.support.manifests import CRDS, Json
 from tests.support.source_states import GENERATION, STATES, State, every_state
 
-ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs" / "gitops.md").read_text()
 EXAMPLES = ROOT / "docs" / "examples"
 SHOWN = [*sorted((EXAMPLES / "argocd").iterdir()), *sorted((EXAMPLES / "flux").iterdir())]

@@ -7,8 +7,7 @@ from pathlib import Path
 import pytest
 
 from hack.processes.environment import program_environment
-
-ROOT = Path(__file__).parents[2]
+from hack.repository import ROOT
 
 
 def test_python_imports_the_operator_module_of_the_standard_library_in_the_repositorys_root() -> None:

@@ -10,8 +10,8 @@ import yaml
 
 from embedding_operator.cli.verdicts import OLDEST_KUBERNETES
 from embedding_worker.rows.readiness import OLDEST_PGVECTOR, OLDEST_POSTGRESQL
+from hack.repository import ROOT
 
-ROOT = Path(__file__).parents[2]
 CHART = ROOT / "charts" / "embedding-operator"
 PAGE = (ROOT / "docs" / "install.md").read_text()
 STATED = dict(re.findall(r"^\| (\w+) \| ([\d.]+) and newer", PAGE, re.MULTILINE))

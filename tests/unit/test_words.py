@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parents[2]
+from hack.repository import ROOT
+
 WORDS = {
     r"mend(?:s|ed|ing)?": "fix, remedy or correct",
     r"anew": "again, or from scratch",

@@ -28,8 +28,8 @@ from embedding_worker.errors import (
 from embedding_worker.providers.provider import ENTRY_POINT_GROUP, registered_providers
 from embedding_worker.providers.registry import NoObserver, ProviderRegistry
 from embedding_worker.source import Model
+from hack.repository import ROOT
 
-ROOT = Path(__file__).parents[2]
 SECTION = (ROOT / "docs" / "architecture.md").read_text().split("## Add a provider")[1].split("\n## ")[0]
 MODEL = Model("acme", "acme-embed-1", 2)
 KEY = "k3y-of-Acme"

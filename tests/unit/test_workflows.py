@@ -11,8 +11,8 @@ import yaml
 
 from hack.processes.environment import program_environment
 from hack.release.versions import declared_versions, disagreement
+from hack.repository import ROOT
 
-ROOT = Path(__file__).parents[2]
 GITHUB = ROOT / ".github"
 WORKFLOWS = sorted((GITHUB / "workflows").glob("*"))
 FILES = [*WORKFLOWS, *sorted((GITHUB / "actions").glob("*/*"))]

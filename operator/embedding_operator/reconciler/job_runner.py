@@ -70,18 +70,18 @@ class JobRunner:
         if tracked is None or tracked.state in IN_FLIGHT:
             return
         try:
-            await self._carry_out(next_step(job), job)
+            await self._carry_out(next_step(job), job, urgent=tracked.edited)
         finally:  # no outcome, cancelled, or an unexpected error: a job that stayed in flight would never be started again
             tracked = self._table.get(job.name)
             if tracked is not None and tracked.state in IN_FLIGHT:
                 self._table.release(job.name)
 
-    async def _carry_out(self, step: Step, job: EmbeddingJob) -> None:
+    async def _carry_out(self, step: Step, job: EmbeddingJob, *, urgent: bool) -> None:
         match step:
             case Step.BEGIN_REPLAY:
                 await self._begin_replay(job)
             case Step.EMBED:
-                await self._embed(job)
+                await self._embed(job, urgent=urgent)
             case Step.NOTHING:
                 return
 
@@ -95,9 +95,7 @@ class JobRunner:
         self._recorders.events.emit(replayed(job))
         log.info("job replayed", job=job.name, source=job.source, business=job.spec.business_id)
 
-    async def _embed(self, job: EmbeddingJob) -> None:
-        tracked = self._table.get(job.name)
-        urgent = tracked is not None and tracked.edited
+    async def _embed(self, job: EmbeddingJob, *, urgent: bool) -> None:
         started = self._clock.now()
         self._table.start(job.name)
         request = RowRequest(job.spec.business_id, job.spec.content_hash)

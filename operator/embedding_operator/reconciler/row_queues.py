@@ -31,7 +31,7 @@ class RowQueues:
     def open(self, source: str, batcher: RowBatcher) -> None:
         """Rows of this source are accepted from now on."""
         self._batchers[source] = batcher
-        self._notify()
+        self.notify()
 
     def close(self, source: str) -> None:
         """Rows of this source wait from now on."""
@@ -40,7 +40,7 @@ class RowQueues:
     def drain(self) -> None:
         """Release the handlers that only wait for their source: the process is about to end."""
         self._draining = True
-        self._notify()
+        self.notify()
 
     async def submit(self, source: str, request: RowRequest, *, urgent: bool) -> RowOutcome | None:
         """Bring a row up to date, as soon as its source is ready.
@@ -68,9 +68,6 @@ class RowQueues:
         return self._batchers.get(source)
 
     def notify(self) -> None:
-        """The catalog has changed: a handler may wait for a source that is gone."""
-        self._notify()
-
-    def _notify(self) -> None:
+        """Have waiting handlers look again: also where the catalog has changed, and the source of one may be gone."""
         self._change.set()
         self._change = asyncio.Event()
