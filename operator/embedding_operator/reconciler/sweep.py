@@ -9,23 +9,19 @@ from dataclasses import dataclass, field
 
 import structlog
 
-from embedding_operator.api_errors import AlreadyExists, ApiServerUnavailable, Gone, Invalid, RequestRefused
+from embedding_operator.api_errors import Gone, RequestRefused
 from embedding_operator.api_server import ApiServer
 from embedding_operator.lifecycle.job_status import superseded
 from embedding_operator.reconciler.dead_letters import DeadLetterReview, dead_letter_limit
-from embedding_operator.reconciler.job_rate import JobRate
+from embedding_operator.reconciler.job_creator import JobCreator
 from embedding_operator.reconciler.job_statuses import refresh_job
 from embedding_operator.reconciler.job_table import IN_FLIGHT, JobState, TrackedJob
 from embedding_operator.reconciler.registers import JobRegisters
-from embedding_operator.resources.embedding_job import JobSpec, SourceRef, job_manifest, job_name, parse_job
 from embedding_worker.clock import Clock
 from embedding_worker.rows.store import DueRow, RowStore, VectorWrite
 from embedding_worker.writer import Writer
 
 log = structlog.get_logger(__name__)
-
-REFUSED_PAUSE_S = 60.0
-"""How long a row is left out after its job or its write was refused: trying again at once would most likely fail too."""
 
 
 @dataclass
@@ -64,15 +60,13 @@ class Sweeper:
         clock: Clock,
     ) -> None:
         self._source = source
-        self._fingerprint = fingerprint
         self._store = store
         self._writer = Writer(store, clock=clock)
         self._server = server
-        self._table, self._finished, self._window = jobs.table, jobs.finished, jobs.window
+        self._table, self._window = jobs.table, jobs.window
         self._clock = clock
-        self._rate = JobRate()
+        self._creator = JobCreator(source, fingerprint, server=server, jobs=jobs, clock=clock)
         self._review = DeadLetterReview()
-        self._left_out_until: dict[str, float] = {}
 
     @property
     def problem(self) -> tuple[str, str] | None:
@@ -91,27 +85,20 @@ class Sweeper:
         plan = sort_due(await self._due_rows())
         await self._store.clear(plan.clear)
         await self._write_blank(plan.blank)
-        results = await asyncio.gather(*map(self._create_job, plan.jobs), return_exceptions=True)
+        results = await asyncio.gather(*map(self._creator.create, plan.jobs), return_exceptions=True)
         for result in results:
             if isinstance(result, BaseException):
                 raise result
 
     async def _due_rows(self) -> list[DueRow]:
-        now = self._clock.monotonic()
-        self._rate.forget_old(now)
-        self._left_out_until = {row: until for row, until in self._left_out_until.items() if until > now}
         with_jobs = {job.business_id for job in self._table.jobs(self._source)}
-        return await self._store.sweep(
-            leave_out=[*with_jobs, *self._left_out_until], limit=self._window.free(self._source)
-        )
+        leave_out = [*with_jobs, *self._creator.left_out()]
+        return await self._store.sweep(leave_out=leave_out, limit=self._window.free(self._source))
 
     async def _write_blank(self, blank: list[VectorWrite]) -> None:
         for refused in (await self._writer.write(blank)).refused:
-            self._leave_out(refused)
+            self._creator.leave_out(refused)
             log.error("the database refuses a null vector for an empty text", source=self._source, business=refused)
-
-    def _leave_out(self, business_id: str) -> None:
-        self._left_out_until[business_id] = self._clock.monotonic() + REFUSED_PAUSE_S
 
     async def _resolve_unconfirmed(self) -> None:
         """Read the jobs whose create request got no answer. These are all Creating jobs, because no sweep is running now."""
@@ -149,77 +136,3 @@ class Sweeper:
         else:
             log.info("job superseded", job=job.name, source=self._source, business=job.business_id, row_gone=row_gone)
             self._table.finish(job.name, version)
-
-    async def _create_job(self, row: DueRow) -> None:
-        """Create the row's job, unless the row has had too many within a minute."""
-        assert row.content_hash is not None  # see sort_due
-        if not self._window.free(self._source):  # other sources have used the places that were free meanwhile
-            return
-        now = self._clock.monotonic()
-        tracked = self._tracked(row, row.content_hash, now)
-        if self._table.get(tracked.name) is not None:  # a person has created a job with this name for another row
-            self._leave_out(row.id)
-            return
-        if not self._rate.allows(row.id, now):
-            log.warning("business becomes due again and again", source=self._source, business=row.id)
-            self._leave_out(row.id)
-            return
-        self._table.begin_create(tracked)
-        await self._send_create(tracked)
-
-    def _tracked(self, row: DueRow, content_hash: str, now: float) -> TrackedJob:
-        name = job_name(
-            source=self._source, business_id=row.id, content_hash=content_hash, fingerprint=self._fingerprint
-        )
-        return TrackedJob(
-            name,
-            self._source,
-            row.id,
-            content_hash,
-            self._finished.next_label(now),
-            JobState.CREATING,
-            since=now,
-            newest_mark=row.newest_mark,
-            edited=row.edited,
-        )
-
-    async def _send_create(self, job: TrackedJob) -> None:
-        spec = JobSpec(
-            source_ref=SourceRef(name=self._source),
-            business_id=job.business_id,
-            content_hash=job.content_hash,
-            fingerprint=self._fingerprint,
-        )
-        manifest = job_manifest(name=job.name, namespace=self._server.namespace, cohort=job.cohort, spec=spec)
-        try:
-            version = await self._server.create_job(manifest)
-        except AlreadyExists:
-            self._table.withdraw(job.name)
-            await self._adopt_existing(job.name)
-        except Invalid as exc:
-            self._table.withdraw(job.name)
-            self._leave_out(job.business_id)
-            log.error("job refused", source=self._source, business=job.business_id, message=str(exc))
-        except ApiServerUnavailable as exc:
-            if not exc.may_have_happened:
-                self._table.withdraw(job.name)
-            raise  # if it may have been created, it stays Creating, and the next sweep reads it
-        except BaseException:
-            self._table.withdraw(job.name)
-            raise
-        else:
-            self._rate.record(job.business_id, self._clock.monotonic())
-            self._table.confirm_created(job.name, version)
-
-    async def _adopt_existing(self, name: str) -> None:
-        """A job of this name exists: track it if it is open or a dead letter, else delete it for the next sweep to create."""
-        try:
-            job = parse_job(await self._server.job(name))
-            if not job.is_final:
-                self._table.observe(job)
-                return
-            # The text was edited and then edited back, or the vector was set to null: the same text needs a second job.
-            await self._server.delete_job(name, uid=job.metadata.uid)
-            self._finished.remove(name)
-        except Gone:
-            self._finished.remove(name)

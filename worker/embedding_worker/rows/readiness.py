@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from embedding_worker.errors import SourceRefused
 from embedding_worker.rows import change_marks
 from embedding_worker.rows.database import Database, Transaction
+from embedding_worker.rows.inspection import inspect_table
 from embedding_worker.rows.schema import (
-    inspect_table,
     refuse_another_id_type,
     schema_not_creatable,
     trigger_not_creatable,

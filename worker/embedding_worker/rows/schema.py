@@ -1,4 +1,4 @@
-"""Inspects a source's table, and creates the operator's own objects for it: book-keeping tables, triggers, the vector column.
+"""Creates the operator's own objects for a source's table: book-keeping tables, triggers, the vector column.
 
 Called by RowStore.prepare, once for each change of a source. Idempotent, and under an advisory lock, so that two replicas may do
 it at the same time. It never changes the user's table beyond the one column and the triggers.
@@ -11,28 +11,8 @@ import structlog
 from embedding_worker.errors import SourceRefused
 from embedding_worker.rows import change_marks
 from embedding_worker.rows.database import Database, Transaction
-from embedding_worker.rows.expression import (
-    EXPRESSION_FACTS,
-    FUNCTION_FACTS,
-    GENERATED_READS,
-    ExpressionFacts,
-    FunctionFacts,
-    columns_read,
-    function_oids,
-    probe_view_sql,
-    reads_other_rows,
-)
+from embedding_worker.rows.inspection import inspect_table
 from embedding_worker.rows.statements import Statements
-from embedding_worker.rows.table import (
-    COLUMN_FACTS,
-    TABLE_FACTS,
-    VECTOR_SCHEMA,
-    ColumnFacts,
-    TableFacts,
-    TableLayout,
-    accept_table,
-    quoted,
-)
 from embedding_worker.source import SourceConfig, TableColumn
 
 log = structlog.get_logger(__name__)
@@ -43,29 +23,12 @@ ADVISORY_LOCK = -0x45E1_AA4B_A7A3_9703
 SCHEMA_LOCK_TIMEOUT = "2s"
 
 
-def search_path(config: SourceConfig) -> tuple[str, ...]:
-    """Where a text expression finds functions: the table's own schema, then public. PostgreSQL searches pg_catalog first."""
-    return tuple(dict.fromkeys((quoted(config.at.schema), "public")))
-
-
 async def configuration_on_record(database: Database, at: TableColumn) -> str | None:
     """The configuration that is served for this table and column (see SourceConfig.as_record); None if there is none yet."""
     async with database.transaction() as transaction:
         (known,) = (await transaction.fetch(change_marks.SOURCES_EXIST))[0]
         record = await transaction.fetch(change_marks.SOURCE_RECORD, at.bookkeeping_name) if known else []
     return str(record[0][2]) if record else None
-
-
-async def inspect_table(database: Database, config: SourceConfig) -> tuple[Statements, tuple[str, ...]]:
-    """The statements for a configuration, and the columns that its text reads. Creates nothing.
-
-    Raises SourceRefused if it can't be served, RowsLocked or DatabaseUnavailable.
-    """
-    async with database.transaction(search_path=search_path(config), quoting=True) as transaction:
-        layout, columns = await _read_facts(transaction, config)
-        read = await _find_columns_read(transaction, config, layout, columns)
-        await transaction.undo()
-    return Statements(config, layout), read
 
 
 async def prepare_table(database: Database, config: SourceConfig) -> Statements:
@@ -81,39 +44,6 @@ async def prepare_table(database: Database, config: SourceConfig) -> Statements:
             log.info("embedding column added", table=str(config.at), column=config.at.embedding_column)
         await _update_triggers(transaction, statements, trigger)
     return Statements(config, replace(layout, column_missing=False))
-
-
-async def _read_facts(transaction: Transaction, config: SourceConfig) -> tuple[TableLayout, dict[str, ColumnFacts]]:
-    at = config.at
-    found = await transaction.fetch(TABLE_FACTS, at.schema, at.table)
-    table = TableFacts(*found[0]) if found else None
-    rows = await transaction.fetch(COLUMN_FACTS, table.oid) if table else []
-    columns = {row[0]: ColumnFacts(*row) for row in rows}
-    vector_schema = await transaction.fetch(VECTOR_SCHEMA)
-    layout = accept_table(at, config.model.dimensions, table, columns, vector_schema[0][0] if vector_schema else None)
-    return layout, columns
-
-
-async def _find_columns_read(
-    transaction: Transaction, config: SourceConfig, layout: TableLayout, columns: dict[str, ColumnFacts]
-) -> tuple[str, ...]:
-    try:
-        await transaction.fetch(probe_view_sql(config))
-    except SourceRefused as exc:
-        raise SourceRefused(
-            "TextRefused", f"spec.text is no expression over a row of {config.at}: {exc.message}"
-        ) from exc
-    tree, numbers, others = (await transaction.fetch(EXPRESSION_FACTS, layout.oid))[0]
-    functions = [FunctionFacts(*row) for row in await transaction.fetch(FUNCTION_FACTS, function_oids(tree))]
-    generated = {column.number for column in columns.values() if column.generated}
-    reads: dict[int, frozenset[int]] = {}
-    for number, source in await transaction.fetch(GENERATED_READS, layout.oid):
-        if number in generated:  # a plain default may read nothing of the row, a generated column does
-            reads[number] = reads.get(number, frozenset()) | {source}
-    if reads_other_rows(tree, layout.oid):
-        others = [*others, f"other rows of {config.at}"]
-    facts = ExpressionFacts(tree, frozenset(numbers), tuple(others))
-    return columns_read(config, facts, functions, columns, reads)
 
 
 async def _create_bookkeeping(transaction: Transaction, statements: Statements) -> None:

@@ -11,7 +11,8 @@ from datetime import datetime
 from embedding_worker.providers.embedder import Vector
 from embedding_worker.rows import change_marks
 from embedding_worker.rows.database import Database, Row
-from embedding_worker.rows.schema import configuration_on_record, inspect_table, prepare_table, search_path
+from embedding_worker.rows.inspection import inspect_table, search_path
+from embedding_worker.rows.schema import configuration_on_record, prepare_table
 from embedding_worker.rows.statements import Statements
 from embedding_worker.rows.table import can_be_id
 from embedding_worker.source import SourceConfig, TableColumn
