@@ -78,6 +78,13 @@ class TableLayout:
     """The qualified SQL name of the type that a vector is cast to."""
     column_missing: bool
     """The embedding column is still to be added."""
+    search_path: str = "pg_catalog"
+    """The path under which statements on the user's rows run, as set_config takes it: the application's own, then the table's
+    schema."""
+    only: bool = True
+    """A plain table is read and written without its children. False for a partitioned one, whose rows are in its partitions."""
+    row_security: bool = False
+    """Policies let the role see and write every row. Otherwise statements run with row_security = off, and fail if one applies."""
 
 
 def quoted(identifier: str) -> str:
