@@ -20,6 +20,7 @@ from embedding_worker.source import ChangeDetection, Model, SourceConfig, TableC
 from embedding_worker.text import content_hash, is_blank
 
 DIMENSIONS = 3
+MOST_CHARACTERS = 20_000_000
 MODEL = Model("fake", "fake", DIMENSIONS)
 BUSINESSES = """
 CREATE TABLE public.businesses (
@@ -101,11 +102,11 @@ class Keeper:
         """Sweep, clear, read, embed and write, once. Returns how many rows were due, and how many were written."""
         due = await self.sweep(limit=limit)
         await self.store.clear([row.id for row in due if row.up_to_date or row.gone])
-        present = await self.store.read([row.id for row in due if not row.up_to_date and not row.gone])
-        written = await self.store.write(
-            [vector_write(row.id, row.text) for row in present.values() if not row.up_to_date]
+        present = await self.store.read(
+            [row.id for row in due if not row.up_to_date and not row.gone], characters=MOST_CHARACTERS
         )
-        return len(due), len(written)
+        rows = [vector_write(row.id, row.text) for row in present.values() if not row.up_to_date and not row.failure]
+        return len(due), len((await self.store.write(rows)).written)
 
     async def keep(self) -> int:
         """Rounds until nothing is due. Returns how many rows were written."""
@@ -131,7 +132,7 @@ class Oracle:
 
     def marks(self) -> list[str]:
         """The ids of the marks, oldest first."""
-        return [row[0] for row in self.application.run(f'SELECT id::text FROM {self._stem}_due" ORDER BY seq')]
+        return [row[0] for row in self.application.run(f'SELECT id::text FROM {self._stem}_marks" ORDER BY seq')]
 
     def states(self) -> dict[str, tuple[str, str]]:
         """Of each row: the hash and the fingerprint in its book-keeping."""
