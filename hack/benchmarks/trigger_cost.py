@@ -1,8 +1,8 @@
 """`make benchmark-triggers`: what each form of the trigger costs an application, beside no trigger, in one run.
 
-Creates a table with 768-dimension vectors in an embedded PostgreSQL, or in a new database of TEST_DATABASE_URL's server. The forms
-take turns on the same table, so that the table's growth and other work of the machine affect all of them alike. Prints a table in
-Markdown: medians over the rounds, and in parentheses the ratio to the median without a trigger.
+Creates a table with 768-dimension vectors in an embedded PostgreSQL, or in a new database of TEST_DATABASE_URL's server. The
+forms take turns on the same table, so that the table's growth and other work of the machine affect all of them alike. Prints a
+table in Markdown: medians over the rounds, and in parentheses the ratio to the median without a trigger.
 """
 
 import statistics
@@ -51,7 +51,9 @@ def operations(rows: int, bulk: int) -> dict[str, Callable[[Connection, int], fl
     """What is timed, by the name in the report. Each is given a number that no earlier call had, and returns milliseconds."""
     first = f"id <= {bulk}"
     return {
-        "an edit of the text": lambda c, n: singles(c, f"UPDATE {TABLE} SET name = 'business of {n}' WHERE id = %s", rows),
+        "an edit of the text": lambda c, n: singles(
+            c, f"UPDATE {TABLE} SET name = 'business of {n}' WHERE id = %s", rows
+        ),
         "an edit of another field": lambda c, n: singles(c, f"UPDATE {TABLE} SET phone = '+2-{n}' WHERE id = %s", rows),
         "an insert": lambda c, n: singles(c, f"INSERT INTO {TABLE} (name, phone) VALUES ('new', %s)", rows),
         f"{bulk:,} texts": lambda c, n: once(c, f"UPDATE {TABLE} SET name = 'business {n} of ' || id WHERE {first}"),
@@ -117,7 +119,9 @@ def report(figures: Figures) -> str:
     lines = ["| " + " | ".join(["milliseconds", *names]) + " |", "| --- " * (len(names) + 1) + "|"]
     for operation, by_form in figures.items():
         without = statistics.median(by_form[names[0]])
-        cells = [f"{statistics.median(taken):.3g} ({statistics.median(taken) / without:.2f})" for taken in by_form.values()]
+        cells = [
+            f"{statistics.median(taken):.3g} ({statistics.median(taken) / without:.2f})" for taken in by_form.values()
+        ]
         lines.append("| " + " | ".join([operation, *cells]) + " |")
     return "\n".join(lines)
 

@@ -1,35 +1,17 @@
 """The forms that a trigger which appends change marks may have, as SQL. Called by trigger_cost.py, which measures them.
 
-The form `checked` is the operator's own (worker/embedding_worker/rows/change_marks.py), for the table of the benchmark.
+The form `checked` has the function that the operator creates (worker/embedding_worker/rows/change_marks.py).
 """
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from embedding_worker.rows.change_marks import function_body
+
 TABLE = "public.businesses"
 MARKS = "embedding_operator.eo_marks"
 DEFINER = "RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp"
 CHANGED = "pg_catalog.record_image_ne(ROW(OLD.id, OLD.name), ROW(NEW.id, NEW.name))"
-
-
-CHECKED = f"""
-DECLARE eo_id text; eo_changed boolean := true;
-BEGIN
-  IF TG_OP = 'UPDATE' THEN
-    BEGIN eo_changed := {CHANGED}; EXCEPTION WHEN OTHERS THEN eo_changed := true; END;
-    IF NOT eo_changed THEN RETURN NULL; END IF;
-  END IF;
-  BEGIN
-    BEGIN eo_id := NEW.id::text; EXCEPTION WHEN OTHERS THEN EXECUTE 'SELECT ($1).id::text' INTO eo_id USING NEW; END;
-    IF eo_id IS NULL OR octet_length(eo_id) > 2600 OR NOT has_table_privilege('{MARKS}'::regclass, 'INSERT') THEN
-      RETURN NULL;
-    END IF;
-    PERFORM FROM {MARKS} m WHERE false AND m.id = eo_id AND m.seq IS NULL;
-  EXCEPTION WHEN OTHERS THEN RETURN NULL;
-  END;
-  INSERT INTO {MARKS} (id) VALUES (eo_id);
-  RETURN NULL;
-END"""
 
 
 @dataclass(frozen=True)
@@ -55,7 +37,10 @@ def forms() -> Mapping[str, Form]:
     """By name, in the order of the report."""
     insert = f"INSERT INTO {MARKS} (id) VALUES (NEW.id::text)"
     appends = f"BEGIN {insert}; RETURN NULL; END"
-    guarded = f"BEGIN BEGIN IF TG_OP = 'INSERT' OR {CHANGED} THEN {insert}; END IF; EXCEPTION WHEN OTHERS THEN END; RETURN NULL; END"
+    guarded = (
+        f"BEGIN BEGIN IF TG_OP = 'INSERT' OR {CHANGED} THEN {insert}; END IF; "
+        "EXCEPTION WHEN OTHERS THEN END; RETURN NULL; END"
+    )
     # Planned at each call: a plan that was made for one row joins 20,000 rows by nested loops, which takes minutes.
     by_statement = (
         f"BEGIN IF TG_OP = 'INSERT' THEN INSERT INTO {MARKS} (id) SELECT n.id::text FROM eo_new n; "
@@ -66,7 +51,7 @@ def forms() -> Mapping[str, Form]:
         "none": Form("no trigger"),
         "when": Form("WHEN (record_image_ne(…)), depends on its columns", _rows(appends, f"WHEN ({CHANGED})")),
         "update of": Form("UPDATE OF the columns, depends on them", _rows(appends, columns=" OF id, name")),
-        "checked": Form("compares and checks inside, then inserts", _rows(CHECKED)),
+        "checked": Form("compares and checks inside, then inserts", _rows(function_body(MARKS, "id", ("name",)))),
         "guarded": Form("the whole function in an EXCEPTION block", _rows(guarded)),
         "statement": Form("FOR EACH STATEMENT, with transition tables", _statement(by_statement)),
     }

@@ -9,13 +9,15 @@ from embedding_worker.errors import SourceRefused
 from embedding_worker.rows import change_marks
 from embedding_worker.rows.database import Database, Transaction
 from embedding_worker.rows.inspection import inspect_table
-from embedding_worker.rows.schema import (
-    refuse_another_id_type,
-    schema_not_creatable,
+from embedding_worker.rows.ownership import Claim
+from embedding_worker.rows.schema import refuse_foreign, schema_not_creatable
+from embedding_worker.rows.statements import SCHEMA, Statements
+from embedding_worker.rows.triggers import (
+    FoundTriggers,
+    find_triggers,
     trigger_not_creatable,
     trigger_not_droppable,
 )
-from embedding_worker.rows.statements import SCHEMA, Statements
 from embedding_worker.source import SourceConfig
 
 OLDEST_POSTGRESQL = 14
@@ -103,20 +105,20 @@ def creatable_schema(facts: DatabaseFacts) -> str:
     return "is not there yet, and the role may create it"
 
 
-async def ready_for(database: Database, config: SourceConfig) -> str:
+async def ready_for(database: Database, config: SourceConfig, claim: Claim | None = None) -> str:
     """What preparation would do with the source's table, in words. Creates nothing.
 
     Raises SourceRefused where preparation would, as far as the catalog shows; RowsLocked or DatabaseUnavailable.
     """
     statements, read = await inspect_table(database, config)
     trigger, layout, at = change_marks.trigger(statements, read), statements.layout, config.at
+    await refuse_foreign(database, at, claim)
     async with database.transaction(quoting=True) as transaction:
         known = await _bookkeeping_usable(transaction, statements)
         record = await transaction.fetch(change_marks.SOURCE_RECORD, at.bookkeeping_name) if known else []
-        rows = await transaction.fetch(change_marks.TRIGGERS_PRESENT, layout.oid, list(trigger.names))
-    present = {name for name, _ in rows}
-    definition = record[0][0] if record else None
-    refuse_triggers_beyond_rights(statements, trigger, present=present, definition=definition)
+        found = await find_triggers(transaction, statements, trigger)
+    as_wanted = found.in_force and bool(record) and record[0][0] == trigger.definition
+    refuse_triggers_beyond_rights(statements, trigger, found, as_wanted=as_wanted)
     column = "is to be added" if layout.column_missing else "is there"
     return f"{at} can be kept fresh, column {at.embedding_column} {column}"
 
@@ -126,11 +128,10 @@ async def _bookkeeping_usable(transaction: Transaction, statements: Statements) 
     missing.
     """
     (schema_exists,) = (await transaction.fetch(change_marks.SCHEMA_EXISTS))[0]
-    known, own, id_type = False, False, None
+    known, own = False, False
     if schema_exists:
         facts = await transaction.fetch(change_marks.BOOKKEEPING_EXISTS, statements.marks, statements.state)
-        known, own, id_type = facts[0]
-    refuse_another_id_type(statements, id_type)
+        known, own = facts[0]
     (may_create,) = (await transaction.fetch(f"SELECT {MAY_CREATE}"))[0]
     if not (known and own) and not may_create:
         raise schema_not_creatable(f"its tables for {statements.config.at} are missing, and it has no CREATE")
@@ -155,13 +156,14 @@ async def _bookkeeping_usable(transaction: Transaction, statements: Statements) 
 
 
 def refuse_triggers_beyond_rights(
-    statements: Statements, trigger: change_marks.Trigger, *, present: set[str], definition: str | None
+    statements: Statements, trigger: change_marks.Trigger, found: FoundTriggers, *, as_wanted: bool
 ) -> None:
     """Raises SourceRefused if triggers would have to be created or dropped, and the role may not do that."""
     at, layout = statements.config.at, statements.layout
     if change_marks.wants_trigger(statements):
-        as_wanted = present == set(trigger.names) and definition == trigger.definition
         if not as_wanted and not layout.may_trigger:
             raise trigger_not_creatable(at, f"it has no TRIGGER on {at}")
-    elif present and not layout.owned:
-        raise trigger_not_droppable(at, trigger, f"it does not own {at}")
+        if not as_wanted and not found.replaceable:
+            raise trigger_not_creatable(at, f"function {trigger.function} belongs to another role")
+    elif found.present and not found.replaceable:
+        raise trigger_not_droppable(at, trigger, f"it does not own function {trigger.function}")
