@@ -91,8 +91,9 @@ class SourceLoop:
         while True:
             try:
                 async with self._ready() as ready:
-                    while True:
+                    while ready.watch.outdated is None:
                         await self._pause(await self._turn(ready))
+                log.info("source is set up again", source=self._name, why=ready.watch.outdated)
             except Exception as exc:  # an unexpected error in one source is reported and stops no other source
                 await self._stall(exc)
 
@@ -110,7 +111,7 @@ class SourceLoop:
             if not self._source.spec.suspend:
                 self._queues.open(self._name, ready.pipeline.batcher)
                 self._window.set_idle(self._name, False)
-            self._record(set_up=True, filled=ready.audit.filled)
+            self._record(set_up=True, filled=ready.audit.filled, paused_since=ready.watch.paused_since)
             fingerprint = chosen.config.fingerprint
             log.info("source ready", source=self._name, table=str(chosen.config.at), fingerprint=fingerprint)
             yield ready
@@ -149,6 +150,7 @@ class SourceLoop:
         requested, handled = self._requested, self._facts.reconciled_at
         look = Look(self._source.spec.suspend, self._draining, requested=requested, handled=handled)
         changed = False
+        await ready.watch.step(filled=ready.audit.filled)
         for step in turn.steps(look):
             match step:
                 case Step.SWEEP:

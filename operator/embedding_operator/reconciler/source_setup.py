@@ -11,12 +11,15 @@ from embedding_operator.reconciler.catalog import SourceCatalog
 from embedding_operator.reconciler.configuration import Configuration, decide_configuration
 from embedding_operator.reconciler.registers import JobRegisters
 from embedding_operator.reconciler.sweep import Sweeper
+from embedding_operator.reconciler.table_watch import TableWatch
 from embedding_operator.resources.embedding_source import EmbeddingSource
 from embedding_worker.clock import Clock
 from embedding_worker.pipeline import RowPipeline, make_pipeline
 from embedding_worker.providers.registry import ProviderRegistry
 from embedding_worker.rows.database import Database
+from embedding_worker.rows.schema import prepare
 from embedding_worker.rows.store import RowStore
+from embedding_worker.rows.watch import BookkeepingWatch
 
 
 @dataclass(frozen=True)
@@ -27,6 +30,7 @@ class ReadySource:
     sweeper: Sweeper
     audit: Audit
     pipeline: RowPipeline
+    watch: TableWatch
 
 
 class SourceSetup:
@@ -57,7 +61,11 @@ class SourceSetup:
         """Raises SourceRefused, before anything is created in the database where the provider is the reason."""
         config, clock = chosen.config, self._clock
         embedder = self._providers.embedder(config.model, source=source.name)
-        store = await RowStore.prepare(self._database, config)
+        # Annotations may have changed since the loop began.
+        claim = (self._catalog.get(source.name) or source).claim
+        prepared = await prepare(self._database, config, claim)
+        store = RowStore(self._database, prepared.statements)
+        watch = BookkeepingWatch(self._database, prepared, claim.owner)
         filled = await store.is_filled()
         return ReadySource(
             store,
@@ -70,4 +78,5 @@ class SourceSetup:
                 max_texts_per_day=source.spec.max_texts_per_day,
                 clock=clock,
             ),
+            TableWatch(watch, signature=config.signature, clock=clock),
         )

@@ -183,13 +183,30 @@ async def test_a_trigger_whose_function_belongs_to_another_role_is_named(
     await Keeper.prepare(rows, source_config())
     stem = source_config().at.bookkeeping_name
     businesses.run(f'ALTER FUNCTION embedding_operator."{stem}_mark" OWNER TO CURRENT_USER')
+    businesses.run("ALTER SCHEMA embedding_operator OWNER TO CURRENT_USER")
+    businesses.run(f"GRANT USAGE ON SCHEMA embedding_operator TO {role}")
     audit = source_config(detection=ChangeDetection.AUDIT)
     with pytest.raises(SourceRefused, match="as the owner of the function DROP FUNCTION IF EXISTS") as refused:
         await Keeper.prepare(rows, audit)
     assert refused.value.reason == "Forbidden"
-    businesses.run(refused.value.message.split("function ")[1].split(", or set")[0])
+    businesses.run(refused.value.message.split("of the function ")[1].split(", or set")[0])
     await Keeper.prepare(rows, audit)
     assert businesses.run(TRIGGERS) == []
+
+
+async def test_a_function_that_was_given_to_another_role_is_replaced_by_the_owner_of_the_schema(
+    businesses: Application, database: GivenDatabase, least: tuple[str, Database]
+) -> None:
+    role, rows = least
+    businesses.run(f'GRANT CREATE ON DATABASE "{database.name}" TO {role}')
+    businesses.run(f"GRANT SELECT, TRIGGER, UPDATE (embedding) ON businesses TO {role}")
+    await Keeper.prepare(rows, source_config(text="name"))
+    stem = source_config().at.bookkeeping_name
+    businesses.run(f'ALTER FUNCTION embedding_operator."{stem}_mark" OWNER TO CURRENT_USER')
+    await Keeper.prepare(rows, source_config(text="phone"))
+    businesses.run("INSERT INTO businesses (phone) VALUES ('1')")
+    businesses.run("UPDATE businesses SET phone = '2'")
+    assert Oracle(businesses, source_config()).marks() == ["1", "1"]
 
 
 async def test_what_was_filled_is_remembered_for_one_text_and_model(businesses: Application, keep: Keep) -> None:

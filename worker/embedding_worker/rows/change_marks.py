@@ -20,7 +20,9 @@ SOURCES_EXIST = f"SELECT to_regclass('{SCHEMA}.sources') IS NOT NULL"
 # A trigger of a partitioned table has a copy on each partition, and a partition's owner may disable that one alone.
 TRIGGERS_FOUND = f"""
 SELECT coalesce(bool_or(f.found), false), coalesce(bool_and(f.in_force), false),
-       coalesce((SELECT pg_has_role(p.proowner, 'USAGE') FROM pg_proc p WHERE p.oid = to_regprocedure($4)), true)
+       coalesce((SELECT pg_has_role(p.proowner, 'USAGE') FROM pg_proc p WHERE p.oid = to_regprocedure($4)), true),
+       coalesce((SELECT pg_has_role(p.proowner, 'USAGE') OR pg_has_role(n.nspowner, 'USAGE') FROM pg_proc p
+                 JOIN pg_namespace n ON n.oid = p.pronamespace WHERE p.oid = to_regprocedure($4)), true)
 FROM (SELECT t.oid IS NOT NULL AS found,
              coalesce(t.tgenabled IN ('O', 'A') AND t.tgqual IS NULL AND t.tgattr::text = '' AND t.tgtype = w.type
                       AND n.nspname = '{SCHEMA}' AND p.prosrc = $3::text AND p.prosecdef
@@ -31,8 +33,8 @@ FROM (SELECT t.oid IS NOT NULL AS found,
       LEFT JOIN pg_proc p ON p.oid = t.tgfoid LEFT JOIN pg_namespace n ON n.oid = p.pronamespace) f
 """
 """$1 oid of the table, $2 names of the two triggers, $3 body and $4 signature of the function → whether one of the triggers
-exists, whether both are in force (enabled, after each insert and each update of a row, with this function), whether the function
-is this role's own."""
+exists, whether both are in force (enabled, after each insert and each update of a row, with this function), whether this role may
+replace the function, whether it may drop it."""
 SOURCE_RECORD = (
     f"SELECT s.trigger_definition, s.filled_for, s.in_force FROM {SCHEMA}.sources s WHERE s.bookkeeping = $1"
 )

@@ -163,7 +163,7 @@ def refuse_triggers_beyond_rights(
     if change_marks.wants_trigger(statements):
         if not as_wanted and not layout.may_trigger:
             raise trigger_not_creatable(at, f"it has no TRIGGER on {at}")
-        if not as_wanted and not found.replaceable:
+        if not as_wanted and not found.droppable:
             raise trigger_not_creatable(at, f"function {trigger.function} belongs to another role")
-    elif found.present and not found.replaceable:
+    elif found.present and not found.droppable:
         raise trigger_not_droppable(at, trigger, f"it does not own function {trigger.function}")

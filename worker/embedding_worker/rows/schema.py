@@ -127,7 +127,7 @@ async def _update_triggers(transaction: Transaction, statements: Statements, tri
     definition = trigger.definition if wanted else ""
     created = wanted and (not found.in_force or not record or record[0][0] != definition)
     if created:
-        await create_triggers(transaction, statements, trigger)
+        await create_triggers(transaction, statements, trigger, found)
     if not wanted and found.present:
         await drop_triggers(transaction, at, trigger)
     if not record or (record[0][0], record[0][2]) != (definition, in_force):

@@ -43,6 +43,8 @@ class FoundTriggers:
     """Both exist, are enabled, and call the function that this version creates."""
     replaceable: bool
     """The function is missing, or this role owns it."""
+    droppable: bool
+    """The same, or this role owns the schema."""
 
 
 async def find_triggers(transaction: Transaction, statements: Statements, trigger: Trigger) -> FoundTriggers:
@@ -52,9 +54,12 @@ async def find_triggers(transaction: Transaction, statements: Statements, trigge
     return FoundTriggers(*found[0])
 
 
-async def create_triggers(transaction: Transaction, statements: Statements, trigger: Trigger) -> None:
+async def create_triggers(
+    transaction: Transaction, statements: Statements, trigger: Trigger, found: FoundTriggers
+) -> None:
     at = statements.config.at
-    for sql in trigger.create + (trigger.enable_always if statements.layout.owned else ()):
+    drop = () if found.replaceable else (trigger.drop,)
+    for sql in (*drop, *trigger.create, *(trigger.enable_always if statements.layout.owned else ())):
         try:
             await transaction.fetch(sql)
         except SourceRefused as exc:
