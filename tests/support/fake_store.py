@@ -177,7 +177,7 @@ class FakeStore(RowStore):
         self._request("counts")
         alive = bool(set(self.marks) - set(dead_letters))
         blank = sum(is_blank(self.texts[row_id]) for row_id in self.embedded if row_id in self.texts)
-        return Counts(len(self.texts), len(self.marks), alive, blank, None, estimated=False)
+        return Counts(len(self.texts), len(self.marks), alive, None, estimated=False, blank=blank)
 
     async def acquire_texts(self, texts: int, *, tokens: int, most_a_day: int) -> int:
         self._request("acquire_texts")

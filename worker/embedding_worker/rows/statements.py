@@ -246,8 +246,8 @@ AND NOT EXISTS (SELECT FROM {self._own_rows} t WHERE t.{quoted(self.config.at.id
 
     @cached_property
     def counts(self) -> str:
-        """$1 ids with a dead letter → rows, due rows, whether rows without a dead letter are due, blank rows, oldest mark's time,
-        estimated.
+        """$1 ids with a dead letter → rows, due rows, whether rows without a dead letter are due, oldest mark's time, estimated,
+        blank rows.
 
         Counts are exact up to COUNTED_EXACTLY. Above that, they are the planner's estimates.
         """
@@ -261,8 +261,8 @@ few_blank AS MATERIALIZED (SELECT count(*) AS n FROM (SELECT FROM {self.state} W
 SELECT CASE WHEN r.n <= {few} THEN r.n ELSE greatest(r.n, {self._estimate(self.table)}) END,
        CASE WHEN d.marks <= {few} THEN d.n ELSE greatest(d.n, {self._estimate(self.marks)}) END,
        EXISTS (SELECT FROM {self.marks} d WHERE d.id <> ALL($1::text[])),
-       CASE WHEN b.n <= {few} THEN b.n ELSE greatest(b.n, {self._estimate(blank_index)}) END,
-       (SELECT since FROM {self.marks} ORDER BY seq LIMIT 1), r.n > {few} OR d.marks > {few}
+       (SELECT since FROM {self.marks} ORDER BY seq LIMIT 1), r.n > {few} OR d.marks > {few},
+       CASE WHEN b.n <= {few} THEN b.n ELSE greatest(b.n, {self._estimate(blank_index)}) END
 FROM few_rows r, few_due d, few_blank b"""
 
     @staticmethod

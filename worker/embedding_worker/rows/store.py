@@ -74,10 +74,10 @@ class Counts:
     due: int
     due_without_dead_letter: bool
     """At least one due row has no dead letter."""
-    blank: int
-    """Rows that are up to date without a vector, because their text is empty."""
     oldest_due_since: datetime | None
     estimated: bool
+    blank: int = 0
+    """Rows that are up to date without a vector, because their text is empty."""
 
 
 @dataclass(frozen=True)
