@@ -34,7 +34,8 @@ from embedding_worker.outcome import (
 )
 from embedding_worker.patience import FIRST_PAUSE_S, next_pause, until_answered
 from embedding_worker.providers.calls import ProviderCalls
-from embedding_worker.rows.store import PresentRow, RowStore, VectorWrite
+from embedding_worker.rows.records import PresentRow, VectorWrite
+from embedding_worker.rows.store import RowStore
 from embedding_worker.source import TooLong
 from embedding_worker.writer import Writer
 

@@ -184,7 +184,7 @@ class SourceLoop:
         """Report that the source is not set up, and wait before the next try."""
         reaction = turn.after_failed_setup(error)
         if isinstance(error, TableRefused):
-            self._refused_row = error.row_id
+            self._refused_row = error.example
         match error:
             case SourceRefused(reason=reason, message=message):
                 log.error("source stalled", source=self._name, reason=reason, message=message)
