@@ -22,18 +22,17 @@ class SourceRefused(EmbeddingError):
 class RowsRefused(SourceRefused):
     """A value in some row of the statement may be the cause (a constraint, a trigger, a cast): try with fewer rows.
 
-    `sqlstate` is PostgreSQL's code, and `constraint` the name of the constraint that is violated; empty if there is none.
+    `sqlstate` is PostgreSQL's code, and `constraint` the name of the constraint that is violated; empty if there is none. If
+    `is_of_the_table`, a right or an object is missing, so no row of the statement is the cause.
     """
 
-    def __init__(self, reason: str, message: str, *, sqlstate: str = "", constraint: str = "") -> None:
+    def __init__(
+        self, reason: str, message: str, *, sqlstate: str = "", constraint: str = "", is_of_the_table: bool = False
+    ) -> None:
         super().__init__(reason, message)
         self.sqlstate = sqlstate
         self.constraint = constraint
-
-    @property
-    def is_of_the_table(self) -> bool:
-        """Whether the code is one of the table, of our rights, or of a missing object, and not of a row's values."""
-        return self.sqlstate.startswith(("42", "3F", "0A"))
+        self.is_of_the_table = is_of_the_table
 
 
 class StatementTimedOut(RowsRefused):
@@ -43,16 +42,17 @@ class StatementTimedOut(RowsRefused):
 class TableRefused(SourceRefused):
     """The database refuses a statement for every row: for a reason of the table or of our rights, or by a trigger.
 
-    `row_id` is a row for which it was refused, so that it can be found out when it is accepted; None if it is the statement.
+    `example` is the id of a row for which it was refused, so that it can be found out when it is accepted; None if no row is
+    known.
     """
 
-    def __init__(self, reason: str, message: str, *, row_id: str | None = None) -> None:
+    def __init__(self, reason: str, message: str, *, example: str | None = None) -> None:
         super().__init__(reason, message)
-        self.row_id = row_id
+        self.example = example
 
     @classmethod
-    def by(cls, refusal: RowsRefused, row_id: str) -> Self:
-        return cls(refusal.reason, refusal.message, row_id=row_id)
+    def by(cls, refusal: RowsRefused, example: str) -> Self:
+        return cls(refusal.reason, refusal.message, example=example)
 
 
 class DatabaseUnavailable(EmbeddingError):

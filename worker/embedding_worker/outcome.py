@@ -5,7 +5,7 @@ from datetime import datetime
 from enum import Enum
 
 from embedding_worker.errors import InputRejected, ProviderError, RowsRefused, StatementTimedOut
-from embedding_worker.rows.store import PresentRow, VectorWrite
+from embedding_worker.rows.records import PresentRow, VectorWrite
 from embedding_worker.source import TooLong
 from embedding_worker.text import fit_text
 

@@ -40,10 +40,6 @@ OPEN_SELECTOR = ",".join(f"status.phase!={phase}" for phase in Phase if phase no
 FINISHED_SELECTOR = ",".join(f"status.phase!={phase}" for phase in Phase if phase not in FINISHED)
 
 
-TEXT_FAILS = "0" * 64
-"""The content hash of a job whose row has no text, because the text expression fails for it."""
-
-
 class SourceRef(Resource):
     name: str
 
@@ -58,6 +54,7 @@ class JobSpec(Resource):
 class JobStatus(Resource):
     phase: Phase = Phase.PENDING
     attempts: int = 0
+    reason: str | None = None
     next_attempt_time: datetime | None = None
     completion_time: datetime | None = None
     replays: int = 0

@@ -6,16 +6,24 @@ that the type of the id column can't represent is treated as the id of no row, s
 
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
-from dataclasses import dataclass
-from datetime import datetime
 
-from embedding_worker.errors import RowsRefused
 from embedding_worker.providers.embedder import Vector
 from embedding_worker.rows import change_marks
 from embedding_worker.rows.database import Database, Row, Transaction
 from embedding_worker.rows.each_row import EachRow, of_each_row
 from embedding_worker.rows.inspection import inspect_table, search_path
-from embedding_worker.rows.pages import AuditPage, Pages, PreviewPage
+from embedding_worker.rows.pages import Pages
+from embedding_worker.rows.records import (
+    AuditPage,
+    Counts,
+    DueRow,
+    NewerMark,
+    PresentRow,
+    PreviewPage,
+    Used,
+    VectorWrite,
+    WriteResult,
+)
 from embedding_worker.rows.schema import configuration_on_record, prepare_table
 from embedding_worker.rows.statements import Statements
 from embedding_worker.rows.table import can_be_id
@@ -24,87 +32,6 @@ from embedding_worker.source import SourceConfig, TableColumn
 PREVIEW_PAGE = 5_000
 READ_TIMEOUT_S = 10.0
 """For statements that evaluate texts: if one takes longer, it is repeated with fewer rows."""
-
-
-@dataclass(frozen=True)
-class DueRow:
-    """A row with at least one change mark, as the sweep found it."""
-
-    id: str
-    newest_mark: int
-    edited: bool
-    """An application changed it; false if only the audit found it, as in a backfill."""
-    content_hash: str | None
-    """Of its present text; None if the row is gone, or if its text expression fails."""
-    blank: bool = False
-    up_to_date: bool = False
-    """It already has the vector of its present text, so only its marks have to be deleted."""
-    gone: bool = False
-    text_fails: bool = False
-    """The text expression fails for this row."""
-
-
-@dataclass(frozen=True)
-class PresentRow:
-    """A row as it is now. If its text expression fails, `failure` says why, and the row has no text."""
-
-    id: str
-    content_hash: str | None
-    blank: bool = False
-    up_to_date: bool = False
-    text: str = ""
-    """The beginning of the text, at least as many characters as were requested if it is longer."""
-    text_bytes: int = 0
-    """Of the whole text, in UTF-8."""
-    failure: RowsRefused | None = None
-
-
-@dataclass(frozen=True)
-class NewerMark:
-    id: str
-    newest_mark: int
-    content_hash: str | None = None
-    """Of the present text; None if the row is gone, or if its text expression fails."""
-    gone: bool = False
-
-
-@dataclass(frozen=True)
-class Counts:
-    total: int
-    due: int
-    due_without_dead_letter: bool
-    """At least one due row has no dead letter."""
-    blank: int
-    """Rows that are up to date without a vector, because their text is empty."""
-    oldest_due_since: datetime | None
-    estimated: bool
-
-
-@dataclass(frozen=True)
-class Used:
-    """What was sent to the provider on a UTC day, for this table and column."""
-
-    day: str
-    texts: int
-    tokens: int
-
-
-@dataclass(frozen=True)
-class VectorWrite:
-    """What to write: the vector of the text with this hash, or None if that text is blank."""
-
-    id: str
-    content_hash: str
-    vector: Vector | None
-
-
-@dataclass(frozen=True)
-class WriteResult:
-    """What became of rows that were to be written. A row in neither was edited, deleted, or is locked by another session."""
-
-    written: set[str]
-    suppressed: set[str]
-    """Their update has changed nothing, because a trigger or a rule suppresses it."""
 
 
 class RowStore:
@@ -159,7 +86,7 @@ class RowStore:
         """Up to `limit` due rows except those in `leave_out`: up to half are the newest edits, the others the oldest marks."""
         if limit < 1:
             return []
-        picked = await self._fetch(self._statements.pick, list(leave_out), (limit + 1) // 2, limit)
+        picked = await self._fetch(self._statements.pick, _as_text(leave_out), (limit + 1) // 2, limit)
         picked = picked[:limit]
         found = await self._look([row[0] for row in picked])
         due = []
@@ -180,11 +107,11 @@ class RowStore:
 
     async def newer_marks(self, known: Mapping[str, int]) -> list[NewerMark]:
         """Those of these rows (id → newest mark known) that have a newer mark, with the hash of their present text."""
-        if not known:
+        ids = _as_text(known)
+        if not ids:
             return []
-        newest: dict[str, int] = dict(
-            await self._fetch(self._statements.newest_marks, list(known), list(known.values()))
-        )
+        newest_known = [known[row_id] for row_id in ids]
+        newest: dict[str, int] = dict(await self._fetch(self._statements.newest_marks, ids, newest_known))
         found = await self._look(list(newest))
         return [
             NewerMark(row_id, mark, found.rows[row_id][1])
@@ -245,7 +172,7 @@ class RowStore:
             return await self._read_texts(self._statements.clear, part, self._fingerprint)
 
         await of_each_row(possible, clear)  # a row whose text has begun to fail meanwhile keeps its marks
-        if impossible := sorted(set(ids) - set(possible)):
+        if impossible := _as_text(set(ids) - set(possible)):
             await self._fetch(self._statements.clear_impossible, impossible)
 
     async def audit(self, *, after_id: str | None, limit: int) -> AuditPage:
@@ -269,7 +196,7 @@ class RowStore:
                 return rows, size
 
     async def counts(self, *, dead_letters: Iterable[str] = ()) -> Counts:
-        return Counts(*(await self._fetch(self._statements.counts, list(dead_letters)))[0])
+        return Counts(*(await self._fetch(self._statements.counts, _as_text(dead_letters)))[0])
 
     async def acquire_texts(self, texts: int, *, tokens: int, most_a_day: int) -> int:
         """Count texts as sent to the provider today. Returns how many of them the day's limit still allows."""
@@ -291,3 +218,8 @@ class RowStore:
     async def record_filled(self) -> None:
         config = self._statements.config
         await self._fetch(change_marks.RECORD_FILLED, config.at.bookkeeping_name, config.signature)
+
+
+def _as_text(ids: Iterable[str]) -> list[str]:
+    """The ids that PostgreSQL can represent as text: the others are no row's, and are in no change mark."""
+    return [row_id for row_id in ids if can_be_id("text", row_id)]
