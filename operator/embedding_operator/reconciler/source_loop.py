@@ -194,7 +194,8 @@ class SourceLoop:
                 log.info("set-up not completed", source=self._name, error=type(error).__name__, message=str(error))
             case _:
                 log.error("source stalled by an unexpected error", source=self._name, exc_info=error)
-        self._record(set_up=False, waiting_for=reaction.waiting_for, refused=reaction.refused)
+        refused = reaction.refused and await self._setup.explain(self._source, reaction.refused)
+        self._record(set_up=False, waiting_for=reaction.waiting_for, refused=refused)
         await self._report.write(self._facts, at_once=True)
         await self._pause(reaction.pause_s)
 

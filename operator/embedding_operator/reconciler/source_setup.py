@@ -14,12 +14,13 @@ from embedding_operator.reconciler.sweep import Sweeper
 from embedding_operator.reconciler.table_watch import TableWatch
 from embedding_operator.resources.embedding_source import EmbeddingSource
 from embedding_worker.clock import Clock
+from embedding_worker.errors import EmbeddingError
 from embedding_worker.pipeline import RowPipeline, make_pipeline
 from embedding_worker.providers.registry import ProviderRegistry
 from embedding_worker.rows.database import Database
 from embedding_worker.rows.schema import prepare
 from embedding_worker.rows.store import RowStore
-from embedding_worker.rows.watch import BookkeepingWatch
+from embedding_worker.rows.watch import BookkeepingWatch, edits_are_lost
 
 
 @dataclass(frozen=True)
@@ -56,6 +57,15 @@ class SourceSetup:
     async def decide(self, source: EmbeddingSource) -> Configuration:
         """The configuration to prepare. See decide_configuration."""
         return await decide_configuration(source, self._catalog, self._database)
+
+    async def explain(self, source: EmbeddingSource, refused: tuple[str, str]) -> tuple[str, str]:
+        """Reason and message of a refusal; the message says it if edits are not recorded meanwhile."""
+        reason, message = refused
+        try:
+            lost = await edits_are_lost(self._database, source.spec.config().at)
+        except EmbeddingError:  # the database cannot be reached: it is not known
+            lost = False
+        return reason, f"{message} (edits are not recorded meanwhile; the next audit finds them)" if lost else message
 
     async def prepare(self, source: EmbeddingSource, chosen: Configuration) -> ReadySource:
         """Raises SourceRefused, before anything is created in the database where the provider is the reason."""

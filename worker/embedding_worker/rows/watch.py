@@ -6,11 +6,36 @@ Called by the operator's table_watch.py every few seconds. Cheap: one update of 
 from dataclasses import dataclass
 from datetime import datetime
 
-from embedding_worker.rows.change_marks import wants_trigger
+from embedding_worker.rows.change_marks import SOURCES_EXIST, wants_trigger
 from embedding_worker.rows.database import Database
 from embedding_worker.rows.ownership import CONFIRM, OWNER_ON_RECORD, Owner, owned_elsewhere, recorded_owner
 from embedding_worker.rows.schema import PreparedTable
+from embedding_worker.rows.statements import SCHEMA
+from embedding_worker.rows.table import quoted
 from embedding_worker.rows.triggers import find_triggers
+from embedding_worker.source import TableColumn
+
+# The triggers were created before, the table still exists, and one of them, its function's table, or the id is missing.
+EDITS_ARE_LOST = f"""
+SELECT s.trigger_definition <> '' AND to_regclass($2) IS NOT NULL AND NOT (
+    to_regclass($3) IS NOT NULL
+    AND EXISTS (SELECT FROM pg_attribute a WHERE a.attrelid = to_regclass($2) AND a.attname = $4 AND NOT a.attisdropped)
+    AND (SELECT count(*) = 2 FROM pg_trigger t WHERE t.tgrelid = to_regclass($2) AND t.tgname = ANY($5::text[])
+         AND t.tgenabled IN ('O', 'A')))
+FROM {SCHEMA}.sources s WHERE s.bookkeeping = $1
+"""
+
+
+async def edits_are_lost(database: Database, at: TableColumn) -> bool:
+    """Whether edits of a table that was set up before are not recorded at present. Reads the catalogs only."""
+    stem = at.bookkeeping_name
+    table, marks = f"{quoted(at.schema)}.{quoted(at.table)}", f"{SCHEMA}.{quoted(stem + '_marks')}"
+    async with database.transaction() as transaction:
+        if not (await transaction.fetch(SOURCES_EXIST))[0][0]:
+            return False
+        names = [f"{stem}_ins", f"{stem}_upd"]
+        found = await transaction.fetch(EDITS_ARE_LOST, stem, table, marks, at.id_column, names)
+    return bool(found and found[0][0])
 
 
 @dataclass(frozen=True)
