@@ -129,9 +129,10 @@ def report(figures: Figures) -> str:
 def main(
     rows: Annotated[int, typer.Option(help="Rows of the table.")] = 20_000,
     bulk: Annotated[int, typer.Option(help="Rows that one statement updates.")] = 20_000,
-    bulk_with_hnsw: Annotated[int, typer.Option(help="The same, where there is an HNSW index.")] = 20_000,
+    bulk_with_hnsw: Annotated[int, typer.Option(help="The same, where there is an HNSW index.")] = 2_000,
     rounds: Annotated[int, typer.Option(help="How often each form is measured.")] = 5,
     rounds_with_hnsw: Annotated[int, typer.Option(help="The same, where there is an HNSW index.")] = 3,
+    form: Annotated[list[str] | None, typer.Option(help="Only this form; may be given several times.")] = None,
 ) -> None:
     """What each form of the trigger costs an application."""
     with database_server() as server, psycopg.connect(server.create_database().url, autocommit=True) as connection:
@@ -140,7 +141,7 @@ def main(
             create_table(connection, rows, hnsw=hnsw)
             most, turns = (bulk_with_hnsw, rounds_with_hnsw) if hnsw else (bulk, rounds)
             typer.echo(f"\n{'with' if hnsw else 'without'} an HNSW index, medians of {turns} rounds:\n")
-            typer.echo(report(measure(connection, rows=rows, bulk=most, rounds=turns)))
+            typer.echo(report(measure(connection, rows=rows, bulk=most, rounds=turns, only=form or ())))
 
 
 if __name__ == "__main__":

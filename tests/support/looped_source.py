@@ -8,8 +8,9 @@ from typing import Any
 from embedding_operator.lifecycle.source_status import Pending
 from embedding_operator.reconciler.audit import Audit
 from embedding_operator.reconciler.configuration import Configuration
+from embedding_operator.reconciler.ready_source import ReadySource
 from embedding_operator.reconciler.source_loop import LoopSettings, SourceLoop
-from embedding_operator.reconciler.source_setup import ReadySource, SourceSetup
+from embedding_operator.reconciler.source_setup import SourceSetup
 from embedding_operator.reconciler.status_report import StatusReport
 from embedding_operator.reconciler.sweep import Sweeper
 from embedding_operator.reconciler.table_watch import TableWatch

@@ -15,8 +15,9 @@ import structlog
 from embedding_operator.lifecycle.source_status import facts_of
 from embedding_operator.metrics import Metrics
 from embedding_operator.reconciler import turn
+from embedding_operator.reconciler.ready_source import ReadySource
 from embedding_operator.reconciler.row_queues import RowQueues
-from embedding_operator.reconciler.source_setup import ReadySource, SourceSetup
+from embedding_operator.reconciler.source_setup import SourceSetup
 from embedding_operator.reconciler.status_report import StatusReport
 from embedding_operator.reconciler.turn import Look, Step
 from embedding_operator.reconciler.window import Window

@@ -3,35 +3,17 @@
 Called by the source's loop, again after each refusal. Creates the source's book-keeping and trigger in the database.
 """
 
-from dataclasses import dataclass
-
 from embedding_operator.api_server import ApiServer
-from embedding_operator.reconciler.audit import Audit
 from embedding_operator.reconciler.catalog import SourceCatalog
 from embedding_operator.reconciler.configuration import Configuration, decide_configuration
+from embedding_operator.reconciler.ready_source import ReadySource, make_ready_source
 from embedding_operator.reconciler.registers import JobRegisters
-from embedding_operator.reconciler.sweep import Sweeper
-from embedding_operator.reconciler.table_watch import TableWatch
 from embedding_operator.resources.embedding_source import EmbeddingSource
 from embedding_worker.clock import Clock
 from embedding_worker.errors import EmbeddingError
-from embedding_worker.pipeline import RowPipeline, make_pipeline
 from embedding_worker.providers.registry import ProviderRegistry
 from embedding_worker.rows.database import Database
-from embedding_worker.rows.schema import prepare
-from embedding_worker.rows.store import RowStore
-from embedding_worker.rows.watch import BookkeepingWatch, edits_are_lost
-
-
-@dataclass(frozen=True)
-class ReadySource:
-    """What the loop of an accepted source works with."""
-
-    store: RowStore
-    sweeper: Sweeper
-    audit: Audit
-    pipeline: RowPipeline
-    watch: TableWatch
+from embedding_worker.rows.watch import claim_table, edits_are_lost
 
 
 class SourceSetup:
@@ -69,24 +51,17 @@ class SourceSetup:
 
     async def prepare(self, source: EmbeddingSource, chosen: Configuration) -> ReadySource:
         """Raises SourceRefused, before anything is created in the database where the provider is the reason."""
-        config, clock = chosen.config, self._clock
-        embedder = self._providers.embedder(config.model, source=source.name)
+        embedder = self._providers.embedder(chosen.config.model, source=source.name)
         # Annotations may have changed since the loop began.
         claim = (self._catalog.get(source.name) or source).claim
-        prepared = await prepare(self._database, config, claim)
-        store = RowStore(self._database, prepared.statements)
-        watch = BookkeepingWatch(self._database, prepared, claim.owner)
-        filled = await store.is_filled()
-        return ReadySource(
-            store,
-            Sweeper(source.name, config.fingerprint, store=store, server=self._server, jobs=self._jobs, clock=clock),
-            Audit(store, rows_per_s=self._audit_rows_per_s, filled=filled, clock=clock),
-            make_pipeline(
-                store,
-                embedder,
-                too_long=source.spec.model.too_long,
-                max_texts_per_day=source.spec.max_texts_per_day,
-                clock=clock,
-            ),
-            TableWatch(watch, signature=config.signature, clock=clock),
+        table = await claim_table(self._database, chosen.config, claim)
+        return await make_ready_source(
+            source,
+            table,
+            embedder,
+            config=chosen.config,
+            server=self._server,
+            jobs=self._jobs,
+            audit_rows_per_s=self._audit_rows_per_s,
+            clock=self._clock,
         )

@@ -104,6 +104,60 @@ def add_embedding_column(statements: Statements, dimensions: int) -> str:
     return f"ALTER TABLE {statements.table} ADD COLUMN IF NOT EXISTS {quoted(statements.config.at.embedding_column)} {wanted}"
 
 
+BODY = """
+DECLARE
+    row_id text;
+    changed boolean := true;
+    planned boolean := true;
+BEGIN
+    BEGIN
+        IF TG_OP = 'UPDATE' THEN
+            changed := record_image_ne({old}, {new});
+        END IF;
+        IF changed THEN
+            row_id := NEW.{id_column}::text;
+        END IF;
+    EXCEPTION WHEN OTHERS THEN
+        planned := false;
+    END;
+    IF NOT planned THEN
+        BEGIN
+            EXECUTE {compare} INTO row_id, changed USING OLD, NEW;
+        EXCEPTION WHEN OTHERS THEN
+            changed := true;
+            BEGIN
+                EXECUTE {read_id} INTO row_id USING OLD, NEW;
+            EXCEPTION WHEN OTHERS THEN
+                RETURN NULL;
+            END;
+        END;
+    END IF;
+    IF NOT changed OR row_id IS NULL OR octet_length(row_id) > {longest} THEN
+        RETURN NULL;
+    END IF;
+    BEGIN
+        PERFORM FROM {marks} m WHERE false AND m.id = row_id;
+        IF NOT has_table_privilege({marks_literal}, 'INSERT') THEN
+            RETURN NULL;
+        END IF;
+    EXCEPTION WHEN OTHERS THEN
+        RETURN NULL;
+    END;
+    INSERT INTO {marks} (id) VALUES (row_id);
+    RETURN NULL;
+END"""
+"""The body of the function. It never raises an error, so that it never makes a write of the application's fail.
+
+Everything that could fail is in blocks that catch errors. They write nothing, so PostgreSQL gives them no transaction id. The
+only statement outside of them is the insert, and it is only reached if a SELECT of the same columns has just succeeded, whose
+lock keeps the table of marks as it is until the transaction ends. A mark's id is limited to what fits into an index entry.
+
+The images of the columns are compared, because IS DISTINCT FROM has no operator for json, and treats 1.0 and 1.00 as equal. A
+session keeps the plans of this function: after a column has got another type it reads the rows by EXECUTE, which is planned each
+time. If the columns cannot be compared, the row is marked; if the id cannot be read, the audit finds the row.
+"""
+
+
 @dataclass(frozen=True)
 class Trigger:
     """The pair of triggers of one table and column, and the function that both call."""
@@ -164,63 +218,22 @@ def trigger(statements: Statements, columns: Sequence[str]) -> Trigger:
 
 
 def function_body(marks: str, id_column: str, columns: Sequence[str]) -> str:
-    """The body of the function. It never raises an error, so that it never makes a write of the application's fail.
+    read = [quoted(column) for column in dict.fromkeys((id_column, *columns))]
 
-    Everything that could fail is in blocks that catch errors. They write nothing, so PostgreSQL gives them no transaction id. The
-    only statement outside of them is the insert, and it is only reached if a SELECT of the same columns has just succeeded, whose
-    lock keeps the table of marks as it is until the transaction ends. A mark's id is limited to what fits into an index entry.
+    def row(side: str) -> str:
+        return "ROW(" + ", ".join(f"{side}.{column}" for column in read) + ")"
 
-    The images of the columns are compared, because IS DISTINCT FROM has no operator for json, and treats 1.0 and 1.00 as equal.
-    A session keeps the plans of this function: after a column has got another type it reads the rows by EXECUTE, which is
-    planned each time. If the columns cannot be compared, the row is marked; if the id cannot be read, the audit finds the row.
-    """
-    read = [id_column, *(column for column in columns if column != id_column)]
-    old, new = (", ".join(f"{side}.{quoted(column)}" for column in read) for side in ("OLD", "NEW"))
-    old_fields, new_fields = (", ".join(f"({side}).{quoted(column)}" for column in read) for side in ("$1", "$2"))
-    read_id = f"SELECT ($2).{quoted(id_column)}::text"
-    compare = f"{read_id}, record_image_ne(ROW({old_fields}), ROW({new_fields}))"
-    return f"""
-DECLARE
-    row_id text;
-    changed boolean := true;
-    planned boolean := true;
-BEGIN
-    BEGIN
-        IF TG_OP = 'UPDATE' THEN
-            changed := record_image_ne(ROW({old}), ROW({new}));
-        END IF;
-        IF changed THEN
-            row_id := NEW.{quoted(id_column)}::text;
-        END IF;
-    EXCEPTION WHEN OTHERS THEN
-        planned := false;
-    END;
-    IF NOT planned THEN
-        BEGIN
-            EXECUTE {literal(compare)} INTO row_id, changed USING OLD, NEW;
-        EXCEPTION WHEN OTHERS THEN
-            changed := true;
-            BEGIN
-                EXECUTE {literal(read_id)} INTO row_id USING OLD, NEW;
-            EXCEPTION WHEN OTHERS THEN
-                RETURN NULL;
-            END;
-        END;
-    END IF;
-    IF NOT changed OR row_id IS NULL OR octet_length(row_id) > {LONGEST_MARKED_ID} THEN
-        RETURN NULL;
-    END IF;
-    BEGIN
-        PERFORM FROM {marks} m WHERE false AND m.id = row_id;
-        IF NOT has_table_privilege({literal(marks)}, 'INSERT') THEN
-            RETURN NULL;
-        END IF;
-    EXCEPTION WHEN OTHERS THEN
-        RETURN NULL;
-    END;
-    INSERT INTO {marks} (id) VALUES (row_id);
-    RETURN NULL;
-END"""
+    read_id = f"SELECT ($2).{read[0]}::text"
+    return BODY.format(
+        old=row("OLD"),
+        new=row("NEW"),
+        id_column=read[0],
+        compare=literal(f"{read_id}, record_image_ne({row('($1)')}, {row('($2)')})"),
+        read_id=literal(read_id),
+        longest=LONGEST_MARKED_ID,
+        marks=marks,
+        marks_literal=literal(marks),
+    )
 
 
 def literal(text: str) -> str:

@@ -8,12 +8,13 @@ from datetime import datetime
 
 from embedding_worker.rows.change_marks import SOURCES_EXIST, wants_trigger
 from embedding_worker.rows.database import Database
-from embedding_worker.rows.ownership import CONFIRM, OWNER_ON_RECORD, Owner, owned_elsewhere, recorded_owner
-from embedding_worker.rows.schema import PreparedTable
+from embedding_worker.rows.ownership import CONFIRM, OWNER_ON_RECORD, Claim, Owner, owned_elsewhere, recorded_owner
+from embedding_worker.rows.schema import PreparedTable, prepare
 from embedding_worker.rows.statements import SCHEMA
+from embedding_worker.rows.store import RowStore
 from embedding_worker.rows.table import quoted
 from embedding_worker.rows.triggers import find_triggers
-from embedding_worker.source import TableColumn
+from embedding_worker.source import SourceConfig, TableColumn
 
 # The triggers were created before, the table still exists, and one of them, its function's table, or the id is missing.
 EDITS_ARE_LOST = f"""
@@ -44,6 +45,15 @@ class Confirmed:
 
     paused_since: datetime | None
     filled_for: str | None
+
+
+async def claim_table(database: Database, config: SourceConfig, claim: Claim) -> tuple[RowStore, "BookkeepingWatch"]:
+    """Claim the table for a source, create what the source needs in the database, and return its store and its watch.
+
+    Raises SourceRefused (someone must act), RowsLocked or DatabaseUnavailable (try again later).
+    """
+    prepared = await prepare(database, config, claim)
+    return RowStore(database, prepared.statements), BookkeepingWatch(database, prepared, claim.owner)
 
 
 class BookkeepingWatch:
