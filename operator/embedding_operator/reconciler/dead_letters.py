@@ -64,7 +64,9 @@ class DeadLetters:
 
     @property
     def room(self) -> int:
-        """How many rows that are known to fail may get a job. See room_for_dead_letters. Open jobs may become dead letters too."""
+        """How many rows that are known to fail may get a job. See room_for_dead_letters.
+
+        Open jobs may become dead letters too."""
         sources = [source for source, _ in self._reasons()]
         opened = self._table.count(OPEN, source=self._source)
         return room_for_dead_letters(len(sources) + opened, sources.count(self._source) + opened)
