@@ -36,6 +36,8 @@ class SourceFacts:
     set_up: bool = False
     refused: tuple[str, str] | None = None
     """Reason and sentence, where someone must act."""
+    jobs_refused: tuple[str, str] | None = None
+    """Reason and sentence, where no job can be created until someone acts. Rows are still audited and counted."""
     suspended: bool = False
     waiting_for: str | None = None
     """What cannot be reached at the moment (the database, the API server), in a sentence."""
@@ -100,6 +102,8 @@ def conditions(facts: SourceFacts) -> list[Condition]:
             Condition("Fresh", None, "SettingUp", "not known yet"),
             *_provider_and_bill(facts),
         ]
+    if facts.jobs_refused is not None:
+        return _jobs_refused(facts, *facts.jobs_refused)
     reason = "Suspended" if facts.suspended else "Sweeping"
     message = (
         "no job is created while spec.suspend is true" if facts.suspended else "every due row gets an EmbeddingJob"
@@ -108,6 +112,17 @@ def conditions(facts: SourceFacts) -> list[Condition]:
         Condition("Ready", True, reason, message),
         Condition("Reconciling", False, reason, message),
         Condition("Stalled", False, "NotStalled", "no action is needed"),
+        _fresh(facts),
+        *_provider_and_bill(facts),
+    ]
+
+
+def _jobs_refused(facts: SourceFacts, reason: str, message: str) -> list[Condition]:
+    """The source is stalled, but its rows are known."""
+    return [
+        Condition("Ready", False, reason, message),
+        Condition("Reconciling", False, "Stalled", "waits until someone acts: see the condition Stalled"),
+        Condition("Stalled", True, reason, message),
         _fresh(facts),
         *_provider_and_bill(facts),
     ]

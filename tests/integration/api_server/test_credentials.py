@@ -175,15 +175,6 @@ async def test_the_certificate_may_be_of_another_name(
             await works(server)
 
 
-async def test_a_client_certificate_authenticates(namespace: Namespace, tmp_path: Path) -> None:
-    content = yaml.safe_load(namespace.admin_kubeconfig.read_text())
-    (user,) = [entry["user"] for entry in content["users"]]
-    if "client-certificate-data" not in user:
-        pytest.skip("the administrator of this cluster has no client certificate")
-    async with await ApiServer.connected(settings_for(namespace.admin_kubeconfig, namespace.name)) as server:
-        await works(server)
-
-
 async def test_the_user_may_be_in_another_file(connecting: Connecting, token: str, tmp_path: Path) -> None:
     connecting.write({"token": token})
     content = yaml.safe_load(connecting.path.read_text())
