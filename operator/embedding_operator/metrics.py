@@ -25,7 +25,7 @@ class Metrics:
         self._registry = CollectorRegistry()
         self._jobs = self._counter("jobs_settled", "Transitions of jobs to a phase", "source", "phase", "reason")
         self._replays = self._counter("replays", "Replays of jobs", "source")
-        self._refused = self._gauge("refused_creates", "Creates of jobs that were refused since the set-up", "source")
+        self._refused = self._counter("refused_creates", "Creates of jobs that the API server has refused", "source")
         self._due = self._gauge("due_rows", "Rows whose embedding is missing or stale", "source")
         self._rows = self._gauge("rows", "Rows of the table", "source")
         self._oldest = self._gauge("oldest_due_seconds", "Age of the oldest change mark", "source")
@@ -57,8 +57,8 @@ class Metrics:
         self._replays.labels(source).inc()
 
     def record_refused_creates(self, source: str, number: int) -> None:
-        """So many creates of the source's jobs were refused by the API server since its set-up."""
-        self._refused.labels(source).set(number)
+        """So many more creates of the source's jobs were refused by the API server."""
+        self._refused.labels(source).inc(number)
 
     def record_counts(self, source: str, counts: Counts) -> None:
         """The source's rows were counted."""
@@ -69,7 +69,7 @@ class Metrics:
 
     def forget(self, source: str) -> None:
         """The source was deleted: its gauges are removed, or they would show its last values without end."""
-        for gauge in (self._refused, self._due, self._rows, self._oldest):
+        for gauge in (self._due, self._rows, self._oldest):
             if (source,) in gauge._metrics:
                 gauge.remove(source)
 

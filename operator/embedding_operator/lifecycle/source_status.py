@@ -36,8 +36,6 @@ class SourceFacts:
     set_up: bool = False
     refused: tuple[str, str] | None = None
     """Reason and sentence, where someone must act."""
-    jobs_refused: tuple[str, str] | None = None
-    """Reason and sentence, where no job can be created until someone acts. Rows are still audited and counted."""
     suspended: bool = False
     waiting_for: str | None = None
     """What cannot be reached at the moment (the database, the API server), in a sentence."""
@@ -52,6 +50,8 @@ class SourceFacts:
     price_per_million_tokens: float = 0.0
     reconciled_at: str | None = None
     """The token of the last request to reconcile that was carried out."""
+    jobs_refused: tuple[str, str] | None = None
+    """Reason and sentence, where no job can be created until someone acts. Rows are still audited and counted."""
 
 
 def facts_of(source: EmbeddingSource, *, price_per_million_tokens: float) -> SourceFacts:

@@ -40,8 +40,7 @@ class JobCreator:
         self._rate = JobRate()
         self._refusals = Refusals()
         self._left_out_until: dict[str, float] = {}
-        self.refused_creates = 0
-        """How many create requests were refused, in all."""
+        self._refused_creates = 0
         self._not_logged = 0
         self._logged_at = float("-inf")
 
@@ -49,6 +48,11 @@ class JobCreator:
     def refused(self) -> tuple[str, str] | None:
         """Reason and message where someone must act before all jobs can be created; None otherwise."""
         return self._refusals.shared(self._clock.monotonic())
+
+    def count_refused(self) -> int:
+        """How many create requests were refused since the last call."""
+        number, self._refused_creates = self._refused_creates, 0
+        return number
 
     def left_out(self) -> list[str]:
         """The business ids that get no job at the moment, because a job or a write was refused a short time ago."""
@@ -86,7 +90,7 @@ class JobCreator:
 
     def _report(self, refused: list[Refused], now: float) -> None:
         """Log one line for all that were refused since the last one, at most one in each pause."""
-        self.refused_creates += len(refused)
+        self._refused_creates += len(refused)
         self._not_logged += len(refused)
         if now - self._logged_at >= FIRST_PAUSE_S:
             one, number = refused[0], self._not_logged

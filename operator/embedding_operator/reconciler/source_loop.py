@@ -165,7 +165,7 @@ class SourceLoop:
             refused=(None if suspended else ready.sweeper.problem) or self._refused_change,
             jobs_refused=None if suspended else ready.sweeper.jobs_refused,
         )
-        self._metrics.record_refused_creates(self._name, ready.sweeper.refused_creates)
+        self._metrics.record_refused_creates(self._name, ready.sweeper.count_refused_creates())
         await self._report.write(self._facts)
         return max(reaction.pause_s if reaction else 0.0, self._interval_s)
 

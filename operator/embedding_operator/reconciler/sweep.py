@@ -77,10 +77,9 @@ class Sweeper:
         """Reason and message if the API server refuses to create jobs until someone acts; None otherwise."""
         return self._creator.refused
 
-    @property
-    def refused_creates(self) -> int:
-        """How many create requests were refused, in all."""
-        return self._creator.refused_creates
+    def count_refused_creates(self) -> int:
+        """How many create requests were refused since the last call."""
+        return self._creator.count_refused()
 
     async def sweep(self) -> None:
         """Create jobs for due rows, as many as the window allows, and supersede jobs whose row has changed.
