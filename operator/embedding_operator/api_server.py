@@ -182,9 +182,10 @@ class ApiServer:
         url = f"{self.host}/apis/{EVENTS_GROUP}/v1/namespaces/{self.namespace}/{EVENTS}"
         await self._request("POST", url, json=manifest)
 
-    async def patch_source_status(self, name: str, status: Json) -> None:
-        """Raises Gone or RequestRefused."""
-        await self._patch(self._url(SOURCES, name, "status"), {"status": status})
+    async def patch_source_status(self, name: str, status: Json) -> Json:
+        """Returns the status as it is stored now. Raises Gone or RequestRefused."""
+        stored: Json = (await self._patch(self._url(SOURCES, name, "status"), {"status": status})).get("status", {})
+        return stored
 
 
 def version_of(body: Json) -> int:

@@ -140,14 +140,15 @@ class FakeApiServer(ApiServer):
         self._store(self.stored_jobs, job)
         self._end("annotate_job")
 
-    async def patch_source_status(self, name: str, status: Json) -> None:
+    async def patch_source_status(self, name: str, status: Json) -> Json:
         await self._begin("patch_source_status", name)
         if name not in self.stored_sources:
             raise Gone(name)
         source = self.stored_sources[name]
         source["status"] = _merged(source.get("status", {}), status)
-        self._store(self.stored_sources, source)
+        stored: Json = self._store(self.stored_sources, source)["status"]
         self._end("patch_source_status")
+        return stored
 
     async def create_event(self, manifest: Json) -> None:
         await self._begin("create_event", manifest["metadata"]["name"])

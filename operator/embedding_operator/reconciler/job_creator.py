@@ -149,7 +149,7 @@ class JobCreator:
             version = await self._server.create_job(manifest)
         except AlreadyExists:
             self._table.withdraw(job.name)
-            await self._adopt_existing(job.name)
+            await self._adopt_existing(job)
         except ApiServerUnavailable as exc:
             if not exc.may_have_happened:
                 self._table.withdraw(job.name)
@@ -161,10 +161,15 @@ class JobCreator:
             self._rate.record(job.business_id, self._clock.monotonic())
             self._table.confirm_created(job.name, version)
 
-    async def _adopt_existing(self, name: str) -> None:
+    async def _adopt_existing(self, created: TrackedJob) -> None:
         """A job of this name exists: track it if it is open or a dead letter, else delete it for the next sweep to create."""
+        name = created.name
         try:
             job = parse_job(await self._server.job(name))
+            if job.metadata.is_being_deleted:  # its name is free when others have removed their finalizers
+                log.warning("a job that is being deleted takes the name of a new one", job=name, source=self._source)
+                self.leave_out(created.business_id)
+                return
             if not job.is_final:
                 self._table.observe(job)
                 return

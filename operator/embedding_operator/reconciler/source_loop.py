@@ -85,6 +85,11 @@ class SourceLoop:
             self._requested = token
             self.wake()
 
+    def compare_status(self, listed: EmbeddingSource, *, listed_at: float) -> None:
+        """Have the status written again in the next turn, if it is not as it was written."""
+        if listed.metadata.uid == self._source.metadata.uid:
+            self._report.compare(listed.status, listed_at=listed_at)
+
     def set_up_again(self, refused: SourceRefused | None = None) -> None:
         """Set the source up again after the present turn. With `refused`, it is stalled for that reason until then."""
         self._set_up_again, self._refused = True, refused

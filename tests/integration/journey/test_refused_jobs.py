@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import yaml
 
+from hack.provider_server.process import FakeGemini
 from tests.integration.journey.conftest import System
 from tests.support.deadline import wait_until
 
@@ -94,12 +95,11 @@ def refused_lines(log: str) -> int:
     [(denies_all, "denied by the test"), (denies_some, "denied by the test"), (dead_webhook, "failed calling webhook")],
 )
 def test_refused_jobs_are_said_once_and_created_soon_after_the_cause_is_removed(
-    system: System, make: Callable[[System, str], list[dict[str, Any]]], said: str
+    system: System, gemini: FakeGemini, make: Callable[[System, str], list[dict[str, Any]]], said: str
 ) -> None:
-    operator = system.start_operator()
     with applied(system, make):
         system.book.add(40)
-        system.apply_source()
+        operator = system.start_with_gemini(gemini)
         stalled = wait_until(lambda: is_stalled(system), within_s=60, every_s=0.2, because="jobs are refused")
         assert (stalled["reason"], said in stalled["message"]) == ("JobsRefused", True)
         assert system.condition("Ready")["status"] == "False"

@@ -24,6 +24,22 @@ async def test_an_open_job_of_the_same_name_is_adopted() -> None:
     assert system.server.count("delete_job") == 0
 
 
+@pytest.mark.parametrize("phase", [Phase.PENDING, Phase.DEAD_LETTERED, Phase.SUCCEEDED])
+async def test_a_job_of_the_same_name_that_is_being_deleted_leaves_the_row_out_for_a_minute(phase: Phase) -> None:
+    system = SweptSource({"1": "Bakery", "2": "Garage"})
+    body = job_of("1", "Bakery", phase)
+    body["metadata"]["deletionTimestamp"] = "2026-03-01T12:00:00Z"
+    system.server.put_job(body)
+    await system.sweep()
+    await system.sweep()
+    assert system.states() == {"2": JobState.QUEUED}
+    assert (system.server.count("create_job"), system.server.count("delete_job")) == (2, 0)
+    system.server.stored_jobs.pop(name_of("1", "Bakery"))
+    await system.clock.advance(60)
+    await system.sweep()
+    assert system.states() == {"1": JobState.QUEUED, "2": JobState.QUEUED}
+
+
 async def test_a_dead_letter_of_the_same_name_is_adopted_and_not_created_again() -> None:
     system = SweptSource({"1": "Bakery"})
     system.server.put_job(job_of("1", "Bakery", Phase.DEAD_LETTERED))
