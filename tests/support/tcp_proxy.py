@@ -29,6 +29,8 @@ class TcpProxy:
         self._connections: set[asyncio.Task[None]] = set()
         self.port = 0
         """Known from the first start on."""
+        self.frozen = False
+        """While it is, new connections are accepted, and nothing is passed on."""
         self.tls: ssl.SSLContext | None = None
         """How clients are served; None: the bytes are passed on as they are."""
 
@@ -57,6 +59,8 @@ class TcpProxy:
         self._connections.add(task)
         task.add_done_callback(self._connections.discard)
         try:
+            while self.frozen:
+                await asyncio.sleep(0.05)
             server_reader, server_writer = await self._connect_to_target()
             try:
                 await asyncio.gather(_copy(reader, server_writer), _copy(server_reader, writer))
@@ -130,6 +134,12 @@ class BlockingTcpProxy:
     def stop(self) -> None:
         """Refuse new connections, and abort the existing ones."""
         self._run(self._proxy.stop())
+
+    def freeze(self) -> None:
+        """Abort the existing connections, and from now on accept new ones and answer nothing, as a host that hangs."""
+        self.stop()
+        self._proxy.frozen = True
+        self.start()
 
     def _run(self, work: Coroutine[Any, Any, None]) -> None:
         asyncio.run_coroutine_threadsafe(work, self._loop).result(timeout=STARTS_WITHIN_S)

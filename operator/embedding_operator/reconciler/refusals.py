@@ -91,11 +91,19 @@ class Refusals:
     def record(self, accepted: Collection[str], refused: Collection[Refused], now: float) -> None:
         """What became of the creates of a sweep."""
         if accepted:
+            # After a hold, also rows whose refusals had other messages are tried again: their cause may have been the same.
+            self._groups = {
+                key: group for key, group in self._groups.items() if not (group.whole_source or self.holding)
+            }
             self._pause_s = 0.0
-            self._forget_accepted(accepted)
         for one in refused:
             self._record_one(one, now)
-        self._groups = {key: group for key, group in self._groups.items() if _is_recent(group, now)}
+        # A row of a group was accepted, so the cause is gone: rows that were refused just before are tried again at once.
+        self._groups = {
+            key: group
+            for key, group in self._groups.items()
+            if _is_recent(group, now) and group.left_out_until.keys().isdisjoint(accepted)
+        }
         too_many = sum(len(group.left_out_until) for group in self._groups.values()) > MOST_ROWS_LEFT_OUT
         if refused and (too_many or not accepted) and (self.holding or too_many or self._any_is_shared()):
             self._hold(refused, now)
@@ -107,12 +115,6 @@ class Refusals:
         self._pause_s = min(max(self._pause_s * 2, FIRST_PAUSE_S), LONGEST_PAUSE_S)
         asked = [one.error.retry_after_s for one in refused if isinstance(one.error, ApiServerUnavailable)]
         self._next_probe_at = now + max(self._pause_s, min(max(asked, default=0.0), SERVERS_LONGEST_PAUSE_S))
-
-    def _forget_accepted(self, accepted: Collection[str]) -> None:
-        """A refusal of the whole source is over; one of rows is over when one of them is accepted."""
-        for key, group in list(self._groups.items()):
-            if group.whole_source or not group.left_out_until.keys().isdisjoint(accepted):
-                del self._groups[key]
 
     def _record_one(self, one: Refused, now: float) -> None:
         key = alike(one)
@@ -134,7 +136,8 @@ def _is_recent(group: Group, now: float) -> bool:
 
 def alike(refused: Refused) -> str:
     """What refusals of the same cause have in common: the server's message without names and numbers."""
-    text = str(refused.error).replace(refused.job, "#").replace(refused.business_id, "#")
+    business = rf"(?<!\w){re.escape(refused.business_id)}(?!\w)"
+    text = re.sub(business, "#", str(refused.error).replace(refused.job, "#"))
     return f"{type(refused.error).__name__} {re.sub(r'[0-9]+', '#', text)}"
 
 

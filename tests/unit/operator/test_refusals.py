@@ -5,7 +5,7 @@ from collections.abc import Iterable
 import pytest
 
 from embedding_operator.api_errors import ApiServerError, ApiServerUnavailable, Invalid, RequestRefused
-from embedding_operator.reconciler.refusals import MOST_ROWS_LEFT_OUT, Refusals, Refused
+from embedding_operator.reconciler.refusals import MOST_ROWS_LEFT_OUT, Refusals, Refused, alike
 
 NOW = 1_000.0
 DENIED = Invalid("denied by the policy")
@@ -50,6 +50,21 @@ def test_messages_that_differ_only_in_names_and_numbers_are_alike() -> None:
         "the API server refuses to create jobs: change the policy, quota, webhook or right that its message names: "
         '"…" of row 11 is denied, 11 in all',
     )
+
+
+def test_an_id_that_is_a_part_of_another_word_of_the_message_makes_no_difference() -> None:
+    message = "ValidatingAdmissionPolicy 'deny-b0690c60' denied request"
+    state = Refusals()
+    state.record([], refused(["0", "6", "e", "x-1"], Invalid(message)), NOW)
+    assert len({alike(one) for one in refused(["0", "6", "e", "x-1"], Invalid(message))}) == 1
+    assert state.limit(FREE, NOW) == 0
+
+
+def test_after_a_hold_rows_that_were_refused_with_other_messages_are_tried_again() -> None:
+    state = Refusals()
+    state.record([], [*refused("123"), *refused("4", Invalid("at 12:00 by proxy a")), *refused("5", DENIED)], NOW)
+    state.record(["6"], [], NOW + 5)
+    assert state.left_out(NOW + 5) == set()
 
 
 def test_a_row_whose_job_is_invalid_is_left_out_for_a_minute() -> None:
@@ -103,6 +118,13 @@ def test_one_of_several_rows_is_a_probe_and_releases_the_others_when_it_is_accep
     (probe,) = {"2", "3", "4"} - state.left_out(later + 8)
     state.record([probe], [], later + 8)
     assert (state.left_out(later + 8), state.shared(later + 8)) == (set(), None)
+
+
+def test_rows_that_were_refused_just_before_the_cause_was_removed_are_not_left_out() -> None:
+    state = Refusals()
+    state.record([], refused("123"), NOW)
+    state.record(["1"], refused("45"), NOW + 8)
+    assert (state.left_out(NOW + 8), state.shared(NOW + 8)) == (set(), None)
 
 
 def test_an_accepted_probe_ends_the_pause() -> None:
