@@ -90,19 +90,17 @@ class Refusals:
 
     def record(self, accepted: Collection[str], refused: Collection[Refused], now: float) -> None:
         """What became of the creates of a sweep."""
+        hold_ends = self.holding and bool(accepted)
         if accepted:
-            # After a hold, also rows whose refusals had other messages are tried again: their cause may have been the same.
-            self._groups = {
-                key: group for key, group in self._groups.items() if not (group.whole_source or self.holding)
-            }
+            self._groups = {key: group for key, group in self._groups.items() if not group.whole_source}
             self._pause_s = 0.0
         for one in refused:
             self._record_one(one, now)
-        # A row of a group was accepted, so the cause is gone: rows that were refused just before are tried again at once.
+        # The cause is gone, of all after a hold: rows that were refused just before are tried again at once.
         self._groups = {
             key: group
             for key, group in self._groups.items()
-            if _is_recent(group, now) and group.left_out_until.keys().isdisjoint(accepted)
+            if group.whole_source or (_is_recent(group, now) and not hold_ends and not _is_over(group, accepted))
         }
         too_many = sum(len(group.left_out_until) for group in self._groups.values()) > MOST_ROWS_LEFT_OUT
         if refused and (too_many or not accepted) and (self.holding or too_many or self._any_is_shared()):
@@ -131,7 +129,12 @@ class Refusals:
 
 def _is_recent(group: Group, now: float) -> bool:
     """Its rows are left out, or were until a short time ago; those that were deleted meanwhile are never tried again."""
-    return group.whole_source or max(group.left_out_until.values(), default=0.0) + ROW_PAUSE_S > now
+    return max(group.left_out_until.values(), default=0.0) + ROW_PAUSE_S > now
+
+
+def _is_over(group: Group, accepted: Collection[str]) -> bool:
+    """One of its rows was accepted now."""
+    return not group.left_out_until.keys().isdisjoint(accepted)
 
 
 def alike(refused: Refused) -> str:
