@@ -276,7 +276,12 @@ def violations(value: Any, schema: Json, path: str = "status") -> list[str]:
 
 A_LONG_HISTORY = [{"time": timestamp(NOW), "reason": f"Reason{n}", "code": "503"} for n in range(HISTORY_KEPT)]
 PATCHES = {
-    **{kind.value: patch_of(RowOutcome(kind, kind.value, "a sentence", 7)).status for kind in OutcomeKind},
+    **{
+        kind.value: patch_of(RowOutcome(kind, kind.value, "a sentence", 7)).status
+        for kind in OutcomeKind
+        if kind is not OutcomeKind.ROW_LOCKED
+    },
+    "RowLocked": patch_of(row_locked(STARTED, STARTED, 7)).status,
     "the tenth retry": patch_of(AWAY, a_job_with(history=A_LONG_HISTORY)).status,
     "RetriesExhausted": patch_of(AWAY, a_job_with(attempts=5, history=A_LONG_HISTORY)).status,
     "replayed": replay_begun(a_job_with(**DEAD), NOW).status,
