@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from embedding_worker.rows.database import Database
+from embedding_worker.rows.readiness import ready_for
 from hack.database.postgres import Database as GivenDatabase
 from hack.database.postgres import DatabaseServer
 from tests.support.deadline import wait_until
@@ -116,6 +117,20 @@ async def test_all_tables_are_replicated_while_marks_wait_and_after_the_move_bot
         await keeper.audit()
         assert await keeper.keep() == 3
         assert oracle.wrong() == []
+
+
+async def test_a_subscriber_of_all_tables_continues_when_it_has_got_the_new_ones(pair: Pair, tmp_path: Path) -> None:
+    """PostgreSQL's apply worker waits for a table that it does not have, as for any other new table, and loses nothing."""
+    pair.subscriber.run(BUSINESSES)
+    with pair.replicating("FOR ALL TABLES"):
+        async with Database(pair.publisher.url, max_connections=2) as rows:
+            assert "copy schema embedding_operator to the subscribers" in await ready_for(rows, source_config())
+            keeper = await Keeper.prepare(rows, source_config())
+            pair.publisher.run("INSERT INTO businesses (name) VALUES ('one')")
+            await keeper.keep()
+        schema = dump(pair.publisher.url, tmp_path / "schema", "--schema-only", "--schema=embedding_operator")
+        assert restore(pair.subscriber.url, schema, "--exit-on-error").returncode == 0
+        pair.wait_until_equal("SELECT id, name, embedding::text FROM businesses")
 
 
 async def test_a_publication_of_the_table_alone_needs_nothing_of_ours_at_the_subscriber(pair: Pair) -> None:

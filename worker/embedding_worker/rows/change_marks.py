@@ -107,50 +107,49 @@ def add_embedding_column(statements: Statements, dimensions: int) -> str:
 BODY = """
 DECLARE
     row_id text;
-    changed boolean := true;
-    planned boolean := true;
+    changed boolean;
+    planned boolean := false;
 BEGIN
     BEGIN
         IF TG_OP = 'UPDATE' THEN
-            changed := record_image_ne({old}, {new});
+            IF NOT record_image_ne({old}, {new}) THEN
+                RETURN NULL;
+            END IF;
         END IF;
-        IF changed THEN
-            row_id := NEW.{id_column}::text;
+        row_id := NEW.{id_column}::text;
+        IF row_id IS NULL OR octet_length(row_id) > {longest} THEN
+            RETURN NULL;
         END IF;
+        INSERT INTO {marks} (id) SELECT row_id WHERE false;
+        planned := true;
     EXCEPTION WHEN OTHERS THEN
-        planned := false;
+        NULL;
     END;
     IF NOT planned THEN
         BEGIN
-            EXECUTE {compare} INTO row_id, changed USING OLD, NEW;
-        EXCEPTION WHEN OTHERS THEN
-            changed := true;
             BEGIN
-                EXECUTE {read_id} INTO row_id USING OLD, NEW;
+                EXECUTE {compare} INTO row_id, changed USING OLD, NEW;
             EXCEPTION WHEN OTHERS THEN
-                RETURN NULL;
+                changed := true;
+                EXECUTE {read_id} INTO row_id USING OLD, NEW;
             END;
+            IF NOT changed OR row_id IS NULL OR octet_length(row_id) > {longest} THEN
+                RETURN NULL;
+            END IF;
+            INSERT INTO {marks} (id) SELECT row_id WHERE false;
+        EXCEPTION WHEN OTHERS THEN
+            RETURN NULL;
         END;
     END IF;
-    IF NOT changed OR row_id IS NULL OR octet_length(row_id) > {longest} THEN
-        RETURN NULL;
-    END IF;
-    BEGIN
-        PERFORM FROM {marks} m WHERE false AND m.id = row_id;
-        IF NOT has_table_privilege({marks_literal}, 'INSERT') THEN
-            RETURN NULL;
-        END IF;
-    EXCEPTION WHEN OTHERS THEN
-        RETURN NULL;
-    END;
     INSERT INTO {marks} (id) VALUES (row_id);
     RETURN NULL;
 END"""
 """The body of the function. It never raises an error, so that it never makes a write of the application's fail.
 
 Everything that could fail is in blocks that catch errors. They write nothing, so PostgreSQL gives them no transaction id. The
-only statement outside of them is the insert, and it is only reached if a SELECT of the same columns has just succeeded, whose
-lock keeps the table of marks as it is until the transaction ends. A mark's id is limited to what fits into an index entry.
+only statement outside of them is the insert, and it is only reached if an insert of no row has just succeeded, which checks the
+table, its columns and the rights, and whose lock keeps the table as it is until the transaction ends. The mark's id is limited to
+what fits into an entry of an index.
 
 The images of the columns are compared, because IS DISTINCT FROM has no operator for json, and treats 1.0 and 1.00 as equal. A
 session keeps the plans of this function: after a column has got another type it reads the rows by EXECUTE, which is planned each
@@ -232,7 +231,6 @@ def function_body(marks: str, id_column: str, columns: Sequence[str]) -> str:
         read_id=literal(read_id),
         longest=LONGEST_MARKED_ID,
         marks=marks,
-        marks_literal=literal(marks),
     )
 
 

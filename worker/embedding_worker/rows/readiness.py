@@ -36,6 +36,11 @@ SELECT current_setting('server_version_num')::int, current_setting('server_versi
        EXISTS (SELECT FROM pg_available_extensions a WHERE a.name = 'vector'),
        to_regnamespace('{SCHEMA}') IS NOT NULL,
        {MAY_CREATE}"""
+# Of a publication of all tables, the subscribers wait until they have the tables that the operator creates.
+PUBLISHED = """
+SELECT string_agg('publication ' || quote_ident(p.pubname), ', ') FROM pg_publication p
+WHERE p.puballtables AND to_regclass($1) IS NULL
+"""
 BOOKKEEPING_USABLE = """
 SELECT bool_and(has_table_privilege(t.name, p.privilege))
 FROM unnest($1::text[], $2::text[]) t(name, privileges), unnest(string_to_array(t.privileges, ' ')) p(privilege)
@@ -115,12 +120,14 @@ async def ready_for(database: Database, config: SourceConfig, claim: Claim | Non
     await refuse_foreign(database, at, claim)
     async with database.transaction(quoting=True) as transaction:
         known = await _bookkeeping_usable(transaction, statements)
+        published = (await transaction.fetch(PUBLISHED, statements.marks))[0][0]
         record = await transaction.fetch(change_marks.SOURCE_RECORD, at.bookkeeping_name) if known else []
         found = await find_triggers(transaction, statements, trigger)
     as_wanted = found.in_force and bool(record) and record[0][0] == trigger.definition
     refuse_triggers_beyond_rights(statements, trigger, found, as_wanted=as_wanted)
     column = "is to be added" if layout.column_missing else "is there"
-    return f"{at} can be kept fresh, column {at.embedding_column} {column}"
+    copied = f"; {published} publishes all tables: copy schema {SCHEMA} to the subscribers when it has been created"
+    return f"{at} can be kept fresh, column {at.embedding_column} {column}" + (copied if published else "")
 
 
 async def _bookkeeping_usable(transaction: Transaction, statements: Statements) -> bool:
