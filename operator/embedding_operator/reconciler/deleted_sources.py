@@ -34,7 +34,10 @@ class DeletedSources:
     async def run(self) -> None:
         """Until cancelled."""
         while True:
-            await self.release_unseen()
+            try:
+                await self.release_unseen()
+            except Exception:  # a bug, which must not end the task
+                log.exception("deleted sources not looked for by an unexpected error")
             await self._clock.sleep(LOOK_EVERY_S)
 
     async def release_unseen(self) -> None:

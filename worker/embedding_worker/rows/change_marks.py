@@ -98,6 +98,15 @@ def create_bookkeeping(statements: Statements) -> tuple[str, ...]:
     )
 
 
+def continue_sequence(statements: Statements) -> str:
+    """After logical replication the sequence may be behind the marks. Newer marks must have higher numbers."""
+    sequence = f"pg_get_serial_sequence({literal(statements.marks)}, 'seq')::regclass"
+    return (
+        f"SELECT setval({sequence}, m.newest) FROM (SELECT max(d.seq) AS newest FROM {statements.marks} d) m "
+        f"WHERE m.newest > coalesce(pg_sequence_last_value({sequence}), 0)"
+    )
+
+
 def add_embedding_column(statements: Statements, dimensions: int) -> str:
     layout = statements.layout
     wanted = layout.vector_type if layout.vector_type.endswith("[]") else f"{layout.vector_type}({dimensions})"
