@@ -11,7 +11,7 @@ from datetime import datetime
 from embedding_worker.providers.embedder import Vector
 from embedding_worker.rows import change_marks
 from embedding_worker.rows.database import Database, Row
-from embedding_worker.rows.inspection import inspect_table, search_path
+from embedding_worker.rows.inspection import inspect_table
 from embedding_worker.rows.schema import configuration_on_record, prepare_table
 from embedding_worker.rows.statements import Statements
 from embedding_worker.rows.table import can_be_id
@@ -99,7 +99,7 @@ class RowStore:
         self._database = database
         self._statements = statements
         self._fingerprint = statements.config.fingerprint
-        self._search_path = search_path(statements.config)
+        self._search_path = (statements.layout.search_path,)
 
     @classmethod
     async def prepare(cls, database: Database, config: SourceConfig) -> "RowStore":
