@@ -3,6 +3,8 @@
 Each error is raised once, at the boundary that translates it (the database, a provider). No error carries a row's text.
 """
 
+from typing import Self
+
 
 class EmbeddingError(Exception):
     """The root of this project's errors."""
@@ -18,7 +20,39 @@ class SourceRefused(EmbeddingError):
 
 
 class RowsRefused(SourceRefused):
-    """A value in some row of the statement may be the cause (a constraint, a trigger, a cast): try with fewer rows."""
+    """A value in some row of the statement may be the cause (a constraint, a trigger, a cast): try with fewer rows.
+
+    `sqlstate` is PostgreSQL's code, and `constraint` the name of the constraint that is violated; empty if there is none.
+    """
+
+    def __init__(self, reason: str, message: str, *, sqlstate: str = "", constraint: str = "") -> None:
+        super().__init__(reason, message)
+        self.sqlstate = sqlstate
+        self.constraint = constraint
+
+    @property
+    def is_of_the_table(self) -> bool:
+        """Whether the code is one of the table, of our rights, or of a missing object, and not of a row's values."""
+        return self.sqlstate.startswith(("42", "3F", "0A"))
+
+
+class StatementTimedOut(RowsRefused):
+    """The statement took too long: its rows are too many or too large, or the database is slow. Try with fewer rows."""
+
+
+class TableRefused(SourceRefused):
+    """The database refuses a statement for every row: for a reason of the table or of our rights, or by a trigger.
+
+    `row_id` is a row for which it was refused, so that it can be found out when it is accepted; None if it is the statement.
+    """
+
+    def __init__(self, reason: str, message: str, *, row_id: str | None = None) -> None:
+        super().__init__(reason, message)
+        self.row_id = row_id
+
+    @classmethod
+    def by(cls, refusal: RowsRefused, row_id: str) -> Self:
+        return cls(refusal.reason, refusal.message, row_id=row_id)
 
 
 class DatabaseUnavailable(EmbeddingError):

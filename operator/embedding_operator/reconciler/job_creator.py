@@ -10,7 +10,7 @@ from embedding_operator.api_server import ApiServer
 from embedding_operator.reconciler.job_rate import JobRate
 from embedding_operator.reconciler.job_table import JobState, TrackedJob
 from embedding_operator.reconciler.registers import JobRegisters
-from embedding_operator.resources.embedding_job import JobSpec, SourceRef, job_manifest, job_name, parse_job
+from embedding_operator.resources.embedding_job import TEXT_FAILS, JobSpec, SourceRef, job_manifest, job_name, parse_job
 from embedding_worker.clock import Clock
 from embedding_worker.rows.store import DueRow
 
@@ -47,11 +47,10 @@ class JobCreator:
 
         Raises ApiServerUnavailable, and RequestRefused if the API server refuses all jobs.
         """
-        assert row.content_hash is not None  # see sort_due
         if not self._window.free(self._source):  # other sources have used the places that were free meanwhile
             return
         now = self._clock.monotonic()
-        tracked = self._tracked(row, row.content_hash, now)
+        tracked = self._tracked(row, row.content_hash or TEXT_FAILS, now)
         if self._table.get(tracked.name) is not None:  # a person has created a job with this name for another row
             self.leave_out(row.id)
             return

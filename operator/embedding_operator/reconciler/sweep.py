@@ -17,6 +17,7 @@ from embedding_operator.reconciler.job_creator import JobCreator
 from embedding_operator.reconciler.job_statuses import refresh_job
 from embedding_operator.reconciler.job_table import IN_FLIGHT, JobState, TrackedJob
 from embedding_operator.reconciler.registers import JobRegisters
+from embedding_operator.resources.embedding_job import TEXT_FAILS
 from embedding_worker.clock import Clock
 from embedding_worker.rows.store import DueRow, RowStore, VectorWrite
 from embedding_worker.writer import Writer
@@ -37,9 +38,9 @@ def sort_due(due: Iterable[DueRow]) -> DuePlan:
     """A row that is up to date or deleted needs its marks cleared, one without text a null vector, any other a job."""
     plan = DuePlan()
     for row in due:
-        if row.up_to_date or row.gone or row.content_hash is None:
+        if row.up_to_date or row.gone:
             plan.clear.append(row.id)
-        elif row.blank:
+        elif row.blank and row.content_hash is not None:
             plan.blank.append(VectorWrite(row.id, row.content_hash, None))
         else:
             plan.jobs.append(row)
@@ -116,10 +117,10 @@ class Sweeper:
             known |= dict.fromkeys(dead, 0)
         for mark in await self._store.newer_marks(known):
             job = jobs[mark.id]
-            if mark.content_hash == job.content_hash:
+            if not mark.gone and (mark.content_hash or TEXT_FAILS) == job.content_hash:
                 self._table.answer_mark(job.name, mark.newest_mark)
             else:
-                await self._supersede_job(job, row_gone=mark.content_hash is None)
+                await self._supersede_job(job, row_gone=mark.gone)
 
     async def _supersede_job(self, job: TrackedJob, *, row_gone: bool) -> None:
         present = self._table.get(job.name)

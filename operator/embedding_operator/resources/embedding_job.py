@@ -40,6 +40,10 @@ OPEN_SELECTOR = ",".join(f"status.phase!={phase}" for phase in Phase if phase no
 FINISHED_SELECTOR = ",".join(f"status.phase!={phase}" for phase in Phase if phase not in FINISHED)
 
 
+TEXT_FAILS = "0" * 64
+"""The content hash of a job whose row has no text, because the text expression fails for it."""
+
+
 class SourceRef(Resource):
     name: str
 

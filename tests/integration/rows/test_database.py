@@ -148,7 +148,7 @@ async def test_a_text_is_the_same_whatever_the_database_prefers(
     ):
         businesses.run(f'ALTER DATABASE "{database.name}" SET {preference}')
     keeper, _ = await keep(text="concat_ws(' ', opened, score, hours)")
-    (row,) = (await keeper.store.read(["1"])).values()
+    (row,) = (await keeper.read(["1"])).values()
     assert row.text == "2024-02-01 12:00:00+00 0.30000000000000004 08:00:00"
 
 
@@ -195,7 +195,7 @@ async def test_what_a_row_holds_is_in_no_message_and_no_traceback(
 ) -> None:
     businesses.run("INSERT INTO businesses (description) VALUES ('confidence')")
     keeper, _ = await keep(text=text)
-    for failing in (keeper.audit(), keeper.store.read(["1"])):
+    for failing in (keeper.audit(), keeper.read(["1"])):
         with pytest.raises(RowsRefused, match="PostgreSQL refuses the statement") as refused:
             await failing
         assert "confid" not in "".join(traceback.format_exception(refused.value))

@@ -12,7 +12,14 @@ import psycopg
 from psycopg import errors, pq
 from psycopg_pool import AsyncConnectionPool, PoolTimeout
 
-from embedding_worker.errors import DatabaseUnavailable, RowsLocked, RowsRefused, SourceRefused
+from embedding_worker.errors import (
+    DatabaseUnavailable,
+    EmbeddingError,
+    RowsLocked,
+    RowsRefused,
+    SourceRefused,
+    StatementTimedOut,
+)
 
 Row = tuple[Any, ...]
 
@@ -28,7 +35,7 @@ SETTINGS = {
 }
 # Not caused by the statement: shut down, crashed, starting; out of connections, memory or disk; connection lost.
 AWAY = ("57P01", "57P02", "57P03", "53", "08")
-LOCKED = (errors.LockNotAvailable, errors.SerializationFailure, errors.DeadlockDetected, errors.QueryCanceled)
+LOCKED = (errors.LockNotAvailable, errors.SerializationFailure, errors.DeadlockDetected)
 
 
 CONNECTION: dict[str, Any] = {
@@ -44,24 +51,40 @@ CONNECTION: dict[str, Any] = {
 
 @contextmanager
 def _translate_errors(*, quoting: bool) -> Iterator[None]:
-    """Translate psycopg's errors by reaction. The message of a failed statement may carry a row's value, so it is quoted only if
-    the statements read no rows (`quoting`), and only errors of syntax and access (classes 42, 3F, 0A), which name tables.
+    """Translate psycopg's errors by reaction. The message of a failed statement may carry a row's value, so it is quoted only
+    where it names tables, columns, functions or rights (classes 42, 3F, 0A), and if the statement reads rows (not `quoting`), not
+    where a function of the application may have written it.
     """
     try:
         yield
     except LOCKED as exc:
         raise RowsLocked(type(exc).__name__) from exc
+    except errors.QueryCanceled:
+        raise StatementTimedOut(
+            "StatementTimeout", "PostgreSQL has cancelled the statement, which took too long", sqlstate="57014"
+        ) from None
     except psycopg.Error as exc:
-        state = exc.sqlstate or ""
-        if isinstance(exc, (psycopg.OperationalError, psycopg.InterfaceError)) and (
-            not state or state.startswith(AWAY)
-        ):
-            raise DatabaseUnavailable(f"the database is away ({type(exc).__name__})") from exc
-        if quoting and state.startswith(("42", "3F", "0A")):
-            raise SourceRefused("DatabaseRefused", f"PostgreSQL says: {exc.diag.message_primary} ({state})") from exc
-        raise RowsRefused(
-            "DatabaseRefused", f"PostgreSQL refuses the statement: {type(exc).__name__} ({state})"
-        ) from None  # a logged traceback must not have its message either
+        raise _translated(exc, quoting=quoting) from (
+            exc if quoting else None
+        )  # a traceback must not show a value either
+
+
+def _translated(exc: psycopg.Error, *, quoting: bool) -> EmbeddingError:
+    state = exc.sqlstate or ""
+    lost = isinstance(exc, (psycopg.OperationalError, psycopg.InterfaceError))
+    if lost and (not state or state.startswith(AWAY)):
+        return DatabaseUnavailable(f"the database is away ({type(exc).__name__})")
+    named = state.startswith(("42", "3F", "0A"))
+    by_application = (exc.diag.source_file or "").startswith("pl")  # the languages of functions: pl_exec.c, plpy_elog.c
+    said = f"PostgreSQL says: {exc.diag.message_primary} ({state})" if named else ""
+    if quoting and said:
+        return SourceRefused("DatabaseRefused", said)
+    constraint = exc.diag.constraint_name or ""
+    refused = f"PostgreSQL refuses the statement: {type(exc).__name__} ({state})"
+    if constraint:
+        refused = f"PostgreSQL refuses the statement: constraint {constraint} is violated ({state})"
+    message = said if said and not by_application else refused
+    return RowsRefused("DatabaseRefused", message, sqlstate=state, constraint=constraint)
 
 
 class Transaction:

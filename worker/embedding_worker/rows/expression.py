@@ -25,7 +25,8 @@ OTHER_TABLES = f"""
 SELECT c.oid::bigint, c.oid::regclass::text, row_security_active(c.oid) FROM pg_rewrite r JOIN pg_depend d
   ON d.classid = 'pg_rewrite'::regclass AND d.objid = r.oid AND d.refclassid = 'pg_class'::regclass
 JOIN pg_class c ON c.oid = d.refobjid
-WHERE r.ev_class = '{PROBE_VIEW}'::regclass AND c.oid NOT IN ($1::bigint::oid, r.ev_class) AND c.relkind IN ('r', 'p', 'v', 'm', 'f')
+WHERE r.ev_class = '{PROBE_VIEW}'::regclass AND c.oid NOT IN ($1::bigint::oid, r.ev_class)
+  AND c.relkind IN ('r', 'p', 'v', 'm', 'f')
 GROUP BY c.oid ORDER BY 2
 """
 FUNCTION_FACTS = """

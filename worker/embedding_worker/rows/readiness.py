@@ -114,7 +114,7 @@ async def ready_for(database: Database, config: SourceConfig) -> str:
     async with database.transaction(quoting=True) as transaction:
         (schema_exists,) = (await transaction.fetch(change_marks.SCHEMA_EXISTS))[0]
         if schema_exists:
-            known = await transaction.fetch(change_marks.BOOKKEEPING_EXISTS, statements.due, statements.state)
+            known = await transaction.fetch(change_marks.BOOKKEEPING_EXISTS, statements.marks, statements.state)
             refuse_another_id_type(statements, known[0][2])
         present = await transaction.fetch(change_marks.TRIGGERS_PRESENT, layout.oid, list(trigger.names))
     if present and not change_marks.wants_trigger(statements) and not layout.owned:

@@ -34,14 +34,13 @@ ORDER BY n.number
 """
 # to_regclass would raise an error in a schema that the role may not enter.
 OWN_FACTS = f"""
-SELECT (SELECT d.oid::bigint FROM pg_database d WHERE d.datname = current_database()),
-    to_regnamespace('{SCHEMA}')::oid::bigint,
-    ARRAY(SELECT c.relname::text FROM pg_class c WHERE c.relnamespace = to_regnamespace('{SCHEMA}') AND c.relname = ANY($1::text[])
-          ORDER BY c.oid),
-    ARRAY(SELECT c.oid::bigint FROM pg_class c WHERE c.relnamespace = to_regnamespace('{SCHEMA}') AND c.relname = ANY($1::text[])
-          ORDER BY c.oid),
-    (SELECT p.oid::bigint FROM pg_proc p WHERE p.pronamespace = to_regnamespace('{SCHEMA}') AND p.proname = $2),
+WITH n AS (SELECT to_regnamespace('{SCHEMA}')::oid AS oid),
+own AS (SELECT c.relname, c.oid FROM n JOIN pg_class c ON c.relnamespace = n.oid WHERE c.relname = ANY($1::text[]))
+SELECT (SELECT d.oid::bigint FROM pg_database d WHERE d.datname = current_database()), n.oid::bigint,
+    ARRAY(SELECT o.relname::text FROM own o ORDER BY o.oid), ARRAY(SELECT o.oid::bigint FROM own o ORDER BY o.oid),
+    (SELECT p.oid::bigint FROM pg_proc p WHERE p.pronamespace = n.oid AND p.proname = $2),
     (SELECT count(*) FROM pg_trigger t WHERE t.tgrelid = $3::bigint::oid AND t.tgname = ANY($4::text[]))
+FROM n
 """
 
 
@@ -147,7 +146,7 @@ def rights_to_create_trigger(
 def _own_tables(at: TableColumn) -> dict[str, tuple[str, ...]]:
     """The names of the operator's tables for a source, and the privileges that it needs on each."""
     stem = at.bookkeeping_name
-    return dict.fromkeys(SHARED_TABLES, WRITTEN) | {f"{stem}_due": EMPTIED, f"{stem}_state": EMPTIED}
+    return dict.fromkeys(SHARED_TABLES, WRITTEN) | {f"{stem}_marks": EMPTIED, f"{stem}_state": EMPTIED}
 
 
 def refuse_lacking(statements: Statements, table: TableFacts, rights: Sequence[Right], *, dimensions: int) -> None:

@@ -54,7 +54,7 @@ class TableLayout:
     only: bool = True
     """A plain table is read and written without its children. False for a partitioned one, whose rows are in its partitions."""
     row_security: bool = False
-    """Policies let the role see and write every row. Otherwise statements run with row_security = off, and fail if one applies."""
+    """Policies let the role see and write every row. Otherwise statements run with row_security off, and fail if one applies."""
 
 
 def quoted(identifier: str) -> str:
@@ -64,6 +64,14 @@ def quoted(identifier: str) -> str:
 def qualified(at: TableColumn) -> str:
     """The table's name in SQL, whatever its letters are."""
     return f"{quoted(at.schema)}.{quoted(at.table)}"
+
+
+def binary_form(vector_type: str) -> str:
+    """The function that gives a vector's binary form, for a type of TableLayout.vector_type."""
+    if vector_type.endswith("[]"):
+        return "pg_catalog.array_send"
+    schema, _, name = vector_type.rpartition(".")
+    return f"{schema}.{quoted(name.strip(chr(34)) + '_send')}"
 
 
 def can_be_id(id_type: str, text: str) -> bool:
@@ -181,8 +189,8 @@ def _id_type(at: TableColumn, table: TableFacts, columns: dict[str, ColumnFacts]
     if column.type_name not in ID_TYPES or column.type_schema != "pg_catalog":
         raise SourceRefused(
             "IdTypeUnsupported",
-            f"{at}.{column.name} is {column.declared}: an id must be bigint, integer, smallint, uuid, text, varchar or char, or a "
-            f"domain over one of them: set spec.idColumn in a new source to such a column, {_another_id(at)}",
+            f"{at}.{column.name} is {column.declared}, and an id must be bigint, integer, smallint, uuid, text, varchar, char or "
+            f"a domain over one of them: set spec.idColumn in a new source to such a column, {_another_id(at)}",
         )
     if not column.deterministic:
         raise SourceRefused(
