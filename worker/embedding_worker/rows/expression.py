@@ -30,7 +30,7 @@ WHERE r.ev_class = '{PROBE_VIEW}'::regclass AND c.oid NOT IN ($1::bigint::oid, r
 GROUP BY c.oid ORDER BY 2
 """
 FUNCTION_FACTS = """
-SELECT p.oid::bigint, p.proname::text, p.oid::regprocedure::text, p.provolatile = 'v', n.nspname = 'pg_catalog', p.prokind = 'f'
+SELECT p.oid::bigint, p.proname::text, p.oid::regprocedure::text, p.provolatile = 'v', n.nspname = 'pg_catalog'
 FROM pg_proc p JOIN pg_namespace n ON n.oid = p.pronamespace WHERE p.oid = ANY($1::bigint[]::oid[])
 """
 GENERATED_READS = """
@@ -70,8 +70,6 @@ class FunctionFacts:
     """With its schema and the types of its arguments, as ALTER FUNCTION and GRANT take it."""
     volatile: bool
     built_in: bool
-    plain: bool
-    """No aggregate, whose volatility can't be changed."""
 
 
 @dataclass(frozen=True)
@@ -191,7 +189,7 @@ def _refuse_moments(facts: ExpressionFacts, functions: Sequence[FunctionFacts]) 
 
 
 def _inconstant(function: FunctionFacts) -> str:
-    if function.built_in or not function.plain:
+    if function.built_in:
         called = f"{function.name}()"
         return f"spec.text calls {called}, which gives another value for the same row at another time: leave it out"
     return (
