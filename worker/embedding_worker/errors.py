@@ -22,18 +22,17 @@ class SourceRefused(EmbeddingError):
 class RowsRefused(SourceRefused):
     """A value in some row of the statement may be the cause (a constraint, a trigger, a cast): try with fewer rows.
 
-    `sqlstate` is PostgreSQL's code, and `constraint` the name of the constraint that is violated; empty if there is none.
+    `sqlstate` is PostgreSQL's code, and `constraint` the name of the constraint that is violated; empty if there is none. If
+    `is_of_the_table`, a right or an object is missing, so no row of the statement is the cause.
     """
 
-    def __init__(self, reason: str, message: str, *, sqlstate: str = "", constraint: str = "") -> None:
+    def __init__(
+        self, reason: str, message: str, *, sqlstate: str = "", constraint: str = "", is_of_the_table: bool = False
+    ) -> None:
         super().__init__(reason, message)
         self.sqlstate = sqlstate
         self.constraint = constraint
-
-    @property
-    def is_of_the_table(self) -> bool:
-        """Whether the code is one of the table, of our rights, or of a missing object, and not of a row's values."""
-        return self.sqlstate.startswith(("42", "3F", "0A"))
+        self.is_of_the_table = is_of_the_table
 
 
 class StatementTimedOut(RowsRefused):

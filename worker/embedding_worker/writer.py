@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from embedding_worker.clock import Clock
-from embedding_worker.errors import RowsRefused, StatementTimedOut, TableRefused
+from embedding_worker.errors import RowsLocked, RowsRefused, StatementTimedOut, TableRefused
 from embedding_worker.rows.database import Row
 from embedding_worker.rows.each_row import of_each_row
 from embedding_worker.rows.store import RowStore, VectorWrite
@@ -51,6 +51,13 @@ class Writer:
         except RowsRefused as exc:
             raise TableRefused(exc.reason, exc.message) from exc
 
+    async def find_accepted(self, ids: Sequence[str]) -> set[str]:
+        """Those of these rows whose update is not suppressed, found out without changing them. If it cannot be, all of them."""
+        try:
+            return await self._store.try_write(ids)
+        except (RowsRefused, RowsLocked):
+            return set(ids)
+
     async def write(self, rows: Sequence[VectorWrite]) -> Written:
         """Write all rows, in as many statements as their size asks for.
 
@@ -90,7 +97,7 @@ class Writer:
             try:
                 if await self._store.try_write([row_id]):
                     return
-            except RowsRefused:
+            except (RowsRefused, RowsLocked):
                 continue
         row_id, error = next(iter(refused.items()))
         raise TableRefused(error.reason, f"every row is refused: {error.message}", row_id=row_id)

@@ -16,6 +16,7 @@ from embedding_worker.rows.store import Counts, Used
 
 COUNTS_EVERY_S = 10.0
 CONDITIONS_EVERY_S = 1.0
+MANY_BLANK = 0.1
 
 
 @dataclass(frozen=True)
@@ -44,6 +45,8 @@ class SourceFacts:
     counts: Counts | None = None
     open_jobs: int = 0
     dead_letters: int = 0
+    provider_called: bool = False
+    """A call was made since the source was set up."""
     provider_problem: Problem | None = None
     pending: Pending | None = None
     used: Used | None = None
@@ -109,17 +112,19 @@ def conditions(facts: SourceFacts) -> list[Condition]:
         Condition("Reconciling", False, reason, message),
         Condition("Stalled", False, "NotStalled", "no action is needed"),
         _fresh(facts),
+        _blank(facts.counts),
         *_provider_and_bill(facts),
     ]
 
 
 def _provider_and_bill(facts: SourceFacts) -> list[Condition]:
     problem = facts.provider_problem
-    provider = (
-        Condition("ProviderReady", True, "ProviderReady", "the last call succeeded, or no call was made yet")
-        if problem is None
-        else Condition("ProviderReady", False, problem.reason, problem.message)
-    )
+    if problem is not None:
+        provider = Condition("ProviderReady", False, problem.reason, problem.message)
+    elif facts.provider_called:
+        provider = Condition("ProviderReady", True, "ProviderReady", "the last call succeeded")
+    else:
+        provider = Condition("ProviderReady", None, "NotCalled", "no call was made since the source was set up")
     if facts.pending is None:
         return [provider, Condition("ReembedRequired", False, "Approved", "the spec's model and text are in force")]
     message = (
@@ -137,6 +142,8 @@ def _fresh(facts: SourceFacts) -> Condition:
         return Condition("Fresh", False, "FirstAudit", "the first audit has not read the whole table yet")
     if facts.counts.due_without_dead_letter:
         return Condition("Fresh", False, "RowsDue", "rows are due: see status.rows.due")
+    if 0 < facts.counts.total <= facts.counts.due:
+        return Condition("Fresh", False, "NoneFresh", "no row is fresh: every row has a dead letter that says why")
     if facts.counts.due > 0:
         return Condition(
             "Fresh",
@@ -145,6 +152,18 @@ def _fresh(facts: SourceFacts) -> Condition:
             "every due row has a dead letter: review and replay the dead letters",
         )
     return Condition("Fresh", True, "AllFresh", "every row has the vector of its present text")
+
+
+def _blank(counts: Counts | None) -> Condition:
+    """Whether so many texts are empty that spec.text may be wrong, as with a misspelt key of a JSON column."""
+    if counts is None:
+        return Condition("BlankTexts", None, "NotCounted", "the rows are being counted")
+    if counts.blank > counts.total * MANY_BLANK:
+        message = (
+            "more than a tenth of the texts are empty, and have no vector: see status.rows.blank, and check spec.text"
+        )
+        return Condition("BlankTexts", True, "ManyBlankTexts", message)
+    return Condition("BlankTexts", False, "FewBlankTexts", "at most a tenth of the texts are empty")
 
 
 def status(facts: SourceFacts, previous: Mapping[str, Any], now: datetime) -> dict[str, Any]:
@@ -199,6 +218,7 @@ def _rows(counts: Counts) -> dict[str, Any]:
         "fresh": fresh,
         "freshPercent": fresh_percent(fresh, counts.total),
         "due": counts.due,
+        "blank": counts.blank,
         "estimated": counts.estimated,
         "oldestDueSince": None if counts.oldest_due_since is None else timestamp(counts.oldest_due_since),
     }

@@ -39,8 +39,9 @@ class JobCreator:
         self._left_out_until = {row: until for row, until in self._left_out_until.items() if until > now}
         return list(self._left_out_until)
 
-    def leave_out(self, business_id: str) -> None:
-        self._left_out_until[business_id] = self._clock.monotonic() + REFUSED_PAUSE_S
+    def leave_out(self, business_id: str, *, for_s: float = REFUSED_PAUSE_S) -> None:
+        """Create no job for this row until the time is over."""
+        self._left_out_until[business_id] = self._clock.monotonic() + for_s
 
     async def create(self, row: DueRow) -> None:
         """Create the row's job, unless the row has had too many within a minute.

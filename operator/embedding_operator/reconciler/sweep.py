@@ -12,17 +12,25 @@ import structlog
 from embedding_operator.api_errors import Gone, RequestRefused
 from embedding_operator.api_server import ApiServer
 from embedding_operator.lifecycle.job_status import superseded
-from embedding_operator.reconciler.dead_letters import DeadLetterReview, dead_letter_limit
+from embedding_operator.reconciler.dead_letters import (
+    WITHOUT_A_CALL,
+    DeadLetterReview,
+    dead_letter_limit,
+    room_for_dead_letters,
+)
 from embedding_operator.reconciler.job_creator import JobCreator
 from embedding_operator.reconciler.job_statuses import refresh_job
 from embedding_operator.reconciler.job_table import IN_FLIGHT, JobState, TrackedJob
 from embedding_operator.reconciler.registers import JobRegisters
 from embedding_operator.resources.embedding_job import TEXT_FAILS
 from embedding_worker.clock import Clock
+from embedding_worker.outcome import OutcomeKind
 from embedding_worker.rows.store import DueRow, RowStore, VectorWrite
 from embedding_worker.writer import Writer
 
 log = structlog.get_logger(__name__)
+
+LOCKED_PAUSE_S = 5.0
 
 
 @dataclass
@@ -30,7 +38,7 @@ class DuePlan:
     """What the due rows of a sweep need: their marks deleted, a null vector, or a job."""
 
     clear: list[str] = field(default_factory=list)
-    blank: list[VectorWrite] = field(default_factory=list)
+    blank: list[DueRow] = field(default_factory=list)
     jobs: list[DueRow] = field(default_factory=list)
 
 
@@ -40,8 +48,8 @@ def sort_due(due: Iterable[DueRow]) -> DuePlan:
     for row in due:
         if row.up_to_date or row.gone:
             plan.clear.append(row.id)
-        elif row.blank and row.content_hash is not None:
-            plan.blank.append(VectorWrite(row.id, row.content_hash, None))
+        elif row.blank:
+            plan.blank.append(row)
         else:
             plan.jobs.append(row)
     return plan
@@ -72,7 +80,9 @@ class Sweeper:
     @property
     def problem(self) -> tuple[str, str] | None:
         """Reason and message if no job is created until someone acts; None otherwise."""
-        return dead_letter_limit(self._table.count({JobState.DEAD_LETTERED}))
+        dead = self._table.jobs(states={JobState.DEAD_LETTERED})
+        costly = [job.source for job in dead if job.reason not in WITHOUT_A_CALL]
+        return dead_letter_limit(costly.count(self._source), costly_in_all=len(costly))
 
     async def sweep(self) -> None:
         """Create jobs for due rows, as many as the window allows, and supersede jobs whose row has changed.
@@ -85,8 +95,8 @@ class Sweeper:
             return
         plan = sort_due(await self._due_rows())
         await self._store.clear(plan.clear)
-        await self._write_blank(plan.blank)
-        results = await asyncio.gather(*map(self._creator.create, plan.jobs), return_exceptions=True)
+        rows = await self._that_can_be_shown([*plan.jobs, *await self._write_blank(plan.blank)])
+        results = await asyncio.gather(*map(self._creator.create, rows), return_exceptions=True)
         for result in results:
             if isinstance(result, BaseException):
                 raise result
@@ -96,10 +106,34 @@ class Sweeper:
         leave_out = [*with_jobs, *self._creator.left_out()]
         return await self._store.sweep(leave_out=leave_out, limit=self._window.free(self._source))
 
-    async def _write_blank(self, blank: list[VectorWrite]) -> None:
-        for refused in (await self._writer.write(blank)).refused:
-            self._creator.leave_out(refused)
-            log.error("the database refuses a null vector for an empty text", source=self._source, business=refused)
+    async def _write_blank(self, blank: list[DueRow]) -> list[DueRow]:
+        """Write null vectors. Returns the rows that the database refuses to change: a job shows why. Locked rows wait."""
+        written = await self._writer.write([VectorWrite(row.id, row.content_hash or "", None) for row in blank])
+        for row in blank:
+            if row.id not in written.ids:
+                self._creator.leave_out(row.id, for_s=LOCKED_PAUSE_S)
+        return [row for row in blank if row.id in written.suppressed or row.id in written.refused]
+
+    async def _that_can_be_shown(self, rows: list[DueRow]) -> list[DueRow]:
+        """Without the rows that are known to fail, where so many dead letters exist that these would be too many.
+
+        They are left out for a minute, so that they take no place of others, and stay due.
+        """
+        dead = self._table.jobs(states={JobState.DEAD_LETTERED})
+        own = [job for job in dead if job.source == self._source]
+        room = room_for_dead_letters(len(dead), len(own))
+        failing = {row.id for row in rows if row.text_fails}
+        if room < len(rows) and any(job.reason == OutcomeKind.UPDATE_SUPPRESSED.value for job in own):
+            ids = [row.id for row in rows if not row.text_fails]
+            failing |= set(ids) - await self._writer.find_accepted(ids)
+        left_out = set(sorted(failing)[room:])
+        for row_id in left_out:
+            self._creator.leave_out(row_id)
+        if left_out:
+            log.warning(
+                "rows that fail get no dead letter, because too many exist", source=self._source, rows=len(left_out)
+            )
+        return [row for row in rows if row.id not in left_out]
 
     async def _resolve_unconfirmed(self) -> None:
         """Read the jobs whose create request got no answer. These are all Creating jobs, because no sweep is running now."""

@@ -48,7 +48,7 @@ async def test_an_empty_table_counts_nothing(businesses: Application, keep: Keep
 async def test_the_counts_say_since_when_the_oldest_row_is_due(businesses: Application, keep: Keep) -> None:
     keeper, _ = await keep()
     add(businesses, 2)
-    businesses.run(f"UPDATE {keeper.statements.marks} SET since = '2024-02-29 12:00+00' WHERE id = 1")
+    businesses.run(f"UPDATE {keeper.statements.marks} SET since = '2024-02-29 12:00+00' WHERE id = '1'")
     counts = await keeper.store.counts()
     assert counts.oldest_due_since == datetime(2024, 2, 29, 12, tzinfo=UTC)
     assert counts.oldest_due_since.utcoffset() == timedelta(0)

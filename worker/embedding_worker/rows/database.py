@@ -51,9 +51,9 @@ CONNECTION: dict[str, Any] = {
 
 @contextmanager
 def _translate_errors(*, quoting: bool) -> Iterator[None]:
-    """Translate psycopg's errors by reaction. The message of a failed statement may carry a row's value, so it is quoted only
-    where it names tables, columns, functions or rights (classes 42, 3F, 0A), and if the statement reads rows (not `quoting`), not
-    where a function of the application may have written it.
+    """Translate psycopg's errors by reaction. The message of a failed statement may carry a row's value. It is quoted only for
+    errors of syntax and access (classes 42, 3F, 0A), which name tables, columns, functions or rights, and if the statement reads
+    rows (not `quoting`), only if the error was found before any row was read.
     """
     try:
         yield
@@ -70,21 +70,24 @@ def _translate_errors(*, quoting: bool) -> Iterator[None]:
 
 
 def _translated(exc: psycopg.Error, *, quoting: bool) -> EmbeddingError:
-    state = exc.sqlstate or ""
+    state, diag = exc.sqlstate or "", exc.diag
     lost = isinstance(exc, (psycopg.OperationalError, psycopg.InterfaceError))
     if lost and (not state or state.startswith(AWAY)):
         return DatabaseUnavailable(f"the database is away ({type(exc).__name__})")
-    named = state.startswith(("42", "3F", "0A"))
-    by_application = (exc.diag.source_file or "").startswith("pl")  # the languages of functions: pl_exec.c, plpy_elog.c
-    said = f"PostgreSQL says: {exc.diag.message_primary} ({state})" if named else ""
-    if quoting and said:
-        return SourceRefused("DatabaseRefused", said)
-    constraint = exc.diag.constraint_name or ""
-    refused = f"PostgreSQL refuses the statement: {type(exc).__name__} ({state})"
-    if constraint:
-        refused = f"PostgreSQL refuses the statement: constraint {constraint} is violated ({state})"
-    message = said if said and not by_application else refused
-    return RowsRefused("DatabaseRefused", message, sqlstate=state, constraint=constraint)
+    # Errors of the parser have a position; rights are checked in aclchk.c. A value that is cast to regclass has neither.
+    found_early = diag.statement_position is not None or diag.source_file == "aclchk.c"
+    if state.startswith(("42", "3F", "0A")) and (quoting or found_early):
+        said = f"PostgreSQL says: {diag.message_primary} ({state})"
+        if quoting:
+            return SourceRefused("DatabaseRefused", said)
+        return RowsRefused("DatabaseRefused", said, sqlstate=state, is_of_the_table=True)
+    why = f"constraint {diag.constraint_name} is violated" if diag.constraint_name else type(exc).__name__
+    return RowsRefused(
+        "DatabaseRefused",
+        f"PostgreSQL refuses the statement: {why} ({state})",
+        sqlstate=state,
+        constraint=diag.constraint_name or "",
+    )
 
 
 class Transaction:

@@ -131,7 +131,7 @@ locked AS MATERIALIZED (SELECT x.eo_id, x.eo_vector IS NULL AS is_null, v.h, v.e
 written AS (UPDATE {self._own_rows} t SET {embedding} = l.e::{self.layout.vector_type} FROM locked l
     WHERE t.{id_column} = l.eo_id AND NOT (l.is_null AND l.e IS NULL)
     RETURNING t.{id_column} AS id, l.h, {self._vector_hash(f"t.{embedding}")} AS v, l.e IS NULL AS blank),
-done AS (SELECT id, h, v, blank FROM written UNION ALL SELECT eo_id, h, NULL, true FROM locked WHERE is_null AND e IS NULL),
+done AS (SELECT id, h, v, blank FROM written UNION SELECT eo_id, h, NULL, true FROM locked WHERE is_null AND e IS NULL),
 unmarked AS (DELETE FROM {self.marks} d USING done f WHERE d.id = f.id::text),
 recorded AS (INSERT INTO {self.state} AS s (id, content_hash, fingerprint, embedded_at, vector_hash, blank)
     SELECT f.id, f.h, $4::text, now(), f.v, f.blank FROM done f
@@ -176,7 +176,8 @@ WHERE d.seq = k.seq AND d.id = k.id AND (x.eo_id IS NULL OR {self._up_to_date("$
 
     def _from_page(self, *, state: str) -> str:
         """One page by the index of the id column: $1 the last id of the page before (null: begin), $2 rows of a page."""
-        return f"""FROM {self._x} x LEFT JOIN {state} s ON s.id = x.eo_id
+        # OFFSET 0 makes it a lookup for each row of the page: a merge would read the state from its first row on.
+        return f"""FROM {self._x} x LEFT JOIN LATERAL (SELECT * FROM {state} o WHERE o.id = x.eo_id OFFSET 0) s ON true
     WHERE $1::text IS NULL OR x.eo_id > $1::text::{self.layout.id_type} ORDER BY x.eo_id LIMIT $2::bigint"""
 
     @property

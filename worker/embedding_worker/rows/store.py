@@ -159,7 +159,7 @@ class RowStore:
         """Up to `limit` due rows except those in `leave_out`: up to half are the newest edits, the others the oldest marks."""
         if limit < 1:
             return []
-        picked = await self._fetch(self._statements.pick, list(leave_out), (limit + 1) // 2, limit)
+        picked = await self._fetch(self._statements.pick, _as_text(leave_out), (limit + 1) // 2, limit)
         picked = picked[:limit]
         found = await self._look([row[0] for row in picked])
         due = []
@@ -180,11 +180,11 @@ class RowStore:
 
     async def newer_marks(self, known: Mapping[str, int]) -> list[NewerMark]:
         """Those of these rows (id → newest mark known) that have a newer mark, with the hash of their present text."""
-        if not known:
+        ids = _as_text(known)
+        if not ids:
             return []
-        newest: dict[str, int] = dict(
-            await self._fetch(self._statements.newest_marks, list(known), list(known.values()))
-        )
+        newest_known = [known[row_id] for row_id in ids]
+        newest: dict[str, int] = dict(await self._fetch(self._statements.newest_marks, ids, newest_known))
         found = await self._look(list(newest))
         return [
             NewerMark(row_id, mark, found.rows[row_id][1])
@@ -245,7 +245,7 @@ class RowStore:
             return await self._read_texts(self._statements.clear, part, self._fingerprint)
 
         await of_each_row(possible, clear)  # a row whose text has begun to fail meanwhile keeps its marks
-        if impossible := sorted(set(ids) - set(possible)):
+        if impossible := _as_text(set(ids) - set(possible)):
             await self._fetch(self._statements.clear_impossible, impossible)
 
     async def audit(self, *, after_id: str | None, limit: int) -> AuditPage:
@@ -269,7 +269,7 @@ class RowStore:
                 return rows, size
 
     async def counts(self, *, dead_letters: Iterable[str] = ()) -> Counts:
-        return Counts(*(await self._fetch(self._statements.counts, list(dead_letters)))[0])
+        return Counts(*(await self._fetch(self._statements.counts, _as_text(dead_letters)))[0])
 
     async def acquire_texts(self, texts: int, *, tokens: int, most_a_day: int) -> int:
         """Count texts as sent to the provider today. Returns how many of them the day's limit still allows."""
@@ -291,3 +291,8 @@ class RowStore:
     async def record_filled(self) -> None:
         config = self._statements.config
         await self._fetch(change_marks.RECORD_FILLED, config.at.bookkeeping_name, config.signature)
+
+
+def _as_text(ids: Iterable[str]) -> list[str]:
+    """The ids that PostgreSQL can represent as text: the others are no row's, and are in no change mark."""
+    return [row_id for row_id in ids if can_be_id("text", row_id)]
