@@ -161,9 +161,12 @@ class Database:
         search_path: Sequence[str] = (),
         statement_timeout_s: float = 30.0,
         lock_timeout: str = LOCK_TIMEOUT,
+        row_security: bool = False,
         quoting: bool = False,
     ) -> AsyncIterator[Transaction]:
         """A transaction with the session settings, committed at the end of the block, rolled back on an error.
+
+        Without `row_security` a statement fails where a policy would hide rows, which would be taken for deleted ones.
 
         Raises DatabaseUnavailable (wait), RowsLocked (again, later) or SourceRefused (someone must act), which is
         RowsRefused if a row's own values may be the cause.
@@ -172,6 +175,7 @@ class Database:
             **SETTINGS,
             "search_path": ", ".join(search_path) or "pg_catalog",
             "lock_timeout": lock_timeout,
+            "row_security": "on" if row_security else "off",
             "statement_timeout": f"{statement_timeout_s * 1000:.0f}ms",
         }
         with _translate_errors(quoting=quoting):

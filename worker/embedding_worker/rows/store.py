@@ -145,7 +145,11 @@ class RowStore:
         return [row_id for row_id in ids if can_be_id(self._statements.layout.id_type, row_id)]
 
     def _transaction(self, *, timeout_s: float = 30.0) -> AbstractAsyncContextManager[Transaction]:
-        return self._database.transaction(search_path=self._search_path, statement_timeout_s=timeout_s)
+        return self._database.transaction(
+            search_path=self._search_path,
+            statement_timeout_s=timeout_s,
+            row_security=self._statements.layout.row_security,
+        )
 
     async def _fetch(self, sql: str, *params: object) -> list[Row]:
         async with self._transaction() as transaction:

@@ -118,7 +118,7 @@ def accept_table(
         vector_type = _vector_type(at, dimensions, embedding)
     else:
         vector_type = f"{quoted(vector.schema)}.vector" if vector else "real[]"
-    if table.row_security and not table.sees_all:
+    if table.row_security and (table.restrictive_policies or not table.sees_all):
         raise _rows_hidden(at, table)
     return TableLayout(
         table.oid,
