@@ -74,8 +74,9 @@ def _translated(exc: psycopg.Error, *, quoting: bool) -> EmbeddingError:
     lost = isinstance(exc, (psycopg.OperationalError, psycopg.InterfaceError))
     if lost and (not state or state.startswith(AWAY)):
         return DatabaseUnavailable(f"the database is away ({type(exc).__name__})")
-    # Errors of the parser have a position; rights are checked in aclchk.c. A value that is cast to regclass has neither.
-    found_early = diag.statement_position is not None or diag.source_file == "aclchk.c"
+    # Errors of the parser have a position; rights and policies are checked in these files. A value that is cast to regclass has
+    # neither.
+    found_early = diag.statement_position is not None or diag.source_file in ("aclchk.c", "rls.c")
     if state.startswith(("42", "3F", "0A")) and (quoting or found_early):
         said = f"PostgreSQL says: {diag.message_primary} ({state})"
         if quoting:
