@@ -38,6 +38,7 @@ from embedding_worker.rows.table import accept_table, quoted
 from embedding_worker.rows.table_facts import (
     APPLICATION_PATH,
     COLUMN_FACTS,
+    DEFAULT_PATH,
     IS_IN_PATH,
     TABLE_FACTS,
     VECTOR_SCHEMA,
@@ -98,7 +99,8 @@ async def _read_facts(transaction: Transaction, config: SourceConfig) -> _Facts:
 
 
 async def _application_path(transaction: Transaction, schema: str) -> str:
-    """The path of the application, followed by the table's schema if it is not in it. It is in force from here on."""
+    """The path of the application, followed by the table's schema if it is not in it."""
+    await transaction.fetch(DEFAULT_PATH)
     (path,) = (await transaction.fetch(APPLICATION_PATH))[0]
     await transaction.fetch(USE_PATH, path)
     (is_in_path,) = (await transaction.fetch(IS_IN_PATH, schema))[0]

@@ -14,12 +14,12 @@ from embedding_worker.source import SourceConfig
 
 SCHEMA = "embedding_operator"
 # The counterparts of text.content_hash and text.is_blank. Most texts show within a few characters that they are not blank, and
-# trimming 11 MB takes a third of a second.
-HASH = "encode(sha256(convert_to(x.eo_text, 'UTF8')), 'hex')"
+# trimming 11 MB takes a third of a second. The schema is named, because the application's search_path may put others before it.
+HASH = "pg_catalog.encode(pg_catalog.sha256(pg_catalog.convert_to(x.eo_text, 'UTF8')), 'hex')"
 WHITESPACE = r"E' \t\n\r\f\x0b'"
 BLANK = (
-    f"(CASE WHEN btrim(left(x.eo_text, 64), {WHITESPACE}) <> '' THEN false "
-    f"ELSE btrim(x.eo_text, {WHITESPACE}) = '' END)"
+    f"(CASE WHEN pg_catalog.btrim(pg_catalog.left(x.eo_text, 64), {WHITESPACE}) <> '' THEN false "
+    f"ELSE pg_catalog.btrim(x.eo_text, {WHITESPACE}) = '' END)"
 )
 COUNTED_EXACTLY = 10_000
 """Above this many rows a count is an estimate, because counting millions of rows every few seconds would be too expensive."""
@@ -61,7 +61,7 @@ class Statements:
     def _vector_hash(self, vector: str) -> str:
         """8 bytes that identify a stored vector: a vector that anything else has written is not taken for the row's own."""
         form = binary_form("real[]" if self.layout.column_missing else self.layout.vector_type)
-        return f"substring(sha256({form}({vector})) FROM 1 FOR 8)"
+        return f"substring(pg_catalog.sha256({form}({vector})) FROM 1 FOR 8)"
 
     def _up_to_date(self, fingerprint: str) -> str:
         """Whether the book-keeping says that this very vector is the one of the row's present text and this model.
@@ -109,8 +109,8 @@ JOIN {self.marks} d ON d.id = o.id AND d.seq > o.seq GROUP BY o.id"""
     def read(self) -> str:
         """$1 ids, $2 fingerprint, $3 characters → id, hash, blank, up to date, the text's beginning, its bytes in UTF-8."""
         return f"""
-SELECT x.eo_id::text, {HASH}, {BLANK}, {self._up_to_date("$2::text")}, left(x.eo_text, $3::int),
-    octet_length(convert_to(x.eo_text, 'UTF8'))
+SELECT x.eo_id::text, {HASH}, {BLANK}, {self._up_to_date("$2::text")}, pg_catalog.left(x.eo_text, $3::int),
+    pg_catalog.octet_length(pg_catalog.convert_to(x.eo_text, 'UTF8'))
 FROM {self._x} x LEFT JOIN {self.state} s ON s.id = x.eo_id WHERE x.eo_id = ANY($1{self._ids})"""
 
     @cached_property
@@ -231,7 +231,7 @@ RETURNING id"""
         )
 
     def _preview(self, fingerprint: str) -> str:
-        return f"x.eo_id::text, {HASH}, {BLANK}, {self._up_to_date(f'{fingerprint}::text')}, octet_length(x.eo_text)"
+        return f"x.eo_id::text, {HASH}, {BLANK}, {self._up_to_date(f'{fingerprint}::text')}, pg_catalog.octet_length(x.eo_text)"
 
     @cached_property
     def orphans(self) -> str:

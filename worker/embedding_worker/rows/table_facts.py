@@ -73,8 +73,17 @@ VECTOR_SCHEMA = """
 SELECT n.oid::bigint, n.nspname::text FROM pg_extension e JOIN pg_namespace n ON n.oid = e.extnamespace
 WHERE e.extname = 'vector'
 """
-# What the session has before anything sets it: from the server, ALTER DATABASE, ALTER ROLE or the URL.
-APPLICATION_PATH = "SELECT reset_val FROM pg_settings WHERE name = 'search_path'"
+DEFAULT_PATH = "SET LOCAL search_path TO DEFAULT"
+# After DEFAULT_PATH: the path of a new session, from the URL, ALTER ROLE, ALTER DATABASE or the server. This one may be older.
+APPLICATION_PATH = """
+SELECT CASE WHEN p.source = 'client' THEN p.setting ELSE coalesce((
+    SELECT substr(c.setting, 13) FROM pg_db_role_setting s CROSS JOIN unnest(s.setconfig) c(setting)
+    WHERE split_part(c.setting, '=', 1) = 'search_path'
+      AND s.setdatabase IN (0, (SELECT oid FROM pg_database WHERE datname = current_database()))
+      AND s.setrole IN (0, (SELECT oid FROM pg_roles WHERE rolname = current_user))
+    ORDER BY s.setrole DESC, s.setdatabase DESC LIMIT 1), p.setting) END
+FROM pg_settings p WHERE p.name = 'search_path'
+"""
 IS_IN_PATH = "SELECT $1 = ANY (current_schemas(false)::text[])"
 
 
