@@ -7,7 +7,8 @@ from contextlib import AsyncExitStack
 import pytest
 
 from embedding_worker.errors import DatabaseUnavailable, RowsLocked, RowsRefused, SourceRefused
-from embedding_worker.rows.database import Database, connection_problem, unusable_url
+from embedding_worker.rows.database import Database
+from embedding_worker.rows.database_url import unusable_url
 from hack.database.postgres import Database as GivenDatabase
 from hack.database.postgres import DatabaseServer
 from tests.integration.rows.conftest import Keep

@@ -207,7 +207,7 @@ def test_settings_do_not_show_their_secrets() -> None:
         "postgresql://operator:{}@db.example/db?a=b=c",
         "postgresql://operator:{}@db.example/%zz",
         "postgresql://operator:{}@db.example%zz/db",
-        "postgresql://operator@db.example/db?password={}&schema=public",
+        "postgresql://operator@db.example/db?password={}&schemas=public",
         "postgres:/operator:{}@db.example/db",
         "https://operator:{}@db.example/db",
         '"postgresql://operator:{}@db.example/db"',
