@@ -89,6 +89,7 @@ BY_WORD = {
     "private key file": "the file that sslkey names is missing or unusable: mount it with mode 0600, or correct its path",
     "does not match host name": "its certificate is for another host name: use that name as host in DATABASE_URL",
     "certificate": NOT_TRUSTED,
+    "signature failure": NOT_TRUSTED,  # another authority with the same name
     "does not support SSL": (
         "it offers no TLS, which sslmode in DATABASE_URL demands: switch ssl on in the server, or use sslmode=disable if the "
         "network can be trusted"

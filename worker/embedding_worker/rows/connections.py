@@ -34,6 +34,7 @@ DIAGNOSED_WITHIN_S = 3.0
 # A line of libpq's trace: the fields of an error that the server answered with.
 ERROR_RESPONSE = re.compile(r'\tErrorResponse\t.* C "(?P<sqlstate>\w{5})" (?:.* R "(?P<routine>\w+)")?')
 REMEMBERED = 64
+NO_ANSWER = "timeout expired"
 
 
 class Connection(psycopg.AsyncConnection[tuple[Any, ...]]):
@@ -68,11 +69,11 @@ class Diagnosis:
         refusal = _try_to_connect(conninfo, within_s, trace=None)
         if refusal is None:
             return None
-        if refusal.message not in self._known:
+        if refusal.message != NO_ANSWER and refusal.message not in self._known:
             if len(self._known) >= REMEMBERED:
                 self._known.clear()
             self._known[refusal.message] = _traced(conninfo, within_s) or refusal
-        return cause_of(self._known[refusal.message])
+        return cause_of(self._known.get(refusal.message, refusal))
 
 
 def _traced(conninfo: bytes, within_s: float) -> Refusal | None:
@@ -111,7 +112,7 @@ def _try_to_connect(conninfo: bytes, within_s: float, *, trace: int | None) -> R
         status = _wait_for(connection, until=monotonic() + within_s)
         if status == pq.PollingStatus.OK:
             return None
-        message = "timeout expired" if status != pq.PollingStatus.FAILED else connection.get_error_message()
+        message = connection.get_error_message() if status == pq.PollingStatus.FAILED else NO_ANSWER
         return Refusal(message, encrypted=bool(connection.ssl_in_use))
     finally:
         if trace is not None:
