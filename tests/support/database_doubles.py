@@ -33,13 +33,12 @@ class TlsProxy(DatabaseProxy):
 
 
 class SlowProxy(DatabaseProxy):
-    """Accepts a connection at once, and connects it to the server when `gate` is open."""
+    """Accepts a connection at once, and connects it to the server when `gate` is set."""
 
     def __init__(self, url: str) -> None:
         super().__init__(url)
         self.gate = asyncio.Event()
         self.waiting = 0
-        self.gate.set()
 
     async def _connect(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.waiting += 1
