@@ -61,6 +61,10 @@ NOT_TRUSTED = "its certificate is not trusted: mount the certificate of its auth
 NO_WRITES = (
     "it accepts no writes: name the primary in DATABASE_URL, or all hosts, or set default_transaction_read_only = off"
 )
+NO_ANSWER = (
+    "its address does not answer: correct the host in DATABASE_URL, let firewalls and NetworkPolicies pass it, or see the "
+    "log of PgBouncer if it is there"
+)
 
 # By a word of the message: what PgBouncer says in English only, with one state for everything.
 BY_WORD_OF_POOLER = {
@@ -98,8 +102,8 @@ BY_WORD = {
     "hot standby": NO_WRITES,
     "Connection refused": "nothing listens at its address: correct host and port in DATABASE_URL, or start the server",
     "No such file": "nothing listens at its socket: correct the host in DATABASE_URL, or start the server",
-    "timeout": "its address does not answer: correct the host in DATABASE_URL, or let firewalls and NetworkPolicies pass it",
-    "timed out": "its address does not answer: correct the host in DATABASE_URL, or let firewalls and NetworkPolicies pass it",
+    "timeout": NO_ANSWER,
+    "timed out": NO_ANSWER,
     "unreachable": "its address cannot be reached: correct the host in DATABASE_URL, or the network's routes",
     "No route to host": "its address cannot be reached: correct the host in DATABASE_URL, or the network's routes",
     "invalid response": "what answers there is not PostgreSQL: correct host and port in DATABASE_URL",
@@ -141,7 +145,7 @@ def cause_of(refusal: Refusal) -> str:
         return _with_state(said, state)
     if (state, refusal.routine) == ("28000", "ClientAuthentication") and not refusal.encrypted:
         return _with_state(WITHOUT_TLS, state)
-    known = BY_ROUTINE.get((state, refusal.routine)) or BY_SQLSTATE.get(state)
+    known = BY_ROUTINE.get((state, refusal.routine)) or BY_SQLSTATE.get(state) or _by_word(BY_WORD, message)
     return _with_state(known or "the server refuses the connection: see its log, which says why", state)
 
 

@@ -72,7 +72,8 @@ class Diagnosis:
         if refusal.message != NO_ANSWER and refusal.message not in self._known:
             if len(self._known) >= REMEMBERED:
                 self._known.clear()
-            self._known[refusal.message] = _traced(conninfo, within_s) or refusal
+            traced = _traced(conninfo, within_s)
+            self._known[refusal.message] = traced if traced and traced.message == refusal.message else refusal
         return cause_of(self._known.get(refusal.message, refusal))
 
 
