@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
 from embedding_worker.clock import Clock
-from embedding_worker.rows.store import Counts
+from embedding_worker.rows.records import Counts
 
 PREFIX = "embedding_operator"
 SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)

@@ -1,12 +1,13 @@
 """Decides what a row needs, and names what became of it. Pure; called by embedding.py, and read by the jobs' status."""
 
 from dataclasses import dataclass
+from datetime import datetime
 from enum import Enum
 
-from embedding_worker.errors import InputRejected, ProviderError, RowsRefused
-from embedding_worker.rows.store import PresentRow, VectorWrite
+from embedding_worker.errors import InputRejected, ProviderError, RowsRefused, StatementTimedOut
+from embedding_worker.rows.records import PresentRow, VectorWrite
 from embedding_worker.source import TooLong
-from embedding_worker.text import content_hash, fit_text, is_blank
+from embedding_worker.text import fit_text
 
 
 class OutcomeKind(Enum):
@@ -17,6 +18,9 @@ class OutcomeKind(Enum):
     TEXT_CHANGED = "TextChanged"
     INPUT_REJECTED = "InputRejected"
     ID_INVALID = "IdInvalid"
+    TEXT_EXPRESSION_FAILED = "TextExpressionFailed"
+    UPDATE_SUPPRESSED = "UpdateSuppressed"
+    ROW_LOCKED = "RowLocked"
     FAILED = "Failed"
 
 
@@ -68,11 +72,13 @@ MESSAGES = {
     OutcomeKind.BLANK_TEXT: "the text is empty: the vector is null, and no call was made",
     OutcomeKind.ROW_DELETED: "the row is gone",
     OutcomeKind.TEXT_CHANGED: "the text has changed since: the new one has a job of its own",
+    OutcomeKind.UPDATE_SUPPRESSED: "a trigger or a rule of the application suppresses the update of the row: let updates of the "
+    "embedding column alone pass, then replay this job",
 }
 
 
 def outcome(kind: OutcomeKind, *, embed_ms: int | None = None) -> RowOutcome:
-    """An outcome that is no failure."""
+    """An outcome with a fixed message."""
     return RowOutcome(kind, kind.value, MESSAGES[kind], embed_ms)
 
 
@@ -87,6 +93,20 @@ def failed(error: ProviderError | RowsRefused) -> RowOutcome:
             return RowOutcome(OutcomeKind.FAILED, error.reason, error.message)
 
 
+def text_failed(error: RowsRefused) -> RowOutcome:
+    """The outcome of a row whose text expression fails, or takes too long, which the database may be to blame for."""
+    kind = OutcomeKind.FAILED if isinstance(error, StatementTimedOut) else OutcomeKind.TEXT_EXPRESSION_FAILED
+    message = f"spec.text fails for this row ({error.message}): correct the row, or spec.text"
+    return RowOutcome(kind, OutcomeKind.TEXT_EXPRESSION_FAILED.value, message, code=error.sqlstate)
+
+
+def row_locked(since: datetime, embed_ms: int | None) -> RowOutcome:
+    """The outcome of a row that another session keeps locked. It is no attempt: the vector is written when the lock is gone."""
+    seen = f"{since:%Y-%m-%dT%H:%M:%SZ}"
+    message = f"another session has locked the row since {seen} or earlier: the vector is written when it has ended"
+    return RowOutcome(OutcomeKind.ROW_LOCKED, OutcomeKind.ROW_LOCKED.value, message, embed_ms)
+
+
 def id_invalid(row_id: str, problem: str) -> RowOutcome:
     """The outcome of a request for an id that no row can have. `problem` is RowStore.id_problem's."""
     message = f"the id {row_id!r} {problem}: delete this job"
@@ -99,13 +119,16 @@ def decide_need(
     """What the row needs, as it is now (None: it is gone)."""
     if row is None:
         return Settled(outcome(OutcomeKind.ROW_DELETED))
+    if row.failure is not None:
+        return Settled(text_failed(row.failure))
     if row.up_to_date:
         return Settled(outcome(OutcomeKind.ALREADY_FRESH))
-    if content_hash(row.text) != request.content_hash:
+    if row.content_hash != request.content_hash:
         return Settled(outcome(OutcomeKind.TEXT_CHANGED))
-    if is_blank(row.text):
+    if row.blank:
         return WriteNull(VectorWrite(row.id, request.content_hash, None))
     try:
-        return NeedsEmbedding(fit_text(row.text, max_bytes=max_text_bytes, too_long=too_long))
+        text = fit_text(row.text, whole_bytes=row.text_bytes, max_bytes=max_text_bytes, too_long=too_long)
+        return NeedsEmbedding(text)
     except InputRejected as exc:
         return Settled(failed(exc))

@@ -12,7 +12,7 @@ from embedding_operator.reconciler.job_table import JobState, TrackedJob
 from embedding_operator.reconciler.registers import JobRegisters
 from embedding_operator.resources.embedding_job import JobSpec, SourceRef, job_manifest, job_name, parse_job
 from embedding_worker.clock import Clock
-from embedding_worker.rows.store import DueRow
+from embedding_worker.rows.records import DueRow
 
 log = structlog.get_logger(__name__)
 
@@ -39,19 +39,19 @@ class JobCreator:
         self._left_out_until = {row: until for row, until in self._left_out_until.items() if until > now}
         return list(self._left_out_until)
 
-    def leave_out(self, business_id: str) -> None:
-        self._left_out_until[business_id] = self._clock.monotonic() + REFUSED_PAUSE_S
+    def leave_out(self, business_id: str, *, for_s: float = REFUSED_PAUSE_S) -> None:
+        """Create no job for this row until the time is over."""
+        self._left_out_until[business_id] = self._clock.monotonic() + for_s
 
     async def create(self, row: DueRow) -> None:
         """Create the row's job, unless the row has had too many within a minute.
 
         Raises ApiServerUnavailable, and RequestRefused if the API server refuses all jobs.
         """
-        assert row.content_hash is not None  # see sort_due
         if not self._window.free(self._source):  # other sources have used the places that were free meanwhile
             return
         now = self._clock.monotonic()
-        tracked = self._tracked(row, row.content_hash, now)
+        tracked = self._tracked(row, row.job_hash, now)
         if self._table.get(tracked.name) is not None:  # a person has created a job with this name for another row
             self.leave_out(row.id)
             return

@@ -118,7 +118,7 @@ class JobRunner:
                 not_before = datetime.fromisoformat(patch.status["nextAttemptTime"])
                 self._table.back_off(job.name, not_before, version)
             case Phase.DEAD_LETTERED:
-                self._table.mark_dead_letter(job.name, version)
+                self._table.mark_dead_letter(job.name, version, reason=str(patch.status["reason"]))
             case _:
                 self._table.finish(job.name, version)
 

@@ -72,6 +72,8 @@ class TrackedJob:
     """When the pause of a job in state BackingOff is over."""
     version: int = 0
     """The newest resource version known; an event or a list with an older one is out of date."""
+    reason: str = ""
+    """Of a dead letter: why it is one."""
 
 
 class JobTable:
@@ -169,9 +171,11 @@ class JobTable:
         """Settling → Queued: the first patch of a replay was accepted, and its event runs the handler."""
         self._transition(name, JobState.QUEUED, (JobState.SETTLING,), version)
 
-    def mark_dead_letter(self, name: str, version: int = 0) -> None:
-        """Settling → DeadLettered."""
+    def mark_dead_letter(self, name: str, version: int = 0, *, reason: str = "") -> None:
+        """Settling → DeadLettered, for this reason."""
         self._transition(name, JobState.DEAD_LETTERED, (JobState.SETTLING,), version)
+        if (job := self._jobs.get(name)) is not None:
+            self._jobs[name] = replace(job, reason=reason)
 
     def finish(self, name: str, version: int = 0) -> None:
         """Any state → no job: its phase is final. FinishedJobs stores it until it expires."""
@@ -238,6 +242,7 @@ class JobTable:
                 since=self._clock.monotonic(),
                 not_before=job.status.next_attempt_time,
                 version=job.metadata.version,
+                reason=job.status.reason or "",
             )
         )
 

@@ -22,7 +22,7 @@ from embedding_operator.reconciler.turn import Look, Step
 from embedding_operator.reconciler.window import Window
 from embedding_operator.resources.embedding_source import EmbeddingSource
 from embedding_worker.clock import Clock
-from embedding_worker.errors import DatabaseUnavailable, RowsLocked, SourceRefused
+from embedding_worker.errors import DatabaseUnavailable, RowsLocked, SourceRefused, TableRefused
 
 log = structlog.get_logger(__name__)
 
@@ -59,6 +59,8 @@ class SourceLoop:
         self._facts = facts_of(source, price_per_million_tokens=settings.price_per_million_tokens)
         self._refused_change: tuple[str, str] | None = None
         self._requested = self._facts.reconciled_at
+        self._refused_row: str | None = None
+        """A row that the database has refused to change: until it accepts it, no call is paid for."""
         self._counted_at: float | None = None
         self._locked_turns = 0
         self._wake = asyncio.Event()
@@ -104,6 +106,9 @@ class SourceLoop:
         self._refused_change = chosen.refused_change
         self._record(fingerprint=chosen.config.fingerprint, pending=chosen.pending, refused=chosen.refused_change)
         ready = await self._setup.prepare(self._source, chosen)
+        if self._refused_row is not None:
+            await ready.store.try_write([self._refused_row])
+            self._refused_row = None
         async with AsyncExitStack() as stack:
             await stack.enter_async_context(ready.pipeline.batcher)
             stack.callback(self._close_queue)
@@ -139,6 +144,7 @@ class SourceLoop:
         self._record(
             waiting_for=reaction.waiting_for if reaction else None,
             filled=ready.audit.filled,
+            provider_called=ready.pipeline.calls.called,
             provider_problem=problem,
             refused=(None if suspended else ready.sweeper.problem) or self._refused_change,
         )
@@ -147,6 +153,8 @@ class SourceLoop:
 
     async def _do(self, ready: ReadySource) -> None:
         requested, handled = self._requested, self._facts.reconciled_at
+        if ready.pipeline.rows.refusal is not None:
+            raise ready.pipeline.rows.refusal
         look = Look(self._source.spec.suspend, self._draining, requested=requested, handled=handled)
         changed = False
         for step in turn.steps(look):
@@ -175,6 +183,8 @@ class SourceLoop:
     async def _stall(self, error: Exception) -> None:
         """Report that the source is not set up, and wait before the next try."""
         reaction = turn.after_failed_setup(error)
+        if isinstance(error, TableRefused):
+            self._refused_row = error.example
         match error:
             case SourceRefused(reason=reason, message=message):
                 log.error("source stalled", source=self._name, reason=reason, message=message)

@@ -12,16 +12,19 @@ import structlog
 from embedding_operator.api_errors import Gone, RequestRefused
 from embedding_operator.api_server import ApiServer
 from embedding_operator.lifecycle.job_status import superseded
-from embedding_operator.reconciler.dead_letters import DeadLetterReview, dead_letter_limit
+from embedding_operator.reconciler.dead_letters import DeadLetterReview, DeadLetters
 from embedding_operator.reconciler.job_creator import JobCreator
 from embedding_operator.reconciler.job_statuses import refresh_job
 from embedding_operator.reconciler.job_table import IN_FLIGHT, JobState, TrackedJob
 from embedding_operator.reconciler.registers import JobRegisters
 from embedding_worker.clock import Clock
-from embedding_worker.rows.store import DueRow, RowStore, VectorWrite
+from embedding_worker.rows.records import DueRow, VectorWrite
+from embedding_worker.rows.store import RowStore
 from embedding_worker.writer import Writer
 
 log = structlog.get_logger(__name__)
+
+LOCKED_PAUSE_S = 5.0
 
 
 @dataclass
@@ -29,7 +32,7 @@ class DuePlan:
     """What the due rows of a sweep need: their marks deleted, a null vector, or a job."""
 
     clear: list[str] = field(default_factory=list)
-    blank: list[VectorWrite] = field(default_factory=list)
+    blank: list[DueRow] = field(default_factory=list)
     jobs: list[DueRow] = field(default_factory=list)
 
 
@@ -37,10 +40,10 @@ def sort_due(due: Iterable[DueRow]) -> DuePlan:
     """A row that is up to date or deleted needs its marks cleared, one without text a null vector, any other a job."""
     plan = DuePlan()
     for row in due:
-        if row.up_to_date or row.gone or row.content_hash is None:
+        if row.up_to_date or row.gone:
             plan.clear.append(row.id)
         elif row.blank:
-            plan.blank.append(VectorWrite(row.id, row.content_hash, None))
+            plan.blank.append(row)
         else:
             plan.jobs.append(row)
     return plan
@@ -66,12 +69,13 @@ class Sweeper:
         self._table, self._window = jobs.table, jobs.window
         self._clock = clock
         self._creator = JobCreator(source, fingerprint, server=server, jobs=jobs, clock=clock)
+        self._dead_letters = DeadLetters(source, jobs.table)
         self._review = DeadLetterReview()
 
     @property
     def problem(self) -> tuple[str, str] | None:
         """Reason and message if no job is created until someone acts; None otherwise."""
-        return dead_letter_limit(self._table.count({JobState.DEAD_LETTERED}))
+        return self._dead_letters.limit
 
     async def sweep(self) -> None:
         """Create jobs for due rows, as many as the window allows, and supersede jobs whose row has changed.
@@ -84,8 +88,8 @@ class Sweeper:
             return
         plan = sort_due(await self._due_rows())
         await self._store.clear(plan.clear)
-        await self._write_blank(plan.blank)
-        results = await asyncio.gather(*map(self._creator.create, plan.jobs), return_exceptions=True)
+        rows = await self._that_can_be_shown([*plan.jobs, *await self._write_blank(plan.blank)])
+        results = await asyncio.gather(*map(self._creator.create, rows), return_exceptions=True)
         for result in results:
             if isinstance(result, BaseException):
                 raise result
@@ -95,10 +99,32 @@ class Sweeper:
         leave_out = [*with_jobs, *self._creator.left_out()]
         return await self._store.sweep(leave_out=leave_out, limit=self._window.free(self._source))
 
-    async def _write_blank(self, blank: list[VectorWrite]) -> None:
-        for refused in (await self._writer.write(blank)).refused:
-            self._creator.leave_out(refused)
-            log.error("the database refuses a null vector for an empty text", source=self._source, business=refused)
+    async def _write_blank(self, blank: list[DueRow]) -> list[DueRow]:
+        """Write null vectors. Returns the rows that the database refuses to change: a job shows why. Locked rows wait."""
+        written = await self._writer.write([VectorWrite(row.id, row.content_hash or "", None) for row in blank])
+        for row in blank:
+            if row.id not in written.ids:
+                self._creator.leave_out(row.id, for_s=LOCKED_PAUSE_S)
+        return [row for row in blank if row.id in written.suppressed or row.id in written.refused]
+
+    async def _that_can_be_shown(self, rows: list[DueRow]) -> list[DueRow]:
+        """Without the rows that are known to fail, where so many dead letters exist that these would be too many.
+
+        They are left out for a minute, so that they take no place of others, and stay due.
+        """
+        room = self._dead_letters.room
+        failing = {row.id for row in rows if row.text_fails}
+        if room < len(rows) and self._dead_letters.any_suppressed:
+            ids = [row.id for row in rows if not row.text_fails]
+            failing |= set(ids) - await self._writer.find_accepted(ids)
+        left_out = set(sorted(failing)[room:])
+        for row_id in left_out:
+            self._creator.leave_out(row_id)
+        if left_out:
+            log.warning(
+                "rows that fail get no dead letter, because too many exist", source=self._source, rows=len(left_out)
+            )
+        return [row for row in rows if row.id not in left_out]
 
     async def _resolve_unconfirmed(self) -> None:
         """Read the jobs whose create request got no answer. These are all Creating jobs, because no sweep is running now."""
@@ -116,10 +142,10 @@ class Sweeper:
             known |= dict.fromkeys(dead, 0)
         for mark in await self._store.newer_marks(known):
             job = jobs[mark.id]
-            if mark.content_hash == job.content_hash:
+            if not mark.gone and mark.job_hash == job.content_hash:
                 self._table.answer_mark(job.name, mark.newest_mark)
             else:
-                await self._supersede_job(job, row_gone=mark.content_hash is None)
+                await self._supersede_job(job, row_gone=mark.gone)
 
     async def _supersede_job(self, job: TrackedJob, *, row_gone: bool) -> None:
         present = self._table.get(job.name)

@@ -54,6 +54,7 @@ class JobSpec(Resource):
 class JobStatus(Resource):
     phase: Phase = Phase.PENDING
     attempts: int = 0
+    reason: str | None = None
     next_attempt_time: datetime | None = None
     completion_time: datetime | None = None
     replays: int = 0

@@ -103,7 +103,7 @@ class System:
         tables = self.book.run(
             "SELECT c.oid::regclass::text FROM pg_class c WHERE c.relnamespace = 'embedding_operator'::regnamespace "
             "AND c.relkind = 'r' AND c.relname LIKE %s",
-            "%_due",
+            "%_marks",
         )
         return all(self.book.run(f"SELECT count(*) FROM {table}") == [(0,)] for (table,) in tables)
 

@@ -46,7 +46,7 @@ async def test_what_no_trigger_saw_is_found(
     businesses: Application, kept: tuple[Keeper, Oracle], harm: str, marked: list[str]
 ) -> None:
     keeper, oracle = kept
-    businesses.run(harm.format(state=keeper.statements.state, due=keeper.statements.due))
+    businesses.run(harm.format(state=keeper.statements.state, due=keeper.statements.marks))
     assert await keeper.audit(page=2) == len(marked)
     assert oracle.marks() == marked
     assert not any(row.edited for row in await keeper.sweep())

@@ -155,7 +155,7 @@ async def test_a_writer_whose_search_path_holds_tables_of_our_names_is_not_led_a
     _, oracle = await keep()
     businesses.run("CREATE SCHEMA pitfall")
     stem = oracle.config.at.bookkeeping_name
-    businesses.run(f'CREATE TABLE pitfall."{stem}_due" (id bigint)')
+    businesses.run(f'CREATE TABLE pitfall."{stem}_marks" (id bigint)')
     businesses.run("INSERT INTO businesses (name) VALUES ('one')")
     with businesses.transaction() as connection:
         run(connection, "SET search_path = pitfall, pg_catalog, public")

@@ -7,7 +7,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from embedding_operator.metrics import Metrics
-from embedding_worker.rows.store import Counts
+from embedding_worker.rows.records import Counts
 from tests.support.fake_clock import START, FakeClock
 
 

@@ -12,7 +12,7 @@ from embedding_operator.reconciler.sources import Sources
 from embedding_operator.resources.embedding_job import Phase
 from embedding_operator.resources.embedding_source import EmbeddingSource
 from embedding_worker.outcome import RowRequest
-from embedding_worker.rows.store import Counts
+from embedding_worker.rows.records import Counts
 from tests.support.fake_clock import settle
 from tests.support.operator_parts import SOURCE, Parts, job_of, requesting, source
 

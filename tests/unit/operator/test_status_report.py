@@ -8,7 +8,7 @@ from embedding_operator.api_errors import ApiServerError, ApiServerUnreachable, 
 from embedding_operator.lifecycle.source_status import SourceFacts, facts_of
 from embedding_operator.reconciler.status_report import StatusReport
 from embedding_operator.resources.embedding_job import Phase
-from embedding_worker.rows.store import Counts
+from embedding_worker.rows.records import Counts
 from tests.support.operator_parts import SOURCE, Parts, job_of, source
 
 NEW = facts_of(source(), price_per_million_tokens=0.0)

@@ -11,7 +11,14 @@ import psycopg
 from psycopg import errors
 from psycopg_pool import AsyncConnectionPool, PoolTimeout
 
-from embedding_worker.errors import DatabaseUnavailable, RowsLocked, RowsRefused, SourceRefused
+from embedding_worker.errors import (
+    DatabaseUnavailable,
+    EmbeddingError,
+    RowsLocked,
+    RowsRefused,
+    SourceRefused,
+    StatementTimedOut,
+)
 from embedding_worker.rows.connection_causes import STATEMENT_POOLING
 from embedding_worker.rows.connections import CONNECTION, Connection, Diagnosis
 from embedding_worker.rows.database_url import libpq_url
@@ -28,31 +35,60 @@ SETTINGS = {
     "extra_float_digits": "1",
     "bytea_output": "hex",
 }
-# Not caused by the statement: shut down, crashed, starting, or idle for too long; out of connections, memory or disk; connection
-# lost; idle or open for too long in a transaction; demoted to a standby, which accepts no writes.
-AWAY = ("57P", "53", "08", "25P03", "25P04", "25006")
-LOCKED = (errors.LockNotAvailable, errors.SerializationFailure, errors.DeadlockDetected, errors.QueryCanceled)
+# Not caused by the statement, although the session goes on: out of connections, memory or disk; demoted to a standby.
+AWAY = ("53", "25006")
+# The session is ended: the server shuts down, has crashed, or ends sessions that are idle for too long.
+ENDED = ("FATAL", "PANIC")
+LOCKED = (errors.LockNotAvailable, errors.SerializationFailure, errors.DeadlockDetected)
+
+
+class ServerUnsuitable(DatabaseUnavailable):
+    """It answers, but all connections to it are useless: it accepts no writes, or is a PgBouncer that pools statements."""
 
 
 @contextmanager
 def _translate_errors(*, quoting: bool) -> Iterator[None]:
-    """Translate psycopg's errors by reaction. The message of a failed statement may carry a row's value, so it is quoted only if
-    the statements read no rows (`quoting`), and only errors of syntax and access (classes 42, 3F, 0A), which name tables.
+    """Translate psycopg's errors by reaction. The message of a failed statement may carry a row's value. It is quoted only for
+    errors of syntax and access (classes 42, 3F, 0A), which name tables, columns, functions or rights, and if the statement reads
+    rows (not `quoting`), only if the error was found before any row was read.
     """
     try:
         yield
     except LOCKED as exc:
         raise RowsLocked(type(exc).__name__) from exc
+    except errors.QueryCanceled:
+        raise StatementTimedOut(
+            "StatementTimeout", "PostgreSQL has cancelled the statement, which took too long", sqlstate="57014"
+        ) from None
     except psycopg.Error as exc:
-        state = exc.sqlstate or ""
-        lost = not state and isinstance(exc, (psycopg.OperationalError, psycopg.InterfaceError))
-        if lost or state.startswith(AWAY):
-            raise DatabaseUnavailable(f"the database is away ({type(exc).__name__})") from exc
-        if quoting and state.startswith(("42", "3F", "0A")):
-            raise SourceRefused("DatabaseRefused", f"PostgreSQL says: {exc.diag.message_primary} ({state})") from exc
-        raise RowsRefused(
-            "DatabaseRefused", f"PostgreSQL refuses the statement: {type(exc).__name__} ({state})"
-        ) from None  # a logged traceback must not have its message either
+        raise _translated(exc, quoting=quoting) from (
+            exc if quoting else None
+        )  # a traceback must not show a value either
+
+
+def _translated(exc: psycopg.Error, *, quoting: bool) -> EmbeddingError:
+    state, diag = exc.sqlstate or "", exc.diag
+    if "statement pooling mode" in str(exc):
+        return ServerUnsuitable(f"the connection cannot be used: {STATEMENT_POOLING}")
+    if state == "25006":
+        return ServerUnsuitable("the server accepts no writes any more (25006): the primary is looked for")
+    lost = not state and isinstance(exc, (psycopg.OperationalError, psycopg.InterfaceError))
+    if lost or state.startswith(AWAY) or (diag.severity_nonlocalized or diag.severity) in ENDED:
+        return DatabaseUnavailable(f"the database is away ({type(exc).__name__})")
+    # Errors of the parser have a position; rights are checked in aclchk.c. A value that is cast to regclass has neither.
+    found_early = diag.statement_position is not None or diag.source_file == "aclchk.c"
+    if state.startswith(("42", "3F", "0A")) and (quoting or found_early):
+        said = f"PostgreSQL says: {diag.message_primary} ({state})"
+        if quoting:
+            return SourceRefused("DatabaseRefused", said)
+        return RowsRefused("DatabaseRefused", said, sqlstate=state, is_of_the_table=True)
+    why = f"constraint {diag.constraint_name} is violated" if diag.constraint_name else type(exc).__name__
+    return RowsRefused(
+        "DatabaseRefused",
+        f"PostgreSQL refuses the statement: {why} ({state})",
+        sqlstate=state,
+        constraint=diag.constraint_name or "",
+    )
 
 
 class Transaction:
@@ -140,14 +176,12 @@ class Database:
             "statement_timeout": f"{statement_timeout_s * 1000:.0f}ms",
         }
         with _translate_errors(quoting=quoting):
-            async with AsyncExitStack() as stack:
-                connection = await self._begin(stack, settings)
-                try:
-                    yield Transaction(connection, quoting=quoting)
-                except DatabaseUnavailable as exc:
-                    if isinstance(exc.__cause__, errors.ReadOnlySqlTransaction):
-                        await self._leave_demoted_server(connection)
-                    raise
+            try:
+                async with AsyncExitStack() as stack:
+                    yield Transaction(await self._begin(stack, settings), quoting=quoting)
+            except ServerUnsuitable:
+                await self._pool.drain()  # new connections may find the primary among the hosts of the URL
+                raise
 
     async def _begin(self, stack: AsyncExitStack, settings: dict[str, str]) -> Connection:
         """A connection that has begun a transaction with these settings. The stack ends the transaction.
@@ -166,9 +200,9 @@ class Database:
                     continue
                 try:
                     await _apply(settings, connection)
-                except DatabaseUnavailable as exc:
-                    if "statement pooling mode" in str(exc.__cause__):
-                        raise DatabaseUnavailable(f"the connection cannot be used: {STATEMENT_POOLING}") from None
+                except ServerUnsuitable:
+                    raise
+                except DatabaseUnavailable:
                     if not remaining:
                         raise
                     await connection.close()
@@ -176,11 +210,6 @@ class Database:
                 stack.push_async_exit(attempt.pop_all())
                 return connection
         raise DatabaseUnavailable("no connection could be made: the database's URL changes all the time")
-
-    async def _leave_demoted_server(self, connection: Connection) -> None:
-        """After a failover, look for the primary among the hosts of the URL with new connections."""
-        await connection.close()
-        await self._pool.drain()
 
     async def _why_away(self) -> str:
         """Why no connection can be made. The pool does not report the reason, so one connection is tried without it."""

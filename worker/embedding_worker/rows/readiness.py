@@ -128,7 +128,7 @@ async def _bookkeeping_usable(transaction: Transaction, statements: Statements) 
     (schema_exists,) = (await transaction.fetch(change_marks.SCHEMA_EXISTS))[0]
     known, own, id_type = False, False, None
     if schema_exists:
-        facts = await transaction.fetch(change_marks.BOOKKEEPING_EXISTS, statements.due, statements.state)
+        facts = await transaction.fetch(change_marks.BOOKKEEPING_EXISTS, statements.marks, statements.state)
         known, own, id_type = facts[0]
     refuse_another_id_type(statements, id_type)
     (may_create,) = (await transaction.fetch(f"SELECT {MAY_CREATE}"))[0]
@@ -138,7 +138,7 @@ async def _bookkeeping_usable(transaction: Transaction, statements: Statements) 
     needed = {
         f"{SCHEMA}.sources": written,
         f"{SCHEMA}.usage": written,
-        statements.due: emptied,
+        statements.marks: emptied,
         statements.state: emptied,
     }
     asked = (

@@ -52,7 +52,7 @@ async def _create_bookkeeping(transaction: Transaction, statements: Statements) 
     shared, own, id_type = (False, False, None)
     if schema_exists:
         shared, own, id_type = (
-            await transaction.fetch(change_marks.BOOKKEEPING_EXISTS, statements.due, statements.state)
+            await transaction.fetch(change_marks.BOOKKEEPING_EXISTS, statements.marks, statements.state)
         )[0]
     refuse_another_id_type(statements, id_type)
     wanted = [
@@ -62,7 +62,7 @@ async def _create_bookkeeping(transaction: Transaction, statements: Statements) 
     for sql in wanted:
         await _create_own(transaction, sql)
     if wanted:
-        log.info("book-keeping created", table=str(statements.config.at), due=statements.due)
+        log.info("book-keeping created", table=str(statements.config.at), marks=statements.marks)
 
 
 def refuse_another_id_type(statements: Statements, id_type: str | None) -> None:
@@ -73,8 +73,8 @@ def refuse_another_id_type(statements: Statements, id_type: str | None) -> None:
         at, wanted_type = statements.config.at, statements.layout.id_type
         raise SourceRefused(
             "IdTypeChanged",
-            f"{at}.{at.id_column} is {wanted_type}, and its book-keeping is of {id_type}: ALTER TABLE {statements.due} "
-            f"ALTER COLUMN id TYPE {wanted_type}, and the same for {statements.state}; or drop both, to embed all rows again",
+            f"{at}.{at.id_column} is {wanted_type}, and its book-keeping is of {id_type}: ALTER TABLE {statements.state} "
+            f"ALTER COLUMN id TYPE {wanted_type}; or drop it, to embed all rows again",
         )
 
 

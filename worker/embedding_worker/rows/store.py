@@ -5,91 +5,33 @@ that the type of the id column can't represent is treated as the id of no row, s
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from datetime import datetime
+from contextlib import AbstractAsyncContextManager
 
 from embedding_worker.providers.embedder import Vector
 from embedding_worker.rows import change_marks
-from embedding_worker.rows.database import Database, Row
+from embedding_worker.rows.database import Database, Row, Transaction
+from embedding_worker.rows.each_row import EachRow, of_each_row
 from embedding_worker.rows.inspection import inspect_table, search_path
+from embedding_worker.rows.pages import Pages
+from embedding_worker.rows.records import (
+    AuditPage,
+    Counts,
+    DueRow,
+    NewerMark,
+    PresentRow,
+    PreviewPage,
+    Used,
+    VectorWrite,
+    WriteResult,
+)
 from embedding_worker.rows.schema import configuration_on_record, prepare_table
 from embedding_worker.rows.statements import Statements
 from embedding_worker.rows.table import can_be_id
 from embedding_worker.source import SourceConfig, TableColumn
 
-
-@dataclass(frozen=True)
-class DueRow:
-    """A row with at least one change mark, as the sweep found it."""
-
-    id: str
-    newest_mark: int
-    edited: bool
-    """An application changed it; false if only the audit found it, as in a backfill."""
-    content_hash: str | None
-    """Of its present text; None if the row is gone."""
-    blank: bool
-    up_to_date: bool
-    """It already has the vector of its present text, so only its marks have to be deleted."""
-    gone: bool
-
-
-@dataclass(frozen=True)
-class DuePreview:
-    id: str
-    content_hash: str
-    blank: bool
-
-
-@dataclass(frozen=True)
-class PresentRow:
-    id: str
-    text: str
-    up_to_date: bool
-
-
-@dataclass(frozen=True)
-class NewerMark:
-    id: str
-    newest_mark: int
-    content_hash: str | None
-    """Of the present text; None if the row is gone."""
-
-
-@dataclass(frozen=True)
-class AuditPage:
-    last_id: str | None
-    """None at the end of the table: the next page is the first one."""
-    rows: int
-    marked: int
-
-
-@dataclass(frozen=True)
-class Counts:
-    total: int
-    due: int
-    due_without_dead_letter: bool
-    """At least one due row has no dead letter."""
-    oldest_due_since: datetime | None
-    estimated: bool
-
-
-@dataclass(frozen=True)
-class Used:
-    """What was sent to the provider on a UTC day, for this table and column."""
-
-    day: str
-    texts: int
-    tokens: int
-
-
-@dataclass(frozen=True)
-class VectorWrite:
-    """What to write: the vector of the text with this hash, or None if that text is blank."""
-
-    id: str
-    content_hash: str
-    vector: Vector | None
+PREVIEW_PAGE = 5_000
+READ_TIMEOUT_S = 10.0
+"""For statements that evaluate texts: if one takes longer, it is repeated with fewer rows."""
 
 
 class RowStore:
@@ -100,6 +42,7 @@ class RowStore:
         self._statements = statements
         self._fingerprint = statements.config.fingerprint
         self._search_path = search_path(statements.config)
+        self._pages = Pages(self._read_texts, statements, self._fingerprint)
 
     @classmethod
     async def prepare(cls, database: Database, config: SourceConfig) -> "RowStore":
@@ -128,93 +71,132 @@ class RowStore:
     def _possible(self, ids: Iterable[str]) -> list[str]:
         return [row_id for row_id in ids if can_be_id(self._statements.layout.id_type, row_id)]
 
+    def _transaction(self, *, timeout_s: float = 30.0) -> AbstractAsyncContextManager[Transaction]:
+        return self._database.transaction(search_path=self._search_path, statement_timeout_s=timeout_s)
+
     async def _fetch(self, sql: str, *params: object) -> list[Row]:
-        async with self._database.transaction(search_path=self._search_path) as transaction:
+        async with self._transaction() as transaction:
+            return await transaction.fetch(sql, *params)
+
+    async def _read_texts(self, sql: str, *params: object) -> list[Row]:
+        async with self._transaction(timeout_s=READ_TIMEOUT_S) as transaction:
             return await transaction.fetch(sql, *params)
 
     async def sweep(self, *, leave_out: Iterable[str], limit: int) -> list[DueRow]:
         """Up to `limit` due rows except those in `leave_out`: up to half are the newest edits, the others the oldest marks."""
         if limit < 1:
             return []
-        left_out = self._possible(leave_out)
-        rows = await self._fetch(self._statements.sweep, left_out, (limit + 1) // 2, limit, self._fingerprint)
-        due = [
-            DueRow(row_id, mark, edited, None if gone else content_hash, bool(blank), up_to_date, gone)
-            for row_id, mark, edited, content_hash, blank, up_to_date, gone in rows
-        ]
-        return due[:limit]
+        picked = await self._fetch(self._statements.pick, _as_text(leave_out), (limit + 1) // 2, limit)
+        picked = picked[:limit]
+        found = await self._look([row[0] for row in picked])
+        due = []
+        for row_id, mark, edited in picked:
+            if row_id in found.rows:
+                _, content_hash, blank, up_to_date = found.rows[row_id]
+                due.append(DueRow(row_id, mark, edited, content_hash, blank=blank, up_to_date=up_to_date))
+            else:
+                fails = row_id in found.failures
+                due.append(DueRow(row_id, mark, edited, None, gone=not fails, text_fails=fails))
+        return due
+
+    async def _look(self, ids: Sequence[str]) -> EachRow:
+        async def look(part: Sequence[str]) -> list[Row]:
+            return await self._read_texts(self._statements.look, part, self._fingerprint)
+
+        return await of_each_row(self._possible(ids), look)
 
     async def newer_marks(self, known: Mapping[str, int]) -> list[NewerMark]:
         """Those of these rows (id → newest mark known) that have a newer mark, with the hash of their present text."""
-        ids = self._possible(known)
+        ids = _as_text(known)
         if not ids:
             return []
-        rows = await self._fetch(self._statements.newer_marks, ids, [known[row_id] for row_id in ids])
-        return [NewerMark(*row) for row in rows]
+        newest_known = [known[row_id] for row_id in ids]
+        newest: dict[str, int] = dict(await self._fetch(self._statements.newest_marks, ids, newest_known))
+        found = await self._look(list(newest))
+        return [
+            NewerMark(row_id, mark, found.rows[row_id][1])
+            if row_id in found.rows
+            else NewerMark(row_id, mark, gone=row_id not in found.failures)
+            for row_id, mark in newest.items()
+        ]
 
-    async def read(self, ids: Sequence[str]) -> dict[str, PresentRow]:
-        """The rows as they are now, by id; a row that is gone is left out."""
-        rows = await self._fetch(self._statements.read, self._possible(ids), self._fingerprint)
-        return {row[0]: PresentRow(*row) for row in rows}
+    async def read(self, ids: Sequence[str], *, characters: int) -> dict[str, PresentRow]:
+        """The rows as they are now, by id, with the first `characters` of their texts; a row that is gone is left out."""
 
-    async def write(self, rows: Sequence[VectorWrite]) -> set[str]:
+        async def read(part: Sequence[str]) -> list[Row]:
+            return await self._read_texts(self._statements.read, part, self._fingerprint, characters)
+
+        found = await of_each_row(self._possible(ids), read)
+        failing = {row_id: PresentRow(row_id, None, failure=error) for row_id, error in found.failures.items()}
+        return failing | {row_id: PresentRow(*row) for row_id, row in found.rows.items()}
+
+    async def write(self, rows: Sequence[VectorWrite]) -> WriteResult:
         """Write the vectors and the book-keeping of rows whose text still has the given hash, and delete their marks.
 
-        Returns the ids of the rows written. The others were edited, deleted, or locked by another session, which the caller
-        finds out by reading them again.
+        Without rows, only the rights are checked. Raises RowsRefused if the database refuses one of the rows, or all.
         """
         rows = [row for row in rows if can_be_id(self._statements.layout.id_type, row.id)]
-        written = await self._fetch(
+        found = await self._fetch(
             self._statements.write,
             [row.id for row in rows],
             [row.content_hash for row in rows],
             [None if row.vector is None else self._literal(row.vector) for row in rows],
             self._fingerprint,
         )
-        return {row[0] for row in written}
+        written = {row_id for row_id, done in found if done}
+        return WriteResult(written, {row_id for row_id, done in found if not done})
 
     def _literal(self, vector: Vector) -> str:
         opening, closing = "{}" if self._statements.layout.vector_type.endswith("[]") else "[]"
         return opening + ",".join(map(repr, vector)) + closing
 
+    async def try_write(self, ids: Sequence[str]) -> set[str]:
+        """Write the present vectors of rows, and roll back. Returns the ids of those whose update is not suppressed.
+
+        Raises RowsRefused if the database refuses even that, and RowsLocked.
+        """
+        async with self._transaction() as transaction:
+            updated = await transaction.fetch(self._statements.try_write, self._possible(ids))
+            await transaction.undo()
+        return {row[0] for row in updated}
+
+    async def rows_to_compare(self, *, except_ids: Sequence[str]) -> list[str]:
+        """A few other rows: such that have been written before, or else those with the lowest and the highest ids."""
+        return [row[0] for row in await self._fetch(self._statements.rows_to_compare, self._possible(except_ids))]
+
     async def clear(self, ids: Sequence[str]) -> None:
-        """Delete the marks of rows that are up to date, or gone."""
-        if possible := self._possible(ids):
-            await self._fetch(self._statements.clear, possible, self._fingerprint)
+        """Delete the marks of rows that are up to date, or gone, and of ids that no row can have."""
+        possible = self._possible(ids)
+
+        async def clear(part: Sequence[str]) -> list[Row]:
+            return await self._read_texts(self._statements.clear, part, self._fingerprint)
+
+        await of_each_row(possible, clear)  # a row whose text has begun to fail meanwhile keeps its marks
+        if impossible := _as_text(set(ids) - set(possible)):
+            await self._fetch(self._statements.clear_impossible, impossible)
 
     async def audit(self, *, after_id: str | None, limit: int) -> AuditPage:
-        """Audit one page of the table by id: mark rows that are not up to date and have no mark, and delete the state of rows
-        that are gone.
-        """
-        last_id, rows, marked = (await self._fetch(self._statements.audit, after_id, limit, self._fingerprint))[0]
-        last_page = rows < limit
-        await self._fetch(self._statements.orphans, after_id, None if last_page else last_id)
-        return AuditPage(None if last_page else last_id, rows, marked)
+        """Audit one page of the table by id. See Pages.audit."""
+        return await self._pages.audit(after_id=after_id, limit=limit)
 
-    async def preview_due(self, *, after_id: str | None, limit: int) -> tuple[list[DuePreview], str | None]:
-        """The rows of one page by id that are not up to date, and the last id of the page (None: it was the last page).
-
-        Creates nothing, and works without the book-keeping.
-        """
+    async def preview_due(self, *, after_id: str | None, limit: int) -> PreviewPage:
+        """The rows of one page by id that are not up to date. Creates nothing, and works without the book-keeping."""
         statements = self._statements
-        exists = await self._fetch(change_marks.BOOKKEEPING_EXISTS, statements.due, statements.state)
-        page = await self._fetch(
-            statements.due_preview(with_state=bool(exists[0][1])), after_id, limit, self._fingerprint
-        )
-        rows = [
-            DuePreview(row_id, content_hash, blank)
-            for row_id, content_hash, blank, up_to_date in page
-            if not up_to_date
-        ]
-        return rows, page[-1][0] if len(page) == limit else None
-
-    async def counts(self, *, dead_letters: Iterable[str] = ()) -> Counts:
-        return Counts(*(await self._fetch(self._statements.counts, self._possible(dead_letters)))[0])
+        exists = await self._fetch(change_marks.BOOKKEEPING_EXISTS, statements.marks, statements.state)
+        return await self._pages.preview(after_id=after_id, limit=limit, with_state=bool(exists[0][1]))
 
     async def would_embed(self) -> tuple[int, int]:
-        """How many rows are not up to date in this configuration, and the bytes of their texts: one pass over the table."""
-        rows, size = (await self._fetch(self._statements.would_embed, self._fingerprint))[0]
-        return rows, size
+        """How many rows would be embedded in this configuration, and the bytes of their texts: reads the whole table."""
+        rows, size, after = 0, 0, None
+        while True:
+            page = await self.preview_due(after_id=after, limit=PREVIEW_PAGE)
+            embedded = [row for row in page.due if row.content_hash is not None and not row.blank]
+            rows, size = rows + len(embedded), size + sum(row.text_bytes for row in embedded)
+            if (after := page.last_id) is None:
+                return rows, size
+
+    async def counts(self, *, dead_letters: Iterable[str] = ()) -> Counts:
+        return Counts(*(await self._fetch(self._statements.counts, _as_text(dead_letters)))[0])
 
     async def acquire_texts(self, texts: int, *, tokens: int, most_a_day: int) -> int:
         """Count texts as sent to the provider today. Returns how many of them the day's limit still allows."""
@@ -236,3 +218,8 @@ class RowStore:
     async def record_filled(self) -> None:
         config = self._statements.config
         await self._fetch(change_marks.RECORD_FILLED, config.at.bookkeeping_name, config.signature)
+
+
+def _as_text(ids: Iterable[str]) -> list[str]:
+    """The ids that PostgreSQL can represent as text: the others are no row's, and are in no change mark."""
+    return [row_id for row_id in ids if can_be_id("text", row_id)]

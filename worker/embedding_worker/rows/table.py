@@ -84,11 +84,19 @@ class TableLayout:
     only: bool = True
     """A plain table is read and written without its children. False for a partitioned one, whose rows are in its partitions."""
     row_security: bool = False
-    """Policies let the role see and write every row. Otherwise statements run with row_security = off, and fail if one applies."""
+    """Policies let the role see and write every row. Otherwise statements run with row_security off, and fail if one applies."""
 
 
 def quoted(identifier: str) -> str:
     return '"' + identifier.replace('"', '""') + '"'
+
+
+def binary_form(vector_type: str) -> str:
+    """The function that gives a vector's binary form, for a type of TableLayout.vector_type."""
+    if vector_type.endswith("[]"):
+        return "pg_catalog.array_send"
+    schema, _, name = vector_type.rpartition(".")
+    return f"{schema}.{quoted(name.strip(chr(34)) + '_send')}"
 
 
 def can_be_id(id_type: str, text: str) -> bool:
