@@ -25,6 +25,7 @@ class Metrics:
         self._registry = CollectorRegistry()
         self._jobs = self._counter("jobs_settled", "Transitions of jobs to a phase", "source", "phase", "reason")
         self._replays = self._counter("replays", "Replays of jobs", "source")
+        self._refused = self._counter("refused_creates", "Creates of jobs that the API server has refused", "source")
         self._due = self._gauge("due_rows", "Rows whose embedding is missing or stale", "source")
         self._rows = self._gauge("rows", "Rows of the table", "source")
         self._oldest = self._gauge("oldest_due_seconds", "Age of the oldest change mark", "source")
@@ -54,6 +55,10 @@ class Metrics:
 
     def record_replay(self, source: str) -> None:
         self._replays.labels(source).inc()
+
+    def record_refused_creates(self, source: str, number: int) -> None:
+        """So many more creates of the source's jobs were refused by the API server."""
+        self._refused.labels(source).inc(number)
 
     def record_counts(self, source: str, counts: Counts) -> None:
         """The source's rows were counted."""

@@ -179,3 +179,16 @@ def settings_of_this_process() -> Settings:
 def pod_namespace() -> str | None:
     """The namespace of the pod that this runs in; None outside a cluster."""
     return NAMESPACE_FILE.read_text().strip() if NAMESPACE_FILE.exists() else None
+
+
+def pod_api_server() -> str | None:
+    """The URL of the API server, as Kubernetes tells every pod; None outside a cluster."""
+    host, port = os.environ.get("KUBERNETES_SERVICE_HOST"), os.environ.get("KUBERNETES_SERVICE_PORT")
+    if not host or not port:
+        return None
+    return f"https://[{host}]:{port}" if ":" in host else f"https://{host}:{port}"
+
+
+def environment_of_a_program() -> dict[str, str]:
+    """The environment for a program that this process starts: without the settings of the operator, its secrets among them."""
+    return {name: value for name, value in os.environ.items() if name not in variables()}

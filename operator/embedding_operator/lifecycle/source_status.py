@@ -53,6 +53,8 @@ class SourceFacts:
     price_per_million_tokens: float = 0.0
     reconciled_at: str | None = None
     """The token of the last request to reconcile that was carried out."""
+    jobs_refused: tuple[str, str] | None = None
+    """Reason and sentence, where no job can be created until someone acts. Rows are still audited and counted."""
 
 
 def facts_of(source: EmbeddingSource, *, price_per_million_tokens: float) -> SourceFacts:
@@ -103,6 +105,8 @@ def conditions(facts: SourceFacts) -> list[Condition]:
             Condition("Fresh", None, "SettingUp", "not known yet"),
             *_others(facts),
         ]
+    if facts.jobs_refused is not None:
+        return _jobs_refused(facts, *facts.jobs_refused)
     reason = "Suspended" if facts.suspended else "Sweeping"
     message = (
         "no job is created while spec.suspend is true" if facts.suspended else "every due row gets an EmbeddingJob"
@@ -111,6 +115,17 @@ def conditions(facts: SourceFacts) -> list[Condition]:
         Condition("Ready", True, reason, message),
         Condition("Reconciling", False, reason, message),
         Condition("Stalled", False, "NotStalled", "no action is needed"),
+        _fresh(facts),
+        *_others(facts),
+    ]
+
+
+def _jobs_refused(facts: SourceFacts, reason: str, message: str) -> list[Condition]:
+    """The source is stalled, but its rows are known."""
+    return [
+        Condition("Ready", False, reason, message),
+        Condition("Reconciling", False, "Stalled", "waits until someone acts: see the condition Stalled"),
+        Condition("Stalled", True, reason, message),
         _fresh(facts),
         *_others(facts),
     ]

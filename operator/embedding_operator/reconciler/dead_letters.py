@@ -3,7 +3,7 @@
 The job table knows which jobs are dead letters.
 """
 
-from embedding_operator.reconciler.job_table import JobState, JobTable
+from embedding_operator.reconciler.job_table import OPEN, JobState, JobTable
 
 REVIEW_EVERY_S = 60.0
 MAX_DEAD_LETTERS = 500
@@ -64,9 +64,12 @@ class DeadLetters:
 
     @property
     def room(self) -> int:
-        """How many rows that are known to fail may get a job. See room_for_dead_letters."""
+        """How many rows that are known to fail may get a job. See room_for_dead_letters.
+
+        Open jobs may become dead letters too."""
         sources = [source for source, _ in self._reasons()]
-        return room_for_dead_letters(len(sources), sources.count(self._source))
+        opened = self._table.count(OPEN, source=self._source)
+        return room_for_dead_letters(len(sources) + opened, sources.count(self._source) + opened)
 
     @property
     def any_suppressed(self) -> bool:

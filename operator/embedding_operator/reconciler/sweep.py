@@ -3,7 +3,6 @@
 Called by the source's loop. `sort_due` decides what each due row needs, and the Sweeper does it. Jobs are created concurrently.
 """
 
-import asyncio
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
@@ -66,7 +65,7 @@ class Sweeper:
         self._store = store
         self._writer = Writer(store, clock=clock)
         self._server = server
-        self._table, self._window = jobs.table, jobs.window
+        self._table = jobs.table
         self._clock = clock
         self._creator = JobCreator(source, fingerprint, server=server, jobs=jobs, clock=clock)
         self._dead_letters = DeadLetters(source, jobs.table)
@@ -77,10 +76,19 @@ class Sweeper:
         """Reason and message if no job is created until someone acts; None otherwise."""
         return self._dead_letters.limit
 
+    @property
+    def jobs_refused(self) -> tuple[str, str] | None:
+        """Reason and message if the API server refuses to create jobs until someone acts; None otherwise."""
+        return self._creator.refused
+
+    def count_refused_creates(self) -> int:
+        """How many create requests were refused since the last call."""
+        return self._creator.count_refused()
+
     async def sweep(self) -> None:
         """Create jobs for due rows, as many as the window allows, and supersede jobs whose row has changed.
 
-        Raises what the store raises, ApiServerUnavailable, and RequestRefused if the API server refuses all jobs.
+        Raises what the store raises, ApiServerUnavailable, and RequestRefused if a job may not be read.
         """
         await self._resolve_unconfirmed()
         await self._supersede()
@@ -89,15 +97,12 @@ class Sweeper:
         plan = sort_due(await self._due_rows())
         await self._store.clear(plan.clear)
         rows = await self._that_can_be_shown([*plan.jobs, *await self._write_blank(plan.blank)])
-        results = await asyncio.gather(*map(self._creator.create, rows), return_exceptions=True)
-        for result in results:
-            if isinstance(result, BaseException):
-                raise result
+        await self._creator.create(rows)
 
     async def _due_rows(self) -> list[DueRow]:
         with_jobs = {job.business_id for job in self._table.jobs(self._source)}
         leave_out = [*with_jobs, *self._creator.left_out()]
-        return await self._store.sweep(leave_out=leave_out, limit=self._window.free(self._source))
+        return await self._store.sweep(leave_out=leave_out, limit=self._creator.limit())
 
     async def _write_blank(self, blank: list[DueRow]) -> list[DueRow]:
         """Write null vectors. Returns the rows that the database refuses to change: a job shows why. Locked rows wait."""

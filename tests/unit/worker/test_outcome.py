@@ -1,6 +1,6 @@
 """What a row needs, decided from the row as it is now and the text that its job was created for."""
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 import pytest
 
@@ -91,9 +91,16 @@ def test_a_text_that_takes_too_long_is_tried_again() -> None:
 
 
 def test_a_locked_row_says_since_when() -> None:
-    locked = row_locked(datetime(2026, 3, 1, 12, tzinfo=UTC), 7)
+    since = datetime(2026, 3, 1, 12, tzinfo=UTC)
+    locked = row_locked(since, since, 7)
     assert (locked.kind, locked.reason, locked.embed_ms) == (OutcomeKind.ROW_LOCKED, "RowLocked", 7)
     assert "since 2026-03-01T12:00:00Z" in locked.message
+
+
+@pytest.mark.parametrize(("locked_s", "pause_s"), [(0, 5), (20, 5), (40, 10), (240, 60), (86_400, 60)])
+def test_the_longer_a_row_is_locked_the_longer_is_the_pause(locked_s: int, pause_s: float) -> None:
+    since = datetime(2026, 3, 1, 12, tzinfo=UTC)
+    assert row_locked(since, since + timedelta(seconds=locked_s), None).retry_after_s == pause_s
 
 
 def test_a_failure_keeps_the_providers_code() -> None:
