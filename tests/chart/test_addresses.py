@@ -4,7 +4,7 @@ import pytest
 
 from tests.support.chart import DATABASE, NO_CRDS, Helm, Json
 
-NO_IMAGE = 'which is no name of an image: write the registry and the name, in lower case and without spaces'
+NO_IMAGE = "which is no name of an image: write the registry and the name, in lower case and without spaces"
 IMAGES: dict[str, tuple[Json, str]] = {
     "a tag": (
         {"repository": "ghcr.io/a/b:1.0"},
@@ -44,12 +44,17 @@ USABLE_IMAGES = (
     "ghcr.io/a/b_c/d.e--f",
     "Registry.Example:443/a",
 )
-NO_PROXY = "is no URL of a proxy: write it as http://HOST:PORT, or https:// if the connection to the proxy itself uses TLS"
+NO_PROXY = (
+    "is no URL of a proxy: write it as http://HOST:PORT, or https:// if the connection to the proxy itself uses TLS"
+)
 PROXIES: dict[str, tuple[str, str]] = {
     "no scheme": ("proxy:3128", f'proxy.httpsProxy is "proxy:3128", which {NO_PROXY}'),
     "a name only": ("proxy.example", f'proxy.httpsProxy is "proxy.example", which {NO_PROXY}'),
     "a space": ("http://proxy.example :3128", f'proxy.httpsProxy is "http://proxy.example :3128", which {NO_PROXY}'),
-    "a line end": ("http://proxy.example:3128\n", f'proxy.httpsProxy is "http://proxy.example:3128\\n", which {NO_PROXY}'),
+    "a line end": (
+        "http://proxy.example:3128\n",
+        f'proxy.httpsProxy is "http://proxy.example:3128\\n", which {NO_PROXY}',
+    ),
     "another scheme": ("socks5://proxy.example:1080", f'is "socks5://proxy.example:1080", which {NO_PROXY}'),
     "no host": ("http://", f'proxy.httpsProxy is "http://", which {NO_PROXY}'),
     "a port": ("http://proxy.example:70000", f'is "http://proxy.example:70000", which {NO_PROXY}'),
@@ -67,7 +72,10 @@ USABLE_PROXIES = (
 )
 NO_HOST = "which is no host: write a host, a domain, an address or an IPv4 network, each as an item of its own"
 DIRECT: dict[str, tuple[str, str]] = {
-    "a scheme": ("http://gemini.internal", 'proxy.noProxy contains "http://gemini.internal", with a scheme: write only the host'),
+    "a scheme": (
+        "http://gemini.internal",
+        'proxy.noProxy contains "http://gemini.internal", with a scheme: write only the host',
+    ),
     "a wildcard": (
         "*.internal",
         'proxy.noProxy contains "*.internal", which matches no host: write .internal, which includes all hosts below it',
@@ -77,7 +85,18 @@ DIRECT: dict[str, tuple[str, str]] = {
     "a path": ("a.internal/v1", f'proxy.noProxy contains "a.internal/v1", {NO_HOST}'),
     "a port": ("a.internal:0", f'proxy.noProxy contains "a.internal:0", {NO_HOST}'),
 }
-USABLE_DIRECT = ("*", "localhost", ".svc", "a.internal:8443", "10.0.0.7", "10.0.0.0/8", "::1", "fd00::7", "[::1]:8443", "my_host")
+USABLE_DIRECT = (
+    "*",
+    "localhost",
+    ".svc",
+    "a.internal:8443",
+    "10.0.0.7",
+    "10.0.0.0/8",
+    "::1",
+    "fd00::7",
+    "[::1]:8443",
+    "my_host",
+)
 NO_SERVER = "is no address of a server: write it as https://HOST, without user, query and fragment"
 OTHERS: dict[str, tuple[Json, str]] = {
     "an endpoint without a scheme": (

@@ -11,7 +11,7 @@ CHARTS = ("tmp", "database", "gemini", "private-ca")
 HIDING: dict[str, str] = {
     "/": "which would hide /",
     "/tmp": "which is the chart's folder for temporary files",  # noqa: S108 (the pod's)
-    "/tmp/": "which is the chart's folder for temporary files",
+    "/tmp/": "which is the chart's folder for temporary files",  # noqa: S108 (the pod's)
     "//tmp/./": "which is the chart's folder for temporary files",
     "/tmp/models": "which is inside /tmp, the chart's folder for temporary files",  # noqa: S108 (the pod's)
     "/etc": "which would hide /etc/embedding-operator/ca, the chart's folder for privateCA",
@@ -33,7 +33,7 @@ ALLOWED = (
     "/var/run/secrets/eks.amazonaws.com",
     "/dev/shm",  # noqa: S108 (the pod's)
     "/usr/local/share/ca-certificates",
-    "/tmpfs",
+    "/tmpfs",  # noqa: S108 (the pod's)
 )
 TWICE: dict[str, tuple[Json, str]] = {
     "two volumes": (

@@ -28,7 +28,9 @@ RENAMED: dict[str, tuple[str, Json, str]] = {
         "nameOverride gives the selector of Deployment search-embedding-operator the label app.kubernetes.io/name=vectors",
     ),
 }
-DATA_LOST = "would replace StatefulSet embedding-operator-postgresql, and PostgreSQL would lose its data: set them as they were"
+DATA_LOST = (
+    "would replace StatefulSet embedding-operator-postgresql, and PostgreSQL would lose its data: set them as they were"
+)
 IMMUTABLE: dict[str, tuple[Json, Json, str]] = {
     "a larger volume": (
         {},
@@ -46,7 +48,11 @@ IMMUTABLE: dict[str, tuple[Json, Json, str]] = {
         {"storageClass": "-"},
         'postgresql.persistence.storageClass is "-", but was "fast" when the volume was created',
     ),
-    "no volume any more": ({}, {"enabled": False}, "postgresql.persistence.enabled is false, but was not so when StatefulSet"),
+    "no volume any more": (
+        {},
+        {"enabled": False},
+        "postgresql.persistence.enabled is false, but was not so when StatefulSet",
+    ),
     "a volume later": (
         {"enabled": False},
         {"enabled": True},
@@ -125,9 +131,7 @@ def test_another_volume_of_postgresql_is_refused(
 
 
 @pytest.mark.parametrize(("before", "after"), SAME_VOLUME.values(), ids=SAME_VOLUME)
-def test_an_upgrade_with_the_same_volume_is_accepted(
-    a_helm: Helm, kubectl: Kubectl, before: Json, after: Json
-) -> None:
+def test_an_upgrade_with_the_same_volume_is_accepted(a_helm: Helm, kubectl: Kubectl, before: Json, after: Json) -> None:
     assert upgraded(a_helm, kubectl, with_disk(before)) == ""
     assert upgraded(a_helm, kubectl, with_disk(after)) == ""
 

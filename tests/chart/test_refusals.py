@@ -82,7 +82,10 @@ WRONG: dict[str, tuple[Json, str]] = {
         "at '/extraEnv/0/value': got number, want string",
     ),
     "a port": ({"networkPolicy": {"egressPorts": [70000]}}, "at '/networkPolicy/egressPorts/0': maximum: got 70,000"),
-    "a port twice": ({"networkPolicy": {"egressPorts": [443, 443]}}, "at '/networkPolicy/egressPorts': items at 0 and 1 are equal"),
+    "a port twice": (
+        {"networkPolicy": {"egressPorts": [443, 443]}},
+        "at '/networkPolicy/egressPorts': items at 0 and 1 are equal",
+    ),
     "an empty client": (
         {"networkPolicy": {"ingressFrom": [{}]}},
         "at '/networkPolicy/ingressFrom/0': minProperties: got 0, want 1",
@@ -114,13 +117,19 @@ WRONG: dict[str, tuple[Json, str]] = {
     ),
     "a priority": ({"priorityClassName": "High"}, "at '/priorityClassName': 'High' does not match pattern"),
     "a label's name": ({"podLabels": {"a b": "c"}}, "at '/podLabels': additional properties 'a b' not allowed"),
-    "an annotation's name": ({"podAnnotations": {"a/b/c": "d"}}, "at '/podAnnotations': additional properties 'a/b/c' not allowed"),
+    "an annotation's name": (
+        {"podAnnotations": {"a/b/c": "d"}},
+        "at '/podAnnotations': additional properties 'a/b/c' not allowed",
+    ),
     "a node's label": ({"nodeSelector": {"disk": "a b"}}, "at '/nodeSelector/disk': 'a b' does not match pattern"),
     "a variable's name": (
         {"extraEnv": [{"name": "A=B", "value": "c"}]},
         "at '/extraEnv/0/name': 'A=B' does not match pattern",
     ),
-    "a volume's name": ({"extraVolumes": [{"name": "My_Certs"}]}, "at '/extraVolumes/0/name': 'My_Certs' does not match"),
+    "a volume's name": (
+        {"extraVolumes": [{"name": "My_Certs"}]},
+        "at '/extraVolumes/0/name': 'My_Certs' does not match",
+    ),
     "a relative path": (
         {"extraVolumes": [{"name": "a"}], "extraVolumeMounts": [{"name": "a", "mountPath": "certs"}]},
         "at '/extraVolumeMounts/0/mountPath': 'certs' does not match pattern",
@@ -172,6 +181,11 @@ MISSING: dict[str, tuple[Json, str]] = {
         {**DATABASE, "serviceAccount": {"create": False}},
         "serviceAccount.create=false without serviceAccount.name would give the operator's rights to every pod that uses the "
         "service account `default`: set serviceAccount.name to an account that only the operator uses (or rbac.create=false)",
+    ),
+    "the account of every namespace": (
+        {**DATABASE, "serviceAccount": {"create": False, "name": "default"}},
+        "serviceAccount.name=default would give the operator's rights to every pod that names no service account: set "
+        "serviceAccount.name to an account that only the operator uses (or rbac.create=false)",
     ),
     "two authorities": (
         {**DATABASE, "privateCA": {"configMap": "c", "secret": "s"}},

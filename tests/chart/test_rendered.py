@@ -19,7 +19,9 @@ from tests.chart.test_releases import OURS, cleared_afterwards
 from tests.support.chart import DATABASE, RELEASE, Helm, Json
 
 EXAMPLE = ROOT / "docs" / "examples" / "kustomize"
-POSTGRESQL: Json = {"postgresql": {"enabled": True, "password": "x", "persistence": {"enabled": True, "size": "1024Mi"}}}
+POSTGRESQL: Json = {
+    "postgresql": {"enabled": True, "password": "x", "persistence": {"enabled": True, "size": "1024Mi"}}
+}
 VALUE_SETS: dict[str, Json] = {"the least": DATABASE, "a PostgreSQL of its own": POSTGRESQL}
 APPLIED = {"client-side": ("apply",), "server-side": ("apply", "--server-side")}
 
@@ -130,9 +132,7 @@ def test_a_patch_of_kustomize_reaches_the_deployment(helm: Helm, kubectl: Kubect
     assert by_kustomize == {(it["kind"], it["metadata"]["name"]): it for it in by_helm if it}
 
 
-def test_a_rendered_file_can_be_patched_by_kustomize_without_helm(
-    helm: Helm, kubectl: Kubectl, tmp_path: Path
-) -> None:
+def test_a_rendered_file_can_be_patched_by_kustomize_without_helm(helm: Helm, kubectl: Kubectl, tmp_path: Path) -> None:
     (tmp_path / "operator.yaml").write_text(rendered(helm, kubectl, DATABASE, "--skip-tests"))
     shutil.copy(EXAMPLE / "patch.yaml", tmp_path)
     patches = yaml.safe_load((EXAMPLE / "kustomization.yaml").read_text())["patches"]

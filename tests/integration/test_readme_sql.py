@@ -4,7 +4,6 @@ import re
 import secrets
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 
 import psycopg
 import pytest
@@ -51,7 +50,9 @@ def run(url: str, *sql: str) -> None:
 
 def in_psql(url: str, text: str) -> None:
     """As it is typed or pasted: one statement after the other, until one fails."""
-    done = run_to_end([installed_programs() / "psql", url, "--no-psqlrc", "--set=ON_ERROR_STOP=1"], within_s=60, stdin=text)
+    done = run_to_end(
+        [installed_programs() / "psql", url, "--no-psqlrc", "--set=ON_ERROR_STOP=1"], within_s=60, stdin=text
+    )
     assert done.returncode == 0, done.stderr
 
 
