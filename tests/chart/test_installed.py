@@ -83,6 +83,11 @@ def a_helm(each_helm: Helm, chart_cluster: Cluster) -> Helm:
     return replace(each_helm, kubeconfig=chart_cluster.admin_kubeconfig)
 
 
+@pytest.fixture
+def helm_4(helm: Helm, chart_cluster: Cluster) -> Helm:
+    return replace(helm, kubeconfig=chart_cluster.admin_kubeconfig)
+
+
 def upgraded(helm: Helm, kubectl: Kubectl, values: Json, release: str = RELEASE) -> str:
     """Helm's message, with which it refuses an upgrade; empty if it accepts it."""
     arguments = ("upgrade", "--install", release, str(CHART), "--namespace", kubectl.namespace, "--create-namespace")
@@ -116,24 +121,24 @@ def test_the_command_of_the_refusal_makes_the_upgrade_possible(a_helm: Helm, kub
     kubectl.run("delete", "clusterroles", "-l", "app.kubernetes.io/name=operator")
 
 
-def test_another_full_name_replaces_the_deployment(a_helm: Helm, kubectl: Kubectl) -> None:
-    assert upgraded(a_helm, kubectl, VALUES, "search") == ""
-    assert upgraded(a_helm, kubectl, {**VALUES, "fullnameOverride": "vectors"}, "search") == ""
+def test_another_full_name_replaces_the_deployment(helm_4: Helm, kubectl: Kubectl) -> None:
+    assert upgraded(helm_4, kubectl, VALUES, "search") == ""
+    assert upgraded(helm_4, kubectl, {**VALUES, "fullnameOverride": "vectors"}, "search") == ""
     assert [it["metadata"]["name"] for it in kubectl.get("deployments")["items"]] == ["vectors"]
 
 
 @pytest.mark.parametrize(("before", "after", "words"), IMMUTABLE.values(), ids=IMMUTABLE)
 def test_another_volume_of_postgresql_is_refused(
-    a_helm: Helm, kubectl: Kubectl, before: Json, after: Json, words: str
+    helm_4: Helm, kubectl: Kubectl, before: Json, after: Json, words: str
 ) -> None:
-    assert upgraded(a_helm, kubectl, with_disk(before)) == ""
-    assert words in upgraded(a_helm, kubectl, with_disk(after))
+    assert upgraded(helm_4, kubectl, with_disk(before)) == ""
+    assert words in upgraded(helm_4, kubectl, with_disk(after))
 
 
 @pytest.mark.parametrize(("before", "after"), SAME_VOLUME.values(), ids=SAME_VOLUME)
-def test_an_upgrade_with_the_same_volume_is_accepted(a_helm: Helm, kubectl: Kubectl, before: Json, after: Json) -> None:
-    assert upgraded(a_helm, kubectl, with_disk(before)) == ""
-    assert upgraded(a_helm, kubectl, with_disk(after)) == ""
+def test_an_upgrade_with_the_same_volume_is_accepted(helm_4: Helm, kubectl: Kubectl, before: Json, after: Json) -> None:
+    assert upgraded(helm_4, kubectl, with_disk(before)) == ""
+    assert upgraded(helm_4, kubectl, with_disk(after)) == ""
 
 
 def test_a_second_release_in_the_same_namespace_is_refused(a_helm: Helm, kubectl: Kubectl) -> None:
@@ -145,13 +150,13 @@ def test_a_second_release_in_the_same_namespace_is_refused(a_helm: Helm, kubectl
     assert upgraded(a_helm, replace(kubectl, namespace=f"{kubectl.namespace}-2"), VALUES, "green") == ""
 
 
-def test_a_release_can_follow_another_one_that_is_stopped(a_helm: Helm, kubectl: Kubectl) -> None:
-    assert upgraded(a_helm, kubectl, {**VALUES, "replicas": 0}, "blue") == ""
-    assert upgraded(a_helm, kubectl, VALUES, "green") == ""
-    assert "release green " in upgraded(a_helm, kubectl, VALUES, "blue")
+def test_a_release_can_follow_another_one_that_is_stopped(helm_4: Helm, kubectl: Kubectl) -> None:
+    assert upgraded(helm_4, kubectl, {**VALUES, "replicas": 0}, "blue") == ""
+    assert upgraded(helm_4, kubectl, VALUES, "green") == ""
+    assert "release green " in upgraded(helm_4, kubectl, VALUES, "blue")
 
 
-def test_another_application_in_the_namespace_is_no_second_release(a_helm: Helm, kubectl: Kubectl) -> None:
+def test_another_application_in_the_namespace_is_no_second_release(helm_4: Helm, kubectl: Kubectl) -> None:
     kubectl.run("create", "namespace", kubectl.namespace)
     kubectl.run("create", "deployment", "shop", "--image=shop")
-    assert upgraded(a_helm, kubectl, VALUES) == ""
+    assert upgraded(helm_4, kubectl, VALUES) == ""

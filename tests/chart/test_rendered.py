@@ -49,27 +49,27 @@ def pods_in(text: str) -> list[str]:
 @pytest.mark.parametrize("command", APPLIED.values(), ids=APPLIED)
 @pytest.mark.parametrize("values", VALUE_SETS.values(), ids=VALUE_SETS)
 def test_rendered_without_tests_it_can_be_applied_again_and_changed(
-    each_helm: Helm, kubectl: Kubectl, values: Json, command: tuple[str, ...]
+    helm: Helm, kubectl: Kubectl, values: Json, command: tuple[str, ...]
 ) -> None:
     changed = {**values, "settings": {"logLevel": "debug"}}
     for given in (values, values, changed):
-        done = apply(kubectl, rendered(each_helm, kubectl, given, "--skip-tests"), *command)
+        done = apply(kubectl, rendered(helm, kubectl, given, "--skip-tests"), *command)
         assert done.returncode == 0, done.stderr
     environment = kubectl.get("deployment", RELEASE)["spec"]["template"]["spec"]["containers"][0]["env"]
     assert {"name": "EMBEDDING_LOG_LEVEL", "value": "debug"} in environment
 
 
-def test_applied_twice_nothing_differs(each_helm: Helm, kubectl: Kubectl) -> None:
-    text = rendered(each_helm, kubectl, DATABASE, "--skip-tests")
+def test_applied_twice_nothing_differs(helm: Helm, kubectl: Kubectl) -> None:
+    text = rendered(helm, kubectl, DATABASE, "--skip-tests")
     apply(kubectl, text)
     assert {line.rpartition(" ")[2] for line in apply(kubectl, text).stdout.splitlines()} == {"unchanged"}
     assert apply(kubectl, text, "diff").stdout == ""
 
 
-def test_with_its_tests_a_change_is_refused_because_a_pod_is_immutable(each_helm: Helm, kubectl: Kubectl) -> None:
+def test_with_its_tests_a_change_is_refused_because_a_pod_is_immutable(helm: Helm, kubectl: Kubectl) -> None:
     """Which is why docs/gitops.md says --skip-tests."""
-    assert apply(kubectl, rendered(each_helm, kubectl, DATABASE)).returncode == 0
-    done = apply(kubectl, rendered(each_helm, kubectl, {**DATABASE, "settings": {"logLevel": "debug"}}))
+    assert apply(kubectl, rendered(helm, kubectl, DATABASE)).returncode == 0
+    done = apply(kubectl, rendered(helm, kubectl, {**DATABASE, "settings": {"logLevel": "debug"}}))
     assert done.returncode == 1
     assert f'The Pod "{RELEASE}-check" is invalid: spec: Forbidden: pod updates may not change fields' in done.stderr
 
