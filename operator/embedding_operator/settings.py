@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
 
 from embedding_operator.rotation import MountedSecret, SecretUnreadable, read_secret
 from embedding_worker.providers.provider import Provider, ProviderSetting, registered_providers
-from embedding_worker.rows.database import unusable_url
+from embedding_worker.rows.database_url import unusable_url
 
 PREFIX = "EMBEDDING_"
 DATABASE_URL = "DATABASE_URL"
@@ -103,7 +103,7 @@ def settings_from(environ: Mapping[str, str], *, providers: Mapping[str, Provide
     files, problems = _read_secrets(secrets, environ, values)
     problems += _unknown_variables(environ, known=variables(providers))
     if (url := values.get(DATABASE_URL)) and (reason := unusable_url(url)):
-        problems.append(f"DATABASE_URL is no database URL: {reason}")
+        problems.append(f"{DATABASE_URL}{'_FILE' if DATABASE_URL in files else ''} is no database URL: {reason}")
     of_providers = {name: values.pop(name) for name in declared if name in values}
     try:
         settings = Settings.model_validate(values | {"provider_settings": of_providers, "secret_files": files})

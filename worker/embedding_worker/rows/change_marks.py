@@ -170,13 +170,17 @@ time. If the columns cannot be compared, the row is marked; if the id cannot be 
 class Trigger:
     """The pair of triggers of one table and column, and the function that both call."""
 
-    function: str
+    function_name: str
     body: str
     insert_name: str
     update_name: str
     create: tuple[str, ...]
     enable_always: tuple[str, ...]
     """For the table's owner only: with it, the triggers also fire for rows that logical replication writes."""
+
+    @property
+    def function(self) -> str:
+        return f"{SCHEMA}.{quoted(self.function_name)}"
 
     @property
     def names(self) -> tuple[str, str]:
@@ -193,7 +197,8 @@ class Trigger:
         return hashlib.sha256("\n".join(self.create).encode()).hexdigest()[:16]
 
 
-def function_name(bookkeeping_name: str) -> str:
+def marking_function(bookkeeping_name: str) -> str:
+    """The name of the function of the triggers, in SQL."""
     return f"{SCHEMA}.{quoted(bookkeeping_name + '_mark')}"
 
 
@@ -201,12 +206,12 @@ def trigger(statements: Statements, columns: Sequence[str]) -> Trigger:
     """The triggers that append a mark when a row is inserted, or when its id or a column that its text reads has changed."""
     at, table = statements.config.at, statements.table
     stem = at.bookkeeping_name
-    function = function_name(stem)
+    function = marking_function(stem)
     insert_name, update_name = f"{stem}_ins", f"{stem}_upd"
     body = function_body(statements.marks, at.id_column, columns)
     fires = f"FOR EACH ROW EXECUTE FUNCTION {function}()"
     return Trigger(
-        function=function,
+        function_name=f"{stem}_mark",
         body=body,
         insert_name=insert_name,
         update_name=update_name,

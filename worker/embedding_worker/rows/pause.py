@@ -24,7 +24,7 @@ def pause_statements(at: TableColumn) -> tuple[str, str]:
     named = PAUSE.replace("$1", change_marks.literal(at.bookkeeping_name)).split(" RETURNING")[0]
     return " ".join(
         named.split()
-    ), f"DROP FUNCTION IF EXISTS {change_marks.function_name(at.bookkeeping_name)}() CASCADE"
+    ), f"DROP FUNCTION IF EXISTS {change_marks.marking_function(at.bookkeeping_name)}() CASCADE"
 
 
 def resume_statement(at: TableColumn) -> str:
