@@ -188,8 +188,7 @@ class Trigger:
 
     @property
     def drop(self) -> str:
-        """Drops the triggers too, also on a table that the function's owner does not own."""
-        return f"DROP FUNCTION IF EXISTS {self.function}() CASCADE"
+        return drop_triggers(self.function)
 
     @property
     def definition(self) -> str:
@@ -200,6 +199,11 @@ class Trigger:
 def marking_function(bookkeeping_name: str) -> str:
     """The name of the function of the triggers, in SQL."""
     return f"{SCHEMA}.{quoted(bookkeeping_name + '_mark')}"
+
+
+def drop_triggers(function: str) -> str:
+    """Drops the function and its triggers, also on a table that the function's owner does not own."""
+    return f"DROP FUNCTION IF EXISTS {function}() CASCADE"
 
 
 def trigger(statements: Statements, columns: Sequence[str]) -> Trigger:
