@@ -125,6 +125,8 @@ class Database:
         """Raises SourceRefused if it is no URL."""
         self._url = libpq_url(url)
         self._diagnosis = Diagnosis()
+        self.encoding = "UTF8"
+        """The server's, known from the first transaction on."""
         self._pool = AsyncConnectionPool(
             lambda: self._url,
             connection_class=Connection,
@@ -207,6 +209,7 @@ class Database:
                         raise
                     await connection.close()
                     continue
+                self.encoding = connection.info.parameter_status("server_encoding") or self.encoding
                 stack.push_async_exit(attempt.pop_all())
                 return connection
         raise DatabaseUnavailable("no connection could be made: the database's URL changes all the time")
