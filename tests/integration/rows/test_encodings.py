@@ -1,4 +1,4 @@
-"""Databases in other encodings than UTF-8: their rows become fresh and right, and what an encoding cannot represent fails nothing."""
+"""Databases in other encodings than UTF-8: their rows become fresh and right, and what they cannot represent fails nothing."""
 
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import psycopg
 import pytest
 
+from embedding_worker.errors import RowsRefused
 from embedding_worker.rows.database import Database
 from embedding_worker.rows.readiness import database_facts, ready_for
 from hack.database.postgres import DatabaseServer
@@ -137,3 +138,18 @@ async def test_a_text_that_is_not_unicode_concerns_its_own_row_only(encoded: Enc
     encoded.application.run("DELETE FROM businesses WHERE id = 'broken'")
     await keeper.keep()
     assert (oracle.wrong(), oracle.marks()) == ([], [])
+
+
+@pytest.mark.parametrize(
+    ("encoding", "row_id"), [("SQL_ASCII", b"caf\xe9"), ("WIN1252", b"\x81")], indirect=["encoding"]
+)
+async def test_an_id_that_is_not_unicode_is_refused_with_the_remedy(encoded: Encoded, row_id: bytes) -> None:
+    keeper, oracle = await Keeper.prepare(encoded.rows, CONFIG), Oracle(encoded.application, CONFIG)
+    encoded.insert_bytes(row_id, b"one")
+    with pytest.raises(RowsRefused, match=r"an id or a text in the table is not text in UTF-8 \(.*\): correct it"):
+        await keeper.keep()
+    encoded.application.run("UPDATE businesses SET id = 'corrected'")
+    marks = keeper.statements.marks
+    encoded.application.run(f"DELETE FROM {marks} WHERE seq < (SELECT max(seq) FROM {marks})")
+    assert await keeper.keep() == 1
+    assert oracle.wrong() == []

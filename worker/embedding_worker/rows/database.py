@@ -39,6 +39,8 @@ SETTINGS = {
 AWAY = ("53", "25006")
 # The session is ended: the server shuts down, has crashed, or ends sessions that are idle for too long.
 ENDED = ("FATAL", "PANIC")
+# In an encoding such as SQL_ASCII a column may contain bytes that are no characters.
+NOT_UNICODE = ("22021", "22P05")
 LOCKED = (errors.LockNotAvailable, errors.SerializationFailure, errors.DeadlockDetected)
 
 
@@ -82,6 +84,9 @@ def _translated(exc: psycopg.Error, *, quoting: bool) -> EmbeddingError:
         if quoting:
             return SourceRefused("DatabaseRefused", said)
         return RowsRefused("DatabaseRefused", said, sqlstate=state, is_of_the_table=True)
+    if state in NOT_UNICODE:
+        said = f"an id or a text in the table is not text in UTF-8 ({state}): correct it, and delete the change marks of such an id"
+        return RowsRefused("DatabaseRefused", said, sqlstate=state)
     why = f"constraint {diag.constraint_name} is violated" if diag.constraint_name else type(exc).__name__
     return RowsRefused(
         "DatabaseRefused",
