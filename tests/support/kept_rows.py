@@ -151,7 +151,8 @@ class Oracle:
         at = self.config.at
         table = f"{quoted(at.schema)}.{quoted(at.table)}"
         with psycopg.connect(self.application.url, autocommit=True) as connection:
-            run(connection, f"SET search_path = {quoted(at.schema)}, public")
+            path = "concat_ws(', ', nullif(current_setting('search_path'), ''), %s::text)"
+            run(connection, f"SELECT set_config('search_path', {path}, false)", quoted(at.schema))
             rows = run(
                 connection,
                 f"SELECT {quoted(at.id_column)}::text, coalesce((({self.config.text}\n)::text), ''), "

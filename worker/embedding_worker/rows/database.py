@@ -72,8 +72,9 @@ def _translated(exc: psycopg.Error, *, quoting: bool) -> EmbeddingError:
     state, diag = exc.sqlstate or "", exc.diag
     if (away := _away(exc, state)) is not None:
         return away
-    # Errors of the parser have a position; rights are checked in aclchk.c. A value that is cast to regclass has neither.
-    found_early = diag.statement_position is not None or diag.source_file == "aclchk.c"
+    # Errors of the parser have a position; rights and policies are checked in these files. A value that is cast to regclass has
+    # neither.
+    found_early = diag.statement_position is not None or diag.source_file in ("aclchk.c", "rls.c")
     if state.startswith(("42", "3F", "0A")) and (quoting or found_early):
         said = f"PostgreSQL says: {diag.message_primary} ({state})"
         if quoting:
@@ -179,9 +180,12 @@ class Database:
         search_path: Sequence[str] = (),
         statement_timeout_s: float = 30.0,
         lock_timeout: str = LOCK_TIMEOUT,
+        row_security: bool = False,
         quoting: bool = False,
     ) -> AsyncIterator[Transaction]:
         """A transaction with the session settings, committed at the end of the block, rolled back on an error.
+
+        Without `row_security` a statement fails where a policy would hide rows, which would be taken for deleted ones.
 
         Raises DatabaseUnavailable (wait), RowsLocked (again, later) or SourceRefused (someone must act), which is
         RowsRefused if a row's own values may be the cause.
@@ -190,6 +194,7 @@ class Database:
             **SETTINGS,
             "search_path": ", ".join(search_path) or "pg_catalog",
             "lock_timeout": lock_timeout,
+            "row_security": "on" if row_security else "off",
             "statement_timeout": f"{statement_timeout_s * 1000:.0f}ms",
         }
         with _translate_errors(quoting=quoting):

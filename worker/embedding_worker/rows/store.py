@@ -11,7 +11,7 @@ from embedding_worker.providers.embedder import Vector
 from embedding_worker.rows import change_marks
 from embedding_worker.rows.database import Database, Row, Transaction
 from embedding_worker.rows.each_row import EachRow, of_each_row
-from embedding_worker.rows.inspection import inspect_table, search_path
+from embedding_worker.rows.inspection import inspect_table
 from embedding_worker.rows.pages import Pages
 from embedding_worker.rows.records import (
     AuditPage,
@@ -42,7 +42,7 @@ class RowStore:
         self._database = database
         self._statements = statements
         self._fingerprint = statements.config.fingerprint
-        self._search_path = search_path(statements.config)
+        self._search_path = (statements.layout.search_path,)
         self._pages = Pages(self._read_texts, statements, self._fingerprint)
 
     @classmethod
@@ -90,7 +90,11 @@ class RowStore:
         return [row_id for row_id in ids if row_id in found.rows]
 
     def _transaction(self, *, timeout_s: float = 30.0) -> AbstractAsyncContextManager[Transaction]:
-        return self._database.transaction(search_path=self._search_path, statement_timeout_s=timeout_s)
+        return self._database.transaction(
+            search_path=self._search_path,
+            statement_timeout_s=timeout_s,
+            row_security=self._statements.layout.row_security,
+        )
 
     async def _fetch(self, sql: str, *params: object) -> list[Row]:
         async with self._transaction() as transaction:
