@@ -166,7 +166,8 @@ def test_a_database_that_is_away_hides_nothing_of_the_others(system: System) -> 
     said = lines(done)
     assert done.returncode == 1
     assert said["database"] == (
-        "✗ no connection could be made: nothing listens at its address: correct DATABASE_URL, or allow the connection to it"
+        "✗ no connection could be made: nothing listens at its address: "
+        "correct host and port in DATABASE_URL, or start the server"
     )
     assert [said[what][0] for what in ("pgvector", "schema", "source businesses")] == ["–"] * 3
     assert said["provider local, model universal-sentence-encoder-multilingual-3@512"][0] == "✓"

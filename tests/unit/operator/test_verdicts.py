@@ -125,7 +125,7 @@ def test_each_model_is_asked_once() -> None:
         (SourceRefused("TableMissing", "create it"), "create it"),
         (RequestRefused("forbidden"), "forbidden"),
         (ApiServerUnavailable("away"), "away: check that it runs, and that this process may reach it"),
-        (DatabaseUnavailable("away"), "away: correct DATABASE_URL, or allow the connection to it"),
+        (DatabaseUnavailable("no connection could be made: start it"), "no connection could be made: start it"),
         (KeyError("s3cr3t"), "an unexpected error, KeyError: see the log on stderr, and report it"),
     ],
     ids=lambda value: type(value).__name__ if isinstance(value, Exception) else "",
