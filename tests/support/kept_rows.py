@@ -12,9 +12,10 @@ from typing import Any
 import psycopg
 
 from embedding_worker.rows.database import Database
+from embedding_worker.rows.records import DueRow, PresentRow, VectorWrite
 from embedding_worker.rows.schema import prepare_table
 from embedding_worker.rows.statements import Statements
-from embedding_worker.rows.store import DueRow, PresentRow, RowStore, VectorWrite
+from embedding_worker.rows.store import RowStore
 from embedding_worker.rows.table import quoted
 from embedding_worker.source import ChangeDetection, Model, SourceConfig, TableColumn
 from embedding_worker.text import content_hash, is_blank
