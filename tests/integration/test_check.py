@@ -272,7 +272,7 @@ def test_a_schema_that_the_role_may_not_use_is_reported(system: System, database
 def test_a_namespace_that_does_not_exist_is_reported_to_an_account_that_may_see_it(
     system: System, cluster: Cluster
 ) -> None:
-    found = wrong(checked(system, KUBECONFIG=str(cluster.kubeconfig), EMBEDDING_NAMESPACE="nowhere"))
+    found = wrong(checked(system, KUBECONFIG=str(cluster.admin_kubeconfig), EMBEDDING_NAMESPACE="nowhere"))
     assert found == {
         "rights": "namespace nowhere does not exist: "
         "kubectl create namespace nowhere, or set EMBEDDING_NAMESPACE to the right one"
