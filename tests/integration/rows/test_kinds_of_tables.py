@@ -5,8 +5,9 @@ from typing import Any
 
 import pytest
 
+from embedding_worker.rows.table import quoted
 from tests.integration.rows.conftest import Keep
-from tests.support.kept_rows import Application, Keeper, Oracle, quoted
+from tests.support.kept_rows import Application, Keeper, Oracle
 
 
 @dataclass(frozen=True)
