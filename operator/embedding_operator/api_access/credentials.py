@@ -142,4 +142,6 @@ def _load(context: ssl.SSLContext, certificate: ClientCertificate) -> None:
         try:
             context.load_cert_chain(names[0], names[1], password="")
         except (ssl.SSLError, ValueError):
-            raise AccessRefused("its client certificate and key are no PEM, or do not belong together: correct them") from None
+            raise AccessRefused(
+                "its client certificate and key are no PEM, or do not belong together: correct them"
+            ) from None

@@ -61,7 +61,9 @@ def read_kubeconfig(paths: str) -> Access:
     try:
         return _read(paths)
     except (KeyError, TypeError, AttributeError, ValueError) as exc:  # a list where a mapping belongs, and the like
-        raise AccessRefused(f"it cannot be used to connect: a part of it has no usable form ({type(exc).__name__})") from None
+        raise AccessRefused(
+            f"it cannot be used to connect: a part of it has no usable form ({type(exc).__name__})"
+        ) from None
 
 
 def _read(paths: str) -> Access:

@@ -29,7 +29,7 @@ MAX_MESSAGE = 1_000
 
 @dataclass(frozen=True)
 class Refused:
-    business_id: str
+    row: str
     job: str
     error: ApiServerError
 
@@ -124,7 +124,7 @@ class Refusals:
         group.refusals += 1
         group.probe_at = now + LONGEST_PAUSE_S
         if not group.whole_source:
-            group.left_out_until[one.business_id] = now + ROW_PAUSE_S
+            group.left_out_until[one.row] = now + ROW_PAUSE_S
 
 
 def _is_recent(group: Group, now: float) -> bool:
@@ -139,7 +139,7 @@ def _is_over(group: Group, accepted: Collection[str]) -> bool:
 
 def alike(refused: Refused) -> str:
     """What refusals of the same cause have in common: the server's message without names and numbers."""
-    business = rf"(?<!\w){re.escape(refused.business_id)}(?!\w)"
+    business = rf"(?<!\w){re.escape(refused.row)}(?!\w)"
     text = re.sub(business, "#", str(refused.error).replace(refused.job, "#"))
     return f"{type(refused.error).__name__} {re.sub(r'[0-9]+', '#', text)}"
 

@@ -31,7 +31,12 @@ def policy(system: System, name: str, expression: str) -> list[dict[str, Any]]:
     bound = {"policyName": name, "validationActions": ["Deny"], "matchResources": of_namespace(system)}
     return [
         {"apiVersion": ADMISSION, "kind": "ValidatingAdmissionPolicy", "metadata": {"name": name}, "spec": spec},
-        {"apiVersion": ADMISSION, "kind": "ValidatingAdmissionPolicyBinding", "metadata": {"name": name}, "spec": bound},
+        {
+            "apiVersion": ADMISSION,
+            "kind": "ValidatingAdmissionPolicyBinding",
+            "metadata": {"name": name},
+            "spec": bound,
+        },
     ]
 
 

@@ -163,7 +163,15 @@ def test_what_is_not_supported_or_wrong_is_named(tmp_path: Path, parts: dict[str
 
 @pytest.mark.parametrize(
     "content",
-    ["", "[]", "hello", "{", f"users: [{{user: {{token: {MARKER}}}}}\nclusters:", "current-context: x", "current-context: {}"],
+    [
+        "",
+        "[]",
+        "hello",
+        "{",
+        f"users: [{{user: {{token: {MARKER}}}}}\nclusters:",
+        "current-context: x",
+        "current-context: {}",
+    ],
 )
 def test_what_is_no_kubeconfig_is_refused_without_showing_it(tmp_path: Path, content: str) -> None:
     path = tmp_path / "kubeconfig"

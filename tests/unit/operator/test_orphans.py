@@ -57,7 +57,9 @@ def test_a_job_that_backs_off_is_orphaned_when_its_pause_is_long_over(
 
 
 @pytest.mark.parametrize("not_before", [NOW + timedelta(hours=2), datetime.max.replace(tzinfo=UTC)])
-@pytest.mark.parametrize(("for_s", "is_orphaned"), [(LONGEST_S + PATIENCE_S, False), (LONGEST_S + PATIENCE_S + 1, True)])
+@pytest.mark.parametrize(
+    ("for_s", "is_orphaned"), [(LONGEST_S + PATIENCE_S, False), (LONGEST_S + PATIENCE_S + 1, True)]
+)
 def test_a_time_from_a_wrong_clock_is_not_waited_for(not_before: datetime, for_s: float, is_orphaned: bool) -> None:
     waiting = job("1", JobState.BACKING_OFF, for_s=for_s, not_before=not_before)
     assert found(waiting) == ([name_of("1")] if is_orphaned else [])
