@@ -25,11 +25,12 @@ log = structlog.get_logger(__name__)
 
 DRAIN_S = 20.0
 """More than one call to a provider takes (15 s)."""
-END_WITHIN_S = 28.0
-"""From the signal to the end of all tasks: less than a pod's grace period (35 s or more)."""
-KOPF_ENDS_WITHIN_S = 5.0
+END_WITHIN_S = 25.0
+"""From the signal to the end of all tasks."""
+KOPF_ENDS_WITHIN_S = 3.0
+CLOSED_WITHIN_S = 3.0
 EXIT_WITHIN_S = 30.0
-"""From the signal to the exit, also where a task or a thread does not end."""
+"""From the signal to the exit, also where a task or a thread does not end. Less than a pod's grace period (35 s or more)."""
 CRDS_MISSING_PAUSE_S = 2.0
 
 
@@ -75,8 +76,9 @@ async def _run(settings: Settings, stop: asyncio.Event, stack: AsyncExitStack) -
 async def _close(stack: AsyncExitStack) -> None:
     """Close connections. One that cannot be closed, because its server is away, ends with the process."""
     try:
-        await stack.aclose()
-    except Exception as exc:
+        async with asyncio.timeout(CLOSED_WITHIN_S):
+            await stack.aclose()
+    except (Exception, asyncio.CancelledError) as exc:  # kopf has cancelled what the pool of the database waits for
         log.warning("a connection was not closed: it ends with the process", error=type(exc).__name__)
 
 
@@ -117,10 +119,12 @@ class Process:
             await self._drain()
         else:
             log.error("a task of the process has ended", kopf=watching.done(), housekeeping=housekeeping.done())
-        ending = asyncio.create_task(self._end_tasks(housekeeping, watching, stop_kopf), name="end of all tasks")
-        left_s = END_WITHIN_S - (self._context.clock.monotonic() - began)
-        await asyncio.wait({ending}, timeout=left_s)
-        log.info("operator ended", clean=self._stop.is_set(), complete=ending.done())
+        try:  # in no task of its own: kopf waits for tasks that began after it, and cancels them
+            async with asyncio.timeout(END_WITHIN_S - (self._context.clock.monotonic() - began)):
+                await self._end_tasks(housekeeping, watching, stop_kopf)
+        except TimeoutError:
+            log.warning("not all tasks have ended in time: they end with the process")
+        log.info("operator ended", clean=self._stop.is_set())
         return 0 if self._stop.is_set() else 1
 
     async def _end_tasks(
