@@ -42,7 +42,7 @@ async def run(settings: Settings) -> int:
     try:
         return await _run(settings, stop, stack)
     finally:
-        await _close(stack)
+        await close_connections(stack)
         guard.cancel()
 
 
@@ -73,7 +73,7 @@ async def _run(settings: Settings, stop: asyncio.Event, stack: AsyncExitStack) -
     return await process.run()
 
 
-async def _close(stack: AsyncExitStack) -> None:
+async def close_connections(stack: AsyncExitStack) -> None:
     """Close connections. One that cannot be closed, because its server is away, ends with the process."""
     try:
         async with asyncio.timeout(CLOSED_WITHIN_S):

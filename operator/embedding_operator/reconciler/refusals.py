@@ -45,6 +45,7 @@ class Group:
     whole_source: bool
     """It cannot be the fault of one row: rights, a quota, an overload."""
     refusals: int = 0
+    last_at: float = 0.0
     left_out_until: dict[str, float] = field(default_factory=dict)
 
 
@@ -100,8 +101,10 @@ class Refusals:
         self._groups = {
             key: group
             for key, group in self._groups.items()
-            if group.whole_source or (_is_recent(group, now) and not hold_ends and not _is_over(group, accepted))
+            if _is_recent(group, now) and (group.whole_source or not (hold_ends or _is_over(group, accepted)))
         }
+        if not self._groups:
+            self._pause_s = 0.0
         too_many = sum(len(group.left_out_until) for group in self._groups.values()) > MOST_ROWS_LEFT_OUT
         if refused and (too_many or not accepted) and (self.holding or too_many or self._any_is_shared()):
             self._hold(refused, now)
@@ -122,14 +125,15 @@ class Refusals:
             self._groups[key] = Group(_shown(one), now, now + FIRST_PAUSE_S, overload, whole)
         group = self._groups[key]
         group.refusals += 1
+        group.last_at = now
         group.probe_at = now + LONGEST_PAUSE_S
         if not group.whole_source:
             group.left_out_until[one.row] = now + ROW_PAUSE_S
 
 
 def _is_recent(group: Group, now: float) -> bool:
-    """Its rows are left out, or were until a short time ago; those that were deleted meanwhile are never tried again."""
-    return max(group.left_out_until.values(), default=0.0) + ROW_PAUSE_S > now
+    """A probe was refused a short time ago. There is none if no row is due any longer, for example if all were deleted."""
+    return now - group.last_at < 2 * ROW_PAUSE_S
 
 
 def _is_over(group: Group, accepted: Collection[str]) -> bool:

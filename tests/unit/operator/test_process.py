@@ -2,15 +2,17 @@
 
 import asyncio
 import signal
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AsyncExitStack
 from typing import Any, cast
 
 import kopf
 import pytest
+from structlog.testing import capture_logs
 
 from embedding_operator.api_errors import ApiServerUnreachable, Gone
 from embedding_operator.api_server import ApiServer
-from embedding_operator.process import Process, stop_on_signals
+from embedding_operator.process import Process, close_connections, stop_on_signals
 from embedding_operator.reconciler.job_runner import JobRunner
 from embedding_operator.reconciler.job_table import JobState
 from embedding_operator.reconciler.sources import Sources
@@ -239,6 +241,37 @@ async def test_sources_run_until_the_work_in_flight_is_drained(system: System) -
     await settle()
     assert system.exit_code() == 0
     assert system.process.find_unreachable()[1:] == ["the database has not answered yet"]
+
+
+async def hangs() -> None:
+    await asyncio.Event().wait()
+
+
+async def fails() -> None:
+    raise OSError
+
+
+async def is_cancelled_by_others() -> None:
+    raise asyncio.CancelledError
+
+
+@pytest.mark.parametrize("close", [hangs, fails, is_cancelled_by_others])
+async def test_a_connection_that_cannot_be_closed_does_not_change_the_exit_code(
+    close: Callable[[], Awaitable[None]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The pool of a database that is away raises such errors when it is closed."""
+    monkeypatch.setattr("embedding_operator.process.CLOSED_WITHIN_S", 0.05)
+    closed: list[str] = []
+
+    async def close_another() -> None:
+        closed.append("another")
+
+    stack = AsyncExitStack()
+    stack.push_async_callback(close_another)
+    stack.push_async_callback(close)
+    with capture_logs() as logs:
+        await close_connections(stack)
+    assert (closed, len(logs)) == (["another"], 1)
 
 
 async def test_a_watch_that_ends_by_itself_ends_the_process_with_an_error(system: System) -> None:

@@ -142,6 +142,15 @@ def test_too_many_refused_rows_among_accepted_ones_hold_all_jobs() -> None:
     assert state.limit(FREE, NOW) == 0
 
 
+def test_a_refusal_of_all_jobs_is_over_if_no_row_has_been_due_for_two_minutes() -> None:
+    state = Refusals()
+    state.record([], refused("1", QUOTA), NOW)
+    state.record([], [], NOW + 119)
+    assert state.shared(NOW + 119) is not None
+    state.record([], [], NOW + 120)
+    assert (state.shared(NOW + 120), state.limit(FREE, NOW + 120)) == (None, FREE)
+
+
 def test_a_refused_row_that_was_deleted_is_forgotten() -> None:
     state = Refusals()
     state.record(["1"], refused("234"), NOW)
