@@ -5,6 +5,7 @@ source's status says why. A row whose job alone is invalid is left out for a min
 pause of all rows at once. All moments are of the monotonic clock, in seconds.
 """
 
+import math
 import re
 from collections.abc import Collection
 from dataclasses import dataclass, field
@@ -41,6 +42,7 @@ class Group:
     message: str
     since: float
     probe_at: float
+    """When one of its rows is tried again, before the time of that row has come."""
     overload: bool
     whole_source: bool
     """It cannot be the fault of one row: rights, a quota, an overload."""
@@ -55,7 +57,7 @@ class Refusals:
     def __init__(self) -> None:
         self._groups: dict[str, Group] = {}
         self._pause_s = 0.0
-        self._next_probe_at = float("-inf")
+        self._next_probe_at = -math.inf
 
     @property
     def holding(self) -> bool:
@@ -81,32 +83,33 @@ class Refusals:
         return min(free, PROBES) if now >= self._next_probe_at else 0
 
     def left_out(self, now: float) -> set[str]:
-        """The rows that get no job now. One row of each group of several is tried again as a probe."""
+        """The rows that get no job now. One row of each group whose time has come is tried again as a probe."""
         found: set[str] = set()
         for group in self._groups.values():
             rows = [row for row, until in group.left_out_until.items() if until > now]
-            probe = group.refusals >= SEVERAL and now >= group.probe_at
-            found.update(rows[1:] if probe else rows)
+            found.update(rows[1:] if now >= group.probe_at else rows)
         return found
 
     def record(self, accepted: Collection[str], refused: Collection[Refused], now: float) -> None:
         """What became of the creates of a sweep."""
-        hold_ends = self.holding and bool(accepted)
+        known = {row for group in self._groups.values() for row in group.left_out_until}
         if accepted:
             self._groups = {key: group for key, group in self._groups.items() if not group.whole_source}
-            self._pause_s = 0.0
         for one in refused:
             self._record_one(one, now)
-        # The cause is gone, of all after a hold: rows that were refused just before are tried again at once.
         self._groups = {
             key: group
             for key, group in self._groups.items()
-            if _is_recent(group, now) and (group.whole_source or not (hold_ends or _is_over(group, accepted)))
+            if _is_recent(group, now) and (group.whole_source or group.left_out_until.keys().isdisjoint(accepted))
         }
-        if not self._groups:
+        if accepted and self.holding:  # the cause may have been the same for groups with other messages
+            for group in self._groups.values():
+                group.probe_at = now
+        if accepted or not self._groups:
             self._pause_s = 0.0
         too_many = sum(len(group.left_out_until) for group in self._groups.values()) > MOST_ROWS_LEFT_OUT
-        if refused and (too_many or not accepted) and (self.holding or too_many or self._any_is_shared()):
+        others = any(one.row not in known for one in refused)  # and not only the probes of rows that are left out
+        if refused and (too_many or (not accepted and (self.holding or (others and self._any_is_shared())))):
             self._hold(refused, now)
 
     def _any_is_shared(self) -> bool:
@@ -122,11 +125,11 @@ class Refusals:
         if key not in self._groups:
             overload = isinstance(one.error, ApiServerUnavailable)
             whole = not isinstance(one.error, Invalid)
-            self._groups[key] = Group(_shown(one), now, now + FIRST_PAUSE_S, overload, whole)
+            self._groups[key] = Group(_shown(one), now, math.inf, overload, whole)
         group = self._groups[key]
         group.refusals += 1
         group.last_at = now
-        group.probe_at = now + LONGEST_PAUSE_S
+        group.probe_at = now + LONGEST_PAUSE_S if group.refusals >= SEVERAL else math.inf
         if not group.whole_source:
             group.left_out_until[one.row] = now + ROW_PAUSE_S
 
@@ -134,11 +137,6 @@ class Refusals:
 def _is_recent(group: Group, now: float) -> bool:
     """A probe was refused a short time ago. There is none if no row is due any longer, for example if all were deleted."""
     return now - group.last_at < 2 * ROW_PAUSE_S
-
-
-def _is_over(group: Group, accepted: Collection[str]) -> bool:
-    """One of its rows was accepted now."""
-    return not group.left_out_until.keys().isdisjoint(accepted)
 
 
 def alike(refused: Refused) -> str:
