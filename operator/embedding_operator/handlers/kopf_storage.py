@@ -33,8 +33,8 @@ class NoDiffBase(kopf.DiffBaseStorage):
 class StatusIsTheProgress(kopf.ProgressStorage):
     """Derives from an open job's status when its handler is to run: at once, or at `status.nextAttemptTime`.
 
-    A time that is further away than the source's longest pause is not waited for. kopf sleeps at most 600 s and touches the object afterwards. The time stays in the status, so a longer pause goes on
-    after the touch.
+    A time that is further away than the source's longest pause is not waited for. kopf sleeps at most 600 s and touches the
+    object afterwards. The time stays in the status, so a longer pause goes on after the touch.
     """
 
     def __init__(self, table: JobTable, catalog: SourceCatalog, *, clock: Clock) -> None:

@@ -97,7 +97,7 @@ class JobCreator:
             one, number = refused[0], self._not_logged
             self._logged_at, self._not_logged = now, 0
             message = str(one.error)
-            log.warning("jobs refused", source=self._source, refused=number, business=one.business_id, message=message)
+            log.warning("jobs refused", source=self._source, refused=number, business=one.row, message=message)
 
     async def _create_one(self, row: DueRow) -> bool | Refused:
         """True: created, or adopted. False: not tried."""
