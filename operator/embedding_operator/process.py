@@ -17,7 +17,7 @@ from embedding_operator.handlers.kopf_setup import make_registry, make_settings
 from embedding_operator.handlers.kopf_storage import StatusIsTheProgress
 from embedding_operator.health import health_server, overdue
 from embedding_operator.reconciler.database_watch import DatabaseWatch
-from embedding_operator.reconciler.job_table import IN_FLIGHT, OPEN, JobState
+from embedding_operator.reconciler.tracked_job import IN_FLIGHT, OPEN, JobState
 from embedding_operator.settings import Settings
 from embedding_operator.tasks import cancel_and_wait, end_process_after, unless_set
 

@@ -10,8 +10,9 @@ from datetime import timedelta
 import kopf
 
 from embedding_operator.reconciler.catalog import SourceCatalog
-from embedding_operator.reconciler.job_table import JobState, JobTable
+from embedding_operator.reconciler.job_table import JobTable
 from embedding_operator.reconciler.orphans import remaining_pause_s
+from embedding_operator.reconciler.tracked_job import JobState
 from embedding_operator.resources.base import parsed_timestamp, timestamp
 from embedding_operator.resources.embedding_job import TOUCHED_ANNOTATION
 from embedding_worker.clock import Clock

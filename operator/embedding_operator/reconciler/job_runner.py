@@ -116,7 +116,7 @@ class JobRunner:
         match patch.phase:
             case Phase.RETRYING:
                 not_before = datetime.fromisoformat(patch.status["nextAttemptTime"])
-                self._table.back_off(job.name, not_before, version)
+                self._table.back_off(job.name, not_before, version, reason=str(patch.status["reason"]))
             case Phase.DEAD_LETTERED:
                 self._table.mark_dead_letter(job.name, version, reason=str(patch.status["reason"]))
             case _:

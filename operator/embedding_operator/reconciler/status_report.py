@@ -12,7 +12,8 @@ from embedding_operator.api_server import ApiServer
 from embedding_operator.event_poster import EventPoster
 from embedding_operator.lifecycle import events, source_status
 from embedding_operator.lifecycle.source_status import SourceFacts
-from embedding_operator.reconciler.job_table import OPEN, JobState, JobTable
+from embedding_operator.reconciler.job_table import JobTable
+from embedding_operator.reconciler.tracked_job import OPEN, JobState
 from embedding_operator.resources.embedding_source import EmbeddingSource
 from embedding_worker.clock import Clock
 

@@ -121,7 +121,7 @@ def test_six_hundred_locked_rows_wait_and_are_written_without_another_call(syste
         every_s=0.5,
         because="the locks are gone",
     )
-    assert gemini.stats().texts == BAD + 5 + 20
+    assert gemini.stats().texts == BAD + 5 + 20  # no text was sent twice
 
 
 @pytest.mark.parametrize(

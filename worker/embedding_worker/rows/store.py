@@ -184,6 +184,13 @@ class RowStore:
             await transaction.undo()
         return {row[0] for row in updated}
 
+    async def find_locked(self, ids: Sequence[str]) -> set[str]:
+        """Those of these rows that another session has locked, or that are gone. Raises RowsLocked."""
+        async with self._transaction() as transaction:
+            lockable = await transaction.fetch(self._statements.lockable, await self._possible(ids))
+            await transaction.undo()
+        return set(ids) - {row[0] for row in lockable}
+
     async def rows_to_compare(self, *, except_ids: Sequence[str]) -> list[str]:
         """A few other rows: such that have been written before, or else those with the lowest and the highest ids."""
         return [row[0] for row in await self._fetch(self._statements.rows_to_compare, await self._possible(except_ids))]
