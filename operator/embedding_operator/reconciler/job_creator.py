@@ -18,9 +18,9 @@ from embedding_operator.api_errors import (
 )
 from embedding_operator.api_server import ApiServer
 from embedding_operator.reconciler.job_rate import JobRate
-from embedding_operator.reconciler.job_table import JobState, TrackedJob
 from embedding_operator.reconciler.refusals import FIRST_PAUSE_S, ROW_PAUSE_S, Refusals, Refused
 from embedding_operator.reconciler.registers import JobRegisters
+from embedding_operator.reconciler.tracked_job import JobState, TrackedJob
 from embedding_operator.resources.embedding_job import JobSpec, SourceRef, job_manifest, job_name, parse_job
 from embedding_worker.clock import Clock
 from embedding_worker.rows.records import DueRow

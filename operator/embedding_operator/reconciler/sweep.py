@@ -14,8 +14,8 @@ from embedding_operator.lifecycle.job_status import superseded
 from embedding_operator.reconciler.dead_letters import DeadLetterReview, DeadLetters
 from embedding_operator.reconciler.job_creator import JobCreator
 from embedding_operator.reconciler.job_statuses import refresh_job
-from embedding_operator.reconciler.job_table import IN_FLIGHT, JobState, TrackedJob
 from embedding_operator.reconciler.registers import JobRegisters
+from embedding_operator.reconciler.tracked_job import IN_FLIGHT, JobState, TrackedJob
 from embedding_worker.clock import Clock
 from embedding_worker.rows.records import DueRow, VectorWrite
 from embedding_worker.rows.store import RowStore
@@ -26,7 +26,7 @@ log = structlog.get_logger(__name__)
 LOCKED_PAUSE_S = 5.0
 ROW_LOCKED = "RowLocked"
 SHOWN_LOCKED = 20
-"""So many jobs show that rows are locked. If one session has locked thousands of rows, the others get no job until they are free."""
+"""So many jobs show that rows are locked. If a session has locked thousands, the others get no job until they are free."""
 
 
 @dataclass

@@ -14,8 +14,8 @@ from embedding_operator.api_errors import ApiServerUnreachable, Gone
 from embedding_operator.api_server import ApiServer
 from embedding_operator.process import Process, close_connections, stop_on_signals
 from embedding_operator.reconciler.job_runner import JobRunner
-from embedding_operator.reconciler.job_table import JobState
 from embedding_operator.reconciler.sources import Sources
+from embedding_operator.reconciler.tracked_job import JobState
 from embedding_operator.resources.embedding_job import EmbeddingJob, Phase
 from embedding_worker.clock import Clock
 from embedding_worker.errors import DatabaseUnavailable

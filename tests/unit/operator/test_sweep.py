@@ -4,8 +4,8 @@ from dataclasses import replace
 
 import pytest
 
-from embedding_operator.reconciler.job_table import JobState
 from embedding_operator.reconciler.sweep import DuePlan, sort_due
+from embedding_operator.reconciler.tracked_job import JobState
 from embedding_operator.resources.embedding_job import Phase
 from embedding_worker.errors import DatabaseUnavailable
 from embedding_worker.rows.records import DueRow
