@@ -67,7 +67,7 @@ async def _run(settings: Settings, stop: asyncio.Event, stack: AsyncExitStack) -
     except OSError as exc:
         log.error("EMBEDDING_HTTP_PORT can't be used: set another one", port=settings.http_port, error=exc.strerror)
         return 2
-    for background in (process.rotation, context.events, process.database_watch):
+    for background in (process.rotation, context.events, process.database_watch, process.deleted_sources):
         task = asyncio.create_task(background.run(), name=type(background).__name__)
         stack.push_async_callback(cancel_and_wait, task)
     return await process.run()
@@ -99,6 +99,7 @@ class Process:
         self._runner = factory.job_runner(self._sources)
         self._housekeeping = factory.housekeeping(self._sources)
         self.rotation = factory.rotation(self._sources)
+        self.deleted_sources = factory.deleted_sources()
         self.database_watch = DatabaseWatch(context.database, clock=context.clock)
         self._watching = False
 

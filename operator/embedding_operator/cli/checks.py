@@ -148,7 +148,7 @@ async def decide(decide: Callable[[DatabaseFacts], str], facts: DatabaseFacts) -
 async def check_table(database: Database, source: EmbeddingSource, sources: Sequence[EmbeddingSource]) -> str:
     if (older := older_on_the_same_column(source, sources)) is not None:
         raise CheckFailed(f"EmbeddingSource {older} already serves this column: delete one of the two")
-    return await readiness.ready_for(database, source.spec.config())
+    return await readiness.ready_for(database, source.spec.config(), source.claim)
 
 
 async def embed_canary(model: Model, registry: ProviderRegistry) -> str:

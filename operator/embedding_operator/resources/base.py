@@ -18,6 +18,7 @@ class Resource(BaseModel):
 
 class Metadata(Resource):
     name: str
+    namespace: str = ""
     uid: str = ""
     generation: int = 0
     resource_version: str = ""

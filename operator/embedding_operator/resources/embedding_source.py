@@ -9,6 +9,7 @@ from typing import Any
 from pydantic import Field
 
 from embedding_operator.resources.base import Metadata, Resource
+from embedding_worker.rows.ownership import TAKE_OVER_ANNOTATION, Claim, Owner
 from embedding_worker.source import ChangeDetection, Model, SourceConfig, TableColumn, TooLong
 
 RECONCILE_ANNOTATION = "reconcile.embeddings.yellowbook.dev/requestedAt"
@@ -70,6 +71,13 @@ class EmbeddingSource(Resource):
     def requested_reconcile(self) -> str | None:
         """The token of the newest request to reconcile; None where nobody has made one."""
         return self.metadata.annotations.get(RECONCILE_ANNOTATION)
+
+    @property
+    def claim(self) -> Claim:
+        """With which the source claims the book-keeping of its table."""
+        metadata = self.metadata
+        owner = Owner(metadata.namespace, metadata.name, metadata.uid)
+        return Claim(owner, metadata.annotations.get(TAKE_OVER_ANNOTATION, ""))
 
 
 def parse_source(body: Mapping[str, Any]) -> EmbeddingSource:
