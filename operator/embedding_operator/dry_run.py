@@ -70,6 +70,8 @@ class DryRun:
             log.warning("waiting for the API server", message=str(exc))
             return 0
         for source in sources:
+            if source.metadata.is_being_deleted:
+                continue
             try:
                 rows += await self._at_source(source, stop)
             except SourceRefused as exc:

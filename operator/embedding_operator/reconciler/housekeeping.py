@@ -82,7 +82,8 @@ class Housekeeping:
             try:
                 await work()
             except ApiServerError as exc:
-                log.warning("housekeeping waits", message=str(exc))
+                if str(exc) != self.waiting_for:  # an outage is logged once, and not in every turn
+                    log.warning("housekeeping waits", message=str(exc))
                 errors.append(exc)
         self.waiting_for = str(errors[0]) if errors else None
         self._was_unavailable = any(isinstance(error, ApiServerUnavailable) for error in errors)

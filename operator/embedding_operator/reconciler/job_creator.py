@@ -18,9 +18,9 @@ from embedding_operator.api_errors import (
 )
 from embedding_operator.api_server import ApiServer
 from embedding_operator.reconciler.job_rate import JobRate
-from embedding_operator.reconciler.job_table import JobState, TrackedJob
 from embedding_operator.reconciler.refusals import FIRST_PAUSE_S, ROW_PAUSE_S, Refusals, Refused
 from embedding_operator.reconciler.registers import JobRegisters
+from embedding_operator.reconciler.tracked_job import JobState, TrackedJob
 from embedding_operator.resources.embedding_job import JobSpec, SourceRef, job_manifest, job_name, parse_job
 from embedding_worker.clock import Clock
 from embedding_worker.rows.records import DueRow
@@ -97,7 +97,7 @@ class JobCreator:
             one, number = refused[0], self._not_logged
             self._logged_at, self._not_logged = now, 0
             message = str(one.error)
-            log.warning("jobs refused", source=self._source, refused=number, business=one.business_id, message=message)
+            log.warning("jobs refused", source=self._source, refused=number, business=one.row, message=message)
 
     async def _create_one(self, row: DueRow) -> bool | Refused:
         """True: created, or adopted. False: not tried."""

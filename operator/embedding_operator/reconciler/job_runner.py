@@ -18,8 +18,9 @@ from embedding_operator.lifecycle.next_step import Step, next_step
 from embedding_operator.metrics import Metrics
 from embedding_operator.reconciler.catalog import SourceCatalog
 from embedding_operator.reconciler.job_statuses import JobStatuses
-from embedding_operator.reconciler.job_table import IN_FLIGHT, JobTable
+from embedding_operator.reconciler.job_table import JobTable
 from embedding_operator.reconciler.row_queues import RowQueues
+from embedding_operator.reconciler.tracked_job import IN_FLIGHT
 from embedding_operator.resources.embedding_job import EmbeddingJob, Phase
 from embedding_worker.clock import Clock
 from embedding_worker.outcome import RowRequest
@@ -116,7 +117,7 @@ class JobRunner:
         match patch.phase:
             case Phase.RETRYING:
                 not_before = datetime.fromisoformat(patch.status["nextAttemptTime"])
-                self._table.back_off(job.name, not_before, version)
+                self._table.back_off(job.name, not_before, version, reason=str(patch.status["reason"]))
             case Phase.DEAD_LETTERED:
                 self._table.mark_dead_letter(job.name, version, reason=str(patch.status["reason"]))
             case _:

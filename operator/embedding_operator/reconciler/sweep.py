@@ -14,8 +14,8 @@ from embedding_operator.lifecycle.job_status import superseded
 from embedding_operator.reconciler.dead_letters import DeadLetterReview, DeadLetters
 from embedding_operator.reconciler.job_creator import JobCreator
 from embedding_operator.reconciler.job_statuses import refresh_job
-from embedding_operator.reconciler.job_table import IN_FLIGHT, JobState, TrackedJob
 from embedding_operator.reconciler.registers import JobRegisters
+from embedding_operator.reconciler.tracked_job import IN_FLIGHT, JobState, TrackedJob
 from embedding_worker.clock import Clock
 from embedding_worker.rows.records import DueRow, VectorWrite
 from embedding_worker.rows.store import RowStore
@@ -24,6 +24,9 @@ from embedding_worker.writer import Writer
 log = structlog.get_logger(__name__)
 
 LOCKED_PAUSE_S = 5.0
+ROW_LOCKED = "RowLocked"
+SHOWN_LOCKED = 20
+"""So many jobs show that rows are locked. If a session has locked thousands, the others get no job until they are free."""
 
 
 @dataclass
@@ -97,6 +100,7 @@ class Sweeper:
         plan = sort_due(await self._due_rows())
         await self._store.clear(plan.clear)
         rows = await self._that_can_be_shown([*plan.jobs, *await self._write_blank(plan.blank)])
+        rows = await self._that_are_not_locked(rows)
         await self._creator.create(rows)
 
     async def _due_rows(self) -> list[DueRow]:
@@ -130,6 +134,16 @@ class Sweeper:
                 "rows that fail get no dead letter, because too many exist", source=self._source, rows=len(left_out)
             )
         return [row for row in rows if row.id not in left_out]
+
+    async def _that_are_not_locked(self, rows: list[DueRow]) -> list[DueRow]:
+        """Without the rows that are locked, where several jobs already wait for locks: they are paid for when they are free."""
+        waiting = self._table.jobs(self._source, {JobState.BACKING_OFF})
+        if not rows or sum(job.reason == ROW_LOCKED for job in waiting) < SHOWN_LOCKED:
+            return rows
+        locked = await self._store.find_locked([row.id for row in rows])
+        for row_id in locked:
+            self._creator.leave_out(row_id, for_s=LOCKED_PAUSE_S)
+        return [row for row in rows if row.id not in locked]
 
     async def _resolve_unconfirmed(self) -> None:
         """Read the jobs whose create request got no answer. These are all Creating jobs, because no sweep is running now."""

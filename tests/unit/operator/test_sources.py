@@ -7,9 +7,9 @@ import pytest
 
 from embedding_operator.api_errors import ApiServerUnreachable
 from embedding_operator.reconciler.deleted_sources import DeletedSources
-from embedding_operator.reconciler.job_table import JobState
 from embedding_operator.reconciler.source_loop import SourceLoop
 from embedding_operator.reconciler.sources import Sources
+from embedding_operator.reconciler.tracked_job import JobState
 from embedding_operator.resources.embedding_job import Phase
 from embedding_operator.resources.embedding_source import EmbeddingSource
 from embedding_worker.outcome import RowRequest

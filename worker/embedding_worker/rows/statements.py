@@ -153,6 +153,13 @@ UPDATE {self._own_rows} t SET {embedding} = t.{embedding}
 WHERE t.{id_column} = ANY($1{self._ids}) RETURNING t.{id_column}::text"""
 
     @cached_property
+    def lockable(self) -> str:
+        """$1 ids → ids of the rows that no other session has locked. Locks them; to be rolled back."""
+        id_column = quoted(self.config.at.id_column)
+        return f"""
+SELECT t.{id_column}::text FROM {self._own_rows} t WHERE t.{id_column} = ANY($1{self._ids}) FOR NO KEY UPDATE OF t SKIP LOCKED"""
+
+    @cached_property
     def rows_to_compare(self) -> str:
         """$1 ids left out → a few other ids: of rows that have been written, or else the lowest and the highest."""
         left_out = f"<> ALL($1{self._ids})"
