@@ -2,8 +2,8 @@
 
 Creates a table with 768-dimension vectors in an embedded PostgreSQL, or in a new database of TEST_DATABASE_URL's server. The
 forms take turns on the same table, so that the table's growth and other work of the machine affect all of them alike. Prints a
-table in Markdown: the best of the rounds, because other work of the machine only adds time, and in parentheses the ratio to the best
-without a trigger.
+table in Markdown: the best of the rounds, because other work of the machine only adds time, and in parentheses the ratio to the
+best without a trigger.
 """
 
 import statistics
