@@ -74,6 +74,11 @@ class Statements:
             f"THEN x.eo_vector IS NULL ELSE x.eo_vector IS NOT NULL AND ({known}) END, false)"
         )
 
+    @staticmethod
+    def _is_left(left_out: str) -> str:
+        """A mark of another row than those left out. No constraint keeps out a mark without an id, which is no row's."""
+        return f"d.id IS NOT NULL AND d.id <> ALL({left_out}::text[])"
+
     @cached_property
     def pick(self) -> str:
         """$1 ids left out, $2 newest edits, $3 oldest marks → id, newest mark, edited, in the order in which they get jobs.
@@ -82,9 +87,9 @@ class Statements:
         """
         return f"""
 WITH newest AS MATERIALIZED (SELECT d.id, d.seq, true AS edit, true AS is_newest FROM {self.marks} d
-    WHERE d.edited AND d.id <> ALL($1::text[]) ORDER BY d.seq DESC LIMIT $2::bigint),
+    WHERE d.edited AND {self._is_left("$1")} ORDER BY d.seq DESC LIMIT $2::bigint),
 oldest AS MATERIALIZED (SELECT d.id, d.seq, d.edited AS edit, false AS is_newest FROM {self.marks} d
-    WHERE d.id <> ALL($1::text[]) ORDER BY d.seq LIMIT $3::bigint)
+    WHERE {self._is_left("$1")} ORDER BY d.seq LIMIT $3::bigint)
 SELECT p.id, max(p.seq), bool_or(p.edit) FROM (SELECT * FROM newest UNION ALL SELECT * FROM oldest) p
 GROUP BY p.id ORDER BY bool_or(p.is_newest) DESC, max(p.seq)"""
 
@@ -261,8 +266,8 @@ few_due AS MATERIALIZED (SELECT count(*) AS marks, count(DISTINCT d.id) AS n
 few_blank AS MATERIALIZED (SELECT count(*) AS n FROM (SELECT FROM {self.state} WHERE blank LIMIT {few + 1}) b)
 SELECT CASE WHEN r.n <= {few} THEN r.n ELSE greatest(r.n, {self._estimate(self.table)}) END,
        CASE WHEN d.marks <= {few} THEN d.n ELSE greatest(d.n, {self._estimate(self.marks)}) END,
-       EXISTS (SELECT FROM {self.marks} d WHERE d.id <> ALL($1::text[])),
-       (SELECT since FROM {self.marks} ORDER BY seq LIMIT 1), r.n > {few} OR d.marks > {few},
+       EXISTS (SELECT FROM {self.marks} d WHERE {self._is_left("$1")}),
+       (SELECT since FROM {self.marks} WHERE id IS NOT NULL ORDER BY seq LIMIT 1), r.n > {few} OR d.marks > {few},
        CASE WHEN b.n <= {few} THEN b.n ELSE greatest(b.n, {self._estimate(blank_index)}) END
 FROM few_rows r, few_due d, few_blank b"""
 
