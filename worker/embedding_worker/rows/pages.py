@@ -61,14 +61,20 @@ class Pages:
             last_id, rows, marked = (await self._run(self._statements.audit, after_id, limit, self._fingerprint))[0]
             page = AuditPage(last_id if rows >= limit else None, rows, marked)
         except RowsRefused as exc:
-            if isinstance(exc, StatementTimedOut) and limit > SMALLEST_PAGE:
-                self._largest = max(SMALLEST_PAGE, limit // 4)
-                return await self.audit(after_id=after_id, limit=self._largest)
+            if self._shrink(exc, limit):
+                return await self.audit(after_id=after_id, limit=limit)
             page = await self._audit_each_row(after_id, limit)
         else:
             self._grow(limit)
         await self._run(self._statements.orphans, after_id, page.last_id)
         return page
+
+    def _shrink(self, error: RowsRefused, limit: int) -> bool:
+        """After an error with a page of `limit` rows: whether a smaller page is to be tried."""
+        if not isinstance(error, StatementTimedOut) or limit <= SMALLEST_PAGE:
+            return False
+        self._largest = max(SMALLEST_PAGE, limit // 4)
+        return True
 
     def _grow(self, limit: int) -> None:
         """After a page that was read in time, a larger one may be: the large rows may be behind us."""
@@ -92,12 +98,19 @@ class Pages:
         return ids, ids[-1] if len(ids) >= limit else None
 
     async def preview(self, *, after_id: str | None, limit: int, with_state: bool) -> PreviewPage:
-        """The rows of one page that are not up to date. Creates nothing. `with_state`: the book-keeping exists."""
+        """The rows of one page that are not up to date. Creates nothing. `with_state`: the book-keeping exists.
+
+        The page may be smaller than `limit`.
+        """
+        limit = min(limit, self._largest or limit)
         sql = self._statements.due_preview(with_state=with_state)
         try:
             rows: Sequence[Row] = await self._run(sql, after_id, limit, self._fingerprint)
-        except RowsRefused:
+        except RowsRefused as exc:
+            if self._shrink(exc, limit):
+                return await self.preview(after_id=after_id, limit=limit, with_state=with_state)
             return await self._preview_each_row(after_id, limit, with_state=with_state)
+        self._grow(limit)
         return PreviewPage(_not_up_to_date(rows), rows[-1][0] if len(rows) == limit else None)
 
     async def _preview_each_row(self, after_id: str | None, limit: int, *, with_state: bool) -> PreviewPage:
