@@ -11,14 +11,14 @@ import structlog
 from embedding_operator.api_errors import ApiServerError, ApiServerUnusable
 from embedding_operator.api_server import ApiServer
 from embedding_operator.reconciler.housekeeping import understood
-from embedding_operator.resources.embedding_job import TEXT_FAILS, job_name
+from embedding_operator.resources.embedding_job import job_name
 from embedding_operator.resources.embedding_source import EmbeddingSource, parse_source
 from embedding_operator.rotation import Rotation
 from embedding_operator.settings import Settings
 from embedding_worker.clock import SystemClock
 from embedding_worker.errors import DatabaseUnavailable, RowsLocked, SourceRefused
 from embedding_worker.rows.database import Database
-from embedding_worker.rows.pages import DuePreview
+from embedding_worker.rows.records import DuePreview
 from embedding_worker.rows.store import RowStore
 from embedding_worker.source import SourceConfig
 
@@ -104,8 +104,7 @@ def steps(source: str, config: SourceConfig, row: DuePreview) -> list[str]:
     column = f"{config.at}.{config.at.embedding_column}"
     if row.blank:
         return [f"set {column} to null: the text is empty"]
-    content_hash = row.content_hash or TEXT_FAILS
-    name = job_name(source=source, business_id=row.id, content_hash=content_hash, fingerprint=config.fingerprint)
+    name = job_name(source=source, business_id=row.id, content_hash=row.job_hash, fingerprint=config.fingerprint)
     if row.content_hash is None:
         return [f"create EmbeddingJob {name}", "make it a dead letter: spec.text fails for this row"]
     return [

@@ -14,6 +14,7 @@ from embedding_operator.api_errors import ApiServerError, ApiServerUnusable
 from embedding_operator.context import Context, open_context
 from embedding_operator.factory import Factory
 from embedding_operator.handlers.kopf_setup import make_registry, make_settings
+from embedding_operator.handlers.kopf_storage import StatusIsTheProgress
 from embedding_operator.health import health_server, overdue
 from embedding_operator.reconciler.database_watch import DatabaseWatch
 from embedding_operator.reconciler.job_table import IN_FLIGHT, OPEN, JobState
@@ -99,7 +100,9 @@ class Process:
         problems = overdue(now - self._housekeeping.last_turn, "housekeeping")
         for name, loop in self._sources.loops():
             problems += overdue(now - loop.last_turn, f"the loop of source {name}")
-        return problems + overdue(self._context.jobs.table.longest_queued_s(), "the watch of jobs")
+        if self._housekeeping.waiting_for is None:  # without the API server, no handler is called
+            problems += overdue(self._context.jobs.table.longest_queued_s(), "the watch of jobs")
+        return problems
 
     def find_unreachable(self) -> list[str]:
         """What cannot be reached at the moment, one sentence for each problem."""
@@ -122,11 +125,11 @@ class Process:
 
     async def _start_kopf(self, stop: asyncio.Event) -> asyncio.Task[None]:
         """Start kopf, and return its task when its watches have started, or when it has failed."""
-        server, ready = self._context.server, asyncio.Event()
+        server, table, ready = self._context.server, self._context.jobs.table, asyncio.Event()
         watching = asyncio.create_task(
             kopf.operator(
                 registry=make_registry(server, self._sources, self._runner),
-                settings=make_settings(),
+                settings=make_settings(StatusIsTheProgress(table, self._context.catalog, clock=self._context.clock)),
                 namespaces=[server.namespace],
                 standalone=True,
                 stop_flag=stop,

@@ -8,17 +8,17 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from embedding_worker.errors import EmbeddingError, RowsRefused
-from embedding_worker.rows.pages import AuditPage
-from embedding_worker.rows.store import (
+from embedding_worker.rows.records import (
+    AuditPage,
     Counts,
     DueRow,
     NewerMark,
     PresentRow,
-    RowStore,
     Used,
     VectorWrite,
     WriteResult,
 )
+from embedding_worker.rows.store import RowStore
 from embedding_worker.text import content_hash, is_blank
 
 
@@ -41,6 +41,8 @@ class FakeStore(RowStore):
         """Ids of rows that the database refuses to change."""
         self.suppressed: set[str] = set()
         """Ids of rows whose update a trigger suppresses."""
+        self.locked: set[str] = set()
+        """Ids of rows that another session has locked."""
         self.failing: set[str] = set()
         """Ids of rows for which the text expression fails."""
         self.filled = False
@@ -119,10 +121,9 @@ class FakeStore(RowStore):
         for row_id, newest in known.items():
             mark = self.marks.get(row_id, Mark(0, edited=False))
             if mark.number > newest:
-                text = self.texts.get(row_id)
-                found.append(
-                    NewerMark(row_id, mark.number, None if text is None else content_hash(text), gone=text is None)
-                )
+                text, gone = self.texts.get(row_id), row_id not in self.texts
+                content = None if text is None or row_id in self.failing else content_hash(text)
+                found.append(NewerMark(row_id, mark.number, content, gone=gone))
         return found
 
     async def read(self, ids: Sequence[str], *, characters: int) -> dict[str, PresentRow]:
@@ -146,7 +147,8 @@ class FakeStore(RowStore):
             raise RowsRefused(
                 "DatabaseRefused", "PostgreSQL refuses the statement: CheckViolation (23514)", sqlstate="23514"
             )
-        written = {row.id for row in rows if row.id in self.texts and self.hash_of(row.id) == row.content_hash}
+        unlocked = [row for row in rows if row.id in self.texts and row.id not in self.locked]
+        written = {row.id for row in unlocked if self.hash_of(row.id) == row.content_hash}
         for row_id in written - self.suppressed:
             self.embed(row_id)
         return WriteResult(written - self.suppressed, written & self.suppressed)

@@ -12,9 +12,10 @@ from typing import Any
 import psycopg
 
 from embedding_worker.rows.database import Database
+from embedding_worker.rows.records import DueRow, PresentRow, VectorWrite
 from embedding_worker.rows.schema import prepare_table
 from embedding_worker.rows.statements import Statements
-from embedding_worker.rows.store import DueRow, PresentRow, RowStore, VectorWrite
+from embedding_worker.rows.store import RowStore
 from embedding_worker.rows.table import quoted
 from embedding_worker.source import ChangeDetection, Model, SourceConfig, TableColumn
 from embedding_worker.text import content_hash, is_blank
@@ -150,7 +151,8 @@ class Oracle:
         at = self.config.at
         table = f"{quoted(at.schema)}.{quoted(at.table)}"
         with psycopg.connect(self.application.url, autocommit=True) as connection:
-            run(connection, f"SET search_path = {quoted(at.schema)}, public")
+            path = "concat_ws(', ', nullif(current_setting('search_path'), ''), %s::text)"
+            run(connection, f"SELECT set_config('search_path', {path}, false)", quoted(at.schema))
             rows = run(
                 connection,
                 f"SELECT {quoted(at.id_column)}::text, coalesce((({self.config.text}\n)::text), ''), "

@@ -15,7 +15,7 @@ from embedding_operator.reconciler.sweep import Sweeper
 from embedding_operator.resources.embedding_source import EmbeddingSource
 from embedding_worker.pipeline import make_pipeline
 from embedding_worker.providers.calls import ProviderCalls
-from embedding_worker.rows.store import DueRow
+from embedding_worker.rows.records import DueRow
 from tests.support.fake_clock import settle
 from tests.support.fake_provider import FakeEmbedder
 from tests.support.fake_store import FakeStore

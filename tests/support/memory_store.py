@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 
 from embedding_worker.errors import EmbeddingError, RowsRefused
 from embedding_worker.providers.embedder import Vector
-from embedding_worker.rows.store import PresentRow, VectorWrite, WriteResult
+from embedding_worker.rows.records import PresentRow, VectorWrite, WriteResult
 from embedding_worker.text import content_hash, is_blank
 
 REFUSAL = "PostgreSQL refuses the statement: CheckViolation (23514)"

@@ -11,7 +11,7 @@ from typing import Any
 
 from embedding_operator.lifecycle.source_status import Pending, SourceFacts, status
 from embedding_worker.providers.calls import Problem
-from embedding_worker.rows.store import Counts
+from embedding_worker.rows.records import Counts
 from tests.support.manifests import Json, a_source, merged
 
 NOW = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)

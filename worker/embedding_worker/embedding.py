@@ -34,13 +34,14 @@ from embedding_worker.outcome import (
 )
 from embedding_worker.patience import FIRST_PAUSE_S, next_pause, until_answered
 from embedding_worker.providers.calls import ProviderCalls
-from embedding_worker.rows.store import PresentRow, RowStore, VectorWrite
+from embedding_worker.rows.records import PresentRow, VectorWrite
+from embedding_worker.rows.store import RowStore
 from embedding_worker.source import TooLong
 from embedding_worker.writer import Writer
 
 log = structlog.get_logger(__name__)
 
-LOCK_PATIENCE_S = 3.0
+LOCK_PATIENCE_S = 1.0
 """How long a locked row may keep its job's place in the window."""
 MOST_LOCKED_ROWS = 1_000
 """About 3 MB of vectors each with 768 dimensions. Beyond it, the oldest is embedded again."""
@@ -185,7 +186,13 @@ class RowEmbedder:
         return locked
 
     async def _write_locked(self, batch: RowBatch, rows: Writes, embed_ms: int | None) -> None:
-        """Try for a few seconds. The vectors of rows that stay locked are kept, and their jobs give up their places."""
+        """Try for a second, but once only if the row is known to be locked.
+
+        The vectors of rows that stay locked are kept, and their jobs give up their places in the window.
+        """
+        for request in [known for known in rows if self._locked_rows.find(known) is not None]:
+            self._settle_locked(batch, request, rows[request], embed_ms)
+        rows = {request: row for request, row in rows.items() if self._locked_rows.find(request) is None}
         until = self._clock.monotonic() + LOCK_PATIENCE_S
         pause_s = FIRST_PAUSE_S
         while rows and self._clock.monotonic() < until:
@@ -193,8 +200,11 @@ class RowEmbedder:
             pause_s = next_pause(pause_s)
             rows = await self._try_to_write(batch, rows, embed_ms)
         for request, row in rows.items():
-            since = self._locked_rows.keep(request, row)
-            batch.settle(request, row_locked(since, embed_ms))
+            self._settle_locked(batch, request, row, embed_ms)
+
+    def _settle_locked(self, batch: RowBatch, request: RowRequest, row: VectorWrite, embed_ms: int | None) -> None:
+        since = self._locked_rows.keep(request, row)
+        batch.settle(request, row_locked(since, self._clock.now(), embed_ms))
 
     async def _read(self, requests: Iterable[RowRequest]) -> dict[str, PresentRow]:
         ids = [request.id for request in requests]

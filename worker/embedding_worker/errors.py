@@ -42,16 +42,17 @@ class StatementTimedOut(RowsRefused):
 class TableRefused(SourceRefused):
     """The database refuses a statement for every row: for a reason of the table or of our rights, or by a trigger.
 
-    `row_id` is a row for which it was refused, so that it can be found out when it is accepted; None if it is the statement.
+    `example` is the id of a row for which it was refused, so that it can be found out when it is accepted; None if no row is
+    known.
     """
 
-    def __init__(self, reason: str, message: str, *, row_id: str | None = None) -> None:
+    def __init__(self, reason: str, message: str, *, example: str | None = None) -> None:
         super().__init__(reason, message)
-        self.row_id = row_id
+        self.example = example
 
     @classmethod
-    def by(cls, refusal: RowsRefused, row_id: str) -> Self:
-        return cls(refusal.reason, refusal.message, row_id=row_id)
+    def by(cls, refusal: RowsRefused, example: str) -> Self:
+        return cls(refusal.reason, refusal.message, example=example)
 
 
 class DatabaseUnavailable(EmbeddingError):

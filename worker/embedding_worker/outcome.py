@@ -5,9 +5,12 @@ from datetime import datetime
 from enum import Enum
 
 from embedding_worker.errors import InputRejected, ProviderError, RowsRefused, StatementTimedOut
-from embedding_worker.rows.store import PresentRow, VectorWrite
+from embedding_worker.rows.records import PresentRow, VectorWrite
 from embedding_worker.source import TooLong
 from embedding_worker.text import fit_text
+
+FIRST_LOCKED_PAUSE_S = 5.0
+LONGEST_LOCKED_PAUSE_S = 60.0
 
 
 class OutcomeKind(Enum):
@@ -43,6 +46,8 @@ class RowOutcome:
     """From the first call for the batch until the vector came, with all calls and pauses between; None without a call."""
     code: str = ""
     """The provider's own code for a failure."""
+    retry_after_s: float | None = None
+    """Of a locked row: the pause until it is tried again."""
 
 
 @dataclass(frozen=True)
@@ -100,11 +105,15 @@ def text_failed(error: RowsRefused) -> RowOutcome:
     return RowOutcome(kind, OutcomeKind.TEXT_EXPRESSION_FAILED.value, message, code=error.sqlstate)
 
 
-def row_locked(since: datetime, embed_ms: int | None) -> RowOutcome:
-    """The outcome of a row that another session keeps locked. It is no attempt: the vector is written when the lock is gone."""
+def row_locked(since: datetime, now: datetime, embed_ms: int | None) -> RowOutcome:
+    """The outcome of a row that another session keeps locked. It is no attempt: the vector is written when the lock is gone.
+
+    The longer the row is locked, the longer is the pause, between 5 s and a minute.
+    """
+    pause_s = min(max((now - since).total_seconds() / 4, FIRST_LOCKED_PAUSE_S), LONGEST_LOCKED_PAUSE_S)
     seen = f"{since:%Y-%m-%dT%H:%M:%SZ}"
     message = f"another session has locked the row since {seen} or earlier: the vector is written when it has ended"
-    return RowOutcome(OutcomeKind.ROW_LOCKED, OutcomeKind.ROW_LOCKED.value, message, embed_ms)
+    return RowOutcome(OutcomeKind.ROW_LOCKED, OutcomeKind.ROW_LOCKED.value, message, embed_ms, retry_after_s=pause_s)
 
 
 def id_invalid(row_id: str, problem: str) -> RowOutcome:

@@ -9,6 +9,8 @@ from embedding_worker.errors import InputRejected
 from embedding_worker.source import TooLong
 
 BLANKS = " \t\n\r\f\v"
+TEXT_FAILS = "0" * 64
+"""Stands for the content hash of a row that has no text, because the text expression fails for it."""
 
 
 def content_hash(text: str) -> str:

@@ -11,7 +11,8 @@ from embedding_worker.clock import Clock
 from embedding_worker.errors import RowsLocked, RowsRefused, StatementTimedOut, TableRefused
 from embedding_worker.rows.database import Row
 from embedding_worker.rows.each_row import of_each_row
-from embedding_worker.rows.store import RowStore, VectorWrite
+from embedding_worker.rows.records import VectorWrite
+from embedding_worker.rows.store import RowStore
 
 AIM_S = 0.05
 FIRST_ROWS = 25
@@ -100,7 +101,7 @@ class Writer:
             except (RowsRefused, RowsLocked):
                 continue
         row_id, error = next(iter(refused.items()))
-        raise TableRefused(error.reason, f"every row is refused: {error.message}", row_id=row_id)
+        raise TableRefused(error.reason, f"every row is refused: {error.message}", example=row_id)
 
 
 def are_refused_alike(written: Written) -> bool:

@@ -37,12 +37,12 @@ def make_registry(server: ApiServer, sources: Sources, runner: JobRunner) -> kop
     return result
 
 
-def make_settings() -> kopf.OperatorSettings:
+def make_settings(progress: StatusIsTheProgress) -> kopf.OperatorSettings:
     result = kopf.OperatorSettings()
     result.posting.enabled = False  # every log line about an object would become an Event
     result.scanning.disabled = True  # it needs rights on the whole cluster
     result.persistence.diffbase_storage = NoDiffBase()
-    result.persistence.progress_storage = StatusIsTheProgress()
+    result.persistence.progress_storage = progress
     result.watching.field_selectors[GROUP, JOBS] = OPEN_SELECTOR  # finished jobs are not watched
     # A watch can stop without an error: neither side keeps a silent one for longer than this.
     result.watching.server_timeout = 300

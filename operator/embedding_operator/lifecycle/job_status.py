@@ -35,8 +35,6 @@ FAILURES = frozenset(
 )
 ATTEMPTS = FAILURES | {OutcomeKind.EMBEDDED}
 """Outcomes that count as an attempt: the call succeeded, or the failure was attributed to the row."""
-LOCKED_PAUSE_S = 10.0
-"""After this pause, the vector of a row that another session has locked is written without another call."""
 HISTORY_KEPT = 10
 # The CRD's bounds: with a longer value the API server would refuse the whole patch.
 MAX_MESSAGE, MAX_REASON, MAX_CODE = 1024, 128, 64
@@ -65,8 +63,9 @@ def settled(
         status["history"] = _history(job, outcome, now)
     if outcome.kind is OutcomeKind.FAILED and (retry := next_attempt(attempts, policy, now, jitter=jitter)) is not None:
         return _retrying(status, outcome, attempts, *retry)
-    if outcome.kind is OutcomeKind.ROW_LOCKED:
-        return _retrying(status, outcome, attempts, now + timedelta(seconds=LOCKED_PAUSE_S), LOCKED_PAUSE_S)
+    if outcome.retry_after_s is not None:
+        not_before = now + timedelta(seconds=outcome.retry_after_s)
+        return _retrying(status, outcome, attempts, not_before, outcome.retry_after_s)
     latencies: dict[str, int] = {"totalMs": round((now - started).total_seconds() * 1000)}
     if outcome.embed_ms is not None:
         latencies["embedMs"] = outcome.embed_ms

@@ -17,6 +17,11 @@ def pause_s(policy: RetrySpec, attempts: int, *, jitter: float) -> float:
     return pause * (1 + JITTER * jitter)
 
 
+def longest_pause_s(policy: RetrySpec) -> float:
+    """No pause of this policy is longer. One that is was computed by a wrong clock, or written by a person."""
+    return policy.max_seconds * (1 + JITTER)
+
+
 def next_attempt(attempts: int, policy: RetrySpec, now: datetime, *, jitter: float) -> tuple[datetime, float] | None:
     """When to try again after so many counted attempts, and the pause in seconds; None when the limit is reached."""
     if attempts >= policy.max_attempts:

@@ -12,7 +12,7 @@ from typing import Any
 from embedding_operator.resources.base import timestamp
 from embedding_operator.resources.embedding_source import EmbeddingSource
 from embedding_worker.providers.calls import Problem
-from embedding_worker.rows.store import Counts, Used
+from embedding_worker.rows.records import Counts, Used
 
 COUNTS_EVERY_S = 10.0
 CONDITIONS_EVERY_S = 1.0
@@ -53,6 +53,8 @@ class SourceFacts:
     price_per_million_tokens: float = 0.0
     reconciled_at: str | None = None
     """The token of the last request to reconcile that was carried out."""
+    jobs_refused: tuple[str, str] | None = None
+    """Reason and sentence, where no job can be created until someone acts. Rows are still audited and counted."""
 
 
 def facts_of(source: EmbeddingSource, *, price_per_million_tokens: float) -> SourceFacts:
@@ -92,7 +94,7 @@ def conditions(facts: SourceFacts) -> list[Condition]:
             Condition("Reconciling", False, "Stalled", "waits until someone acts: see the condition Stalled"),
             Condition("Stalled", True, reason, message),
             Condition("Fresh", None, "Stalled", "not evaluated while the source is stalled"),
-            *_provider_and_bill(facts),
+            *_others(facts),
         ]
     if not facts.set_up:
         why = facts.waiting_for or "the table is being inspected and its book-keeping created"
@@ -101,8 +103,10 @@ def conditions(facts: SourceFacts) -> list[Condition]:
             Condition("Reconciling", True, "SettingUp", why),
             Condition("Stalled", False, "NotStalled", "no action is needed"),
             Condition("Fresh", None, "SettingUp", "not known yet"),
-            *_provider_and_bill(facts),
+            *_others(facts),
         ]
+    if facts.jobs_refused is not None:
+        return _jobs_refused(facts, *facts.jobs_refused)
     reason = "Suspended" if facts.suspended else "Sweeping"
     message = (
         "no job is created while spec.suspend is true" if facts.suspended else "every due row gets an EmbeddingJob"
@@ -112,26 +116,42 @@ def conditions(facts: SourceFacts) -> list[Condition]:
         Condition("Reconciling", False, reason, message),
         Condition("Stalled", False, "NotStalled", "no action is needed"),
         _fresh(facts),
-        _blank(facts.counts),
-        *_provider_and_bill(facts),
+        *_others(facts),
     ]
 
 
-def _provider_and_bill(facts: SourceFacts) -> list[Condition]:
-    problem = facts.provider_problem
-    if problem is not None:
-        provider = Condition("ProviderReady", False, problem.reason, problem.message)
-    elif facts.provider_called:
-        provider = Condition("ProviderReady", True, "ProviderReady", "the last call succeeded")
-    else:
-        provider = Condition("ProviderReady", None, "NotCalled", "no call was made since the source was set up")
-    if facts.pending is None:
-        return [provider, Condition("ReembedRequired", False, "Approved", "the spec's model and text are in force")]
+def _jobs_refused(facts: SourceFacts, reason: str, message: str) -> list[Condition]:
+    """The source is stalled, but its rows are known."""
+    return [
+        Condition("Ready", False, reason, message),
+        Condition("Reconciling", False, "Stalled", "waits until someone acts: see the condition Stalled"),
+        Condition("Stalled", True, reason, message),
+        _fresh(facts),
+        *_others(facts),
+    ]
+
+
+def _others(facts: SourceFacts) -> list[Condition]:
+    """The conditions that do not depend on whether the source runs."""
+    return [_blank(facts.counts), _provider(facts), _reembed_required(facts.pending)]
+
+
+def _provider(facts: SourceFacts) -> Condition:
+    if facts.provider_problem is not None:
+        return Condition("ProviderReady", False, facts.provider_problem.reason, facts.provider_problem.message)
+    if facts.provider_called:
+        return Condition("ProviderReady", True, "ProviderReady", "the last call succeeded")
+    return Condition("ProviderReady", None, "NotCalled", "no call was made since the source was set up")
+
+
+def _reembed_required(pending: Pending | None) -> Condition:
+    if pending is None:
+        return Condition("ReembedRequired", False, "Approved", "the spec's model and text are in force")
     message = (
-        f"the spec's model or text has changed, and {facts.pending.rows} rows would be embedded again: the previous "
+        f"the spec's model or text has changed, and {pending.rows} rows would be embedded again: the previous "
         "configuration stays in force until spec.approvedFingerprint equals status.pendingFingerprint"
     )
-    return [provider, Condition("ReembedRequired", True, "ApprovalNeeded", message)]
+    return Condition("ReembedRequired", True, "ApprovalNeeded", message)
 
 
 def _fresh(facts: SourceFacts) -> Condition:

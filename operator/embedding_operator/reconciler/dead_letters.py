@@ -1,7 +1,9 @@
 """Decides how many dead letters there may be, and when their rows are looked at again. Called by the sweep.
 
-Which jobs are dead letters is the job table's to know.
+The job table knows which jobs are dead letters.
 """
+
+from embedding_operator.reconciler.job_table import OPEN, JobState, JobTable
 
 REVIEW_EVERY_S = 60.0
 MAX_DEAD_LETTERS = 500
@@ -45,3 +47,34 @@ def dead_letter_limit(costly: int, *, costly_in_all: int) -> tuple[str, str] | N
 def room_for_dead_letters(existing: int, of_the_source: int) -> int:
     """How many rows that are known to fail without a call may get a job, so that they are shown as dead letters."""
     return max(MAX_DEAD_LETTERS - existing, FEW_DEAD_LETTERS - of_the_source, 0)
+
+
+class DeadLetters:
+    """The dead letters of one source, beside those of all others."""
+
+    def __init__(self, source: str, table: JobTable) -> None:
+        self._source = source
+        self._table = table
+
+    @property
+    def limit(self) -> tuple[str, str] | None:
+        """Reason and message if no job of the source may be created; None otherwise. See dead_letter_limit."""
+        costly = [source for source, reason in self._reasons() if reason not in WITHOUT_A_CALL]
+        return dead_letter_limit(costly.count(self._source), costly_in_all=len(costly))
+
+    @property
+    def room(self) -> int:
+        """How many rows that are known to fail may get a job. See room_for_dead_letters.
+
+        Open jobs may become dead letters too."""
+        sources = [source for source, _ in self._reasons()]
+        opened = self._table.count(OPEN, source=self._source)
+        return room_for_dead_letters(len(sources) + opened, sources.count(self._source) + opened)
+
+    @property
+    def any_suppressed(self) -> bool:
+        """Whether an update of the source was suppressed, so that others may be too."""
+        return (self._source, "UpdateSuppressed") in self._reasons()
+
+    def _reasons(self) -> list[tuple[str, str]]:
+        return [(job.source, job.reason) for job in self._table.jobs(states={JobState.DEAD_LETTERED})]

@@ -98,15 +98,15 @@ class Housekeeping:
         The process also calls it at the start, before it watches anything.
         """
         # Jobs are listed first: if a listed job belongs to a source that was just created, the later list has the source.
-        before = set(self._catalog)
+        before = {name: self._catalog.get(name) for name in self._catalog}
         listed_at = self._clock.monotonic()
-        jobs = list(understood(parse_job, await self._server.jobs()))
+        jobs = [job for job in understood(parse_job, await self._server.jobs()) if not job.metadata.is_being_deleted]
         bodies = await self._server.sources()
         self._table.resync(jobs, listed_at=listed_at)
         for source in understood(parse_source, bodies):
-            self._sources.observe(source)
+            self._sources.observe_listed(source, known_before=before.get(source.name), listed_at=listed_at)
         names = {body["metadata"]["name"] for body in bodies}
-        for name in (before | {job.source for job in jobs}) - names:
+        for name in (before.keys() | {job.source for job in jobs}) - names:
             self._sources.observe_deleted(name)
         self._resynced_at = listed_at
 
@@ -140,7 +140,7 @@ class Housekeeping:
         now, moment = self._clock.monotonic(), self._clock.now()
         self._touched_at = {name: at for name, at in self._touched_at.items() if now - at < PATIENCE_S}
         jobs = (job for job in self._table.jobs() if job.name not in self._touched_at)
-        for name in orphaned(jobs, monotonic=now, now=moment):
+        for name in orphaned(jobs, monotonic=now, now=moment, longest_pause_s=self._catalog.longest_pause_s):
             log.warning("orphaned job is touched", job=name)
             try:
                 await self._server.annotate_job(name, {TOUCHED_ANNOTATION: timestamp(moment)})

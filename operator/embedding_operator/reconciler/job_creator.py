@@ -1,23 +1,31 @@
 """Creates the EmbeddingJob of a due row. Called by the sweep, for several rows at once.
 
-Each row gets at most five jobs a minute, and none beyond the window. A row whose job cannot be created is left out for a minute.
+Each row gets at most five jobs a minute, and none beyond the window. refusals.py decides what follows when jobs are refused.
 """
+
+import asyncio
+from collections.abc import Iterable
 
 import structlog
 
-from embedding_operator.api_errors import AlreadyExists, ApiServerUnavailable, Gone, Invalid
+from embedding_operator.api_errors import (
+    AlreadyExists,
+    ApiServerUnavailable,
+    ApiServerUnreachable,
+    Gone,
+    RequestRefused,
+    Unauthorized,
+)
 from embedding_operator.api_server import ApiServer
 from embedding_operator.reconciler.job_rate import JobRate
 from embedding_operator.reconciler.job_table import JobState, TrackedJob
+from embedding_operator.reconciler.refusals import FIRST_PAUSE_S, ROW_PAUSE_S, Refusals, Refused
 from embedding_operator.reconciler.registers import JobRegisters
-from embedding_operator.resources.embedding_job import TEXT_FAILS, JobSpec, SourceRef, job_manifest, job_name, parse_job
+from embedding_operator.resources.embedding_job import JobSpec, SourceRef, job_manifest, job_name, parse_job
 from embedding_worker.clock import Clock
-from embedding_worker.rows.store import DueRow
+from embedding_worker.rows.records import DueRow
 
 log = structlog.get_logger(__name__)
-
-REFUSED_PAUSE_S = 60.0
-"""How long a row is left out after its job or its write was refused: trying again at once would most likely fail too."""
 
 
 class JobCreator:
@@ -30,37 +38,88 @@ class JobCreator:
         self._table, self._finished, self._window = jobs.table, jobs.finished, jobs.window
         self._clock = clock
         self._rate = JobRate()
+        self._refusals = Refusals()
         self._left_out_until: dict[str, float] = {}
+        self._refused_creates = 0
+        self._not_logged = 0
+        self._logged_at = float("-inf")
+
+    @property
+    def refused(self) -> tuple[str, str] | None:
+        """Reason and message where someone must act before all jobs can be created; None otherwise."""
+        return self._refusals.shared(self._clock.monotonic())
+
+    def count_refused(self) -> int:
+        """How many create requests were refused since the last call."""
+        number, self._refused_creates = self._refused_creates, 0
+        return number
 
     def left_out(self) -> list[str]:
         """The business ids that get no job at the moment, because a job or a write was refused a short time ago."""
         now = self._clock.monotonic()
         self._rate.forget_old(now)
         self._left_out_until = {row: until for row, until in self._left_out_until.items() if until > now}
-        return list(self._left_out_until)
+        return [*self._left_out_until, *self._refusals.left_out(now)]
 
-    def leave_out(self, business_id: str, *, for_s: float = REFUSED_PAUSE_S) -> None:
+    def leave_out(self, business_id: str, *, for_s: float = ROW_PAUSE_S) -> None:
         """Create no job for this row until the time is over."""
         self._left_out_until[business_id] = self._clock.monotonic() + for_s
 
-    async def create(self, row: DueRow) -> None:
-        """Create the row's job, unless the row has had too many within a minute.
+    def limit(self) -> int:
+        """How many jobs may be created now: as many as the window has room for, or a few probes while jobs are refused."""
+        return self._refusals.limit(self._window.free(self._source), self._clock.monotonic())
 
-        Raises ApiServerUnavailable, and RequestRefused if the API server refuses all jobs.
+    async def create(self, rows: Iterable[DueRow]) -> None:
+        """Create a job for each of these rows, unless it has had too many within a minute. Refused creates are not raised.
+
+        Raises ApiServerUnavailable if the API server cannot be reached, or if it is overloaded for the moment.
         """
-        if not self._window.free(self._source):  # other sources have used the places that were free meanwhile
-            return
+        rows = list(rows)
+        results = await asyncio.gather(*map(self._create_one, rows), return_exceptions=True)
+        accepted = [row.id for row, result in zip(rows, results, strict=True) if result is True]
+        refused = [result for result in results if isinstance(result, Refused)]
         now = self._clock.monotonic()
-        tracked = self._tracked(row, row.content_hash or TEXT_FAILS, now)
+        self._refusals.record(accepted, refused, now)
+        if refused:
+            self._report(refused, now)
+        for result in results:
+            if isinstance(result, BaseException):
+                raise result
+        for one in refused:  # only waited for as long as the overload may end by itself
+            if isinstance(one.error, ApiServerUnavailable) and self._refusals.shared(now) is None:
+                raise one.error
+
+    def _report(self, refused: list[Refused], now: float) -> None:
+        """Log one line for all that were refused since the last one, at most one in each pause."""
+        self._refused_creates += len(refused)
+        self._not_logged += len(refused)
+        if now - self._logged_at >= FIRST_PAUSE_S:
+            one, number = refused[0], self._not_logged
+            self._logged_at, self._not_logged = now, 0
+            message = str(one.error)
+            log.warning("jobs refused", source=self._source, refused=number, business=one.business_id, message=message)
+
+    async def _create_one(self, row: DueRow) -> bool | Refused:
+        """True: created, or adopted. False: not tried."""
+        if not self._window.free(self._source):  # other sources have used the places that were free meanwhile
+            return False
+        now = self._clock.monotonic()
+        tracked = self._tracked(row, row.job_hash, now)
         if self._table.get(tracked.name) is not None:  # a person has created a job with this name for another row
             self.leave_out(row.id)
-            return
+            return False
         if not self._rate.allows(row.id, now):
             log.warning("business becomes due again and again", source=self._source, business=row.id)
             self.leave_out(row.id)
-            return
+            return False
         self._table.begin_create(tracked)
-        await self._send_create(tracked)
+        try:
+            await self._send_create(tracked)
+        except (ApiServerUnreachable, Unauthorized):
+            raise
+        except (RequestRefused, ApiServerUnavailable) as exc:
+            return Refused(row.id, tracked.name, exc)
+        return True
 
     def _tracked(self, row: DueRow, content_hash: str, now: float) -> TrackedJob:
         name = job_name(
@@ -90,11 +149,7 @@ class JobCreator:
             version = await self._server.create_job(manifest)
         except AlreadyExists:
             self._table.withdraw(job.name)
-            await self._adopt_existing(job.name)
-        except Invalid as exc:
-            self._table.withdraw(job.name)
-            self.leave_out(job.business_id)
-            log.error("job refused", source=self._source, business=job.business_id, message=str(exc))
+            await self._adopt_existing(job)
         except ApiServerUnavailable as exc:
             if not exc.may_have_happened:
                 self._table.withdraw(job.name)
@@ -106,10 +161,15 @@ class JobCreator:
             self._rate.record(job.business_id, self._clock.monotonic())
             self._table.confirm_created(job.name, version)
 
-    async def _adopt_existing(self, name: str) -> None:
+    async def _adopt_existing(self, created: TrackedJob) -> None:
         """A job of this name exists: track it if it is open or a dead letter, else delete it for the next sweep to create."""
+        name = created.name
         try:
             job = parse_job(await self._server.job(name))
+            if job.metadata.is_being_deleted:  # its name is free when others have removed their finalizers
+                log.warning("a job that is being deleted takes the name of a new one", job=name, source=self._source)
+                self.leave_out(created.business_id)
+                return
             if not job.is_final:
                 self._table.observe(job)
                 return

@@ -27,9 +27,14 @@ LONGEST_PAUSE_S = 5.0
 async def refresh_job(server: ApiServer, table: JobTable, name: str) -> None:
     """Read this job, and record its present state in the table. Raises ApiServerUnavailable or RequestRefused."""
     try:
-        table.accept(parse_job(await server.job(name)))
+        job = parse_job(await server.job(name))
     except Gone:
         table.remove(name)
+        return
+    if job.metadata.is_being_deleted:
+        table.remove(name)
+    else:
+        table.accept(job)
 
 
 class JobStatuses:

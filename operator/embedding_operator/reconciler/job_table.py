@@ -45,7 +45,6 @@ STATES = {
 }
 """The state that a job gets when the API server shows it in this phase."""
 
-
 CREATE_TAKES_S = 60.0
 """Longer than a create request may take, its timeout being 30 s."""
 
@@ -102,8 +101,8 @@ class JobTable:
 
     def longest_queued_s(self) -> float:
         """How many seconds the oldest Queued job has waited for its handler; 0 if no job is Queued."""
-        queued = [job.since for job in self._jobs.values() if job.state is JobState.QUEUED]
-        return self._clock.monotonic() - min(queued) if queued else 0.0
+        now = self._clock.monotonic()
+        return max((now - job.since for job in self._jobs.values() if job.state is JobState.QUEUED), default=0.0)
 
     async def wait_until_drained(self, *, within_s: float) -> None:
         """Return when no job is in flight, or when the time is over."""
@@ -230,6 +229,8 @@ class JobTable:
         known = self._jobs.get(job.name)
         if known is None or known.state not in (*IN_FLIGHT, STATES[job.status.phase]):
             self._put_observed(job, known)
+        else:  # the version is lower than before, if a backup of the API server was restored
+            self._jobs[job.name] = replace(known, version=job.metadata.version)
 
     def _put_observed(self, job: EmbeddingJob, known: TrackedJob | None) -> None:
         if job.status.phase not in STATES:

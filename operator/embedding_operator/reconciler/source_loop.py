@@ -65,6 +65,10 @@ class SourceLoop:
         self._locked_turns = 0
         self._wake = asyncio.Event()
         self._draining = False
+        self._set_up_again = False
+        self._refused: SourceRefused | None = None
+        self._last_failure: tuple[str, str] | None = None
+        """The last error that was logged, so that one that lasts is logged once."""
         self.last_turn = clock.monotonic()
         """When the loop last began a turn or a pause, by the monotonic clock. If this is long ago, the loop hangs."""
 
@@ -83,6 +87,16 @@ class SourceLoop:
             self._requested = token
             self.wake()
 
+    def compare_status(self, listed: EmbeddingSource, *, listed_at: float) -> None:
+        """Have the status written again in the next turn, if it is not as it was written."""
+        if listed.metadata.uid == self._source.metadata.uid:
+            self._report.compare(listed.status, listed_at=listed_at)
+
+    def set_up_again(self, refused: SourceRefused | None = None) -> None:
+        """Set the source up again after the present turn. With `refused`, it is stalled for that reason until then."""
+        self._set_up_again, self._refused = True, refused
+        self.wake()
+
     def drain(self) -> None:
         """Create no more jobs: the process is about to end."""
         self._draining = True
@@ -93,10 +107,20 @@ class SourceLoop:
         while True:
             try:
                 async with self._ready() as ready:
-                    while True:
+                    while not self._set_up_again:
                         await self._pause(await self._turn(ready))
+                await self._pause_before_setup()
             except Exception as exc:  # an unexpected error in one source is reported and stops no other source
                 await self._stall(exc)
+
+    async def _pause_before_setup(self) -> None:
+        """The set-up was requested: it may be requested again at once, so it is done no more often than after a refusal."""
+        refused, self._set_up_again, self._refused = self._refused, False, None
+        self._wake.clear()
+        if refused is not None:
+            await self._stall(refused)
+        else:
+            await self._pause(turn.REFUSED_PAUSE_S)
 
     @asynccontextmanager
     async def _ready(self) -> AsyncIterator[ReadySource]:
@@ -116,6 +140,7 @@ class SourceLoop:
                 self._queues.open(self._name, ready.pipeline.batcher)
                 self._window.set_idle(self._name, False)
             self._record(set_up=True, filled=ready.audit.filled)
+            self._last_failure = None
             fingerprint = chosen.config.fingerprint
             log.info("source ready", source=self._name, table=str(chosen.config.at), fingerprint=fingerprint)
             yield ready
@@ -136,9 +161,11 @@ class SourceLoop:
             reaction = turn.after_failed_turn(exc, locked_turns=self._locked_turns)
             if reaction is None:
                 raise
-            log.info("turn not completed", source=self._name, error=type(exc).__name__, message=str(exc))
+            if self._is_new(exc):
+                log.info("turn not completed", source=self._name, error=type(exc).__name__, message=str(exc))
         else:
             self._locked_turns = 0
+            self._last_failure = None
         problem, suspended = ready.pipeline.problem, self._source.spec.suspend
         self._window.set_idle(self._name, problem is not None or suspended)
         self._record(
@@ -147,7 +174,9 @@ class SourceLoop:
             provider_called=ready.pipeline.calls.called,
             provider_problem=problem,
             refused=(None if suspended else ready.sweeper.problem) or self._refused_change,
+            jobs_refused=None if suspended else ready.sweeper.jobs_refused,
         )
+        self._metrics.record_refused_creates(self._name, ready.sweeper.count_refused_creates())
         await self._report.write(self._facts)
         return max(reaction.pause_s if reaction else 0.0, self._interval_s)
 
@@ -156,11 +185,11 @@ class SourceLoop:
         if ready.pipeline.rows.refusal is not None:
             raise ready.pipeline.rows.refusal
         look = Look(self._source.spec.suspend, self._draining, requested=requested, handled=handled)
-        changed = False
+        changed, failed = False, None
         for step in turn.steps(look):
             match step:
                 case Step.SWEEP:
-                    await ready.sweeper.sweep()
+                    failed = await self._sweep(ready)
                 case Step.AUDIT_WHOLE_TABLE:
                     await ready.audit.read_whole_table()
                     self._record(reconciled_at=requested)
@@ -168,6 +197,18 @@ class SourceLoop:
                 case Step.AUDIT_STEP:
                     changed = await ready.audit.step() or changed
         await self._count(ready, changed=changed)
+        if failed is not None:
+            raise failed
+
+    async def _sweep(self, ready: ReadySource) -> Exception | None:
+        """Returns an error after which the turn goes on, and raises any other."""
+        try:
+            await ready.sweeper.sweep()
+        except Exception as exc:
+            if not turn.goes_on(exc):
+                raise
+            return exc
+        return None
 
     async def _count(self, ready: ReadySource, *, changed: bool) -> None:
         now = self._clock.monotonic()
@@ -184,7 +225,14 @@ class SourceLoop:
         """Report that the source is not set up, and wait before the next try."""
         reaction = turn.after_failed_setup(error)
         if isinstance(error, TableRefused):
-            self._refused_row = error.row_id
+            self._refused_row = error.example
+        if self._is_new(error):
+            self._log_stall(error)
+        self._record(set_up=False, waiting_for=reaction.waiting_for, refused=reaction.refused)
+        await self._report.write(self._facts, at_once=True)
+        await self._pause(reaction.pause_s)
+
+    def _log_stall(self, error: Exception) -> None:
         match error:
             case SourceRefused(reason=reason, message=message):
                 log.error("source stalled", source=self._name, reason=reason, message=message)
@@ -192,9 +240,11 @@ class SourceLoop:
                 log.info("set-up not completed", source=self._name, error=type(error).__name__, message=str(error))
             case _:
                 log.error("source stalled by an unexpected error", source=self._name, exc_info=error)
-        self._record(set_up=False, waiting_for=reaction.waiting_for, refused=reaction.refused)
-        await self._report.write(self._facts, at_once=True)
-        await self._pause(reaction.pause_s)
+
+    def _is_new(self, error: Exception) -> bool:
+        """Whether this error has another kind or message than the one before."""
+        before, self._last_failure = self._last_failure, (type(error).__name__, str(error))
+        return self._last_failure != before
 
     async def _pause(self, seconds: float) -> None:
         """Wait for the next turn. If `wake` was called during the present one, there is no pause."""

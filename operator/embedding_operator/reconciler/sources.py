@@ -61,13 +61,33 @@ class Sources:
         """The loops that are running, with the names of their sources."""
         return [(name, kept.loop) for name, kept in self._kept.items() if kept.loop is not None]
 
-    def observe(self, source: EmbeddingSource) -> None:
-        """The API server shows this source: its loop is started, or is replaced if the spec has changed."""
+    def observe(self, source: EmbeddingSource, *, known_before: EmbeddingSource | None = None) -> None:
+        """The API server shows this source: its loop is started, or is replaced if the spec has changed.
+
+        A version that is older than the known one is ignored, unless the known one is `known_before`. A source that is being
+        deleted counts as deleted: others may keep it for long by their finalizers.
+        """
         known = self._catalog.get(source.name)
-        if known is not None and known.metadata.version > source.metadata.version:
+        if known is not None and known is not known_before and known.metadata.version > source.metadata.version:
+            return
+        if source.metadata.is_being_deleted:
+            self.observe_deleted(source.name, uid=source.metadata.uid)
             return
         self._catalog.put(source)
         self._change(source.name)
+
+    def observe_listed(
+        self, source: EmbeddingSource, *, known_before: EmbeddingSource | None, listed_at: float
+    ) -> None:
+        """A list shows this source, requested at `listed_at` (monotonic), when `known_before` was known of it.
+
+        If nothing else was observed since, the list is right although its version may be older: a backup of the API server may
+        have been restored. A status that somebody else has changed is written again.
+        """
+        self.observe(source, known_before=known_before)
+        kept = self._kept.get(source.name)
+        if kept is not None and kept.loop is not None:
+            kept.loop.compare_status(source, listed_at=listed_at)
 
     def observe_deleted(self, name: str, *, uid: str | None = None) -> None:
         """The source was deleted: its loop ends and its jobs are deleted. Vectors and book-keeping stay.

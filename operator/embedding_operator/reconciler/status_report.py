@@ -1,6 +1,7 @@
 """Writes a source's status when it has changed, and emits the Events of its transitions. Called by the source's loop."""
 
 import math
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -29,11 +30,20 @@ class StatusReport:
         self._clock = clock
         self._written: dict[str, Any] = {}
         self._written_at = -math.inf
+        self._stored: dict[str, Any] | None = None
+        """The status that the API server has stored, as it answered to the last write."""
+        self._altered = False
 
     def dead_letters(self) -> list[str]:
         """The business ids of the source's dead letters."""
         jobs = self._table.jobs(self._source.name, {JobState.DEAD_LETTERED})
         return [job.business_id for job in jobs]
+
+    def compare(self, listed: Mapping[str, Any], *, listed_at: float) -> None:
+        """Find out whether somebody else has changed the status. `listed` was requested at `listed_at` (monotonic)."""
+        if self._stored is not None and self._written_at < listed_at and listed != self._stored:
+            log.warning("the status was changed by somebody else, and is written again", source=self._source.name)
+            self._altered = True
 
     async def write(self, facts: SourceFacts, *, at_once: bool = False) -> None:
         """Write what has changed. A server that cannot be reached, or a deleted source, is logged and not raised."""
@@ -46,13 +56,13 @@ class StatusReport:
         before = self._written or self._source.status
         new = source_status.status(facts, before, self._clock.now())
         since_written_s = math.inf if at_once else now - self._written_at
-        if not source_status.worth_writing(new, self._written, since_written_s=since_written_s):
+        if not self._altered and not source_status.worth_writing(new, self._written, since_written_s=since_written_s):
             return
         try:
-            await self._server.patch_source_status(name, new)
+            self._stored = await self._server.patch_source_status(name, new)
         except (ApiServerUnavailable, Gone, RequestRefused) as exc:
             log.warning("source status not written", source=name, error=type(exc).__name__, message=str(exc))
             return
-        self._written, self._written_at = new, now
+        self._written, self._written_at, self._altered = new, self._clock.monotonic(), False
         for event in events.of_source(self._source, before.get("conditions", ()), new["conditions"]):
             self._events.emit(event)

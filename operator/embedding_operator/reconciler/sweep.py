@@ -3,7 +3,6 @@
 Called by the source's loop. `sort_due` decides what each due row needs, and the Sweeper does it. Jobs are created concurrently.
 """
 
-import asyncio
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
@@ -12,20 +11,14 @@ import structlog
 from embedding_operator.api_errors import Gone, RequestRefused
 from embedding_operator.api_server import ApiServer
 from embedding_operator.lifecycle.job_status import superseded
-from embedding_operator.reconciler.dead_letters import (
-    WITHOUT_A_CALL,
-    DeadLetterReview,
-    dead_letter_limit,
-    room_for_dead_letters,
-)
+from embedding_operator.reconciler.dead_letters import DeadLetterReview, DeadLetters
 from embedding_operator.reconciler.job_creator import JobCreator
 from embedding_operator.reconciler.job_statuses import refresh_job
 from embedding_operator.reconciler.job_table import IN_FLIGHT, JobState, TrackedJob
 from embedding_operator.reconciler.registers import JobRegisters
-from embedding_operator.resources.embedding_job import TEXT_FAILS
 from embedding_worker.clock import Clock
-from embedding_worker.outcome import OutcomeKind
-from embedding_worker.rows.store import DueRow, RowStore, VectorWrite
+from embedding_worker.rows.records import DueRow, VectorWrite
+from embedding_worker.rows.store import RowStore
 from embedding_worker.writer import Writer
 
 log = structlog.get_logger(__name__)
@@ -72,22 +65,30 @@ class Sweeper:
         self._store = store
         self._writer = Writer(store, clock=clock)
         self._server = server
-        self._table, self._window = jobs.table, jobs.window
+        self._table = jobs.table
         self._clock = clock
         self._creator = JobCreator(source, fingerprint, server=server, jobs=jobs, clock=clock)
+        self._dead_letters = DeadLetters(source, jobs.table)
         self._review = DeadLetterReview()
 
     @property
     def problem(self) -> tuple[str, str] | None:
         """Reason and message if no job is created until someone acts; None otherwise."""
-        dead = self._table.jobs(states={JobState.DEAD_LETTERED})
-        costly = [job.source for job in dead if job.reason not in WITHOUT_A_CALL]
-        return dead_letter_limit(costly.count(self._source), costly_in_all=len(costly))
+        return self._dead_letters.limit
+
+    @property
+    def jobs_refused(self) -> tuple[str, str] | None:
+        """Reason and message if the API server refuses to create jobs until someone acts; None otherwise."""
+        return self._creator.refused
+
+    def count_refused_creates(self) -> int:
+        """How many create requests were refused since the last call."""
+        return self._creator.count_refused()
 
     async def sweep(self) -> None:
         """Create jobs for due rows, as many as the window allows, and supersede jobs whose row has changed.
 
-        Raises what the store raises, ApiServerUnavailable, and RequestRefused if the API server refuses all jobs.
+        Raises what the store raises, ApiServerUnavailable, and RequestRefused if a job may not be read.
         """
         await self._resolve_unconfirmed()
         await self._supersede()
@@ -96,15 +97,12 @@ class Sweeper:
         plan = sort_due(await self._due_rows())
         await self._store.clear(plan.clear)
         rows = await self._that_can_be_shown([*plan.jobs, *await self._write_blank(plan.blank)])
-        results = await asyncio.gather(*map(self._creator.create, rows), return_exceptions=True)
-        for result in results:
-            if isinstance(result, BaseException):
-                raise result
+        await self._creator.create(rows)
 
     async def _due_rows(self) -> list[DueRow]:
         with_jobs = {job.business_id for job in self._table.jobs(self._source)}
         leave_out = [*with_jobs, *self._creator.left_out()]
-        return await self._store.sweep(leave_out=leave_out, limit=self._window.free(self._source))
+        return await self._store.sweep(leave_out=leave_out, limit=self._creator.limit())
 
     async def _write_blank(self, blank: list[DueRow]) -> list[DueRow]:
         """Write null vectors. Returns the rows that the database refuses to change: a job shows why. Locked rows wait."""
@@ -119,11 +117,9 @@ class Sweeper:
 
         They are left out for a minute, so that they take no place of others, and stay due.
         """
-        dead = self._table.jobs(states={JobState.DEAD_LETTERED})
-        own = [job for job in dead if job.source == self._source]
-        room = room_for_dead_letters(len(dead), len(own))
+        room = self._dead_letters.room
         failing = {row.id for row in rows if row.text_fails}
-        if room < len(rows) and any(job.reason == OutcomeKind.UPDATE_SUPPRESSED.value for job in own):
+        if room < len(rows) and self._dead_letters.any_suppressed:
             ids = [row.id for row in rows if not row.text_fails]
             failing |= set(ids) - await self._writer.find_accepted(ids)
         left_out = set(sorted(failing)[room:])
@@ -151,7 +147,7 @@ class Sweeper:
             known |= dict.fromkeys(dead, 0)
         for mark in await self._store.newer_marks(known):
             job = jobs[mark.id]
-            if not mark.gone and (mark.content_hash or TEXT_FAILS) == job.content_hash:
+            if not mark.gone and mark.job_hash == job.content_hash:
                 self._table.answer_mark(job.name, mark.newest_mark)
             else:
                 await self._supersede_job(job, row_gone=mark.gone)

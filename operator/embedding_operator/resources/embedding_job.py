@@ -13,7 +13,7 @@ from typing import Any
 from pydantic import Field, field_validator
 
 from embedding_operator.resources import GROUP, VERSION
-from embedding_operator.resources.base import Metadata, Resource
+from embedding_operator.resources.base import Metadata, Resource, parsed_timestamp
 
 SOURCE_LABEL = f"{GROUP}/source"
 COHORT_LABEL = f"{GROUP}/cohort"
@@ -40,10 +40,6 @@ OPEN_SELECTOR = ",".join(f"status.phase!={phase}" for phase in Phase if phase no
 FINISHED_SELECTOR = ",".join(f"status.phase!={phase}" for phase in Phase if phase not in FINISHED)
 
 
-TEXT_FAILS = "0" * 64
-"""The content hash of a job whose row has no text, because the text expression fails for it."""
-
-
 class SourceRef(Resource):
     name: str
 
@@ -63,6 +59,11 @@ class JobStatus(Resource):
     completion_time: datetime | None = None
     replays: int = 0
     history: list[dict[str, Any]] = Field(default_factory=list)
+
+    @field_validator("next_attempt_time", "completion_time", mode="before")
+    @classmethod
+    def _moment(cls, value: Any) -> datetime | None:
+        return parsed_timestamp(value)
 
     @field_validator("history", mode="before")
     @classmethod

@@ -6,8 +6,8 @@ from contextlib import AsyncExitStack
 
 import pytest
 
-from embedding_worker.errors import DatabaseUnavailable, RowsLocked, RowsRefused, SourceRefused
-from embedding_worker.rows.database import Database, connection_problem, unusable_url
+from embedding_worker.errors import DatabaseUnavailable, RowsLocked, RowsRefused, SourceRefused, StatementTimedOut
+from embedding_worker.rows.database import Database
 from hack.database.postgres import Database as GivenDatabase
 from hack.database.postgres import DatabaseServer
 from tests.integration.rows.conftest import Keep
@@ -110,7 +110,7 @@ async def test_a_lock_is_waited_for_no_longer_than_a_moment(businesses: Applicat
 
 
 async def test_a_statement_that_takes_too_long_is_cancelled(rows: Database) -> None:
-    with pytest.raises(RowsLocked, match="QueryCanceled"):
+    with pytest.raises(StatementTimedOut, match="PostgreSQL has cancelled the statement, which took too long"):
         async with rows.transaction(statement_timeout_s=0.05) as transaction:
             await transaction.fetch("SELECT pg_sleep(60)")
     assert await answers(rows)
@@ -247,7 +247,9 @@ async def test_a_url_by_which_no_connection_can_be_had_is_not_moved_to(
 
 async def test_what_is_no_url_is_refused_and_not_shown(rows: Database) -> None:
     url = "postgresql://user:s3cr3t@[::1/db"
-    with pytest.raises(SourceRefused, match="it is no database URL: libpq says: ") as refused:
+    with pytest.raises(
+        SourceRefused, match=r"it is no database URL: the \] of an address in brackets is missing: "
+    ) as refused:
         await rows.move_to(url)
     assert "s3cr3t" not in "".join(traceback.format_exception(refused.value))
     assert await answers(rows)
@@ -262,44 +264,3 @@ async def test_a_password_that_was_wrong_from_the_start_is_corrected_without_a_r
             await answers(rows)
         await rows.move_to(database.url_for(name, password))
         await eventually(lambda: answers_again(rows), within_s=15, because="the password is correct now")
-
-
-@pytest.mark.parametrize(
-    ("url", "reason"),
-    [
-        ("postgresql://user:secret@host/db?schema=public", 'invalid URI query parameter: "schema"'),
-        ("postgresql://user:sec%retsecret@host/db", 'invalid percent-encoded token: "***"'),
-        ("postgresql://user:my secret@host/db", 'unexpected spaces found in "***", use percent-encoded spaces'),
-        ("postgresql://user:secret@[::1/db", 'looking for matching ] in IPv6 host address in URI: "***"'),
-        ("host=here password=my secret", 'missing = after "***" in connection info string'),
-        ('host=here password=my secret"secret', 'missing = after "***" in connection info string'),
-        ("secret", 'missing = after "***" in connection info string'),
-    ],
-)
-def test_an_unusable_url_is_reported_without_its_password(url: str, reason: str) -> None:
-    said = unusable_url(url)
-    assert said is not None
-    assert said.startswith("libpq says: ")
-    assert reason in said
-    assert "secret" not in said
-
-
-@pytest.mark.parametrize("url", ["postgresql://user:secret@host/db", "postgres:///db?host=/tmp", "host=a dbname=b", ""])
-def test_a_url_that_libpq_accepts_is_accepted(url: str) -> None:
-    assert unusable_url(url) is None
-
-
-@pytest.mark.parametrize(
-    ("said", "problem"),
-    [
-        ('FATAL:  password authentication failed for user "bob"', "the password is refused"),
-        ('FATAL:  database "nowhere" does not exist', "the database does not exist"),
-        ('FATAL:  role "nobody" does not exist', "the role does not exist, or may not log in"),
-        ("FATAL:  the database system is starting up", "it is starting up"),
-        ("failed to resolve host 'secret@h.invalid'", "its host name is not known"),
-        ("connection to server failed: Connection refused", "nothing listens at its address"),
-        ("something secret", "libpq gives a reason that is not known here"),
-    ],
-)
-def test_why_no_connection_can_be_had_is_said_in_our_own_words(said: str, problem: str) -> None:
-    assert connection_problem(said) == problem

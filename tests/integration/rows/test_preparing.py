@@ -219,9 +219,8 @@ async def test_the_id_type_of_the_book_keeping_follows_the_table_by_hand_only(
     ):
         await keep()
     application.run("INSERT INTO businesses VALUES (9223372036854775807, 'one')")
-    for name in ("due", "state"):
-        stem = oracle.config.at.bookkeeping_name
-        application.run(f'ALTER TABLE embedding_operator."{stem}_{name}" ALTER COLUMN id TYPE bigint')
+    state = oracle.config.at.bookkeeping_name + "_state"
+    application.run(f'ALTER TABLE embedding_operator."{state}" ALTER COLUMN id TYPE bigint')
     keeper, oracle = await keep()
     await whole_round(application, keeper, oracle, 1)
 

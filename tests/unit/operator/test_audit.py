@@ -4,7 +4,7 @@ import pytest
 
 from embedding_operator.reconciler.audit import Audit
 from embedding_worker.errors import DatabaseUnavailable
-from embedding_worker.rows.pages import AuditPage
+from embedding_worker.rows.records import AuditPage
 from tests.support.fake_clock import FakeClock
 from tests.support.fake_store import FakeStore
 

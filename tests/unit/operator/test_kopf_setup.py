@@ -10,6 +10,7 @@ from kopf._core.intents.causes import Activity
 from embedding_operator.api_server import ApiServer
 from embedding_operator.handlers.kopf_setup import CONNECTIONS, Backoffs, make_registry, make_settings
 from embedding_operator.resources import GROUP, JOBS
+from tests.support.kopf_events import progress_of
 
 FIRST_HOUR = 1_000
 
@@ -31,17 +32,17 @@ def test_each_outage_begins_with_the_short_pauses_again() -> None:
 
 
 def test_finished_jobs_and_dead_letters_are_not_watched() -> None:
-    selector = make_settings().watching.field_selectors[GROUP, JOBS]
+    selector = make_settings(progress_of(longest_pause_s=32)).watching.field_selectors[GROUP, JOBS]
     assert selector == "status.phase!=Succeeded,status.phase!=Superseded,status.phase!=DeadLettered"
 
 
 def test_kopf_posts_no_events_and_scans_no_cluster() -> None:
-    settings = make_settings()
+    settings = make_settings(progress_of(longest_pause_s=32))
     assert (settings.posting.enabled, settings.scanning.disabled) == (False, True)
 
 
 def test_a_silent_watch_ends_within_six_minutes() -> None:
-    watching = make_settings().watching
+    watching = make_settings(progress_of(longest_pause_s=32)).watching
     assert (watching.server_timeout, watching.client_timeout) == (300, 330)
 
 

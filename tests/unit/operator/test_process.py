@@ -284,6 +284,27 @@ async def test_a_job_whose_handler_is_not_called_for_five_minutes_shows_a_stuck_
     assert "the watch of jobs has not run for 301 s" in system.process.find_stuck()
 
 
+async def test_a_job_that_somebodys_finalizer_keeps_shows_no_stuck_watch(system: System) -> None:
+    await system.start()
+    body = job_of("1", "Bakery")
+    system.parts.track(body)
+    body["metadata"]["deletionTimestamp"] = "2026-03-01T12:00:00Z"
+    system.server.put_job(body)
+    await system.clock.advance(400)
+    assert system.process.find_stuck() == []
+
+
+async def test_without_the_api_server_the_watch_is_not_at_fault(system: System) -> None:
+    await system.start()
+    system.parts.track(job_of("1", "Bakery"))
+    away = [ApiServerUnreachable("certificate verify failed")] * 1_000
+    system.server.fail("annotate_job", *away)
+    system.server.fail("jobs", *away)
+    await system.clock.advance(400)
+    assert system.process.find_stuck() == []
+    assert "certificate verify failed" in system.process.find_unreachable()
+
+
 async def test_a_loop_that_hangs_for_five_minutes_is_stuck(system: System) -> None:
     system.put_source()
     system.server.hold("patch_source_status")

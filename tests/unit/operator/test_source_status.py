@@ -19,7 +19,7 @@ from embedding_operator.lifecycle.source_status import (
     worth_writing,
 )
 from embedding_worker.providers.calls import Problem
-from embedding_worker.rows.store import Counts, Used
+from embedding_worker.rows.records import Counts, Used
 from tests.support.operator_parts import source
 
 NOW = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
@@ -37,7 +37,18 @@ PROBLEM = Problem("QuotaExhausted", "the quota of the day is used up")
 PENDING = Pending("other@8#0123abcd", rows=90, tokens=2_000_000)
 EVERY_STATE = [
     SourceFacts(
-        3, "any@8", set_up, refused, suspended, waiting_for, filled, counted, 0, dead, problem, pending, Used("d", 1, 1)
+        3,
+        "any@8",
+        set_up,
+        refused,
+        suspended,
+        waiting_for,
+        filled,
+        counted,
+        dead_letters=dead,
+        provider_problem=problem,
+        pending=pending,
+        used=Used("d", 1, 1),
     )
     for set_up, refused, suspended, waiting_for, filled, counted, dead, problem, pending in itertools.product(
         (False, True),
@@ -68,7 +79,7 @@ def test_each_condition_appears_once_with_a_reason_and_a_message() -> None:
     for facts in EVERY_STATE:
         found = conditions(facts)
         assert [condition.type for condition in found] == [
-            *("Ready", "Reconciling", "Stalled", "Fresh", "ProviderReady", "ReembedRequired")
+            *("Ready", "Reconciling", "Stalled", "Fresh", "BlankTexts", "ProviderReady", "ReembedRequired")
         ]
         assert all(re.fullmatch(r"[A-Z][A-Za-z]+", condition.reason) for condition in found), facts
         assert all(condition.message for condition in found), facts
@@ -159,6 +170,7 @@ def test_a_status_has_the_generation_the_fingerprint_and_the_counts() -> None:
         "fresh": 98,
         "freshPercent": "98.0",
         "due": 2,
+        "blank": 0,
         "estimated": False,
         "oldestDueSince": "2026-03-01T12:00:00.000Z",
     }
@@ -175,7 +187,11 @@ def test_an_estimate_of_more_due_rows_than_rows_gives_no_negative_number() -> No
 
 
 def test_a_provider_without_a_problem_is_ready() -> None:
-    assert shown(SWEEPING, "ProviderReady") == (True, "ProviderReady")
+    assert shown(replace(SWEEPING, provider_called=True), "ProviderReady") == (True, "ProviderReady")
+
+
+def test_a_provider_that_was_never_called_is_unknown() -> None:
+    assert shown(SWEEPING, "ProviderReady") == (None, "NotCalled")
 
 
 def test_a_provider_with_a_problem_is_not_ready_and_the_condition_has_its_message() -> None:

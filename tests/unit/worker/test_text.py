@@ -58,7 +58,7 @@ def test_a_longer_text_is_refused_where_the_source_says_so_with_both_numbers_and
 
 
 def test_the_beginning_of_a_longer_text_is_cut_by_the_bytes_of_the_model() -> None:
-    assert fit_text("鮨🍣z", whole_bytes=11_000_000, max_bytes=8, too_long=TooLong.TRUNCATE) == "鮨🍣"
+    assert fit_text("鮨🍣z", whole_bytes=11_000_000, max_bytes=7, too_long=TooLong.TRUNCATE) == "鮨🍣"
 
 
 def test_a_text_of_which_only_the_beginning_was_read_is_refused_by_its_whole_size() -> None:

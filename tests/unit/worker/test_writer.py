@@ -5,8 +5,9 @@ from typing import cast
 
 import pytest
 
-from embedding_worker.errors import DatabaseUnavailable, RowsRefused
-from embedding_worker.rows.store import RowStore, VectorWrite
+from embedding_worker.errors import DatabaseUnavailable, RowsRefused, TableRefused
+from embedding_worker.rows.records import VectorWrite, WriteResult
+from embedding_worker.rows.store import RowStore
 from embedding_worker.writer import MOST_ROWS, Writer, next_size
 from tests.support.fake_clock import FakeClock
 
@@ -44,13 +45,28 @@ class FakeStore:
         self.asked: list[list[str]] = []
         self._refused = set(refused)
         self._locked = set(locked)
+        self.suppressed: set[str] = set()
+        self.others: list[str] = []
+        """Rows that are not written here."""
+        self.no_rights = False
+        self.tried: list[str] = []
 
-    async def write(self, rows: Sequence[VectorWrite]) -> set[str]:
+    async def write(self, rows: Sequence[VectorWrite]) -> WriteResult:
         ids = [row.id for row in rows]
         self.asked.append(ids)
         if self._refused & set(ids):
-            raise RowsRefused("DatabaseRefused", f"one of {ids}")
-        return set(ids) - self._locked
+            raise RowsRefused("DatabaseRefused", f"one of {ids}", sqlstate="23514", is_of_the_table=self.no_rights)
+        written = set(ids) - self._locked
+        return WriteResult(written - self.suppressed, written & self.suppressed)
+
+    async def rows_to_compare(self, *, except_ids: Sequence[str]) -> list[str]:
+        return [row for row in self.others if row not in except_ids]
+
+    async def try_write(self, ids: Sequence[str]) -> set[str]:
+        self.tried += ids
+        if self._refused & set(ids):
+            raise RowsRefused("DatabaseRefused", "refused", sqlstate="23514")
+        return set(ids)
 
 
 def rows(count: int) -> list[VectorWrite]:
@@ -97,7 +113,7 @@ async def test_refused_rows_are_found_and_the_others_written() -> None:
 
 async def test_other_errors_are_raised_to_the_caller() -> None:
     class Away(FakeStore):
-        async def write(self, rows: Sequence[VectorWrite]) -> set[str]:
+        async def write(self, rows: Sequence[VectorWrite]) -> WriteResult:
             raise DatabaseUnavailable("away")
 
     with pytest.raises(DatabaseUnavailable):
@@ -108,3 +124,49 @@ async def test_without_rows_no_statement_is_run() -> None:
     store = FakeStore()
     assert (await writer(store).write([])).ids == set()
     assert store.asked == []
+
+
+async def test_a_row_whose_update_is_suppressed_is_told_apart_from_a_locked_one() -> None:
+    store = FakeStore(locked=["1"])
+    store.suppressed = {"2"}
+    written = await writer(store).write(rows(4))
+    assert (written.ids, written.suppressed, written.refused) == ({"0", "3"}, {"2"}, {})
+
+
+async def test_where_a_right_is_missing_no_row_is_to_blame() -> None:
+    store = FakeStore(refused=[str(n) for n in range(25)])
+    store.no_rights = True
+    with pytest.raises(TableRefused) as refused:
+        await writer(store).write(rows(25))
+    assert refused.value.example in {str(n) for n in range(25)}
+    assert len(store.asked) <= 3
+
+
+async def test_rows_that_are_all_refused_alike_are_not_to_blame_if_others_are_refused_too() -> None:
+    store = FakeStore(refused=["0", "1", "2", "old"])
+    store.others = ["old"]
+    with pytest.raises(TableRefused, match="every row is refused"):
+        await writer(store).write(rows(3))
+
+
+async def test_rows_that_are_all_refused_alike_are_to_blame_if_another_is_accepted() -> None:
+    store = FakeStore(refused=["0", "1", "2", "old"])
+    store.others = ["old", "good"]
+    assert set((await writer(store).write(rows(3))).refused) == {"0", "1", "2"}
+    assert store.tried == ["old", "good"]
+
+
+async def test_a_single_row_that_is_refused_is_its_own_failure() -> None:
+    store = FakeStore(refused=["0"])
+    assert set((await writer(store).write(rows(1))).refused) == {"0"}
+    assert store.tried == []
+
+
+async def test_a_right_to_write_that_is_lost_is_found_out_before_anything_is_paid() -> None:
+    class Revoked(FakeStore):
+        async def write(self, rows: Sequence[VectorWrite]) -> WriteResult:
+            assert not rows
+            raise RowsRefused("DatabaseRefused", "permission denied", sqlstate="42501", is_of_the_table=True)
+
+    with pytest.raises(TableRefused, match="permission denied"):
+        await writer(Revoked()).check()

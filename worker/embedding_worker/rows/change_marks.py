@@ -15,7 +15,7 @@ from embedding_worker.source import ChangeDetection
 SCHEMA_EXISTS = f"SELECT EXISTS (SELECT FROM pg_namespace WHERE nspname = '{SCHEMA}')"
 BOOKKEEPING_EXISTS = (
     f"SELECT to_regclass('{SCHEMA}.sources') IS NOT NULL, to_regclass($1) IS NOT NULL AND to_regclass($2) IS NOT NULL, "
-    "(SELECT format_type(a.atttypid, NULL) FROM pg_attribute a WHERE a.attrelid = to_regclass($2) AND a.attname = 'id')"
+    "(SELECT format_type(a.atttypid, a.atttypmod) FROM pg_attribute a WHERE a.attrelid = to_regclass($2) AND a.attname = 'id')"
 )
 SOURCES_EXIST = f"SELECT to_regclass('{SCHEMA}.sources') IS NOT NULL"
 TRIGGERS_PRESENT = """
@@ -86,12 +86,17 @@ def add_embedding_column(statements: Statements, dimensions: int) -> str:
 class Trigger:
     """The pair of triggers of one table and column, and the function that both call."""
 
+    function_name: str
     insert_name: str
     update_name: str
     create: tuple[str, ...]
     enable_always: tuple[str, ...]
     """For the table's owner only: with it, the triggers also fire for rows that logical replication writes."""
     drop: tuple[str, ...]
+
+    @property
+    def function(self) -> str:
+        return f"{SCHEMA}.{quoted(self.function_name)}"
 
     @property
     def names(self) -> tuple[str, str]:
@@ -140,6 +145,7 @@ BEGIN
 END"""
     fires = f"FOR EACH ROW EXECUTE FUNCTION {function}()"
     return Trigger(
+        function_name=f"{stem}_mark",
         insert_name=insert_name,
         update_name=update_name,
         create=(

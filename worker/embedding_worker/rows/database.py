@@ -1,15 +1,14 @@
 """The only access to PostgreSQL: a pool, the session settings of every transaction, and the translation of its errors.
 
-The only module that imports psycopg. Called by the other modules of this folder. Nothing is held between two calls.
+Called by the other modules of this folder. Nothing is held between two calls.
 """
 
-import re
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from typing import Any, Self
 
 import psycopg
-from psycopg import errors, pq
+from psycopg import errors
 from psycopg_pool import AsyncConnectionPool, PoolTimeout
 
 from embedding_worker.errors import (
@@ -20,6 +19,9 @@ from embedding_worker.errors import (
     SourceRefused,
     StatementTimedOut,
 )
+from embedding_worker.rows.connection_causes import STATEMENT_POOLING
+from embedding_worker.rows.connections import CONNECTION, Connection, Diagnosis
+from embedding_worker.rows.database_url import libpq_url
 
 Row = tuple[Any, ...]
 
@@ -33,20 +35,15 @@ SETTINGS = {
     "extra_float_digits": "1",
     "bytea_output": "hex",
 }
-# Not caused by the statement: shut down, crashed, starting; out of connections, memory or disk; connection lost.
-AWAY = ("57P01", "57P02", "57P03", "53", "08")
+# Not caused by the statement, although the session goes on: out of connections, memory or disk; demoted to a standby.
+AWAY = ("53", "25006")
+# The session is ended: the server shuts down, has crashed, or ends sessions that are idle for too long.
+ENDED = ("FATAL", "PANIC")
 LOCKED = (errors.LockNotAvailable, errors.SerializationFailure, errors.DeadlockDetected)
 
 
-CONNECTION: dict[str, Any] = {
-    "prepare_threshold": None,
-    "target_session_attrs": "read-write",
-    "application_name": "embedding-operator",
-    "connect_timeout": 10,
-    "keepalives_idle": 10,
-    "keepalives_interval": 5,
-    "keepalives_count": 3,
-}
+class ServerUnsuitable(DatabaseUnavailable):
+    """It answers, but all connections to it are useless: it accepts no writes, or is a PgBouncer that pools statements."""
 
 
 @contextmanager
@@ -71,11 +68,16 @@ def _translate_errors(*, quoting: bool) -> Iterator[None]:
 
 def _translated(exc: psycopg.Error, *, quoting: bool) -> EmbeddingError:
     state, diag = exc.sqlstate or "", exc.diag
-    lost = isinstance(exc, (psycopg.OperationalError, psycopg.InterfaceError))
-    if lost and (not state or state.startswith(AWAY)):
+    if "statement pooling mode" in str(exc):
+        return ServerUnsuitable(f"the connection cannot be used: {STATEMENT_POOLING}")
+    if state == "25006":
+        return ServerUnsuitable("the server accepts no writes any more (25006): the primary is looked for")
+    lost = not state and isinstance(exc, (psycopg.OperationalError, psycopg.InterfaceError))
+    if lost or state.startswith(AWAY) or (diag.severity_nonlocalized or diag.severity) in ENDED:
         return DatabaseUnavailable(f"the database is away ({type(exc).__name__})")
-    # Errors of the parser have a position; rights are checked in aclchk.c. A value that is cast to regclass has neither.
-    found_early = diag.statement_position is not None or diag.source_file == "aclchk.c"
+    # Errors of the parser have a position; rights and policies are checked in these files. A value that is cast to regclass has
+    # neither.
+    found_early = diag.statement_position is not None or diag.source_file in ("aclchk.c", "rls.c")
     if state.startswith(("42", "3F", "0A")) and (quoting or found_early):
         said = f"PostgreSQL says: {diag.message_primary} ({state})"
         if quoting:
@@ -121,9 +123,12 @@ class Database:
     """
 
     def __init__(self, url: str, *, max_connections: int = 8) -> None:
-        self._url = url
+        """Raises SourceRefused if it is no URL."""
+        self._url = libpq_url(url)
+        self._diagnosis = Diagnosis()
         self._pool = AsyncConnectionPool(
             lambda: self._url,
+            connection_class=Connection,
             min_size=1,
             max_size=max_connections,
             open=False,
@@ -145,12 +150,9 @@ class Database:
         Raises DatabaseUnavailable if no connection can be made with it (the new password may not be set in the database yet),
         and SourceRefused if it is no URL; the old one then stays in force.
         """
-        if (reason := unusable_url(url)) is not None:
-            raise SourceRefused("DatabaseUrlInvalid", f"it is no database URL: {reason}")
-        try:
-            await (await psycopg.AsyncConnection.connect(url, **CONNECTION)).close()
-        except psycopg.Error as exc:
-            raise DatabaseUnavailable(f"no connection could be made: {connection_problem(str(exc))}") from None
+        url = libpq_url(url)
+        if (problem := await self._diagnosis.problem(url, within_s=CONNECTION["connect_timeout"])) is not None:
+            raise DatabaseUnavailable(f"no connection could be made: {problem}")
         self._url = url
         await self._pool.drain()
 
@@ -161,9 +163,12 @@ class Database:
         search_path: Sequence[str] = (),
         statement_timeout_s: float = 30.0,
         lock_timeout: str = LOCK_TIMEOUT,
+        row_security: bool = False,
         quoting: bool = False,
     ) -> AsyncIterator[Transaction]:
         """A transaction with the session settings, committed at the end of the block, rolled back on an error.
+
+        Without `row_security` a statement fails where a policy would hide rows, which would be taken for deleted ones.
 
         Raises DatabaseUnavailable (wait), RowsLocked (again, later) or SourceRefused (someone must act), which is
         RowsRefused if a row's own values may be the cause.
@@ -172,63 +177,52 @@ class Database:
             **SETTINGS,
             "search_path": ", ".join(search_path) or "pg_catalog",
             "lock_timeout": lock_timeout,
+            "row_security": "on" if row_security else "off",
             "statement_timeout": f"{statement_timeout_s * 1000:.0f}ms",
         }
         with _translate_errors(quoting=quoting):
-            async with AsyncExitStack() as stack:
+            try:
+                async with AsyncExitStack() as stack:
+                    yield Transaction(await self._begin(stack, settings), quoting=quoting)
+            except ServerUnsuitable:
+                await self._pool.drain()  # new connections may find the primary among the hosts of the URL
+                raise
+
+    async def _begin(self, stack: AsyncExitStack, settings: dict[str, str]) -> Connection:
+        """A connection that has begun a transaction with these settings. The stack ends the transaction.
+
+        A connection that was lost while nobody used it is replaced at once, because nothing has been sent yet. So no more are
+        tried than the pool can contain.
+        """
+        for remaining in reversed(range(self._pool.max_size + 1)):
+            async with AsyncExitStack() as attempt:
                 try:
-                    connection = await stack.enter_async_context(self._pool.connection())
+                    connection = await attempt.enter_async_context(self._pool.connection())
                 except PoolTimeout:
                     raise DatabaseUnavailable(await self._why_away()) from None
-                transaction = Transaction(connection, quoting=quoting)
-                pairs = ", ".join(f"set_config(${2 * n + 1}, ${2 * n + 2}, true)" for n in range(len(settings)))
-                await transaction.fetch(f"SELECT {pairs}", *(part for pair in settings.items() for part in pair))
-                yield transaction
+                if connection.url != self._url:  # it was being opened when the URL changed
+                    await connection.close()
+                    continue
+                try:
+                    await _apply(settings, connection)
+                except ServerUnsuitable:
+                    raise
+                except DatabaseUnavailable:
+                    if not remaining:
+                        raise
+                    await connection.close()
+                    continue
+                stack.push_async_exit(attempt.pop_all())
+                return connection
+        raise DatabaseUnavailable("no connection could be made: the database's URL changes all the time")
 
     async def _why_away(self) -> str:
         """Why no connection can be made. The pool does not report the reason, so one connection is tried without it."""
-        try:
-            connection = await psycopg.AsyncConnection.connect(self._url, **{**CONNECTION, "connect_timeout": 3})
-        except psycopg.Error as exc:
-            return f"no connection could be made: {connection_problem(str(exc))}"
-        await connection.close()
-        return "no connection could be made in time: all of them are in use"
+        problem = await self._diagnosis.problem(self._url)
+        return f"no connection could be made{': ' + problem if problem else ' in time: all of them are in use'}"
 
 
-CONNECTION_PROBLEMS = {
-    "password authentication failed": "the password is refused",
-    "no password supplied": "it asks for a password, and DATABASE_URL has none",
-    'role "': "the role does not exist, or may not log in",
-    'database "': "the database does not exist",
-    "failed to resolve host": "its host name is not known",
-    "could not translate host name": "its host name is not known",
-    "refused": "nothing listens at its address",
-    "No such file": "nothing listens at its socket",
-    "timeout": "its address does not answer",
-    "too many": "it has too many connections",
-    "starting up": "it is starting up",
-    "shutting down": "it is shutting down",
-    "read-only": "it accepts no writes: name the primary",
-    "hot standby": "it accepts no writes: name the primary",
-    "certificate": "its certificate is not trusted",
-}
-
-
-def connection_problem(message: str) -> str:
-    """What libpq's message means. The message itself may quote parts of the URL, and so of the password."""
-    for word, problem in CONNECTION_PROBLEMS.items():
-        if word in message:
-            return problem
-    return "libpq gives a reason that is not known here"
-
-
-def unusable_url(url: str) -> str | None:
-    """Why libpq does not accept this database URL, in a sentence without the URL's secrets; None if it does."""
-    try:
-        pq.Conninfo.parse(url.encode())
-    except psycopg.Error as exc:
-        message = str(exc).strip().replace('"="', "=").replace('"]"', "]")
-        if not message.startswith("invalid URI query parameter"):  # any other message may quote a part of the password
-            message = re.sub('".*"', '"***"', message)
-        return f"libpq says: {message}"
-    return None
+async def _apply(settings: dict[str, str], connection: Connection) -> None:
+    pairs = ", ".join(f"set_config(${2 * n + 1}, ${2 * n + 2}, true)" for n in range(len(settings)))
+    parameters = (part for pair in settings.items() for part in pair)
+    await Transaction(connection, quoting=False).fetch(f"SELECT {pairs}", *parameters)

@@ -13,7 +13,7 @@ from embedding_worker.rows.database import Row
 Fetch = Callable[[Sequence[str]], Awaitable[Sequence[Row]]]
 """Runs the statement for some ids. The first column of its rows is the id."""
 FAILURES_ALIKE = 3
-"""A set of rows and both its halves: if all of them fail for a reason of the table, the reason is no row's."""
+"""A set of rows and its two parts: if all three fail for a reason of the table, the reason is no row's."""
 
 
 @dataclass(frozen=True)

@@ -5,43 +5,18 @@ separated from the others of its page.
 """
 
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from embedding_worker.errors import RowsRefused, StatementTimedOut
 from embedding_worker.rows.database import Row
 from embedding_worker.rows.each_row import of_each_row
+from embedding_worker.rows.records import AuditPage, DuePreview, PreviewPage
 from embedding_worker.rows.statements import Statements
 
 Run = Callable[..., Awaitable[list[Row]]]
 """Runs a statement with its parameters, in a transaction of its own."""
 SMALLEST_PAGE = 10
 """Below this, rows are separated one by one."""
-
-
-@dataclass(frozen=True)
-class AuditPage:
-    last_id: str | None
-    """None at the end of the table: the next page is the first one."""
-    rows: int
-    marked: int
-
-
-@dataclass(frozen=True)
-class DuePreview:
-    """A row that is not up to date. The hash is None if its text expression fails."""
-
-    id: str
-    content_hash: str | None
-    blank: bool
-    text_bytes: int
-
-
-@dataclass(frozen=True)
-class PreviewPage:
-    due: list[DuePreview]
-    last_id: str | None
-    """None at the end of the table."""
 
 
 class Pages:

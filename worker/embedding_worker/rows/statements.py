@@ -14,13 +14,14 @@ from embedding_worker.source import SourceConfig
 
 SCHEMA = "embedding_operator"
 # The counterparts of text.content_hash and text.is_blank. Most texts show within a few characters that they are not blank, and
-# trimming 11 MB takes a third of a second.
-HASH = "encode(sha256(convert_to(x.eo_text, 'UTF8')), 'hex')"
+# trimming 11 MB takes a third of a second. The schema is named, because the application's search_path may put others before it.
+HASH = "pg_catalog.encode(pg_catalog.sha256(pg_catalog.convert_to(x.eo_text, 'UTF8')), 'hex')"
 WHITESPACE = r"E' \t\n\r\f\x0b'"
 BLANK = (
-    f"(CASE WHEN btrim(left(x.eo_text, 64), {WHITESPACE}) <> '' THEN false "
-    f"ELSE btrim(x.eo_text, {WHITESPACE}) = '' END)"
+    f"(CASE WHEN pg_catalog.btrim(pg_catalog.left(x.eo_text, 64), {WHITESPACE}) <> '' THEN false "
+    f"ELSE pg_catalog.btrim(x.eo_text, {WHITESPACE}) = '' END)"
 )
+COLLATED = ("text", "bpchar")
 COUNTED_EXACTLY = 10_000
 """Above this many rows a count is an estimate, because counting millions of rows every few seconds would be too expensive."""
 
@@ -51,6 +52,10 @@ class Statements:
     def _ids(self) -> str:
         return f"::text[]::{self.layout.id_type}[]"
 
+    def _own(self, row_id: str) -> str:
+        """A row's id, to be compared with one in the state: its index has no other collation than the database's."""
+        return f'{row_id} COLLATE pg_catalog."default"' if self.layout.id_type in COLLATED else row_id
+
     @cached_property
     def _x(self) -> str:
         id_column, embedding = quoted(self.config.at.id_column), quoted(self.config.at.embedding_column)
@@ -61,7 +66,7 @@ class Statements:
     def _vector_hash(self, vector: str) -> str:
         """8 bytes that identify a stored vector: a vector that anything else has written is not taken for the row's own."""
         form = binary_form("real[]" if self.layout.column_missing else self.layout.vector_type)
-        return f"substring(sha256({form}({vector})) FROM 1 FOR 8)"
+        return f"substring(pg_catalog.sha256({form}({vector})) FROM 1 FOR 8)"
 
     def _up_to_date(self, fingerprint: str) -> str:
         """Whether the book-keeping says that this very vector is the one of the row's present text and this model.
@@ -98,7 +103,7 @@ GROUP BY p.id ORDER BY bool_or(p.is_newest) DESC, max(p.seq)"""
         """$1 ids, $2 fingerprint → id, hash, blank, up to date: the rows as they are now, by their unique index."""
         return f"""
 SELECT x.eo_id::text, {HASH}, {BLANK}, {self._up_to_date("$2::text")}
-FROM {self._x} x LEFT JOIN {self.state} s ON s.id = x.eo_id WHERE x.eo_id = ANY($1{self._ids})"""
+FROM {self._x} x LEFT JOIN {self.state} s ON s.id = {self._own("x.eo_id")} WHERE x.eo_id = ANY($1{self._ids})"""
 
     @cached_property
     def newest_marks(self) -> str:
@@ -114,9 +119,9 @@ JOIN {self.marks} d ON d.id = o.id AND d.seq > o.seq GROUP BY o.id"""
     def read(self) -> str:
         """$1 ids, $2 fingerprint, $3 characters → id, hash, blank, up to date, the text's beginning, its bytes in UTF-8."""
         return f"""
-SELECT x.eo_id::text, {HASH}, {BLANK}, {self._up_to_date("$2::text")}, left(x.eo_text, $3::int),
-    octet_length(convert_to(x.eo_text, 'UTF8'))
-FROM {self._x} x LEFT JOIN {self.state} s ON s.id = x.eo_id WHERE x.eo_id = ANY($1{self._ids})"""
+SELECT x.eo_id::text, {HASH}, {BLANK}, {self._up_to_date("$2::text")}, pg_catalog.left(x.eo_text, $3::int),
+    pg_catalog.octet_length(pg_catalog.convert_to(x.eo_text, 'UTF8'))
+FROM {self._x} x LEFT JOIN {self.state} s ON s.id = {self._own("x.eo_id")} WHERE x.eo_id = ANY($1{self._ids})"""
 
     @cached_property
     def write(self) -> str:
@@ -137,7 +142,7 @@ written AS (UPDATE {self._own_rows} t SET {embedding} = l.e::{self.layout.vector
     WHERE t.{id_column} = l.eo_id AND NOT (l.is_null AND l.e IS NULL)
     RETURNING t.{id_column} AS id, l.h, {self._vector_hash(f"t.{embedding}")} AS v, l.e IS NULL AS blank),
 done AS (SELECT id, h, v, blank FROM written UNION SELECT eo_id, h, NULL, true FROM locked WHERE is_null AND e IS NULL),
-unmarked AS (DELETE FROM {self.marks} d USING done f WHERE d.id = f.id::text),
+unmarked AS (DELETE FROM {self.marks} d USING done f WHERE d.id = f.id::text COLLATE pg_catalog."default"),
 recorded AS (INSERT INTO {self.state} AS s (id, content_hash, fingerprint, embedded_at, vector_hash, blank)
     SELECT f.id, f.h, $4::text, now(), f.v, f.blank FROM done f
     ON CONFLICT (id) DO UPDATE SET content_hash = excluded.content_hash, fingerprint = excluded.fingerprint,
@@ -171,7 +176,7 @@ SELECT w.id::text FROM written w UNION ALL SELECT e.eo_id::text FROM ends e WHER
         return f"""
 WITH eo_marks AS MATERIALIZED (SELECT d.seq, d.id FROM {self.marks} d WHERE d.id = ANY($1::text[]) FOR UPDATE SKIP LOCKED)
 DELETE FROM {self.marks} d USING eo_marks k LEFT JOIN {self._x} x ON x.eo_id = k.id::{self.layout.id_type}
-    LEFT JOIN {self.state} s ON s.id = x.eo_id
+    LEFT JOIN {self.state} s ON s.id = {self._own("x.eo_id")}
 WHERE d.seq = k.seq AND d.id = k.id AND (x.eo_id IS NULL OR {self._up_to_date("$2::text")})"""
 
     @cached_property
@@ -182,12 +187,13 @@ WHERE d.seq = k.seq AND d.id = k.id AND (x.eo_id IS NULL OR {self._up_to_date("$
     def _from_page(self, *, state: str) -> str:
         """One page by the index of the id column: $1 the last id of the page before (null: begin), $2 rows of a page."""
         # OFFSET 0 makes it a lookup for each row of the page: a merge would read the state from its first row on.
-        return f"""FROM {self._x} x LEFT JOIN LATERAL (SELECT * FROM {state} o WHERE o.id = x.eo_id OFFSET 0) s ON true
+        known = f"SELECT * FROM {state} o WHERE o.id = {self._own('x.eo_id')} OFFSET 0"
+        return f"""FROM {self._x} x LEFT JOIN LATERAL ({known}) s ON true
     WHERE $1::text IS NULL OR x.eo_id > $1::text::{self.layout.id_type} ORDER BY x.eo_id LIMIT $2::bigint"""
 
     @property
     def _unmarked(self) -> str:
-        return f"NOT EXISTS (SELECT FROM {self.marks} d WHERE d.id = p.eo_id::text)"
+        return f'NOT EXISTS (SELECT FROM {self.marks} d WHERE d.id = p.eo_id::text COLLATE pg_catalog."default")'
 
     @cached_property
     def audit(self) -> str:
@@ -231,12 +237,12 @@ RETURNING id"""
         """$1 ids, $2 fingerprint → id, hash, blank, up to date, bytes of text: for a few rows."""
         state = self.state if with_state else self._no_state
         return (
-            f"SELECT {self._preview('$2')} FROM {self._x} x LEFT JOIN {state} s ON s.id = x.eo_id "
+            f"SELECT {self._preview('$2')} FROM {self._x} x LEFT JOIN {state} s ON s.id = {self._own('x.eo_id')} "
             f"WHERE x.eo_id = ANY($1{self._ids})"
         )
 
     def _preview(self, fingerprint: str) -> str:
-        return f"x.eo_id::text, {HASH}, {BLANK}, {self._up_to_date(f'{fingerprint}::text')}, octet_length(x.eo_text)"
+        return f"x.eo_id::text, {HASH}, {BLANK}, {self._up_to_date(f'{fingerprint}::text')}, pg_catalog.octet_length(x.eo_text)"
 
     @cached_property
     def orphans(self) -> str:

@@ -6,16 +6,24 @@ that the type of the id column can't represent is treated as the id of no row, s
 
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
-from dataclasses import dataclass
-from datetime import datetime
 
-from embedding_worker.errors import RowsRefused
 from embedding_worker.providers.embedder import Vector
 from embedding_worker.rows import change_marks
 from embedding_worker.rows.database import Database, Row, Transaction
 from embedding_worker.rows.each_row import EachRow, of_each_row
-from embedding_worker.rows.inspection import inspect_table, search_path
-from embedding_worker.rows.pages import AuditPage, Pages, PreviewPage
+from embedding_worker.rows.inspection import inspect_table
+from embedding_worker.rows.pages import Pages
+from embedding_worker.rows.records import (
+    AuditPage,
+    Counts,
+    DueRow,
+    NewerMark,
+    PresentRow,
+    PreviewPage,
+    Used,
+    VectorWrite,
+    WriteResult,
+)
 from embedding_worker.rows.schema import configuration_on_record, prepare_table
 from embedding_worker.rows.statements import Statements
 from embedding_worker.rows.table import can_be_id
@@ -26,87 +34,6 @@ READ_TIMEOUT_S = 10.0
 """For statements that evaluate texts: if one takes longer, it is repeated with fewer rows."""
 
 
-@dataclass(frozen=True)
-class DueRow:
-    """A row with at least one change mark, as the sweep found it."""
-
-    id: str
-    newest_mark: int
-    edited: bool
-    """An application changed it; false if only the audit found it, as in a backfill."""
-    content_hash: str | None
-    """Of its present text; None if the row is gone, or if its text expression fails."""
-    blank: bool = False
-    up_to_date: bool = False
-    """It already has the vector of its present text, so only its marks have to be deleted."""
-    gone: bool = False
-    text_fails: bool = False
-    """The text expression fails for this row."""
-
-
-@dataclass(frozen=True)
-class PresentRow:
-    """A row as it is now. If its text expression fails, `failure` says why, and the row has no text."""
-
-    id: str
-    content_hash: str | None
-    blank: bool = False
-    up_to_date: bool = False
-    text: str = ""
-    """The beginning of the text, at least as many characters as were requested if it is longer."""
-    text_bytes: int = 0
-    """Of the whole text, in UTF-8."""
-    failure: RowsRefused | None = None
-
-
-@dataclass(frozen=True)
-class NewerMark:
-    id: str
-    newest_mark: int
-    content_hash: str | None = None
-    """Of the present text; None if the row is gone, or if its text expression fails."""
-    gone: bool = False
-
-
-@dataclass(frozen=True)
-class Counts:
-    total: int
-    due: int
-    due_without_dead_letter: bool
-    """At least one due row has no dead letter."""
-    oldest_due_since: datetime | None
-    estimated: bool
-    blank: int = 0
-    """Rows that are up to date without a vector, because their text is empty."""
-
-
-@dataclass(frozen=True)
-class Used:
-    """What was sent to the provider on a UTC day, for this table and column."""
-
-    day: str
-    texts: int
-    tokens: int
-
-
-@dataclass(frozen=True)
-class VectorWrite:
-    """What to write: the vector of the text with this hash, or None if that text is blank."""
-
-    id: str
-    content_hash: str
-    vector: Vector | None
-
-
-@dataclass(frozen=True)
-class WriteResult:
-    """What became of rows that were to be written. A row in neither was edited, deleted, or is locked by another session."""
-
-    written: set[str]
-    suppressed: set[str]
-    """Their update has changed nothing, because a trigger or a rule suppresses it."""
-
-
 class RowStore:
     """The rows of one source, in the configuration in force."""
 
@@ -114,7 +41,7 @@ class RowStore:
         self._database = database
         self._statements = statements
         self._fingerprint = statements.config.fingerprint
-        self._search_path = search_path(statements.config)
+        self._search_path = (statements.layout.search_path,)
         self._pages = Pages(self._read_texts, statements, self._fingerprint)
 
     @classmethod
@@ -145,7 +72,11 @@ class RowStore:
         return [row_id for row_id in ids if can_be_id(self._statements.layout.id_type, row_id)]
 
     def _transaction(self, *, timeout_s: float = 30.0) -> AbstractAsyncContextManager[Transaction]:
-        return self._database.transaction(search_path=self._search_path, statement_timeout_s=timeout_s)
+        return self._database.transaction(
+            search_path=self._search_path,
+            statement_timeout_s=timeout_s,
+            row_security=self._statements.layout.row_security,
+        )
 
     async def _fetch(self, sql: str, *params: object) -> list[Row]:
         async with self._transaction() as transaction:

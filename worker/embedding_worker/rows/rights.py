@@ -1,0 +1,193 @@
+"""Finds all rights that the operator's role lacks for a source, and gives the SQL that grants them. Reads the catalog only.
+
+Called by inspection.py, so that set-up and the checks find the same. The decisions are pure functions of facts.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from embedding_worker.errors import SourceRefused
+from embedding_worker.rows.change_marks import Trigger, wants_trigger
+from embedding_worker.rows.database import Transaction
+from embedding_worker.rows.statements import SCHEMA, Statements
+from embedding_worker.rows.table import qualified, quoted
+from embedding_worker.rows.table_facts import ColumnFacts, TableFacts, VectorExtension
+from embedding_worker.source import TableColumn
+
+MOST_NAMED = 20
+"""So many objects are named in one GRANT."""
+SHARED_TABLES = ("sources", "usage")
+WRITTEN, EMPTIED = ("SELECT", "INSERT", "UPDATE"), ("SELECT", "INSERT", "UPDATE", "DELETE")
+KEYWORDS = {"database": "DATABASE ", "schema": "SCHEMA ", "function": "FUNCTION "}
+
+LACKING = """
+SELECT n.number::int FROM unnest($1::text[], $2::bigint[], $3::text[], $4::text[])
+    WITH ORDINALITY n(kind, oid, privilege, column_name, number)
+WHERE NOT CASE n.kind
+    WHEN 'database' THEN has_database_privilege(n.oid::oid, n.privilege)
+    WHEN 'schema' THEN has_schema_privilege(n.oid::oid, n.privilege)
+    WHEN 'table' THEN has_table_privilege(n.oid::oid, n.privilege)
+    WHEN 'column' THEN has_column_privilege(n.oid::oid, n.column_name, n.privilege)
+    WHEN 'function' THEN has_function_privilege(n.oid::oid, n.privilege)
+    ELSE pg_has_role((SELECT p.proowner FROM pg_proc p WHERE p.oid = n.oid::oid), 'USAGE') END
+ORDER BY n.number
+"""
+# to_regclass would raise an error in a schema that the role may not enter.
+OWN_FACTS = f"""
+WITH n AS (SELECT to_regnamespace('{SCHEMA}')::oid AS oid),
+own AS (SELECT c.relname, c.oid FROM n JOIN pg_class c ON c.relnamespace = n.oid WHERE c.relname = ANY($1::text[]))
+SELECT (SELECT d.oid::bigint FROM pg_database d WHERE d.datname = current_database()), n.oid::bigint,
+    ARRAY(SELECT o.relname::text FROM own o ORDER BY o.oid), ARRAY(SELECT o.oid::bigint FROM own o ORDER BY o.oid),
+    (SELECT p.oid::bigint FROM pg_proc p WHERE p.pronamespace = n.oid AND p.proname = $2),
+    (SELECT count(*) FROM pg_trigger t WHERE t.tgrelid = $3::bigint::oid AND t.tgname = ANY($4::text[]))
+FROM n
+"""
+
+
+@dataclass(frozen=True)
+class Right:
+    """A privilege on an object. Kind `owner` stands for the ownership of a function."""
+
+    kind: str
+    oid: int
+    on: str
+    """The object's name in SQL."""
+    privilege: str
+    column: str = ""
+
+    @property
+    def granted(self) -> str:
+        return f"{self.privilege} ({quoted(self.column)})" if self.column else self.privilege
+
+
+@dataclass(frozen=True)
+class OwnObjects:
+    """What of the operator's own exists in the database."""
+
+    database_oid: int
+    schema_oid: int | None
+    tables: dict[str, int]
+    function_oid: int | None
+    trigger_present: bool
+
+
+async def own_objects(transaction: Transaction, statements: Statements, trigger: Trigger) -> OwnObjects:
+    names = list(_own_tables(statements.config.at))
+    found = await transaction.fetch(OWN_FACTS, names, trigger.function_name, statements.layout.oid, list(trigger.names))
+    database_oid, schema_oid, tables, oids, function_oid, triggers = found[0]
+    present = triggers == len(trigger.names)
+    return OwnObjects(database_oid, schema_oid, dict(zip(tables, oids, strict=True)), function_oid, present)
+
+
+async def lacking(transaction: Transaction, rights: Sequence[Right]) -> list[Right]:
+    """Those of these rights that the role does not have."""
+    found = await transaction.fetch(
+        LACKING,
+        [right.kind for right in rights],
+        [right.oid for right in rights],
+        [right.privilege for right in rights],
+        [right.column for right in rights],
+    )
+    return [rights[number - 1] for (number,) in found]
+
+
+def rights_on_table(
+    statements: Statements,
+    table: TableFacts,
+    embedding: ColumnFacts | None,
+    vector: VectorExtension | None,
+    own: OwnObjects,
+) -> list[Right]:
+    """What is needed to read the table, to write its vectors, and to find out which columns the text reads."""
+    at = statements.config.at
+    name = qualified(at)
+    rights = [
+        Right("schema", table.schema_oid, quoted(at.schema), "USAGE"),
+        Right("database", own.database_oid, quoted(table.database), "TEMPORARY"),
+        Right("table", table.oid, name, "SELECT"),
+    ]
+    if embedding is not None:
+        rights.append(Right("column", table.oid, name, "UPDATE", at.embedding_column))
+        rights.append(Right("schema", embedding.type_schema_oid, quoted(embedding.type_schema), "USAGE"))
+    elif vector is not None:
+        rights.append(Right("schema", vector.schema_oid, quoted(vector.schema), "USAGE"))
+    return rights
+
+
+def rights_in_own_schema(statements: Statements, table: TableFacts, own: OwnObjects) -> list[Right]:
+    """What is needed to create the book-keeping, or to use the one that exists."""
+    if own.schema_oid is None:
+        return [Right("database", own.database_oid, quoted(table.database), "CREATE")]
+    needed = _own_tables(statements.config.at)
+    rights = [Right("schema", own.schema_oid, SCHEMA, "USAGE")]
+    if not needed.keys() <= own.tables.keys():
+        rights.append(Right("schema", own.schema_oid, SCHEMA, "CREATE"))
+    for name, oid in own.tables.items():
+        rights += [Right("table", oid, f"{SCHEMA}.{quoted(name)}", privilege) for privilege in needed[name]]
+    return rights
+
+
+def rights_to_create_trigger(
+    statements: Statements, table: TableFacts, own: OwnObjects, trigger: Trigger
+) -> list[Right]:
+    """CREATE TRIGGER on a partitioned table creates a trigger on each partition, and needs the right on each."""
+    if not wants_trigger(statements):
+        return []
+    rights = [Right("table", table.oid, qualified(statements.config.at), "TRIGGER")]
+    for oid, name in zip(table.partition_oids, table.partitions, strict=True):
+        rights.append(Right("table", oid, name, "TRIGGER"))
+    if own.schema_oid is not None:
+        rights.append(Right("schema", own.schema_oid, SCHEMA, "CREATE"))
+    if own.function_oid is not None:
+        rights.append(Right("owner", own.function_oid, f"{trigger.function}()", "OWNER"))
+    return rights
+
+
+def _own_tables(at: TableColumn) -> dict[str, tuple[str, ...]]:
+    """The names of the operator's tables for a source, and the privileges that it needs on each."""
+    stem = at.bookkeeping_name
+    return dict.fromkeys(SHARED_TABLES, WRITTEN) | {f"{stem}_marks": EMPTIED, f"{stem}_state": EMPTIED}
+
+
+def refuse_lacking(statements: Statements, table: TableFacts, rights: Sequence[Right], *, dimensions: int) -> None:
+    """Raises SourceRefused with the SQL for all of these rights, and for a column that only the table's owner can add."""
+    at, layout, role = statements.config.at, statements.layout, quoted(table.role)
+    name, column = qualified(at), quoted(at.embedding_column)
+    if layout.column_missing and not layout.owned:
+        wanted = layout.vector_type if layout.vector_type == "real[]" else f"{layout.vector_type}({dimensions})"
+        add = f"ALTER TABLE {name} ADD COLUMN {column} {wanted}"
+        rights = [*rights, Right("column", table.oid, name, "UPDATE", at.embedding_column)]
+        raise SourceRefused(
+            "ColumnMissing",
+            f"{at} has no column {at.embedding_column!r}, and role {role} may not add it: {add}; {grants(rights, role)}",
+        )
+    if rights:
+        partly = (
+            " (TRIGGER is not needed if spec.changeDetection is Audit)"
+            if any(right.privilege == "TRIGGER" for right in rights)
+            else ""
+        )
+        raise SourceRefused("Forbidden", f"role {role} lacks rights for {at}{partly}: {grants(rights, role)}")
+
+
+def grants(rights: Iterable[Right], role: str) -> str:
+    """The statements that give these rights to a role (a name in SQL), each object once, in the order of the rights."""
+    privileges: dict[tuple[str, str], list[str]] = {}
+    for right in rights:
+        granted = privileges.setdefault((KEYWORDS.get(right.kind, ""), right.on), [])
+        if right.kind == "owner":
+            granted[:] = ["OWNER"]
+        elif right.granted not in granted:
+            granted.append(right.granted)
+    objects: dict[tuple[str, str], list[str]] = {}
+    for (keyword, on), granted in privileges.items():
+        objects.setdefault((keyword, ", ".join(granted)), []).append(on)
+    return "; ".join(_statement(keyword, granted, names, role) for (keyword, granted), names in objects.items())
+
+
+def _statement(keyword: str, granted: str, names: list[str], role: str) -> str:
+    if granted == "OWNER":
+        return "; ".join(f"ALTER FUNCTION {name} OWNER TO {role}" for name in names)
+    more = len(names) - MOST_NAMED
+    rest = f" (and the same on {more} more)" if more > 0 else ""
+    return f"GRANT {granted} ON {keyword}{', '.join(names[:MOST_NAMED])} TO {role}{rest}"
