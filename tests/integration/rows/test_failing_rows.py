@@ -1,4 +1,4 @@
-"""Rows whose text fails: each is told by its id in every statement, the others are fresh, and it is fresh once it is corrected."""
+"""Rows whose text fails: each is known by its id in every statement, the others become fresh, and so does it once corrected."""
 
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
@@ -8,6 +8,7 @@ import pytest
 from embedding_worker.errors import TableRefused
 from embedding_worker.rows import store as row_store
 from embedding_worker.rows.database import Database
+from embedding_worker.rows.pages import DuePreview
 from hack.database.postgres import Database as GivenDatabase
 from hack.database.postgres import DatabaseServer
 from tests.integration.rows.conftest import Keep
@@ -140,7 +141,8 @@ async def test_a_preview_has_the_failing_row_and_would_embed_the_others(
 ) -> None:
     keeper, _ = kept
     application.run(f"UPDATE businesses SET {failure.bad} WHERE id = {BAD}")
-    due, after = [], None
+    due: list[DuePreview] = []
+    after = None
     while not due or after is not None:
         page = await keeper.store.preview_due(after_id=after, limit=40)
         due, after = due + page.due, page.last_id

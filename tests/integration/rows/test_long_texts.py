@@ -6,7 +6,7 @@ from collections.abc import Callable
 import pytest
 
 from embedding_worker.rows import store as row_store
-from embedding_worker.rows.store import VectorWrite
+from embedding_worker.rows.records import VectorWrite
 from tests.integration.rows.conftest import Keep
 from tests.support.kept_rows import Application, Keeper, fake_vector
 

@@ -258,7 +258,11 @@ def happen(businesses: Application, kept: tuple[Keeper, Oracle], request: pytest
             businesses.run(f'DROP TRIGGER "{name}" ON businesses')
     vectors = {text: f"'{fake_vector(text)}'" for text in ("one", "two", "three")}
     tables = {"state": kept[0].statements.state, "marks": kept[0].statements.marks}
-    return lambda staleness: businesses.run(staleness.happens.format(**vectors, **tables)) and None
+
+    def run(staleness: Staleness) -> None:
+        businesses.run(staleness.happens.format(**vectors, **tables))
+
+    return run
 
 
 @pytest.mark.parametrize("staleness", MATRIX.values(), ids=MATRIX.keys())

@@ -156,12 +156,13 @@ async def test_negative_ids_need_no_more_pages_than_positive_ones(
     businesses.run(
         "INSERT INTO businesses (id, name) SELECT i, 'name' FROM generate_series(%s::int, %s::int) i", first, last
     )
-    ends, after = [], None
+    ends: list[str | None] = []
+    after = None
     while not ends or after is not None:
         after = (await keeper.store.audit(after_id=after, limit=100)).last_id
         ends.append(after)
     assert ends == [*(str(first + 99 + 100 * n) for n in range(10)), None]
-    previewed, after = [], None
+    previewed: list[str | None] = []
     while not previewed or after is not None:
         page = await keeper.store.preview_due(after_id=after, limit=100)
         after = page.last_id

@@ -9,19 +9,22 @@ from typing import Any
 
 from embedding_worker.errors import RowsRefused, StatementTimedOut
 from embedding_worker.rows.database import Row
-from embedding_worker.rows.each_row import of_each_row
+from embedding_worker.rows.each_row import EachRow, Fetch
 from embedding_worker.rows.records import AuditPage, DuePreview, PreviewPage
 from embedding_worker.rows.statements import Statements
 
 Run = Callable[..., Awaitable[list[Row]]]
 """Runs a statement with its parameters, in a transaction of its own."""
+OfEachRow = Callable[[Sequence[str], Fetch], Awaitable[EachRow]]
+"""Runs a statement on rows by id, as each_row.of_each_row does."""
 SMALLEST_PAGE = 10
 """Below this, rows are separated one by one."""
 
 
 class Pages:
-    def __init__(self, run: Run, statements: Statements, fingerprint: str) -> None:
+    def __init__(self, run: Run, of_each_row: OfEachRow, statements: Statements, fingerprint: str) -> None:
         self._run = run
+        self._of_each_row = of_each_row
         self._statements = statements
         self._fingerprint = fingerprint
         self._largest: int | None = None
@@ -63,7 +66,7 @@ class Pages:
         async def look(part: Sequence[str]) -> list[Row]:
             return await self._run(self._statements.look, part, self._fingerprint)
 
-        found = await of_each_row(ids, look)
+        found = await self._of_each_row(ids, look)
         due = [row_id for row_id, _, _, up_to_date in found.rows.values() if not up_to_date]
         marked = await self._run(self._statements.mark, [*due, *found.failures])
         return AuditPage(last_id, len(ids), len(marked))
@@ -94,7 +97,7 @@ class Pages:
         async def look(part: Sequence[str]) -> list[Row]:
             return await self._run(self._statements.preview(with_state=with_state), part, self._fingerprint)
 
-        found = await of_each_row(ids, look)
+        found = await self._of_each_row(ids, look)
         failing = [DuePreview(row_id, None, False, 0) for row_id in found.failures]
         return PreviewPage(_not_up_to_date(found.rows.values()) + failing, last_id)
 
