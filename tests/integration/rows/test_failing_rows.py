@@ -8,7 +8,7 @@ import pytest
 from embedding_worker.errors import TableRefused
 from embedding_worker.rows import store as row_store
 from embedding_worker.rows.database import Database
-from embedding_worker.rows.pages import DuePreview
+from embedding_worker.rows.records import DuePreview
 from hack.database.postgres import Database as GivenDatabase
 from hack.database.postgres import DatabaseServer
 from tests.integration.rows.conftest import Keep
