@@ -86,7 +86,7 @@ class Writer:
             written.suppressed.update(result.suppressed)
             return [(row_id,) for row_id in result.written]
 
-        failures = (await of_each_row(list(by_id), write, succeeds_for_others=self._accepts_others)).failures
+        failures = (await of_each_row(list(by_id), write, succeeds_for_others=self._succeeds_for_others)).failures
         # A single row that takes too long waits like a locked one: the database is slow, and that is not the row's failure.
         written.refused.update(
             {row: error for row, error in failures.items() if not isinstance(error, StatementTimedOut)}
@@ -97,6 +97,13 @@ class Writer:
         if not await self._accepts_others(list(refused)):
             row_id, error = next(iter(refused.items()))
             raise TableRefused(error.reason, f"every row is refused: {error.message}", example=row_id)
+
+    async def _succeeds_for_others(self, ids: Sequence[str]) -> bool:
+        try:
+            await self._store.write([])
+        except RowsRefused:  # a right or an object is missing, whatever the rows are
+            return False
+        return await self._accepts_others(ids)
 
     async def _accepts_others(self, ids: Sequence[str]) -> bool:
         """Whether the vector that another row has can be written back; if there is no other row, that of one of these."""

@@ -39,6 +39,7 @@ SETTINGS = {
 AWAY = ("53", "25006")
 # The session is ended: the server shuts down, has crashed, or ends sessions that are idle for too long.
 ENDED = ("FATAL", "PANIC")
+NOT_NULL = "23502"
 LOCKED = (errors.LockNotAvailable, errors.SerializationFailure, errors.DeadlockDetected)
 
 
@@ -83,13 +84,19 @@ def _translated(exc: psycopg.Error, *, quoting: bool) -> EmbeddingError:
         if quoting:
             return SourceRefused("DatabaseRefused", said)
         return RowsRefused("DatabaseRefused", said, sqlstate=state, is_of_the_table=True)
-    why = f"constraint {diag.constraint_name} is violated" if diag.constraint_name else type(exc).__name__
     return RowsRefused(
         "DatabaseRefused",
-        f"PostgreSQL refuses the statement: {why} ({state})",
+        f"PostgreSQL refuses the statement: {_violated(diag) or type(exc).__name__} ({state})",
         sqlstate=state,
         constraint=diag.constraint_name or "",
     )
+
+
+def _violated(diag: errors.Diagnostic) -> str:
+    """What the value of a row violates, by its name in the schema; empty if it is no constraint."""
+    if diag.constraint_name:
+        return f"constraint {diag.constraint_name} is violated"
+    return f"column {diag.column_name} of {diag.table_name} may not be null" if diag.sqlstate == NOT_NULL else ""
 
 
 class Transaction:
