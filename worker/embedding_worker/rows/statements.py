@@ -17,6 +17,11 @@ COUNTED_EXACTLY = 10_000
 class Statements(DerivedTable):
     """The statements of one source. Each is built once."""
 
+    @staticmethod
+    def _is_left(left_out: str) -> str:
+        """A mark of another row than those left out. No constraint keeps out a mark without an id, which is no row's."""
+        return f"d.id IS NOT NULL AND d.id <> ALL({left_out}::text[])"
+
     @cached_property
     def pick(self) -> str:
         """$1 ids left out, $2 newest edits, $3 oldest marks → id, newest mark, edited, in the order in which they get jobs.
@@ -25,9 +30,9 @@ class Statements(DerivedTable):
         """
         return f"""
 WITH newest AS MATERIALIZED (SELECT d.id, d.seq, true AS edit, true AS is_newest FROM {self.marks} d
-    WHERE d.edited AND d.id <> ALL($1::text[]) ORDER BY d.seq DESC LIMIT $2::bigint),
+    WHERE d.edited AND {self._is_left("$1")} ORDER BY d.seq DESC LIMIT $2::bigint),
 oldest AS MATERIALIZED (SELECT d.id, d.seq, d.edited AS edit, false AS is_newest FROM {self.marks} d
-    WHERE d.id <> ALL($1::text[]) ORDER BY d.seq LIMIT $3::bigint)
+    WHERE {self._is_left("$1")} ORDER BY d.seq LIMIT $3::bigint)
 SELECT p.id, max(p.seq), bool_or(p.edit) FROM (SELECT * FROM newest UNION ALL SELECT * FROM oldest) p
 GROUP BY p.id ORDER BY bool_or(p.is_newest) DESC, max(p.seq)"""
 
@@ -61,20 +66,23 @@ FROM {self.x} x LEFT JOIN {self.state} s ON s.id = {self._own("x.eo_id")} WHERE 
         """$1 ids, $2 hashes, $3 vectors (null for a blank text), $4 fingerprint → id, whether it was written.
 
         The hash is compared under the row's lock. A row that was edited, or is locked by another session, is not returned, and
-        keeps its marks. A row that is returned as not written was locked by this statement, but its update was suppressed. Rows
-        are locked in the order of their ids, so that two writers never deadlock.
+        keeps its marks. A row that is returned as not written was locked by this statement, but its update was suppressed, or a
+        trigger has kept the previous vector. Rows are locked in the order of their ids, so that two writers never deadlock.
         """
+        # CASE: as a condition of the join, the hash would be computed for each row of a small table, and fail for some of them.
         embedding = quoted(self.config.at.embedding_column)
         id_column = quoted(self.config.at.id_column)
         return f"""
 WITH eo_given AS (SELECT * FROM unnest($1{self.ids}, $2::text[], $3::text[]) v(id, h, e)),
-locked AS MATERIALIZED (SELECT x.eo_id, x.eo_vector IS NULL AS is_null, v.h, v.e
+locked AS MATERIALIZED (SELECT x.eo_id, x.eo_vector AS old, v.h, v.e::{self.layout.vector_type} AS e
     FROM eo_given v JOIN {self.x} x ON x.eo_id = v.id
-    WHERE {HASH} = v.h ORDER BY x.eo_id FOR NO KEY UPDATE OF x SKIP LOCKED),
-written AS (UPDATE {self.own_rows} t SET {embedding} = l.e::{self.layout.vector_type} FROM locked l
-    WHERE t.{id_column} = l.eo_id AND NOT (l.is_null AND l.e IS NULL)
-    RETURNING t.{id_column} AS id, l.h, {self.vector_hash(f"t.{embedding}")} AS v, l.e IS NULL AS blank),
-done AS (SELECT id, h, v, blank FROM written UNION SELECT eo_id, h, NULL, true FROM locked WHERE is_null AND e IS NULL),
+    WHERE CASE WHEN x.eo_id = v.id THEN {HASH} = v.h END ORDER BY x.eo_id FOR NO KEY UPDATE OF x SKIP LOCKED),
+written AS (UPDATE {self.own_rows} t SET {embedding} = l.e FROM locked l
+    WHERE t.{id_column} = l.eo_id AND NOT (l.old IS NULL AND l.e IS NULL)
+    RETURNING t.{id_column} AS id, l.h, {self.vector_hash(f"t.{embedding}")} AS v, l.e IS NULL AS blank,
+        {self.vector_hash("l.old")} AS old, {self.vector_hash("l.e")} AS e),
+done AS (SELECT id, h, v, blank FROM written WHERE (v IS NULL) = blank AND (v = old AND v <> e) IS NOT TRUE
+    UNION SELECT eo_id, h, NULL, true FROM locked WHERE old IS NULL AND e IS NULL),
 unmarked AS (DELETE FROM {self.marks} d USING done f WHERE d.id = f.id::text COLLATE pg_catalog."default"),
 recorded AS (INSERT INTO {self.state} AS s (id, content_hash, fingerprint, embedded_at, vector_hash, blank)
     SELECT f.id, f.h, $4::text, now(), f.v, f.blank FROM done f
@@ -113,11 +121,13 @@ SELECT w.id::text FROM written w UNION ALL SELECT e.eo_id::text FROM ends e WHER
 
         Only marks that this statement can see are deleted. An edit that commits meanwhile has appended another mark.
         """
+        # OFFSET 0 makes it a lookup for each mark: in a join, the texts of all rows of a small table would be computed.
         return f"""
 WITH eo_marks AS MATERIALIZED (SELECT d.seq, d.id FROM {self.marks} d WHERE d.id = ANY($1::text[]) FOR UPDATE SKIP LOCKED)
-DELETE FROM {self.marks} d USING eo_marks k LEFT JOIN {self.x} x ON x.eo_id = k.id::{self.layout.id_type}
-    LEFT JOIN {self.state} s ON s.id = {self._own("x.eo_id")}
-WHERE d.seq = k.seq AND d.id = k.id AND (x.eo_id IS NULL OR {self.up_to_date("$2::text")})"""
+DELETE FROM {self.marks} d USING eo_marks k LEFT JOIN LATERAL (SELECT {self.up_to_date("$2::text")} AS eo_right
+    FROM {self.x} x LEFT JOIN {self.state} s ON s.id = {self._own("x.eo_id")}
+    WHERE x.eo_id = k.id::{self.layout.id_type} OFFSET 0) f ON true
+WHERE d.seq = k.seq AND d.id = k.id AND coalesce(f.eo_right, true)"""
 
     @cached_property
     def clear_impossible(self) -> str:
@@ -212,8 +222,8 @@ few_due AS MATERIALIZED (SELECT count(*) AS marks, count(DISTINCT d.id) AS n
 few_blank AS MATERIALIZED (SELECT count(*) AS n FROM (SELECT FROM {self.state} WHERE blank LIMIT {few + 1}) b)
 SELECT CASE WHEN r.n <= {few} THEN r.n ELSE greatest(r.n, {self._estimate(self.table)}) END,
        CASE WHEN d.marks <= {few} THEN d.n ELSE greatest(d.n, {self._estimate(self.marks)}) END,
-       EXISTS (SELECT FROM {self.marks} d WHERE d.id <> ALL($1::text[])),
-       (SELECT since FROM {self.marks} ORDER BY seq LIMIT 1), r.n > {few} OR d.marks > {few},
+       EXISTS (SELECT FROM {self.marks} d WHERE {self._is_left("$1")}),
+       (SELECT since FROM {self.marks} WHERE id IS NOT NULL ORDER BY seq LIMIT 1), r.n > {few} OR d.marks > {few},
        CASE WHEN b.n <= {few} THEN b.n ELSE greatest(b.n, {self._estimate(blank_index)}) END
 FROM few_rows r, few_due d, few_blank b"""
 
