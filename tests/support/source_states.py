@@ -23,6 +23,8 @@ PROBLEM = Problem("QuotaExhausted", "the quota of the day is used up")
 PENDING = Pending("other@8#0123abcd", rows=90, tokens=30_000)
 ALL_FRESH = Counts(total=100, due=0, due_without_dead_letter=False, oldest_due_since=None, estimated=False)
 SOME_DUE = Counts(total=100, due=40, due_without_dead_letter=True, oldest_due_since=NOW, estimated=False)
+MANY_BLANK = Counts(total=100, due=0, due_without_dead_letter=False, oldest_due_since=None, estimated=False, blank=60)
+NONE_FRESH = Counts(total=100, due=100, due_without_dead_letter=False, oldest_due_since=NOW, estimated=False)
 DEAD_LETTERS_ONLY = Counts(total=100, due=2, due_without_dead_letter=False, oldest_due_since=NOW, estimated=False)
 
 NEW = SourceFacts(GENERATION, "any@8")
@@ -61,6 +63,9 @@ STATES = [
     State("backfill: rows due", replace(SWEEPING, counts=SOME_DUE), "Current", "Healthy"),
     State("sweeping, all fresh", SWEEPING, "Current", "Healthy"),
     State("fresh except for dead letters", replace(SWEEPING, counts=DEAD_LETTERS_ONLY), "Current", "Healthy"),
+    State("no row fresh, each with a dead letter", replace(SWEEPING, counts=NONE_FRESH), "Current", "Healthy"),
+    State("most texts empty", replace(SWEEPING, counts=MANY_BLANK), "Current", "Healthy"),
+    State("calls succeed", replace(SWEEPING, provider_called=True), "Current", "Healthy"),
     State(
         "the database unreachable after the set-up", replace(SWEEPING, waiting_for=UNREACHABLE), "Current", "Healthy"
     ),
@@ -87,7 +92,7 @@ def every_state() -> Iterator[State]:
         (False, True),
         (None, UNREACHABLE),
         (False, True),
-        (None, SOME_DUE, DEAD_LETTERS_ONLY, ALL_FRESH),
+        (None, SOME_DUE, DEAD_LETTERS_ONLY, NONE_FRESH, MANY_BLANK, ALL_FRESH),
         (None, PROBLEM),
         (None, PENDING),
         (BEFORE, GENERATION),

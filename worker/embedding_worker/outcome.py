@@ -82,6 +82,10 @@ MESSAGES = {
 }
 
 
+NOT_NULL = "23502"
+NULL_REFUSED = ": a row without text has no vector, so drop the column's NOT NULL, or give the row a text"
+
+
 def outcome(kind: OutcomeKind, *, embed_ms: int | None = None) -> RowOutcome:
     """An outcome with a fixed message."""
     return RowOutcome(kind, kind.value, MESSAGES[kind], embed_ms)
@@ -95,7 +99,8 @@ def failed(error: ProviderError | RowsRefused) -> RowOutcome:
         case ProviderError():
             return RowOutcome(OutcomeKind.FAILED, type(error).__name__, error.message, code=error.code)
         case RowsRefused():
-            return RowOutcome(OutcomeKind.FAILED, error.reason, error.message)
+            remedy = NULL_REFUSED if error.sqlstate == NOT_NULL else ""
+            return RowOutcome(OutcomeKind.FAILED, error.reason, f"{error.message}{remedy}")
 
 
 def text_failed(error: RowsRefused) -> RowOutcome:

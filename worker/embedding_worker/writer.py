@@ -5,6 +5,7 @@ learned from how long the statements take.
 """
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 
 from embedding_worker.clock import Clock
@@ -85,7 +86,7 @@ class Writer:
             written.suppressed.update(result.suppressed)
             return [(row_id,) for row_id in result.written]
 
-        failures = (await of_each_row(list(by_id), write)).failures
+        failures = (await of_each_row(list(by_id), write, succeeds_for_others=self._succeeds_for_others)).failures
         # A single row that takes too long waits like a locked one: the database is slow, and that is not the row's failure.
         written.refused.update(
             {row: error for row, error in failures.items() if not isinstance(error, StatementTimedOut)}
@@ -93,15 +94,28 @@ class Writer:
 
     async def _compare_with_others(self, refused: Mapping[str, RowsRefused]) -> None:
         """Raises TableRefused if the database refuses even to write back the vectors that other rows have."""
-        others = await self._store.rows_to_compare(except_ids=list(refused)) or list(refused)[:ROWS_COMPARED]
+        if not await self._accepts_others(list(refused)):
+            row_id, error = next(iter(refused.items()))
+            raise TableRefused(error.reason, f"every row is refused: {error.message}", example=row_id)
+
+    async def _succeeds_for_others(self, ids: Sequence[str]) -> bool:
+        try:
+            await self._store.write([])
+        except RowsRefused:  # a right or an object is missing, whatever the rows are
+            return False
+        return await self._accepts_others(ids)
+
+    async def _accepts_others(self, ids: Sequence[str]) -> bool:
+        """Whether the vector that another row has can be written back; if there is no other row, that of one of these."""
+        try:
+            others = await self._store.rows_to_compare(except_ids=ids) or ids[:ROWS_COMPARED]
+        except RowsRefused:  # not even the ids can be read
+            return False
         for row_id in others:
-            try:
+            with suppress(RowsRefused, RowsLocked):
                 if await self._store.try_write([row_id]):
-                    return
-            except (RowsRefused, RowsLocked):
-                continue
-        row_id, error = next(iter(refused.items()))
-        raise TableRefused(error.reason, f"every row is refused: {error.message}", example=row_id)
+                    return True
+        return False
 
 
 def are_refused_alike(written: Written) -> bool:

@@ -20,7 +20,6 @@ from embedding_operator.reconciler.catalog import SourceCatalog
 from embedding_operator.reconciler.job_statuses import JobStatuses
 from embedding_operator.reconciler.job_table import JobTable
 from embedding_operator.reconciler.row_queues import RowQueues
-from embedding_operator.reconciler.tracked_job import IN_FLIGHT
 from embedding_operator.resources.embedding_job import EmbeddingJob, Phase
 from embedding_worker.clock import Clock
 from embedding_worker.outcome import RowRequest
@@ -68,13 +67,13 @@ class JobRunner:
         if self._draining or not self._table.observe(job):
             return  # the process is ending, or the event is older than the operator's own last patch
         tracked = self._table.get(job.name)
-        if tracked is None or tracked.state in IN_FLIGHT:
+        if tracked is None or tracked.in_flight:
             return
         try:
             await self._carry_out(next_step(job), job, urgent=tracked.edited)
         finally:  # no outcome, cancelled, or an unexpected error: a job that stayed in flight would never be started again
             tracked = self._table.get(job.name)
-            if tracked is not None and tracked.state in IN_FLIGHT:
+            if tracked is not None and tracked.in_flight:
                 self._table.release(job.name)
 
     async def _carry_out(self, step: Step, job: EmbeddingJob, *, urgent: bool) -> None:

@@ -56,3 +56,8 @@ class TrackedJob:
     """The newest resource version known; an event or a list with an older one is out of date."""
     reason: str = ""
     """Of a dead letter, and of a job that backs off: why."""
+
+    @property
+    def in_flight(self) -> bool:
+        """A handler is working on it."""
+        return self.state in IN_FLIGHT

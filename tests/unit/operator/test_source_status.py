@@ -135,6 +135,24 @@ def test_a_suspended_source_is_ready_with_reason_suspended() -> None:
             ),
             (True, "FreshExceptDeadLettered"),
         ),
+        (
+            SourceFacts(
+                3, "any@8", set_up=True, filled=True, counts=counts(100, without_dead_letter=False), dead_letters=100
+            ),
+            (False, "NoneFresh"),
+        ),
+        (  # an empty table
+            SourceFacts(3, "any@8", set_up=True, filled=True, counts=counts(0, total=0)),
+            (True, "AllFresh"),
+        ),
+        (  # without a vector, as their texts are empty
+            SourceFacts(3, "any@8", set_up=True, filled=True, counts=replace(counts(0), blank=100)),
+            (True, "AllFresh"),
+        ),
+        (  # one that is neither blank nor a dead letter
+            SourceFacts(3, "any@8", set_up=True, filled=True, counts=replace(counts(1), blank=99)),
+            (False, "RowsDue"),
+        ),
         (  # two dead letters and two due rows, of which one is another row
             SourceFacts(
                 3, "any@8", set_up=True, filled=True, counts=counts(2, without_dead_letter=True), dead_letters=2
@@ -149,6 +167,48 @@ def test_fresh_means_that_no_row_is_due_but_those_with_dead_letters(
     facts: SourceFacts, expected: tuple[bool | None, str]
 ) -> None:
     assert shown(facts, "Fresh") == expected
+
+
+@pytest.mark.parametrize(
+    ("facts", "expected"),
+    [
+        (SWEEPING, (False, "FewBlankTexts")),
+        (replace(SWEEPING, counts=counts(0, total=0)), (False, "FewBlankTexts")),
+        (replace(SWEEPING, counts=replace(counts(0), blank=10)), (False, "FewBlankTexts")),
+        (replace(SWEEPING, counts=replace(counts(0), blank=11)), (True, "ManyBlankTexts")),
+        (replace(SWEEPING, counts=replace(counts(0), blank=100)), (True, "ManyBlankTexts")),
+        (replace(SWEEPING, counts=replace(counts(0, total=3), blank=1)), (True, "ManyBlankTexts")),
+        (replace(SWEEPING, counts=None), (None, "NotCounted")),
+    ],
+)
+def test_more_than_a_tenth_of_empty_texts_is_a_warning(facts: SourceFacts, expected: tuple[bool | None, str]) -> None:
+    assert shown(facts, "BlankTexts") == expected
+
+
+@pytest.mark.parametrize("facts", [SourceFacts(3, "any@8"), SourceFacts(3, "any@8", refused=REFUSED)])
+def test_nothing_is_said_of_rows_that_were_never_counted(facts: SourceFacts) -> None:
+    assert shown(facts, "Fresh")[0] is None
+    assert [found.status for found in conditions(facts) if found.type == "BlankTexts"] in ([], [None])
+
+
+def test_the_status_counts_the_rows_without_text() -> None:
+    made = status(replace(SWEEPING, counts=replace(counts(2), blank=7)), {}, NOW)
+    assert (made["rows"]["blank"], made["rows"]["fresh"]) == (7, 98)
+
+
+@pytest.mark.parametrize(
+    ("called", "problem", "expected"),
+    [
+        (False, None, (None, "NotCalled")),
+        (True, None, (True, "ProviderReady")),
+        (False, PROBLEM, (False, PROBLEM.reason)),  # as when a key is missing
+        (True, PROBLEM, (False, PROBLEM.reason)),
+    ],
+)
+def test_a_provider_is_ready_only_after_a_call_that_succeeded(
+    called: bool, problem: Problem | None, expected: tuple[bool | None, str]
+) -> None:
+    assert shown(replace(SWEEPING, provider_called=called, provider_problem=problem), "ProviderReady") == expected
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,8 @@ import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from embedding_worker.rows.statements import SCHEMA, Statements
+from embedding_worker.rows.derived_table import SCHEMA
+from embedding_worker.rows.statements import Statements
 from embedding_worker.rows.table import quoted
 from embedding_worker.source import ChangeDetection
 

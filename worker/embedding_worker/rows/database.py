@@ -41,6 +41,7 @@ AWAY = ("53",)
 ENDED = ("FATAL", "PANIC")
 # In an encoding such as SQL_ASCII a column may contain bytes that are no characters.
 NOT_UNICODE = ("22021", "22P05")
+NOT_NULL = "23502"
 LOCKED = (errors.LockNotAvailable, errors.SerializationFailure, errors.DeadlockDetected)
 
 
@@ -83,10 +84,9 @@ def _translated(exc: psycopg.Error, *, quoting: bool) -> EmbeddingError:
     if state in NOT_UNICODE:
         said = f"an id or a text in the table is not text in UTF-8 ({state}): correct it, and delete change marks with such an id"
         return RowsRefused("DatabaseRefused", said, sqlstate=state)
-    why = f"constraint {diag.constraint_name} is violated" if diag.constraint_name else type(exc).__name__
     return RowsRefused(
         "DatabaseRefused",
-        f"PostgreSQL refuses the statement: {why} ({state})",
+        f"PostgreSQL refuses the statement: {_violated(diag) or type(exc).__name__} ({state})",
         sqlstate=state,
         constraint=diag.constraint_name or "",
     )
@@ -105,6 +105,13 @@ def _away(exc: psycopg.Error, state: str) -> DatabaseUnavailable | None:
     if lost or state.startswith(AWAY) or (diag.severity_nonlocalized or diag.severity) in ENDED:
         return DatabaseUnavailable(f"the database is away ({type(exc).__name__})")
     return None
+
+
+def _violated(diag: errors.Diagnostic) -> str:
+    """What the value of a row violates, by its name in the schema; empty if it is no constraint."""
+    if diag.constraint_name:
+        return f"constraint {diag.constraint_name} is violated"
+    return f"column {diag.column_name} of {diag.table_name} may not be null" if diag.sqlstate == NOT_NULL else ""
 
 
 class Transaction:

@@ -6,7 +6,7 @@ A text expression may fail for one row, or be too slow for many rows at once: th
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 
-from embedding_worker.batching.bisect import AttemptRecord, FailedAlone, Unattributed, bisect
+from embedding_worker.batching.bisect import AttemptRecord, FailedAlone, StopRule, Unattributed, bisect, never_stop
 from embedding_worker.errors import RowsRefused, TableRefused
 from embedding_worker.rows.database import Row
 
@@ -24,11 +24,25 @@ class EachRow:
     failures: dict[str, RowsRefused] = field(default_factory=dict)
 
 
-async def of_each_row(ids: Sequence[str], fetch: Fetch) -> EachRow:
+SucceedsForOthers = Callable[[Sequence[str]], Awaitable[bool]]
+"""Whether the statement, or one that needs the same rights, succeeds for any row other than these."""
+
+
+async def of_each_row(ids: Sequence[str], fetch: Fetch, *, succeeds_for_others: SucceedsForOthers) -> EachRow:
     """Run the statement for all ids, and separate those for which it fails.
 
     Raises TableRefused if the reason is the table, or a right that is missing, and so not a row's own.
     """
+    try:
+        return await separate(ids, fetch, stop=_is_of_the_table)
+    except TableRefused:
+        if not await succeeds_for_others(ids):
+            raise
+    return await separate(ids, fetch)
+
+
+async def separate(ids: Sequence[str], fetch: Fetch, *, stop: StopRule = never_stop) -> EachRow:
+    """The same, without asking whose the failure is, unless `stop` says that it is the table's."""
     found = EachRow()
     accepted = False
 
@@ -39,13 +53,13 @@ async def of_each_row(ids: Sequence[str], fetch: Fetch) -> EachRow:
         found.rows.update(rows)
         return [row_id in rows for row_id in part]
 
-    async for outcomes in bisect(ids, attempt, on=RowsRefused, stop=_is_of_the_table):
+    async for outcomes in bisect(ids, attempt, on=RowsRefused, stop=stop):
         for row_id, outcome in outcomes:
             if isinstance(outcome, Unattributed):
                 raise TableRefused.by(outcome.error, row_id)
             if isinstance(outcome, FailedAlone):
                 found.failures[row_id] = outcome.error
-    if not accepted:
+    if not accepted and stop is not never_stop:
         for row_id, error in found.failures.items():
             if error.is_of_the_table:
                 raise TableRefused.by(error, row_id)

@@ -9,7 +9,8 @@ import structlog
 from embedding_worker.errors import SourceRefused
 from embedding_worker.rows import change_marks
 from embedding_worker.rows.database import Database, Transaction
-from embedding_worker.rows.statements import SCHEMA, Statements
+from embedding_worker.rows.derived_table import SCHEMA
+from embedding_worker.rows.statements import Statements
 from embedding_worker.rows.table import quoted
 from embedding_worker.rows.triggers import schema_change
 

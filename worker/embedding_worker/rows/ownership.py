@@ -8,7 +8,7 @@ import json
 from dataclasses import asdict, dataclass
 
 from embedding_worker.errors import SourceRefused
-from embedding_worker.rows.statements import SCHEMA
+from embedding_worker.rows.derived_table import SCHEMA
 from embedding_worker.source import TableColumn
 
 TAKE_OVER_ANNOTATION = "embeddings.yellowbook.dev/take-over-from"

@@ -9,19 +9,22 @@ from typing import Any
 
 from embedding_worker.errors import RowsRefused, StatementTimedOut
 from embedding_worker.rows.database import Row
-from embedding_worker.rows.each_row import of_each_row
+from embedding_worker.rows.each_row import EachRow, Fetch
 from embedding_worker.rows.records import AuditPage, DuePreview, PreviewPage
 from embedding_worker.rows.statements import Statements
 
 Run = Callable[..., Awaitable[list[Row]]]
 """Runs a statement with its parameters, in a transaction of its own."""
+OfEachRow = Callable[[Sequence[str], Fetch], Awaitable[EachRow]]
+"""Runs a statement on rows by id, as each_row.of_each_row does."""
 SMALLEST_PAGE = 10
 """Below this, rows are separated one by one."""
 
 
 class Pages:
-    def __init__(self, run: Run, statements: Statements, fingerprint: str) -> None:
+    def __init__(self, run: Run, of_each_row: OfEachRow, statements: Statements, fingerprint: str) -> None:
         self._run = run
+        self._of_each_row = of_each_row
         self._statements = statements
         self._fingerprint = fingerprint
         self._largest: int | None = None
@@ -36,14 +39,20 @@ class Pages:
             last_id, rows, marked = (await self._run(self._statements.audit, after_id, limit, self._fingerprint))[0]
             page = AuditPage(last_id if rows >= limit else None, rows, marked)
         except RowsRefused as exc:
-            if isinstance(exc, StatementTimedOut) and limit > SMALLEST_PAGE:
-                self._largest = max(SMALLEST_PAGE, limit // 4)
-                return await self.audit(after_id=after_id, limit=self._largest)
+            if self._shrink(exc, limit):
+                return await self.audit(after_id=after_id, limit=limit)
             page = await self._audit_each_row(after_id, limit)
         else:
             self._grow(limit)
         await self._run(self._statements.orphans, after_id, page.last_id)
         return page
+
+    def _shrink(self, error: RowsRefused, limit: int) -> bool:
+        """After an error with a page of `limit` rows: whether a smaller page is to be tried."""
+        if not isinstance(error, StatementTimedOut) or limit <= SMALLEST_PAGE:
+            return False
+        self._largest = max(SMALLEST_PAGE, limit // 4)
+        return True
 
     def _grow(self, limit: int) -> None:
         """After a page that was read in time, a larger one may be: the large rows may be behind us."""
@@ -57,7 +66,7 @@ class Pages:
         async def look(part: Sequence[str]) -> list[Row]:
             return await self._run(self._statements.look, part, self._fingerprint)
 
-        found = await of_each_row(ids, look)
+        found = await self._of_each_row(ids, look)
         due = [row_id for row_id, _, _, up_to_date in found.rows.values() if not up_to_date]
         marked = await self._run(self._statements.mark, [*due, *found.failures])
         return AuditPage(last_id, len(ids), len(marked))
@@ -67,12 +76,19 @@ class Pages:
         return ids, ids[-1] if len(ids) >= limit else None
 
     async def preview(self, *, after_id: str | None, limit: int, with_state: bool) -> PreviewPage:
-        """The rows of one page that are not up to date. Creates nothing. `with_state`: the book-keeping exists."""
+        """The rows of one page that are not up to date. Creates nothing. `with_state`: the book-keeping exists.
+
+        The page may be smaller than `limit`.
+        """
+        limit = min(limit, self._largest or limit)
         sql = self._statements.due_preview(with_state=with_state)
         try:
             rows: Sequence[Row] = await self._run(sql, after_id, limit, self._fingerprint)
-        except RowsRefused:
+        except RowsRefused as exc:
+            if self._shrink(exc, limit):
+                return await self.preview(after_id=after_id, limit=limit, with_state=with_state)
             return await self._preview_each_row(after_id, limit, with_state=with_state)
+        self._grow(limit)
         return PreviewPage(_not_up_to_date(rows), rows[-1][0] if len(rows) == limit else None)
 
     async def _preview_each_row(self, after_id: str | None, limit: int, *, with_state: bool) -> PreviewPage:
@@ -81,7 +97,7 @@ class Pages:
         async def look(part: Sequence[str]) -> list[Row]:
             return await self._run(self._statements.preview(with_state=with_state), part, self._fingerprint)
 
-        found = await of_each_row(ids, look)
+        found = await self._of_each_row(ids, look)
         failing = [DuePreview(row_id, None, False, 0) for row_id in found.failures]
         return PreviewPage(_not_up_to_date(found.rows.values()) + failing, last_id)
 

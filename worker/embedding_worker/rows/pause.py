@@ -8,7 +8,7 @@ from datetime import datetime
 from embedding_worker.errors import SourceRefused
 from embedding_worker.rows import change_marks
 from embedding_worker.rows.database import Database
-from embedding_worker.rows.statements import SCHEMA
+from embedding_worker.rows.derived_table import SCHEMA
 from embedding_worker.rows.triggers import schema_change
 from embedding_worker.source import TableColumn
 

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from embedding_worker.errors import SourceRefused
 from embedding_worker.rows import change_marks
 from embedding_worker.rows.database import Database
+from embedding_worker.rows.derived_table import SCHEMA
 from embedding_worker.rows.inspection import inspect_table
 from embedding_worker.rows.ownership import Claim
 from embedding_worker.rows.schema import refuse_foreign
-from embedding_worker.rows.statements import SCHEMA
 from embedding_worker.rows.table import quoted
 from embedding_worker.rows.triggers import find_triggers, trigger_not_droppable
 from embedding_worker.source import SourceConfig

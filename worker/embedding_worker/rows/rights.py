@@ -8,7 +8,8 @@ from dataclasses import dataclass
 
 from embedding_worker.errors import SourceRefused
 from embedding_worker.rows.change_marks import Trigger, wants_trigger
-from embedding_worker.rows.statements import SCHEMA, Statements
+from embedding_worker.rows.derived_table import SCHEMA
+from embedding_worker.rows.statements import Statements
 from embedding_worker.rows.table import qualified, quoted
 from embedding_worker.rows.table_facts import ColumnFacts, TableFacts, VectorExtension
 from embedding_worker.source import TableColumn

@@ -5,12 +5,13 @@ that the type of the id column can't represent is treated as the id of no row, s
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager
+from contextlib import AbstractAsyncContextManager, suppress
 
+from embedding_worker.errors import RowsRefused
 from embedding_worker.providers.embedder import Vector
 from embedding_worker.rows import change_marks
 from embedding_worker.rows.database import Database, Row, Transaction
-from embedding_worker.rows.each_row import EachRow, of_each_row
+from embedding_worker.rows.each_row import EachRow, Fetch, of_each_row, separate
 from embedding_worker.rows.inspection import inspect_table
 from embedding_worker.rows.pages import Pages
 from embedding_worker.rows.records import (
@@ -43,7 +44,7 @@ class RowStore:
         self._statements = statements
         self._fingerprint = statements.config.fingerprint
         self._search_path = (statements.layout.search_path,)
-        self._pages = Pages(self._read_texts, statements, self._fingerprint)
+        self._pages = Pages(self._read_texts, self._each_row, statements, self._fingerprint)
 
     @classmethod
     async def prepare(cls, database: Database, config: SourceConfig) -> "RowStore":
@@ -86,7 +87,7 @@ class RowStore:
         async def echo(part: Sequence[str]) -> list[Row]:
             return await self._fetch("SELECT id FROM unnest($1::text[]) AS id", part)
 
-        found = await of_each_row(ids, echo)
+        found = await separate(ids, echo)
         return [row_id for row_id in ids if row_id in found.rows]
 
     def _transaction(self, *, timeout_s: float = 30.0) -> AbstractAsyncContextManager[Transaction]:
@@ -103,6 +104,19 @@ class RowStore:
     async def _read_texts(self, sql: str, *params: object) -> list[Row]:
         async with self._transaction(timeout_s=READ_TIMEOUT_S) as transaction:
             return await transaction.fetch(sql, *params)
+
+    async def _each_row(self, ids: Sequence[str], fetch: Fetch) -> EachRow:
+        async def succeeds_for_others(ids: Sequence[str]) -> bool:
+            try:
+                for row_id in await self.rows_to_compare(except_ids=ids):
+                    with suppress(RowsRefused):
+                        await fetch([row_id])
+                        return True
+            except RowsRefused:  # not even the ids can be read
+                pass
+            return False
+
+        return await of_each_row(ids, fetch, succeeds_for_others=succeeds_for_others)
 
     async def sweep(self, *, leave_out: Iterable[str], limit: int) -> list[DueRow]:
         """Up to `limit` due rows except those in `leave_out`: up to half are the newest edits, the others the oldest marks."""
@@ -125,7 +139,7 @@ class RowStore:
         async def look(part: Sequence[str]) -> list[Row]:
             return await self._read_texts(self._statements.look, part, self._fingerprint)
 
-        return await of_each_row(await self._possible(ids), look)
+        return await self._each_row(await self._possible(ids), look)
 
     async def newer_marks(self, known: Mapping[str, int]) -> list[NewerMark]:
         """Those of these rows (id → newest mark known) that have a newer mark, with the hash of their present text."""
@@ -148,7 +162,7 @@ class RowStore:
         async def read(part: Sequence[str]) -> list[Row]:
             return await self._read_texts(self._statements.read, part, self._fingerprint, characters)
 
-        found = await of_each_row(await self._possible(ids), read)
+        found = await self._each_row(await self._possible(ids), read)
         failing = {row_id: PresentRow(row_id, None, failure=error) for row_id, error in found.failures.items()}
         return failing | {row_id: PresentRow(*row) for row_id, row in found.rows.items()}
 
@@ -202,7 +216,7 @@ class RowStore:
         async def clear(part: Sequence[str]) -> list[Row]:
             return await self._read_texts(self._statements.clear, part, self._fingerprint)
 
-        await of_each_row(possible, clear)  # a row whose text has begun to fail meanwhile keeps its marks
+        await self._each_row(possible, clear)  # a row whose text has begun to fail meanwhile keeps its marks
         if impossible := await self._as_text(set(ids) - set(possible)):
             await self._fetch(self._statements.clear_impossible, impossible)
 

@@ -8,9 +8,9 @@ from datetime import datetime
 
 from embedding_worker.rows.change_marks import SOURCES_EXIST, wants_trigger
 from embedding_worker.rows.database import Database
+from embedding_worker.rows.derived_table import SCHEMA
 from embedding_worker.rows.ownership import CONFIRM, OWNER_ON_RECORD, Claim, Owner, owned_elsewhere, recorded_owner
 from embedding_worker.rows.schema import PreparedTable, prepare
-from embedding_worker.rows.statements import SCHEMA
 from embedding_worker.rows.store import RowStore
 from embedding_worker.rows.table import quoted
 from embedding_worker.rows.triggers import find_triggers
