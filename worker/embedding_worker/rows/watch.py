@@ -78,7 +78,7 @@ class BookkeepingWatch:
             if found:
                 return Confirmed(*found[0])
             rows = await transaction.fetch(OWNER_ON_RECORD, at.bookkeeping_name)
-        recorded = recorded_owner((rows[0][0], rows[0][1]) if rows else None)
+        recorded = recorded_owner((rows[0][0], rows[0][1], rows[0][2]) if rows else None)
         if recorded is not None:
             raise owned_elsewhere(at, recorded)
         return None
