@@ -4,8 +4,8 @@ Called by embedding.py and by the sweep. An HNSW index makes the write of a row 
 learned from how long the statements take.
 """
 
-from collections.abc import Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 
 from embedding_worker.clock import Clock
@@ -20,6 +20,7 @@ AIM_S = 0.05
 FIRST_ROWS = 25
 MOST_ROWS = 500
 ROWS_COMPARED = 3
+LOCKED = "55P03"
 INTEGRITY = "23"
 """The class of SQLSTATEs of constraints."""
 REHEARSALS = 10
@@ -77,12 +78,15 @@ class Writer:
         written = Written()
 
         async def attempt(part: Sequence[str]) -> list[Row]:
-            result = await self._store.try_write(part, self._vector)
+            with _as_refusal():
+                result = await self._store.try_write(part, self._vector)
             written.ids.update(result.written)
             written.suppressed.update(result.suppressed)
             return [(row_id,) for row_id in result.written]
 
-        written.refused.update((await separate(list(ids), attempt)).failures)
+        for start in range(0, len(ids), self._size):
+            failures = (await separate(list(ids[start : start + self._size]), attempt)).failures
+            written.refused.update(_own_failures(failures))
         self._rehearsals = REHEARSALS if written.suppressed or written.refused else max(self._rehearsals - 1, 0)
         return written
 
@@ -92,6 +96,7 @@ class Writer:
         If the refused row is still refused, and another one is accepted, refusals are expected from then on.
         """
         self._vector = refusal.vector
+        self._rehearsals = REHEARSALS
         if refusal.example is None:
             return
         error = await self._refusal_of(refusal.example)
@@ -132,22 +137,22 @@ class Writer:
         self._vector = next((row.vector for row in part if row.vector is not None), self._vector)
 
         async def write(ids: Sequence[str]) -> list[Row]:
-            result = await self._store.write([by_id[row_id] for row_id in ids])
+            with _as_refusal():
+                result = await self._store.write([by_id[row_id] for row_id in ids])
             written.ids.update(result.written)
             written.suppressed.update(result.suppressed)
             return [(row_id,) for row_id in result.written]
 
         failures = (await of_each_row(list(by_id), write, succeeds_for_others=self._succeeds_for_others)).failures
-        # A single row that takes too long waits like a locked one: the database is slow, and that is not the row's failure.
-        written.refused.update(
-            {row: error for row, error in failures.items() if not isinstance(error, StatementTimedOut)}
-        )
+        written.refused.update(_own_failures(failures))
 
     async def _compare_with_others(self, refused: Mapping[str, RowsRefused]) -> None:
         """Raises TableRefused if the database refuses the same vector for other rows too."""
         row_id, error = next(iter(refused.items()))
-        if error.sqlstate.startswith(INTEGRITY):  # the vector itself may be what a constraint forbids
-            self._vector = None
+        if (
+            error.sqlstate.startswith(INTEGRITY) and self._vector is not None
+        ):  # a constraint may forbid this very vector
+            self._vector = list(reversed(self._vector))
         if not await self._accepts_others(list(refused)):
             message = f"every row is refused: {error.message}"
             raise TableRefused(error.reason, message, example=row_id, vector=self._vector)
@@ -160,19 +165,44 @@ class Writer:
         return await self._accepts_others(ids)
 
     async def _accepts_others(self, ids: Sequence[str]) -> bool:
-        """Whether a write of any of some other rows is accepted; if there is no other row, of one of these."""
+        """Whether other rows are not refused too; if there is no other row, of some of these.
+
+        A row whose update is suppressed, or which is locked or gone, shows nothing.
+        """
         try:
             others = await self._store.rows_to_compare(except_ids=ids) or ids[:ROWS_COMPARED]
         except RowsRefused:  # not even the ids can be read
             return False
+        any_refused = False
         for row_id in others:
-            with suppress(RowsRefused, RowsLocked):
-                if (await self._store.try_write([row_id], self._vector)).written:
-                    return True
-        return False
+            with suppress(RowsLocked):
+                try:
+                    if (await self._store.try_write([row_id], self._vector)).written:
+                        return True
+                except RowsRefused:
+                    any_refused = True
+        return not any_refused
 
 
 def are_refused_alike(written: Written) -> bool:
     """Whether several rows were refused for the same reason, and none was accepted."""
     reasons = {(error.sqlstate, error.constraint) for error in written.refused.values()}
     return len(written.refused) > 1 and len(reasons) == 1 and not written.ids and not written.suppressed
+
+
+@contextmanager
+def _as_refusal() -> Iterator[None]:
+    """A lock that a trigger of the application waits for is one row's: the rows are separated, as if one was refused."""
+    try:
+        yield
+    except RowsLocked as exc:
+        raise RowsRefused("RowLocked", str(exc), sqlstate=LOCKED) from exc
+
+
+def _own_failures(failures: Mapping[str, RowsRefused]) -> dict[str, RowsRefused]:
+    """Without the rows that are locked, and those that take too long: the database is slow, and that is not their failure."""
+    return {
+        row_id: error
+        for row_id, error in failures.items()
+        if error.sqlstate != LOCKED and not isinstance(error, StatementTimedOut)
+    }

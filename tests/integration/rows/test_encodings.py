@@ -111,7 +111,7 @@ async def test_an_id_that_the_encoding_cannot_represent_is_no_rows_id_and_fails_
     assert set(await keeper.read(ids)) == {kept}
     assert await keeper.write([vector_write(row_id, "one") for row_id in ids]) == {kept}
     assert (await store.counts(dead_letters=ids)).total == 1
-    assert await store.try_write(ids) == {kept}
+    assert (await store.try_write(ids)).written == {kept}
     await store.clear(ids)
     assert (oracle.wrong(), oracle.marks()) == ([], [])
 

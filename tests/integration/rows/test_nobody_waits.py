@@ -38,7 +38,7 @@ async def held_open(keeper: Keeper, statement: str) -> AsyncIterator[None]:
         "read": (statements.read, (ids, fingerprint, 100)),
         "clear": (statements.clear, (ids, fingerprint)),
         "audit": (statements.audit, (None, 100, fingerprint)),
-        "orphans": (statements.orphans, (None, None)),
+        "orphans": (statements.orphans, (None, None, 100)),
         "counts": (statements.counts, ([],)),
         "write": (
             statements.write,

@@ -158,7 +158,7 @@ async def test_a_page_of_the_audit_where_all_is_due(due: Keeper) -> None:
 
 
 async def test_forgetting_what_is_gone(fresh: Keeper) -> None:
-    costs_the_window(await explained(fresh, fresh.statements.orphans, "25000", "25500"))
+    costs_the_window(await explained(fresh, fresh.statements.orphans, "25000", "25500", 5_000))
 
 
 async def test_counting(due: Keeper) -> None:

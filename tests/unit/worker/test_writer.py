@@ -5,7 +5,7 @@ from typing import cast
 
 import pytest
 
-from embedding_worker.errors import DatabaseUnavailable, RowsRefused, TableRefused
+from embedding_worker.errors import DatabaseUnavailable, RowsLocked, RowsRefused, TableRefused
 from embedding_worker.providers.embedder import Vector
 from embedding_worker.rows.records import VectorWrite, WriteResult
 from embedding_worker.rows.store import RowStore
@@ -146,7 +146,7 @@ async def test_where_a_right_is_missing_no_row_is_to_blame() -> None:
     with pytest.raises(TableRefused) as refused:
         await writer(store).write(rows(25))
     assert refused.value.example in {str(n) for n in range(25)}
-    assert len(store.asked) <= 3
+    assert len(store.asked) <= 4
 
 
 async def test_rows_that_are_all_refused_alike_are_not_to_blame_if_others_are_refused_too() -> None:
@@ -179,14 +179,31 @@ async def test_a_right_to_write_that_is_lost_is_found_out_before_anything_is_pai
         await writer(Revoked()).check()
 
 
-@pytest.mark.parametrize(("sqlstate", "with_vector"), [("P0001", True), ("23514", False)])
-async def test_others_are_tried_with_the_vector_unless_a_constraint_may_forbid_it(
-    sqlstate: str, with_vector: bool
+@pytest.mark.parametrize(("sqlstate", "tried_with"), [("P0001", [1.0, 2.0]), ("23514", [2.0, 1.0])])
+async def test_others_are_tried_with_the_vector_or_another_one_where_a_constraint_may_forbid_it(
+    sqlstate: str, tried_with: list[float]
 ) -> None:
     store = FakeStore(refused=["0", "1"])
     store.sqlstate, store.others = sqlstate, ["good"]
-    await writer(store).write(rows(2))
-    assert (store.tried_with is not None) is with_vector
+    await writer(store).write([VectorWrite(str(n), "hash", [1.0, 2.0]) for n in range(2)])
+    assert store.tried_with == tried_with
+
+
+async def test_others_whose_update_is_suppressed_do_not_show_that_every_row_is_refused() -> None:
+    store = FakeStore(refused=["0", "1"])
+    store.others, store.suppressed = ["old"], {"old"}
+    assert set((await writer(store).write(rows(2))).refused) == {"0", "1"}
+
+
+async def test_a_row_whose_trigger_waits_for_a_lock_delays_no_other() -> None:
+    class Locked(FakeStore):
+        async def write(self, rows: Sequence[VectorWrite]) -> WriteResult:
+            if "7" in {row.id for row in rows}:
+                raise RowsLocked("LockNotAvailable")
+            return await super().write(rows)
+
+    written = await writer(Locked()).write(rows(20))
+    assert (written.ids, written.refused) == ({str(n) for n in range(20)} - {"7"}, {})
 
 
 async def test_after_a_refused_row_others_are_tried_before_they_are_paid_for_until_ten_batches_were_accepted() -> None:

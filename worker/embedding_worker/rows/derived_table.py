@@ -20,6 +20,8 @@ BLANK = (
     f"ELSE pg_catalog.btrim(x.eo_text, {WHITESPACE}) = '' END)"
 )
 COLLATED = ("text", "bpchar")
+SAME_DIRECTION = 0.0001
+"""A cosine distance that is larger than the rounding of float and half precision, and smaller than between different texts."""
 
 
 @dataclass(frozen=True)
@@ -65,6 +67,13 @@ class DerivedTable:
         """8 bytes that identify a stored vector: a vector that anything else has written is not taken for the row's own."""
         form = binary_form("real[]" if self.layout.column_missing else self.layout.vector_type)
         return f"substring(pg_catalog.sha256({form}({vector})) FROM 1 FOR 8)"
+
+    def differs(self, vector: str, other: str) -> str:
+        """Whether two vectors point in different directions. A trigger of the application may normalise what is written."""
+        kind = self.layout.vector_type
+        if kind.endswith("[]"):
+            return "true"
+        return f"coalesce({vector} OPERATOR({kind.rpartition('.')[0]}.<=>) {other} > {SAME_DIRECTION}, true)"
 
     def up_to_date(self, fingerprint: str) -> str:
         """Whether the book-keeping says that this very vector is the one of the row's present text and this model.

@@ -42,6 +42,7 @@ from embedding_worker.rows.table_facts import (
     COLUMN_FACTS,
     DEFAULT_PATH,
     IS_IN_PATH,
+    POLICIES,
     TABLE_FACTS,
     VECTOR_SCHEMA,
     ColumnFacts,
@@ -94,7 +95,9 @@ async def _read_facts(transaction: Transaction, config: SourceConfig) -> _Facts:
     extension = await transaction.fetch(VECTOR_SCHEMA)
     vector = VectorExtension(*extension[0]) if extension else None
     layout = accept_table(at, config.model.dimensions, table, columns, vector)
-    statements = Statements(config, replace(layout, search_path=await _application_path(transaction, at.schema)))
+    policies = str((await transaction.fetch(POLICIES, layout.oid))[0][0]) if layout.row_security else ""
+    path = await _application_path(transaction, at.schema)
+    statements = Statements(config, replace(layout, search_path=path, policies=policies))
     own = await _own_objects(transaction, statements, change_marks.trigger(statements, ()))
     assert table is not None  # otherwise accept_table has raised
     return _Facts(table, columns, vector, statements, own)

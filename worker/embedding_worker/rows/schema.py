@@ -60,8 +60,8 @@ async def prepare(database: Database, config: SourceConfig, claim: Claim | None 
         if layout.column_missing:
             await transaction.fetch(change_marks.add_embedding_column(statements, config.model.dimensions))
             log.info("embedding column added", table=str(config.at), column=config.at.embedding_column)
+        await transaction.fetch(change_marks.continue_sequence(statements))  # before the triggers lock the user's table
         paused_since = await _update_triggers(transaction, statements, trigger)
-        await transaction.fetch(change_marks.continue_sequence(statements))
         if claim is not None:
             await transaction.fetch(ownership.CLAIM, config.at.bookkeeping_name, claim.owner.as_record())
     await adopt_earlier_marks(database, statements)

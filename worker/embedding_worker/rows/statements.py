@@ -76,12 +76,15 @@ FROM {self.x} x LEFT JOIN {self.state} s ON s.id = {self._own("x.eo_id")} WHERE 
 WITH eo_given AS (SELECT * FROM unnest($1{self.ids}, $2::text[], $3::text[]) v(id, h, e)),
 locked AS MATERIALIZED (SELECT x.eo_id, x.eo_vector AS old, v.h, v.e::{self.layout.vector_type} AS e
     FROM eo_given v JOIN {self.x} x ON x.eo_id = v.id
-    WHERE CASE WHEN x.eo_id = v.id THEN {HASH} = v.h END ORDER BY x.eo_id FOR NO KEY UPDATE OF x SKIP LOCKED),
+    WHERE CASE WHEN x.eo_id = v.id THEN {HASH} = v.h END
+    AND NOT EXISTS (SELECT FROM {self.own_rows} o WHERE o.{id_column} = v.id OFFSET 1)
+    ORDER BY x.eo_id FOR NO KEY UPDATE OF x SKIP LOCKED),
 written AS (UPDATE {self.own_rows} t SET {embedding} = l.e FROM locked l
     WHERE t.{id_column} = l.eo_id AND NOT (l.old IS NULL AND l.e IS NULL)
     RETURNING t.{id_column} AS id, l.h, {self.vector_hash(f"t.{embedding}")} AS v, l.e IS NULL AS blank,
-        {self.vector_hash("l.old")} AS old, {self.vector_hash("l.e")} AS e),
-done AS (SELECT id, h, v, blank FROM written WHERE (v IS NULL) = blank AND (v = old AND v <> e) IS NOT TRUE
+        {self.vector_hash("l.old")} AS old, {self.vector_hash("l.e")} AS e,
+        {self.differs(f"t.{embedding}", "l.e")} AS differs),
+done AS (SELECT id, h, v, blank FROM written WHERE (v IS NULL) = blank AND (v = old AND v <> e AND differs) IS NOT TRUE
     UNION SELECT eo_id, h, NULL, true FROM locked WHERE old IS NULL AND e IS NULL),
 unmarked AS (DELETE FROM {self.marks} d USING done f WHERE d.id = f.id::text COLLATE pg_catalog."default"),
 recorded AS (INSERT INTO {self.state} AS s (id, content_hash, fingerprint, embedded_at, vector_hash, blank)
@@ -166,10 +169,15 @@ WHERE d.seq = k.seq AND d.id = k.id AND coalesce(f.eo_right, true)"""
     def audit(self) -> str:
         """$1 the last id of the page before (null: begin), $2 rows of a page, $3 fingerprint → last id, rows, marked.
 
-        Reads one page, and appends a mark for each row that is not up to date and has no mark.
+        Reads one page, and appends a mark for each row that is not up to date and has no mark. What an earlier version has not
+        recorded of a row that is right is added: the hash of its vector, or that its text is blank.
         """
+        added = f"CASE WHEN s.vector_hash IS NULL AND NOT s.blank THEN {self.vector_hash('x.eo_vector')} END"
         return f"""
-WITH page AS MATERIALIZED (SELECT x.eo_id, {self.up_to_date("$3::text")} AS eo_right {self._from_page(state=self.state)}),
+WITH page AS MATERIALIZED (SELECT x.eo_id, {self.up_to_date("$3::text")} AS eo_right, {added} AS eo_added,
+    s.vector_hash IS NULL AND NOT s.blank AS eo_incomplete {self._from_page(state=self.state)}),
+completed AS (UPDATE {self.state} s SET vector_hash = p.eo_added, blank = p.eo_added IS NULL FROM page p
+    WHERE s.id = p.eo_id AND p.eo_right AND p.eo_incomplete),
 marked AS (INSERT INTO {self.marks} (id, edited) SELECT p.eo_id::text, false FROM page p
     WHERE NOT p.eo_right AND {self._unmarked} RETURNING 1)
 SELECT (SELECT p.eo_id::text FROM page p ORDER BY p.eo_id DESC LIMIT 1), (SELECT count(*) FROM page),
@@ -189,7 +197,7 @@ RETURNING id"""
 
     @property
     def _no_state(self) -> str:
-        columns = "NULL::text AS content_hash, NULL::text AS fingerprint, NULL::bytea AS vector_hash"
+        columns = "NULL::text AS content_hash, NULL::text AS fingerprint, NULL::bytea AS vector_hash, false AS blank"
         return f"(SELECT NULL::{self.layout.id_type} AS id, {columns} WHERE false)"
 
     def due_preview(self, *, with_state: bool) -> str:

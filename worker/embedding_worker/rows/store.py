@@ -4,10 +4,10 @@ Called by the reconciler (sweep, clear, audit, counts) and by the pipeline (read
 that the type of the id column can't represent is treated as the id of no row, so that no statement fails because of it.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager, suppress
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from contextlib import asynccontextmanager, suppress
 
-from embedding_worker.errors import RowsRefused
+from embedding_worker.errors import RowsRefused, TableRefused
 from embedding_worker.providers.embedder import Vector
 from embedding_worker.rows import change_marks
 from embedding_worker.rows.database import Database, Row, Transaction
@@ -28,6 +28,7 @@ from embedding_worker.rows.records import (
 from embedding_worker.rows.schema import configuration_on_record, prepare_table
 from embedding_worker.rows.statements import Statements
 from embedding_worker.rows.table import can_be_id
+from embedding_worker.rows.table_facts import POLICIES
 from embedding_worker.source import SourceConfig, TableColumn
 
 PREVIEW_PAGE = 5_000
@@ -91,12 +92,17 @@ class RowStore:
         found = await separate(ids, echo)
         return [row_id for row_id in ids if row_id in found.rows]
 
-    def _transaction(self, *, timeout_s: float = 30.0) -> AbstractAsyncContextManager[Transaction]:
-        return self._database.transaction(
-            search_path=self._search_path,
-            statement_timeout_s=timeout_s,
-            row_security=self._statements.layout.row_security,
-        )
+    @asynccontextmanager
+    async def _transaction(self, *, timeout_s: float = 30.0) -> AsyncIterator[Transaction]:
+        layout = self._statements.layout
+        async with self._database.transaction(
+            search_path=self._search_path, statement_timeout_s=timeout_s, row_security=layout.row_security
+        ) as transaction:
+            if layout.row_security:  # rows that a policy hides would be taken for deleted ones
+                await transaction.fetch(f"LOCK TABLE {self._statements.own_rows} IN ACCESS SHARE MODE")
+                if (await transaction.fetch(POLICIES, layout.oid))[0][0] != layout.policies:
+                    raise table_changed(self._statements.config)
+            yield transaction
 
     async def _fetch(self, sql: str, *params: object) -> list[Row]:
         async with self._transaction() as transaction:
@@ -223,7 +229,14 @@ class RowStore:
 
         await self._each_row(possible, clear)  # a row whose text has begun to fail meanwhile keeps its marks
         if impossible := await self._as_text(set(ids) - set(possible)):
+            await self._refuse_changed_table()
             await self._fetch(self._statements.clear_impossible, impossible)
+
+    async def _refuse_changed_table(self) -> None:
+        """Raises TableRefused if the table is not the one that was set up: its ids may be possible now."""
+        present, _ = await inspect_table(self._database, self._statements.config)
+        if present.layout != self._statements.layout:
+            raise table_changed(self._statements.config)
 
     async def audit(self, *, after_id: str | None, limit: int) -> AuditPage:
         """Audit one page of the table by id. See Pages.audit."""
@@ -268,3 +281,7 @@ class RowStore:
     async def record_filled(self) -> None:
         config = self._statements.config
         await self._fetch(change_marks.RECORD_FILLED, config.at.bookkeeping_name, config.signature)
+
+
+def table_changed(config: SourceConfig) -> TableRefused:
+    return TableRefused("TableChanged", f"{config.at} or its policies have changed: the source is set up again")

@@ -53,6 +53,8 @@ class TableLayout:
     schema."""
     only: bool = True
     """A plain table is read and written without its children. False for a partitioned one, whose rows are in its partitions."""
+    policies: str = ""
+    """Of a table with row_security: the policies that were inspected, see POLICIES."""
     row_security: bool = False
     """Policies let the role see and write every row. Otherwise statements run with row_security off, and fail if one applies."""
 

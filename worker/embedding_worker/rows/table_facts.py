@@ -87,6 +87,12 @@ FROM pg_settings p WHERE p.name = 'search_path'
 IS_IN_PATH = "SELECT $1 = ANY (current_schemas(false)::text[])"
 
 
+POLICIES = """
+SELECT coalesce(string_agg(p.oid || '.' || p.xmin, ',' ORDER BY p.oid), '') FROM pg_policy p WHERE p.polrelid = $1::bigint::oid
+"""
+"""$1 oid of a table → what changes whenever one of its policies does."""
+
+
 @dataclass(frozen=True)
 class TableFacts:
     oid: int
