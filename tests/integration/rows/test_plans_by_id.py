@@ -51,7 +51,7 @@ async def test_statements_find_their_rows_by_the_index(application: Application,
         "write": await explained(keeper, statements.write, *written),
         "clear": await explained(keeper, statements.clear, ids, "fake@3"),
         "audit": await explained(keeper, statements.audit, pages[-1], WINDOW, "fake@3"),
-        "orphans": await explained(keeper, statements.orphans, pages[0], pages[-1]),
+        "orphans": await explained(keeper, statements.orphans, pages[0], pages[-1], 5_000),
     }
     for name, plan in plans.items():
         met = [(node["Node Type"], node.get("Relation Name"), rows_met(node)) for node in plan]
