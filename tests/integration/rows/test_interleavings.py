@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 
 import psycopg
 import pytest
-from hypothesis import HealthCheck, settings
+from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule, run_state_machine_as_test
 
@@ -25,13 +25,14 @@ from tests.support.kept_rows import Application, Keeper, Oracle, fake_vector, ru
 
 T = TypeVar("T")
 
-EXAMPLES, STEPS = 30, 40
-IDS = st.integers(1, 4).map(str)
+EXAMPLES, STEPS = 25, 30
+IDS = st.integers(1, 3).map(str)  # few, so that the steps concern the same rows
 TEXTS = st.sampled_from(["one", "two", "three", "", " "])
 REFUSED = (psycopg.errors.UniqueViolation, psycopg.errors.LockNotAvailable)
 FRESH = settings(
     max_examples=EXAMPLES,
     stateful_step_count=STEPS,
+    phases=[Phase.generate],  # finding a shorter example would take minutes
     derandomize=True,
     database=None,
     deadline=None,
@@ -270,6 +271,7 @@ class Interleavings(RuleBasedStateMachine):
         if self.open is not None:
             self.end_the_edit(commit=True)
         for number in range(len(self.replicas)):
+            self.call(number)
             self.write(number, set(self.replica(number).held))
         self.audit(0)
         while self.found_due(self.replica(0), limit=5):
@@ -278,8 +280,8 @@ class Interleavings(RuleBasedStateMachine):
         oracle = self.world.oracle
         assert (oracle.wrong(), oracle.marks()) == ([], [])
         assert self.world.do(self.world.keepers[0].audit(page=2)) == 0
-        most = {row: changes * len(self.replicas) for row, changes in self.changes.items()}
-        assert all(self.calls[row] <= most[row] for row in self.calls)
+        most = Counter({row: changes * len(self.replicas) for row, changes in self.changes.items()})
+        assert self.calls - most == Counter()
 
 
 @pytest.fixture(params=[1, 2], ids=["one operator", "two operators"])
