@@ -128,6 +128,10 @@ class ApiServer:
         url = f"{self.host}/apis/authorization.k8s.io/v1/selfsubjectaccessreviews"
         return bool((await self._request("POST", url, json=review))["status"]["allowed"])
 
+    async def own_namespace(self) -> Json:
+        """Raises Gone where the namespace does not exist, RequestRefused where this account may not read it."""
+        return await self._request("GET", f"{self.host}/api/v1/namespaces/{self.namespace}")
+
     async def selects_by(self, fields: str) -> None:
         """List at most one job by these fields. Raises RequestRefused where jobs cannot be selected by them."""
         await self._request("GET", self._url(JOBS), params={"limit": "1", "fieldSelector": fields})

@@ -10,9 +10,8 @@ import structlog
 
 from embedding_operator.api_errors import ApiServerError, ApiServerUnusable
 from embedding_operator.api_server import ApiServer
-from embedding_operator.reconciler.housekeeping import understood
 from embedding_operator.resources.embedding_job import job_name
-from embedding_operator.resources.embedding_source import EmbeddingSource, parse_source
+from embedding_operator.resources.embedding_source import EmbeddingSource, parse_sources
 from embedding_operator.rotation import Rotation
 from embedding_operator.settings import Settings
 from embedding_worker.clock import SystemClock
@@ -65,11 +64,13 @@ class DryRun:
         """Returns how many rows were looked at, in whole pages."""
         rows = 0
         try:
-            sources = list(understood(parse_source, await self._server.sources()))
+            sources = parse_sources(await self._server.sources())
         except ApiServerError as exc:
             log.warning("waiting for the API server", message=str(exc))
             return 0
         for source in sources:
+            if source.metadata.is_being_deleted:
+                continue
             try:
                 rows += await self._at_source(source, stop)
             except SourceRefused as exc:

@@ -157,6 +157,10 @@ class FakeStore(RowStore):
         self._request("try_write")
         return set(ids) - self.suppressed
 
+    async def find_locked(self, ids: Sequence[str]) -> set[str]:
+        self._request("find_locked")
+        return set(ids) & self.locked
+
     async def rows_to_compare(self, *, except_ids: Sequence[str]) -> list[str]:
         self._request("rows_to_compare")
         return [row_id for row_id in self.embedded if row_id not in except_ids]

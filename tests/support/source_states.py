@@ -17,6 +17,7 @@ from tests.support.manifests import Json, a_source, merged
 NOW = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
 GENERATION = 3
 REFUSED = ("TableMissing", "public.businesses does not exist: create it, or correct spec.table")
+JOBS_REFUSED = ("JobsRefused", "the API server refuses to create jobs: exceeded quota")
 UNREACHABLE = "the database: connection refused"
 PROBLEM = Problem("QuotaExhausted", "the quota of the day is used up")
 PENDING = Pending("other@8#0123abcd", rows=90, tokens=30_000)
@@ -57,6 +58,7 @@ STATES = [
     ),
     State("refused", replace(NEW, refused=REFUSED), "Failed", "Degraded"),
     State("a change refused, the previous spec in force", replace(SWEEPING, refused=REFUSED), "Failed", "Degraded"),
+    State("its jobs refused", replace(SWEEPING, jobs_refused=JOBS_REFUSED, counts=SOME_DUE), "Failed", "Degraded"),
     State("first audit not complete", replace(SWEEPING, filled=False, counts=SOME_DUE), "Current", "Healthy"),
     State("backfill: rows due", replace(SWEEPING, counts=SOME_DUE), "Current", "Healthy"),
     State("sweeping, all fresh", SWEEPING, "Current", "Healthy"),

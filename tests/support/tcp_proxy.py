@@ -59,8 +59,8 @@ class TcpProxy:
         self._connections.add(task)
         task.add_done_callback(self._connections.discard)
         try:
-            while self.frozen:
-                await asyncio.sleep(0.05)
+            if self.frozen:
+                await asyncio.Event().wait()
             server_reader, server_writer = await self._connect_to_target()
             try:
                 await asyncio.gather(_copy(reader, server_writer), _copy(server_reader, writer))

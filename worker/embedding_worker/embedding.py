@@ -41,7 +41,7 @@ from embedding_worker.writer import Writer
 
 log = structlog.get_logger(__name__)
 
-LOCK_PATIENCE_S = 1.0
+LOCK_PATIENCE_S = 0.5
 """How long a locked row may keep its job's place in the window."""
 MOST_LOCKED_ROWS = 1_000
 """About 3 MB of vectors each with 768 dimensions. Beyond it, the oldest is embedded again."""
@@ -186,7 +186,7 @@ class RowEmbedder:
         return locked
 
     async def _write_locked(self, batch: RowBatch, rows: Writes, embed_ms: int | None) -> None:
-        """Try for a second, but once only if the row is known to be locked.
+        """Try for half a second, but once only if the row is known to be locked.
 
         The vectors of rows that stay locked are kept, and their jobs give up their places in the window.
         """

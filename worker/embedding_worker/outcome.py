@@ -9,7 +9,7 @@ from embedding_worker.rows.records import PresentRow, VectorWrite
 from embedding_worker.source import TooLong
 from embedding_worker.text import fit_text
 
-FIRST_LOCKED_PAUSE_S = 5.0
+FIRST_LOCKED_PAUSE_S = 15.0
 LONGEST_LOCKED_PAUSE_S = 60.0
 
 
@@ -113,9 +113,9 @@ def text_failed(error: RowsRefused) -> RowOutcome:
 def row_locked(since: datetime, now: datetime, embed_ms: int | None) -> RowOutcome:
     """The outcome of a row that another session keeps locked. It is no attempt: the vector is written when the lock is gone.
 
-    The longer the row is locked, the longer is the pause, between 5 s and a minute.
+    The longer the row is locked, the longer is the pause, between 15 s and a minute.
     """
-    pause_s = min(max((now - since).total_seconds() / 4, FIRST_LOCKED_PAUSE_S), LONGEST_LOCKED_PAUSE_S)
+    pause_s = min(max((now - since).total_seconds() / 2, FIRST_LOCKED_PAUSE_S), LONGEST_LOCKED_PAUSE_S)
     seen = f"{since:%Y-%m-%dT%H:%M:%SZ}"
     message = f"another session has locked the row since {seen} or earlier: the vector is written when it has ended"
     return RowOutcome(OutcomeKind.ROW_LOCKED, OutcomeKind.ROW_LOCKED.value, message, embed_ms, retry_after_s=pause_s)

@@ -3,11 +3,17 @@
 {{- end }}
 
 {{/* At most 41 characters. The names of objects add up to eleven characters, which makes 52, and Kubernetes puts the name of a
-StatefulSet with eleven more characters into a label of its pods, which can have 63. */}}
+StatefulSet with eleven more characters into a label of its pods, which can have 63. A longer name ends with its hash, so that two
+releases with long names that begin alike have different names. */}}
 {{- define "embedding-operator.fullname" -}}
 {{- $name := include "embedding-operator.name" . -}}
 {{- $full := contains $name .Release.Name | ternary .Release.Name (printf "%s-%s" .Release.Name $name) -}}
-{{ .Values.fullnameOverride | default $full | trunc 41 | trimSuffix "-" }}
+{{- $full = .Values.fullnameOverride | default $full -}}
+{{- if gt (len $full) 41 -}}
+{{ $full | trunc 32 | trimAll "-" }}-{{ $full | sha256sum | trunc 8 }}
+{{- else -}}
+{{ $full }}
+{{- end -}}
 {{- end }}
 
 {{- define "embedding-operator.serviceAccountName" -}}

@@ -21,7 +21,7 @@ from embedding_operator.cli.verdicts import CheckFailed, Mark, Verdict, failed, 
 from embedding_operator.resources.embedding_source import EmbeddingSource, older_on_the_same_column, parse_source
 from embedding_operator.settings import Settings
 from embedding_worker.clock import SystemClock
-from embedding_worker.errors import DatabaseUnavailable, EmbeddingError
+from embedding_worker.errors import EmbeddingError
 from embedding_worker.providers.registry import NoObserver, ProviderRegistry
 from embedding_worker.rows import readiness
 from embedding_worker.rows.database import Database
@@ -134,8 +134,6 @@ async def reach_verdict(what: str, check: Awaitable[str]) -> Verdict:
         return failed(what, f"no answer within {WITHIN_S:g} s: check that the network allows the connection")
     except ApiServerUnavailable as exc:
         return failed(what, f"{exc}: check that it runs, and that this process may reach it")
-    except DatabaseUnavailable as exc:
-        return failed(what, f"{exc}: correct DATABASE_URL, or allow the connection to it")
     except (CheckFailed, ApiServerError, EmbeddingError) as exc:
         return failed(what, str(exc))
     except Exception as exc:  # a bug, which must not hide the checks after it
@@ -150,7 +148,7 @@ async def decide(decide: Callable[[DatabaseFacts], str], facts: DatabaseFacts) -
 async def check_table(database: Database, source: EmbeddingSource, sources: Sequence[EmbeddingSource]) -> str:
     if (older := older_on_the_same_column(source, sources)) is not None:
         raise CheckFailed(f"EmbeddingSource {older} already serves this column: delete one of the two")
-    return await readiness.ready_for(database, source.spec.config())
+    return await readiness.ready_for(database, source.spec.config(), source.claim)
 
 
 async def embed_canary(model: Model, registry: ProviderRegistry) -> str:

@@ -10,8 +10,9 @@ from datetime import timedelta
 import kopf
 
 from embedding_operator.reconciler.catalog import SourceCatalog
-from embedding_operator.reconciler.job_table import JobState, JobTable
+from embedding_operator.reconciler.job_table import JobTable
 from embedding_operator.reconciler.orphans import remaining_pause_s
+from embedding_operator.reconciler.tracked_job import JobState
 from embedding_operator.resources.base import parsed_timestamp, timestamp
 from embedding_operator.resources.embedding_job import TOUCHED_ANNOTATION
 from embedding_worker.clock import Clock
@@ -33,8 +34,8 @@ class NoDiffBase(kopf.DiffBaseStorage):
 class StatusIsTheProgress(kopf.ProgressStorage):
     """Derives from an open job's status when its handler is to run: at once, or at `status.nextAttemptTime`.
 
-    A time that is further away than the source's longest pause is not waited for. kopf sleeps at most 600 s and touches the object afterwards. The time stays in the status, so a longer pause goes on
-    after the touch.
+    A time that is further away than the source's longest pause is not waited for. kopf sleeps at most 600 s and touches the
+    object afterwards. The time stays in the status, so a longer pause goes on after the touch.
     """
 
     def __init__(self, table: JobTable, catalog: SourceCatalog, *, clock: Clock) -> None:

@@ -53,6 +53,8 @@ class SourceFacts:
     price_per_million_tokens: float = 0.0
     reconciled_at: str | None = None
     """The token of the last request to reconcile that was carried out."""
+    paused_since: str | None = None
+    """An administrator has paused the triggers."""
     jobs_refused: tuple[str, str] | None = None
     """Reason and sentence, where no job can be created until someone acts. Rows are still audited and counted."""
 
@@ -111,6 +113,10 @@ def conditions(facts: SourceFacts) -> list[Condition]:
     message = (
         "no job is created while spec.suspend is true" if facts.suspended else "every due row gets an EmbeddingJob"
     )
+    if facts.paused_since is not None:
+        message += (
+            f"; triggers are paused since {facts.paused_since}: only the audit finds edits, until resume-triggers"
+        )
     return [
         Condition("Ready", True, reason, message),
         Condition("Reconciling", False, reason, message),

@@ -3,7 +3,8 @@
 The job table knows which jobs are dead letters.
 """
 
-from embedding_operator.reconciler.job_table import OPEN, JobState, JobTable
+from embedding_operator.reconciler.job_table import JobTable
+from embedding_operator.reconciler.tracked_job import OPEN, JobState
 
 REVIEW_EVERY_S = 60.0
 MAX_DEAD_LETTERS = 500

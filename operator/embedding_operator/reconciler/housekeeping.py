@@ -3,20 +3,17 @@ and sources once a minute, because a watch may have missed a change. Started by 
 """
 
 import asyncio
-from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import TypeVar
 
 import structlog
-from pydantic import ValidationError
 
 from embedding_operator.api_errors import ApiServerError, ApiServerUnavailable, Gone, RequestRefused
-from embedding_operator.api_server import ApiServer, Json
+from embedding_operator.api_server import ApiServer
 from embedding_operator.reconciler.catalog import SourceCatalog
 from embedding_operator.reconciler.orphans import PATIENCE_S, orphaned
 from embedding_operator.reconciler.registers import JobRegisters
 from embedding_operator.reconciler.sources import Sources
-from embedding_operator.resources.base import timestamp
+from embedding_operator.resources.base import timestamp, understood
 from embedding_operator.resources.embedding_job import (
     COHORT_LABEL,
     FINISHED_SELECTOR,
@@ -33,7 +30,6 @@ RESYNC_EVERY_S = 60.0
 DELETIONS_AT_ONCE = 4
 EXPIRE_FOR_S = 10.0
 """How long other work waits for expiry: jobs may finish as fast as they are deleted, for as long as a first fill lasts."""
-Parsed = TypeVar("Parsed")
 
 
 @dataclass(frozen=True)
@@ -82,7 +78,8 @@ class Housekeeping:
             try:
                 await work()
             except ApiServerError as exc:
-                log.warning("housekeeping waits", message=str(exc))
+                if str(exc) != self.waiting_for:  # an outage is logged once, and not in every turn
+                    log.warning("housekeeping waits", message=str(exc))
                 errors.append(exc)
         self.waiting_for = str(errors[0]) if errors else None
         self._was_unavailable = any(isinstance(error, ApiServerUnavailable) for error in errors)
@@ -149,12 +146,3 @@ class Housekeeping:
             except RequestRefused as exc:
                 log.error("orphaned job not touched", job=name, message=str(exc))
             self._touched_at[name] = now  # not reached if the API server is unavailable, so the next turn tries again
-
-
-def understood(parse: Callable[[Json], Parsed], bodies: Iterable[Json]) -> Iterable[Parsed]:
-    """Parse these objects. One that this version cannot parse, because its CRD is newer or older, is logged and left out."""
-    for body in bodies:
-        try:
-            yield parse(body)
-        except ValidationError as exc:
-            log.error("object not understood", name=body["metadata"]["name"], problems=exc.error_count())

@@ -8,42 +8,13 @@ meanwhile (the job or its source was deleted) does nothing. The table makes no r
 import asyncio
 from collections import Counter
 from collections.abc import Collection, Iterable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import datetime
-from enum import Enum
 
 from embedding_operator.reconciler.finished_jobs import FinishedJobs
-from embedding_operator.resources.embedding_job import FINISHED, EmbeddingJob, Phase
+from embedding_operator.reconciler.tracked_job import IN_FLIGHT, STATES, JobState, TrackedJob
+from embedding_operator.resources.embedding_job import FINISHED, EmbeddingJob
 from embedding_worker.clock import Clock
-
-
-class JobState(Enum):
-    CREATING = "Creating"
-    """Its create request is being sent, or the answer was lost and the next sweep asks whether the job exists."""
-    QUEUED = "Queued"
-    """Open; its handler has not started yet, or has stopped working on it without an outcome."""
-    RUNNING = "Running"
-    """A handler is working on it."""
-    SETTLING = "Settling"
-    """Its outcome is known, and the patch of its status is being sent."""
-    BACKING_OFF = "BackingOff"
-    """Its last attempt failed, and the next one starts when its pause is over."""
-    DEAD_LETTERED = "DeadLettered"
-    """Stays until a person replays or deletes it, or until its row is edited or deleted."""
-
-
-IN_FLIGHT = frozenset({JobState.RUNNING, JobState.SETTLING})
-ACTIVE = frozenset(JobState) - {JobState.BACKING_OFF, JobState.DEAD_LETTERED}
-"""States that count towards the window. BackingOff does not, so that failing rows never prevent jobs for other rows."""
-OPEN = frozenset(JobState) - {JobState.DEAD_LETTERED}
-
-
-STATES = {
-    Phase.PENDING: JobState.QUEUED,
-    Phase.RETRYING: JobState.BACKING_OFF,
-    Phase.DEAD_LETTERED: JobState.DEAD_LETTERED,
-}
-"""The state that a job gets when the API server shows it in this phase."""
 
 CREATE_TAKES_S = 60.0
 """Longer than a create request may take, its timeout being 30 s."""
@@ -51,28 +22,6 @@ CREATE_TAKES_S = 60.0
 
 class ImpossibleTransition(Exception):
     """A bug in the operator: a job in its present state cannot get the new state."""
-
-
-@dataclass(frozen=True)
-class TrackedJob:
-    name: str
-    source: str
-    business_id: str
-    content_hash: str
-    cohort: str
-    state: JobState
-    since: float
-    """When it got its present state, by the monotonic clock."""
-    newest_mark: int = 0
-    """The newest change mark of which it is known that this job has the row's text; 0 if none is known (after a restart)."""
-    edited: bool = False
-    """An application has edited the row; False for a first fill, and if it is not known."""
-    not_before: datetime | None = None
-    """When the pause of a job in state BackingOff is over."""
-    version: int = 0
-    """The newest resource version known; an event or a list with an older one is out of date."""
-    reason: str = ""
-    """Of a dead letter: why it is one."""
 
 
 class JobTable:
@@ -160,11 +109,11 @@ class JobTable:
         """Running, Queued or BackingOff → Settling: its new status is known, and the patch is about to be sent."""
         self._transition(name, JobState.SETTLING, (JobState.RUNNING, JobState.QUEUED, JobState.BACKING_OFF))
 
-    def back_off(self, name: str, not_before: datetime | None, version: int = 0) -> None:
-        """Settling → BackingOff until `not_before`."""
+    def back_off(self, name: str, not_before: datetime | None, version: int = 0, *, reason: str = "") -> None:
+        """Settling → BackingOff until `not_before`, for this reason."""
         self._transition(name, JobState.BACKING_OFF, (JobState.SETTLING,), version)
         if (job := self._jobs.get(name)) is not None:
-            self._jobs[name] = replace(job, not_before=not_before)
+            self._jobs[name] = replace(job, not_before=not_before, reason=reason)
 
     def requeue(self, name: str, version: int = 0) -> None:
         """Settling → Queued: the first patch of a replay was accepted, and its event runs the handler."""

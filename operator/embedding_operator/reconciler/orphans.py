@@ -6,7 +6,7 @@ It happens when the API server refuses the patch of a status, or when a watch ha
 from collections.abc import Callable, Iterable
 from datetime import datetime
 
-from embedding_operator.reconciler.job_table import JobState, TrackedJob
+from embedding_operator.reconciler.tracked_job import JobState, TrackedJob
 
 PATIENCE_S = 30.0
 """How long a job may wait for its handler: the event that starts it may be on its way."""

@@ -5,6 +5,7 @@ source's status says why. A row whose job alone is invalid is left out for a min
 pause of all rows at once. All moments are of the monotonic clock, in seconds.
 """
 
+import math
 import re
 from collections.abc import Collection
 from dataclasses import dataclass, field
@@ -29,7 +30,7 @@ MAX_MESSAGE = 1_000
 
 @dataclass(frozen=True)
 class Refused:
-    business_id: str
+    row: str
     job: str
     error: ApiServerError
 
@@ -41,10 +42,12 @@ class Group:
     message: str
     since: float
     probe_at: float
+    """When one of its rows is tried again, before the time of that row has come."""
     overload: bool
     whole_source: bool
     """It cannot be the fault of one row: rights, a quota, an overload."""
     refusals: int = 0
+    last_at: float = 0.0
     left_out_until: dict[str, float] = field(default_factory=dict)
 
 
@@ -54,7 +57,7 @@ class Refusals:
     def __init__(self) -> None:
         self._groups: dict[str, Group] = {}
         self._pause_s = 0.0
-        self._next_probe_at = float("-inf")
+        self._next_probe_at = -math.inf
 
     @property
     def holding(self) -> bool:
@@ -80,30 +83,33 @@ class Refusals:
         return min(free, PROBES) if now >= self._next_probe_at else 0
 
     def left_out(self, now: float) -> set[str]:
-        """The rows that get no job now. One row of each group of several is tried again as a probe."""
+        """The rows that get no job now. One row of each group whose time has come is tried again as a probe."""
         found: set[str] = set()
         for group in self._groups.values():
             rows = [row for row, until in group.left_out_until.items() if until > now]
-            probe = group.refusals >= SEVERAL and now >= group.probe_at
-            found.update(rows[1:] if probe else rows)
+            found.update(rows[1:] if now >= group.probe_at else rows)
         return found
 
     def record(self, accepted: Collection[str], refused: Collection[Refused], now: float) -> None:
         """What became of the creates of a sweep."""
-        hold_ends = self.holding and bool(accepted)
+        known = {row for group in self._groups.values() for row in group.left_out_until}
         if accepted:
             self._groups = {key: group for key, group in self._groups.items() if not group.whole_source}
-            self._pause_s = 0.0
         for one in refused:
             self._record_one(one, now)
-        # The cause is gone, of all after a hold: rows that were refused just before are tried again at once.
         self._groups = {
             key: group
             for key, group in self._groups.items()
-            if group.whole_source or (_is_recent(group, now) and not hold_ends and not _is_over(group, accepted))
+            if _is_recent(group, now) and (group.whole_source or group.left_out_until.keys().isdisjoint(accepted))
         }
+        if accepted and self.holding:  # the cause may have been the same for groups with other messages
+            for group in self._groups.values():
+                group.probe_at = now
+        if accepted or not self._groups:
+            self._pause_s = 0.0
         too_many = sum(len(group.left_out_until) for group in self._groups.values()) > MOST_ROWS_LEFT_OUT
-        if refused and (too_many or not accepted) and (self.holding or too_many or self._any_is_shared()):
+        others = any(one.row not in known for one in refused)  # and not only the probes of rows that are left out
+        if refused and (too_many or (not accepted and (self.holding or (others and self._any_is_shared())))):
             self._hold(refused, now)
 
     def _any_is_shared(self) -> bool:
@@ -119,27 +125,23 @@ class Refusals:
         if key not in self._groups:
             overload = isinstance(one.error, ApiServerUnavailable)
             whole = not isinstance(one.error, Invalid)
-            self._groups[key] = Group(_shown(one), now, now + FIRST_PAUSE_S, overload, whole)
+            self._groups[key] = Group(_shown(one), now, math.inf, overload, whole)
         group = self._groups[key]
         group.refusals += 1
-        group.probe_at = now + LONGEST_PAUSE_S
+        group.last_at = now
+        group.probe_at = now + LONGEST_PAUSE_S if group.refusals >= SEVERAL else math.inf
         if not group.whole_source:
-            group.left_out_until[one.business_id] = now + ROW_PAUSE_S
+            group.left_out_until[one.row] = now + ROW_PAUSE_S
 
 
 def _is_recent(group: Group, now: float) -> bool:
-    """Its rows are left out, or were until a short time ago; those that were deleted meanwhile are never tried again."""
-    return max(group.left_out_until.values(), default=0.0) + ROW_PAUSE_S > now
-
-
-def _is_over(group: Group, accepted: Collection[str]) -> bool:
-    """One of its rows was accepted now."""
-    return not group.left_out_until.keys().isdisjoint(accepted)
+    """A probe was refused a short time ago. There is none if no row is due any longer, for example if all were deleted."""
+    return now - group.last_at < 2 * ROW_PAUSE_S
 
 
 def alike(refused: Refused) -> str:
     """What refusals of the same cause have in common: the server's message without names and numbers."""
-    business = rf"(?<!\w){re.escape(refused.business_id)}(?!\w)"
+    business = rf"(?<!\w){re.escape(refused.row)}(?!\w)"
     text = re.sub(business, "#", str(refused.error).replace(refused.job, "#"))
     return f"{type(refused.error).__name__} {re.sub(r'[0-9]+', '#', text)}"
 

@@ -15,8 +15,9 @@ import structlog
 from embedding_operator.lifecycle.source_status import facts_of
 from embedding_operator.metrics import Metrics
 from embedding_operator.reconciler import turn
+from embedding_operator.reconciler.ready_source import ReadySource
 from embedding_operator.reconciler.row_queues import RowQueues
-from embedding_operator.reconciler.source_setup import ReadySource, SourceSetup
+from embedding_operator.reconciler.source_setup import SourceSetup
 from embedding_operator.reconciler.status_report import StatusReport
 from embedding_operator.reconciler.turn import Look, Step
 from embedding_operator.reconciler.window import Window
@@ -139,7 +140,7 @@ class SourceLoop:
             if not self._source.spec.suspend:
                 self._queues.open(self._name, ready.pipeline.batcher)
                 self._window.set_idle(self._name, False)
-            self._record(set_up=True, filled=ready.audit.filled)
+            self._record(set_up=True, filled=ready.audit.filled, paused_since=ready.watch.paused_since)
             self._last_failure = None
             fingerprint = chosen.config.fingerprint
             log.info("source ready", source=self._name, table=str(chosen.config.at), fingerprint=fingerprint)
@@ -186,6 +187,7 @@ class SourceLoop:
             raise ready.pipeline.rows.refusal
         look = Look(self._source.spec.suspend, self._draining, requested=requested, handled=handled)
         changed, failed = False, None
+        await self._watch(ready)
         for step in turn.steps(look):
             match step:
                 case Step.SWEEP:
@@ -199,6 +201,12 @@ class SourceLoop:
         await self._count(ready, changed=changed)
         if failed is not None:
             raise failed
+
+    async def _watch(self, ready: ReadySource) -> None:
+        await ready.watch.step(filled=ready.audit.filled)
+        if ready.watch.outdated is not None:
+            log.info("source has to be set up again", source=self._name, why=ready.watch.outdated)
+            self.set_up_again()
 
     async def _sweep(self, ready: ReadySource) -> Exception | None:
         """Returns an error after which the turn goes on, and raises any other."""
@@ -228,7 +236,8 @@ class SourceLoop:
             self._refused_row = error.example
         if self._is_new(error):
             self._log_stall(error)
-        self._record(set_up=False, waiting_for=reaction.waiting_for, refused=reaction.refused)
+        refused = reaction.refused and await self._setup.explain(self._source, reaction.refused)
+        self._record(set_up=False, waiting_for=reaction.waiting_for, refused=refused)
         await self._report.write(self._facts, at_once=True)
         await self._pause(reaction.pause_s)
 

@@ -12,11 +12,14 @@ from embedding_operator.api_server import ApiServer
 from embedding_operator.event_poster import EventPoster
 from embedding_operator.lifecycle import events, source_status
 from embedding_operator.lifecycle.source_status import SourceFacts
-from embedding_operator.reconciler.job_table import OPEN, JobState, JobTable
+from embedding_operator.reconciler.job_table import JobTable
+from embedding_operator.reconciler.tracked_job import OPEN, JobState
 from embedding_operator.resources.embedding_source import EmbeddingSource
 from embedding_worker.clock import Clock
 
 log = structlog.get_logger(__name__)
+
+REFUSED_PAUSE_S = 5.0
 
 
 class StatusReport:
@@ -33,6 +36,8 @@ class StatusReport:
         self._stored: dict[str, Any] | None = None
         """The status that the API server has stored, as it answered to the last write."""
         self._altered = False
+        self._refused: str | None = None
+        self._next_try_at = -math.inf
 
     def dead_letters(self) -> list[str]:
         """The business ids of the source's dead letters."""
@@ -48,6 +53,8 @@ class StatusReport:
     async def write(self, facts: SourceFacts, *, at_once: bool = False) -> None:
         """Write what has changed. A server that cannot be reached, or a deleted source, is logged and not raised."""
         name, now = self._source.name, self._clock.monotonic()
+        if now < self._next_try_at:
+            return
         facts = replace(
             facts,
             open_jobs=self._table.count(OPEN, source=name),
@@ -61,8 +68,18 @@ class StatusReport:
         try:
             self._stored = await self._server.patch_source_status(name, new)
         except (ApiServerUnavailable, Gone, RequestRefused) as exc:
-            log.warning("source status not written", source=name, error=type(exc).__name__, message=str(exc))
+            self._not_written(exc, now)
             return
+        self._refused = None
         self._written, self._written_at, self._altered = new, self._clock.monotonic(), False
         for event in events.of_source(self._source, before.get("conditions", ()), new["conditions"]):
             self._events.emit(event)
+
+    def _not_written(self, error: Exception, now: float) -> None:
+        """A refusal, for example by a policy, will most likely be repeated: it is tried again after a pause, and logged once."""
+        if isinstance(error, RequestRefused):
+            self._next_try_at = now + REFUSED_PAUSE_S
+        if str(error) != self._refused:
+            self._refused = str(error)
+            name = self._source.name
+            log.warning("source status not written", source=name, error=type(error).__name__, message=str(error))

@@ -14,8 +14,8 @@ from embedding_operator.lifecycle.job_status import superseded
 from embedding_operator.reconciler.dead_letters import DeadLetterReview, DeadLetters
 from embedding_operator.reconciler.job_creator import JobCreator
 from embedding_operator.reconciler.job_statuses import refresh_job
-from embedding_operator.reconciler.job_table import IN_FLIGHT, JobState, TrackedJob
 from embedding_operator.reconciler.registers import JobRegisters
+from embedding_operator.reconciler.tracked_job import IN_FLIGHT, JobState, TrackedJob
 from embedding_worker.clock import Clock
 from embedding_worker.rows.records import DueRow, VectorWrite
 from embedding_worker.rows.store import RowStore
@@ -24,6 +24,13 @@ from embedding_worker.writer import Writer
 log = structlog.get_logger(__name__)
 
 LOCKED_PAUSE_S = 5.0
+MANY_LOCKED_PAUSE_S = 30.0
+FAILING_PAUSE_S = 60.0
+PASSED_OVER = 500
+"""How many due rows a sweep looks at after one that has met rows which get no job now."""
+ROW_LOCKED = "RowLocked"
+SHOWN_LOCKED = 20
+"""So many jobs show that rows are locked. If a session has locked thousands, the others get no job until they are free."""
 
 
 @dataclass
@@ -70,6 +77,7 @@ class Sweeper:
         self._creator = JobCreator(source, fingerprint, server=server, jobs=jobs, clock=clock)
         self._dead_letters = DeadLetters(source, jobs.table)
         self._review = DeadLetterReview()
+        self._passes_over = False
 
     @property
     def problem(self) -> tuple[str, str] | None:
@@ -97,12 +105,17 @@ class Sweeper:
         plan = sort_due(await self._due_rows())
         await self._store.clear(plan.clear)
         rows = await self._that_can_be_shown([*plan.jobs, *await self._write_blank(plan.blank)])
+        rows = await self._that_are_not_locked(rows)
         await self._creator.create(rows)
 
     async def _due_rows(self) -> list[DueRow]:
         with_jobs = {job.business_id for job in self._table.jobs(self._source)}
         leave_out = [*with_jobs, *self._creator.left_out()]
-        return await self._store.sweep(leave_out=leave_out, limit=self._creator.limit())
+        limit = self._creator.limit()
+        if limit and self._passes_over and self.jobs_refused is None:
+            limit = max(limit, PASSED_OVER)
+        self._passes_over = False
+        return await self._store.sweep(leave_out=leave_out, limit=limit)
 
     async def _write_blank(self, blank: list[DueRow]) -> list[DueRow]:
         """Write null vectors. Returns the rows that the database refuses to change: a job shows why. Locked rows wait."""
@@ -123,13 +136,26 @@ class Sweeper:
             ids = [row.id for row in rows if not row.text_fails]
             failing |= set(ids) - await self._writer.find_accepted(ids)
         left_out = set(sorted(failing)[room:])
-        for row_id in left_out:
-            self._creator.leave_out(row_id)
         if left_out:
             log.warning(
                 "rows that fail get no dead letter, because too many exist", source=self._source, rows=len(left_out)
             )
-        return [row for row in rows if row.id not in left_out]
+        return self._pass_over(rows, left_out, for_s=FAILING_PAUSE_S)
+
+    async def _that_are_not_locked(self, rows: list[DueRow]) -> list[DueRow]:
+        """Without the rows that are locked, where several jobs already wait for locks: they are paid for when they are free."""
+        waiting = self._table.jobs(self._source, {JobState.BACKING_OFF})
+        if not rows or sum(job.reason == ROW_LOCKED for job in waiting) < SHOWN_LOCKED:
+            return rows
+        locked = await self._store.find_locked([row.id for row in rows])
+        return self._pass_over(rows, locked, for_s=MANY_LOCKED_PAUSE_S)
+
+    def _pass_over(self, rows: list[DueRow], ids: set[str], *, for_s: float) -> list[DueRow]:
+        """Leave these rows out for a while. Returns the others. The next sweep looks at more rows, to get past such rows soon."""
+        for row_id in ids:
+            self._creator.leave_out(row_id, for_s=for_s)
+        self._passes_over |= bool(ids)
+        return [row for row in rows if row.id not in ids]
 
     async def _resolve_unconfirmed(self) -> None:
         """Read the jobs whose create request got no answer. These are all Creating jobs, because no sweep is running now."""

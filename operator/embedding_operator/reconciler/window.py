@@ -9,7 +9,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from embedding_operator.reconciler.finished_jobs import FinishedJobs
-from embedding_operator.reconciler.job_table import ACTIVE, OPEN, JobTable
+from embedding_operator.reconciler.job_table import JobTable
+from embedding_operator.reconciler.tracked_job import ACTIVE, OPEN
 from embedding_worker.clock import Clock
 
 SMALLEST = 50

@@ -3,11 +3,17 @@
 Imported by the two resources and by lifecycle/. Pure: it reads no clock and makes no request.
 """
 
+from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field
+import structlog
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from pydantic.alias_generators import to_camel
+
+log = structlog.get_logger(__name__)
+
+Parsed = TypeVar("Parsed")
 
 
 class Resource(BaseModel):
@@ -18,6 +24,7 @@ class Resource(BaseModel):
 
 class Metadata(Resource):
     name: str
+    namespace: str = ""
     uid: str = ""
     generation: int = 0
     resource_version: str = ""
@@ -54,3 +61,12 @@ def parsed_timestamp(value: Any) -> datetime | None:
     except ValueError:
         return None
     return moment if moment is None or moment.tzinfo else moment.replace(tzinfo=UTC)
+
+
+def understood(parse: Callable[[Mapping[str, Any]], Parsed], bodies: Iterable[Mapping[str, Any]]) -> Iterable[Parsed]:
+    """Parse these objects. One that this version cannot parse, because its CRD is newer or older, is logged and left out."""
+    for body in bodies:
+        try:
+            yield parse(body)
+        except ValidationError as exc:
+            log.error("object not understood", name=body["metadata"]["name"], problems=exc.error_count())

@@ -1,4 +1,4 @@
-"""The operator's client with the real API server, behind a TLS proxy whose certificate changes, and with each kind of credentials."""
+"""The operator's client with the real API server, behind a TLS proxy whose certificate changes, and with other credentials."""
 
 import json
 import os

@@ -224,3 +224,21 @@ async def test_the_event_loop_goes_on_while_a_cause_is_looked_for() -> None:
             ticks += 1
         assert ticks > 10
         await looking
+
+
+async def test_callers_at_the_same_time_share_one_attempt() -> None:
+    attempts = 0
+
+    def count() -> bytes:
+        nonlocal attempts
+        attempts += 1
+        return FRENCH
+
+    diagnosis = Diagnosis()
+    async with answering(count) as port:
+        url = f"postgresql://app@127.0.0.1:{port}/postgres?sslmode=disable"
+        problems = await asyncio.gather(*(diagnosis.problem(url) for _ in range(20)))
+        assert len(set(problems)) == 1
+        assert attempts == 2, "one, and one more for the server's code"
+        assert await diagnosis.problem(url) == problems[0]
+        assert attempts == 3, "the code for the same message is remembered"

@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-from embedding_worker.rows.statements import BLANK, HASH
+from embedding_worker.rows.derived_table import BLANK, HASH
 from embedding_worker.text import content_hash, is_blank
 from tests.integration.rows.conftest import Keep
 from tests.support.kept_rows import Application

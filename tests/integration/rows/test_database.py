@@ -202,6 +202,14 @@ async def test_what_a_row_holds_is_in_no_message_and_no_traceback(
     assert "confid" not in "".join(traceback.format_exception(row.failure))
 
 
+@pytest.mark.parametrize("state", ["08006", "25006", "53100", "57P01"])
+async def test_an_error_that_a_function_of_the_application_raises_is_no_outage(rows: Database, state: str) -> None:
+    """Otherwise one row could stop its source: any code can be raised."""
+    with pytest.raises(RowsRefused, match=state):
+        async with rows.transaction() as transaction:
+            await transaction.fetch(f"DO $$BEGIN RAISE EXCEPTION 'no' USING ERRCODE = '{state}'; END$$")
+
+
 def backends(application: Application, role: str) -> set[int]:
     return {pid for (pid,) in application.run("SELECT pid FROM pg_stat_activity WHERE usename = %s", role)}
 

@@ -21,6 +21,8 @@ TYPES = {
     "integer": ("7", ["no-number", "2147483648"]),
     "uuid": (UUID, ["no-uuid", UUID.upper()]),
     "text": ("seven", ["a\0b", "\ud800"]),
+    "smallint": ("7", ["32768", "007"]),
+    "bpchar": ("seven", ["seven ", "a\0b"]),
 }
 
 

@@ -1,5 +1,6 @@
 """A table that can't be served is refused in one sentence, with the value and the remedy; nothing is created in the database."""
 
+import re
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -277,3 +278,33 @@ async def test_an_id_whose_not_null_was_never_validated_is_refused(application: 
     application.run("ALTER TABLE businesses ADD CONSTRAINT later NOT NULL id NOT VALID")
     with pytest.raises(SourceRefused, match=r"^public\.businesses\.id may be null: "):
         await keep()
+
+
+TABLE = '"Yellow ""Book"""."Vip"'
+REMEDIES = {
+    "a null": ("id bigint UNIQUE", "may be null: (.*)$", {}),
+    "two rows": ("id bigint NOT NULL", "name the primary key, or (.*)$", {}),
+    "another type": ("id numeric(9, 2) PRIMARY KEY", "that you add with (.*)$", {"id_column": "embedding_id"}),
+    "rules": (
+        'id bigint PRIMARY KEY); CREATE RULE "On update" AS ON UPDATE TO {table} DO INSTEAD NOTHING; CREATE TABLE other (id int',
+        "replace them by a trigger, and (.*)$",
+        {},
+    ),
+}
+
+
+@pytest.mark.parametrize("name", REMEDIES)
+async def test_the_statement_that_a_refusal_proposes_is_enough(application: Application, keep: Keep, name: str) -> None:
+    declared, sentence, then = REMEDIES[name]
+    application.run('CREATE SCHEMA "Yellow ""Book"""')
+    application.run(f"CREATE TABLE {TABLE} (name text, embedding real[], {declared.format(table=TABLE)})")
+    application.run(f"INSERT INTO {TABLE} (id, name) VALUES (1, 'one')")
+    source: dict[str, Any] = {"table": "Vip", "schema": 'Yellow "Book"'}
+    with pytest.raises(SourceRefused, match=sentence) as refused:
+        await keep(**source)
+    statement = re.search(sentence, refused.value.message)
+    assert statement is not None
+    application.run(statement[1])
+    keeper, oracle = await keep(**source | then)
+    await keeper.audit()
+    assert (await keeper.keep(), oracle.wrong()) == (1, [])

@@ -1,7 +1,6 @@
 """The credentials for the API server are read again when their files change, and a plugin is run no more than necessary."""
 
 import ssl
-from collections.abc import Iterator
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
@@ -56,7 +55,7 @@ def clock() -> FakeClock:
 
 
 @pytest.fixture
-def plugins(monkeypatch: pytest.MonkeyPatch) -> Iterator[Plugins]:
+def plugins(monkeypatch: pytest.MonkeyPatch) -> Plugins:
     made = Plugins()
     monkeypatch.setattr(module, "run_plugin", made.run)
     return made

@@ -86,7 +86,7 @@ async def test_a_failure_is_said_without_what_was_printed(tmp_path: Path, script
 
 
 async def test_a_program_that_is_not_installed_is_named(tmp_path: Path) -> None:
-    with pytest.raises(AccessRefused, match="'no-such-login' cannot be run .*: install it"):
+    with pytest.raises(AccessRefused, match=r"'no-such-login' cannot be run .*: install it"):
         await run_plugin(plugin(tmp_path, "", command="no-such-login"))
 
 

@@ -8,7 +8,7 @@ import structlog
 
 from embedding_operator.api_errors import ApiServerUnreachable, Gone, RequestRefused
 from embedding_operator.api_server import Json
-from embedding_operator.reconciler.job_table import JobState
+from embedding_operator.reconciler.tracked_job import JobState
 from embedding_operator.resources.embedding_job import Phase
 from tests.support.fake_api_server import FakeApiServer
 from tests.support.fake_clock import settle

@@ -12,8 +12,8 @@ from embedding_operator.metrics import Metrics
 from embedding_operator.reconciler.catalog import SourceCatalog
 from embedding_operator.reconciler.job_runner import JobRunner, Recorders
 from embedding_operator.reconciler.job_statuses import JobStatuses
-from embedding_operator.reconciler.job_table import IN_FLIGHT, JobState, TrackedJob
 from embedding_operator.reconciler.row_queues import SOURCE_COMES_WITHIN_S, RowQueues
+from embedding_operator.reconciler.tracked_job import IN_FLIGHT, JobState, TrackedJob
 from embedding_operator.resources.embedding_job import EmbeddingJob, Phase, parse_job
 from embedding_operator.resources.embedding_source import parse_source
 from embedding_worker.outcome import OutcomeKind, RowOutcome, RowRequest

@@ -84,7 +84,7 @@ def test_every_kind_of_outcome_but_a_failure_has_one_phase_and_none_is_left_open
 def test_a_locked_row_waits_without_an_attempt() -> None:
     made = patch_of(row_locked(STARTED, STARTED, 7))
     assert (made.status["phase"], made.status["attempts"], made.status["reason"]) == (Phase.RETRYING, 0, "RowLocked")
-    assert made.status["nextAttemptTime"] == "2026-03-01T12:00:06.250Z"
+    assert made.status["nextAttemptTime"] == "2026-03-01T12:00:16.250Z"
 
 
 @pytest.mark.parametrize("kind", [OutcomeKind.TEXT_EXPRESSION_FAILED, OutcomeKind.UPDATE_SUPPRESSED])

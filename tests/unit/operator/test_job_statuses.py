@@ -14,7 +14,7 @@ from embedding_operator.api_errors import (
 )
 from embedding_operator.lifecycle.job_status import JobPatch
 from embedding_operator.reconciler.job_statuses import LONGEST_PAUSE_S, JobStatuses, refresh_job
-from embedding_operator.reconciler.job_table import IN_FLIGHT, JobState
+from embedding_operator.reconciler.tracked_job import IN_FLIGHT, JobState
 from embedding_operator.resources.embedding_job import BACKOFF_ANNOTATION, Phase
 from tests.support.fake_api_server import FakeApiServer
 from tests.support.fake_clock import settle

@@ -5,11 +5,8 @@ from datetime import UTC, datetime
 
 import pytest
 
-from embedding_operator.reconciler.job_table import (
-    ImpossibleTransition,
-    JobState,
-    JobTable,
-)
+from embedding_operator.reconciler.job_table import ImpossibleTransition, JobTable
+from embedding_operator.reconciler.tracked_job import JobState
 from tests.support.jobs import OTHER_TEXT, Register, name_of, tracked
 
 MOMENT = datetime(2026, 3, 1, 12, 30, tzinfo=UTC)

@@ -6,7 +6,8 @@ from datetime import UTC, datetime
 
 import pytest
 
-from embedding_operator.reconciler.job_table import ACTIVE, IN_FLIGHT, OPEN, JobState, JobTable
+from embedding_operator.reconciler.job_table import JobTable
+from embedding_operator.reconciler.tracked_job import ACTIVE, IN_FLIGHT, OPEN, JobState
 from tests.support.fake_clock import settle
 from tests.support.jobs import Register, name_of
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from embedding_operator.reconciler.job_table import JobState
+from embedding_operator.reconciler.tracked_job import JobState
 from embedding_operator.resources.embedding_job import EmbeddingJob, Phase
 from tests.support.jobs import OTHER_TEXT, Register, name_of, shown
 

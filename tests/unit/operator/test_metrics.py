@@ -17,17 +17,8 @@ def metrics() -> Metrics:
 
 
 NAMES = {
-    *(
-        "jobs_settled",
-        "replays",
-        "refused_creates",
-        "due_rows",
-        "rows",
-        "oldest_due_seconds",
-        "open_jobs",
-        "window_jobs",
-        "dead_letters",
-    ),
+    *("jobs_settled", "replays", "refused_creates", "due_rows", "rows", "oldest_due_seconds", "open_jobs"),
+    *("window_jobs", "dead_letters"),
     *("provider_call_seconds", "provider_call_texts", "sweep_seconds", "job_seconds"),
 }
 

@@ -5,8 +5,8 @@ from datetime import UTC, datetime, timedelta, timezone
 
 import pytest
 
-from embedding_operator.reconciler.job_table import JobState, TrackedJob
 from embedding_operator.reconciler.orphans import MAX_AT_ONCE, PATIENCE_S, orphaned
+from embedding_operator.reconciler.tracked_job import JobState, TrackedJob
 from tests.support.jobs import name_of, tracked
 
 NOW = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)

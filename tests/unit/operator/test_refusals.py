@@ -63,8 +63,20 @@ def test_an_id_that_is_a_part_of_another_word_of_the_message_makes_no_difference
 def test_after_a_hold_rows_that_were_refused_with_other_messages_are_tried_again() -> None:
     state = Refusals()
     state.record([], [*refused("123"), *refused("4", Invalid("at 12:00 by proxy a")), *refused("5", DENIED)], NOW)
+    assert len(state.left_out(NOW + 5)) == 5
     state.record(["6"], [], NOW + 5)
-    assert state.left_out(NOW + 5) == set()
+    assert len(state.left_out(NOW + 5)) == 4 - 1
+    assert "4" not in state.left_out(NOW + 5)
+
+
+def test_probes_of_rows_that_are_left_out_hold_no_jobs_of_other_rows() -> None:
+    state = Refusals()
+    state.record(["1"], refused("2345"), NOW)
+    state.record([], refused("2"), NOW + 8)
+    assert state.limit(FREE, NOW + 8) == FREE
+    state.record(["6"], [], NOW + 9)
+    assert state.left_out(NOW + 9) == {"2", "3", "4", "5"}
+    assert state.shared(NOW + 9) is not None
 
 
 def test_a_row_whose_job_is_invalid_is_left_out_for_a_minute() -> None:
@@ -140,6 +152,15 @@ def test_too_many_refused_rows_among_accepted_ones_hold_all_jobs() -> None:
     assert state.limit(FREE, NOW) == FREE
     state.record(["any"], refused(["one more"]), NOW)
     assert state.limit(FREE, NOW) == 0
+
+
+def test_a_refusal_of_all_jobs_is_over_if_no_row_has_been_due_for_two_minutes() -> None:
+    state = Refusals()
+    state.record([], refused("1", QUOTA), NOW)
+    state.record([], [], NOW + 119)
+    assert state.shared(NOW + 119) is not None
+    state.record([], [], NOW + 120)
+    assert (state.shared(NOW + 120), state.limit(FREE, NOW + 120)) == (None, FREE)
 
 
 def test_a_refused_row_that_was_deleted_is_forgotten() -> None:

@@ -132,6 +132,20 @@ async def test_the_time_of_the_last_turn_goes_on_whatever_is_unreachable(system:
         assert system.clock.monotonic() - system.loop.last_turn <= 2
 
 
+@pytest.mark.parametrize("uid", ["uid-1", "uid-2"])
+async def test_a_status_that_somebody_has_changed_is_written_again_in_the_next_turn(
+    system: LoopedSource, uid: str
+) -> None:
+    async with system.running():
+        await system.clock.advance(15)
+        await system.server.patch_source_status(SOURCE, {"conditions": None})
+        changed = source(uid=uid).model_copy(update={"status": system.status})
+        system.loop.compare_status(changed, listed_at=system.clock.monotonic())
+        await system.clock.advance(INTERVAL_S)
+        is_the_same_source = uid == "uid-1"
+        assert ("conditions" in system.status) is is_the_same_source
+
+
 async def test_a_turn_that_hangs_is_visible_by_the_time_of_the_last_turn(system: LoopedSource) -> None:
     system.store.hold = True
     async with system.running():

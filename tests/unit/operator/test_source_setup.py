@@ -5,14 +5,17 @@ from collections.abc import Mapping
 import pytest
 
 from embedding_operator.lifecycle.source_status import Pending
+from embedding_operator.reconciler import source_setup
 from embedding_operator.reconciler.configuration import Configuration, decide_configuration
-from embedding_operator.reconciler.source_setup import ReadySource, SourceSetup
+from embedding_operator.reconciler.ready_source import ReadySource
+from embedding_operator.reconciler.source_setup import SourceSetup
 from embedding_operator.resources.embedding_source import EmbeddingSource
-from embedding_worker.errors import SourceRefused
+from embedding_worker.errors import DatabaseUnavailable, SourceRefused
 from embedding_worker.outcome import OutcomeKind, RowRequest
 from embedding_worker.providers.provider import Provider
 from embedding_worker.providers.registry import ProviderRegistry
 from embedding_worker.rows.database import Database
+from embedding_worker.rows.ownership import TAKE_OVER_ANNOTATION, Claim, Owner
 from embedding_worker.rows.store import RowStore
 from embedding_worker.source import SourceConfig, TableColumn
 from embedding_worker.text import content_hash
@@ -20,6 +23,7 @@ from tests.support.fake_clock import let_time_pass
 from tests.support.fake_database import FakeDatabase
 from tests.support.fake_provider import FakeEmbedder
 from tests.support.fake_store import FakeStore
+from tests.support.looped_source import FakeWatch
 from tests.support.operator_parts import Parts, source
 
 
@@ -33,6 +37,10 @@ class Tables:
         self.would_embed = (0, 0)
         self.store = FakeStore({"1": "Bakery"})
         self.asked: list[tuple[str, SourceConfig]] = []
+        self.claims: list[Claim] = []
+        self.lost = False
+        """Whether edits are not recorded at present."""
+        self.unreachable = False
 
     async def configuration_on_record(self, database: Database, at: TableColumn) -> str | None:
         return self.record
@@ -43,11 +51,17 @@ class Tables:
             raise self.refusal
         return Inspected(self.would_embed)
 
-    async def prepare(self, database: Database, config: SourceConfig) -> FakeStore:
-        self.asked.append(("prepare", config))
+    async def claim_table(self, database: Database, config: SourceConfig, claim: Claim) -> tuple[FakeStore, FakeWatch]:
+        self.asked.append(("claim_table", config))
+        self.claims.append(claim)
         if self.refusal is not None:
             raise self.refusal
-        return self.store
+        return self.store, FakeWatch()
+
+    async def edits_are_lost(self, database: Database, at: TableColumn) -> bool:
+        if self.unreachable:
+            raise DatabaseUnavailable("no route")
+        return self.lost
 
 
 class Inspected:
@@ -61,8 +75,10 @@ class Inspected:
 @pytest.fixture
 def tables(monkeypatch: pytest.MonkeyPatch) -> Tables:
     found = Tables()
-    for name in ("configuration_on_record", "inspect", "prepare"):
+    for name in ("configuration_on_record", "inspect"):
         monkeypatch.setattr(RowStore, name, getattr(found, name))
+    for name in ("claim_table", "edits_are_lost"):
+        monkeypatch.setattr(source_setup, name, getattr(found, name))
     return found
 
 
@@ -166,6 +182,33 @@ async def test_a_refused_table_is_raised(tables: Tables) -> None:
     tables.refusal = SourceRefused("TableMissing", "public.businesses does not exist")
     with pytest.raises(SourceRefused, match=r"public\.businesses does not exist"):
         await prepared(Parts())
+
+
+async def test_a_source_claims_its_table_with_its_uid_and_its_newest_annotation(tables: Tables) -> None:
+    """The loop keeps the source that it began with, and an annotation does not begin another loop."""
+    parts = Parts()
+    shown = source(uid="uid-1")
+    annotated = shown.metadata.model_copy(update={"annotations": {TAKE_OVER_ANNOTATION: "staging/businesses/uid-9"}})
+    parts.catalog.put(shown.model_copy(update={"metadata": annotated}))
+    await setup_of(parts).prepare(shown, Configuration(shown.spec.config()))
+    owner = Owner(shown.metadata.namespace, "businesses", "uid-1")
+    assert tables.claims == [Claim(owner, "staging/businesses/uid-9")]
+
+
+@pytest.mark.parametrize(
+    ("lost", "unreachable", "added"),
+    [
+        (True, False, " (edits are not recorded meanwhile; the next audit finds them)"),
+        (False, False, ""),
+        (True, True, ""),
+    ],
+)
+async def test_a_refusal_says_that_edits_are_not_recorded_where_that_is_so(
+    tables: Tables, lost: bool, unreachable: bool, added: str
+) -> None:
+    tables.lost, tables.unreachable = lost, unreachable
+    explained = await setup_of(Parts()).explain(source(), ("ColumnMissing", "there is no column id"))
+    assert explained == ("ColumnMissing", f"there is no column id{added}")
 
 
 async def prepared(parts: Parts, *, providers: Mapping[str, Provider] | None = None) -> ReadySource:

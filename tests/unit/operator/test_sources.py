@@ -6,9 +6,10 @@ from collections.abc import AsyncIterator
 import pytest
 
 from embedding_operator.api_errors import ApiServerUnreachable
-from embedding_operator.reconciler.job_table import JobState
+from embedding_operator.reconciler.deleted_sources import DeletedSources
 from embedding_operator.reconciler.source_loop import SourceLoop
 from embedding_operator.reconciler.sources import Sources
+from embedding_operator.reconciler.tracked_job import JobState
 from embedding_operator.resources.embedding_job import Phase
 from embedding_operator.resources.embedding_source import EmbeddingSource
 from embedding_worker.outcome import RowRequest
@@ -55,11 +56,22 @@ class RecordedLoop(SourceLoop):
                 self.state = "ended"
 
 
+class RecordedDeletions(DeletedSources):
+    """Records the deleted sources whose triggers are to be dropped, by uid."""
+
+    def __init__(self) -> None:
+        self.released: list[str] = []
+
+    async def release(self, name: str, uid: str) -> None:
+        self.released.append(uid)
+
+
 class System:
     def __init__(self) -> None:
         self.parts = Parts()
         self.server = self.parts.server
         self.made: list[RecordedLoop] = []
+        self.deleted = RecordedDeletions()
         self.sources = Sources(
             self._make,
             catalog=self.parts.catalog,
@@ -67,6 +79,7 @@ class System:
             jobs=self.parts.jobs,
             metrics=self.parts.metrics,
             server=self.server,
+            deleted=self.deleted,
         )
 
     def _make(self, shown: EmbeddingSource) -> RecordedLoop:
@@ -230,6 +243,26 @@ async def test_the_loop_ends_before_the_jobs_are_deleted(system: System) -> None
     await system.observe(source())
     await system.delete()
     assert system.states() == ["ended"]
+
+
+async def test_the_triggers_of_a_deleted_source_are_dropped(system: System) -> None:
+    await system.observe(source(uid="uid-1"))
+    await system.delete()
+    assert system.deleted.released == ["uid-1"]
+
+
+async def test_the_triggers_of_a_source_that_was_replaced_without_a_deletion_are_released_before_the_next_loop(
+    system: System,
+) -> None:
+    await system.observe(source(uid="uid-1", version=1))
+    await system.observe(source(uid="uid-2", version=2))
+    assert (system.deleted.released, system.states()) == (["uid-1"], ["ended", "running"])
+
+
+async def test_a_changed_spec_releases_nothing(system: System) -> None:
+    await system.observe(source(generation=1, version=1))
+    await system.observe(source(generation=2, version=2, text="name || city"))
+    assert system.deleted.released == []
 
 
 async def test_jobs_of_a_source_that_was_never_known_are_deleted(system: System) -> None:

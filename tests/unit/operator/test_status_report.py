@@ -3,6 +3,7 @@
 from typing import Any
 
 import pytest
+from structlog.testing import capture_logs
 
 from embedding_operator.api_errors import ApiServerError, ApiServerUnreachable, Gone, RequestRefused
 from embedding_operator.lifecycle.source_status import SourceFacts, facts_of
@@ -102,9 +103,20 @@ async def test_a_status_that_could_not_be_written_is_written_next_time(system: S
     await system.report.write(SET_UP)
     assert "status" not in system.server.stored_sources[SOURCE]
     assert system.events() == []
+    await system.clock.advance(5)
     await system.report.write(SET_UP)
     assert system.ready() == "True"
     assert system.events() == [("Normal", "Ready")]
+
+
+async def test_a_status_that_is_refused_is_sent_every_five_seconds_and_logged_once(system: System) -> None:
+    system.server.fail("patch_source_status", *[RequestRefused("denied by a policy")] * 99)
+    with capture_logs() as logs:
+        for _ in range(40):
+            await system.report.write(SET_UP)
+            await system.clock.advance(0.5)
+    assert system.server.count("patch_source_status") == 4
+    assert [line["event"] for line in logs] == ["source status not written"]
 
 
 async def test_a_transition_is_emitted_once_and_only_when_it_is_written(system: System) -> None:

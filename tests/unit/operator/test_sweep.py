@@ -4,8 +4,8 @@ from dataclasses import replace
 
 import pytest
 
-from embedding_operator.reconciler.job_table import JobState
 from embedding_operator.reconciler.sweep import DuePlan, sort_due
+from embedding_operator.reconciler.tracked_job import JobState
 from embedding_operator.resources.embedding_job import Phase
 from embedding_worker.errors import DatabaseUnavailable
 from embedding_worker.rows.records import DueRow
@@ -133,7 +133,7 @@ async def test_rows_that_fail_beyond_the_room_for_dead_letters_take_no_place_of_
         job = job_of(f"dead {n}", "any", Phase.DEAD_LETTERED)
         job["status"]["reason"] = "TextExpressionFailed"
         system.parts.track(job)
-    for _ in range(13):
+    for _ in range(3):
         await system.sweep()
     assert [row for row in system.created() if not row.startswith("dead")] == ["good"]
     assert system.sweeper.problem is None
@@ -195,3 +195,19 @@ async def test_what_the_store_raises_is_raised(method: str) -> None:
     system.store.fail(method, DatabaseUnavailable("connection refused"))
     with pytest.raises(DatabaseUnavailable):
         await system.sweep()
+
+
+async def test_where_many_rows_are_locked_the_others_get_no_job_until_they_are_free() -> None:
+    system = SweptSource({str(n): "any" for n in range(5)} | {"good": "Bakery"})
+    system.store.locked = {str(n) for n in range(5)}
+    for n in range(20):
+        job = job_of(f"locked {n}", "any", Phase.RETRYING)
+        job["status"]["reason"] = "RowLocked"
+        system.parts.track(job)
+    await system.sweep()
+    await system.sweep()
+    assert [row for row in system.created() if not row.startswith("locked")] == ["good"]
+    system.store.locked.clear()
+    await system.clock.advance(30)
+    await system.sweep()
+    assert len([row for row in system.created() if not row.startswith("locked")]) == 6

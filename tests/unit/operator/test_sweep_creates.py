@@ -6,7 +6,7 @@ import contextlib
 import pytest
 
 from embedding_operator.api_errors import ApiServerUnavailable, ApiServerUnreachable, Gone, Invalid, RequestRefused
-from embedding_operator.reconciler.job_table import JobState
+from embedding_operator.reconciler.tracked_job import JobState
 from embedding_operator.resources.embedding_job import Phase
 from tests.support.fake_clock import settle
 from tests.support.operator_parts import job_of

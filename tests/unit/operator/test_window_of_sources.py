@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from embedding_operator.reconciler.job_table import ACTIVE, OPEN, JobState
+from embedding_operator.reconciler.tracked_job import ACTIVE, OPEN, JobState
 from embedding_operator.reconciler.window import SMALLEST_SHARE, Window
 from tests.support.jobs import Register
 

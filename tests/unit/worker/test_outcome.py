@@ -97,7 +97,7 @@ def test_a_locked_row_says_since_when() -> None:
     assert "since 2026-03-01T12:00:00Z" in locked.message
 
 
-@pytest.mark.parametrize(("locked_s", "pause_s"), [(0, 5), (20, 5), (40, 10), (240, 60), (86_400, 60)])
+@pytest.mark.parametrize(("locked_s", "pause_s"), [(0, 15), (20, 15), (40, 20), (240, 60), (86_400, 60)])
 def test_the_longer_a_row_is_locked_the_longer_is_the_pause(locked_s: int, pause_s: float) -> None:
     since = datetime(2026, 3, 1, 12, tzinfo=UTC)
     assert row_locked(since, since + timedelta(seconds=locked_s), None).retry_after_s == pause_s

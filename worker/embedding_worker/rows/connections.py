@@ -58,10 +58,17 @@ class Diagnosis:
 
     def __init__(self) -> None:
         self._known: dict[str, Refusal] = {}
+        self._looking: dict[str, asyncio.Task[str | None]] = {}
 
     async def problem(self, url: str, *, within_s: float = DIAGNOSED_WITHIN_S) -> str | None:
-        """The cause and the remedy in a sentence, without anything of the URL; None if a connection was made."""
-        return await asyncio.to_thread(self._problem, url, within_s)
+        """The cause and the remedy in a sentence, without anything of the URL; None if a connection was made.
+
+        Callers at the same time share one attempt, which needs a thread.
+        """
+        if url not in self._looking:
+            self._looking[url] = asyncio.create_task(asyncio.to_thread(self._problem, url, within_s))
+            self._looking[url].add_done_callback(lambda _: self._looking.pop(url))
+        return await asyncio.shield(self._looking[url])
 
     def _problem(self, url: str, within_s: float) -> str | None:
         parameters = {name: value for name, value in CONNECTION.items() if name != "prepare_threshold"}

@@ -35,10 +35,12 @@ SETTINGS = {
     "extra_float_digits": "1",
     "bytea_output": "hex",
 }
-# Not caused by the statement, although the session goes on: out of connections, memory or disk; demoted to a standby.
-AWAY = ("53", "25006")
+# Not caused by the statement, although the session goes on: out of connections, memory or disk.
+AWAY = ("53",)
 # The session is ended: the server shuts down, has crashed, or ends sessions that are idle for too long.
 ENDED = ("FATAL", "PANIC")
+# In an encoding such as SQL_ASCII a column may contain bytes that are no characters.
+NOT_UNICODE = ("22021", "22P05")
 NOT_NULL = "23502"
 LOCKED = (errors.LockNotAvailable, errors.SerializationFailure, errors.DeadlockDetected)
 
@@ -69,13 +71,8 @@ def _translate_errors(*, quoting: bool) -> Iterator[None]:
 
 def _translated(exc: psycopg.Error, *, quoting: bool) -> EmbeddingError:
     state, diag = exc.sqlstate or "", exc.diag
-    if "statement pooling mode" in str(exc):
-        return ServerUnsuitable(f"the connection cannot be used: {STATEMENT_POOLING}")
-    if state == "25006":
-        return ServerUnsuitable("the server accepts no writes any more (25006): the primary is looked for")
-    lost = not state and isinstance(exc, (psycopg.OperationalError, psycopg.InterfaceError))
-    if lost or state.startswith(AWAY) or (diag.severity_nonlocalized or diag.severity) in ENDED:
-        return DatabaseUnavailable(f"the database is away ({type(exc).__name__})")
+    if (away := _away(exc, state)) is not None:
+        return away
     # Errors of the parser have a position; rights and policies are checked in these files. A value that is cast to regclass has
     # neither.
     found_early = diag.statement_position is not None or diag.source_file in ("aclchk.c", "rls.c")
@@ -84,12 +81,30 @@ def _translated(exc: psycopg.Error, *, quoting: bool) -> EmbeddingError:
         if quoting:
             return SourceRefused("DatabaseRefused", said)
         return RowsRefused("DatabaseRefused", said, sqlstate=state, is_of_the_table=True)
+    if state in NOT_UNICODE:
+        said = f"an id or a text in the table is not text in UTF-8 ({state}): correct it, and delete change marks with such an id"
+        return RowsRefused("DatabaseRefused", said, sqlstate=state)
     return RowsRefused(
         "DatabaseRefused",
         f"PostgreSQL refuses the statement: {_violated(diag) or type(exc).__name__} ({state})",
         sqlstate=state,
         constraint=diag.constraint_name or "",
     )
+
+
+def _away(exc: psycopg.Error, state: str) -> DatabaseUnavailable | None:
+    """The error, if neither the statement nor a row is the cause; None otherwise."""
+    diag = exc.diag
+    if "statement pooling mode" in str(exc):
+        return ServerUnsuitable(f"the connection cannot be used: {STATEMENT_POOLING}")
+    if diag.source_function == "exec_stmt_raise":  # a function of the application's has raised an error with this code
+        return None
+    if state == "25006":
+        return ServerUnsuitable("the server accepts no writes any more (25006): the primary is looked for")
+    lost = not state and isinstance(exc, (psycopg.OperationalError, psycopg.InterfaceError))
+    if lost or state.startswith(AWAY) or (diag.severity_nonlocalized or diag.severity) in ENDED:
+        return DatabaseUnavailable(f"the database is away ({type(exc).__name__})")
+    return None
 
 
 def _violated(diag: errors.Diagnostic) -> str:
@@ -133,6 +148,8 @@ class Database:
         """Raises SourceRefused if it is no URL."""
         self._url = libpq_url(url)
         self._diagnosis = Diagnosis()
+        self.encoding = "UTF8"
+        """The server's, known from the first transaction on."""
         self._pool = AsyncConnectionPool(
             lambda: self._url,
             connection_class=Connection,
@@ -207,29 +224,26 @@ class Database:
                     connection = await attempt.enter_async_context(self._pool.connection())
                 except PoolTimeout:
                     raise DatabaseUnavailable(await self._why_away()) from None
-                if connection.url != self._url:  # it was being opened when the URL changed
-                    await connection.close()
-                    continue
                 try:
-                    await _apply(settings, connection)
-                except ServerUnsuitable:
-                    raise
-                except DatabaseUnavailable:
-                    if not remaining:
+                    await self._apply(settings, connection)
+                except DatabaseUnavailable as exc:
+                    if isinstance(exc, ServerUnsuitable) or not remaining:
                         raise
                     await connection.close()
                     continue
                 stack.push_async_exit(attempt.pop_all())
                 return connection
-        raise DatabaseUnavailable("no connection could be made: the database's URL changes all the time")
+        raise AssertionError("the last attempt returns or raises")
+
+    async def _apply(self, settings: dict[str, str], connection: Connection) -> None:
+        if connection.url != self._url:
+            raise DatabaseUnavailable("the connection was being opened when the URL changed")
+        pairs = ", ".join(f"set_config(${2 * n + 1}, ${2 * n + 2}, true)" for n in range(len(settings)))
+        parameters = (part for pair in settings.items() for part in pair)
+        await Transaction(connection, quoting=False).fetch(f"SELECT {pairs}", *parameters)
+        self.encoding = connection.info.parameter_status("server_encoding") or self.encoding
 
     async def _why_away(self) -> str:
         """Why no connection can be made. The pool does not report the reason, so one connection is tried without it."""
         problem = await self._diagnosis.problem(self._url)
         return f"no connection could be made{': ' + problem if problem else ' in time: all of them are in use'}"
-
-
-async def _apply(settings: dict[str, str], connection: Connection) -> None:
-    pairs = ", ".join(f"set_config(${2 * n + 1}, ${2 * n + 2}, true)" for n in range(len(settings)))
-    parameters = (part for pair in settings.items() for part in pair)
-    await Transaction(connection, quoting=False).fetch(f"SELECT {pairs}", *parameters)

@@ -34,14 +34,15 @@ async def of_each_row(ids: Sequence[str], fetch: Fetch, *, succeeds_for_others: 
     Raises TableRefused if the reason is the table, or a right that is missing, and so not a row's own.
     """
     try:
-        return await _separate(ids, fetch, stop=_is_of_the_table)
+        return await separate(ids, fetch, stop=_is_of_the_table)
     except TableRefused:
         if not await succeeds_for_others(ids):
             raise
-    return await _separate(ids, fetch, stop=never_stop)
+    return await separate(ids, fetch)
 
 
-async def _separate(ids: Sequence[str], fetch: Fetch, *, stop: StopRule) -> EachRow:
+async def separate(ids: Sequence[str], fetch: Fetch, *, stop: StopRule = never_stop) -> EachRow:
+    """The same, without asking whose the failure is, unless `stop` says that it is the table's."""
     found = EachRow()
     accepted = False
 

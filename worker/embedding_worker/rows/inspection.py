@@ -4,6 +4,7 @@ Called by schema.py before it creates anything, by readiness.py for the checks, 
 So all of them find the same reasons against a table, and the same missing rights.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from embedding_worker.errors import SourceRefused
@@ -24,10 +25,11 @@ from embedding_worker.rows.expression import (
     schema_denied,
 )
 from embedding_worker.rows.rights import (
+    LACKING,
+    OWN_FACTS,
     OwnObjects,
     Right,
-    lacking,
-    own_objects,
+    own_tables,
     refuse_lacking,
     rights_in_own_schema,
     rights_on_table,
@@ -93,7 +95,7 @@ async def _read_facts(transaction: Transaction, config: SourceConfig) -> _Facts:
     vector = VectorExtension(*extension[0]) if extension else None
     layout = accept_table(at, config.model.dimensions, table, columns, vector)
     statements = Statements(config, replace(layout, search_path=await _application_path(transaction, at.schema)))
-    own = await own_objects(transaction, statements, change_marks.trigger(statements, ()))
+    own = await _own_objects(transaction, statements, change_marks.trigger(statements, ()))
     assert table is not None  # otherwise accept_table has raised
     return _Facts(table, columns, vector, statements, own)
 
@@ -108,6 +110,26 @@ async def _application_path(transaction: Transaction, schema: str) -> str:
     return str(path) if is_in_path else ", ".join(part for part in (path, quoted(schema)) if part)
 
 
+async def _own_objects(transaction: Transaction, statements: Statements, trigger: change_marks.Trigger) -> OwnObjects:
+    names = list(own_tables(statements.config.at))
+    found = await transaction.fetch(OWN_FACTS, names, trigger.function_name, statements.layout.oid, list(trigger.names))
+    database_oid, schema_oid, tables, oids, function_oid, triggers = found[0]
+    present = triggers == len(trigger.names)
+    return OwnObjects(database_oid, schema_oid, dict(zip(tables, oids, strict=True)), function_oid, present)
+
+
+async def _lacking(transaction: Transaction, rights: Sequence[Right]) -> list[Right]:
+    """Those of these rights that the role does not have."""
+    found = await transaction.fetch(
+        LACKING,
+        [right.kind for right in rights],
+        [right.oid for right in rights],
+        [right.privilege for right in rights],
+        [right.column for right in rights],
+    )
+    return [rights[number - 1] for (number,) in found]
+
+
 async def _missing_rights(transaction: Transaction, facts: _Facts) -> list[Right]:
     """All that are missing whatever the text reads."""
     statements, table, own = facts.statements, facts.table, facts.own
@@ -115,7 +137,7 @@ async def _missing_rights(transaction: Transaction, facts: _Facts) -> list[Right
     needed = rights_on_table(statements, table, embedding, facts.vector, own)
     if not own.trigger_present:
         needed += rights_to_create_trigger(statements, table, own, change_marks.trigger(statements, ()))
-    return await lacking(transaction, [*needed, *rights_in_own_schema(statements, table, own)])
+    return await _lacking(transaction, [*needed, *rights_in_own_schema(statements, table, own)])
 
 
 async def _missing_to_replace_trigger(transaction: Transaction, facts: _Facts, read: tuple[str, ...]) -> list[Right]:
@@ -126,7 +148,7 @@ async def _missing_to_replace_trigger(transaction: Transaction, facts: _Facts, r
     record = await transaction.fetch(change_marks.SOURCE_RECORD, statements.config.at.bookkeeping_name) if known else []
     if record and record[0][0] == trigger.definition:
         return []
-    return await lacking(transaction, rights_to_create_trigger(statements, facts.table, facts.own, trigger))
+    return await _lacking(transaction, rights_to_create_trigger(statements, facts.table, facts.own, trigger))
 
 
 async def _find_columns_read(
@@ -152,7 +174,7 @@ async def _find_columns_read(
     expression = ExpressionFacts(tree, frozenset(numbers), tuple(others))
     generated = await _generated_reads(transaction, facts)
     read = columns_read(config, expression, functions, facts.columns, generated, table_oid=oid)
-    return read, await lacking(transaction, _rights_of_text(functions, others))
+    return read, await _lacking(transaction, _rights_of_text(functions, others))
 
 
 def _rights_of_text(functions: list[FunctionFacts], others: list[OtherTable]) -> list[Right]:

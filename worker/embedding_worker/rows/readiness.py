@@ -8,10 +8,12 @@ from dataclasses import dataclass
 from embedding_worker.errors import SourceRefused
 from embedding_worker.rows import change_marks
 from embedding_worker.rows.database import Database
+from embedding_worker.rows.derived_table import SCHEMA
 from embedding_worker.rows.inspection import inspect_table
-from embedding_worker.rows.schema import refuse_another_id_type, trigger_not_droppable
-from embedding_worker.rows.statements import SCHEMA
+from embedding_worker.rows.ownership import Claim
+from embedding_worker.rows.schema import refuse_foreign
 from embedding_worker.rows.table import quoted
+from embedding_worker.rows.triggers import find_triggers, trigger_not_droppable
 from embedding_worker.source import SourceConfig
 
 OLDEST_POSTGRESQL = 14
@@ -28,6 +30,11 @@ SELECT current_setting('server_version_num')::int, current_setting('server_versi
        coalesce(has_schema_privilege(to_regnamespace('{SCHEMA}')::oid, 'USAGE'), false),
        CASE WHEN to_regnamespace('{SCHEMA}') IS NULL THEN has_database_privilege(current_database(), 'CREATE')
             ELSE has_schema_privilege(to_regnamespace('{SCHEMA}')::oid, 'CREATE') END"""
+# Of a publication of all tables, the subscribers wait until they have the tables that the operator creates.
+PUBLISHED = """
+SELECT string_agg('publication ' || quote_ident(p.pubname), ', ') FROM pg_publication p
+WHERE p.puballtables AND to_regclass($1) IS NULL
+"""
 
 
 @dataclass(frozen=True)
@@ -104,20 +111,19 @@ def creatable_schema(facts: DatabaseFacts) -> str:
     return "is there" if facts.may_create else "is there, and the role may create no table in it"
 
 
-async def ready_for(database: Database, config: SourceConfig) -> str:
+async def ready_for(database: Database, config: SourceConfig, claim: Claim | None = None) -> str:
     """What preparation would do with the source's table, in words. Creates nothing.
 
     Raises SourceRefused where preparation would, as far as the catalog shows; RowsLocked or DatabaseUnavailable.
     """
     statements, read = await inspect_table(database, config)
     trigger, layout, at = change_marks.trigger(statements, read), statements.layout, config.at
+    await refuse_foreign(database, at, claim)
     async with database.transaction(quoting=True) as transaction:
-        (schema_exists,) = (await transaction.fetch(change_marks.SCHEMA_EXISTS))[0]
-        if schema_exists:
-            known = await transaction.fetch(change_marks.BOOKKEEPING_EXISTS, statements.marks, statements.state)
-            refuse_another_id_type(statements, known[0][2])
-        present = await transaction.fetch(change_marks.TRIGGERS_PRESENT, layout.oid, list(trigger.names))
-    if present and not change_marks.wants_trigger(statements) and not layout.owned:
-        raise trigger_not_droppable(at, trigger, f"the role does not own {at}")
+        published = (await transaction.fetch(PUBLISHED, statements.marks))[0][0]
+        found = await find_triggers(transaction, statements, trigger)
+    if found.present and not found.droppable and not change_marks.wants_trigger(statements):
+        raise trigger_not_droppable(at, trigger, f"it does not own function {trigger.function}")
     column = "is to be added" if layout.column_missing else "is there"
-    return f"{at} can be kept fresh, column {at.embedding_column} {column}"
+    copied = f"; {published} publishes all tables: copy schema {SCHEMA} to the subscribers when it has been created"
+    return f"{at} can be kept fresh, column {at.embedding_column} {column}" + (copied if published else "")

@@ -1,6 +1,6 @@
-"""Finds all rights that the operator's role lacks for a source, and gives the SQL that grants them. Reads the catalog only.
+"""Decides which rights the operator's role needs for a source, and gives the SQL that grants those that are missing. Pure.
 
-Called by inspection.py, so that set-up and the checks find the same. The decisions are pure functions of facts.
+Called by inspection.py, which asks the catalog, so that set-up and the checks find the same.
 """
 
 from collections.abc import Iterable, Sequence
@@ -8,8 +8,8 @@ from dataclasses import dataclass
 
 from embedding_worker.errors import SourceRefused
 from embedding_worker.rows.change_marks import Trigger, wants_trigger
-from embedding_worker.rows.database import Transaction
-from embedding_worker.rows.statements import SCHEMA, Statements
+from embedding_worker.rows.derived_table import SCHEMA
+from embedding_worker.rows.statements import Statements
 from embedding_worker.rows.table import qualified, quoted
 from embedding_worker.rows.table_facts import ColumnFacts, TableFacts, VectorExtension
 from embedding_worker.source import TableColumn
@@ -29,7 +29,7 @@ WHERE NOT CASE n.kind
     WHEN 'table' THEN has_table_privilege(n.oid::oid, n.privilege)
     WHEN 'column' THEN has_column_privilege(n.oid::oid, n.column_name, n.privilege)
     WHEN 'function' THEN has_function_privilege(n.oid::oid, n.privilege)
-    ELSE pg_has_role((SELECT p.proowner FROM pg_proc p WHERE p.oid = n.oid::oid), 'USAGE') END
+    WHEN 'owner' THEN (SELECT pg_has_role(p.proowner, 'USAGE') FROM pg_proc p WHERE p.oid = n.oid::oid) END
 ORDER BY n.number
 """
 # to_regclass would raise an error in a schema that the role may not enter.
@@ -71,26 +71,6 @@ class OwnObjects:
     trigger_present: bool
 
 
-async def own_objects(transaction: Transaction, statements: Statements, trigger: Trigger) -> OwnObjects:
-    names = list(_own_tables(statements.config.at))
-    found = await transaction.fetch(OWN_FACTS, names, trigger.function_name, statements.layout.oid, list(trigger.names))
-    database_oid, schema_oid, tables, oids, function_oid, triggers = found[0]
-    present = triggers == len(trigger.names)
-    return OwnObjects(database_oid, schema_oid, dict(zip(tables, oids, strict=True)), function_oid, present)
-
-
-async def lacking(transaction: Transaction, rights: Sequence[Right]) -> list[Right]:
-    """Those of these rights that the role does not have."""
-    found = await transaction.fetch(
-        LACKING,
-        [right.kind for right in rights],
-        [right.oid for right in rights],
-        [right.privilege for right in rights],
-        [right.column for right in rights],
-    )
-    return [rights[number - 1] for (number,) in found]
-
-
 def rights_on_table(
     statements: Statements,
     table: TableFacts,
@@ -118,7 +98,7 @@ def rights_in_own_schema(statements: Statements, table: TableFacts, own: OwnObje
     """What is needed to create the book-keeping, or to use the one that exists."""
     if own.schema_oid is None:
         return [Right("database", own.database_oid, quoted(table.database), "CREATE")]
-    needed = _own_tables(statements.config.at)
+    needed = own_tables(statements.config.at)
     rights = [Right("schema", own.schema_oid, SCHEMA, "USAGE")]
     if not needed.keys() <= own.tables.keys():
         rights.append(Right("schema", own.schema_oid, SCHEMA, "CREATE"))
@@ -143,7 +123,7 @@ def rights_to_create_trigger(
     return rights
 
 
-def _own_tables(at: TableColumn) -> dict[str, tuple[str, ...]]:
+def own_tables(at: TableColumn) -> dict[str, tuple[str, ...]]:
     """The names of the operator's tables for a source, and the privileges that it needs on each."""
     stem = at.bookkeeping_name
     return dict.fromkeys(SHARED_TABLES, WRITTEN) | {f"{stem}_marks": EMPTIED, f"{stem}_state": EMPTIED}

@@ -5,79 +5,17 @@ of the operator's tables. For the same reason, WITH queries that the expression 
 passed as text and cast to the type of the id column; change marks contain them as text.
 """
 
-from dataclasses import dataclass
 from functools import cached_property
 
-from embedding_worker.rows.expression import row_text
-from embedding_worker.rows.table import TableLayout, binary_form, quoted
-from embedding_worker.source import SourceConfig
+from embedding_worker.rows.derived_table import BLANK, HASH, SCHEMA, DerivedTable
+from embedding_worker.rows.table import quoted
 
-SCHEMA = "embedding_operator"
-# The counterparts of text.content_hash and text.is_blank. Most texts show within a few characters that they are not blank, and
-# trimming 11 MB takes a third of a second. The schema is named, because the application's search_path may put others before it.
-HASH = "pg_catalog.encode(pg_catalog.sha256(pg_catalog.convert_to(x.eo_text, 'UTF8')), 'hex')"
-WHITESPACE = r"E' \t\n\r\f\x0b'"
-BLANK = (
-    f"(CASE WHEN pg_catalog.btrim(pg_catalog.left(x.eo_text, 64), {WHITESPACE}) <> '' THEN false "
-    f"ELSE pg_catalog.btrim(x.eo_text, {WHITESPACE}) = '' END)"
-)
-COLLATED = ("text", "bpchar")
 COUNTED_EXACTLY = 10_000
 """Above this many rows a count is an estimate, because counting millions of rows every few seconds would be too expensive."""
 
 
-@dataclass(frozen=True)
-class Statements:
-    config: SourceConfig
-    layout: TableLayout
-
-    @property
-    def table(self) -> str:
-        return f"{quoted(self.config.at.schema)}.{quoted(self.config.at.table)}"
-
-    @property
-    def _own_rows(self) -> str:
-        """The table without the rows of child tables, which have ids of their own."""
-        return f"ONLY {self.table}" if self.layout.only else self.table
-
-    @property
-    def marks(self) -> str:
-        return f"{SCHEMA}.{quoted(self.config.at.bookkeeping_name + '_marks')}"
-
-    @property
-    def state(self) -> str:
-        return f"{SCHEMA}.{quoted(self.config.at.bookkeeping_name + '_state')}"
-
-    @property
-    def _ids(self) -> str:
-        return f"::text[]::{self.layout.id_type}[]"
-
-    def _own(self, row_id: str) -> str:
-        """A row's id, to be compared with one in the state: its index has no other collation than the database's."""
-        return f'{row_id} COLLATE pg_catalog."default"' if self.layout.id_type in COLLATED else row_id
-
-    @cached_property
-    def _x(self) -> str:
-        id_column, embedding = quoted(self.config.at.id_column), quoted(self.config.at.embedding_column)
-        text = row_text(self.config)
-        vector = "NULL::real[]" if self.layout.column_missing else embedding
-        return f"(SELECT {id_column} AS eo_id, {text} AS eo_text, {vector} AS eo_vector FROM {self._own_rows})"
-
-    def _vector_hash(self, vector: str) -> str:
-        """8 bytes that identify a stored vector: a vector that anything else has written is not taken for the row's own."""
-        form = binary_form("real[]" if self.layout.column_missing else self.layout.vector_type)
-        return f"substring(pg_catalog.sha256({form}({vector})) FROM 1 FOR 8)"
-
-    def _up_to_date(self, fingerprint: str) -> str:
-        """Whether the book-keeping says that this very vector is the one of the row's present text and this model.
-
-        A row without text is up to date without a vector. An earlier version has recorded no hash of the vector.
-        """
-        known = f"s.vector_hash IS NULL OR s.vector_hash = {self._vector_hash('x.eo_vector')}"
-        return (
-            f"coalesce(s.content_hash = {HASH} AND s.fingerprint = {fingerprint} AND CASE WHEN {BLANK} "
-            f"THEN x.eo_vector IS NULL ELSE x.eo_vector IS NOT NULL AND ({known}) END, false)"
-        )
+class Statements(DerivedTable):
+    """The statements of one source. Each is built once."""
 
     @staticmethod
     def _is_left(left_out: str) -> str:
@@ -102,8 +40,8 @@ GROUP BY p.id ORDER BY bool_or(p.is_newest) DESC, max(p.seq)"""
     def look(self) -> str:
         """$1 ids, $2 fingerprint → id, hash, blank, up to date: the rows as they are now, by their unique index."""
         return f"""
-SELECT x.eo_id::text, {HASH}, {BLANK}, {self._up_to_date("$2::text")}
-FROM {self._x} x LEFT JOIN {self.state} s ON s.id = {self._own("x.eo_id")} WHERE x.eo_id = ANY($1{self._ids})"""
+SELECT x.eo_id::text, {HASH}, {BLANK}, {self.up_to_date("$2::text")}
+FROM {self.x} x LEFT JOIN {self.state} s ON s.id = {self._own("x.eo_id")} WHERE x.eo_id = ANY($1{self.ids})"""
 
     @cached_property
     def newest_marks(self) -> str:
@@ -119,9 +57,9 @@ JOIN {self.marks} d ON d.id = o.id AND d.seq > o.seq GROUP BY o.id"""
     def read(self) -> str:
         """$1 ids, $2 fingerprint, $3 characters → id, hash, blank, up to date, the text's beginning, its bytes in UTF-8."""
         return f"""
-SELECT x.eo_id::text, {HASH}, {BLANK}, {self._up_to_date("$2::text")}, pg_catalog.left(x.eo_text, $3::int),
+SELECT x.eo_id::text, {HASH}, {BLANK}, {self.up_to_date("$2::text")}, pg_catalog.left(x.eo_text, $3::int),
     pg_catalog.octet_length(pg_catalog.convert_to(x.eo_text, 'UTF8'))
-FROM {self._x} x LEFT JOIN {self.state} s ON s.id = {self._own("x.eo_id")} WHERE x.eo_id = ANY($1{self._ids})"""
+FROM {self.x} x LEFT JOIN {self.state} s ON s.id = {self._own("x.eo_id")} WHERE x.eo_id = ANY($1{self.ids})"""
 
     @cached_property
     def write(self) -> str:
@@ -135,14 +73,14 @@ FROM {self._x} x LEFT JOIN {self.state} s ON s.id = {self._own("x.eo_id")} WHERE
         embedding = quoted(self.config.at.embedding_column)
         id_column = quoted(self.config.at.id_column)
         return f"""
-WITH eo_given AS (SELECT * FROM unnest($1{self._ids}, $2::text[], $3::text[]) v(id, h, e)),
+WITH eo_given AS (SELECT * FROM unnest($1{self.ids}, $2::text[], $3::text[]) v(id, h, e)),
 locked AS MATERIALIZED (SELECT x.eo_id, x.eo_vector AS old, v.h, v.e::{self.layout.vector_type} AS e
-    FROM eo_given v JOIN {self._x} x ON x.eo_id = v.id
+    FROM eo_given v JOIN {self.x} x ON x.eo_id = v.id
     WHERE CASE WHEN x.eo_id = v.id THEN {HASH} = v.h END ORDER BY x.eo_id FOR NO KEY UPDATE OF x SKIP LOCKED),
-written AS (UPDATE {self._own_rows} t SET {embedding} = l.e FROM locked l
+written AS (UPDATE {self.own_rows} t SET {embedding} = l.e FROM locked l
     WHERE t.{id_column} = l.eo_id AND NOT (l.old IS NULL AND l.e IS NULL)
-    RETURNING t.{id_column} AS id, l.h, {self._vector_hash(f"t.{embedding}")} AS v, l.e IS NULL AS blank,
-        {self._vector_hash("l.old")} AS old, {self._vector_hash("l.e")} AS e),
+    RETURNING t.{id_column} AS id, l.h, {self.vector_hash(f"t.{embedding}")} AS v, l.e IS NULL AS blank,
+        {self.vector_hash("l.old")} AS old, {self.vector_hash("l.e")} AS e),
 done AS (SELECT id, h, v, blank FROM written WHERE (v IS NULL) = blank AND (v = old AND v <> e) IS NOT TRUE
     UNION SELECT eo_id, h, NULL, true FROM locked WHERE old IS NULL AND e IS NULL),
 unmarked AS (DELETE FROM {self.marks} d USING done f WHERE d.id = f.id::text COLLATE pg_catalog."default"),
@@ -157,14 +95,21 @@ SELECT l.eo_id::text, EXISTS (SELECT FROM done f WHERE f.id = l.eo_id) FROM lock
         """$1 ids → ids of the rows whose update is not suppressed. Writes the vectors that are there; to be rolled back."""
         embedding, id_column = quoted(self.config.at.embedding_column), quoted(self.config.at.id_column)
         return f"""
-UPDATE {self._own_rows} t SET {embedding} = t.{embedding}
-WHERE t.{id_column} = ANY($1{self._ids}) RETURNING t.{id_column}::text"""
+UPDATE {self.own_rows} t SET {embedding} = t.{embedding}
+WHERE t.{id_column} = ANY($1{self.ids}) RETURNING t.{id_column}::text"""
+
+    @cached_property
+    def lockable(self) -> str:
+        """$1 ids → ids of the rows that no other session has locked. Locks them; to be rolled back."""
+        id_column = quoted(self.config.at.id_column)
+        return f"""
+SELECT t.{id_column}::text FROM {self.own_rows} t WHERE t.{id_column} = ANY($1{self.ids}) FOR NO KEY UPDATE OF t SKIP LOCKED"""
 
     @cached_property
     def rows_to_compare(self) -> str:
         """$1 ids left out → a few other ids: of rows that have been written, or else the lowest and the highest."""
-        left_out = f"<> ALL($1{self._ids})"
-        others = f"SELECT x.eo_id FROM {self._x} x WHERE x.eo_id {left_out} ORDER BY x.eo_id"
+        left_out = f"<> ALL($1{self.ids})"
+        others = f"SELECT x.eo_id FROM {self.x} x WHERE x.eo_id {left_out} ORDER BY x.eo_id"
         return f"""
 WITH written AS MATERIALIZED (SELECT s.id FROM {self.state} s WHERE s.id {left_out} AND s.vector_hash IS NOT NULL LIMIT 3),
 ends AS ((({others} LIMIT 3) UNION ({others} DESC LIMIT 3)))
@@ -179,8 +124,8 @@ SELECT w.id::text FROM written w UNION ALL SELECT e.eo_id::text FROM ends e WHER
         # OFFSET 0 makes it a lookup for each mark: in a join, the texts of all rows of a small table would be computed.
         return f"""
 WITH eo_marks AS MATERIALIZED (SELECT d.seq, d.id FROM {self.marks} d WHERE d.id = ANY($1::text[]) FOR UPDATE SKIP LOCKED)
-DELETE FROM {self.marks} d USING eo_marks k LEFT JOIN LATERAL (SELECT {self._up_to_date("$2::text")} AS eo_right
-    FROM {self._x} x LEFT JOIN {self.state} s ON s.id = {self._own("x.eo_id")}
+DELETE FROM {self.marks} d USING eo_marks k LEFT JOIN LATERAL (SELECT {self.up_to_date("$2::text")} AS eo_right
+    FROM {self.x} x LEFT JOIN {self.state} s ON s.id = {self._own("x.eo_id")}
     WHERE x.eo_id = k.id::{self.layout.id_type} OFFSET 0) f ON true
 WHERE d.seq = k.seq AND d.id = k.id AND coalesce(f.eo_right, true)"""
 
@@ -193,7 +138,7 @@ WHERE d.seq = k.seq AND d.id = k.id AND coalesce(f.eo_right, true)"""
         """One page by the index of the id column: $1 the last id of the page before (null: begin), $2 rows of a page."""
         # OFFSET 0 makes it a lookup for each row of the page: a merge would read the state from its first row on.
         known = f"SELECT * FROM {state} o WHERE o.id = {self._own('x.eo_id')} OFFSET 0"
-        return f"""FROM {self._x} x LEFT JOIN LATERAL ({known}) s ON true
+        return f"""FROM {self.x} x LEFT JOIN LATERAL ({known}) s ON true
     WHERE $1::text IS NULL OR x.eo_id > $1::text::{self.layout.id_type} ORDER BY x.eo_id LIMIT $2::bigint"""
 
     @property
@@ -207,7 +152,7 @@ WHERE d.seq = k.seq AND d.id = k.id AND coalesce(f.eo_right, true)"""
         Reads one page, and appends a mark for each row that is not up to date and has no mark.
         """
         return f"""
-WITH page AS MATERIALIZED (SELECT x.eo_id, {self._up_to_date("$3::text")} AS eo_right {self._from_page(state=self.state)}),
+WITH page AS MATERIALIZED (SELECT x.eo_id, {self.up_to_date("$3::text")} AS eo_right {self._from_page(state=self.state)}),
 marked AS (INSERT INTO {self.marks} (id, edited) SELECT p.eo_id::text, false FROM page p
     WHERE NOT p.eo_right AND {self._unmarked} RETURNING 1)
 SELECT (SELECT p.eo_id::text FROM page p ORDER BY p.eo_id DESC LIMIT 1), (SELECT count(*) FROM page),
@@ -242,12 +187,12 @@ RETURNING id"""
         """$1 ids, $2 fingerprint → id, hash, blank, up to date, bytes of text: for a few rows."""
         state = self.state if with_state else self._no_state
         return (
-            f"SELECT {self._preview('$2')} FROM {self._x} x LEFT JOIN {state} s ON s.id = {self._own('x.eo_id')} "
-            f"WHERE x.eo_id = ANY($1{self._ids})"
+            f"SELECT {self._preview('$2')} FROM {self.x} x LEFT JOIN {state} s ON s.id = {self._own('x.eo_id')} "
+            f"WHERE x.eo_id = ANY($1{self.ids})"
         )
 
     def _preview(self, fingerprint: str) -> str:
-        return f"x.eo_id::text, {HASH}, {BLANK}, {self._up_to_date(f'{fingerprint}::text')}, pg_catalog.octet_length(x.eo_text)"
+        return f"x.eo_id::text, {HASH}, {BLANK}, {self.up_to_date(f'{fingerprint}::text')}, pg_catalog.octet_length(x.eo_text)"
 
     @cached_property
     def orphans(self) -> str:
@@ -259,7 +204,7 @@ RETURNING id"""
         return f"""
 DELETE FROM {self.state} s WHERE ($1::text IS NULL OR s.id > $1::text::{id_type})
 AND ($2::text IS NULL OR s.id <= $2::text::{id_type}) AND s.embedded_at < now() - interval '1 minute'
-AND NOT EXISTS (SELECT FROM {self._own_rows} t WHERE t.{quoted(self.config.at.id_column)} = s.id)"""
+AND NOT EXISTS (SELECT FROM {self.own_rows} t WHERE t.{quoted(self.config.at.id_column)} = s.id)"""
 
     @cached_property
     def counts(self) -> str:
@@ -271,7 +216,7 @@ AND NOT EXISTS (SELECT FROM {self._own_rows} t WHERE t.{quoted(self.config.at.id
         few = COUNTED_EXACTLY
         blank_index = f"{SCHEMA}.{quoted(self.config.at.bookkeeping_name + '_state_blank')}"
         return f"""
-WITH few_rows AS MATERIALIZED (SELECT count(*) AS n FROM (SELECT FROM {self._own_rows} LIMIT {few + 1}) r),
+WITH few_rows AS MATERIALIZED (SELECT count(*) AS n FROM (SELECT FROM {self.own_rows} LIMIT {few + 1}) r),
 few_due AS MATERIALIZED (SELECT count(*) AS marks, count(DISTINCT d.id) AS n
     FROM (SELECT id FROM {self.marks} LIMIT {few + 1}) d),
 few_blank AS MATERIALIZED (SELECT count(*) AS n FROM (SELECT FROM {self.state} WHERE blank LIMIT {few + 1}) b)

@@ -11,7 +11,7 @@ from embedding_worker.errors import RowsRefused
 from embedding_worker.providers.embedder import Vector
 from embedding_worker.rows import change_marks
 from embedding_worker.rows.database import Database, Row, Transaction
-from embedding_worker.rows.each_row import EachRow, Fetch, of_each_row
+from embedding_worker.rows.each_row import EachRow, Fetch, of_each_row, separate
 from embedding_worker.rows.inspection import inspect_table
 from embedding_worker.rows.pages import Pages
 from embedding_worker.rows.records import (
@@ -31,6 +31,7 @@ from embedding_worker.rows.table import can_be_id
 from embedding_worker.source import SourceConfig, TableColumn
 
 PREVIEW_PAGE = 5_000
+REPRESENTS_EVERYTHING = ("UTF8", "SQL_ASCII")  # encodings of the server
 READ_TIMEOUT_S = 10.0
 """For statements that evaluate texts: if one takes longer, it is repeated with fewer rows."""
 
@@ -69,8 +70,25 @@ class RowStore:
         at, id_type = self._statements.config.at, self._statements.layout.id_type
         return None if can_be_id(id_type, row_id) else f"can't be one of {at}.{at.id_column}, which is {id_type}"
 
-    def _possible(self, ids: Iterable[str]) -> list[str]:
-        return [row_id for row_id in ids if can_be_id(self._statements.layout.id_type, row_id)]
+    async def _possible(self, ids: Iterable[str]) -> list[str]:
+        return await self._representable(
+            [row_id for row_id in ids if can_be_id(self._statements.layout.id_type, row_id)]
+        )
+
+    async def _as_text(self, ids: Iterable[str]) -> list[str]:
+        """The ids that PostgreSQL can represent as text: the others are no row's, and are in no change mark."""
+        return await self._representable([row_id for row_id in ids if can_be_id("text", row_id)])
+
+    async def _representable(self, ids: list[str]) -> list[str]:
+        """Those whose characters the database's encoding has: a job that was made by hand may name any id."""
+        if self._database.encoding in REPRESENTS_EVERYTHING or all(map(str.isascii, ids)):
+            return ids
+
+        async def echo(part: Sequence[str]) -> list[Row]:
+            return await self._fetch("SELECT id FROM unnest($1::text[]) AS id", part)
+
+        found = await separate(ids, echo)
+        return [row_id for row_id in ids if row_id in found.rows]
 
     def _transaction(self, *, timeout_s: float = 30.0) -> AbstractAsyncContextManager[Transaction]:
         return self._database.transaction(
@@ -104,7 +122,7 @@ class RowStore:
         """Up to `limit` due rows except those in `leave_out`: up to half are the newest edits, the others the oldest marks."""
         if limit < 1:
             return []
-        picked = await self._fetch(self._statements.pick, _as_text(leave_out), (limit + 1) // 2, limit)
+        picked = await self._fetch(self._statements.pick, await self._as_text(leave_out), (limit + 1) // 2, limit)
         picked = picked[:limit]
         found = await self._look([row[0] for row in picked])
         due = []
@@ -121,11 +139,11 @@ class RowStore:
         async def look(part: Sequence[str]) -> list[Row]:
             return await self._read_texts(self._statements.look, part, self._fingerprint)
 
-        return await self._each_row(self._possible(ids), look)
+        return await self._each_row(await self._possible(ids), look)
 
     async def newer_marks(self, known: Mapping[str, int]) -> list[NewerMark]:
         """Those of these rows (id → newest mark known) that have a newer mark, with the hash of their present text."""
-        ids = _as_text(known)
+        ids = await self._as_text(known)
         if not ids:
             return []
         newest_known = [known[row_id] for row_id in ids]
@@ -144,7 +162,7 @@ class RowStore:
         async def read(part: Sequence[str]) -> list[Row]:
             return await self._read_texts(self._statements.read, part, self._fingerprint, characters)
 
-        found = await self._each_row(self._possible(ids), read)
+        found = await self._each_row(await self._possible(ids), read)
         failing = {row_id: PresentRow(row_id, None, failure=error) for row_id, error in found.failures.items()}
         return failing | {row_id: PresentRow(*row) for row_id, row in found.rows.items()}
 
@@ -153,7 +171,8 @@ class RowStore:
 
         Without rows, only the rights are checked. Raises RowsRefused if the database refuses one of the rows, or all.
         """
-        rows = [row for row in rows if can_be_id(self._statements.layout.id_type, row.id)]
+        possible = set(await self._possible([row.id for row in rows]))
+        rows = [row for row in rows if row.id in possible]
         found = await self._fetch(
             self._statements.write,
             [row.id for row in rows],
@@ -173,24 +192,32 @@ class RowStore:
 
         Raises RowsRefused if the database refuses even that, and RowsLocked.
         """
+        possible = await self._possible(ids)
         async with self._transaction() as transaction:
-            updated = await transaction.fetch(self._statements.try_write, self._possible(ids))
+            updated = await transaction.fetch(self._statements.try_write, possible)
             await transaction.undo()
         return {row[0] for row in updated}
 
+    async def find_locked(self, ids: Sequence[str]) -> set[str]:
+        """Those of these rows that another session has locked, or that are gone. Raises RowsLocked."""
+        async with self._transaction() as transaction:
+            lockable = await transaction.fetch(self._statements.lockable, await self._possible(ids))
+            await transaction.undo()
+        return set(ids) - {row[0] for row in lockable}
+
     async def rows_to_compare(self, *, except_ids: Sequence[str]) -> list[str]:
         """A few other rows: such that have been written before, or else those with the lowest and the highest ids."""
-        return [row[0] for row in await self._fetch(self._statements.rows_to_compare, self._possible(except_ids))]
+        return [row[0] for row in await self._fetch(self._statements.rows_to_compare, await self._possible(except_ids))]
 
     async def clear(self, ids: Sequence[str]) -> None:
         """Delete the marks of rows that are up to date, or gone, and of ids that no row can have."""
-        possible = self._possible(ids)
+        possible = await self._possible(ids)
 
         async def clear(part: Sequence[str]) -> list[Row]:
             return await self._read_texts(self._statements.clear, part, self._fingerprint)
 
         await self._each_row(possible, clear)  # a row whose text has begun to fail meanwhile keeps its marks
-        if impossible := _as_text(set(ids) - set(possible)):
+        if impossible := await self._as_text(set(ids) - set(possible)):
             await self._fetch(self._statements.clear_impossible, impossible)
 
     async def audit(self, *, after_id: str | None, limit: int) -> AuditPage:
@@ -214,7 +241,7 @@ class RowStore:
                 return rows, size
 
     async def counts(self, *, dead_letters: Iterable[str] = ()) -> Counts:
-        return Counts(*(await self._fetch(self._statements.counts, _as_text(dead_letters)))[0])
+        return Counts(*(await self._fetch(self._statements.counts, await self._as_text(dead_letters)))[0])
 
     async def acquire_texts(self, texts: int, *, tokens: int, most_a_day: int) -> int:
         """Count texts as sent to the provider today. Returns how many of them the day's limit still allows."""
@@ -236,8 +263,3 @@ class RowStore:
     async def record_filled(self) -> None:
         config = self._statements.config
         await self._fetch(change_marks.RECORD_FILLED, config.at.bookkeeping_name, config.signature)
-
-
-def _as_text(ids: Iterable[str]) -> list[str]:
-    """The ids that PostgreSQL can represent as text: the others are no row's, and are in no change mark."""
-    return [row_id for row_id in ids if can_be_id("text", row_id)]

@@ -1,0 +1,102 @@
+"""Decides which EmbeddingSource may use the book-keeping of a table and column, so that two operators never serve the same one.
+
+Pure; schema.py claims the book-keeping with these statements, and watch.py confirms it every few seconds. `sources.owner` names
+the owner as JSON, and `sources.owner_seen_at` is the time at which it was last confirmed; null if the owner was deleted.
+"""
+
+import json
+from dataclasses import asdict, dataclass
+
+from embedding_worker.errors import SourceRefused
+from embedding_worker.rows.derived_table import SCHEMA
+from embedding_worker.source import TableColumn
+
+TAKE_OVER_ANNOTATION = "embeddings.yellowbook.dev/take-over-from"
+UNSEEN_AFTER_S = 60.0
+"""An owner that was not confirmed for so long has ended, if it has the same namespace and name."""
+
+# The columns that an earlier version has not created are null.
+OWNER_ON_RECORD = f"""
+SELECT to_jsonb(s) ->> 'owner', extract(epoch FROM now() - (to_jsonb(s) ->> 'owner_seen_at')::timestamptz)::float8
+FROM {SCHEMA}.sources s WHERE s.bookkeeping = $1
+"""
+OWNERS_EXIST = f"""
+SELECT EXISTS (SELECT FROM pg_attribute WHERE attrelid = to_regclass('{SCHEMA}.sources') AND attname = 'owner')
+"""
+CLAIM = f"UPDATE {SCHEMA}.sources SET owner = $2, owner_seen_at = now() WHERE bookkeeping = $1"
+CONFIRM = f"""
+UPDATE {SCHEMA}.sources s SET owner_seen_at = now() WHERE s.bookkeeping = $1 AND s.owner = $2
+RETURNING s.triggers_paused_at, s.filled_for
+"""
+RELEASE = f"UPDATE {SCHEMA}.sources SET owner_seen_at = NULL WHERE owner = $1 RETURNING bookkeeping"
+FORGET_OWNER = f"""
+UPDATE {SCHEMA}.sources SET owner = NULL, trigger_definition = '' WHERE bookkeeping = $1 AND owner = $2
+RETURNING table_name
+"""
+UNSEEN = f"""
+SELECT s.owner FROM {SCHEMA}.sources s WHERE s.owner IS NOT NULL
+AND (s.owner_seen_at IS NULL OR s.owner_seen_at < now() - interval '{UNSEEN_AFTER_S:.0f} seconds')
+"""
+
+
+@dataclass(frozen=True)
+class Owner:
+    """An EmbeddingSource. Sources of two clusters may have the same namespace and name, but never the same uid."""
+
+    namespace: str
+    name: str
+    uid: str
+
+    def __str__(self) -> str:
+        return f"{self.namespace}/{self.name}/{self.uid}"
+
+    def as_record(self) -> str:
+        return json.dumps(asdict(self), sort_keys=True)
+
+    @classmethod
+    def of_record(cls, record: str) -> "Owner":
+        return cls(**json.loads(record))
+
+
+@dataclass(frozen=True)
+class Claim:
+    owner: Owner
+    take_over_from: str = ""
+    """The owner from which the user takes the book-keeping over, as the refusal names it."""
+
+
+@dataclass(frozen=True)
+class RecordedOwner:
+    owner: Owner
+    seen_s_ago: float | None
+    """None if the owner was deleted."""
+
+
+def recorded_owner(row: tuple[str | None, float | None] | None) -> RecordedOwner | None:
+    """Of a row of OWNER_ON_RECORD; None if the book-keeping has no owner."""
+    if row is None or row[0] is None:
+        return None
+    return RecordedOwner(Owner.of_record(row[0]), row[1])
+
+
+def refuse_claim(at: TableColumn, claim: Claim, recorded: RecordedOwner | None) -> None:
+    """Raises SourceRefused (OwnedElsewhere) if another source that may still exist owns the book-keeping."""
+    if recorded is None or recorded.owner == claim.owner or recorded.seen_s_ago is None:
+        return
+    wanted, owner = claim.owner, recorded.owner
+    same_name = (owner.namespace, owner.name) == (wanted.namespace, wanted.name)
+    if same_name and recorded.seen_s_ago > UNSEEN_AFTER_S:
+        return
+    if claim.take_over_from != str(owner):
+        raise owned_elsewhere(at, recorded)
+
+
+def owned_elsewhere(at: TableColumn, recorded: RecordedOwner) -> SourceRefused:
+    owner = recorded.owner
+    seen = "deleted" if recorded.seen_s_ago is None else f"last seen {recorded.seen_s_ago:.0f} s ago"
+    return SourceRefused(
+        "OwnedElsewhere",
+        f"{at}.{at.embedding_column} belongs to EmbeddingSource {owner.name} in namespace {owner.namespace}, uid {owner.uid}, "
+        f"{seen}, of another release or cluster: delete that source, or annotate this one with "
+        f"{TAKE_OVER_ANNOTATION}={owner}",
+    )
