@@ -32,7 +32,7 @@ from tests.support.kept_rows import Application, Keeper, Oracle, fake_vector, ru
 
 T = TypeVar("T")
 
-EXAMPLES, STEPS = 40, 30
+EXAMPLES, STEPS = 40, 25
 IDS = st.integers(1, 3).map(str)  # few, so that the steps concern the same rows
 TEXTS = st.sampled_from(["one", "two", "three", ""])
 SEEN = [
@@ -46,7 +46,7 @@ SEEN = [
     "back up",
 ]
 SEEN += ["restore", "mark"]
-UNSEEN = ["overwrite", "clear", "edit unseen", "forget", "wait"]
+UNSEEN = ["clear", "edit unseen", "forget", "wait"]
 REFUSED = (psycopg.errors.UniqueViolation, psycopg.errors.LockNotAvailable)
 FRESH = settings(
     max_examples=EXAMPLES,
@@ -161,6 +161,7 @@ class Interleavings(RuleBasedStateMachine):
                 run(self.world.connection, "UPDATE businesses SET id = %s::int WHERE id = %s::int", new, old)
             self.note([row, other], seen=True)
 
+    @rule(row=IDS, of=TEXTS)
     def overwrite_the_vector(self, row: str, of: str) -> None:
         sql = "UPDATE businesses SET embedding = %s WHERE id = %s::int"
         self.apply(sql, str(fake_vector(of)), row, touches=[row], seen=False)
@@ -212,7 +213,6 @@ class Interleavings(RuleBasedStateMachine):
             "back up": self.make_a_backup,
             "restore": self.restore_the_backup,
             "mark": lambda: self.add_a_mark(row),
-            "overwrite": lambda: self.overwrite_the_vector(row, of),
             "clear": lambda: self.clear_the_vector(row),
             "edit unseen": lambda: self.edit_without_triggers(row, text),
             "forget": lambda: self.lose_the_book_keeping(row),
@@ -272,6 +272,19 @@ class Interleavings(RuleBasedStateMachine):
     def sweep_and_call(self, number: int) -> None:
         self.sweep(number, limit=5)
         self.call(number)
+
+    @rule(number=st.integers(0, 1), row=IDS, text=TEXTS)
+    def edit_between_the_sweep_and_its_clear(self, number: int, row: str, text: str) -> None:
+        self.add_a_mark(row)
+        self.sweep(number, limit=5)
+        self.edit(row, text)
+        self.clear(number)
+
+    @rule(number=st.integers(0, 1), row=IDS, first=TEXTS, second=TEXTS)
+    def edit_before_and_during_a_call(self, number: int, row: str, first: str, second: str) -> None:
+        self.edit(row, first)
+        self.sweep_and_call(number)
+        self.edit(row, second)
 
     @rule(number=st.integers(0, 1))
     def call(self, number: int) -> None:
