@@ -153,9 +153,10 @@ class FakeStore(RowStore):
             self.embed(row_id)
         return WriteResult(written - self.suppressed, written & self.suppressed)
 
-    async def try_write(self, ids: Sequence[str]) -> set[str]:
+    async def try_write(self, ids: Sequence[str], vector: Sequence[float] | None = None) -> WriteResult:
         self._request("try_write")
-        return set(ids) - self.suppressed
+        tried = set(ids) - self.locked
+        return WriteResult(tried - self.suppressed, tried & self.suppressed)
 
     async def find_locked(self, ids: Sequence[str]) -> set[str]:
         self._request("find_locked")

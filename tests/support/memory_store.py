@@ -75,10 +75,11 @@ class MemoryStore:
     async def rows_to_compare(self, *, except_ids: Sequence[str]) -> list[str]:
         return [row for row in self.up_to_date if row not in except_ids]
 
-    async def try_write(self, ids: Sequence[str]) -> set[str]:
+    async def try_write(self, ids: Sequence[str], vector: Vector | None = None) -> WriteResult:
         if self.refused & set(ids):
             raise RowsRefused("DatabaseRefused", REFUSAL, sqlstate="23514")
-        return set(ids) - self.suppressed
+        tried = set(ids) - self.locked
+        return WriteResult(tried - self.suppressed, tried & self.suppressed)
 
     def _fail(self, method: str) -> None:
         if self.errors.get(method):

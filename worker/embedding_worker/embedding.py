@@ -60,9 +60,12 @@ class RowEmbedder:
         self._calls = calls
         self._decide = partial(decide_need, max_text_bytes=calls.max_text_bytes, too_long=too_long)
         self._clock = clock
-        self._suppression_seen = False
         self.refusal: TableRefused | None = None
         """Why the database refuses to read or write any row. The source has to be set up again; until then all rows wait."""
+
+    async def resume_after(self, refusal: TableRefused) -> None:
+        """Before the first batch after this refusal: raises RowsRefused if the database still accepts no row."""
+        await self._writer.find_accepted(refusal)
 
     async def embed_batch(self, batch: RowBatch) -> None:
         """Give every row of the batch its outcome. While the provider fails, try again, and read the rows again each time.
@@ -118,7 +121,8 @@ class RowEmbedder:
     async def _embed_texts(self, batch: RowBatch, texts: Mapping[RowRequest, str]) -> list[RowRequest]:
         """Embed and write. Returns the requests that have no vector because of a failure that is not attributed to a row."""
         await until_answered("check the right to write", self._writer.check, clock=self._clock)
-        texts = await self._settle_suppressed(batch, texts)
+        if not (texts := await self._settle_refused(batch, texts)):
+            return []
         started = self._clock.monotonic()
         waiting: list[RowRequest] = []
         async for outcomes in self._calls.embed(texts):
@@ -137,15 +141,21 @@ class RowEmbedder:
             _log_failure(error, rows=len(waiting))
         return waiting
 
-    async def _settle_suppressed(self, batch: RowBatch, texts: Mapping[RowRequest, str]) -> Mapping[RowRequest, str]:
-        """Once an update was suppressed, find out before the call which others would be. Returns the texts of the others."""
-        if not self._suppression_seen:
+    async def _settle_refused(self, batch: RowBatch, texts: Mapping[RowRequest, str]) -> Mapping[RowRequest, str]:
+        """Where rows were refused before, find out before the call which others would be. Returns the texts of the others."""
+        if not self._writer.rehearses:
             return texts
-        accepted = await self._writer.find_accepted([request.id for request in texts])
-        for request in texts:
-            if request.id not in accepted:
+        rehearsing = partial(self._writer.rehearse, [request.id for request in texts])
+        tried = await until_answered("try to write rows", rehearsing, clock=self._clock)
+        accepted: dict[RowRequest, str] = {}
+        for request, text in texts.items():
+            if request.id in tried.refused:
+                batch.settle(request, failed(tried.refused[request.id]))
+            elif request.id in tried.suppressed:
                 batch.settle(request, outcome(OutcomeKind.UPDATE_SUPPRESSED))
-        return {request: text for request, text in texts.items() if request.id in accepted}
+            else:
+                accepted[request] = text
+        return accepted
 
     async def _write(self, batch: RowBatch, rows: Writes, *, embed_ms: int | None) -> None:
         """Write rows and settle them. A locked row is written later, without another call, and does not delay other rows."""
@@ -163,7 +173,6 @@ class RowEmbedder:
             if row.id in written.refused:
                 batch.settle(request, failed(written.refused[row.id]))
             elif row.id in written.suppressed:
-                self._suppression_seen = True
                 batch.settle(request, outcome(OutcomeKind.UPDATE_SUPPRESSED, embed_ms=embed_ms))
             elif row.id in written.ids:
                 self._locked_rows.forget(request)

@@ -3,6 +3,7 @@
 Each error is raised once, at the boundary that translates it (the database, a provider). No error carries a row's text.
 """
 
+from collections.abc import Sequence
 from typing import Self
 
 
@@ -42,13 +43,16 @@ class StatementTimedOut(RowsRefused):
 class TableRefused(SourceRefused):
     """The database refuses a statement for every row: for a reason of the table or of our rights, or by a trigger.
 
-    `example` is the id of a row for which it was refused, so that it can be found out when it is accepted; None if no row is
-    known.
+    `example` is the id of a row for which it was refused, and `vector` what was to be written, so that it can be found out
+    when it is accepted; None if they are not known.
     """
 
-    def __init__(self, reason: str, message: str, *, example: str | None = None) -> None:
+    def __init__(
+        self, reason: str, message: str, *, example: str | None = None, vector: Sequence[float] | None = None
+    ) -> None:
         super().__init__(reason, message)
         self.example = example
+        self.vector = vector
 
     @classmethod
     def by(cls, refusal: RowsRefused, example: str) -> Self:

@@ -10,8 +10,9 @@ from dataclasses import dataclass, field
 
 from embedding_worker.clock import Clock
 from embedding_worker.errors import RowsLocked, RowsRefused, StatementTimedOut, TableRefused
+from embedding_worker.providers.embedder import Vector
 from embedding_worker.rows.database import Row
-from embedding_worker.rows.each_row import of_each_row
+from embedding_worker.rows.each_row import of_each_row, separate
 from embedding_worker.rows.records import VectorWrite
 from embedding_worker.rows.store import RowStore
 
@@ -19,6 +20,10 @@ AIM_S = 0.05
 FIRST_ROWS = 25
 MOST_ROWS = 500
 ROWS_COMPARED = 3
+INTEGRITY = "23"
+"""The class of SQLSTATEs of constraints."""
+REHEARSALS = 10
+"""So many batches are tried before they are paid for, after a row was refused or its update suppressed."""
 
 
 def next_size(size: int, *, took_s: float, aim_s: float = AIM_S) -> int:
@@ -45,6 +50,20 @@ class Writer:
         self._store = store
         self._clock = clock
         self._size = FIRST_ROWS
+        self._vector: Vector | None = None
+        """The last one that was to be written: what rows are tried with."""
+        self._rehearsals = 0
+        self._compares = True
+
+    @property
+    def rehearses(self) -> bool:
+        """Whether rows are tried before they are paid for, because such rows were refused a short time ago."""
+        return self._rehearsals > 0
+
+    def expect_refusals(self) -> None:
+        """Some rows are accepted and others are not: try rows before they are paid for, and blame the rows."""
+        self._rehearsals = REHEARSALS
+        self._compares = False
 
     async def check(self) -> None:
         """Raises TableRefused if the role may not write at all any more: no call is to be paid for that."""
@@ -53,12 +72,41 @@ class Writer:
         except RowsRefused as exc:
             raise TableRefused(exc.reason, exc.message) from exc
 
-    async def find_accepted(self, ids: Sequence[str]) -> set[str]:
-        """Those of these rows whose update is not suppressed, found out without changing them. If it cannot be, all of them."""
+    async def rehearse(self, ids: Sequence[str]) -> Written:
+        """Try a write of these rows, and roll back. What is in no set of the result is locked, or gone."""
+        written = Written()
+
+        async def attempt(part: Sequence[str]) -> list[Row]:
+            result = await self._store.try_write(part, self._vector)
+            written.ids.update(result.written)
+            written.suppressed.update(result.suppressed)
+            return [(row_id,) for row_id in result.written]
+
+        written.refused.update((await separate(list(ids), attempt)).failures)
+        self._rehearsals = REHEARSALS if written.suppressed or written.refused else max(self._rehearsals - 1, 0)
+        return written
+
+    async def find_accepted(self, refusal: TableRefused) -> None:
+        """Look for a row that is accepted after a refusal of all rows. Raises RowsRefused if there is none.
+
+        If the refused row is still refused, and another one is accepted, refusals are expected from then on.
+        """
+        self._vector = refusal.vector
+        if refusal.example is None:
+            return
+        error = await self._refusal_of(refusal.example)
+        if error is None:
+            return
+        if error.is_of_the_table or not await self._accepts_others([refusal.example]):
+            raise error
+        self.expect_refusals()
+
+    async def _refusal_of(self, row_id: str) -> RowsRefused | None:
         try:
-            return await self._store.try_write(ids)
-        except (RowsRefused, RowsLocked):
-            return set(ids)
+            await self._store.try_write([row_id], self._vector)
+        except RowsRefused as exc:
+            return exc
+        return None
 
     async def write(self, rows: Sequence[VectorWrite]) -> Written:
         """Write all rows, in as many statements as their size asks for.
@@ -73,12 +121,15 @@ class Writer:
             started = self._clock.monotonic()
             await self._write_part(part, written)
             self._size = next_size(len(part), took_s=self._clock.monotonic() - started)
-        if are_refused_alike(written):
+        if written.suppressed or written.refused:
+            self._rehearsals = REHEARSALS
+        if self._compares and are_refused_alike(written):
             await self._compare_with_others(written.refused)
         return written
 
     async def _write_part(self, part: Sequence[VectorWrite], written: Written) -> None:
         by_id = {row.id: row for row in part}
+        self._vector = next((row.vector for row in part if row.vector is not None), self._vector)
 
         async def write(ids: Sequence[str]) -> list[Row]:
             result = await self._store.write([by_id[row_id] for row_id in ids])
@@ -93,10 +144,13 @@ class Writer:
         )
 
     async def _compare_with_others(self, refused: Mapping[str, RowsRefused]) -> None:
-        """Raises TableRefused if the database refuses even to write back the vectors that other rows have."""
+        """Raises TableRefused if the database refuses the same vector for other rows too."""
+        row_id, error = next(iter(refused.items()))
+        if error.sqlstate.startswith(INTEGRITY):  # the vector itself may be what a constraint forbids
+            self._vector = None
         if not await self._accepts_others(list(refused)):
-            row_id, error = next(iter(refused.items()))
-            raise TableRefused(error.reason, f"every row is refused: {error.message}", example=row_id)
+            message = f"every row is refused: {error.message}"
+            raise TableRefused(error.reason, message, example=row_id, vector=self._vector)
 
     async def _succeeds_for_others(self, ids: Sequence[str]) -> bool:
         try:
@@ -106,14 +160,14 @@ class Writer:
         return await self._accepts_others(ids)
 
     async def _accepts_others(self, ids: Sequence[str]) -> bool:
-        """Whether the vector that another row has can be written back; if there is no other row, that of one of these."""
+        """Whether a write of any of some other rows is accepted; if there is no other row, of one of these."""
         try:
             others = await self._store.rows_to_compare(except_ids=ids) or ids[:ROWS_COMPARED]
         except RowsRefused:  # not even the ids can be read
             return False
         for row_id in others:
             with suppress(RowsRefused, RowsLocked):
-                if await self._store.try_write([row_id]):
+                if (await self._store.try_write([row_id], self._vector)).written:
                     return True
         return False
 

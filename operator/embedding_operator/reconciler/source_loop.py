@@ -60,8 +60,8 @@ class SourceLoop:
         self._facts = facts_of(source, price_per_million_tokens=settings.price_per_million_tokens)
         self._refused_change: tuple[str, str] | None = None
         self._requested = self._facts.reconciled_at
-        self._refused_row: str | None = None
-        """A row that the database has refused to change: until it accepts it, no call is paid for."""
+        self._refusal: TableRefused | None = None
+        """The database has refused to change any row: until it accepts one, no call is paid for."""
         self._counted_at: float | None = None
         self._locked_turns = 0
         self._wake = asyncio.Event()
@@ -131,9 +131,9 @@ class SourceLoop:
         self._refused_change = chosen.refused_change
         self._record(fingerprint=chosen.config.fingerprint, pending=chosen.pending, refused=chosen.refused_change)
         ready = await self._setup.prepare(self._source, chosen)
-        if self._refused_row is not None:
-            await ready.store.try_write([self._refused_row])
-            self._refused_row = None
+        if self._refusal is not None:
+            await ready.pipeline.rows.resume_after(self._refusal)
+            self._refusal = None
         async with AsyncExitStack() as stack:
             await stack.enter_async_context(ready.pipeline.batcher)
             stack.callback(self._close_queue)
@@ -233,7 +233,7 @@ class SourceLoop:
         """Report that the source is not set up, and wait before the next try."""
         reaction = turn.after_failed_setup(error)
         if isinstance(error, TableRefused):
-            self._refused_row = error.example
+            self._refusal = error
         if self._is_new(error):
             self._log_stall(error)
         refused = reaction.refused and await self._setup.explain(self._source, reaction.refused)

@@ -104,8 +104,8 @@ class Sweeper:
             return
         plan = sort_due(await self._due_rows())
         await self._store.clear(plan.clear)
-        rows = await self._that_can_be_shown([*plan.jobs, *await self._write_blank(plan.blank)])
-        rows = await self._that_are_not_locked(rows)
+        rows = await self._that_are_not_locked([*plan.jobs, *await self._write_blank(plan.blank)])
+        rows = await self._that_can_be_shown(rows)
         await self._creator.create(rows)
 
     async def _due_rows(self) -> list[DueRow]:
@@ -134,7 +134,8 @@ class Sweeper:
         failing = {row.id for row in rows if row.text_fails}
         if room < len(rows) and self._dead_letters.any_suppressed:
             ids = [row.id for row in rows if not row.text_fails]
-            failing |= set(ids) - await self._writer.find_accepted(ids)
+            tried = await self._writer.rehearse(ids)
+            failing |= tried.suppressed | set(tried.refused)
         left_out = set(sorted(failing)[room:])
         if left_out:
             log.warning(

@@ -41,7 +41,7 @@ class TableWatch:
             self._confirmed_at = now
         if now - self._looked_at >= LOOK_EVERY_S:
             if not await self._watch.triggers_in_force():
-                self.outdated = "the triggers are not in force"
+                self.outdated = "the triggers are not in force, or the table has changed"
             self._looked_at = now
 
     async def _confirm(self, *, filled: bool) -> None:

@@ -1,11 +1,14 @@
 """The trigger never makes a write of the application's fail, and never prevents a migration, whatever happens to the table."""
 
+from dataclasses import replace
+
 import psycopg
 import pytest
 
+from embedding_worker.rows.table import quoted
 from hack.database.postgres import Database as GivenDatabase
 from hack.database.postgres import DatabaseServer
-from tests.support.kept_rows import run
+from tests.support.kept_rows import run, source_config
 from tests.support.owned_table import OwnedTable, owned_table
 
 EDIT = "UPDATE businesses SET name = 'new'"
@@ -236,6 +239,24 @@ async def test_prepared_statements_survive_a_migration(owned: OwnedTable) -> Non
         run(session, "ALTER TABLE businesses DROP COLUMN description")
         run(session, "EXECUTE edit('after')")
     assert owned.oracle.marks() == ["1"] * 8
+
+
+@pytest.mark.parametrize("name", ["o'clock", "back\\slash", 'say "hello"', "$mark$", "{curly} %s $1", "名前"])
+async def test_columns_with_odd_names_are_compared_after_a_migration_too(
+    database: GivenDatabase, database_server: DatabaseServer, name: str
+) -> None:
+    owned = owned_table(database, database_server)
+    column, key = quoted(name), quoted(f"id of {name}")
+    owned.admin.run(f"ALTER TABLE businesses RENAME COLUMN description TO {column}")
+    owned.admin.run(f"ALTER TABLE businesses RENAME COLUMN id TO {key}")
+    owned = replace(owned, config=source_config(id_column=f"id of {name}", text=column))
+    await owned.set_up()
+    with owned.session() as session:
+        run(session, f"UPDATE businesses SET {column} = 'before'")
+        run(session, f"ALTER TABLE businesses ALTER COLUMN {key} TYPE int, ALTER COLUMN {column} TYPE varchar(99)")
+        run(session, OTHER)
+        run(session, f"UPDATE businesses SET {column} = 'after'")
+    assert owned.oracle.marks() == ["1", "1"]
 
 
 async def test_serializable_writers_of_different_rows_do_not_conflict(owned: OwnedTable) -> None:

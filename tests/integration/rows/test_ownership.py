@@ -51,7 +51,7 @@ async def test_a_foreign_source_is_refused_until_the_annotation_names_the_owner(
     watch = await claim(rows, owned, OWNER)
     message = await refusal(rows, owned, FOREIGN)
     named = message.split("take-over-from=")[1]
-    assert named == "yellow-book/businesses/uid-1"
+    assert named == "yellow-book/businesses/uid-1/1"
     await refusal(rows, owned, FOREIGN, take_over_from="yellow-book/businesses/uid-9")
     taken_over = await claim(rows, owned, FOREIGN, take_over_from=named)
     assert await taken_over.confirm_owner() is not None
@@ -59,6 +59,18 @@ async def test_a_foreign_source_is_refused_until_the_annotation_names_the_owner(
         await watch.confirm_owner()
     assert refused.value.reason == "OwnedElsewhere"
     await refusal(rows, owned, OWNER)
+
+
+async def test_two_annotations_that_name_each_other_do_not_fight_for_the_table(
+    owned: OwnedTable, rows: Database
+) -> None:
+    await claim(rows, owned, OWNER)
+    from_owner = (await refusal(rows, owned, FOREIGN)).split("take-over-from=")[1]
+    await claim(rows, owned, FOREIGN, take_over_from=from_owner)
+    from_foreign = (await refusal(rows, owned, OWNER)).split("take-over-from=")[1]
+    await claim(rows, owned, OWNER, take_over_from=from_foreign)
+    assert await refusal(rows, owned, FOREIGN, take_over_from=from_owner)
+    await claim(rows, owned, OWNER, take_over_from=from_foreign)
 
 
 async def test_a_foreign_source_is_refused_however_long_ago_the_owner_was_seen(

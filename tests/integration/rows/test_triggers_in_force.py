@@ -1,9 +1,11 @@
 """While a source runs, its watch notices that the triggers are not in force, and the next set-up repairs them."""
 
+import time
 from collections.abc import AsyncIterator
 
 import pytest
 
+from embedding_worker.errors import RowsLocked, SourceRefused
 from embedding_worker.rows.database import Database
 from embedding_worker.rows.ownership import Claim, Owner
 from embedding_worker.rows.pause import pause_triggers, record_resumed
@@ -76,6 +78,49 @@ async def test_triggers_that_are_not_in_force_are_noticed_and_repaired(
     assert not await store.is_filled()
     owned.admin.run("INSERT INTO businesses (id, name) VALUES (7, 'new')")
     assert owned.oracle.marks()[-1:] == ["7"]
+
+
+CHANGES = {
+    "another search path": 'ALTER ROLE "{operator}" SET search_path = pg_catalog, public',
+    "an id of another type": "ALTER TABLE businesses ALTER COLUMN id TYPE integer",
+    "a vector of another type": "ALTER TABLE businesses ALTER COLUMN embedding TYPE real[] USING NULL",
+}
+
+
+@pytest.mark.parametrize("what", CHANGES)
+async def test_a_table_that_has_changed_is_noticed_and_set_up_again(
+    owned: OwnedTable, rows: Database, what: str
+) -> None:
+    _, watch = await set_up(rows, owned)
+    owned.admin.run(CHANGES[what].format(operator=owned.operator))
+    assert not await watch.triggers_in_force()
+    _, watch = await set_up(rows, owned)
+    assert await watch.triggers_in_force()
+
+
+async def test_a_policy_that_hides_rows_later_is_noticed(owned: OwnedTable, rows: Database) -> None:
+    owned.admin.run("ALTER TABLE businesses ENABLE ROW LEVEL SECURITY")
+    owned.admin.run("CREATE POLICY everything ON businesses USING (true)")
+    _, watch = await set_up(rows, owned)
+    owned.admin.run("ALTER POLICY everything ON businesses USING (id > 10)")
+    with pytest.raises(SourceRefused, match="row-level security"):
+        await watch.triggers_in_force()
+
+
+async def test_a_repair_gives_way_to_the_application_within_a_fraction_of_a_second(
+    owned: OwnedTable, rows: Database
+) -> None:
+    """Meanwhile the application's other statements queue up behind it."""
+    await set_up(rows, owned)
+    owned.admin.run(f'DROP TRIGGER "{owned.stem}_ins" ON businesses')
+    with owned.admin.transaction() as open_transaction:
+        run(open_transaction, "UPDATE businesses SET name = 'not committed yet'")
+        began = time.monotonic()
+        with pytest.raises(RowsLocked):
+            await set_up(rows, owned)
+        assert time.monotonic() - began < 1.5  # before, the lock alone was waited for for 2 s
+    await set_up(rows, owned)
+    assert len(owned.triggers()) == 2
 
 
 async def test_a_disabled_trigger_of_a_single_partition_is_noticed(

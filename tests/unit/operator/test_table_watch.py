@@ -59,7 +59,7 @@ async def test_triggers_that_are_not_in_force_are_noticed_within_a_minute() -> N
     watched = Watched()
     watched.found.in_force = False
     assert await watched.after(59) is None
-    assert await watched.after(1) == "the triggers are not in force"
+    assert await watched.after(1) == "the triggers are not in force, or the table has changed"
 
 
 async def test_a_source_whose_triggers_are_gone_is_set_up_again_without_being_stalled() -> None:

@@ -6,6 +6,7 @@ from typing import cast
 import pytest
 
 from embedding_worker.errors import DatabaseUnavailable, RowsRefused, TableRefused
+from embedding_worker.providers.embedder import Vector
 from embedding_worker.rows.records import VectorWrite, WriteResult
 from embedding_worker.rows.store import RowStore
 from embedding_worker.writer import MOST_ROWS, Writer, next_size
@@ -50,23 +51,29 @@ class FakeStore:
         """Rows that are not written here."""
         self.no_rights = False
         self.tried: list[str] = []
+        self.tried_with: Vector | None = None
+        self.sqlstate = "P0001"
 
     async def write(self, rows: Sequence[VectorWrite]) -> WriteResult:
         ids = [row.id for row in rows]
         self.asked.append(ids)
         if self._refused & set(ids):
-            raise RowsRefused("DatabaseRefused", f"one of {ids}", sqlstate="23514", is_of_the_table=self.no_rights)
+            raise RowsRefused(
+                "DatabaseRefused", f"one of {ids}", sqlstate=self.sqlstate, is_of_the_table=self.no_rights
+            )
         written = set(ids) - self._locked
         return WriteResult(written - self.suppressed, written & self.suppressed)
 
     async def rows_to_compare(self, *, except_ids: Sequence[str]) -> list[str]:
         return [row for row in self.others if row not in except_ids]
 
-    async def try_write(self, ids: Sequence[str]) -> set[str]:
+    async def try_write(self, ids: Sequence[str], vector: Vector | None = None) -> WriteResult:
         self.tried += ids
+        self.tried_with = vector
         if self._refused & set(ids):
-            raise RowsRefused("DatabaseRefused", "refused", sqlstate="23514")
-        return set(ids)
+            raise RowsRefused("DatabaseRefused", "refused", sqlstate=self.sqlstate, is_of_the_table=self.no_rights)
+        tried = set(ids) - self._locked
+        return WriteResult(tried - self.suppressed, tried & self.suppressed)
 
 
 def rows(count: int) -> list[VectorWrite]:
@@ -170,3 +177,53 @@ async def test_a_right_to_write_that_is_lost_is_found_out_before_anything_is_pai
 
     with pytest.raises(TableRefused, match="permission denied"):
         await writer(Revoked()).check()
+
+
+@pytest.mark.parametrize(("sqlstate", "with_vector"), [("P0001", True), ("23514", False)])
+async def test_others_are_tried_with_the_vector_unless_a_constraint_may_forbid_it(
+    sqlstate: str, with_vector: bool
+) -> None:
+    store = FakeStore(refused=["0", "1"])
+    store.sqlstate, store.others = sqlstate, ["good"]
+    await writer(store).write(rows(2))
+    assert (store.tried_with is not None) is with_vector
+
+
+async def test_after_a_refused_row_others_are_tried_before_they_are_paid_for_until_ten_batches_were_accepted() -> None:
+    store = FakeStore(refused=["0"])
+    same = writer(store)
+    await same.write(rows(2))
+    assert same.rehearses
+    tried = await same.rehearse(["0", "1"])
+    assert (tried.ids, set(tried.refused)) == ({"1"}, {"0"})
+    for _ in range(10):
+        assert same.rehearses
+        await same.rehearse(["1"])
+    assert not same.rehearses
+
+
+async def test_a_locked_row_hides_no_suppressed_one_from_a_rehearsal() -> None:
+    store = FakeStore(locked=["1"])
+    store.suppressed = {"2"}
+    tried = await writer(store).rehearse(["0", "1", "2"])
+    assert (tried.ids, tried.suppressed, tried.refused) == ({"0"}, {"2"}, {})
+
+
+async def test_work_goes_on_when_another_row_is_accepted_and_then_the_rows_are_to_blame() -> None:
+    store = FakeStore(refused=["0", "1"])
+    same = writer(store)
+    with pytest.raises(RowsRefused):
+        await same.find_accepted(TableRefused("DatabaseRefused", "refused", example="0", vector=[1.0]))
+    store.others = ["good"]
+    await same.find_accepted(TableRefused("DatabaseRefused", "refused", example="0", vector=[1.0]))
+    assert same.rehearses
+    store.others = []
+    assert set((await same.write(rows(2))).refused) == {"0", "1"}
+
+
+async def test_where_a_right_is_missing_no_other_row_is_tried() -> None:
+    store = FakeStore(refused=["0"])
+    store.no_rights, store.others = True, ["good"]
+    with pytest.raises(RowsRefused):
+        await writer(store).find_accepted(TableRefused("DatabaseRefused", "refused", example="0"))
+    assert store.tried == ["0"]

@@ -66,7 +66,7 @@ CREATE_SHARED = (
     f"""CREATE TABLE IF NOT EXISTS {SCHEMA}.sources (
     bookkeeping text PRIMARY KEY, table_name text NOT NULL, embedding_column text NOT NULL,
     trigger_definition text NOT NULL, in_force text NOT NULL, filled_for text,
-    owner text, owner_seen_at timestamptz, triggers_paused_at timestamptz)""",
+    owner text, owner_seen_at timestamptz, owner_changes bigint NOT NULL DEFAULT 0, triggers_paused_at timestamptz)""",
     f"""CREATE TABLE IF NOT EXISTS {SCHEMA}.usage (
     bookkeeping text, day date, texts bigint NOT NULL DEFAULT 0, tokens bigint NOT NULL DEFAULT 0,
     PRIMARY KEY (bookkeeping, day))""",
@@ -189,8 +189,7 @@ class Trigger:
 
     @property
     def drop(self) -> str:
-        """Drops the triggers too, also on a table that the function's owner does not own."""
-        return f"DROP FUNCTION IF EXISTS {self.function}() CASCADE"
+        return drop_triggers(self.function)
 
     @property
     def definition(self) -> str:
@@ -198,15 +197,21 @@ class Trigger:
         return hashlib.sha256("\n".join(self.create).encode()).hexdigest()[:16]
 
 
-def qualified_function(bookkeeping_name: str) -> str:
+def marking_function(bookkeeping_name: str) -> str:
+    """The name of the function of the triggers, in SQL."""
     return f"{SCHEMA}.{quoted(bookkeeping_name + '_mark')}"
+
+
+def drop_triggers(function: str) -> str:
+    """Drops the function and its triggers, also on a table that the function's owner does not own."""
+    return f"DROP FUNCTION IF EXISTS {function}() CASCADE"
 
 
 def trigger(statements: Statements, columns: Sequence[str]) -> Trigger:
     """The triggers that append a mark when a row is inserted, or when its id or a column that its text reads has changed."""
     at, table = statements.config.at, statements.table
     stem = at.bookkeeping_name
-    function = qualified_function(stem)
+    function = marking_function(stem)
     insert_name, update_name = f"{stem}_ins", f"{stem}_upd"
     body = function_body(statements.marks, at.id_column, columns)
     fires = f"FOR EACH ROW EXECUTE FUNCTION {function}()"

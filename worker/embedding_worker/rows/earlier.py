@@ -18,10 +18,15 @@ log = structlog.get_logger(__name__)
 
 LONGEST_CHANGE_S = 3_600.0
 """A table of states with millions of rows is rewritten when the id column gets another type."""
-SOURCES_COLUMNS = {"owner": "text", "owner_seen_at": "timestamptz", "triggers_paused_at": "timestamptz"}
+SOURCES_COLUMNS = {
+    "owner": "text",
+    "owner_seen_at": "timestamptz",
+    "owner_changes": "bigint NOT NULL DEFAULT 0",
+    "triggers_paused_at": "timestamptz",
+}
 STATE_COLUMNS = {"vector_hash": "bytea", "blank": "boolean NOT NULL DEFAULT false"}
 COLUMNS = """
-SELECT a.attname::text, a.atttypid = to_regtype($2) FROM pg_attribute a
+SELECT a.attname::text, format_type(a.atttypid, a.atttypmod) = $2 FROM pg_attribute a
 WHERE a.attrelid = to_regclass($1) AND a.attnum > 0 AND NOT a.attisdropped
 """
 

@@ -17,13 +17,17 @@ UNSEEN_AFTER_S = 60.0
 
 # The columns that an earlier version has not created are null.
 OWNER_ON_RECORD = f"""
-SELECT to_jsonb(s) ->> 'owner', extract(epoch FROM now() - (to_jsonb(s) ->> 'owner_seen_at')::timestamptz)::float8
+SELECT to_jsonb(s) ->> 'owner', extract(epoch FROM now() - (to_jsonb(s) ->> 'owner_seen_at')::timestamptz)::float8,
+       coalesce((to_jsonb(s) ->> 'owner_changes')::bigint, 0)
 FROM {SCHEMA}.sources s WHERE s.bookkeeping = $1
 """
 OWNERS_EXIST = f"""
 SELECT EXISTS (SELECT FROM pg_attribute WHERE attrelid = to_regclass('{SCHEMA}.sources') AND attname = 'owner')
 """
-CLAIM = f"UPDATE {SCHEMA}.sources SET owner = $2, owner_seen_at = now() WHERE bookkeeping = $1"
+CLAIM = f"""
+UPDATE {SCHEMA}.sources SET owner_changes = owner_changes + (owner IS DISTINCT FROM $2)::int, owner = $2, owner_seen_at = now()
+WHERE bookkeeping = $1
+"""
 CONFIRM = f"""
 UPDATE {SCHEMA}.sources s SET owner_seen_at = now() WHERE s.bookkeeping = $1 AND s.owner = $2
 RETURNING s.triggers_paused_at, s.filled_for
@@ -62,7 +66,7 @@ class Owner:
 class Claim:
     owner: Owner
     take_over_from: str = ""
-    """The owner from which the user takes the book-keeping over, as the refusal names it."""
+    """The token of the owner from which the user takes the book-keeping over, as the refusal names it."""
 
 
 @dataclass(frozen=True)
@@ -70,13 +74,20 @@ class RecordedOwner:
     owner: Owner
     seen_s_ago: float | None
     """None if the owner was deleted."""
+    changes: int = 0
+    """How often the owner has changed so far."""
+
+    @property
+    def token(self) -> str:
+        """What a user copies into the annotation. It is valid for one take-over: two annotations never fight for a table."""
+        return f"{self.owner}/{self.changes}"
 
 
-def recorded_owner(row: tuple[str | None, float | None] | None) -> RecordedOwner | None:
+def recorded_owner(row: tuple[str | None, float | None, int] | None) -> RecordedOwner | None:
     """Of a row of OWNER_ON_RECORD; None if the book-keeping has no owner."""
     if row is None or row[0] is None:
         return None
-    return RecordedOwner(Owner.of_record(row[0]), row[1])
+    return RecordedOwner(Owner.of_record(row[0]), row[1], row[2])
 
 
 def refuse_claim(at: TableColumn, claim: Claim, recorded: RecordedOwner | None) -> None:
@@ -87,7 +98,7 @@ def refuse_claim(at: TableColumn, claim: Claim, recorded: RecordedOwner | None) 
     same_name = (owner.namespace, owner.name) == (wanted.namespace, wanted.name)
     if same_name and recorded.seen_s_ago > UNSEEN_AFTER_S:
         return
-    if claim.take_over_from != str(owner):
+    if claim.take_over_from != recorded.token:
         raise owned_elsewhere(at, recorded)
 
 
@@ -98,5 +109,5 @@ def owned_elsewhere(at: TableColumn, recorded: RecordedOwner) -> SourceRefused:
         "OwnedElsewhere",
         f"{at}.{at.embedding_column} belongs to EmbeddingSource {owner.name} in namespace {owner.namespace}, uid {owner.uid}, "
         f"{seen}, of another release or cluster: delete that source, or annotate this one with "
-        f"{TAKE_OVER_ANNOTATION}={owner}",
+        f"{TAKE_OVER_ANNOTATION}={recorded.token}",
     )

@@ -19,6 +19,9 @@ OfEachRow = Callable[[Sequence[str], Fetch], Awaitable[EachRow]]
 """Runs a statement on rows by id, as each_row.of_each_row does."""
 SMALLEST_PAGE = 10
 """Below this, rows are separated one by one."""
+ORPHANS_AT_ONCE = 5_000
+MOST_DELETIONS = 20
+"""How many statements delete the state of rows that are gone, after one page."""
 
 
 class Pages:
@@ -28,6 +31,7 @@ class Pages:
         self._statements = statements
         self._fingerprint = fingerprint
         self._largest: int | None = None
+        self._orphans_at_once = ORPHANS_AT_ONCE
 
     async def audit(self, *, after_id: str | None, limit: int) -> AuditPage:
         """Mark the rows of one page that are not up to date and have no mark, and delete the state of rows that are gone.
@@ -44,8 +48,19 @@ class Pages:
             page = await self._audit_each_row(after_id, limit)
         else:
             self._grow(limit)
-        await self._run(self._statements.orphans, after_id, page.last_id)
+        await self._delete_orphans(after_id, page.last_id)
         return page
+
+    async def _delete_orphans(self, after_id: str | None, last_id: str | None) -> None:
+        """Delete the state of rows that are gone. If these are too many, as after TRUNCATE, the next passes delete the others."""
+        for _ in range(MOST_DELETIONS):
+            try:
+                deleted = (await self._run(self._statements.orphans, after_id, last_id, self._orphans_at_once))[0][0]
+            except StatementTimedOut:
+                self._orphans_at_once = max(self._orphans_at_once // 4, SMALLEST_PAGE)
+                return
+            if deleted < self._orphans_at_once:
+                return
 
     def _shrink(self, error: RowsRefused, limit: int) -> bool:
         """After an error with a page of `limit` rows: whether a smaller page is to be tried."""

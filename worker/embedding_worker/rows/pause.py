@@ -22,9 +22,8 @@ RESUME = f"UPDATE {SCHEMA}.sources SET triggers_paused_at = NULL, filled_for = N
 def pause_statements(at: TableColumn) -> tuple[str, str]:
     """What `pause_triggers` runs, with the name of the book-keeping in place."""
     named = PAUSE.replace("$1", change_marks.literal(at.bookkeeping_name)).split(" RETURNING")[0]
-    return " ".join(
-        named.split()
-    ), f"DROP FUNCTION IF EXISTS {change_marks.qualified_function(at.bookkeeping_name)}() CASCADE"
+    drop = change_marks.drop_triggers(change_marks.marking_function(at.bookkeeping_name))
+    return " ".join(named.split()), drop
 
 
 def resume_statement(at: TableColumn) -> str:

@@ -123,7 +123,7 @@ async def ready_for(database: Database, config: SourceConfig, claim: Claim | Non
         published = (await transaction.fetch(PUBLISHED, statements.marks))[0][0]
         found = await find_triggers(transaction, statements, trigger)
     if found.present and not found.droppable and not change_marks.wants_trigger(statements):
-        raise trigger_not_droppable(at, trigger, f"it does not own function {trigger.function}")
+        raise trigger_not_droppable(at, trigger, f"the role does not own function {trigger.function}")
     column = "is to be added" if layout.column_missing else "is there"
     copied = f"; {published} publishes all tables: copy schema {SCHEMA} to the subscribers when it has been created"
     return f"{at} can be kept fresh, column {at.embedding_column} {column}" + (copied if published else "")

@@ -27,8 +27,7 @@ async def drop_triggers_of(database: Database, bookkeeping: str, owner: Owner) -
 
     Returns the SQL to run as the owner of the function if this role may not drop it, and None otherwise. Raises RowsLocked.
     """
-    function = change_marks.qualified_function(bookkeeping)
-    drop = f"DROP FUNCTION IF EXISTS {function}() CASCADE"
+    drop = change_marks.drop_triggers(change_marks.marking_function(bookkeeping))
     try:
         async with schema_change(database) as transaction:
             forgotten = await transaction.fetch(FORGET_OWNER, bookkeeping, owner.as_record())

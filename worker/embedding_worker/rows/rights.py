@@ -29,7 +29,8 @@ WHERE NOT CASE n.kind
     WHEN 'table' THEN has_table_privilege(n.oid::oid, n.privilege)
     WHEN 'column' THEN has_column_privilege(n.oid::oid, n.column_name, n.privilege)
     WHEN 'function' THEN has_function_privilege(n.oid::oid, n.privilege)
-    WHEN 'owner' THEN (SELECT pg_has_role(p.proowner, 'USAGE') FROM pg_proc p WHERE p.oid = n.oid::oid) END
+    WHEN 'owner' THEN (SELECT pg_has_role(p.proowner, 'USAGE') OR pg_has_role(s.nspowner, 'USAGE')
+        FROM pg_proc p JOIN pg_namespace s ON s.oid = p.pronamespace WHERE p.oid = n.oid::oid) END
 ORDER BY n.number
 """
 # to_regclass would raise an error in a schema that the role may not enter.
@@ -46,7 +47,7 @@ FROM n
 
 @dataclass(frozen=True)
 class Right:
-    """A privilege on an object. Kind `owner` stands for the ownership of a function."""
+    """A privilege on an object. Kind `owner` stands for the ownership of a function, or of its schema."""
 
     kind: str
     oid: int

@@ -78,7 +78,7 @@ async def refuse_foreign(database: Database, at: TableColumn, claim: Claim | Non
 async def _refuse_foreign(transaction: Transaction, at: TableColumn, claim: Claim | None) -> None:
     if claim is not None:
         rows = await transaction.fetch(ownership.OWNER_ON_RECORD, at.bookkeeping_name)
-        recorded = ownership.recorded_owner((rows[0][0], rows[0][1]) if rows else None)
+        recorded = ownership.recorded_owner((rows[0][0], rows[0][1], rows[0][2]) if rows else None)
         ownership.refuse_claim(at, claim, recorded)
 
 

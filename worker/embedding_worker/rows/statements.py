@@ -92,11 +92,18 @@ SELECT l.eo_id::text, EXISTS (SELECT FROM done f WHERE f.id = l.eo_id) FROM lock
 
     @cached_property
     def try_write(self) -> str:
-        """$1 ids → ids of the rows whose update is not suppressed. Writes the vectors that are there; to be rolled back."""
+        """$1 ids, $2 a vector (null: that of each row) → id, whether its update is not suppressed. To be rolled back.
+
+        Rows that another session has locked are not returned. The vector is another one than the row's, because a trigger of the
+        application may look whether anything changes.
+        """
         embedding, id_column = quoted(self.config.at.embedding_column), quoted(self.config.at.id_column)
         return f"""
-UPDATE {self.own_rows} t SET {embedding} = t.{embedding}
-WHERE t.{id_column} = ANY($1{self.ids}) RETURNING t.{id_column}::text"""
+WITH free AS MATERIALIZED (SELECT t.{id_column} AS id FROM {self.own_rows} t WHERE t.{id_column} = ANY($1{self.ids})
+    ORDER BY t.{id_column} FOR NO KEY UPDATE OF t SKIP LOCKED),
+tried AS (UPDATE {self.own_rows} t SET {embedding} = coalesce($2::text::{self.layout.vector_type}, t.{embedding})
+    FROM free f WHERE t.{id_column} = f.id RETURNING f.id)
+SELECT f.id::text, EXISTS (SELECT FROM tried r WHERE r.id = f.id) FROM free f"""
 
     @cached_property
     def lockable(self) -> str:
@@ -107,13 +114,23 @@ SELECT t.{id_column}::text FROM {self.own_rows} t WHERE t.{id_column} = ANY($1{s
 
     @cached_property
     def rows_to_compare(self) -> str:
-        """$1 ids left out → a few other ids: of rows that have been written, or else the lowest and the highest."""
-        left_out = f"<> ALL($1{self.ids})"
-        others = f"SELECT x.eo_id FROM {self.x} x WHERE x.eo_id {left_out} ORDER BY x.eo_id"
+        """$1 ids left out, $2 percentage of the table's pages → other ids: of rows written or edited, and of any others."""
+        id_column, left_out = quoted(self.config.at.id_column), f"<> ALL($1{self.ids})"
+        exists = f"EXISTS (SELECT FROM {self.own_rows} t WHERE t.{id_column} = s.id)"
         return f"""
-WITH written AS MATERIALIZED (SELECT s.id FROM {self.state} s WHERE s.id {left_out} AND s.vector_hash IS NOT NULL LIMIT 3),
-ends AS ((({others} LIMIT 3) UNION ({others} DESC LIMIT 3)))
-SELECT w.id::text FROM written w UNION ALL SELECT e.eo_id::text FROM ends e WHERE NOT EXISTS (SELECT FROM written)"""
+(SELECT s.id::text FROM {self.state} s WHERE s.id {left_out} AND s.vector_hash IS NOT NULL AND {exists} LIMIT 3)
+UNION ALL (SELECT d.id FROM {self.marks} d WHERE d.id <> ALL($1::text[]) AND d.id IS NOT NULL ORDER BY d.seq DESC LIMIT 5)
+UNION ALL (SELECT r.id::text FROM (SELECT t.{id_column} AS id FROM {self.own_rows} t TABLESAMPLE SYSTEM ($2::real)) r
+    WHERE r.id {left_out} ORDER BY random() LIMIT 12)"""
+
+    @cached_property
+    def pages(self) -> str:
+        """→ the pages of the table, as of the last VACUUM or ANALYZE."""
+        literal = self.table.replace("'", "''")
+        return (
+            "SELECT coalesce(sum(c.relpages), 0)::bigint FROM pg_class c WHERE c.oid = "
+            f"'{literal}'::regclass OR c.oid IN (SELECT relid FROM pg_partition_tree('{literal}'::regclass))"
+        )
 
     @cached_property
     def clear(self) -> str:
@@ -196,15 +213,18 @@ RETURNING id"""
 
     @cached_property
     def orphans(self) -> str:
-        """$1 after this id (null: from the first), $2 up to this id (null: to the last): deletes the state of rows that are gone.
+        """$1 after this id (null: from the first), $2 up to this id (null: to the last), $3 at most so many → how many.
 
-        If a row is inserted again and written at the same time, READ COMMITTED checks the new age, and its state is kept.
+        Deletes the state of rows that are gone. If a row is inserted again and written at the same time, READ COMMITTED checks
+        the new age, and its state is kept.
         """
         id_type = self.layout.id_type
         return f"""
-DELETE FROM {self.state} s WHERE ($1::text IS NULL OR s.id > $1::text::{id_type})
-AND ($2::text IS NULL OR s.id <= $2::text::{id_type}) AND s.embedded_at < now() - interval '1 minute'
-AND NOT EXISTS (SELECT FROM {self.own_rows} t WHERE t.{quoted(self.config.at.id_column)} = s.id)"""
+WITH gone AS MATERIALIZED (SELECT s.id FROM {self.state} s WHERE ($1::text IS NULL OR s.id > $1::text::{id_type})
+    AND ($2::text IS NULL OR s.id <= $2::text::{id_type}) AND s.embedded_at < now() - interval '1 minute'
+    AND NOT EXISTS (SELECT FROM {self.own_rows} t WHERE t.{quoted(self.config.at.id_column)} = s.id) LIMIT $3::bigint),
+deleted AS (DELETE FROM {self.state} s USING gone g WHERE s.id = g.id AND s.embedded_at < now() - interval '1 minute' RETURNING 1)
+SELECT count(*) FROM deleted"""
 
     @cached_property
     def counts(self) -> str:

@@ -31,6 +31,7 @@ from embedding_worker.rows.table import can_be_id
 from embedding_worker.source import SourceConfig, TableColumn
 
 PREVIEW_PAGE = 5_000
+SAMPLED_PAGES = 100
 REPRESENTS_EVERYTHING = ("UTF8", "SQL_ASCII")  # encodings of the server
 READ_TIMEOUT_S = 10.0
 """For statements that evaluate texts: if one takes longer, it is repeated with fewer rows."""
@@ -187,16 +188,17 @@ class RowStore:
         opening, closing = "{}" if self._statements.layout.vector_type.endswith("[]") else "[]"
         return opening + ",".join(map(repr, vector)) + closing
 
-    async def try_write(self, ids: Sequence[str]) -> set[str]:
-        """Write the present vectors of rows, and roll back. Returns the ids of those whose update is not suppressed.
+    async def try_write(self, ids: Sequence[str], vector: Vector | None = None) -> WriteResult:
+        """Write this vector to rows (None: the one that each has), and roll back. A row in neither set is locked, or gone.
 
-        Raises RowsRefused if the database refuses even that, and RowsLocked.
+        Raises RowsRefused if the database refuses one of them.
         """
-        possible = await self._possible(ids)
+        literal = None if vector is None else self._literal(vector)
         async with self._transaction() as transaction:
-            updated = await transaction.fetch(self._statements.try_write, possible)
+            tried = await transaction.fetch(self._statements.try_write, await self._possible(ids), literal)
             await transaction.undo()
-        return {row[0] for row in updated}
+        accepted = {row_id for row_id, done in tried if done}
+        return WriteResult(accepted, {row_id for row_id, done in tried if not done})
 
     async def find_locked(self, ids: Sequence[str]) -> set[str]:
         """Those of these rows that another session has locked, or that are gone. Raises RowsLocked."""
@@ -206,8 +208,11 @@ class RowStore:
         return set(ids) - {row[0] for row in lockable}
 
     async def rows_to_compare(self, *, except_ids: Sequence[str]) -> list[str]:
-        """A few other rows: such that have been written before, or else those with the lowest and the highest ids."""
-        return [row[0] for row in await self._fetch(self._statements.rows_to_compare, await self._possible(except_ids))]
+        """Up to 20 other rows: such that were written before, those with the newest marks, and some of any others."""
+        (pages,) = (await self._fetch(self._statements.pages))[0]
+        percentage = min(100.0, 100.0 * SAMPLED_PAGES / max(pages, 1))
+        found = await self._fetch(self._statements.rows_to_compare, await self._possible(except_ids), percentage)
+        return list(dict.fromkeys(row[0] for row in found))
 
     async def clear(self, ids: Sequence[str]) -> None:
         """Delete the marks of rows that are up to date, or gone, and of ids that no row can have."""

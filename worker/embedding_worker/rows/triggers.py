@@ -15,6 +15,7 @@ from embedding_worker.rows import change_marks
 from embedding_worker.rows.change_marks import Trigger
 from embedding_worker.rows.database import LOCK_TIMEOUT, Database, Transaction
 from embedding_worker.rows.statements import Statements
+from embedding_worker.rows.table import qualified
 from embedding_worker.source import TableColumn
 
 log = structlog.get_logger(__name__)
@@ -78,7 +79,7 @@ async def drop_triggers(transaction: Transaction, at: TableColumn, trigger: Trig
 def trigger_not_creatable(at: TableColumn, why: str) -> SourceRefused:
     return SourceRefused(
         "SchemaMissing",
-        f"the trigger on {at} could not be created ({why}): GRANT TRIGGER ON {at} to the operator's role, "
+        f"the trigger on {at} could not be created ({why}): GRANT TRIGGER ON {qualified(at)} to the operator's role, "
         "or set spec.changeDetection to Audit",
     )
 

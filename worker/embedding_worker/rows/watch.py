@@ -1,14 +1,17 @@
 """Finds out, while a source runs, whether its book-keeping is still its own and its triggers are still in force.
 
-Called by the operator's table_watch.py every few seconds. Cheap: one update of one row, and one query of the catalogs.
+Called by the operator's table_watch.py: the owner is confirmed every few seconds, by an update of one row; the table is inspected
+and its triggers are looked at every minute.
 """
 
 from dataclasses import dataclass
 from datetime import datetime
 
+from embedding_worker.rows import change_marks
 from embedding_worker.rows.change_marks import SOURCES_EXIST, wants_trigger
 from embedding_worker.rows.database import Database
 from embedding_worker.rows.derived_table import SCHEMA
+from embedding_worker.rows.inspection import inspect_table
 from embedding_worker.rows.ownership import CONFIRM, OWNER_ON_RECORD, Claim, Owner, owned_elsewhere, recorded_owner
 from embedding_worker.rows.schema import PreparedTable, prepare
 from embedding_worker.rows.store import RowStore
@@ -75,14 +78,21 @@ class BookkeepingWatch:
             if found:
                 return Confirmed(*found[0])
             rows = await transaction.fetch(OWNER_ON_RECORD, at.bookkeeping_name)
-        recorded = recorded_owner((rows[0][0], rows[0][1]) if rows else None)
+        recorded = recorded_owner((rows[0][0], rows[0][1], rows[0][2]) if rows else None)
         if recorded is not None:
             raise owned_elsewhere(at, recorded)
         return None
 
     async def triggers_in_force(self) -> bool:
-        """Whether the triggers are as the set-up has left them, which includes that there are none if none are wanted."""
+        """Whether the triggers are as the set-up has left them, which includes that there are none if none are wanted.
+
+        False also if what the set-up has found out about the table has changed: its types, policies, rights or search path.
+        Raises SourceRefused if the table cannot be served any more.
+        """
         statements, trigger = self._prepared.statements, self._prepared.trigger
+        present, read = await inspect_table(self._database, statements.config)
+        if present.layout != statements.layout or change_marks.trigger(present, read) != trigger:
+            return False
         async with self._database.transaction() as transaction:
             found = await find_triggers(transaction, statements, trigger)
         wanted = wants_trigger(statements) and self.paused_since is None
