@@ -74,7 +74,7 @@ class BookkeepingWatch:
         """
         at = self._prepared.statements.config.at
         async with self._database.transaction() as transaction:
-            found = await transaction.fetch(CONFIRM, at.bookkeeping_name, self._owner.as_record())
+            found = await transaction.fetch(CONFIRM, at.bookkeeping_name, self._owner.uid)
             if found:
                 return Confirmed(*found[0])
             rows = await transaction.fetch(OWNER_ON_RECORD, at.bookkeeping_name)
