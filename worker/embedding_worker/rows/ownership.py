@@ -106,15 +106,28 @@ def refuse_claim(at: TableColumn, claim: Claim, recorded: RecordedOwner | None) 
     if same_name and same_cluster and recorded.seen_s_ago > UNSEEN_AFTER_S:
         return
     if claim.take_over_from != recorded.token:
-        raise owned_elsewhere(at, recorded)
+        raise owned_elsewhere(at, recorded, wanted)
 
 
-def owned_elsewhere(at: TableColumn, recorded: RecordedOwner) -> SourceRefused:
+def owned_elsewhere(at: TableColumn, recorded: RecordedOwner, refused: Owner) -> SourceRefused:
+    """The refusal of this source. Its message is the same at each try, so that it is reported once."""
     owner = recorded.owner
-    seen = "deleted" if recorded.seen_s_ago is None else f"last seen {recorded.seen_s_ago:.0f} s ago"
     return SourceRefused(
         "OwnedElsewhere",
-        f"{at}.{at.embedding_column} belongs to EmbeddingSource {owner.name} in namespace {owner.namespace}, uid {owner.uid}, "
-        f"{seen}, of another release or cluster: delete that source, or annotate this one with "
-        f"{TAKE_OVER_ANNOTATION}={recorded.token}",
+        f"{at}.{at.embedding_column} belongs to EmbeddingSource {owner.name} {_where(owner, refused)}, uid {owner.uid}, "
+        f"{_seen(recorded.seen_s_ago)}: delete that source, or annotate this one with {TAKE_OVER_ANNOTATION}={recorded.token}",
     )
+
+
+def _where(owner: Owner, refused: Owner) -> str:
+    of_cluster = " of another cluster" if owner.cluster not in ("", refused.cluster) else ""
+    if owner.namespace != refused.namespace or of_cluster:
+        return f"in namespace {owner.namespace}{of_cluster}"
+    unknown = owner.cluster != refused.cluster
+    return "in this namespace" + (", or one of the same name in another cluster" if unknown else "")
+
+
+def _seen(seen_s_ago: float | None) -> str:
+    if seen_s_ago is None:
+        return "deleted"
+    return "seen within the last minute" if seen_s_ago <= UNSEEN_AFTER_S else "not seen for more than a minute"

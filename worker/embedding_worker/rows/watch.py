@@ -80,7 +80,7 @@ class BookkeepingWatch:
             rows = await transaction.fetch(OWNER_ON_RECORD, at.bookkeeping_name)
         recorded = recorded_owner((rows[0][0], rows[0][1], rows[0][2]) if rows else None)
         if recorded is not None:
-            raise owned_elsewhere(at, recorded)
+            raise owned_elsewhere(at, recorded, self._owner)
         return None
 
     async def triggers_in_force(self) -> bool:
