@@ -8,6 +8,7 @@ import pytest
 from embedding_worker.errors import RowsLocked, SourceRefused
 from embedding_worker.rows.database import Database
 from embedding_worker.rows.ownership import Claim, Owner
+from embedding_worker.rows.pause import pause_triggers
 from embedding_worker.rows.readiness import ready_for
 from embedding_worker.rows.release import drop_triggers_of, release_owner, unseen_owners
 from embedding_worker.rows.schema import prepare
@@ -155,6 +156,28 @@ async def test_the_triggers_of_a_deleted_source_go_and_its_book_keeping_stays(
     assert owned.triggers() == []
     assert owned.oracle.states() == {}
     assert await unseen_owners(rows) == []
+
+
+@pytest.mark.parametrize("dropped", [False, True], ids=["at_once", "after_the_triggers_were_dropped"])
+async def test_a_source_that_is_created_again_has_triggers_although_they_were_paused(
+    owned: OwnedTable, rows: Database, dropped: bool
+) -> None:
+    await claim(rows, owned, OWNER)
+    await pause_triggers(rows, owned.config.at)
+    await release_owner(rows, OWNER)
+    if dropped:
+        assert await drop_triggers_of(rows, owned.stem, OWNER) is None
+    again = await claim(rows, owned, AGAIN)
+    assert again.paused_since is None
+    assert len(owned.triggers()) == 2
+
+
+async def test_paused_triggers_are_forgotten_with_the_owner(owned: OwnedTable, rows: Database) -> None:
+    await claim(rows, owned, OWNER)
+    await release_owner(rows, OWNER)
+    await pause_triggers(rows, owned.config.at)
+    assert await drop_triggers_of(rows, owned.stem, OWNER) is None
+    assert (await claim(rows, owned, AGAIN)).paused_since is None
 
 
 async def test_the_triggers_stay_if_another_source_has_claimed_them_meanwhile(
