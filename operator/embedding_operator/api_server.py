@@ -42,6 +42,8 @@ class ApiServer:
         self._proxy = proxy
         self.namespace = namespace
         self.host = credentials.access.host
+        self.cluster = credentials.access.cluster
+        """What the cluster is recognized by, as it was at the beginning of the process."""
         self._session = self.new_session(limit=32)
 
     @classmethod

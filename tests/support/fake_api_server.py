@@ -19,6 +19,7 @@ class FakeApiServer(ApiServer):
     def __init__(self) -> None:
         self.namespace = "test"
         self.host = "https://fake"
+        self.cluster = "cluster-1"
         self.stored_jobs: dict[str, Json] = {}
         self.stored_sources: dict[str, Json] = {}
         self.events: list[Json] = []

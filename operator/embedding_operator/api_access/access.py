@@ -1,8 +1,12 @@
 """What is known of the way to the API server at one moment, as the files of a pod or a kubeconfig say it. Pure."""
 
+import hashlib
+import re
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+
+CERTIFICATE = re.compile("-----BEGIN CERTIFICATE-----(.*?)-----END CERTIFICATE-----", re.DOTALL)
 
 
 class AccessRefused(Exception):
@@ -45,3 +49,13 @@ class Access:
     """The Authorization header; None where a client certificate or a plugin authenticates."""
     certificate: ClientCertificate | None = None
     plugin: ExecPlugin | None = None
+
+    @property
+    def cluster(self) -> str:
+        """What the cluster is recognized by: 16 hexadecimal digits of its certificate authority, or else of its address.
+
+        Clusters have their own authorities, whatever address, namespace or file leads to them.
+        """
+        certificates = {"".join(found.split()) for found in CERTIFICATE.findall(self.authority or "")}
+        known = "\n".join(sorted(certificates)) or self.host.rstrip("/")
+        return hashlib.sha256(known.encode()).hexdigest()[:16]

@@ -82,11 +82,15 @@ class Checks:
     async def check_database(self, database: Database) -> None:
         self._record(await reach_verdict("database", self._read_database(database)))
         sources, facts = self._sources or [], self._facts
+        cluster = self._server.cluster if self._server is not None else ""
         if facts is None:
             for what in ("pgvector", "schema", *map(_title, sources)):
                 self._record(skipped(what, NO_DATABASE))
             return
-        tables = [await reach_verdict(_title(source), check_table(database, source, sources)) for source in sources]
+        tables = [
+            await reach_verdict(_title(source), check_table(database, source, sources, cluster=cluster))
+            for source in sources
+        ]
         self._record(verdicts.pgvector(await reach_verdict("pgvector", decide(readiness.usable_vector, facts)), tables))
         self._record(await reach_verdict("schema", decide(readiness.creatable_schema, facts)))
         for verdict in tables:
@@ -145,10 +149,12 @@ async def decide(decide: Callable[[DatabaseFacts], str], facts: DatabaseFacts) -
     return decide(facts)
 
 
-async def check_table(database: Database, source: EmbeddingSource, sources: Sequence[EmbeddingSource]) -> str:
+async def check_table(
+    database: Database, source: EmbeddingSource, sources: Sequence[EmbeddingSource], *, cluster: str
+) -> str:
     if (older := older_on_the_same_column(source, sources)) is not None:
         raise CheckFailed(f"EmbeddingSource {older} already serves this column: delete one of the two")
-    return await readiness.ready_for(database, source.spec.config(), source.claim)
+    return await readiness.ready_for(database, source.spec.config(), source.claim(cluster))
 
 
 async def embed_canary(model: Model, registry: ProviderRegistry) -> str:

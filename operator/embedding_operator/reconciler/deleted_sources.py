@@ -41,20 +41,25 @@ class DeletedSources:
             await self._clock.sleep(LOOK_EVERY_S)
 
     async def release_unseen(self) -> None:
-        """Release what belongs to sources of this namespace that no longer exist. Errors are logged, and it is tried again."""
+        """Release what belongs to sources of this cluster and namespace that no longer exist.
+
+        Sources of another cluster with a namespace of the same name do not exist here either, and may well be in use there.
+        Errors are logged, and it is tried again.
+        """
         try:
             existing = {body["metadata"].get("uid") for body in await self._server.sources()}
             owners = await unseen_owners(self._database)
         except (ApiServerError, EmbeddingError) as exc:
             log.info("deleted sources not looked for", message=str(exc))
             return
+        here = (self._server.cluster, self._server.namespace)
         for owner in owners:
-            if owner.namespace == self._server.namespace and owner.uid not in existing:
+            if (owner.cluster, owner.namespace) == here and owner.uid not in existing:
                 await self.release(owner.name, owner.uid)
 
     async def release(self, name: str, uid: str) -> None:
         """Free the book-keeping of a deleted source, and drop its triggers. Errors are logged, and it is tried again."""
-        owner = Owner(self._server.namespace, name, uid)
+        owner = Owner(self._server.namespace, name, uid, self._server.cluster)
         try:
             for bookkeeping in await release_owner(self._database, owner):
                 await self._drop(bookkeeping, owner)

@@ -53,7 +53,7 @@ class SourceSetup:
         """Raises SourceRefused, before anything is created in the database where the provider is the reason."""
         embedder = self._providers.embedder(chosen.config.model, source=source.name)
         # Annotations may have changed since the loop began.
-        claim = (self._catalog.get(source.name) or source).claim
+        claim = (self._catalog.get(source.name) or source).claim(self._server.cluster)
         table = await claim_table(self._database, chosen.config, claim)
         return await make_ready_source(
             source,

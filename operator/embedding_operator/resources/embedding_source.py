@@ -72,11 +72,10 @@ class EmbeddingSource(Resource):
         """The token of the newest request to reconcile; None where nobody has made one."""
         return self.metadata.annotations.get(RECONCILE_ANNOTATION)
 
-    @property
-    def claim(self) -> Claim:
-        """With which the source claims the book-keeping of its table."""
+    def claim(self, cluster: str) -> Claim:
+        """With which the source claims the book-keeping of its table. `cluster`: what its cluster is recognized by."""
         metadata = self.metadata
-        owner = Owner(metadata.namespace, metadata.name, metadata.uid)
+        owner = Owner(metadata.namespace, metadata.name, metadata.uid, cluster)
         return Claim(owner, metadata.annotations.get(TAKE_OVER_ANNOTATION, ""))
 
 

@@ -1,12 +1,14 @@
 """The book-keeping of a table belongs to one EmbeddingSource, until it is deleted, ends, or is taken over by an annotation."""
 
 from collections.abc import AsyncIterator
+from dataclasses import replace
 
 import pytest
 
 from embedding_worker.errors import RowsLocked, SourceRefused
 from embedding_worker.rows.database import Database
 from embedding_worker.rows.ownership import Claim, Owner
+from embedding_worker.rows.pause import pause_triggers
 from embedding_worker.rows.readiness import ready_for
 from embedding_worker.rows.release import drop_triggers_of, release_owner, unseen_owners
 from embedding_worker.rows.schema import prepare
@@ -16,9 +18,10 @@ from hack.database.postgres import DatabaseServer
 from tests.support.kept_rows import source_config
 from tests.support.owned_table import OwnedTable, owned_table
 
-OWNER = Owner("yellow-book", "businesses", "uid-1")
-AGAIN = Owner("yellow-book", "businesses", "uid-2")
-FOREIGN = Owner("staging", "businesses", "uid-3")
+OWNER = Owner("yellow-book", "businesses", "uid-1", "cluster-1")
+AGAIN = Owner("yellow-book", "businesses", "uid-2", "cluster-1")
+FOREIGN = Owner("staging", "businesses", "uid-3", "cluster-1")
+TWIN = Owner("yellow-book", "businesses", "uid-4", "cluster-2")
 SECONDS_AGO = "UPDATE embedding_operator.sources SET owner_seen_at = now() - interval '{} seconds'"
 
 
@@ -78,20 +81,56 @@ async def test_a_foreign_source_is_refused_however_long_ago_the_owner_was_seen(
 ) -> None:
     await claim(rows, owned, OWNER)
     owned.admin.run(SECONDS_AGO.format(86_400))
-    assert "last seen 86400 s ago" in await refusal(rows, owned, FOREIGN)
+    message = await refusal(rows, owned, FOREIGN)
+    assert "not seen for more than a minute" in message
+    owned.admin.run(SECONDS_AGO.format(86_407))
+    assert await refusal(rows, owned, FOREIGN) == message
 
 
 @pytest.mark.parametrize(("seconds", "taken"), [(0, False), (50, False), (70, True)])
 async def test_a_source_of_the_same_name_takes_over_when_the_owner_has_ended(
     owned: OwnedTable, rows: Database, seconds: int, taken: bool
 ) -> None:
-    """It may have been made again in the same cluster, or it is that of another cluster, which both beat."""
     await claim(rows, owned, OWNER)
     owned.admin.run(SECONDS_AGO.format(seconds))
     if taken:
         await claim(rows, owned, AGAIN)
     else:
         await refusal(rows, owned, AGAIN)
+
+
+async def test_a_source_of_the_same_name_in_another_cluster_is_refused_however_long_ago_the_owner_was_seen(
+    owned: OwnedTable, rows: Database
+) -> None:
+    await claim(rows, owned, OWNER)
+    owned.admin.run(SECONDS_AGO.format(86_400))
+    message = await refusal(rows, owned, TWIN)
+    await claim(rows, owned, TWIN, take_over_from=message.split("take-over-from=")[1])
+
+
+async def test_a_record_without_a_cluster_is_that_of_a_source_of_the_same_name(
+    owned: OwnedTable, rows: Database
+) -> None:
+    await claim(rows, owned, OWNER)
+    owned.admin.run("UPDATE embedding_operator.sources SET owner = (owner::jsonb - 'cluster')::text")
+    owned.admin.run(SECONDS_AGO.format(61))
+    await refusal(rows, owned, FOREIGN)
+    await claim(rows, owned, AGAIN)
+
+
+async def test_a_source_is_the_same_after_its_cluster_has_got_another_certificate_authority(
+    owned: OwnedTable, rows: Database
+) -> None:
+    watch = await claim(rows, owned, OWNER)
+    renewed = replace(OWNER, cluster="cluster-1b")
+    again = await claim(rows, owned, renewed)
+    assert await watch.confirm_owner() is not None
+    assert await again.confirm_owner() is not None
+    changes = owned.admin.run("SELECT owner::jsonb ->> 'cluster', owner_changes FROM embedding_operator.sources")
+    assert changes == [("cluster-1b", 1)]
+    assert await release_owner(rows, OWNER) == [owned.stem]
+    assert await drop_triggers_of(rows, owned.stem, OWNER) is None
+    assert owned.triggers() == []
 
 
 async def test_the_same_source_sets_up_again_at_any_time(owned: OwnedTable, rows: Database) -> None:
@@ -117,6 +156,28 @@ async def test_the_triggers_of_a_deleted_source_go_and_its_book_keeping_stays(
     assert owned.triggers() == []
     assert owned.oracle.states() == {}
     assert await unseen_owners(rows) == []
+
+
+@pytest.mark.parametrize("dropped", [False, True], ids=["at_once", "after_the_triggers_were_dropped"])
+async def test_a_source_that_is_created_again_has_triggers_although_they_were_paused(
+    owned: OwnedTable, rows: Database, dropped: bool
+) -> None:
+    await claim(rows, owned, OWNER)
+    await pause_triggers(rows, owned.config.at)
+    await release_owner(rows, OWNER)
+    if dropped:
+        assert await drop_triggers_of(rows, owned.stem, OWNER) is None
+    again = await claim(rows, owned, AGAIN)
+    assert again.paused_since is None
+    assert len(owned.triggers()) == 2
+
+
+async def test_paused_triggers_are_forgotten_with_the_owner(owned: OwnedTable, rows: Database) -> None:
+    await claim(rows, owned, OWNER)
+    await release_owner(rows, OWNER)
+    await pause_triggers(rows, owned.config.at)
+    assert await drop_triggers_of(rows, owned.stem, OWNER) is None
+    assert (await claim(rows, owned, AGAIN)).paused_since is None
 
 
 async def test_the_triggers_stay_if_another_source_has_claimed_them_meanwhile(
@@ -161,7 +222,8 @@ async def test_owners_that_ended_or_were_deleted_are_listed(owned: OwnedTable, r
     await claim(rows, owned, OWNER)
     assert await unseen_owners(rows) == []
     owned.admin.run(SECONDS_AGO.format(61))
-    assert await unseen_owners(rows) == [OWNER]
+    (unseen,) = await unseen_owners(rows)
+    assert (unseen, unseen.cluster) == (OWNER, "cluster-1")
 
 
 async def test_a_confirmed_owner_is_seen_again(owned: OwnedTable, rows: Database) -> None:

@@ -55,7 +55,7 @@ def deletions(parts: Parts) -> DeletedSources:
     return DeletedSources(FakeDatabase(), parts.server, parts.events, clock=parts.clock)
 
 
-MINE = Owner("test", "businesses", "uid-1")
+MINE = Owner("test", "businesses", "uid-1", "cluster-1")
 
 
 async def test_everything_of_a_deleted_source_is_dropped(records: Records) -> None:
@@ -102,11 +102,16 @@ async def test_triggers_that_may_not_be_dropped_are_told_with_the_sql(records: R
     assert "DROP FUNCTION one() CASCADE" in event.note
 
 
-async def test_only_sources_of_this_namespace_that_do_not_exist_are_released(records: Records) -> None:
+async def test_only_sources_of_this_cluster_and_namespace_that_do_not_exist_are_released(records: Records) -> None:
     parts = Parts()
-    existing, foreign = Owner("test", "present", "uid-2"), Owner("elsewhere", "businesses", "uid-3")
+    others = (
+        Owner("test", "present", "uid-2", "cluster-1"),
+        Owner("elsewhere", "businesses", "uid-3", "cluster-1"),
+        Owner("test", "businesses", "uid-4", "cluster-2"),
+        Owner("test", "businesses", "uid-5"),
+    )
     parts.server.put_source({"metadata": {"name": "present", "uid": "uid-2"}})
-    for owner in (MINE, existing, foreign):
+    for owner in (MINE, *others):
         records.owned[owner] = [f"of {owner.uid}"]
         records.unseen.append(owner)
     await deletions(parts).release_unseen()

@@ -193,6 +193,7 @@ async def test_a_source_claims_its_table_with_its_uid_and_its_newest_annotation(
     await setup_of(parts).prepare(shown, Configuration(shown.spec.config()))
     owner = Owner(shown.metadata.namespace, "businesses", "uid-1")
     assert tables.claims == [Claim(owner, "staging/businesses/uid-9")]
+    assert tables.claims[0].owner.cluster == parts.server.cluster
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,7 @@ the owner as JSON, and `sources.owner_seen_at` is the time at which it was last 
 """
 
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field, fields
 
 from embedding_worker.errors import SourceRefused
 from embedding_worker.rows.derived_table import SCHEMA
@@ -13,7 +13,7 @@ from embedding_worker.source import TableColumn
 
 TAKE_OVER_ANNOTATION = "embeddings.yellowbook.dev/take-over-from"
 UNSEEN_AFTER_S = 60.0
-"""An owner that was not confirmed for so long has ended, if it has the same namespace and name."""
+"""An owner that was not confirmed for so long has ended, if it has the same cluster, namespace and name."""
 
 # The columns that an earlier version has not created are null.
 OWNER_ON_RECORD = f"""
@@ -24,17 +24,23 @@ FROM {SCHEMA}.sources s WHERE s.bookkeeping = $1
 OWNERS_EXIST = f"""
 SELECT EXISTS (SELECT FROM pg_attribute WHERE attrelid = to_regclass('{SCHEMA}.sources') AND attname = 'owner')
 """
+# An owner is the same by its uid: the rest of the record changes, for example with the cluster's certificate authority.
 CLAIM = f"""
-UPDATE {SCHEMA}.sources SET owner_changes = owner_changes + (owner IS DISTINCT FROM $2)::int, owner = $2, owner_seen_at = now()
+UPDATE {SCHEMA}.sources SET owner_changes = owner_changes + (owner::jsonb ->> 'uid' IS DISTINCT FROM $3)::int,
+       owner = $2, owner_seen_at = now()
 WHERE bookkeeping = $1
 """
 CONFIRM = f"""
-UPDATE {SCHEMA}.sources s SET owner_seen_at = now() WHERE s.bookkeeping = $1 AND s.owner = $2
+UPDATE {SCHEMA}.sources s SET owner_seen_at = now() WHERE s.bookkeeping = $1 AND s.owner::jsonb ->> 'uid' = $2
 RETURNING s.triggers_paused_at, s.filled_for
 """
-RELEASE = f"UPDATE {SCHEMA}.sources SET owner_seen_at = NULL WHERE owner = $1 RETURNING bookkeeping"
+RELEASE = f"""
+UPDATE {SCHEMA}.sources SET owner_seen_at = NULL, triggers_paused_at = NULL WHERE owner::jsonb ->> 'uid' = $1
+RETURNING bookkeeping
+"""
 FORGET_OWNER = f"""
-UPDATE {SCHEMA}.sources SET owner = NULL, trigger_definition = '' WHERE bookkeeping = $1 AND owner = $2
+UPDATE {SCHEMA}.sources SET owner = NULL, trigger_definition = '', triggers_paused_at = NULL
+WHERE bookkeeping = $1 AND owner::jsonb ->> 'uid' = $2
 RETURNING table_name
 """
 UNSEEN = f"""
@@ -50,6 +56,8 @@ class Owner:
     namespace: str
     name: str
     uid: str
+    cluster: str = field(default="", compare=False)
+    """What the cluster is recognized by. It may change; empty if an earlier build has written the record."""
 
     def __str__(self) -> str:
         return f"{self.namespace}/{self.name}/{self.uid}"
@@ -59,7 +67,9 @@ class Owner:
 
     @classmethod
     def of_record(cls, record: str) -> "Owner":
-        return cls(**json.loads(record))
+        """Of a record that an earlier or a later version may have written."""
+        known = json.loads(record)
+        return cls(**{each.name: known.get(each.name, "") for each in fields(cls)})
 
 
 @dataclass(frozen=True)
@@ -96,18 +106,32 @@ def refuse_claim(at: TableColumn, claim: Claim, recorded: RecordedOwner | None) 
         return
     wanted, owner = claim.owner, recorded.owner
     same_name = (owner.namespace, owner.name) == (wanted.namespace, wanted.name)
-    if same_name and recorded.seen_s_ago > UNSEEN_AFTER_S:
+    same_cluster = owner.cluster in ("", wanted.cluster)
+    if same_name and same_cluster and recorded.seen_s_ago > UNSEEN_AFTER_S:
         return
     if claim.take_over_from != recorded.token:
-        raise owned_elsewhere(at, recorded)
+        raise owned_elsewhere(at, recorded, wanted)
 
 
-def owned_elsewhere(at: TableColumn, recorded: RecordedOwner) -> SourceRefused:
+def owned_elsewhere(at: TableColumn, recorded: RecordedOwner, refused: Owner) -> SourceRefused:
+    """The refusal of this source. Its message is the same at each try, so that it is reported once."""
     owner = recorded.owner
-    seen = "deleted" if recorded.seen_s_ago is None else f"last seen {recorded.seen_s_ago:.0f} s ago"
     return SourceRefused(
         "OwnedElsewhere",
-        f"{at}.{at.embedding_column} belongs to EmbeddingSource {owner.name} in namespace {owner.namespace}, uid {owner.uid}, "
-        f"{seen}, of another release or cluster: delete that source, or annotate this one with "
-        f"{TAKE_OVER_ANNOTATION}={recorded.token}",
+        f"{at}.{at.embedding_column} belongs to EmbeddingSource {owner.name} {_where(owner, refused)}, uid {owner.uid}, "
+        f"{_seen(recorded.seen_s_ago)}: delete that source, or annotate this one with {TAKE_OVER_ANNOTATION}={recorded.token}",
     )
+
+
+def _where(owner: Owner, refused: Owner) -> str:
+    of_cluster = " of another cluster" if owner.cluster not in ("", refused.cluster) else ""
+    if owner.namespace != refused.namespace or of_cluster:
+        return f"in namespace {owner.namespace}{of_cluster}"
+    unknown = owner.cluster != refused.cluster
+    return "in this namespace" + (", or one of the same name in another cluster" if unknown else "")
+
+
+def _seen(seen_s_ago: float | None) -> str:
+    if seen_s_ago is None:
+        return "deleted"
+    return "seen within the last minute" if seen_s_ago <= UNSEEN_AFTER_S else "not seen for more than a minute"

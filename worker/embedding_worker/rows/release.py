@@ -19,7 +19,7 @@ async def release_owner(database: Database, owner: Owner) -> list[str]:
     async with database.transaction() as transaction:
         if not (await transaction.fetch(OWNERS_EXIST))[0][0]:
             return []
-        return [row[0] for row in await transaction.fetch(RELEASE, owner.as_record())]
+        return [row[0] for row in await transaction.fetch(RELEASE, owner.uid)]
 
 
 async def drop_triggers_of(database: Database, bookkeeping: str, owner: Owner) -> str | None:
@@ -30,13 +30,13 @@ async def drop_triggers_of(database: Database, bookkeeping: str, owner: Owner) -
     drop = change_marks.drop_triggers(change_marks.marking_function(bookkeeping))
     try:
         async with schema_change(database) as transaction:
-            forgotten = await transaction.fetch(FORGET_OWNER, bookkeeping, owner.as_record())
+            forgotten = await transaction.fetch(FORGET_OWNER, bookkeeping, owner.uid)
             if forgotten:  # otherwise another source uses the triggers
                 await transaction.fetch(drop)
                 log.info("trigger dropped", table=forgotten[0][0], source=str(owner))
     except SourceRefused:
         async with database.transaction() as transaction:
-            await transaction.fetch(FORGET_OWNER, bookkeeping, owner.as_record())
+            await transaction.fetch(FORGET_OWNER, bookkeeping, owner.uid)
         return drop
     return None
 

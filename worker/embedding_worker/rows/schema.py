@@ -63,7 +63,8 @@ async def prepare(database: Database, config: SourceConfig, claim: Claim | None 
         await transaction.fetch(change_marks.continue_sequence(statements))  # before the triggers lock the user's table
         paused_since = await _update_triggers(transaction, statements, trigger)
         if claim is not None:
-            await transaction.fetch(ownership.CLAIM, config.at.bookkeeping_name, claim.owner.as_record())
+            owner = claim.owner
+            await transaction.fetch(ownership.CLAIM, config.at.bookkeeping_name, owner.as_record(), owner.uid)
     await adopt_earlier_marks(database, statements)
     return PreparedTable(Statements(config, replace(layout, column_missing=False)), trigger, paused_since)
 

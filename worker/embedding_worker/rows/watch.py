@@ -74,13 +74,13 @@ class BookkeepingWatch:
         """
         at = self._prepared.statements.config.at
         async with self._database.transaction() as transaction:
-            found = await transaction.fetch(CONFIRM, at.bookkeeping_name, self._owner.as_record())
+            found = await transaction.fetch(CONFIRM, at.bookkeeping_name, self._owner.uid)
             if found:
                 return Confirmed(*found[0])
             rows = await transaction.fetch(OWNER_ON_RECORD, at.bookkeeping_name)
         recorded = recorded_owner((rows[0][0], rows[0][1], rows[0][2]) if rows else None)
         if recorded is not None:
-            raise owned_elsewhere(at, recorded)
+            raise owned_elsewhere(at, recorded, self._owner)
         return None
 
     async def triggers_in_force(self) -> bool:
