@@ -89,6 +89,8 @@ USABLE_DIRECT = (
     "*",
     "localhost",
     ".svc",
+    ".svc.cluster.local.",
+    "gemini.internal.:8443",
     "a.internal:8443",
     "10.0.0.7",
     "10.0.0.0/8",

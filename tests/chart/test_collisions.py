@@ -13,7 +13,6 @@ HIDING: dict[str, str] = {
     "/tmp": "which is the chart's folder for temporary files",  # noqa: S108 (the pod's)
     "/tmp/": "which is the chart's folder for temporary files",  # noqa: S108 (the pod's)
     "//tmp/./": "which is the chart's folder for temporary files",
-    "/tmp/models": "which is inside /tmp, the chart's folder for temporary files",  # noqa: S108 (the pod's)
     "/etc": "which would hide /etc/embedding-operator/ca, the chart's folder for privateCA",
     "/etc/embedding-operator": "which would hide /etc/embedding-operator/ca, the chart's folder for privateCA",
     "/etc/embedding-operator/database": "which is the chart's folder for the database's URL",
@@ -33,6 +32,7 @@ ALLOWED = (
     "/var/run/secrets/eks.amazonaws.com",
     "/dev/shm",  # noqa: S108 (the pod's)
     "/usr/local/share/ca-certificates",
+    "/tmp/cache",  # noqa: S108 (the pod's)
     "/tmpfs",  # noqa: S108 (the pod's)
 )
 TWICE: dict[str, tuple[Json, str]] = {

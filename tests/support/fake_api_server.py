@@ -25,6 +25,7 @@ class FakeApiServer(ApiServer):
         self.events: list[Json] = []
         self.refuse_jobs_of: set[str] = set()
         """The business ids whose jobs a policy denies."""
+        self.denial: type[ApiServerError] = Invalid
         self.requests: list[tuple[str, str]] = []
         self._failures: dict[str, list[ApiServerError]] = defaultdict(list)
         self._lost: dict[str, list[ApiServerError]] = defaultdict(list)
@@ -96,7 +97,7 @@ class FakeApiServer(ApiServer):
         name = manifest["metadata"]["name"]
         await self._begin("create_job", name)
         if manifest["spec"]["businessId"] in self.refuse_jobs_of:
-            raise Invalid(f'embeddingjobs "{name}" is forbidden: denied by the policy')
+            raise self.denial(f'embeddingjobs "{name}" is forbidden: denied by the policy')
         if name in self.stored_jobs:
             raise AlreadyExists(f"{name} already exists")
         made = {**copy.deepcopy(manifest), "status": {"phase": "Pending", "attempts": 0}}

@@ -75,3 +75,20 @@ app.kubernetes.io/component: {{ last . }}
 {{ include "embedding-operator.fullname" . }}-gemini
 {{- end -}}
 {{- end }}
+
+{{- /* A mapping without the keys whose value is null. Helm removes such a key only where values.yaml has it too. */ -}}
+{{- define "embedding-operator.withoutNulls" -}}
+{{- $kept := dict }}
+{{- range $key, $value := . }}
+  {{- if not (kindIs "invalid" $value) }}{{ $_ := set $kept $key $value }}{{ end }}
+{{- end }}
+{{- toYaml $kept }}
+{{- end }}
+
+{{- define "embedding-operator.resources" -}}
+{{- $kept := dict }}
+{{- range $kind, $given := . }}
+  {{- $_ := set $kept $kind (kindIs "map" $given | ternary (include "embedding-operator.withoutNulls" $given | fromYaml) $given) }}
+{{- end }}
+{{- toYaml $kept }}
+{{- end }}

@@ -53,7 +53,7 @@ class StatusIsTheProgress(kopf.ProgressStorage):
         remaining_s = remaining_pause_s(
             not_before,
             waited_s=self._waited_s(body["metadata"]["name"]),
-            longest_pause_s=self._catalog.longest_pause_s(source),
+            longest_pause_s=self._catalog.longest_pause_s(source, status.get("reason") or ""),
             now=now,
         )
         if remaining_s <= 0:

@@ -32,9 +32,9 @@ class SourceCatalog:
         source = self._sources.get(name)
         return source.spec.retry if source is not None else RetrySpec()
 
-    def longest_pause_s(self, name: str) -> float:
-        """No row of this source waits longer between two attempts."""
-        return longest_pause_s(self.retry_policy(name))
+    def longest_pause_s(self, name: str, reason: str = "") -> float:
+        """No row of this source waits longer between two attempts, where the first one ended for this reason."""
+        return longest_pause_s(self.retry_policy(name), reason)
 
     def older_on_the_same_column(self, source: EmbeddingSource) -> str | None:
         """The name of an older source of the same table and column; None where there is none."""

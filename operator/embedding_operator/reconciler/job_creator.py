@@ -106,12 +106,18 @@ class JobCreator:
         """How many jobs may be created now: as many as the window has room for, or a few probes while jobs are refused."""
         return self._refusals.limit(self._window.free(self._source), self._clock.monotonic())
 
+    @property
+    def probing(self) -> bool:
+        """Whether jobs are refused, so that many rows have to be looked at to find one whose job is accepted."""
+        return self._refusals.holding
+
     async def create(self, rows: Iterable[DueRow]) -> None:
         """Create a job for each of these rows, unless it has had too many within a minute. Refused creates are not raised.
 
+        While jobs are refused, only a few of the rows are tried.
         Raises ApiServerUnavailable if the API server cannot be reached, or if it is overloaded for the moment.
         """
-        rows = list(rows)
+        rows = self._chosen(list(rows))
         results = await asyncio.gather(*map(self._create_one, rows), return_exceptions=True)
         accepted = [row.id for row, result in zip(rows, results, strict=True) if result is True]
         refused = [result for result in results if isinstance(result, Refused)]
@@ -125,6 +131,13 @@ class JobCreator:
         for one in refused:  # only waited for as long as the overload may end by itself
             if isinstance(one.error, ApiServerUnavailable) and self._refusals.shared(now) is None:
                 raise one.error
+
+    def _chosen(self, rows: list[DueRow]) -> list[DueRow]:
+        if not self.probing:
+            return rows
+        free, now = self._window.free(self._source), self._clock.monotonic()
+        chosen = set(self._refusals.choose([row.id for row in rows], free, now))
+        return [row for row in rows if row.id in chosen]
 
     def _report(self, refused: list[Refused], now: float) -> None:
         """Log one line for all that were refused since the last one, at most one in each pause."""

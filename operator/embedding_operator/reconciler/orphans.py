@@ -14,16 +14,16 @@ MAX_AT_ONCE = 50
 
 
 def orphaned(
-    jobs: Iterable[TrackedJob], *, monotonic: float, now: datetime, longest_pause_s: Callable[[str], float]
+    jobs: Iterable[TrackedJob], *, monotonic: float, now: datetime, longest_pause_s: Callable[[str, str], float]
 ) -> list[str]:
     """The names of orphaned jobs, those that have waited longest first, at most MAX_AT_ONCE.
 
-    `longest_pause_s` is that of a source.
+    `longest_pause_s` is that of a source, for a reason.
     """
     waiting = [
         job
         for job in jobs
-        if _waits_too_long(job, monotonic=monotonic, now=now, longest_pause_s=longest_pause_s(job.source))
+        if _waits_too_long(job, monotonic=monotonic, now=now, longest_pause_s=longest_pause_s(job.source, job.reason))
     ]
     return [job.name for job in sorted(waiting, key=lambda job: job.since)[:MAX_AT_ONCE]]
 

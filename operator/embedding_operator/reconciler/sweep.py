@@ -112,7 +112,7 @@ class Sweeper:
         with_jobs = {job.business_id for job in self._table.jobs(self._source)}
         leave_out = [*with_jobs, *self._creator.left_out()]
         limit = self._creator.limit()
-        if limit and self._passes_over and self.jobs_refused is None:
+        if limit and (self._creator.probing or (self._passes_over and self.jobs_refused is None)):
             limit = max(limit, PASSED_OVER)
         self._passes_over = False
         return await self._store.sweep(leave_out=leave_out, limit=limit)

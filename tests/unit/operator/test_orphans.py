@@ -11,7 +11,7 @@ from tests.support.jobs import name_of, tracked
 
 NOW = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
 MONOTONIC = 5_000.0
-LONGEST_S = 35.0
+LONGEST_S, LOCKED_S = 35.0, 60.0
 SECOND = timedelta(seconds=1)
 PATIENCE = timedelta(seconds=PATIENCE_S)
 
@@ -22,7 +22,12 @@ def job(business: str, state: JobState, *, for_s: float = PATIENCE_S, not_before
 
 
 def found(*jobs: TrackedJob) -> list[str]:
-    return orphaned(jobs, monotonic=MONOTONIC, now=NOW, longest_pause_s=lambda source: LONGEST_S)
+    return orphaned(
+        jobs,
+        monotonic=MONOTONIC,
+        now=NOW,
+        longest_pause_s=lambda source, reason: LOCKED_S if reason == "RowLocked" else LONGEST_S,
+    )
 
 
 def test_a_job_that_waits_for_its_handler_for_as_long_as_patience_is_orphaned() -> None:
@@ -63,6 +68,11 @@ def test_a_job_that_backs_off_is_orphaned_when_its_pause_is_long_over(
 def test_a_time_from_a_wrong_clock_is_not_waited_for(not_before: datetime, for_s: float, is_orphaned: bool) -> None:
     waiting = job("1", JobState.BACKING_OFF, for_s=for_s, not_before=not_before)
     assert found(waiting) == ([name_of("1")] if is_orphaned else [])
+
+
+def test_a_job_of_a_locked_row_waits_for_the_pause_of_locked_rows() -> None:
+    waiting = job("1", JobState.BACKING_OFF, for_s=LONGEST_S + PATIENCE_S + 1, not_before=NOW + SECOND)
+    assert found(replace(waiting, reason="RowLocked")) == []
 
 
 def test_a_time_before_all_calendars_is_over() -> None:

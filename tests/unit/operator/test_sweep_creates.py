@@ -121,16 +121,35 @@ async def test_while_all_jobs_are_refused_few_probes_are_sent_and_all_goes_on_af
     assert system.sweeper.jobs_refused is None
 
 
-async def test_rows_that_a_policy_denies_delay_no_others_and_are_found_soon_after_the_fix() -> None:
+@pytest.mark.parametrize("denial", [Invalid, RequestRefused], ids=["422", "403"])
+async def test_rows_that_a_policy_denies_delay_no_others_and_are_found_soon_after_the_fix(
+    denial: type[RequestRefused],
+) -> None:
     system = SweptSource({str(n): "Bakery" for n in range(20)})
+    system.server.denial = denial
     system.server.refuse_jobs_of = {"3", "5", "7", "9"}
     await sweep_for(system, seconds=20)
     assert len(system.created()) == 16
-    assert system.sweeper.jobs_refused is not None
+    assert system.sweeper.jobs_refused is None
     assert system.server.count("create_job") <= 16 + 4 + 3
     system.server.refuse_jobs_of = set()
     await sweep_for(system, seconds=10)
     assert len(system.created()) == 20
+
+
+@pytest.mark.parametrize("denial", [Invalid, RequestRefused], ids=["422", "403"])
+@pytest.mark.parametrize("denied", [20, 600])
+async def test_the_oldest_rows_are_denied_and_stop_no_other(denied: int, denial: type[RequestRefused]) -> None:
+    system = SweptSource({str(n): "Bakery" for n in range(denied + 200)})
+    system.server.denial = denial
+    system.server.refuse_jobs_of = {str(n) for n in range(denied)}
+    for _ in range(6):  # the jobs are done as soon as they were created
+        await sweep_for(system, seconds=20)
+        for row_id in system.created():
+            system.store.embed(row_id)
+        for job in system.table.jobs():
+            system.table.finish(job.name)
+    assert sorted(system.created(), key=int) == [str(n) for n in range(denied, denied + 200)]
     assert system.sweeper.jobs_refused is None
 
 
