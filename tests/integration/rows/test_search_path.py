@@ -1,13 +1,17 @@
 """Everything that runs on the user's rows runs under the search_path that the application has in this database."""
 
+from collections.abc import Iterator
+
 import pytest
 
 from embedding_worker.errors import SourceRefused
 from embedding_worker.rows.database import Database
+from embedding_worker.source import ChangeDetection
+from hack.database.embedded_postgres import EmbeddedPostgres
 from hack.database.postgres import Database as GivenDatabase
 from hack.database.postgres import DatabaseServer
 from tests.integration.rows.conftest import Keep
-from tests.support.kept_rows import Application, Keeper, Oracle, source_config
+from tests.support.kept_rows import BUSINESSES, Application, Keeper, Oracle, source_config
 
 HELPERS = """
 CREATE SCHEMA helpers; CREATE SCHEMA "Yellow Book"; CREATE TABLE helpers.notes (note text);
@@ -113,3 +117,51 @@ async def test_a_function_of_the_application_that_hides_one_of_postgresql_does_n
     await keeper.audit()
     assert (await keeper.keep(), oracle.wrong()) == (1, [])
     assert await keeper.audit() == 0
+
+
+USAGE = """
+CREATE TABLE usage (note text); CREATE TABLE sources (note text); INSERT INTO sources VALUES ('ours');
+CREATE FUNCTION noted() RETURNS trigger LANGUAGE plpgsql AS
+    $$BEGIN INSERT INTO usage (note) VALUES ('update'); RETURN NEW; END$$;
+CREATE TRIGGER noted BEFORE UPDATE ON businesses FOR EACH ROW EXECUTE FUNCTION noted();
+INSERT INTO businesses (name) VALUES ('one');
+GRANT SELECT, TRIGGER, UPDATE (embedding) ON businesses TO embedding_operator;
+GRANT INSERT ON usage TO embedding_operator; GRANT SELECT ON sources TO embedding_operator;
+"""
+
+
+@pytest.fixture(scope="module")
+def own_server() -> Iterator[DatabaseServer]:
+    """A server of its own, because the role has the same name as the operator's schema."""
+    with EmbeddedPostgres() as started:
+        Application(started.url).run("CREATE ROLE embedding_operator LOGIN PASSWORD 'chosen'")
+        yield DatabaseServer(started.url, "its own")
+
+
+@pytest.mark.parametrize(
+    ("path", "used"),
+    [
+        ('"$user", public', "public"),
+        ('"$user"', '"public"'),
+        ("embedding_operator, public", "public"),
+        ('public, "embedding_operator", nosuch', "public, nosuch"),
+    ],
+)
+async def test_the_application_never_reaches_the_tables_of_the_operator(
+    own_server: DatabaseServer, path: str, used: str
+) -> None:
+    """ "$user" is the operator's own schema where its role has the name that the README gives it."""
+    database = own_server.create_database()
+    application = Application(database.url)
+    application.run(BUSINESSES)
+    application.run(f'{USAGE}; GRANT CREATE, TEMPORARY ON DATABASE "{database.name}" TO embedding_operator')
+    application.run(f'ALTER DATABASE "{database.name}" SET search_path = {path}')
+    config = source_config(text="name || (SELECT note FROM sources)", detection=ChangeDetection.AUDIT)
+    async with Database(database.url_for("embedding_operator", "chosen"), max_connections=1) as rows:
+        await Keeper.prepare(rows, config)
+        keeper = await Keeper.prepare(rows, config)  # the operator's tables are there from the first time on
+        await keeper.audit()
+        (row,) = (await keeper.read(["1"])).values()
+        assert (row.text, await keeper.keep()) == ("oneours", 1)
+    assert keeper.statements.layout.search_path == used
+    assert application.run("SELECT note FROM public.usage") == [("update",)]

@@ -51,6 +51,70 @@ def test_a_url_of_another_tool_is_understood(given_url: str, parameters: dict[st
 
 
 @pytest.mark.parametrize(
+    ("query", "sslmode"),
+    [
+        ("sslmode=verify-full&ssl=true", "verify-full"),
+        ("ssl=true&sslmode=verify-full", "verify-full"),
+        ("sslmode=require&ssl=1", "require"),
+        ("sslmode=prefer&ssl=false", "prefer"),
+        ("sslmode=disable&ssl=false", "disable"),
+        ("ssl=verify-ca&sslmode=verify-ca", "verify-ca"),
+        ("sslmode=verify-full&sslaccept=strict", "verify-full"),
+        ("sslmode=disable&sslaccept=accept_invalid_certs", "disable"),
+        ("sslaccept=strict&ssl=true", "verify-full"),
+        ("ssl=true&sslaccept=strict", "verify-full"),
+        ("ssl=true&sslaccept=accept_invalid_certs", "require"),
+        ("ssl=true&%73slmode=verify-ca", "verify-ca"),
+        ("sslmode=require&sslmode=require", "require"),
+    ],
+)
+@pytest.mark.parametrize("scheme", ["postgresql", "postgresql+asyncpg"])
+def test_sslmode_decides_where_other_parameters_agree_with_it(scheme: str, query: str, sslmode: str) -> None:
+    assert conninfo_to_dict(libpq_url(f"{scheme}://app@h/b?{query}"))["sslmode"] == sslmode
+
+
+def test_jdbc_verifies_with_ssl_unless_sslmode_says_what_is_enough() -> None:
+    assert conninfo_to_dict(libpq_url("jdbc:postgresql://h/b?ssl=true"))["sslmode"] == "verify-full"
+    assert conninfo_to_dict(libpq_url("jdbc:postgresql://h/b?sslmode=require&ssl=true"))["sslmode"] == "require"
+
+
+@pytest.mark.parametrize("scheme", ["postgresql", "jdbc:postgresql"])
+@pytest.mark.parametrize(
+    ("query", "names"),
+    [
+        ("sslmode=verify-full&ssl=false", ("sslmode", "ssl")),
+        ("ssl=false&sslmode=require", ("sslmode", "ssl")),
+        ("sslmode=disable&ssl=true", ("sslmode", "ssl")),
+        ("sslmode=prefer&ssl=true", ("sslmode", "ssl")),
+        ("sslmode=verify-full&ssl=require", ("sslmode", "ssl")),
+        ("sslmode=verify-full&sslaccept=accept_invalid_certs", ("sslmode", "sslaccept")),
+        ("sslaccept=strict&sslmode=require", ("sslmode", "sslaccept")),
+        ("ssl=false&sslaccept=strict", ("sslaccept", "ssl")),
+    ],
+)
+def test_parameters_that_contradict_each_other_about_tls_are_refused(
+    scheme: str, query: str, names: tuple[str, str]
+) -> None:
+    decisive, other = names
+    assert unusable_url(f"{scheme}://h/b?{query}") == (
+        f"its parameters {decisive} and {other} contradict each other about TLS: "
+        f"write sslmode with the protection that you want, and remove {'both' if decisive != 'sslmode' else other}"
+    )
+
+
+@pytest.mark.parametrize("query", ["sslmode=verify-full&sslmode=disable", "ssl=false&ssl=true"])
+def test_a_parameter_about_tls_that_is_there_twice_with_different_values_is_refused(query: str) -> None:
+    name = query.partition("=")[0]
+    assert unusable_url(f"postgresql://h/b?{query}") == (
+        f"its parameter {name} is there twice with different meanings: write sslmode once, with the protection that you want"
+    )
+
+
+def test_an_unknown_sslmode_is_refused_whatever_ssl_says() -> None:
+    assert (unusable_url("postgresql://h/b?sslmode=full&ssl=true") or "").startswith("its sslmode is unknown: ")
+
+
+@pytest.mark.parametrize(
     ("url", "host"),
     [
         ("postgresql://a@[::1]:5432/b", "::1"),
@@ -93,6 +157,7 @@ def test_a_password_with_special_characters_is_read_when_it_is_encoded(password:
         ("postgresql://app:secret@h/b?pasword=secret", "libpq does not know its parameter pasword: write password"),
         ("postgresql://app:secret@h/b?frobnicate=secret", "libpq does not know its parameter frobnicate: remove it"),
         ("postgresql://app:secret@h/b?sslidentity=secret", "libpq does not know its parameter sslidentity: mount"),
+        ("postgresql://app:secret@h/b?ssl=true&ssl=secret", "libpq does not know its parameter ssl: write sslmode"),
         ("postgresql://app:secret@h/b?ssl=secret", "libpq does not know its parameter ssl: write sslmode=require"),
         ("jdbc:postgresql://h/b?user=a&password=secret&sslfactory=x", "its parameter sslfactory: write sslmode"),
         ("jdbc:postgresql://h/b?user=a&password=x&secret=y", "libpq does not know one of its parameters: remove it"),

@@ -11,7 +11,7 @@ import psycopg
 from psycopg import pq
 
 from embedding_worker.errors import SourceRefused
-from embedding_worker.rows.url_parameters import SSL_MODES, named_elsewhere, translated
+from embedding_worker.rows.url_parameters import SSL_MODES, named_elsewhere, tls_contradiction, translated
 
 FORM = "write postgresql://USER:PASSWORD@HOST:5432/DATABASE"
 ENCODE = "percent-encode the special characters of its password (@ is %40, / is %2F, ? is %3F, # is %23, % is %25)"
@@ -67,7 +67,10 @@ def libpq_url(given: str) -> str:
     rest = url[scheme.end() :]
     may_name = _refuse_raw_characters(rest)
     before, mark, query = _split_query(rest)
-    read = f"postgresql://{before}{mark}{translated(query, jdbc=scheme['jdbc'] is not None)}".removesuffix("?")
+    jdbc = scheme["jdbc"] is not None
+    if (contradiction := tls_contradiction(query, jdbc=jdbc)) is not None:
+        raise UnusableUrl(contradiction)
+    read = f"postgresql://{before}{mark}{translated(query, jdbc=jdbc)}".removesuffix("?")
     _check_with_libpq(read, may_name=may_name)
     return read
 

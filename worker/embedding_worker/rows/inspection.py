@@ -4,12 +4,14 @@ Called by schema.py before it creates anything, by readiness.py for the checks, 
 So all of them find the same reasons against a table, and the same missing rights.
 """
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from embedding_worker.errors import SourceRefused
 from embedding_worker.rows import change_marks
 from embedding_worker.rows.database import Database, Transaction
+from embedding_worker.rows.derived_table import SCHEMA
 from embedding_worker.rows.expression import (
     EXPRESSION_FACTS,
     FUNCTION_FACTS,
@@ -52,6 +54,7 @@ from embedding_worker.rows.table_facts import (
 from embedding_worker.source import SourceConfig
 
 USE_PATH = "SELECT set_config('search_path', $1, true)"
+PATH_ELEMENT = re.compile(r'"(?:[^"]|"")*"|[^\s",]+')
 
 
 @dataclass(frozen=True)
@@ -96,21 +99,35 @@ async def _read_facts(transaction: Transaction, config: SourceConfig) -> _Facts:
     vector = VectorExtension(*extension[0]) if extension else None
     layout = accept_table(at, config.model.dimensions, table, columns, vector)
     policies = str((await transaction.fetch(POLICIES, layout.oid))[0][0]) if layout.row_security else ""
-    path = await _application_path(transaction, at.schema)
+    assert table is not None  # otherwise accept_table has raised
+    path = await _application_path(transaction, at.schema, table.role)
     statements = Statements(config, replace(layout, search_path=path, policies=policies))
     own = await _own_objects(transaction, statements, change_marks.trigger(statements, ()))
-    assert table is not None  # otherwise accept_table has raised
     return _Facts(table, columns, vector, statements, own)
 
 
-async def _application_path(transaction: Transaction, schema: str) -> str:
+async def _application_path(transaction: Transaction, schema: str, role: str) -> str:
     """The path of the application, followed by the table's schema if it is not in it."""
     await transaction.fetch(DEFAULT_PATH)
-    (path,) = (await transaction.fetch(APPLICATION_PATH))[0]
+    (found,) = (await transaction.fetch(APPLICATION_PATH))[0]
+    path = _without_own_schema(found, role)
     await transaction.fetch(USE_PATH, path)
     (is_in_path,) = (await transaction.fetch(IS_IN_PATH, schema))[0]
     await transaction.fetch(USE_PATH, "pg_catalog")
-    return str(path) if is_in_path else ", ".join(part for part in (path, quoted(schema)) if part)
+    return path if is_in_path else ", ".join(part for part in (path, quoted(schema)) if part)
+
+
+def _without_own_schema(path: str, role: str) -> str:
+    """A search_path in which no name of the application's means a table of the operator's, such as `usage`.
+
+    The element "$user" is the schema with the name of the role, and the README gives the role the name of the operator's schema.
+    """
+    own = {SCHEMA, "$user"} if role == SCHEMA else {SCHEMA}
+    return ", ".join(element for element in PATH_ELEMENT.findall(path) if _path_name(element) not in own)
+
+
+def _path_name(element: str) -> str:
+    return element[1:-1].replace('""', '"') if element.startswith('"') else element.lower()
 
 
 async def _own_objects(transaction: Transaction, statements: Statements, trigger: change_marks.Trigger) -> OwnObjects:

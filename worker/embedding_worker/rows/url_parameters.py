@@ -1,5 +1,6 @@
 """The parameters of database URLs that other tools have and libpq has not. Pure; called by database_url.py."""
 
+from dataclasses import dataclass
 from urllib.parse import unquote
 
 SSL_MODES = ("disable", "allow", "prefer", "require", "verify-ca", "verify-full")
@@ -57,26 +58,71 @@ def named_elsewhere(parameter: str) -> str | None:
     return "remove it" if parameter in IGNORED else REMEDIES.get(parameter)
 
 
+@dataclass(frozen=True)
+class _Demand:
+    """What a parameter says about TLS."""
+
+    name: str
+    mode: str
+    """The sslmode that means the same."""
+    fits: tuple[str, ...]
+    """Every sslmode that does not contradict it."""
+
+
 def translated(query: str, *, jdbc: bool) -> str:
     """The query of a URL, without the parameters that concern other tools, and with TLS as libpq has it."""
-    kept = []
-    for pair in query.split("&") if query else ():
-        name, _, value = pair.partition("=")
-        mode = _ssl_mode(unquote(name), unquote(value), jdbc=jdbc)
-        if mode is not None:
-            kept.append(f"sslmode={mode}")
-        elif unquote(name) not in IGNORED:
+    kept, has_sslmode = [], False
+    for pair, name, value in _pairs(query):
+        has_sslmode |= name == "sslmode"
+        if name == "sslmode" or (name not in IGNORED and _demand(name, value, jdbc=jdbc) is None):
             kept.append(pair)
-    return "&".join(kept)
+    demands = _demands(query, jdbc=jdbc)
+    return "&".join(kept if has_sslmode or not demands else [*kept, f"sslmode={_decisive(demands).mode}"])
 
 
-def _ssl_mode(name: str, value: str, *, jdbc: bool) -> str | None:
-    if name == "sslaccept":  # Prisma
-        return {"strict": "verify-full", "accept_invalid_certs": "require"}.get(value)
-    if name != "ssl":
+def tls_contradiction(query: str, *, jdbc: bool) -> str | None:
+    """What is wrong with parameters of a URL's query that contradict each other about TLS, in a sentence; None if none do."""
+    demands = _demands(query, jdbc=jdbc)
+    if not demands:
         return None
-    if value in SSL_MODES:  # asyncpg
-        return value
-    if value.lower() in TRUE:
-        return "verify-full" if jdbc else "require"
-    return "disable" if value.lower() in FALSE else None
+    decisive = _decisive(demands)
+    other = next((demand.name for demand in demands if decisive.mode not in demand.fits), None)
+    if other is None:
+        return None
+    wanted = "with the protection that you want"
+    if other == decisive.name:
+        return f"its parameter {other} is there twice with different meanings: write sslmode once, {wanted}"
+    removed = other if decisive.name == "sslmode" else "both"
+    said = f"its parameters {decisive.name} and {other} contradict each other about TLS"
+    return f"{said}: write sslmode {wanted}, and remove {removed}"
+
+
+def _pairs(query: str) -> list[tuple[str, str, str]]:
+    """Each parameter: as it is written, its name, its value."""
+    parted = [(pair, *pair.partition("=")) for pair in query.split("&")] if query else []
+    return [(pair, unquote(name), unquote(value)) for pair, name, _, value in parted]
+
+
+def _demands(query: str, *, jdbc: bool) -> list[_Demand]:
+    found = (_demand(name, value, jdbc=jdbc) for _, name, value in _pairs(query))
+    return [demand for demand in found if demand is not None]
+
+
+def _decisive(demands: list[_Demand]) -> _Demand:
+    """sslmode, where there is one; otherwise the parameter that demands most."""
+    return max(demands, key=lambda demand: (demand.name == "sslmode", SSL_MODES.index(demand.mode)))
+
+
+def _demand(name: str, value: str, *, jdbc: bool) -> _Demand | None:
+    """None for a parameter that says nothing about TLS, or whose value is unknown."""
+    if name in ("sslmode", "ssl") and value in SSL_MODES:  # ssl: asyncpg
+        return _Demand(name, value, (value,))
+    if name == "ssl" and value.lower() in TRUE:
+        return _Demand(name, "verify-full" if jdbc else "require", ("require", "verify-ca", "verify-full"))
+    if name == "ssl" and value.lower() in FALSE:
+        return _Demand(name, "disable", ("disable", "allow", "prefer"))
+    if name == "sslaccept" and value == "strict":  # Prisma
+        return _Demand(name, "verify-full", ("verify-full",))
+    if name == "sslaccept" and value == "accept_invalid_certs":
+        return _Demand(name, "require", ("disable", "allow", "prefer", "require"))
+    return None
