@@ -120,9 +120,13 @@ def report(figures: Figures) -> str:
     lines = ["| " + " | ".join(["milliseconds", *names]) + " |", "| --- " * (len(names) + 1) + "|"]
     for operation, by_form in figures.items():
         without = min(by_form[names[0]])
-        cells = [f"{min(taken):.3g} ({min(taken) / without:.2f})" for taken in by_form.values()]
+        cells = [f"{shown(min(taken))} ({min(taken) / without:.2f})" for taken in by_form.values()]
         lines.append("| " + " | ".join([operation, *cells]) + " |")
     return "\n".join(lines)
+
+
+def shown(milliseconds: float) -> str:
+    return f"{milliseconds:,.0f}" if milliseconds >= 100 else f"{milliseconds:.3g}"
 
 
 def main(
