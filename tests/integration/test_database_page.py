@@ -136,7 +136,7 @@ async def test_the_rights_of_the_role_are_those_that_are_listed(owned: OwnedTabl
         owned.admin.run(grant.format(database=database, operator=owned.operator))
     await owned.set_up()
     held = {privilege for _, privilege in owned.admin.run(block(owned, "Rights"))}
-    named = {right for needed, _ in table_under("Rights", "right") for right in quoted_in(needed)}
+    named = {right for needed, _ in table_under("Rights", "right") for right in quoted_in(needed) if right.isupper()}
     assert held == named - {"EXECUTE"}
 
 
@@ -252,10 +252,9 @@ async def test_partitions_are_locked_as_their_table_is(
             sql = block(made, "Locks")
             of_table = {row[0] for row in made.admin.run(sql)}
             of_partition = {row[0] for row in made.admin.run(sql.replace("public.businesses", "part"))}
-    if name == "inspect":  # a view is not executed
-        assert of_partition == set()
-    else:
-        assert of_partition == of_table
+    weakest = {"AccessShareLock"}  # PostgreSQL itself also reads the partitions when it changes their table, or the reverse
+    assert of_partition - weakest == of_table - weakest
+    assert bool(of_partition) == (name != "inspect")  # a view is not executed
 
 
 async def test_a_session_that_waits_for_a_vector_write_is_listed(owned: OwnedTable, keeper: Keeper) -> None:
@@ -320,17 +319,18 @@ async def test_a_column_list_leaves_out_the_vectors_and_not_the_messages(
     owned: OwnedTable, slot: str, keeper: Keeper
 ) -> None:
     peek = (
-        "SELECT data FROM pg_logical_slot_get_binary_changes(%s, NULL, NULL, 'proto_version', '1', "
+        "SELECT data FROM pg_logical_slot_peek_binary_changes(%s, NULL, NULL, 'proto_version', '1', "
         "'publication_names', 'businesses_for_search')"
     )
-    owned.admin.run(peek, slot)
-    await keeper.keep()
-    changes = [bytes(row[0]) for row in owned.admin.run(peek, slot)]
-    updates = [change for change in changes if change[:1] == b"U"]
-    columns = [change for change in changes if change[:1] == b"R"]
-    assert len(updates) == 2
-    assert all(b"phone" in relation and b"embedding" not in relation for relation in columns)
-    assert [VECTOR.replace(" ", "").encode() in change for change in updates] == [False, False]
+    assert await keeper.keep() == 2
+
+    def changes(kind: bytes) -> list[bytes]:
+        return [bytes(row[0]) for row in owned.admin.run(peek, slot) if bytes(row[0])[:1] == kind]
+
+    await eventually(lambda: len(changes(b"U")) == 3, within_s=20, because="each of three vectors was a message")
+    relations = changes(b"R")
+    assert relations
+    assert [b"phone" in relation and b"embedding" not in relation for relation in relations] == [True] * len(relations)
 
 
 async def test_the_vectors_that_the_operator_has_not_written_are_counted_and_repaired(
@@ -453,7 +453,8 @@ async def test_the_connections_are_as_many_as_the_page_says(owned: OwnedTable) -
 
         sessions = [asyncio.create_task(hold()) for _ in range(8)]
         await busy.wait()
-        found = owned.admin.run(block(owned, "Connections and idle load"))
+        owned.admin.run(block(owned, "Connections and idle load"))
+        found = owned.admin.run(block(owned, "Connections and idle load", 1))
         await busy.wait()
         await asyncio.gather(*sessions)
     assert "at most eight connections" in " ".join(PAGE.split())
@@ -488,3 +489,22 @@ async def test_after_the_removal_of_a_source_only_shared_objects_remain(owned: O
     with owned.session() as session:
         run(session, EDIT)
     assert owned.admin.run("SELECT count(embedding) FROM businesses") == [(1,)]
+
+
+async def test_a_row_that_moves_to_another_partition_is_embedded_under_its_new_id(
+    database: GivenDatabase, database_server: DatabaseServer
+) -> None:
+    table = "CREATE TABLE businesses (id bigint PRIMARY KEY, name text, description text, embedding vector(3)) PARTITION BY"
+    made = owned_table(
+        database,
+        database_server,
+        f"{table} LIST (id); CREATE TABLE low PARTITION OF businesses FOR VALUES IN (1); "
+        "CREATE TABLE rest PARTITION OF businesses DEFAULT",
+    )
+    made.admin.run(f'GRANT SELECT, TRIGGER, UPDATE (embedding) ON low, rest TO "{made.operator}"')
+    async with made.rows() as rows:
+        keeper = await Keeper.prepare(rows, made.config)
+        assert (await keeper.audit(), await keeper.keep()) == (1, 1)
+        made.admin.run("UPDATE businesses SET id = 2")
+        assert made.oracle.marks() == ["2"]
+        assert await keeper.keep() == 1
