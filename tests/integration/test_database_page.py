@@ -252,7 +252,9 @@ async def test_partitions_are_locked_as_their_table_is(
             sql = block(made, "Locks")
             of_table = {row[0] for row in made.admin.run(sql)}
             of_partition = {row[0] for row in made.admin.run(sql.replace("public.businesses", "part"))}
-    weakest = {"AccessShareLock"}  # PostgreSQL itself also reads the partitions when it changes their table, or the reverse
+    weakest = {
+        "AccessShareLock"
+    }  # PostgreSQL itself also reads the partitions when it changes their table, or the reverse
     assert of_partition - weakest == of_table - weakest
     assert bool(of_partition) == (name != "inspect")  # a view is not executed
 
@@ -494,7 +496,9 @@ async def test_after_the_removal_of_a_source_only_shared_objects_remain(owned: O
 async def test_a_row_that_moves_to_another_partition_is_embedded_under_its_new_id(
     database: GivenDatabase, database_server: DatabaseServer
 ) -> None:
-    table = "CREATE TABLE businesses (id bigint PRIMARY KEY, name text, description text, embedding vector(3)) PARTITION BY"
+    table = (
+        "CREATE TABLE businesses (id bigint PRIMARY KEY, name text, description text, embedding vector(3)) PARTITION BY"
+    )
     made = owned_table(
         database,
         database_server,
