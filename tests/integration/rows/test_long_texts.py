@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 import pytest
 
-from embedding_worker.rows import store as row_store
+from embedding_worker.rows import table_access
 from embedding_worker.rows.records import VectorWrite
 from tests.integration.rows.conftest import Keep
 from tests.support.kept_rows import Application, Keeper, fake_vector
@@ -52,7 +52,7 @@ def count_statements(keeper: Keeper, monkeypatch: pytest.MonkeyPatch) -> Callabl
 async def test_a_page_that_takes_too_long_shrinks_and_the_audit_goes_through_the_table(
     long_texts: Keeper, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(row_store, "READ_TIMEOUT_S", TIMEOUT_S)
+    monkeypatch.setattr(table_access, "READ_TIMEOUT_S", TIMEOUT_S)
     statements = count_statements(long_texts, monkeypatch)
     assert await long_texts.audit(page=2_000) == ROWS
     assert statements() < ROWS
@@ -62,7 +62,7 @@ async def test_a_sweep_of_more_text_than_fits_into_the_timeout_finds_every_row(
     long_texts: Keeper, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await long_texts.audit(page=10)
-    monkeypatch.setattr(row_store, "READ_TIMEOUT_S", TIMEOUT_S)
+    monkeypatch.setattr(table_access, "READ_TIMEOUT_S", TIMEOUT_S)
     due = await long_texts.sweep(limit=ROWS)
     assert len(due) == ROWS
     assert all(row.content_hash and not row.text_fails for row in due)
@@ -74,7 +74,7 @@ async def test_a_sweep_of_more_text_than_fits_into_the_timeout_finds_every_row(
 async def test_what_a_change_would_embed_is_counted_although_no_large_page_fits_into_the_timeout(
     long_texts: Keeper, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(row_store, "READ_TIMEOUT_S", TIMEOUT_S)
+    monkeypatch.setattr(table_access, "READ_TIMEOUT_S", TIMEOUT_S)
     statements = count_statements(long_texts, monkeypatch)
     rows, size = await long_texts.store.would_embed()
     assert rows == ROWS

@@ -21,7 +21,7 @@ from tests.support.owned_table import OwnedTable, owned_table
 OWNER = Owner("yellow-book", "businesses", "uid-1", "cluster-1")
 AGAIN = Owner("yellow-book", "businesses", "uid-2", "cluster-1")
 FOREIGN = Owner("staging", "businesses", "uid-3", "cluster-1")
-TWIN = Owner("yellow-book", "businesses", "uid-4", "cluster-2")
+OTHER_CLUSTER = Owner("yellow-book", "businesses", "uid-4", "cluster-2")
 SECONDS_AGO = "UPDATE embedding_operator.sources SET owner_seen_at = now() - interval '{} seconds'"
 
 
@@ -104,8 +104,8 @@ async def test_a_source_of_the_same_name_in_another_cluster_is_refused_however_l
 ) -> None:
     await claim(rows, owned, OWNER)
     owned.admin.run(SECONDS_AGO.format(86_400))
-    message = await refusal(rows, owned, TWIN)
-    await claim(rows, owned, TWIN, take_over_from=message.split("take-over-from=")[1])
+    message = await refusal(rows, owned, OTHER_CLUSTER)
+    await claim(rows, owned, OTHER_CLUSTER, take_over_from=message.split("take-over-from=")[1])
 
 
 async def test_a_record_without_a_cluster_is_that_of_a_source_of_the_same_name(

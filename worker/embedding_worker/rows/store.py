@@ -4,14 +4,14 @@ Called by the reconciler (sweep, clear, audit, counts) and by the pipeline (read
 that the type of the id column can't represent is treated as the id of no row, so that no statement fails because of it.
 """
 
-from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
-from contextlib import asynccontextmanager, suppress
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 
-from embedding_worker.errors import RowsRefused, TableRefused
+from embedding_worker.errors import RowsRefused
 from embedding_worker.providers.embedder import Vector
 from embedding_worker.rows import change_marks
-from embedding_worker.rows.database import Database, Row, Transaction
-from embedding_worker.rows.each_row import EachRow, Fetch, of_each_row, separate
+from embedding_worker.rows.database import Database, Row
+from embedding_worker.rows.each_row import EachRow, Fetch, of_each_row
 from embedding_worker.rows.inspection import inspect_table
 from embedding_worker.rows.pages import Pages
 from embedding_worker.rows.records import (
@@ -25,36 +25,23 @@ from embedding_worker.rows.records import (
     VectorWrite,
     WriteResult,
 )
-from embedding_worker.rows.schema import configuration_on_record, prepare_table
+from embedding_worker.rows.schema import configuration_on_record
 from embedding_worker.rows.statements import Statements
-from embedding_worker.rows.table import can_be_id
-from embedding_worker.rows.table_facts import POLICIES
+from embedding_worker.rows.table_access import TableAccess
 from embedding_worker.source import SourceConfig, TableColumn
 
 PREVIEW_PAGE = 5_000
 SAMPLED_PAGES = 100
-REPRESENTS_EVERYTHING = ("UTF8", "SQL_ASCII")  # encodings of the server
-READ_TIMEOUT_S = 10.0
-"""For statements that evaluate texts: if one takes longer, it is repeated with fewer rows."""
 
 
 class RowStore:
     """The rows of one source, in the configuration in force."""
 
     def __init__(self, database: Database, statements: Statements) -> None:
-        self._database = database
+        self._access = TableAccess(database, statements)
         self._statements = statements
         self._fingerprint = statements.config.fingerprint
-        self._search_path = (statements.layout.search_path,)
-        self._pages = Pages(self._read_texts, self._each_row, statements, self._fingerprint)
-
-    @classmethod
-    async def prepare(cls, database: Database, config: SourceConfig) -> "RowStore":
-        """Create what the source needs in the database, and return its store.
-
-        Raises SourceRefused (someone must act), RowsLocked or DatabaseUnavailable (try again later).
-        """
-        return cls(database, await prepare_table(database, config))
+        self._pages = Pages(self._access.read_texts, self._each_row, statements, self._fingerprint)
 
     @classmethod
     async def inspect(cls, database: Database, config: SourceConfig) -> "RowStore":
@@ -69,48 +56,7 @@ class RowStore:
 
     def id_problem(self, row_id: str) -> str | None:
         """Why no row of the table can have this id, in a few words; None if a row can have it."""
-        at, id_type = self._statements.config.at, self._statements.layout.id_type
-        return None if can_be_id(id_type, row_id) else f"can't be one of {at}.{at.id_column}, which is {id_type}"
-
-    async def _possible(self, ids: Iterable[str]) -> list[str]:
-        return await self._representable(
-            [row_id for row_id in ids if can_be_id(self._statements.layout.id_type, row_id)]
-        )
-
-    async def _as_text(self, ids: Iterable[str]) -> list[str]:
-        """The ids that PostgreSQL can represent as text: the others are no row's, and are in no change mark."""
-        return await self._representable([row_id for row_id in ids if can_be_id("text", row_id)])
-
-    async def _representable(self, ids: list[str]) -> list[str]:
-        """Those whose characters the database's encoding has: a job that was made by hand may name any id."""
-        if self._database.encoding in REPRESENTS_EVERYTHING or all(map(str.isascii, ids)):
-            return ids
-
-        async def echo(part: Sequence[str]) -> list[Row]:
-            return await self._fetch("SELECT id FROM unnest($1::text[]) AS id", part)
-
-        found = await separate(ids, echo)
-        return [row_id for row_id in ids if row_id in found.rows]
-
-    @asynccontextmanager
-    async def _transaction(self, *, timeout_s: float = 30.0) -> AsyncIterator[Transaction]:
-        layout = self._statements.layout
-        async with self._database.transaction(
-            search_path=self._search_path, statement_timeout_s=timeout_s, row_security=layout.row_security
-        ) as transaction:
-            if layout.row_security:  # rows that a policy hides would be taken for deleted ones
-                await transaction.fetch(f"LOCK TABLE {self._statements.own_rows} IN ACCESS SHARE MODE")
-                if (await transaction.fetch(POLICIES, layout.oid))[0][0] != layout.policies:
-                    raise table_changed(self._statements.config)
-            yield transaction
-
-    async def _fetch(self, sql: str, *params: object) -> list[Row]:
-        async with self._transaction() as transaction:
-            return await transaction.fetch(sql, *params)
-
-    async def _read_texts(self, sql: str, *params: object) -> list[Row]:
-        async with self._transaction(timeout_s=READ_TIMEOUT_S) as transaction:
-            return await transaction.fetch(sql, *params)
+        return self._access.id_problem(row_id)
 
     async def _each_row(self, ids: Sequence[str], fetch: Fetch) -> EachRow:
         async def succeeds_for_others(ids: Sequence[str]) -> bool:
@@ -129,7 +75,9 @@ class RowStore:
         """Up to `limit` due rows except those in `leave_out`: up to half are the newest edits, the others the oldest marks."""
         if limit < 1:
             return []
-        picked = await self._fetch(self._statements.pick, await self._as_text(leave_out), (limit + 1) // 2, limit)
+        picked = await self._access.fetch(
+            self._statements.pick, await self._access.as_text(leave_out), (limit + 1) // 2, limit
+        )
         picked = picked[:limit]
         found = await self._look([row[0] for row in picked])
         due = []
@@ -144,17 +92,17 @@ class RowStore:
 
     async def _look(self, ids: Sequence[str]) -> EachRow:
         async def look(part: Sequence[str]) -> list[Row]:
-            return await self._read_texts(self._statements.look, part, self._fingerprint)
+            return await self._access.read_texts(self._statements.look, part, self._fingerprint)
 
-        return await self._each_row(await self._possible(ids), look)
+        return await self._each_row(await self._access.possible(ids), look)
 
     async def newer_marks(self, known: Mapping[str, int]) -> list[NewerMark]:
         """Those of these rows (id → newest mark known) that have a newer mark, with the hash of their present text."""
-        ids = await self._as_text(known)
+        ids = await self._access.as_text(known)
         if not ids:
             return []
         newest_known = [known[row_id] for row_id in ids]
-        newest: dict[str, int] = dict(await self._fetch(self._statements.newest_marks, ids, newest_known))
+        newest: dict[str, int] = dict(await self._access.fetch(self._statements.newest_marks, ids, newest_known))
         found = await self._look(list(newest))
         return [
             NewerMark(row_id, mark, found.rows[row_id][1])
@@ -167,9 +115,9 @@ class RowStore:
         """The rows as they are now, by id, with the first `characters` of their texts; a row that is gone is left out."""
 
         async def read(part: Sequence[str]) -> list[Row]:
-            return await self._read_texts(self._statements.read, part, self._fingerprint, characters)
+            return await self._access.read_texts(self._statements.read, part, self._fingerprint, characters)
 
-        found = await self._each_row(await self._possible(ids), read)
+        found = await self._each_row(await self._access.possible(ids), read)
         failing = {row_id: PresentRow(row_id, None, failure=error) for row_id, error in found.failures.items()}
         return failing | {row_id: PresentRow(*row) for row_id, row in found.rows.items()}
 
@@ -178,9 +126,9 @@ class RowStore:
 
         Without rows, only the rights are checked. Raises RowsRefused if the database refuses one of the rows, or all.
         """
-        possible = set(await self._possible([row.id for row in rows]))
+        possible = set(await self._access.possible([row.id for row in rows]))
         rows = [row for row in rows if row.id in possible]
-        found = await self._fetch(
+        found = await self._access.fetch(
             self._statements.write,
             [row.id for row in rows],
             [row.content_hash for row in rows],
@@ -200,43 +148,39 @@ class RowStore:
         Raises RowsRefused if the database refuses one of them.
         """
         literal = None if vector is None else self._literal(vector)
-        async with self._transaction() as transaction:
-            tried = await transaction.fetch(self._statements.try_write, await self._possible(ids), literal)
+        async with self._access.transaction() as transaction:
+            tried = await transaction.fetch(self._statements.try_write, await self._access.possible(ids), literal)
             await transaction.undo()
         accepted = {row_id for row_id, done in tried if done}
         return WriteResult(accepted, {row_id for row_id, done in tried if not done})
 
     async def find_locked(self, ids: Sequence[str]) -> set[str]:
         """Those of these rows that another session has locked, or that are gone. Raises RowsLocked."""
-        async with self._transaction() as transaction:
-            lockable = await transaction.fetch(self._statements.lockable, await self._possible(ids))
+        async with self._access.transaction() as transaction:
+            lockable = await transaction.fetch(self._statements.lockable, await self._access.possible(ids))
             await transaction.undo()
         return set(ids) - {row[0] for row in lockable}
 
     async def rows_to_compare(self, *, except_ids: Sequence[str]) -> list[str]:
         """Up to 20 other rows: such that were written before, those with the newest marks, and some of any others."""
-        (pages,) = (await self._fetch(self._statements.pages))[0]
+        (pages,) = (await self._access.fetch(self._statements.pages))[0]
         percentage = min(100.0, 100.0 * SAMPLED_PAGES / max(pages, 1))
-        found = await self._fetch(self._statements.rows_to_compare, await self._possible(except_ids), percentage)
+        found = await self._access.fetch(
+            self._statements.rows_to_compare, await self._access.possible(except_ids), percentage
+        )
         return list(dict.fromkeys(row[0] for row in found))
 
     async def clear(self, ids: Sequence[str]) -> None:
         """Delete the marks of rows that are up to date, or gone, and of ids that no row can have."""
-        possible = await self._possible(ids)
+        possible = await self._access.possible(ids)
 
         async def clear(part: Sequence[str]) -> list[Row]:
-            return await self._read_texts(self._statements.clear, part, self._fingerprint)
+            return await self._access.read_texts(self._statements.clear, part, self._fingerprint)
 
         await self._each_row(possible, clear)  # a row whose text has begun to fail meanwhile keeps its marks
-        if impossible := await self._as_text(set(ids) - set(possible)):
-            await self._refuse_changed_table()
-            await self._fetch(self._statements.clear_impossible, impossible)
-
-    async def _refuse_changed_table(self) -> None:
-        """Raises TableRefused if the table is not the one that was set up: its ids may be possible now."""
-        present, _ = await inspect_table(self._database, self._statements.config)
-        if present.layout != self._statements.layout:
-            raise table_changed(self._statements.config)
+        if impossible := await self._access.as_text(set(ids) - set(possible)):
+            await self._access.refuse_changed_table()
+            await self._access.fetch(self._statements.clear_impossible, impossible)
 
     async def audit(self, *, after_id: str | None, limit: int) -> AuditPage:
         """Audit one page of the table by id. See Pages.audit."""
@@ -245,7 +189,7 @@ class RowStore:
     async def preview_due(self, *, after_id: str | None, limit: int) -> PreviewPage:
         """The rows of one page by id that are not up to date. Creates nothing, and works without the book-keeping."""
         statements = self._statements
-        exists = await self._fetch(change_marks.BOOKKEEPING_EXISTS, statements.marks, statements.state)
+        exists = await self._access.fetch(change_marks.BOOKKEEPING_EXISTS, statements.marks, statements.state)
         return await self._pages.preview(after_id=after_id, limit=limit, with_state=bool(exists[0][1]))
 
     async def would_embed(self) -> tuple[int, int]:
@@ -259,29 +203,25 @@ class RowStore:
                 return rows, size
 
     async def counts(self, *, dead_letters: Iterable[str] = ()) -> Counts:
-        return Counts(*(await self._fetch(self._statements.counts, await self._as_text(dead_letters)))[0])
+        return Counts(*(await self._access.fetch(self._statements.counts, await self._access.as_text(dead_letters)))[0])
 
     async def acquire_texts(self, texts: int, *, tokens: int, most_a_day: int) -> int:
         """Count texts as sent to the provider today. Returns how many of them the day's limit still allows."""
         stem = self._statements.config.at.bookkeeping_name
-        async with self._database.transaction() as transaction:
+        async with self._access.transaction() as transaction:
             await transaction.fetch(change_marks.BEGIN_DAY, stem)
             granted = await transaction.fetch(change_marks.ACQUIRE_TEXTS, stem, texts, tokens, most_a_day)
         return int(granted[0][0])
 
     async def used_today(self) -> Used | None:
-        found = await self._fetch(change_marks.USED_TODAY, self._statements.config.at.bookkeeping_name)
+        found = await self._access.fetch(change_marks.USED_TODAY, self._statements.config.at.bookkeeping_name)
         return Used(*found[0]) if found else None
 
     async def is_filled(self) -> bool:
         """Whether an audit has read the whole table in the configuration in force."""
-        record = await self._fetch(change_marks.SOURCE_RECORD, self._statements.config.at.bookkeeping_name)
+        record = await self._access.fetch(change_marks.SOURCE_RECORD, self._statements.config.at.bookkeeping_name)
         return bool(record) and record[0][1] == self._statements.config.signature
 
     async def record_filled(self) -> None:
         config = self._statements.config
-        await self._fetch(change_marks.RECORD_FILLED, config.at.bookkeeping_name, config.signature)
-
-
-def table_changed(config: SourceConfig) -> TableRefused:
-    return TableRefused("TableChanged", f"{config.at} or its policies have changed: the source is set up again")
+        await self._access.fetch(change_marks.RECORD_FILLED, config.at.bookkeeping_name, config.signature)
