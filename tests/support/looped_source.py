@@ -7,7 +7,7 @@ from typing import Any
 
 from embedding_operator.lifecycle.source_status import Pending
 from embedding_operator.reconciler.audit import Audit
-from embedding_operator.reconciler.configuration import Configuration
+from embedding_operator.reconciler.configuration import Configuration, Progress
 from embedding_operator.reconciler.ready_source import ReadySource
 from embedding_operator.reconciler.source_loop import LoopSettings, SourceLoop
 from embedding_operator.reconciler.source_setup import SourceSetup
@@ -82,7 +82,7 @@ class FakeSetup(SourceSetup):
     async def explain(self, source: EmbeddingSource, refused: tuple[str, str]) -> tuple[str, str]:
         return refused[0], refused[1] + self.explanation
 
-    async def decide(self, source: EmbeddingSource) -> Configuration:
+    async def decide(self, source: EmbeddingSource, progress: Progress) -> Configuration:
         self.asked += 1
         self.meanwhile()
         if self.failures:
