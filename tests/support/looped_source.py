@@ -76,6 +76,8 @@ class FakeSetup(SourceSetup):
         self.watch = FakeWatch()
         self.meanwhile: Callable[[], None] = lambda: None
         """Happens during each set-up."""
+        self.pages = 0
+        """So many pages are read during each set-up, and each takes a second."""
         self.calls: ProviderCalls | None = None
         self.embedder = FakeEmbedder()
 
@@ -85,6 +87,9 @@ class FakeSetup(SourceSetup):
     async def decide(self, source: EmbeddingSource, progress: Progress) -> Configuration:
         self.asked += 1
         self.meanwhile()
+        for _ in range(self.pages):
+            await self._parts.clock.sleep(1)
+            progress()
         if self.failures:
             raise self.failures.pop(0)
         return Configuration(source.spec.config(), self.pending, self.refused_change)

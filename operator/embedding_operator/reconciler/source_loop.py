@@ -197,14 +197,21 @@ class SourceLoop:
                 case Step.SWEEP:
                     failed = await self._sweep(ready)
                 case Step.AUDIT_WHOLE_TABLE:
-                    await ready.audit.read_whole_table()
-                    self._record(reconciled_at=requested)
-                    changed = True
+                    changed = await self._audit_whole_table(ready, requested)
                 case Step.AUDIT_STEP:
                     changed = await ready.audit.step() or changed
         await self._count(ready, changed=changed)
         if failed is not None:
             raise failed
+
+    async def _audit_whole_table(self, ready: ReadySource, requested: str | None) -> bool:
+        """Read on for a few seconds. Returns whether all is read; if not, the next turn follows at once."""
+        read = await ready.audit.read_whole_table(requested)
+        if read:
+            self._record(reconciled_at=requested)
+        else:
+            self.wake()
+        return read
 
     async def _watch(self, ready: ReadySource) -> None:
         await ready.watch.step(filled=ready.audit.filled)
