@@ -7,7 +7,7 @@ from typing import Any
 
 from embedding_operator.lifecycle.source_status import Pending
 from embedding_operator.reconciler.audit import Audit
-from embedding_operator.reconciler.configuration import Configuration
+from embedding_operator.reconciler.configuration import Configuration, Progress
 from embedding_operator.reconciler.ready_source import ReadySource
 from embedding_operator.reconciler.source_loop import LoopSettings, SourceLoop
 from embedding_operator.reconciler.source_setup import SourceSetup
@@ -76,15 +76,20 @@ class FakeSetup(SourceSetup):
         self.watch = FakeWatch()
         self.meanwhile: Callable[[], None] = lambda: None
         """Happens during each set-up."""
+        self.pages = 0
+        """So many pages are read during each set-up, and each takes a second."""
         self.calls: ProviderCalls | None = None
         self.embedder = FakeEmbedder()
 
     async def explain(self, source: EmbeddingSource, refused: tuple[str, str]) -> tuple[str, str]:
         return refused[0], refused[1] + self.explanation
 
-    async def decide(self, source: EmbeddingSource) -> Configuration:
+    async def decide(self, source: EmbeddingSource, progress: Progress) -> Configuration:
         self.asked += 1
         self.meanwhile()
+        for _ in range(self.pages):
+            await self._parts.clock.sleep(1)
+            progress()
         if self.failures:
             raise self.failures.pop(0)
         return Configuration(source.spec.config(), self.pending, self.refused_change)

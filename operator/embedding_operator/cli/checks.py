@@ -152,9 +152,11 @@ async def decide(decide: Callable[[DatabaseFacts], str], facts: DatabaseFacts) -
 async def check_table(
     database: Database, source: EmbeddingSource, sources: Sequence[EmbeddingSource], *, cluster: str
 ) -> str:
-    if (older := older_on_the_same_column(source, sources)) is not None:
+    config, claim = source.spec.config(), source.claim(cluster)
+    older = older_on_the_same_column(source, sources)
+    if older is not None and not await readiness.is_owner(database, config.at, claim):
         raise CheckFailed(f"EmbeddingSource {older} already serves this column: delete one of the two")
-    return await readiness.ready_for(database, source.spec.config(), source.claim(cluster))
+    return await readiness.ready_for(database, config, claim)
 
 
 async def embed_canary(model: Model, registry: ProviderRegistry) -> str:

@@ -71,7 +71,7 @@ class SourceLoop:
         self._last_failure: tuple[str, str] | None = None
         """The last error that was logged, so that one that lasts is logged once."""
         self.last_turn = clock.monotonic()
-        """When the loop last began a turn or a pause, by the monotonic clock. If this is long ago, the loop hangs."""
+        """When the loop last began a turn or a pause, or read a page, by the monotonic clock. If long ago, the loop hangs."""
 
     @property
     def waiting_for(self) -> str | None:
@@ -127,7 +127,7 @@ class SourceLoop:
     async def _ready(self) -> AsyncIterator[ReadySource]:
         """Set the source up, and accept the rows of its jobs until the block ends."""
         await self._report.write(self._facts)
-        chosen = await self._setup.decide(self._source)
+        chosen = await self._setup.decide(self._source, self._record_progress)
         self._refused_change = chosen.refused_change
         self._record(fingerprint=chosen.config.fingerprint, pending=chosen.pending, refused=chosen.refused_change)
         ready = await self._setup.prepare(self._source, chosen)
@@ -150,9 +150,13 @@ class SourceLoop:
         self._queues.close(self._name)
         self._window.set_idle(self._name, True)
 
+    def _record_progress(self) -> None:
+        """The loop does not hang, although a step of it takes long."""
+        self.last_turn = self._clock.monotonic()
+
     async def _turn(self, ready: ReadySource) -> float:
         """Do one turn. Returns how long to pause after it. Raises errors after which the source has to be set up again."""
-        self.last_turn = self._clock.monotonic()
+        self._record_progress()
         reaction = None
         try:
             with self._metrics.time_turn(self._name):
@@ -193,14 +197,21 @@ class SourceLoop:
                 case Step.SWEEP:
                     failed = await self._sweep(ready)
                 case Step.AUDIT_WHOLE_TABLE:
-                    await ready.audit.read_whole_table()
-                    self._record(reconciled_at=requested)
-                    changed = True
+                    changed = await self._audit_whole_table(ready, requested)
                 case Step.AUDIT_STEP:
                     changed = await ready.audit.step() or changed
         await self._count(ready, changed=changed)
         if failed is not None:
             raise failed
+
+    async def _audit_whole_table(self, ready: ReadySource, requested: str | None) -> bool:
+        """Read on for a few seconds. Returns whether all is read; if not, the next turn follows at once."""
+        read = await ready.audit.read_whole_table(requested)
+        if read:
+            self._record(reconciled_at=requested)
+        else:
+            self.wake()
+        return read
 
     async def _watch(self, ready: ReadySource) -> None:
         await ready.watch.step(filled=ready.audit.filled)
@@ -257,7 +268,7 @@ class SourceLoop:
 
     async def _pause(self, seconds: float) -> None:
         """Wait for the next turn. If `wake` was called during the present one, there is no pause."""
-        self.last_turn = self._clock.monotonic()
+        self._record_progress()
         await self._clock.wait_for(self._wake, within_s=seconds)
         self._wake.clear()
 

@@ -5,7 +5,12 @@ Called by the source's loop, again after each refusal. Creates the source's book
 
 from embedding_operator.api_server import ApiServer
 from embedding_operator.reconciler.catalog import SourceCatalog
-from embedding_operator.reconciler.configuration import Configuration, decide_configuration
+from embedding_operator.reconciler.configuration import (
+    ChangedConfiguration,
+    Configuration,
+    Progress,
+    decide_configuration,
+)
 from embedding_operator.reconciler.ready_source import ReadySource, make_ready_source
 from embedding_operator.reconciler.registers import JobRegisters
 from embedding_operator.resources.embedding_source import EmbeddingSource
@@ -13,6 +18,7 @@ from embedding_worker.clock import Clock
 from embedding_worker.errors import EmbeddingError
 from embedding_worker.providers.registry import ProviderRegistry
 from embedding_worker.rows.database import Database
+from embedding_worker.rows.ownership import Claim
 from embedding_worker.rows.watch import claim_table, edits_are_lost
 
 
@@ -35,10 +41,17 @@ class SourceSetup:
         self._jobs = jobs
         self._audit_rows_per_s = audit_rows_per_s
         self._clock = clock
+        self._changed = ChangedConfiguration(database, clock=clock)
 
-    async def decide(self, source: EmbeddingSource) -> Configuration:
+    async def decide(self, source: EmbeddingSource, progress: Progress) -> Configuration:
         """The configuration to prepare. See decide_configuration."""
-        return await decide_configuration(source, self._catalog, self._database)
+        return await decide_configuration(
+            source, self._claim(source), self._catalog, self._database, changed=self._changed, progress=progress
+        )
+
+    def _claim(self, source: EmbeddingSource) -> Claim:
+        """Annotations may have changed since the loop began."""
+        return (self._catalog.get(source.name) or source).claim(self._server.cluster)
 
     async def explain(self, source: EmbeddingSource, refused: tuple[str, str]) -> tuple[str, str]:
         """Reason and message of a refusal; the message says it if edits are not recorded meanwhile."""
@@ -52,9 +65,7 @@ class SourceSetup:
     async def prepare(self, source: EmbeddingSource, chosen: Configuration) -> ReadySource:
         """Raises SourceRefused, before anything is created in the database where the provider is the reason."""
         embedder = self._providers.embedder(chosen.config.model, source=source.name)
-        # Annotations may have changed since the loop began.
-        claim = (self._catalog.get(source.name) or source).claim(self._server.cluster)
-        table = await claim_table(self._database, chosen.config, claim)
+        table = await claim_table(self._database, chosen.config, self._claim(source))
         return await make_ready_source(
             source,
             table,

@@ -9,7 +9,7 @@ from embedding_worker.errors import RowsLocked, SourceRefused
 from embedding_worker.rows.database import Database
 from embedding_worker.rows.ownership import Claim, Owner
 from embedding_worker.rows.pause import pause_triggers
-from embedding_worker.rows.readiness import ready_for
+from embedding_worker.rows.readiness import is_owner, ready_for
 from embedding_worker.rows.release import drop_triggers_of, release_owner, unseen_owners
 from embedding_worker.rows.schema import prepare
 from embedding_worker.rows.watch import BookkeepingWatch
@@ -21,7 +21,7 @@ from tests.support.owned_table import OwnedTable, owned_table
 OWNER = Owner("yellow-book", "businesses", "uid-1", "cluster-1")
 AGAIN = Owner("yellow-book", "businesses", "uid-2", "cluster-1")
 FOREIGN = Owner("staging", "businesses", "uid-3", "cluster-1")
-OTHER_CLUSTER = Owner("yellow-book", "businesses", "uid-4", "cluster-2")
+COUNTERPART = Owner("yellow-book", "businesses", "uid-4", "cluster-2")
 SECONDS_AGO = "UPDATE embedding_operator.sources SET owner_seen_at = now() - interval '{} seconds'"
 
 
@@ -104,8 +104,8 @@ async def test_a_source_of_the_same_name_in_another_cluster_is_refused_however_l
 ) -> None:
     await claim(rows, owned, OWNER)
     owned.admin.run(SECONDS_AGO.format(86_400))
-    message = await refusal(rows, owned, OTHER_CLUSTER)
-    await claim(rows, owned, OTHER_CLUSTER, take_over_from=message.split("take-over-from=")[1])
+    message = await refusal(rows, owned, COUNTERPART)
+    await claim(rows, owned, COUNTERPART, take_over_from=message.split("take-over-from=")[1])
 
 
 async def test_a_record_without_a_cluster_is_that_of_a_source_of_the_same_name(
@@ -253,6 +253,8 @@ async def test_the_checks_say_that_another_source_is_the_owner(owned: OwnedTable
     assert "can be kept fresh" in await ready_for(rows, owned.config, Claim(OWNER))
     await claim(rows, owned, OWNER)
     assert "can be kept fresh" in await ready_for(rows, owned.config, Claim(OWNER))
+    assert await is_owner(rows, owned.config.at, Claim(OWNER))
+    assert not await is_owner(rows, owned.config.at, Claim(FOREIGN))
     with pytest.raises(SourceRefused, match="belongs to EmbeddingSource businesses in namespace yellow-book"):
         await ready_for(rows, owned.config, Claim(FOREIGN))
 

@@ -153,6 +153,14 @@ async def test_a_turn_that_hangs_is_visible_by_the_time_of_the_last_turn(system:
         assert system.clock.monotonic() - system.loop.last_turn == 400
 
 
+async def test_each_page_that_a_set_up_reads_is_visible_by_the_time_of_the_last_turn(system: LoopedSource) -> None:
+    system.setup.pages = 400
+    async with system.running():
+        await system.clock.advance(399)
+        assert system.clock.monotonic() - system.loop.last_turn <= 1
+        assert system.sweeps() == 0
+
+
 async def test_a_loop_that_has_ended_takes_no_place_in_the_window(system: LoopedSource) -> None:
     for n in range(50):
         system.parts.track(job_of(f"n{n}", "Garage"))

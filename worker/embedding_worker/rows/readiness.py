@@ -11,10 +11,10 @@ from embedding_worker.rows.database import Database
 from embedding_worker.rows.derived_table import SCHEMA
 from embedding_worker.rows.inspection import inspect_table
 from embedding_worker.rows.ownership import Claim
-from embedding_worker.rows.schema import refuse_foreign
+from embedding_worker.rows.schema import owner_on_record, refuse_foreign
 from embedding_worker.rows.table import quoted
 from embedding_worker.rows.triggers import find_triggers, trigger_not_droppable
-from embedding_worker.source import SourceConfig
+from embedding_worker.source import SourceConfig, TableColumn
 
 OLDEST_POSTGRESQL = 14
 """The first version with CREATE OR REPLACE TRIGGER."""
@@ -109,6 +109,12 @@ def creatable_schema(facts: DatabaseFacts) -> str:
             f"it is there, and role {role} may not use it: GRANT USAGE, CREATE ON SCHEMA {SCHEMA} TO {role}",
         )
     return "is there" if facts.may_create else "is there, and the role may create no table in it"
+
+
+async def is_owner(database: Database, at: TableColumn, claim: Claim) -> bool:
+    """Whether the source is the one to which the book-keeping belongs already."""
+    recorded = await owner_on_record(database, at)
+    return recorded is not None and recorded.owner == claim.owner
 
 
 async def ready_for(database: Database, config: SourceConfig, claim: Claim | None = None) -> str:

@@ -15,7 +15,7 @@ from embedding_worker.rows.change_marks import Trigger
 from embedding_worker.rows.database import Database, Transaction
 from embedding_worker.rows.earlier import adopt_earlier_marks, alter_bookkeeping
 from embedding_worker.rows.inspection import inspect_table
-from embedding_worker.rows.ownership import Claim
+from embedding_worker.rows.ownership import Claim, RecordedOwner
 from embedding_worker.rows.statements import Statements
 from embedding_worker.rows.triggers import create_triggers, drop_triggers, find_triggers, schema_change
 from embedding_worker.source import SourceConfig, TableColumn
@@ -56,7 +56,8 @@ async def prepare(database: Database, config: SourceConfig, claim: Claim | None 
     await alter_bookkeeping(database, statements)
     async with schema_change(database) as transaction:
         await _create_bookkeeping(transaction, statements)
-        await _refuse_foreign(transaction, config.at, claim)
+        if claim is not None:
+            ownership.refuse_claim(config.at, claim, await _owner_on_record(transaction, config.at))
         if layout.column_missing:
             await transaction.fetch(change_marks.add_embedding_column(statements, config.model.dimensions))
             log.info("embedding column added", table=str(config.at), column=config.at.embedding_column)
@@ -71,16 +72,21 @@ async def prepare(database: Database, config: SourceConfig, claim: Claim | None 
 
 async def refuse_foreign(database: Database, at: TableColumn, claim: Claim | None) -> None:
     """Raises SourceRefused if another source owns the book-keeping. Changes nothing."""
-    async with database.transaction() as transaction:
-        if (await transaction.fetch(change_marks.SOURCES_EXIST))[0][0]:
-            await _refuse_foreign(transaction, at, claim)
-
-
-async def _refuse_foreign(transaction: Transaction, at: TableColumn, claim: Claim | None) -> None:
     if claim is not None:
-        rows = await transaction.fetch(ownership.OWNER_ON_RECORD, at.bookkeeping_name)
-        recorded = ownership.recorded_owner((rows[0][0], rows[0][1], rows[0][2]) if rows else None)
-        ownership.refuse_claim(at, claim, recorded)
+        ownership.refuse_claim(at, claim, await owner_on_record(database, at))
+
+
+async def owner_on_record(database: Database, at: TableColumn) -> RecordedOwner | None:
+    """The source that owns the book-keeping of this table and column; None if there is none."""
+    async with database.transaction() as transaction:
+        if not (await transaction.fetch(change_marks.SOURCES_EXIST))[0][0]:
+            return None
+        return await _owner_on_record(transaction, at)
+
+
+async def _owner_on_record(transaction: Transaction, at: TableColumn) -> RecordedOwner | None:
+    rows = await transaction.fetch(ownership.OWNER_ON_RECORD, at.bookkeeping_name)
+    return ownership.recorded_owner((rows[0][0], rows[0][1], rows[0][2]) if rows else None)
 
 
 async def _create_bookkeeping(transaction: Transaction, statements: Statements) -> None:

@@ -4,7 +4,7 @@ Called by the reconciler (sweep, clear, audit, counts) and by the pipeline (read
 that the type of the id column can't represent is treated as the id of no row, so that no statement fails because of it.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 
 from embedding_worker.errors import RowsRefused
@@ -192,11 +192,15 @@ class RowStore:
         exists = await self._access.fetch(change_marks.BOOKKEEPING_EXISTS, statements.marks, statements.state)
         return await self._pages.preview(after_id=after_id, limit=limit, with_state=bool(exists[0][1]))
 
-    async def would_embed(self) -> tuple[int, int]:
-        """How many rows would be embedded in this configuration, and the bytes of their texts: reads the whole table."""
+    async def would_embed(self, progress: Callable[[], None] = lambda: None) -> tuple[int, int]:
+        """How many rows would be embedded in this configuration, and the bytes of their texts: reads the whole table.
+
+        Calls `progress` after each page.
+        """
         rows, size, after = 0, 0, None
         while True:
             page = await self.preview_due(after_id=after, limit=PREVIEW_PAGE)
+            progress()
             embedded = [row for row in page.due if row.content_hash is not None and not row.blank]
             rows, size = rows + len(embedded), size + sum(row.text_bytes for row in embedded)
             if (after := page.last_id) is None:
