@@ -71,6 +71,9 @@ class Register:
         table.confirm_created(job.name, version)
         if state is JobState.QUEUED:
             return job.name
+        if state is JobState.HELD:
+            table.hold(job.name)
+            return job.name
         table.start(job.name)
         if state is JobState.RUNNING:
             return job.name

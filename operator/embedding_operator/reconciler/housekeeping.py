@@ -13,6 +13,7 @@ from embedding_operator.reconciler.catalog import SourceCatalog
 from embedding_operator.reconciler.orphans import PATIENCE_S, orphaned
 from embedding_operator.reconciler.registers import JobRegisters
 from embedding_operator.reconciler.sources import Sources
+from embedding_operator.reconciler.tracked_job import JobState
 from embedding_operator.resources.base import timestamp, understood
 from embedding_operator.resources.embedding_job import (
     COHORT_LABEL,
@@ -138,7 +139,8 @@ class Housekeeping:
         self._touched_at = {name: at for name, at in self._touched_at.items() if now - at < PATIENCE_S}
         jobs = (job for job in self._table.jobs() if job.name not in self._touched_at)
         for name in orphaned(jobs, monotonic=now, now=moment, longest_pause_s=self._catalog.longest_pause_s):
-            log.warning("orphaned job is touched", job=name)
+            if (job := self._table.get(name)) is not None and job.state is not JobState.HELD:
+                log.warning("orphaned job is touched", job=name)
             try:
                 await self._server.annotate_job(name, {TOUCHED_ANNOTATION: timestamp(moment)})
             except Gone:

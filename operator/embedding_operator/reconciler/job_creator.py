@@ -4,7 +4,6 @@ Each row gets at most five jobs a minute, and none beyond the window. refusals.p
 """
 
 import asyncio
-from collections import defaultdict, deque
 from collections.abc import Iterable
 
 import structlog
@@ -18,6 +17,7 @@ from embedding_operator.api_errors import (
     Unauthorized,
 )
 from embedding_operator.api_server import ApiServer
+from embedding_operator.reconciler.job_rate import JobRate
 from embedding_operator.reconciler.refusals import FIRST_PAUSE_S, ROW_PAUSE_S, Refusals, Refused
 from embedding_operator.reconciler.registers import JobRegisters
 from embedding_operator.reconciler.tracked_job import JobState, TrackedJob
@@ -26,43 +26,6 @@ from embedding_worker.clock import Clock
 from embedding_worker.rows.records import DueRow
 
 log = structlog.get_logger(__name__)
-
-MAX_A_MINUTE = 5
-MINUTE_S = 60.0
-
-
-class JobRate:
-    """When the jobs of each business were created. All moments are of the monotonic clock, in seconds.
-
-    A person's edits stay below the limit. A row that the application's own triggers rewrite at every write can never become up
-    to date; without a limit it would cost calls without end.
-    """
-
-    def __init__(self) -> None:
-        self._created: dict[str, deque[float]] = defaultdict(deque)
-
-    def allows(self, business_id: str, now: float) -> bool:
-        """Whether this business may have another job now."""
-        self._prune(business_id, now)
-        return len(self._created.get(business_id, ())) < MAX_A_MINUTE
-
-    def record(self, business_id: str, now: float) -> None:
-        """A job was created for this business."""
-        self._created[business_id].append(now)
-
-    def forget_old(self, now: float) -> None:
-        """Forget businesses without a job within the last minute."""
-        for business_id in list(self._created):
-            self._prune(business_id, now)
-
-    def _prune(self, business_id: str, now: float) -> None:
-        created = self._created.get(business_id)
-        if created is None:
-            return
-        while created and created[0] < now - MINUTE_S:
-            created.popleft()
-        if not created:
-            del self._created[business_id]
 
 
 class JobCreator:
@@ -103,7 +66,12 @@ class JobCreator:
         self._left_out_until[business_id] = self._clock.monotonic() + for_s
 
     def limit(self) -> int:
-        """How many jobs may be created now: as many as the window has room for, or a few probes while jobs are refused."""
+        """How many jobs may be created now: as many as the window has room for, or a few probes while jobs are refused.
+
+        None while the statuses of the source's jobs are refused: their rows would be paid for again and again.
+        """
+        if self._table.refused.shared(self._source) is not None:
+            return 0
         return self._refusals.limit(self._window.free(self._source), self._clock.monotonic())
 
     @property

@@ -67,7 +67,7 @@ class JobRunner:
         if self._draining or not self._table.observe(job):
             return  # the process is ending, or the event is older than the operator's own last patch
         tracked = self._table.get(job.name)
-        if tracked is None or tracked.in_flight:
+        if tracked is None or tracked.in_flight or self._statuses.is_held(tracked):
             return
         try:
             await self._carry_out(next_step(job), job, urgent=tracked.edited)

@@ -12,10 +12,12 @@ from dataclasses import replace
 from datetime import datetime
 
 from embedding_operator.reconciler.finished_jobs import FinishedJobs
+from embedding_operator.reconciler.refused_statuses import RefusedStatuses, pause_s
 from embedding_operator.reconciler.tracked_job import IN_FLIGHT, STATES, JobState, TrackedJob
 from embedding_operator.resources.embedding_job import FINISHED, EmbeddingJob
 from embedding_worker.clock import Clock
 
+WAITING = (JobState.QUEUED, JobState.BACKING_OFF, JobState.HELD)
 CREATE_TAKES_S = 60.0
 """Longer than a create request may take, its timeout being 30 s."""
 
@@ -28,6 +30,7 @@ class JobTable:
     def __init__(self, finished: FinishedJobs, *, clock: Clock) -> None:
         self._finished = finished
         self._clock = clock
+        self.refused = RefusedStatuses()
         self._jobs: dict[str, TrackedJob] = {}
         self._counts: Counter[tuple[str, JobState]] = Counter()
         self._changed_at: dict[str, float] = {}
@@ -98,22 +101,36 @@ class JobTable:
         return True
 
     def start(self, name: str) -> None:
-        """Queued or BackingOff → Running: a handler starts to work on it."""
-        self._transition(name, JobState.RUNNING, (JobState.QUEUED, JobState.BACKING_OFF))
+        """Queued, BackingOff or Held → Running: a handler starts to work on it."""
+        self._transition(name, JobState.RUNNING, WAITING)
 
     def release(self, name: str) -> None:
         """Running or Settling → Queued: the handler stops working on it, and it stays open."""
         self._transition(name, JobState.QUEUED, (JobState.RUNNING, JobState.SETTLING))
 
     def settle(self, name: str) -> None:
-        """Running, Queued or BackingOff → Settling: its new status is known, and the patch is about to be sent."""
-        self._transition(name, JobState.SETTLING, (JobState.RUNNING, JobState.QUEUED, JobState.BACKING_OFF))
+        """Running, Queued, BackingOff or Held → Settling: its new status is known, and the patch is about to be sent."""
+        self._transition(name, JobState.SETTLING, (JobState.RUNNING, *WAITING))
+
+    def hold(self, name: str, *, until: float | None = None) -> None:
+        """Queued, BackingOff or Held → Held: its status was refused, or (`until`) those of other jobs of its source are."""
+        job = self._jobs.get(name)
+        if job is None or job.state not in WAITING:
+            return
+        refusals = job.refusals + (until is None)
+        until = self._clock.monotonic() + pause_s(refusals) if until is None else until
+        self._move(replace(job, refusals=refusals, held_until=until), JobState.HELD, version=job.version)
+
+    def release_held(self, source: str) -> None:
+        """Statuses of the source's jobs are accepted again: the pauses of its held jobs are over."""
+        for job in self.jobs(source, {JobState.HELD}):
+            self._jobs[job.name] = replace(job, held_until=0.0)
 
     def back_off(self, name: str, not_before: datetime | None, version: int = 0, *, reason: str = "") -> None:
         """Settling → BackingOff until `not_before`, for this reason."""
         self._transition(name, JobState.BACKING_OFF, (JobState.SETTLING,), version)
         if (job := self._jobs.get(name)) is not None:
-            self._jobs[name] = replace(job, not_before=not_before, reason=reason)
+            self._jobs[name] = replace(job, not_before=not_before, reason=reason, refusals=0)
 
     def requeue(self, name: str, version: int = 0) -> None:
         """Settling → Queued: the first patch of a replay was accepted, and its event runs the handler."""
@@ -153,6 +170,7 @@ class JobTable:
         """The source was deleted: remove its jobs from the table."""
         for job in self.jobs(source):
             self._drop(job.name)
+        self.refused.forget(source)
 
     def resync(self, listed: Iterable[EmbeddingJob], *, listed_at: float) -> None:
         """Make the table agree with a list of all jobs, which was requested at `listed_at` (monotonic).
@@ -176,7 +194,8 @@ class JobTable:
 
     def _resync_one(self, job: EmbeddingJob) -> None:
         known = self._jobs.get(job.name)
-        if known is None or known.state not in (*IN_FLIGHT, STATES[job.status.phase]):
+        is_held = known is not None and known.state is JobState.HELD and job.is_open
+        if known is None or (not is_held and known.state not in (*IN_FLIGHT, STATES[job.status.phase])):
             self._put_observed(job, known)
         else:  # the version is lower than before, if a backup of the API server was restored
             self._jobs[job.name] = replace(known, version=job.metadata.version)

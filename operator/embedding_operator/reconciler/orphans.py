@@ -38,6 +38,8 @@ def remaining_pause_s(not_before: datetime, *, waited_s: float, longest_pause_s:
 
 
 def _waits_too_long(job: TrackedJob, *, monotonic: float, now: datetime, longest_pause_s: float) -> bool:
+    if job.state is JobState.HELD:
+        return not job.is_held(monotonic)
     waited_s = monotonic - job.since
     if waited_s < PATIENCE_S:
         return False

@@ -86,8 +86,8 @@ class Sweeper:
 
     @property
     def jobs_refused(self) -> tuple[str, str] | None:
-        """Reason and message if the API server refuses to create jobs until someone acts; None otherwise."""
-        return self._creator.refused
+        """Reason and message if the API server refuses jobs, or their statuses, until someone acts; None otherwise."""
+        return self._table.refused.shared(self._source) or self._creator.refused
 
     def count_refused_creates(self) -> int:
         """How many create requests were refused since the last call."""
@@ -165,9 +165,10 @@ class Sweeper:
 
     async def _supersede(self) -> None:
         """Supersede open jobs and dead letters whose text has changed, except jobs in flight: their handlers notice it."""
-        jobs = {job.business_id: job for job in self._table.jobs(self._source) if job.state not in IN_FLIGHT}
-        known = {business: job.newest_mark for business, job in jobs.items()}
         now = self._clock.monotonic()
+        settled = (job for job in self._table.jobs(self._source) if job.state not in IN_FLIGHT and not job.is_held(now))
+        jobs = {job.business_id: job for job in settled}
+        known = {business: job.newest_mark for business, job in jobs.items()}
         if self._review.is_due(now):
             self._review.record(now)
             dead = (business for business, job in jobs.items() if job.state is JobState.DEAD_LETTERED)
@@ -191,6 +192,7 @@ class Sweeper:
         except RequestRefused as exc:  # it was finished meanwhile, or a policy forbids it
             log.info("job not superseded", job=job.name, message=str(exc))
             await refresh_job(self._server, self._table, job.name)
+            self._table.hold(job.name)
         else:
             log.info("job superseded", job=job.name, source=self._source, business=job.business_id, row_gone=row_gone)
             self._table.finish(job.name, version)

@@ -18,13 +18,15 @@ class JobState(Enum):
     """Its outcome is known, and the patch of its status is being sent."""
     BACKING_OFF = "BackingOff"
     """Its last attempt failed, and the next one starts when its pause is over."""
+    HELD = "Held"
+    """Open; the API server refuses its status, and its handler starts again after a pause."""
     DEAD_LETTERED = "DeadLettered"
     """Stays until a person replays or deletes it, or until its row is edited or deleted."""
 
 
 IN_FLIGHT = frozenset({JobState.RUNNING, JobState.SETTLING})
-ACTIVE = frozenset(JobState) - {JobState.BACKING_OFF, JobState.DEAD_LETTERED}
-"""States that count towards the window. BackingOff does not, so that failing rows never prevent jobs for other rows."""
+ACTIVE = frozenset(JobState) - {JobState.BACKING_OFF, JobState.HELD, JobState.DEAD_LETTERED}
+"""States that count towards the window. BackingOff and Held do not, so that failing rows never prevent jobs for other rows."""
 OPEN = frozenset(JobState) - {JobState.DEAD_LETTERED}
 
 
@@ -54,8 +56,16 @@ class TrackedJob:
     """When the pause of a job in state BackingOff is over."""
     version: int = 0
     """The newest resource version known; an event or a list with an older one is out of date."""
+    refusals: int = 0
+    """How often its status was refused, one time after the other."""
+    held_until: float = 0.0
+    """When the pause of a job in state Held is over, by the monotonic clock."""
     reason: str = ""
     """Of a dead letter, and of a job that backs off: why."""
+
+    def is_held(self, now: float) -> bool:
+        """Its status was refused, and it is not yet time to try again."""
+        return self.state is JobState.HELD and now < self.held_until
 
     @property
     def in_flight(self) -> bool:

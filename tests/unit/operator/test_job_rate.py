@@ -2,7 +2,7 @@
 
 import pytest
 
-from embedding_operator.reconciler.job_creator import MAX_A_MINUTE, JobRate
+from embedding_operator.reconciler.job_rate import MAX_A_MINUTE, JobRate
 
 
 @pytest.fixture

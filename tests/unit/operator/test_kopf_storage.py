@@ -43,8 +43,8 @@ class Progress:
 def test_a_locked_row_waits_for_its_own_pause_where_the_policys_are_shorter() -> None:
     catalog, register = SourceCatalog(), Register()
     catalog.put(parse_source(a_source("shops", retry={"maxSeconds": 1, "initialSeconds": 1})))
-    status = {"nextAttemptTime": "2026-03-01T12:00:45Z", "reason": "RowLocked"}
-    shown = kopf.Body(cast(kopf.RawBody, job_body("1", Phase.RETRYING) | {"status": {"phase": "Retrying"} | status}))
+    body = job_body("1", Phase.RETRYING, nextAttemptTime="2026-03-01T12:00:45Z", reason="RowLocked")
+    shown = kopf.Body(cast(kopf.RawBody, body))
     record = StatusIsTheProgress(register.table, catalog, clock=register.clock).fetch(key=KEY, body=shown)
     assert record is not None
     assert record["delayed"] == "2026-03-01T12:00:45.000Z"

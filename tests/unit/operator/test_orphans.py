@@ -30,6 +30,12 @@ def found(*jobs: TrackedJob) -> list[str]:
     )
 
 
+@pytest.mark.parametrize(("left_s", "is_orphaned"), [(1, False), (0, True)])
+def test_a_job_whose_status_was_refused_is_touched_when_its_pause_is_over(left_s: float, is_orphaned: bool) -> None:
+    held = replace(job("1", JobState.HELD, for_s=1), held_until=MONOTONIC + left_s)
+    assert found(held) == ([name_of("1")] if is_orphaned else [])
+
+
 def test_a_job_that_waits_for_its_handler_for_as_long_as_patience_is_orphaned() -> None:
     assert found(job("1", JobState.QUEUED)) == [name_of("1")]
 

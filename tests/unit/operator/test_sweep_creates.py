@@ -9,7 +9,7 @@ from embedding_operator.api_errors import ApiServerUnavailable, ApiServerUnreach
 from embedding_operator.reconciler.tracked_job import JobState
 from embedding_operator.resources.embedding_job import Phase
 from tests.support.fake_clock import settle
-from tests.support.operator_parts import job_of
+from tests.support.operator_parts import SOURCE, job_of
 from tests.support.swept_source import SweptSource, name_of
 
 CONNECTION_REFUSED = ApiServerUnreachable("connection refused", may_have_happened=False)
@@ -246,3 +246,16 @@ async def test_a_cancelled_sweep_leaves_no_job_in_creation() -> None:
     with pytest.raises(asyncio.CancelledError):
         await sweeping
     assert system.states() == {}
+
+
+async def test_while_the_statuses_of_its_jobs_are_refused_a_source_gets_no_job_and_says_so() -> None:
+    system = SweptSource({"1": "Bakery"})
+    for job in "abc":
+        system.table.refused.record(SOURCE, job, "denied by the policy", 0.0)
+    await system.sweep()
+    assert system.created() == []
+    assert system.sweeper.jobs_refused is not None
+    assert system.sweeper.jobs_refused[0] == "StatusRefused"
+    system.table.refused.record_accepted(SOURCE)
+    await system.sweep()
+    assert system.created() == ["1"]
