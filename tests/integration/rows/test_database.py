@@ -129,6 +129,37 @@ async def test_settings_end_with_their_transaction(application: Application) -> 
     assert outside == default
 
 
+@pytest.mark.parametrize("isolation", ["serializable", "repeatable read"])
+async def test_statements_see_what_is_committed_whatever_isolation_the_database_prefers(
+    businesses: Application, database: GivenDatabase, isolation: str
+) -> None:
+    """A snapshot of the whole transaction would refuse rows that the application has just changed."""
+    businesses.run("INSERT INTO businesses (name) VALUES ('one')")
+    businesses.run(f"ALTER DATABASE \"{database.name}\" SET default_transaction_isolation = '{isolation}'")
+    businesses.run(f'ALTER DATABASE "{database.name}" SET default_transaction_deferrable = on')
+    async with Database(database.url) as rows, rows.transaction() as transaction:
+        shown = "SELECT current_setting('transaction_isolation'), current_setting('transaction_deferrable')"
+        assert await transaction.fetch(shown) == [("read committed", "off")]
+        businesses.run("UPDATE businesses SET name = 'two'")
+        updated = await transaction.fetch("UPDATE public.businesses SET phone = name RETURNING phone")
+        assert updated == [("two",)]
+
+
+async def test_no_serializable_transaction_of_the_application_fails_because_of_the_operator(
+    businesses: Application, database: GivenDatabase
+) -> None:
+    """Each reads what the other one writes: among serializable transactions one of them would have to fail."""
+    businesses.run("INSERT INTO businesses (name) VALUES ('one'), ('two')")
+    businesses.run(f"ALTER DATABASE \"{database.name}\" SET default_transaction_isolation = 'serializable'")
+    with businesses.transaction() as connection:
+        run(connection, "SELECT name FROM businesses WHERE id = 2")
+        async with Database(database.url) as rows, rows.transaction() as transaction:
+            await transaction.fetch("SELECT name FROM public.businesses WHERE id = 1")
+            await transaction.fetch("UPDATE public.businesses SET name = 'operator' WHERE id = 2")
+        run(connection, "UPDATE businesses SET name = 'application' WHERE id = 1")
+    assert businesses.run("SELECT name FROM businesses ORDER BY id") == [("application",), ("operator",)]
+
+
 async def test_a_text_is_the_same_whatever_the_database_prefers(
     businesses: Application, database: GivenDatabase, keep: Keep
 ) -> None:

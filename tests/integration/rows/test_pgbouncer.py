@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 
+import psycopg
 import pytest
 
 from embedding_worker.errors import DatabaseUnavailable
@@ -66,6 +67,18 @@ async def test_no_setting_of_a_transaction_reaches_the_next_client_of_its_connec
                 (timezone,) = await (await connection.execute("SHOW search_path")).fetchall()
     assert lock_timeout == ("0",)
     assert timezone != ("pg_temp",)
+
+
+async def test_the_isolation_is_the_same_through_pgbouncer_and_remains_with_the_transaction(
+    businesses: Application, database: GivenDatabase, bouncer: Bouncer
+) -> None:
+    businesses.run(f"ALTER DATABASE \"{database.name}\" SET default_transaction_isolation = 'serializable'")
+    with bouncer(pool_mode="transaction", default_pool_size="1") as started:
+        async with Database(started.url, max_connections=2) as rows:
+            assert await fetch(rows, "SHOW transaction_isolation") == "read committed"
+            with psycopg.connect(started.url) as other:
+                assert other.execute("SHOW transaction_isolation").fetchall() == [("serializable",)]
+            assert await fetch(rows, "SHOW transaction_isolation") == "read committed"
 
 
 async def test_more_callers_than_connections_of_the_server_take_turns(bouncer: Bouncer) -> None:
