@@ -69,10 +69,13 @@ IDS = [
         "ı",
     ),
     *("\u200f", "\u200b", "\ufeff", "\u00a0", "\U0010ffff", "\x01", "\x7f"),
-    *("a" * 1_024, "a" * 1_025, "a" * 2_000, "日" * 800, "🙂" * 1_025),
+    *("a" * 1_024, "a" * 1_025, "a" * 2_000, "日" * 800),
     "".join(RANDOM.choices("0123456789abcdef", k=2_000)),
     "".join(RANDOM.choices("abcdefghijklmnopqrstuvwxyz-", k=2_600)),
 ]
+
+LONG = ["日" * 1_000, "🙂" * 1_025]
+"""Of more than 2,600 bytes: PostgreSQL has compressed them for its index. Triggers leave such ids to the audit."""
 
 
 @pytest.fixture
@@ -81,10 +84,10 @@ async def kept(application: Application, keep: Keep) -> tuple[Keeper, Oracle]:
     return await keep(text="name")
 
 
-def insert_all(application: Application) -> None:
+def insert_all(application: Application, ids: list[str] = IDS) -> None:
     application.run(
         "INSERT INTO businesses (id, name) SELECT v.id, 'name ' || v.n FROM unnest(%s::text[]) WITH ORDINALITY v(id, n)",
-        IDS,
+        ids,
     )
 
 
@@ -106,10 +109,10 @@ async def test_the_audit_reads_each_row_in_pages_of_any_size(
 ) -> None:
     keeper, oracle = kept
     application.run("ALTER TABLE businesses DISABLE TRIGGER USER")
-    insert_all(application)
-    assert await keeper.audit(page=page) == len(IDS)
-    assert sorted(oracle.marks()) == sorted(IDS)
-    assert await keeper.keep() == len(IDS)
+    insert_all(application, [*IDS, *LONG])
+    assert await keeper.audit(page=page) == len(IDS) + len(LONG)
+    assert sorted(oracle.marks()) == sorted([*IDS, *LONG])
+    assert await keeper.keep() == len(IDS) + len(LONG)
     assert (await keeper.audit(page=page), oracle.wrong(), oracle.marks()) == (0, [], [])
 
 
