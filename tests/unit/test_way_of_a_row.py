@@ -14,7 +14,6 @@ BESIDE_THE_WAY = {
     "worker/embedding_worker/pipeline.py",  # names the types that it connects
     "worker/embedding_worker/rows/records.py",  # defines the types that are passed on
     "worker/embedding_worker/rows/pages.py",  # the audit
-    "worker/embedding_worker/rows/table.py",  # decides which ids are possible, for table_access.py
     "worker/embedding_worker/rows/derived_table.py",  # what statements are built on
     "operator/embedding_operator/reconciler/tracked_job.py",  # defines what the job table stores
 }

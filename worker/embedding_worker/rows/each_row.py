@@ -4,6 +4,7 @@ A text expression may fail for one row, or be too slow for many rows at once: th
 """
 
 from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 
 from embedding_worker.batching.bisect import AttemptRecord, FailedAlone, StopRule, Unattributed, bisect, never_stop
@@ -35,10 +36,23 @@ async def of_each_row(ids: Sequence[str], fetch: Fetch, *, succeeds_for_others: 
     """
     try:
         return await separate(ids, fetch, stop=_is_of_the_table)
-    except TableRefused:
-        if not await succeeds_for_others(ids):
-            raise
+    except TableRefused as refused:
+        try:
+            succeeds = await succeeds_for_others(ids)
+        except RowsRefused:  # not even the ids of others can be read
+            succeeds = False
+        if not succeeds:
+            raise refused from None
     return await separate(ids, fetch)
+
+
+async def succeeds_for_any(ids: Sequence[str], fetch: Fetch) -> bool:
+    """Whether the statement succeeds for one of these ids alone."""
+    for row_id in ids:
+        with suppress(RowsRefused):
+            await fetch([row_id])
+            return True
+    return False
 
 
 async def separate(ids: Sequence[str], fetch: Fetch, *, stop: StopRule = never_stop) -> EachRow:

@@ -5,13 +5,11 @@ that the type of the id column can't represent is treated as the id of no row, s
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import suppress
 
-from embedding_worker.errors import RowsRefused
 from embedding_worker.providers.embedder import Vector
 from embedding_worker.rows import change_marks
 from embedding_worker.rows.database import Database, Row
-from embedding_worker.rows.each_row import EachRow, Fetch, of_each_row
+from embedding_worker.rows.each_row import EachRow, Fetch, of_each_row, succeeds_for_any
 from embedding_worker.rows.inspection import inspect_table
 from embedding_worker.rows.pages import Pages
 from embedding_worker.rows.records import (
@@ -60,14 +58,7 @@ class RowStore:
 
     async def _each_row(self, ids: Sequence[str], fetch: Fetch) -> EachRow:
         async def succeeds_for_others(ids: Sequence[str]) -> bool:
-            try:
-                for row_id in await self.rows_to_compare(except_ids=ids):
-                    with suppress(RowsRefused):
-                        await fetch([row_id])
-                        return True
-            except RowsRefused:  # not even the ids can be read
-                pass
-            return False
+            return await succeeds_for_any(await self.rows_to_compare(except_ids=ids), fetch)
 
         return await of_each_row(ids, fetch, succeeds_for_others=succeeds_for_others)
 
