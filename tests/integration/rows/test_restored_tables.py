@@ -167,3 +167,16 @@ async def test_of_two_operators_that_write_the_later_one_writes_no_text_that_has
     assert {row.id for row in await second.sweep()} == {"1"}
     assert (await first.round(), await second.round()) == ((1, 1), (0, 0))
     assert (oracle.wrong(), oracle.marks(), await second.audit()) == ([], [], 0)
+
+
+async def test_vectors_that_get_another_type_are_not_sent_again(businesses: Application, keep: Keep) -> None:
+    keeper, _ = await keep()
+    businesses.run("INSERT INTO businesses (name) SELECT 'name ' || i FROM generate_series(1, 20) i")
+    await keeper.keep()
+    businesses.run("ALTER TABLE businesses ALTER COLUMN embedding TYPE halfvec(3)")
+    keeper, oracle = await keep()
+    assert await keeper.audit() == 0
+    businesses.run("UPDATE businesses SET embedding = '[9,9,9]' WHERE id = 7")
+    assert await keeper.audit() == 1
+    assert await keeper.keep() == 1
+    assert (oracle.wrong(), oracle.marks()) == ([], [])

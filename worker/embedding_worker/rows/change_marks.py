@@ -66,7 +66,8 @@ CREATE_SHARED = (
     f"""CREATE TABLE IF NOT EXISTS {SCHEMA}.sources (
     bookkeeping text PRIMARY KEY, table_name text NOT NULL, embedding_column text NOT NULL,
     trigger_definition text NOT NULL, in_force text NOT NULL, filled_for text,
-    owner text, owner_seen_at timestamptz, owner_changes bigint NOT NULL DEFAULT 0, triggers_paused_at timestamptz)""",
+    owner text, owner_seen_at timestamptz, owner_changes bigint NOT NULL DEFAULT 0, triggers_paused_at timestamptz,
+    vector_type text)""",
     f"""CREATE TABLE IF NOT EXISTS {SCHEMA}.usage (
     bookkeeping text, day date, texts bigint NOT NULL DEFAULT 0, tokens bigint NOT NULL DEFAULT 0,
     PRIMARY KEY (bookkeeping, day))""",

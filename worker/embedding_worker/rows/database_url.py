@@ -62,7 +62,8 @@ def libpq_url(given: str) -> str:
         for form, problem in OTHER_FORMS.items():
             if re.match(form, url):
                 raise UnusableUrl(problem)
-        _check_with_libpq(url, may_name="password" not in url and "@" not in url)
+        is_list = re.match(r"(host|hostaddr|dbname|user|port|service)=\S", url)  # and not a password that ends in =
+        _check_with_libpq(url, may_name=bool(is_list) and "password" not in url and "@" not in url)
         return url
     rest = url[scheme.end() :]
     may_name = _refuse_raw_characters(rest)

@@ -23,8 +23,13 @@ SOURCES_COLUMNS = {
     "owner_seen_at": "timestamptz",
     "owner_changes": "bigint NOT NULL DEFAULT 0",
     "triggers_paused_at": "timestamptz",
+    "vector_type": "text",
 }
 STATE_COLUMNS = {"vector_hash": "bytea", "blank": "boolean NOT NULL DEFAULT false"}
+ANOTHER_VECTOR_TYPE = f"SELECT true FROM {SCHEMA}.sources s WHERE s.bookkeeping = $1 AND s.vector_type <> $2"
+RECORD_VECTOR_TYPE = (
+    f"UPDATE {SCHEMA}.sources SET vector_type = $2 WHERE bookkeeping = $1 AND vector_type IS DISTINCT FROM $2"
+)
 COLUMNS = """
 SELECT a.attname::text, format_type(a.atttypid, a.atttypmod) = $2 FROM pg_attribute a
 WHERE a.attrelid = to_regclass($1) AND a.attnum > 0 AND NOT a.attisdropped
@@ -50,6 +55,19 @@ async def alter_bookkeeping(database: Database, statements: Statements) -> None:
                 await transaction.fetch(sql)
     if state and not state["id"]:
         await _change_id_type(database, statements)
+    if sources and state:
+        await _forget_hashes_of_another_type(database, statements)
+
+
+async def _forget_hashes_of_another_type(database: Database, statements: Statements) -> None:
+    """The vector column has got another type, such as halfvec: its vectors are trusted, so that no row is embedded again."""
+    at = statements.config.at
+    async with schema_change(database, timeout_s=LONGEST_CHANGE_S) as transaction:
+        changed = await transaction.fetch(ANOTHER_VECTOR_TYPE, at.bookkeeping_name, statements.layout.vector_type)
+        if changed:
+            await transaction.fetch(f"UPDATE {statements.state} SET vector_hash = NULL WHERE vector_hash IS NOT NULL")
+            await transaction.fetch(RECORD_VECTOR_TYPE, at.bookkeeping_name, statements.layout.vector_type)
+            log.info("type of the vectors changed", table=str(at), vector_type=statements.layout.vector_type)
 
 
 async def _columns(transaction: Transaction, table: str, id_type: str) -> dict[str, bool]:

@@ -13,7 +13,7 @@ from embedding_worker.errors import SourceRefused
 from embedding_worker.rows import change_marks, ownership
 from embedding_worker.rows.change_marks import Trigger
 from embedding_worker.rows.database import Database, Transaction
-from embedding_worker.rows.earlier import adopt_earlier_marks, alter_bookkeeping
+from embedding_worker.rows.earlier import RECORD_VECTOR_TYPE, adopt_earlier_marks, alter_bookkeeping
 from embedding_worker.rows.inspection import inspect_table
 from embedding_worker.rows.ownership import Claim, RecordedOwner
 from embedding_worker.rows.statements import Statements
@@ -63,6 +63,7 @@ async def prepare(database: Database, config: SourceConfig, claim: Claim | None 
             log.info("embedding column added", table=str(config.at), column=config.at.embedding_column)
         await transaction.fetch(change_marks.continue_sequence(statements))  # before the triggers lock the user's table
         paused_since = await _update_triggers(transaction, statements, trigger)
+        await transaction.fetch(RECORD_VECTOR_TYPE, config.at.bookkeeping_name, layout.vector_type)
         if claim is not None:
             owner = claim.owner
             await transaction.fetch(ownership.CLAIM, config.at.bookkeeping_name, owner.as_record(), owner.uid)
