@@ -154,11 +154,15 @@ class Refusals:
         return of_groups | (self._passed - again)
 
     def choose(self, rows: Sequence[str], free: int, now: float) -> list[str]:
-        """Which of these rows get a job now. While jobs are refused: a few at random; the next probes pass over the others."""
+        """Which of these rows get a job now. While jobs are refused: a few at random; the next probes pass over the others.
+
+        When only rows are left that were refused, the probes begin with the oldest again.
+        """
         limit = self.limit(free, now)
         if not self.holding or not limit:
             return list(rows)[:limit]
-        if not rows or len(self._passed) + len(rows) > MOST_ROWS_PASSED:
+        refused = {row for group in self._groups.values() for row in group.rows}
+        if refused.issuperset(rows) or len(self._passed) + len(rows) > MOST_ROWS_PASSED:
             self._passed.clear()
         self._passed.update(rows)
         return self._choose(rows, min(limit, len(rows)))
