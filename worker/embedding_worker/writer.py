@@ -74,7 +74,10 @@ class Writer:
             raise TableRefused(exc.reason, exc.message) from exc
 
     async def rehearse(self, ids: Sequence[str]) -> Written:
-        """Try a write of these rows, and roll back. What is in no set of the result is locked, or gone."""
+        """Try a write of these rows, and roll back. What is in no set of the result is locked, or gone.
+
+        Raises as `write` does.
+        """
         written = Written()
 
         async def attempt(part: Sequence[str]) -> list[Row]:
@@ -87,7 +90,12 @@ class Writer:
         for start in range(0, len(ids), self._size):
             failures = (await separate(list(ids[start : start + self._size]), attempt)).failures
             written.refused.update(_own_failures(failures))
-        self._rehearsals = REHEARSALS if written.suppressed or written.refused else max(self._rehearsals - 1, 0)
+        if written.suppressed or written.refused:
+            self._rehearsals = REHEARSALS
+        elif self._rehearsals > 0:
+            self._rehearsals -= 1
+            self._compares |= self._rehearsals == 0
+        await self._compare_if_alike(written)
         return written
 
     async def find_accepted(self, refusal: TableRefused) -> None:
@@ -128,8 +136,7 @@ class Writer:
             self._size = next_size(len(part), took_s=self._clock.monotonic() - started)
         if written.suppressed or written.refused:
             self._rehearsals = REHEARSALS
-        if self._compares and are_refused_alike(written):
-            await self._compare_with_others(written.refused)
+        await self._compare_if_alike(written)
         return written
 
     async def _write_part(self, part: Sequence[VectorWrite], written: Written) -> None:
@@ -146,8 +153,11 @@ class Writer:
         failures = (await of_each_row(list(by_id), write, succeeds_for_others=self._succeeds_for_others)).failures
         written.refused.update(_own_failures(failures))
 
-    async def _compare_with_others(self, refused: Mapping[str, RowsRefused]) -> None:
-        """Raises TableRefused if the database refuses the same vector for other rows too."""
+    async def _compare_if_alike(self, written: Written) -> None:
+        """Raises TableRefused if all rows were refused alike, and the database refuses the same vector for other rows too."""
+        if not self._compares or not are_refused_alike(written):
+            return
+        refused = written.refused
         row_id, error = next(iter(refused.items()))
         if (
             error.sqlstate.startswith(INTEGRITY) and self._vector is not None
@@ -165,12 +175,12 @@ class Writer:
         return await self._accepts_others(ids)
 
     async def _accepts_others(self, ids: Sequence[str]) -> bool:
-        """Whether other rows are not refused too; if there is no other row, of some of these.
+        """Whether other rows are not refused too; if there is no other row, some of these, if they are several.
 
         A row whose update is suppressed, or which is locked or gone, shows nothing.
         """
         try:
-            others = await self._store.rows_to_compare(except_ids=ids) or ids[:ROWS_COMPARED]
+            others = await self._store.rows_to_compare(except_ids=ids) or (ids[:ROWS_COMPARED] if len(ids) > 1 else [])
         except RowsRefused:  # not even the ids can be read
             return False
         any_refused = False
@@ -185,9 +195,9 @@ class Writer:
 
 
 def are_refused_alike(written: Written) -> bool:
-    """Whether several rows were refused for the same reason, and none was accepted."""
+    """Whether rows were refused for the same reason, and none was accepted."""
     reasons = {(error.sqlstate, error.constraint) for error in written.refused.values()}
-    return len(written.refused) > 1 and len(reasons) == 1 and not written.ids and not written.suppressed
+    return len(reasons) == 1 and not written.ids and not written.suppressed
 
 
 @contextmanager

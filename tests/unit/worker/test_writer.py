@@ -227,11 +227,12 @@ async def test_a_locked_row_hides_no_suppressed_one_from_a_rehearsal() -> None:
 
 
 async def test_work_goes_on_when_another_row_is_accepted_and_then_the_rows_are_to_blame() -> None:
-    store = FakeStore(refused=["0", "1"])
+    store = FakeStore(refused=["0", "1", "old"])
+    store.others = ["old"]
     same = writer(store)
     with pytest.raises(RowsRefused):
         await same.find_accepted(TableRefused("DatabaseRefused", "refused", example="0", vector=[1.0]))
-    store.others = ["good"]
+    store.others = ["old", "good"]
     await same.find_accepted(TableRefused("DatabaseRefused", "refused", example="0", vector=[1.0]))
     assert same.rehearses
     store.others = []
@@ -244,3 +245,17 @@ async def test_where_a_right_is_missing_no_other_row_is_tried() -> None:
     with pytest.raises(RowsRefused):
         await writer(store).find_accepted(TableRefused("DatabaseRefused", "refused", example="0"))
     assert store.tried == ["0"]
+
+
+async def test_a_single_row_is_not_to_blame_if_others_are_refused_too() -> None:
+    store = FakeStore(refused=["0", "old"])
+    store.others = ["old"]
+    with pytest.raises(TableRefused):
+        await writer(store).write(rows(1))
+
+
+async def test_rows_that_are_all_refused_in_a_rehearsal_are_compared_with_others_too() -> None:
+    store = FakeStore(refused=["0", "1", "old"])
+    store.others = ["old"]
+    with pytest.raises(TableRefused):
+        await writer(store).rehearse(["0", "1"])
