@@ -97,7 +97,7 @@ def refused_lines(log: str) -> int:
 
 @pytest.mark.parametrize(
     ("make", "said"),
-    [(denies_all, "denied by the test"), (denies_some, "denied by the test"), (dead_webhook, "failed calling webhook")],
+    [(denies_all, "denied by the test"), (dead_webhook, "failed calling webhook")],
 )
 def test_refused_jobs_are_said_once_and_created_soon_after_the_cause_is_removed(
     system: System, gemini: FakeGemini, make: Callable[[System, str], list[dict[str, Any]]], said: str
@@ -126,3 +126,21 @@ def test_refused_jobs_are_said_once_and_created_soon_after_the_cause_is_removed(
     reasons = [event["reason"] for event in system.kubectl.get("events", selector)["items"]]
     assert reasons.count("JobsRefused") == 1
     operator.stop()
+
+
+@pytest.mark.timeout(300)
+def test_rows_that_a_policy_denies_stop_no_others_and_get_their_jobs_when_it_is_gone(
+    system: System, gemini: FakeGemini
+) -> None:
+    with applied(system, denies_some):
+        system.book.add(40)
+        system.start_with_gemini(gemini)
+        wait_until(
+            lambda: system.book.outdated_rows() == [4 * n for n in range(1, 11)],
+            within_s=60,
+            every_s=0.5,
+            because="the other rows get their jobs",
+        )
+        assert not is_stalled(system)
+        assert system.condition("Fresh")["status"] == "False"
+    wait_until(lambda: system.book.outdated_rows() == [], within_s=90, every_s=0.5, because="the policy is gone")

@@ -35,11 +35,11 @@ UPDATE {SCHEMA}.sources s SET owner_seen_at = now() WHERE s.bookkeeping = $1 AND
 RETURNING s.triggers_paused_at, s.filled_for
 """
 RELEASE = f"""
-UPDATE {SCHEMA}.sources SET owner_seen_at = NULL, triggers_paused_at = NULL WHERE owner::jsonb ->> 'uid' = $1
+UPDATE {SCHEMA}.sources SET owner_seen_at = NULL, triggers_paused_at = NULL, filled_for = NULL WHERE owner::jsonb ->> 'uid' = $1
 RETURNING bookkeeping
 """
 FORGET_OWNER = f"""
-UPDATE {SCHEMA}.sources SET owner = NULL, trigger_definition = '', triggers_paused_at = NULL
+UPDATE {SCHEMA}.sources SET owner = NULL, trigger_definition = '', triggers_paused_at = NULL, filled_for = NULL
 WHERE bookkeeping = $1 AND owner::jsonb ->> 'uid' = $2
 RETURNING table_name
 """
