@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import pytest
 
 from embedding_worker.errors import TableRefused
-from embedding_worker.rows import store as row_store
+from embedding_worker.rows import table_access
 from embedding_worker.rows.database import Database
 from embedding_worker.rows.records import DuePreview
 from hack.database.postgres import Database as GivenDatabase
@@ -51,7 +51,7 @@ WITHOUT_A_WAIT = [name for name, failure in FAILURES.items() if failure.sqlstate
 
 @pytest.fixture
 def failure(application: Application, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Failure:
-    monkeypatch.setattr(row_store, "READ_TIMEOUT_S", TIMEOUT_S)
+    monkeypatch.setattr(table_access, "READ_TIMEOUT_S", TIMEOUT_S)
     application.run(TABLE)
     application.run(f"INSERT INTO businesses (id) SELECT generate_series(1, {ROWS})")
     application.run(f"UPDATE businesses SET {GOOD}")
