@@ -1,7 +1,8 @@
 """Removes unused files from the image's environment. Run by the Dockerfile, with that environment's own Python.
 
 First it imports all of our modules and the providers' SDKs, which writes their bytecode and shows that they can be imported.
-Then it removes what none of them reads: Google's descriptions of its other services. Finally a new Python imports all of them again.
+Then it removes what none of them reads: Google's descriptions of its other services. Finally a new Python imports all of them
+again.
 """
 
 import importlib

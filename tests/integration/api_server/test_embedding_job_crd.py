@@ -264,7 +264,9 @@ async def test_the_status_of_every_outcome_is_accepted_unchanged(
     admin: PlainRequests, name: str, kind: OutcomeKind
 ) -> None:
     await create_job_in(admin, name)
-    written = await status_after(admin, name, RowOutcome(kind, kind.value, "any message", 7, code="503 UNAVAILABLE"))
+    pause_s = 15.0 if kind is OutcomeKind.ROW_LOCKED else None
+    happened = RowOutcome(kind, kind.value, "any message", 7, code="503 UNAVAILABLE", retry_after_s=pause_s)
+    written = await status_after(admin, name, happened)
     answer = await admin.patch_status(JOBS, name, written)
     assert answer.accepted, answer.message
     assert answer.body["status"] == {key: value for key, value in written.items() if value is not None}
