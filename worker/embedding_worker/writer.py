@@ -4,13 +4,13 @@ Called by embedding.py and by the sweep. An HNSW index makes the write of a row 
 learned from how long the statements take.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from contextlib import suppress
 
 from embedding_worker.clock import Clock
-from embedding_worker.errors import RowsLocked, RowsRefused, StatementTimedOut, TableRefused
+from embedding_worker.errors import RowsLocked, RowsRefused, TableRefused
 from embedding_worker.providers.embedder import Vector
+from embedding_worker.refused_rows import Written, are_refused_alike, as_refusal, own_failures
 from embedding_worker.rows.database import Row
 from embedding_worker.rows.each_row import of_each_row, separate
 from embedding_worker.rows.records import VectorWrite
@@ -20,7 +20,6 @@ AIM_S = 0.05
 FIRST_ROWS = 25
 MOST_ROWS = 500
 ROWS_COMPARED = 3
-LOCKED = "55P03"
 INTEGRITY = "23"
 """The class of SQLSTATEs of constraints."""
 REHEARSALS = 10
@@ -31,17 +30,6 @@ def next_size(size: int, *, took_s: float, aim_s: float = AIM_S) -> int:
     """How many rows the next statement may hold, after one of `size` rows took so long: at most twice as many, at least 1."""
     fitting = int(size * aim_s / max(took_s, 1e-6))
     return max(1, min(fitting, size * 2, MOST_ROWS))
-
-
-@dataclass(frozen=True)
-class Written:
-    """What became of rows that were to be written. A row in none was edited, deleted, or is locked by another session."""
-
-    ids: set[str] = field(default_factory=set)
-    suppressed: set[str] = field(default_factory=set)
-    """Their update has changed nothing, because a trigger or a rule of the application suppresses it."""
-    refused: dict[str, RowsRefused] = field(default_factory=dict)
-    """Rows that the database refuses to change: they break a constraint, or a trigger of the application raises."""
 
 
 class Writer:
@@ -81,7 +69,7 @@ class Writer:
         written = Written()
 
         async def attempt(part: Sequence[str]) -> list[Row]:
-            with _as_refusal():
+            with as_refusal():
                 result = await self._store.try_write(part, self._vector)
             written.ids.update(result.written)
             written.suppressed.update(result.suppressed)
@@ -89,7 +77,7 @@ class Writer:
 
         for start in range(0, len(ids), self._size):
             failures = (await separate(list(ids[start : start + self._size]), attempt)).failures
-            written.refused.update(_own_failures(failures))
+            written.refused.update(own_failures(failures))
         if written.suppressed or written.refused:
             self._rehearsals = REHEARSALS
         elif self._rehearsals > 0:
@@ -144,14 +132,14 @@ class Writer:
         self._vector = next((row.vector for row in part if row.vector is not None), self._vector)
 
         async def write(ids: Sequence[str]) -> list[Row]:
-            with _as_refusal():
+            with as_refusal():
                 result = await self._store.write([by_id[row_id] for row_id in ids])
             written.ids.update(result.written)
             written.suppressed.update(result.suppressed)
             return [(row_id,) for row_id in result.written]
 
         failures = (await of_each_row(list(by_id), write, succeeds_for_others=self._succeeds_for_others)).failures
-        written.refused.update(_own_failures(failures))
+        written.refused.update(own_failures(failures))
 
     async def _compare_if_alike(self, written: Written) -> None:
         """Raises TableRefused if all rows were refused alike, and the database refuses the same vector for other rows too."""
@@ -192,27 +180,3 @@ class Writer:
                 except RowsRefused:
                     any_refused = True
         return not any_refused
-
-
-def are_refused_alike(written: Written) -> bool:
-    """Whether rows were refused for the same reason, and none was accepted."""
-    reasons = {(error.sqlstate, error.constraint) for error in written.refused.values()}
-    return len(reasons) == 1 and not written.ids and not written.suppressed
-
-
-@contextmanager
-def _as_refusal() -> Iterator[None]:
-    """A lock that a trigger of the application waits for is one row's: the rows are separated, as if one was refused."""
-    try:
-        yield
-    except RowsLocked as exc:
-        raise RowsRefused("RowLocked", str(exc), sqlstate=LOCKED) from exc
-
-
-def _own_failures(failures: Mapping[str, RowsRefused]) -> dict[str, RowsRefused]:
-    """Without the rows that are locked, and those that take too long: the database is slow, and that is not their failure."""
-    return {
-        row_id: error
-        for row_id, error in failures.items()
-        if error.sqlstate != LOCKED and not isinstance(error, StatementTimedOut)
-    }

@@ -12,10 +12,11 @@ from embedding_worker.clock import SystemClock
 from embedding_worker.embedding import RowEmbedder
 from embedding_worker.errors import TableRefused
 from embedding_worker.outcome import RowOutcome, RowRequest
+from embedding_worker.refused_rows import Written
 from embedding_worker.rows.database import Database
 from embedding_worker.source import TooLong
 from embedding_worker.text import content_hash
-from embedding_worker.writer import Writer, Written
+from embedding_worker.writer import Writer
 from hack.database.postgres import Database as GivenDatabase
 from hack.database.postgres import DatabaseServer
 from tests.integration.rows.conftest import Keep
