@@ -3,7 +3,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help lint hooks format test e2e e2e-down demo demo-down kind-demo kind-demo-down clean
+.PHONY: help lint hooks format test e2e e2e-down demo demo-down kind-demo kind-demo-down benchmark-triggers clean
 
 PYTHON ?= python3
 UV_VERSION := 0.13.9
@@ -62,6 +62,9 @@ kind-demo: .venv/.synced ## Run the demo on kind, with the operator's image and 
 
 kind-demo-down: .venv/.synced ## Delete the cluster of `make kind-demo`
 	@$(RUN) hack.demo.on_kind --down
+
+benchmark-triggers: .venv/.synced ## Measure what each form of the trigger costs an application (docs/database.md)
+	@$(RUN) hack.benchmarks.trigger_cost
 
 clean: ## Remove what the targets created here (the caches outside of the repository stay)
 	@[ ! -d .run ] || [ -z "$$(find .run -name '*.json' -print -quit)" ] || \

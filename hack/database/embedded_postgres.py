@@ -41,6 +41,7 @@ SETTINGS = {
     "listen_addresses": "",
     "port": str(PORT),
     "max_connections": "200",
+    "wal_level": "logical",  # tests replicate
     "shared_buffers": "64MB",
     "fsync": "off",
     "synchronous_commit": "off",

@@ -48,11 +48,15 @@ class DatabaseServer:
         self._databases: list[str] = []
         self._roles: list[str] = []
 
-    def create_database(self, prefix: str = "test") -> Database:
+    def create_database(self, prefix: str = "test", *, encoding: str | None = None) -> Database:
+        """A new database, in the encoding of the server or in another one."""
         name = unique_name(prefix)
         self._databases.append(name)
+        create = sql.SQL("CREATE DATABASE {}").format(sql.Identifier(name))
+        if encoding is not None:
+            create += sql.SQL(" ENCODING {} LOCALE 'C' TEMPLATE template0").format(sql.Literal(encoding))
         with _connected(self._url) as connection:
-            connection.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(name)))
+            connection.execute(create)
         database = Database(name, url_with(self._url, database=name))
         with _connected(database.url) as connection:
             try:

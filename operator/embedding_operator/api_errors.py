@@ -28,6 +28,10 @@ class ApiServerUnreachable(ApiServerUnavailable):
     """No answer came: nothing listens, the connection was lost, or the request timed out."""
 
 
+class Unauthorized(ApiServerUnavailable):
+    """The credentials are not accepted: they may have just expired, and their files are read again."""
+
+
 class AlreadyExists(ApiServerError):
     """There is an object of this name already: this is how jobs are deduplicated."""
 
@@ -57,7 +61,9 @@ def reaction_to(status: int, body: bytes, retry_after: str | None) -> ApiServerE
         return AlreadyExists(message)
     if status == 410:  # the list's next page has expired: the whole list is requested again
         return ApiServerUnavailable(message)
-    if status == 401 or status == 429 or status >= 500:
+    if status == 401:
+        return Unauthorized(message)
+    if status == 429 or status >= 500:
         wait_s = float(retry_after) if retry_after and retry_after.isdigit() else 1.0
         return ApiServerUnavailable(message, retry_after_s=wait_s, may_have_happened=status >= 500)
     return Invalid(message) if status == 422 else RequestRefused(message)

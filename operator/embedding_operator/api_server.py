@@ -1,20 +1,21 @@
-"""The only way to the Kubernetes API server: connection, credentials, the requests that we make, and their errors by reaction.
+"""The requests that we make to the Kubernetes API server, and their errors by reaction.
 
-The only module that imports the `kubernetes` client, which reads kubeconfigs and tokens. Requests use a plain aiohttp
-session, because building the client's models for each answer costs more than the request. kopf gets the same kind of session.
+Requests use a plain aiohttp session (api_access/session.py), because building a client's models for each answer costs more than
+the request. kopf gets the same kind of session.
 """
 
 import json
-import ssl
 from collections.abc import Mapping
+from functools import partial
 from typing import Any, Self
 
 import aiohttp
-import yaml
-from kubernetes.aio import config as kube_config
-from kubernetes.aio.client.configuration import Configuration
-from kubernetes.aio.config import ConfigException
 
+from embedding_operator.api_access.access import AccessRefused
+from embedding_operator.api_access.credentials import Credentials
+from embedding_operator.api_access.kubeconfig import read_kubeconfig
+from embedding_operator.api_access.pod import pod_access
+from embedding_operator.api_access.session import CredentialsMissing, new_session, proxy_for
 from embedding_operator.api_errors import (
     AlreadyExists,
     ApiServerUnavailable,
@@ -25,10 +26,10 @@ from embedding_operator.api_errors import (
 )
 from embedding_operator.resources import EVENTS, EVENTS_GROUP, GROUP, JOBS, SOURCES, VERSION
 from embedding_operator.rights import Right
-from embedding_operator.settings import Settings, pod_namespace
+from embedding_operator.settings import Settings
+from embedding_worker.clock import SystemClock
 
 Json = dict[str, Any]
-REQUEST_TIMEOUT = aiohttp.ClientTimeout(total=30, connect=10)
 MERGE_PATCH = {"Content-Type": "application/merge-patch+json"}
 PAGE = 500
 
@@ -36,40 +37,29 @@ PAGE = 500
 class ApiServer:
     """A client for one namespace. Every method raises ApiServerUnavailable, and what else its docstring says."""
 
-    def __init__(self, configuration: Configuration, namespace: str) -> None:
-        self._configuration = configuration
+    def __init__(self, credentials: Credentials, namespace: str, *, proxy: str | None) -> None:
+        self._credentials = credentials
+        self._proxy = proxy
         self.namespace = namespace
-        self.host = str(configuration.host).rstrip("/")
+        self.host = credentials.access.host
+        self.cluster = credentials.access.cluster
+        """What the cluster is recognized by, as it was at the beginning of the process."""
         self._session = self.new_session(limit=32)
 
     @classmethod
     async def connected(cls, settings: Settings) -> Self:
         """Connect by KUBECONFIG where it is set, else by the pod's service account. Raises ApiServerUnusable."""
-        configuration = Configuration()
-        where = (
-            f"KUBECONFIG is {str(settings.kubeconfig)!r}"
-            if settings.kubeconfig
-            else "KUBECONFIG is not set, and this process does not run in a pod"
-        )
+        paths = settings.kubeconfig
+        where = f"KUBECONFIG is {str(paths)!r}" if paths else "KUBECONFIG is not set"
         try:
-            if settings.kubeconfig is None:
-                kube_config.load_incluster_config(client_configuration=configuration)  # type: ignore[no-untyped-call]
-                namespace = pod_namespace()
-            else:
-                if not settings.kubeconfig.is_file():
-                    raise ApiServerUnusable(f"{where}, and there is no such file: set it to the path of one kubeconfig")
-                loader = await kube_config.load_kube_config(  # type: ignore[no-untyped-call]
-                    config_file=str(settings.kubeconfig), client_configuration=configuration, persist_config=False
-                )
-                namespace = loader.current_context["context"].get("namespace")
-            if not str(configuration.host).startswith(("https://", "http://")):
-                raise ApiServerUnusable(
-                    f"{where}, and its server {configuration.host!r} is not a URL: correct the file"
-                )
-            return cls(configuration, settings.namespace or namespace or "default")
-        except (ConfigException, OSError, ValueError, TypeError, KeyError, yaml.YAMLError) as exc:
-            # The loader checks little, so an invalid file makes it raise errors of many kinds; the remedy is the same.
-            raise ApiServerUnusable(f"{where}, and it cannot be used to connect: {type(exc).__name__} {exc}") from exc
+            read = partial(read_kubeconfig, str(paths)) if paths else pod_access
+            credentials = Credentials(read, clock=SystemClock())
+            await credentials.refresh()
+        except AccessRefused as exc:
+            raise ApiServerUnusable(f"{where}, and {exc}") from exc
+        access = credentials.access
+        proxy = proxy_for(access.host, configured=access.proxy, in_pod=paths is None)
+        return cls(credentials, settings.namespace or access.namespace or "default", proxy=proxy)
 
     async def __aenter__(self) -> Self:
         return self
@@ -78,26 +68,8 @@ class ApiServer:
         await self._session.close()
 
     def new_session(self, *, limit: int) -> aiohttp.ClientSession:
-        """A session that adds the current credentials to each request: a service account's token changes every hour."""
-        configuration = self._configuration
-        context = ssl.create_default_context(cafile=configuration.ssl_ca_cert)
-        if not configuration.verify_ssl:
-            context.check_hostname = False
-            context.verify_mode = ssl.CERT_NONE
-        if configuration.cert_file:
-            context.load_cert_chain(configuration.cert_file, keyfile=configuration.key_file)
-
-        async def authenticated(
-            request: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerType
-        ) -> aiohttp.ClientResponse:
-            if (value := await authorization(configuration)) is not None:
-                request.headers["Authorization"] = value
-            return await handler(request)
-
-        connector = aiohttp.TCPConnector(limit=limit, ssl=context)
-        return aiohttp.ClientSession(
-            connector=connector, timeout=REQUEST_TIMEOUT, middlewares=(authenticated,), proxy=configuration.proxy
-        )
+        """A session of at most so many connections, each of whose requests has the credentials in force."""
+        return new_session(self._credentials, limit=limit, proxy=self._proxy)
 
     def _url(self, resource: str, name: str = "", subresource: str = "") -> str:
         parts = [self.host, "apis", GROUP, VERSION, "namespaces", self.namespace, resource, name, subresource]
@@ -158,6 +130,10 @@ class ApiServer:
         url = f"{self.host}/apis/authorization.k8s.io/v1/selfsubjectaccessreviews"
         return bool((await self._request("POST", url, json=review))["status"]["allowed"])
 
+    async def own_namespace(self) -> Json:
+        """Raises Gone where the namespace does not exist, RequestRefused where this account may not read it."""
+        return await self._request("GET", f"{self.host}/api/v1/namespaces/{self.namespace}")
+
     async def selects_by(self, fields: str) -> None:
         """List at most one job by these fields. Raises RequestRefused where jobs cannot be selected by them."""
         await self._request("GET", self._url(JOBS), params={"limit": "1", "fieldSelector": fields})
@@ -212,17 +188,10 @@ class ApiServer:
         url = f"{self.host}/apis/{EVENTS_GROUP}/v1/namespaces/{self.namespace}/{EVENTS}"
         await self._request("POST", url, json=manifest)
 
-    async def patch_source_status(self, name: str, status: Json) -> None:
-        """Raises Gone or RequestRefused."""
-        await self._patch(self._url(SOURCES, name, "status"), {"status": status})
-
-
-async def authorization(configuration: Configuration) -> str | None:
-    """The Authorization header for a request made now; None where a client certificate authenticates."""
-    token = await configuration.get_api_key_with_prefix("BearerToken", alias="authorization")
-    if token is None and configuration.username:
-        return configuration.get_basic_auth_token()
-    return token
+    async def patch_source_status(self, name: str, status: Json) -> Json:
+        """Returns the status as it is stored now. Raises Gone or RequestRefused."""
+        stored: Json = (await self._patch(self._url(SOURCES, name, "status"), {"status": status})).get("status", {})
+        return stored
 
 
 def version_of(body: Json) -> int:
@@ -232,6 +201,8 @@ def version_of(body: Json) -> int:
 
 def _reason_unreachable(exc: Exception) -> str:
     """The kind of the error, and of a refused certificate the reason: a wrong authority, a wrong name, or an old date."""
+    if isinstance(exc, CredentialsMissing):
+        return str(exc)
     refused = exc.certificate_error if isinstance(exc, aiohttp.ClientConnectorCertificateError) else None
     reason = getattr(refused, "verify_message", "")
     return f"{type(exc).__name__}: {reason}" if reason else type(exc).__name__

@@ -10,15 +10,15 @@ import structlog
 
 from embedding_operator.api_errors import ApiServerError, ApiServerUnusable
 from embedding_operator.api_server import ApiServer
-from embedding_operator.reconciler.housekeeping import understood
 from embedding_operator.resources.embedding_job import job_name
-from embedding_operator.resources.embedding_source import EmbeddingSource, parse_source
+from embedding_operator.resources.embedding_source import EmbeddingSource, parse_sources
 from embedding_operator.rotation import Rotation
 from embedding_operator.settings import Settings
 from embedding_worker.clock import SystemClock
 from embedding_worker.errors import DatabaseUnavailable, RowsLocked, SourceRefused
 from embedding_worker.rows.database import Database
-from embedding_worker.rows.store import DuePreview, RowStore
+from embedding_worker.rows.records import DuePreview
+from embedding_worker.rows.store import RowStore
 from embedding_worker.source import SourceConfig
 
 log = structlog.get_logger(__name__)
@@ -64,11 +64,13 @@ class DryRun:
         """Returns how many rows were looked at, in whole pages."""
         rows = 0
         try:
-            sources = list(understood(parse_source, await self._server.sources()))
+            sources = parse_sources(await self._server.sources())
         except ApiServerError as exc:
             log.warning("waiting for the API server", message=str(exc))
             return 0
         for source in sources:
+            if source.metadata.is_being_deleted:
+                continue
             try:
                 rows += await self._at_source(source, stop)
             except SourceRefused as exc:
@@ -83,11 +85,11 @@ class DryRun:
         after: str | None = None
         pages = 0
         while not stop.is_set():
-            due, after = await store.preview_due(after_id=after, limit=PAGE)
+            page = await store.preview_due(after_id=after, limit=PAGE)
             pages += 1
-            for row in due:
+            for row in page.due:
                 self._log_once(source.name, config, row)
-            if after is None:
+            if (after := page.last_id) is None:
                 break
         return pages * PAGE
 
@@ -103,7 +105,9 @@ def steps(source: str, config: SourceConfig, row: DuePreview) -> list[str]:
     column = f"{config.at}.{config.at.embedding_column}"
     if row.blank:
         return [f"set {column} to null: the text is empty"]
-    name = job_name(source=source, business_id=row.id, content_hash=row.content_hash, fingerprint=config.fingerprint)
+    name = job_name(source=source, business_id=row.id, content_hash=row.job_hash, fingerprint=config.fingerprint)
+    if row.content_hash is None:
+        return [f"create EmbeddingJob {name}", "make it a dead letter: spec.text fails for this row"]
     return [
         f"create EmbeddingJob {name}",
         "read the row, and check that its embedding is still missing or stale",

@@ -3,6 +3,7 @@
 from functools import partial
 
 from embedding_operator.context import Context
+from embedding_operator.reconciler.deleted_sources import DeletedSources
 from embedding_operator.reconciler.housekeeping import Expiry, Housekeeping
 from embedding_operator.reconciler.job_runner import JobRunner, Recorders
 from embedding_operator.reconciler.job_statuses import JobStatuses
@@ -29,7 +30,12 @@ class Factory:
             jobs=context.jobs,
             metrics=context.metrics,
             server=context.server,
+            deleted=self.deleted_sources(),
         )
+
+    def deleted_sources(self) -> DeletedSources:
+        context = self._context
+        return DeletedSources(context.database, context.server, context.events, clock=context.clock)
 
     def source_loop(self, source: EmbeddingSource) -> SourceLoop:
         context, settings = self._context, self._context.settings

@@ -55,8 +55,8 @@ def set_up_logs(settings: Settings) -> None:
     root = logging.getLogger()
     root.handlers = [handler]
     root.setLevel(settings.log_level.upper())
-    # kopf logs every step of every object, at debug with its whole body.
-    for name in ("kopf", "asyncio"):
+    # kopf logs every step of every object, at debug with its whole body, and psycopg at debug each connection with its host.
+    for name in ("kopf", "asyncio", "psycopg"):
         logging.getLogger(name).setLevel(logging.WARNING)
     # Its messages about failed connections quote parts of the URL, which may be parts of the password.
     logging.getLogger("psycopg.pool").setLevel(logging.CRITICAL)

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
 from embedding_worker.clock import Clock
-from embedding_worker.rows.store import Counts
+from embedding_worker.rows.records import Counts
 
 PREFIX = "embedding_operator"
 SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
@@ -25,6 +25,7 @@ class Metrics:
         self._registry = CollectorRegistry()
         self._jobs = self._counter("jobs_settled", "Transitions of jobs to a phase", "source", "phase", "reason")
         self._replays = self._counter("replays", "Replays of jobs", "source")
+        self._refused = self._counter("refused_creates", "Creates of jobs that the API server has refused", "source")
         self._due = self._gauge("due_rows", "Rows whose embedding is missing or stale", "source")
         self._rows = self._gauge("rows", "Rows of the table", "source")
         self._oldest = self._gauge("oldest_due_seconds", "Age of the oldest change mark", "source")
@@ -54,6 +55,10 @@ class Metrics:
 
     def record_replay(self, source: str) -> None:
         self._replays.labels(source).inc()
+
+    def record_refused_creates(self, source: str, number: int) -> None:
+        """So many more creates of the source's jobs were refused by the API server."""
+        self._refused.labels(source).inc(number)
 
     def record_counts(self, source: str, counts: Counts) -> None:
         """The source's rows were counted."""

@@ -14,63 +14,97 @@ from embedding_operator.api_errors import ApiServerError, ApiServerUnusable
 from embedding_operator.context import Context, open_context
 from embedding_operator.factory import Factory
 from embedding_operator.handlers.kopf_setup import make_registry, make_settings
+from embedding_operator.handlers.kopf_storage import StatusIsTheProgress
 from embedding_operator.health import health_server, overdue
 from embedding_operator.reconciler.database_watch import DatabaseWatch
-from embedding_operator.reconciler.job_table import IN_FLIGHT, OPEN, JobState
+from embedding_operator.reconciler.tracked_job import IN_FLIGHT, OPEN, JobState
 from embedding_operator.settings import Settings
-from embedding_operator.tasks import cancel_and_wait
+from embedding_operator.tasks import cancel_and_wait, end_process_after, unless_set
 
 log = structlog.get_logger(__name__)
 
 DRAIN_S = 20.0
-"""Less than a pod's grace period (35 s or more), and more than one call to a provider takes (15 s)."""
+"""More than one call to a provider takes (15 s)."""
+END_WITHIN_S = 25.0
+"""From the signal to the end of all tasks."""
+KOPF_ENDS_WITHIN_S = 3.0
+CLOSED_WITHIN_S = 3.0
+EXIT_WITHIN_S = 30.0
+"""From the signal to the exit, also where a task or a thread does not end. Less than a pod's grace period (35 s or more)."""
 CRDS_MISSING_PAUSE_S = 2.0
 
 
 async def run(settings: Settings) -> int:
     """Run until told to stop. Returns the exit code: 0 after a clean end, 2 where someone must act first, 1 otherwise."""
-    async with AsyncExitStack() as stack:
-        try:
-            context = await open_context(settings, stack)
-        except ApiServerUnusable as exc:
-            log.error("no API server", message=str(exc))
-            return 2
-        process = Process(context)
-        try:
-            await stack.enter_async_context(
-                health_server(
-                    settings.http_port,
-                    stuck=process.find_stuck,
-                    not_ready=process.find_unreachable,
-                    metrics=process.metrics_page,
-                )
+    stop, stack = asyncio.Event(), AsyncExitStack()
+    stop_on_signals(stop)
+    guard = asyncio.create_task(end_process_after(stop, seconds=EXIT_WITHIN_S), name="guard of the exit")
+    try:
+        return await _run(settings, stop, stack)
+    finally:
+        await close_connections(stack)
+        guard.cancel()
+
+
+async def _run(settings: Settings, stop: asyncio.Event, stack: AsyncExitStack) -> int:
+    try:
+        context = await unless_set(stop, open_context(settings, stack))
+    except ApiServerUnusable as exc:
+        log.error("no API server", message=str(exc))
+        return 2
+    if context is None:
+        return 0
+    process = Process(context, stop)
+    try:
+        await stack.enter_async_context(
+            health_server(
+                settings.http_port,
+                stuck=process.find_stuck,
+                not_ready=process.find_unreachable,
+                metrics=process.metrics_page,
             )
-        except OSError as exc:
-            log.error("EMBEDDING_HTTP_PORT can't be used: set another one", port=settings.http_port, error=exc.strerror)
-            return 2
-        for background in (process.rotation, context.events, process.database_watch):
-            task = asyncio.create_task(background.run(), name=type(background).__name__)
-            stack.push_async_callback(cancel_and_wait, task)
-        return await process.run()
+        )
+    except OSError as exc:
+        log.error("EMBEDDING_HTTP_PORT can't be used: set another one", port=settings.http_port, error=exc.strerror)
+        return 2
+    for background in (process.rotation, context.events, process.database_watch, process.deleted_sources):
+        task = asyncio.create_task(background.run(), name=type(background).__name__)
+        stack.push_async_callback(cancel_and_wait, task)
+    return await process.run()
+
+
+async def close_connections(stack: AsyncExitStack) -> None:
+    """Close connections. One that cannot be closed, because its server is away, ends with the process."""
+    try:
+        async with asyncio.timeout(CLOSED_WITHIN_S):
+            await stack.aclose()
+    except (Exception, asyncio.CancelledError) as exc:  # kopf has cancelled what the pool of the database waits for
+        log.warning("a connection was not closed: it ends with the process", error=type(exc).__name__)
+
+
+def stop_on_signals(stop: asyncio.Event) -> None:
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
 
 
 class Process:
     """The tasks of the operator, from the first list of jobs until the process is drained."""
 
-    def __init__(self, context: Context) -> None:
+    def __init__(self, context: Context, stop: asyncio.Event) -> None:
         self._context = context
+        self._stop = stop
         factory = Factory(context)
         self._sources = factory.sources()
         self._runner = factory.job_runner(self._sources)
         self._housekeeping = factory.housekeeping(self._sources)
         self.rotation = factory.rotation(self._sources)
+        self.deleted_sources = factory.deleted_sources()
         self.database_watch = DatabaseWatch(context.database, clock=context.clock)
-        self._stop = asyncio.Event()
         self._watching = False
 
     async def run(self) -> int:
         """Run until told to stop. Returns the exit code."""
-        self._stop_on_signals()
         if not await self._list_first():
             await self._sources.end()
             return 0
@@ -79,19 +113,29 @@ class Process:
         watching = await self._start_kopf(stop_kopf)
         stopping = asyncio.create_task(self._stop.wait(), name="stopping")
         await asyncio.wait({stopping, watching, housekeeping}, return_when=asyncio.FIRST_COMPLETED)
+        began = self._context.clock.monotonic()
         self._watching = False
+        await cancel_and_wait(stopping)
         if self._stop.is_set():
             await self._drain()
         else:
             log.error("a task of the process has ended", kopf=watching.done(), housekeeping=housekeeping.done())
+        try:  # in no task of its own: kopf waits for tasks that began after it, and cancels them
+            async with asyncio.timeout(END_WITHIN_S - (self._context.clock.monotonic() - began)):
+                await self._end_tasks(housekeeping, watching, stop_kopf)
+        except TimeoutError:
+            log.warning("not all tasks have ended in time: they end with the process")
+        log.info("operator ended", clean=self._stop.is_set())
+        return 0 if self._stop.is_set() else 1
+
+    async def _end_tasks(
+        self, housekeeping: asyncio.Task[None], watching: asyncio.Task[None], stop_kopf: asyncio.Event
+    ) -> None:
         await cancel_and_wait(housekeeping)
         await self._sources.end()
         stop_kopf.set()
-        await asyncio.wait({watching}, timeout=DRAIN_S)
-        for task in (stopping, watching):
-            await cancel_and_wait(task)
-        log.info("operator ended", clean=self._stop.is_set())
-        return 0 if self._stop.is_set() else 1
+        await asyncio.wait({watching}, timeout=KOPF_ENDS_WITHIN_S)
+        await cancel_and_wait(watching)
 
     def find_stuck(self) -> list[str]:
         """What a restart would repair, one sentence for each problem."""
@@ -99,7 +143,9 @@ class Process:
         problems = overdue(now - self._housekeeping.last_turn, "housekeeping")
         for name, loop in self._sources.loops():
             problems += overdue(now - loop.last_turn, f"the loop of source {name}")
-        return problems + overdue(self._context.jobs.table.longest_queued_s(), "the watch of jobs")
+        if self._housekeeping.waiting_for is None:  # without the API server, no handler is called
+            problems += overdue(self._context.jobs.table.longest_queued_s(), "the watch of jobs")
+        return problems
 
     def find_unreachable(self) -> list[str]:
         """What cannot be reached at the moment, one sentence for each problem."""
@@ -115,18 +161,14 @@ class Process:
             open_jobs=table.count(OPEN), window=window.size, dead_letters=table.count({JobState.DEAD_LETTERED})
         )
 
-    def _stop_on_signals(self) -> None:
-        loop = asyncio.get_running_loop()
-        for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, self._stop.set)
-
     async def _start_kopf(self, stop: asyncio.Event) -> asyncio.Task[None]:
         """Start kopf, and return its task when its watches have started, or when it has failed."""
-        server, ready = self._context.server, asyncio.Event()
+        server, table, clock = self._context.server, self._context.jobs.table, self._context.clock
+        ready = asyncio.Event()
         watching = asyncio.create_task(
             kopf.operator(
-                registry=make_registry(server, self._sources, self._runner),
-                settings=make_settings(),
+                registry=make_registry(server, self._sources, self._runner, clock=clock),
+                settings=make_settings(StatusIsTheProgress(table, self._context.catalog, clock=clock)),
                 namespaces=[server.namespace],
                 standalone=True,
                 stop_flag=stop,
@@ -137,10 +179,12 @@ class Process:
         starting = asyncio.create_task(ready.wait(), name="ready")
         await asyncio.wait({starting, watching}, return_when=asyncio.FIRST_COMPLETED)
         await cancel_and_wait(starting)
-        self._stop_on_signals()  # kopf has installed its own handlers, which stop it at once, without draining
+        stop_on_signals(self._stop)  # kopf has installed its own handlers, which stop it at once, without draining
         self._watching = not watching.done()
         if self._watching:
             log.info("operator ready", namespace=server.namespace)
+        elif not watching.cancelled() and watching.exception() is None:
+            self._stop.set()  # a signal has reached kopf's handlers: without one, it ends with an error only
         return watching
 
     async def _list_first(self) -> bool:
@@ -149,21 +193,14 @@ class Process:
         Returns False if the process was told to stop meanwhile.
         """
         while not self._stop.is_set():
-            listing = asyncio.create_task(self._housekeeping.resync(), name="first list")
-            stopping = asyncio.create_task(self._stop.wait())
-            await asyncio.wait({listing, stopping}, return_when=asyncio.FIRST_COMPLETED)
-            await cancel_and_wait(stopping)
-            if not listing.done():
-                await cancel_and_wait(listing)
-                return False
             try:
-                listing.result()
+                await unless_set(self._stop, self._housekeeping.resync())
             except ApiServerError as exc:
                 log.warning("waiting for the API server, and for the CRDs to be there", message=str(exc))
                 await self._context.clock.wait_for(self._stop, within_s=CRDS_MISSING_PAUSE_S)
             else:
-                return True
-        return False
+                break
+        return not self._stop.is_set()
 
     async def _drain(self) -> None:
         """Start no other job, and wait until the jobs in flight have sent their status, for DRAIN_S at most."""

@@ -5,6 +5,7 @@ can't be used is not accepted: the old one stays in force, one warning is logged
 logged.
 """
 
+import traceback
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -36,13 +37,31 @@ class MountedSecret:
 
 def read_secret(variable: str, path: str | Path) -> str:
     """What is in the file, without the line end that files have. Raises SecretUnreadable."""
+    shown = _shown(path)
     try:
-        secret = Path(path).read_text().strip()
-    except (OSError, UnicodeDecodeError) as exc:
-        raise SecretUnreadable(f"{variable} is {str(path)!r}, which cannot be read ({type(exc).__name__})") from None
+        secret = Path(path).read_bytes().decode("utf-8-sig").strip()  # Windows puts a mark before the text
+    except UnicodeDecodeError:
+        raise SecretUnreadable(f"{variable} is {shown}, which cannot be read as UTF-8: save it as UTF-8 text") from None
+    except (OSError, ValueError) as exc:
+        raise SecretUnreadable(
+            f"{variable} is {shown}, which cannot be read ({type(exc).__name__}): mount the file, or correct its path"
+        ) from None
     if not secret:
-        raise SecretUnreadable(f"{variable} is {str(path)!r}, which is empty: write the secret into it")
+        raise SecretUnreadable(f"{variable} is {shown}, which is empty: write the secret into it")
+    if (lines := len(secret.splitlines())) > 1:
+        raise SecretUnreadable(
+            f"{variable} is {shown}, which has {lines} lines: leave the secret alone in it, on one line"
+        )
+    if any(character < " " or character == "\x7f" for character in secret):
+        raise SecretUnreadable(f"{variable} is {shown}, which contains a control character, such as NUL: remove it")
     return secret
+
+
+def _shown(path: str | Path) -> str:
+    """The path for a message, unless it may be the secret itself, given to the wrong variable."""
+    return (
+        repr(str(path)) if Path(path).is_absolute() else "no absolute path, and is not shown because it may be a secret"
+    )
 
 
 class Rotation:
@@ -70,7 +89,10 @@ class Rotation:
                 self._report(secret.variable, str(exc))
             except Exception as exc:  # a bug that shows with one secret must not end the rotation of all
                 if self._reported.get(secret.variable) != type(exc).__name__:
-                    log.exception("secret not rotated because of an unexpected error", variable=secret.variable)
+                    where = "".join(traceback.format_tb(exc.__traceback__))  # its message may contain the value
+                    log.error(
+                        "secret not rotated because of an unexpected error", variable=secret.variable, where=where
+                    )
                 self._report(secret.variable, type(exc).__name__)
 
     async def _look_at(self, secret: MountedSecret) -> None:

@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
 
 from embedding_operator.rotation import MountedSecret, SecretUnreadable, read_secret
 from embedding_worker.providers.provider import Provider, ProviderSetting, registered_providers
-from embedding_worker.rows.database import unusable_url
+from embedding_worker.rows.database_url import unusable_url
 
 PREFIX = "EMBEDDING_"
 DATABASE_URL = "DATABASE_URL"
@@ -103,7 +103,7 @@ def settings_from(environ: Mapping[str, str], *, providers: Mapping[str, Provide
     files, problems = _read_secrets(secrets, environ, values)
     problems += _unknown_variables(environ, known=variables(providers))
     if (url := values.get(DATABASE_URL)) and (reason := unusable_url(url)):
-        problems.append(f"DATABASE_URL is no database URL: {reason}")
+        problems.append(f"{DATABASE_URL}{'_FILE' if DATABASE_URL in files else ''} is no database URL: {reason}")
     of_providers = {name: values.pop(name) for name in declared if name in values}
     try:
         settings = Settings.model_validate(values | {"provider_settings": of_providers, "secret_files": files})
@@ -179,3 +179,16 @@ def settings_of_this_process() -> Settings:
 def pod_namespace() -> str | None:
     """The namespace of the pod that this runs in; None outside a cluster."""
     return NAMESPACE_FILE.read_text().strip() if NAMESPACE_FILE.exists() else None
+
+
+def pod_api_server() -> str | None:
+    """The URL of the API server, as Kubernetes tells every pod; None outside a cluster."""
+    host, port = os.environ.get("KUBERNETES_SERVICE_HOST"), os.environ.get("KUBERNETES_SERVICE_PORT")
+    if not host or not port:
+        return None
+    return f"https://[{host}]:{port}" if ":" in host else f"https://{host}:{port}"
+
+
+def environment_of_a_program() -> dict[str, str]:
+    """The environment for a program that this process starts: without the settings of the operator, its secrets among them."""
+    return {name: value for name, value in os.environ.items() if name not in variables()}

@@ -1,11 +1,16 @@
-"""Ends a task of this process. Called by the process and by the sources; logs the error of a task that has failed."""
+"""Ends tasks of this process, and the process itself where a task does not end. Called by the process and by the sources."""
 
 import asyncio
-from typing import Any
+import os
+import sys
+import threading
+from collections.abc import Coroutine
+from typing import Any, TypeVar
 
 import structlog
 
 log = structlog.get_logger(__name__)
+Result = TypeVar("Result")
 
 
 async def cancel_and_wait(task: asyncio.Task[Any]) -> None:
@@ -19,3 +24,32 @@ async def cancel_and_wait(task: asyncio.Task[Any]) -> None:
             raise
     except Exception as exc:
         log.error("a task has failed", task=task.get_name(), exc_info=exc)
+
+
+async def unless_set(stop: asyncio.Event, work: Coroutine[Any, Any, Result]) -> Result | None:
+    """What the work returns or raises; None where the event is set first, and the work is cancelled."""
+    working, stopping = asyncio.create_task(work), asyncio.create_task(stop.wait())
+    try:
+        await asyncio.wait({working, stopping}, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        await cancel_and_wait(stopping)
+        if not working.done():
+            await cancel_and_wait(working)
+    return None if working.cancelled() else working.result()
+
+
+async def end_process_after(stop: asyncio.Event, *, seconds: float) -> None:
+    """End the process with exit code 0 if it still runs so long after the event, whatever its tasks and threads wait for.
+
+    Nothing is lost by it: the next process continues from the database and the API server, as after a failure of the node.
+    """
+    await stop.wait()
+    timer = threading.Timer(seconds, _end_process)
+    timer.daemon = True  # it does not keep a process that has ended by itself
+    timer.start()
+
+
+def _end_process() -> None:
+    log.warning("not everything has ended in time: the process ends now, and the next one continues")
+    sys.stdout.flush()
+    os._exit(0)

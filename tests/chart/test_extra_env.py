@@ -46,12 +46,19 @@ def test_port_and_namespace_are_the_charts(each_helm: Helm, name: str, sentence:
         ("EMBEDDING_MAX_OPEN_JOBS", "settings.maxOpenJobs"),
         ("HTTP_PROXY", "proxy.httpProxy"),
         ("https_proxy", "proxy.httpsProxy"),
+        ("ALL_PROXY", "proxy.httpsProxy"),
         ("NO_PROXY", "proxy.noProxy"),
         ("REQUESTS_CA_BUNDLE", "privateCA.configMap"),
     ],
 )
 def test_the_sentence_names_variable_and_value(each_helm: Helm, name: str, value: str) -> None:
     assert f"extraEnv contains {name}, which the chart sets: set {value} instead" in refused(each_helm, name)
+
+
+@pytest.mark.parametrize("name", ["EMBEDDING_MAX_OPEN_JOB", "EMBEDDING_SETTINGS", "EMBEDDING_"])
+def test_a_variable_that_no_value_sets_is_refused_without_one(each_helm: Helm, name: str) -> None:
+    sentence = f"extraEnv contains {name}, which is no setting of this version: correct its name, or remove it"
+    assert sentence in refused(each_helm, name)
 
 
 def test_every_variable_that_the_chart_sets_is_refused(helm: Helm) -> None:

@@ -78,6 +78,29 @@ def test_the_longest_names_are_not_too_long(helm: Helm, release: str, values: di
 
 
 @pytest.mark.parametrize(
+    ("release", "other"),
+    [
+        ("r" * 53, "r" * 52 + "s"),
+        ("a" * 31 + "--b", "a" * 31 + "--c"),
+        ("search-and-more-search-and-more-a", "search-and-more-search-and-more-b"),
+    ],
+)
+def test_long_releases_that_begin_alike_have_different_names(helm: Helm, release: str, other: str) -> None:
+    one, another = (helm.render(EVERYTHING, release=it, namespace="there") for it in (release, other))
+    assert set(names(one)) & set(names(another)) == set()
+    service = re.compile(r"[a-z]([-a-z0-9]*[a-z0-9])?")
+    assert all(service.fullmatch(name) for kind, _, name in names(one) if kind not in OF_THE_CLUSTER)
+    shortened = one.one("Deployment")["metadata"]["name"]
+    assert re.fullmatch(rf"{release[:32].rstrip('-')}-[0-9a-f]{{8}}", shortened), shortened
+
+
+def test_two_releases_of_one_namespace_select_different_pods(helm: Helm) -> None:
+    of_each = [selectors(helm.render(EVERYTHING, release=release)) for release in ("blue", "green")]
+    for one in of_each[0].values():
+        assert not any(one.items() <= other.items() for other in of_each[1].values())
+
+
+@pytest.mark.parametrize(
     "more",
     [
         {
@@ -161,14 +184,6 @@ def test_common_labels_are_on_every_object_and_pod(helm: Helm) -> None:
     assert {pod["spec"]["template"]["metadata"]["labels"]["team"] for pod in pods} == {"search"}
 
 
-def test_no_label_of_a_user_replaces_one_that_a_selector_needs(helm: Helm) -> None:
-    wrong = {"app.kubernetes.io/name": "other", "app.kubernetes.io/component": "other"}
-    rendered = helm.render({**EVERYTHING, "commonLabels": wrong, "podLabels": wrong})
-    for workload in [*rendered.of("Deployment"), *rendered.of("StatefulSet")]:
-        labels = workload["spec"]["template"]["metadata"]["labels"]
-        assert workload["spec"]["selector"]["matchLabels"].items() <= labels.items()
-
-
 def test_selectors_are_immutable_so_nothing_that_changes_is_in_them(helm: Helm) -> None:
     plain, labelled = (
         helm.render(EVERYTHING),
@@ -207,11 +222,16 @@ def test_the_same_values_give_the_same_objects_each_time(each_helm: Helm) -> Non
     assert each_helm.template(values) == each_helm.template(values)
 
 
-def test_no_template_reads_from_the_cluster() -> None:
+def test_only_refusals_read_from_the_cluster() -> None:
     """A tool that renders outside of the cluster would read nothing, and would revert an installation."""
-    for path in (CHART / "templates").glob("*"):
+    for path in (CHART / "templates").rglob("*.*"):
         actions = "".join(re.findall(r"\{\{.*?\}\}", path.read_text(), re.DOTALL))
-        assert not re.search(r"\blookup\b|\.Capabilities|\.Release\.Is", re.sub(r'"[^"]*"', "", actions)), path.name
+        found = re.search(r"\blookup\b|\.Capabilities|\.Release\.Is", re.sub(r'"[^"]*"', "", actions))
+        assert bool(found) == (path.name == "installed.yaml"), path.name
+
+
+def test_refusals_render_nothing(helm: Helm) -> None:
+    assert "/refusals/" not in helm.template({**DATABASE, **NO_CRDS})
 
 
 def test_both_helms_render_the_same_objects(helm: Helm, each_helm: Helm) -> None:

@@ -61,3 +61,17 @@ def test_null_is_refused_where_it_would_remove_something_silently(each_helm: Hel
 @pytest.mark.parametrize("values", AS_BY_DEFAULT.values(), ids=AS_BY_DEFAULT)
 def test_null_equals_a_default_that_is_empty(each_helm: Helm, values: Json) -> None:
     assert each_helm.template({**DATABASE, **NO_CRDS, **values}) == each_helm.template({**DATABASE, **NO_CRDS})
+
+
+@pytest.mark.parametrize(
+    ("given", "rendered"),
+    [
+        ({"limits": {"cpu": None}}, {"requests": {"cpu": "100m", "memory": "384Mi"}, "limits": {"memory": "768Mi"}}),
+        ({"limits": {"memory": None}}, {"requests": {"cpu": "100m", "memory": "384Mi"}}),
+        ({"requests": {"memory": 0}}, {"requests": {"cpu": "100m", "memory": 0}, "limits": {"memory": "768Mi"}}),
+    ],
+    ids=["a limit that is not set", "the limit that is set", "nothing is requested"],
+)
+def test_resources_can_be_removed(each_helm: Helm, given: Json, rendered: Json) -> None:
+    found = each_helm.render({"resources": given}).container()["resources"]
+    assert {kind: amounts for kind, amounts in found.items() if amounts} == rendered

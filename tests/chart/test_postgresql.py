@@ -6,7 +6,7 @@ from urllib.parse import unquote, urlsplit
 
 import pytest
 
-from embedding_worker.rows.database import unusable_url
+from embedding_worker.rows.database_url import unusable_url
 from tests.support.chart import Helm, Json, Objects
 
 NAME = "embedding-operator-postgresql"

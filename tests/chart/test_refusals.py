@@ -35,10 +35,6 @@ WRONG: dict[str, tuple[Json, str]] = {
     "half a job": ({"settings": {"maxOpenJobs": 1.5}}, "at '/settings/maxOpenJobs': got number, want integer"),
     "a list as a mapping": ({"podLabels": ["a"]}, "at '/podLabels': got array, want object"),
     "a label that is no text": ({"podLabels": {"tier": 1}}, "at '/podLabels/tier': got number, want string"),
-    "an endpoint without a scheme": (
-        {"gemini": {"endpoint": "gemini.example"}},
-        "at '/gemini/endpoint': 'gemini.example' does not match pattern",
-    ),
     "a secret's name": (
         {"database": {"existingSecret": "No Such"}},
         "at '/database/existingSecret': 'No Such' does not match pattern",
@@ -86,6 +82,70 @@ WRONG: dict[str, tuple[Json, str]] = {
         "at '/extraEnv/0/value': got number, want string",
     ),
     "a port": ({"networkPolicy": {"egressPorts": [70000]}}, "at '/networkPolicy/egressPorts/0': maximum: got 70,000"),
+    "a port twice": (
+        {"networkPolicy": {"egressPorts": [443, 443]}},
+        "at '/networkPolicy/egressPorts': items at 0 and 1 are equal",
+    ),
+    "an empty client": (
+        {"networkPolicy": {"ingressFrom": [{}]}},
+        "at '/networkPolicy/ingressFrom/0': minProperties: got 0, want 1",
+    ),
+    "a value that there is not": ({"namespace": "other"}, "at '': additional properties 'namespace' not allowed"),
+    "a Secret's name with a dash at the end": (
+        {"gemini": {"existingSecret": "key-"}},
+        "at '/gemini/existingSecret': 'key-' does not match pattern",
+    ),
+    "a ConfigMap's name with an empty part": (
+        {"privateCA": {"configMap": "a..b"}},
+        "at '/privateCA/configMap': 'a..b' does not match pattern",
+    ),
+    "a key that leads out of its folder": (
+        {"privateCA": {"secret": "a", "key": ".."}},
+        "at '/privateCA/key': '..' does not match pattern",
+    ),
+    "a Secret of the registry": (
+        {"imagePullSecrets": [{"name": "My_Registry"}]},
+        "at '/imagePullSecrets/0/name': 'My_Registry' does not match pattern",
+    ),
+    "an account's name": (
+        {"serviceAccount": {"name": "ns/account"}},
+        "at '/serviceAccount/name': 'ns/account' does not match pattern",
+    ),
+    "a peer that is misspelt": (
+        {"networkPolicy": {"ingressFrom": [{"namespaceSelectors": {}}]}},
+        "at '/networkPolicy/ingressFrom/0': additional properties 'namespaceSelectors' not allowed",
+    ),
+    "a priority": ({"priorityClassName": "High"}, "at '/priorityClassName': 'High' does not match pattern"),
+    "a label's name": ({"podLabels": {"a b": "c"}}, "at '/podLabels': additional properties 'a b' not allowed"),
+    "an annotation's name": (
+        {"podAnnotations": {"a/b/c": "d"}},
+        "at '/podAnnotations': additional properties 'a/b/c' not allowed",
+    ),
+    "a node's label": ({"nodeSelector": {"disk": "a b"}}, "at '/nodeSelector/disk': 'a b' does not match pattern"),
+    "a variable's name": (
+        {"extraEnv": [{"name": "A=B", "value": "c"}]},
+        "at '/extraEnv/0/name': 'A=B' does not match pattern",
+    ),
+    "a volume's name": (
+        {"extraVolumes": [{"name": "My_Certs"}]},
+        "at '/extraVolumes/0/name': 'My_Certs' does not match",
+    ),
+    "a relative path": (
+        {"extraVolumes": [{"name": "a"}], "extraVolumeMounts": [{"name": "a", "mountPath": "certs"}]},
+        "at '/extraVolumeMounts/0/mountPath': 'certs' does not match pattern",
+    ),
+    "resources without requests and limits": (
+        {"resources": {"memory": "1Gi"}},
+        "at '/resources': additional properties 'memory' not allowed",
+    ),
+    "a size of nothing": (
+        {"postgresql": {"persistence": {"size": "0Gi"}}},
+        "at '/postgresql/persistence/size': '0Gi' does not match pattern",
+    ),
+    "a storage class": (
+        {"postgresql": {"persistence": {"storageClass": "Fast Disk"}}},
+        "at '/postgresql/persistence/storageClass': 'Fast Disk' does not match pattern",
+    ),
     "a database's name": (
         {"postgresql": {"database": "yellow-book"}},
         "at '/postgresql/database': 'yellow-book' does not match pattern",
@@ -122,9 +182,51 @@ MISSING: dict[str, tuple[Json, str]] = {
         "serviceAccount.create=false without serviceAccount.name would give the operator's rights to every pod that uses the "
         "service account `default`: set serviceAccount.name to an account that only the operator uses (or rbac.create=false)",
     ),
+    "the account of every namespace": (
+        {**DATABASE, "serviceAccount": {"create": False, "name": "default"}},
+        "serviceAccount.name=default would give the operator's rights to every pod that names no service account: set "
+        "serviceAccount.name to an account that only the operator uses (or rbac.create=false)",
+    ),
     "two authorities": (
         {**DATABASE, "privateCA": {"configMap": "c", "secret": "s"}},
         "privateCA.configMap and privateCA.secret are both set: keep one of them",
+    ),
+}
+
+
+UNIT = "write it as 500m or 2 (cpu), or as 512Mi or 2Gi (memory)"
+PODS: dict[str, tuple[Json, str]] = {
+    "megabytes": (
+        {"resources": {"limits": {"memory": "768MB"}}},
+        f"resources.limits.memory is 768MB, which is no quantity: {UNIT}",
+    ),
+    "a quantity with a space": (
+        {"postgresql": {"resources": {"requests": {"cpu": "1 core"}}}},
+        f"postgresql.resources.requests.cpu is 1 core, which is no quantity: {UNIT}",
+    ),
+    "memory without a unit": (
+        {"resources": {"limits": {"memory": 768}}},
+        "resources.limits.memory is 768, which is less than a megabyte: write it with a unit, as 512Mi or 2Gi",
+    ),
+    "thousandths of a byte": (
+        {"resources": {"requests": {"memory": "512m"}}},
+        "resources.requests.memory is 512m, which is less than a megabyte: write it with a unit, as 512Mi or 2Gi",
+    ),
+    "a million cores": (
+        {"resources": {"requests": {"cpu": "1M"}}},
+        "resources.requests.cpu is 1M, which is more than any node has: write it as 500m (half a core) or 2",
+    ),
+    "root": (
+        {"podSecurityContext": {"runAsUser": 0}},
+        "podSecurityContext.runAsUser is 0, which is root, but runAsNonRoot is true, so the pod would not start: choose",
+    ),
+    "a container's root": (
+        {"securityContext": {"runAsUser": 0}},
+        "securityContext.runAsUser is 0, which is root, but runAsNonRoot is true, so the pod would not start: choose",
+    ),
+    "PostgreSQL's root": (
+        {"postgresql": {"podSecurityContext": {"runAsUser": 0}}},
+        "postgresql.podSecurityContext.runAsUser is 0, which is root, but runAsNonRoot is true",
     ),
 }
 
@@ -141,6 +243,17 @@ def test_a_sentence_names_values_that_are_missing_or_conflict(each_helm: Helm, v
     refusal = each_helm.refusal(values)
     assert words in refusal
     assert "secret@" not in refusal
+
+
+@pytest.mark.parametrize(("values", "words"), PODS.values(), ids=PODS)
+def test_a_sentence_names_what_would_keep_a_pod_from_running(each_helm: Helm, values: Json, words: str) -> None:
+    assert words in each_helm.refusal({**DATABASE, **values})
+
+
+@pytest.mark.parametrize("memory", ["1.5Gi", "1e9", 805306368, "2000000k"])
+def test_the_usual_quantities_are_accepted(helm: Helm, memory: str | int) -> None:
+    resources = {"requests": {"cpu": 0.1, "memory": memory}, "limits": {"cpu": "1500m", "memory": memory}}
+    assert helm.render({"resources": resources}).container()["resources"]["limits"]["cpu"] == "1500m"
 
 
 @pytest.mark.parametrize("release", ["1234", "my.search"])

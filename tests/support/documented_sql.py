@@ -15,8 +15,13 @@ def sql_blocks(page: str, heading: str) -> list[str]:
     return re.findall(r"```sql\n(.*?)```", section, re.DOTALL)
 
 
+def pasted(block: str, *, role: str, database: str, password: str = PASSWORD) -> str:
+    """The block as it is in the document, with its comments, for this role, database and password."""
+    renamed = block.replace(DATABASE, database).replace(PASSWORD, password)
+    return re.sub(rf"(TO|FROM|ROLE|AUTHORIZATION) {ROLE}\b", rf"\1 {role}", renamed)
+
+
 def statements(block: str, *, role: str, database: str, password: str = PASSWORD) -> list[str]:
     """The statements of a block, one by one, for this role, database and password."""
-    without_comments = re.sub(r"--.*", "", block).replace(DATABASE, database).replace(PASSWORD, password)
-    named = re.sub(rf"(TO|FROM|ROLE|AUTHORIZATION) {ROLE}\b", rf"\1 {role}", without_comments)
+    named = pasted(re.sub(r"--.*", "", block), role=role, database=database, password=password)
     return [statement.strip() for statement in named.split(";") if statement.strip()]

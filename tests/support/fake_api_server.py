@@ -19,9 +19,13 @@ class FakeApiServer(ApiServer):
     def __init__(self) -> None:
         self.namespace = "test"
         self.host = "https://fake"
+        self.cluster = "cluster-1"
         self.stored_jobs: dict[str, Json] = {}
         self.stored_sources: dict[str, Json] = {}
         self.events: list[Json] = []
+        self.refuse_jobs_of: set[str] = set()
+        """The business ids whose jobs a policy denies."""
+        self.denial: type[ApiServerError] = Invalid
         self.requests: list[tuple[str, str]] = []
         self._failures: dict[str, list[ApiServerError]] = defaultdict(list)
         self._lost: dict[str, list[ApiServerError]] = defaultdict(list)
@@ -92,6 +96,8 @@ class FakeApiServer(ApiServer):
     async def create_job(self, manifest: Json) -> int:
         name = manifest["metadata"]["name"]
         await self._begin("create_job", name)
+        if manifest["spec"]["businessId"] in self.refuse_jobs_of:
+            raise self.denial(f'embeddingjobs "{name}" is forbidden: denied by the policy')
         if name in self.stored_jobs:
             raise AlreadyExists(f"{name} already exists")
         made = {**copy.deepcopy(manifest), "status": {"phase": "Pending", "attempts": 0}}
@@ -136,14 +142,15 @@ class FakeApiServer(ApiServer):
         self._store(self.stored_jobs, job)
         self._end("annotate_job")
 
-    async def patch_source_status(self, name: str, status: Json) -> None:
+    async def patch_source_status(self, name: str, status: Json) -> Json:
         await self._begin("patch_source_status", name)
         if name not in self.stored_sources:
             raise Gone(name)
         source = self.stored_sources[name]
         source["status"] = _merged(source.get("status", {}), status)
-        self._store(self.stored_sources, source)
+        stored: Json = self._store(self.stored_sources, source)["status"]
         self._end("patch_source_status")
+        return stored
 
     async def create_event(self, manifest: Json) -> None:
         await self._begin("create_event", manifest["metadata"]["name"])

@@ -8,7 +8,17 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from embedding_worker.errors import EmbeddingError, RowsRefused
-from embedding_worker.rows.store import AuditPage, Counts, DueRow, NewerMark, PresentRow, RowStore, Used, VectorWrite
+from embedding_worker.rows.records import (
+    AuditPage,
+    Counts,
+    DueRow,
+    NewerMark,
+    PresentRow,
+    Used,
+    VectorWrite,
+    WriteResult,
+)
+from embedding_worker.rows.store import RowStore
 from embedding_worker.text import content_hash, is_blank
 
 
@@ -29,6 +39,12 @@ class FakeStore(RowStore):
         self.marks: dict[str, Mark] = {}
         self.refused: set[str] = set()
         """Ids of rows that the database refuses to change."""
+        self.suppressed: set[str] = set()
+        """Ids of rows whose update a trigger suppresses."""
+        self.locked: set[str] = set()
+        """Ids of rows that another session has locked."""
+        self.failing: set[str] = set()
+        """Ids of rows for which the text expression fails."""
         self.filled = False
         self.used: Used | None = None
         self.requests: list[str] = []
@@ -86,6 +102,8 @@ class FakeStore(RowStore):
 
     def _due_row(self, row_id: str) -> DueRow:
         text, mark = self.texts.get(row_id), self.marks[row_id]
+        if row_id in self.failing:
+            return DueRow(row_id, mark.number, mark.edited, None, text_fails=True)
         return DueRow(
             row_id,
             mark.number,
@@ -103,26 +121,50 @@ class FakeStore(RowStore):
         for row_id, newest in known.items():
             mark = self.marks.get(row_id, Mark(0, edited=False))
             if mark.number > newest:
-                text = self.texts.get(row_id)
-                found.append(NewerMark(row_id, mark.number, None if text is None else content_hash(text)))
+                text, gone = self.texts.get(row_id), row_id not in self.texts
+                content = None if text is None or row_id in self.failing else content_hash(text)
+                found.append(NewerMark(row_id, mark.number, content, gone=gone))
         return found
 
-    async def read(self, ids: Sequence[str]) -> dict[str, PresentRow]:
+    async def read(self, ids: Sequence[str], *, characters: int) -> dict[str, PresentRow]:
         self._request("read")
-        return {
-            row_id: PresentRow(row_id, self.texts[row_id], self._is_up_to_date(row_id))
-            for row_id in ids
-            if row_id in self.texts
-        }
+        return {row_id: self._present(row_id) for row_id in ids if row_id in self.texts}
 
-    async def write(self, rows: Sequence[VectorWrite]) -> set[str]:
+    def _present(self, row_id: str) -> PresentRow:
+        text = self.texts[row_id]
+        return PresentRow(
+            row_id,
+            content_hash(text),
+            blank=is_blank(text),
+            up_to_date=self._is_up_to_date(row_id),
+            text=text,
+            text_bytes=len(text.encode()),
+        )
+
+    async def write(self, rows: Sequence[VectorWrite]) -> WriteResult:
         self._request("write")
         if self.refused & {row.id for row in rows}:
-            raise RowsRefused("DatabaseRefused", "PostgreSQL refuses the statement: CheckViolation (23514)")
-        written = {row.id for row in rows if row.id in self.texts and self.hash_of(row.id) == row.content_hash}
-        for row_id in written:
+            raise RowsRefused(
+                "DatabaseRefused", "PostgreSQL refuses the statement: CheckViolation (23514)", sqlstate="23514"
+            )
+        unlocked = [row for row in rows if row.id in self.texts and row.id not in self.locked]
+        written = {row.id for row in unlocked if self.hash_of(row.id) == row.content_hash}
+        for row_id in written - self.suppressed:
             self.embed(row_id)
-        return written
+        return WriteResult(written - self.suppressed, written & self.suppressed)
+
+    async def try_write(self, ids: Sequence[str], vector: Sequence[float] | None = None) -> WriteResult:
+        self._request("try_write")
+        tried = set(ids) - self.locked
+        return WriteResult(tried - self.suppressed, tried & self.suppressed)
+
+    async def find_locked(self, ids: Sequence[str]) -> set[str]:
+        self._request("find_locked")
+        return set(ids) & self.locked
+
+    async def rows_to_compare(self, *, except_ids: Sequence[str]) -> list[str]:
+        self._request("rows_to_compare")
+        return [row_id for row_id in self.embedded if row_id not in except_ids]
 
     async def clear(self, ids: Sequence[str]) -> None:
         self._request("clear")
@@ -141,7 +183,8 @@ class FakeStore(RowStore):
     async def counts(self, *, dead_letters: Iterable[str] = ()) -> Counts:
         self._request("counts")
         alive = bool(set(self.marks) - set(dead_letters))
-        return Counts(len(self.texts), len(self.marks), alive, None, estimated=False)
+        blank = sum(is_blank(self.texts[row_id]) for row_id in self.embedded if row_id in self.texts)
+        return Counts(len(self.texts), len(self.marks), alive, None, estimated=False, blank=blank)
 
     async def acquire_texts(self, texts: int, *, tokens: int, most_a_day: int) -> int:
         self._request("acquire_texts")

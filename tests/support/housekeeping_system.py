@@ -17,9 +17,14 @@ class RecordedSources(Sources):
         self.observed: list[str] = []
         self.deleted: list[str] = []
 
-    def observe(self, source: EmbeddingSource) -> None:
+    def observe(self, source: EmbeddingSource, *, known_before: EmbeddingSource | None = None) -> None:
         self._parts.catalog.put(source)
         self.observed.append(source.name)
+
+    def observe_listed(
+        self, source: EmbeddingSource, *, known_before: EmbeddingSource | None, listed_at: float
+    ) -> None:
+        self.observe(source)
 
     def observe_deleted(self, name: str, *, uid: str | None = None) -> None:
         self._parts.catalog.remove(name)

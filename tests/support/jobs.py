@@ -7,7 +7,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from embedding_operator.reconciler.finished_jobs import FinishedJobs
-from embedding_operator.reconciler.job_table import JobState, JobTable, TrackedJob
+from embedding_operator.reconciler.job_table import JobTable
+from embedding_operator.reconciler.tracked_job import JobState, TrackedJob
 from embedding_operator.resources.embedding_job import COHORT_LABEL, EmbeddingJob, Phase, parse_job
 from tests.support.fake_clock import FakeClock
 from tests.support.manifests import Json, a_job
@@ -69,6 +70,9 @@ class Register:
             return job.name
         table.confirm_created(job.name, version)
         if state is JobState.QUEUED:
+            return job.name
+        if state is JobState.HELD:
+            table.hold(job.name)
             return job.name
         table.start(job.name)
         if state is JobState.RUNNING:

@@ -4,7 +4,7 @@ Called by the tests of the row store. The vectors are fakes: short, computed fro
 """
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -12,14 +12,16 @@ from typing import Any
 import psycopg
 
 from embedding_worker.rows.database import Database
+from embedding_worker.rows.records import DueRow, PresentRow, VectorWrite
 from embedding_worker.rows.schema import prepare_table
 from embedding_worker.rows.statements import Statements
-from embedding_worker.rows.store import DueRow, RowStore, VectorWrite
+from embedding_worker.rows.store import RowStore
 from embedding_worker.rows.table import quoted
 from embedding_worker.source import ChangeDetection, Model, SourceConfig, TableColumn
 from embedding_worker.text import content_hash, is_blank
 
 DIMENSIONS = 3
+MOST_CHARACTERS = 20_000_000
 MODEL = Model("fake", "fake", DIMENSIONS)
 BUSINESSES = """
 CREATE TABLE public.businesses (
@@ -88,6 +90,14 @@ class Keeper:
     async def sweep(self, *, leave_out: tuple[str, ...] = (), limit: int = 100) -> list[DueRow]:
         return await self.store.sweep(leave_out=leave_out, limit=limit)
 
+    async def read(self, ids: Sequence[str]) -> dict[str, PresentRow]:
+        """These rows as they are now, with their whole texts."""
+        return await self.store.read(ids, characters=MOST_CHARACTERS)
+
+    async def write(self, rows: Sequence[VectorWrite]) -> set[str]:
+        """Write these rows. Returns the ids of those written."""
+        return (await self.store.write(rows)).written
+
     async def audit(self, *, page: int = 100) -> int:
         """Audit the whole table once. Returns how many rows it marked."""
         after, marked = None, 0
@@ -101,11 +111,9 @@ class Keeper:
         """Sweep, clear, read, embed and write, once. Returns how many rows were due, and how many were written."""
         due = await self.sweep(limit=limit)
         await self.store.clear([row.id for row in due if row.up_to_date or row.gone])
-        present = await self.store.read([row.id for row in due if not row.up_to_date and not row.gone])
-        written = await self.store.write(
-            [vector_write(row.id, row.text) for row in present.values() if not row.up_to_date]
-        )
-        return len(due), len(written)
+        present = await self.read([row.id for row in due if not row.up_to_date and not row.gone])
+        rows = [vector_write(row.id, row.text) for row in present.values() if not row.up_to_date and not row.failure]
+        return len(due), len(await self.write(rows))
 
     async def keep(self) -> int:
         """Rounds until nothing is due. Returns how many rows were written."""
@@ -131,7 +139,7 @@ class Oracle:
 
     def marks(self) -> list[str]:
         """The ids of the marks, oldest first."""
-        return [row[0] for row in self.application.run(f'SELECT id::text FROM {self._stem}_due" ORDER BY seq')]
+        return [row[0] for row in self.application.run(f'SELECT id::text FROM {self._stem}_marks" ORDER BY seq')]
 
     def states(self) -> dict[str, tuple[str, str]]:
         """Of each row: the hash and the fingerprint in its book-keeping."""
@@ -143,7 +151,8 @@ class Oracle:
         at = self.config.at
         table = f"{quoted(at.schema)}.{quoted(at.table)}"
         with psycopg.connect(self.application.url, autocommit=True) as connection:
-            run(connection, f"SET search_path = {quoted(at.schema)}, public")
+            path = "concat_ws(', ', nullif(current_setting('search_path'), ''), %s::text)"
+            run(connection, f"SELECT set_config('search_path', {path}, false)", quoted(at.schema))
             rows = run(
                 connection,
                 f"SELECT {quoted(at.id_column)}::text, coalesce((({self.config.text}\n)::text), ''), "

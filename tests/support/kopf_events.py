@@ -16,8 +16,14 @@ from kopf._core.engines import indexing
 from kopf._core.reactor import inventory, processing
 
 from embedding_operator.handlers.kopf_setup import make_settings
+from embedding_operator.handlers.kopf_storage import StatusIsTheProgress
+from embedding_operator.reconciler.catalog import SourceCatalog
+from embedding_operator.reconciler.finished_jobs import FinishedJobs
+from embedding_operator.reconciler.job_table import JobTable
 from embedding_operator.resources import GROUP, JOBS, SOURCES, VERSION
-from tests.support.manifests import Json, merged
+from embedding_operator.resources.embedding_source import parse_source
+from embedding_worker.clock import Clock, SystemClock
+from tests.support.manifests import Json, a_source, merged
 
 RESOURCES = {
     "EmbeddingJob": references.Resource(GROUP, VERSION, JOBS, "EmbeddingJob", namespaced=True),
@@ -25,10 +31,23 @@ RESOURCES = {
 }
 
 
+def progress_of(*, longest_pause_s: int, clock: Clock | None = None) -> StatusIsTheProgress:
+    """Of the source "shops", whose jobs are not in the table."""
+    clock, catalog = clock or SystemClock(), SourceCatalog()
+    catalog.put(parse_source(a_source("shops", retry={"maxSeconds": longest_pause_s})))
+    return StatusIsTheProgress(JobTable(FinishedJobs("c0"), clock=clock), catalog, clock=clock)
+
+
 class KopfSide:
     """`patches` holds what kopf itself has sent, in order."""
 
-    def __init__(self, registry: kopf.OperatorRegistry, monkeypatch: pytest.MonkeyPatch) -> None:
+    def __init__(
+        self,
+        registry: kopf.OperatorRegistry,
+        monkeypatch: pytest.MonkeyPatch,
+        progress: StatusIsTheProgress | None = None,
+    ) -> None:
+        self._settings = make_settings(progress or progress_of(longest_pause_s=7_200))
         self.patches: list[Json] = []
         self._registry = registry
         self._memories = inventory.ResourceMemories()
@@ -42,7 +61,7 @@ class KopfSide:
             lifecycle=lifecycles.all_at_once,
             indexers=indexing.OperatorIndexers(),
             registry=self._registry,
-            settings=make_settings(),
+            settings=self._settings,
             memories=self._memories,
             memobase=cast(Any, kopf.Memo()),
             resource=RESOURCES[body["kind"]],

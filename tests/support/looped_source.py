@@ -7,15 +7,18 @@ from typing import Any
 
 from embedding_operator.lifecycle.source_status import Pending
 from embedding_operator.reconciler.audit import Audit
-from embedding_operator.reconciler.configuration import Configuration
+from embedding_operator.reconciler.configuration import Configuration, Progress
+from embedding_operator.reconciler.ready_source import ReadySource
 from embedding_operator.reconciler.source_loop import LoopSettings, SourceLoop
-from embedding_operator.reconciler.source_setup import ReadySource, SourceSetup
+from embedding_operator.reconciler.source_setup import SourceSetup
 from embedding_operator.reconciler.status_report import StatusReport
 from embedding_operator.reconciler.sweep import Sweeper
+from embedding_operator.reconciler.table_watch import TableWatch
 from embedding_operator.resources.embedding_source import EmbeddingSource
 from embedding_worker.pipeline import make_pipeline
 from embedding_worker.providers.calls import ProviderCalls
-from embedding_worker.rows.store import DueRow
+from embedding_worker.rows.records import DueRow
+from embedding_worker.rows.watch import BookkeepingWatch, Confirmed
 from tests.support.fake_clock import settle
 from tests.support.fake_provider import FakeEmbedder
 from tests.support.fake_store import FakeStore
@@ -38,6 +41,26 @@ class HeldStore(FakeStore):
         return await super().sweep(leave_out=leave_out, limit=limit)
 
 
+class FakeWatch(BookkeepingWatch):
+    """The book-keeping's record and the triggers, as the test wants them to be found."""
+
+    def __init__(self) -> None:
+        self.paused_since = None
+        self.confirmed: Confirmed | None = Confirmed(None, source().spec.config().signature)
+        self.error: Exception | None = None
+        self.in_force = True
+        self.confirmations = 0
+
+    async def confirm_owner(self) -> Confirmed | None:
+        self.confirmations += 1
+        if self.error is not None:
+            raise self.error
+        return self.confirmed
+
+    async def triggers_in_force(self) -> bool:
+        return self.in_force
+
+
 class FakeSetup(SourceSetup):
     """Accepts the source, unless it is to fail. Records how often it was asked."""
 
@@ -48,14 +71,25 @@ class FakeSetup(SourceSetup):
         self.pending: Pending | None = None
         self.refused_change: tuple[str, str] | None = None
         self.asked = 0
+        self.explanation = ""
+        """Is added to the message of each refusal."""
+        self.watch = FakeWatch()
         self.meanwhile: Callable[[], None] = lambda: None
         """Happens during each set-up."""
+        self.pages = 0
+        """So many pages are read during each set-up, and each takes a second."""
         self.calls: ProviderCalls | None = None
         self.embedder = FakeEmbedder()
 
-    async def decide(self, source: EmbeddingSource) -> Configuration:
+    async def explain(self, source: EmbeddingSource, refused: tuple[str, str]) -> tuple[str, str]:
+        return refused[0], refused[1] + self.explanation
+
+    async def decide(self, source: EmbeddingSource, progress: Progress) -> Configuration:
         self.asked += 1
         self.meanwhile()
+        for _ in range(self.pages):
+            await self._parts.clock.sleep(1)
+            progress()
         if self.failures:
             raise self.failures.pop(0)
         return Configuration(source.spec.config(), self.pending, self.refused_change)
@@ -72,6 +106,7 @@ class FakeSetup(SourceSetup):
             Sweeper(source.name, fingerprint, store=store, server=server, jobs=jobs, clock=clock),
             Audit(store, rows_per_s=500, filled=await store.is_filled(), clock=clock),
             pipeline,
+            TableWatch(self.watch, signature=chosen.config.signature, clock=clock),
         )
 
 

@@ -5,10 +5,11 @@ from dataclasses import dataclass, field
 
 from embedding_worker.errors import EmbeddingError, RowsRefused
 from embedding_worker.providers.embedder import Vector
-from embedding_worker.rows.store import PresentRow, VectorWrite
-from embedding_worker.text import content_hash
+from embedding_worker.rows.records import PresentRow, VectorWrite, WriteResult
+from embedding_worker.text import content_hash, is_blank
 
 REFUSAL = "PostgreSQL refuses the statement: CheckViolation (23514)"
+TEXT_FAILURE = "PostgreSQL refuses the statement: DivisionByZero (22012)"
 
 
 @dataclass
@@ -19,6 +20,10 @@ class MemoryStore:
     up_to_date: set[str] = field(default_factory=set)
     locked: set[str] = field(default_factory=set)
     refused: set[str] = field(default_factory=set)
+    suppressed: set[str] = field(default_factory=set)
+    """Ids of rows whose update a trigger suppresses."""
+    failing: set[str] = field(default_factory=set)
+    """Ids of rows for which the text expression fails."""
     impossible: set[str] = field(default_factory=set)
     """Ids that the id column can't hold."""
     errors: dict[str, list[EmbeddingError]] = field(default_factory=dict)
@@ -28,23 +33,53 @@ class MemoryStore:
     def id_problem(self, row_id: str) -> str | None:
         return "can't be one of public.businesses.id, which is bigint" if row_id in self.impossible else None
 
-    async def read(self, ids: Sequence[str]) -> dict[str, PresentRow]:
+    async def read(self, ids: Sequence[str], *, characters: int) -> dict[str, PresentRow]:
         self._fail("read")
         self.reads += 1
-        return {row: PresentRow(row, self.texts[row], row in self.up_to_date) for row in ids if row in self.texts}
+        failing = {
+            row: PresentRow(row, None, failure=RowsRefused("DatabaseRefused", TEXT_FAILURE, sqlstate="22012"))
+            for row in ids
+            if row in self.failing
+        }
+        return failing | {row: self._present(row, characters) for row in ids if row in self.texts}
 
-    async def write(self, rows: Sequence[VectorWrite]) -> set[str]:
-        self._fail("write")
+    def _present(self, row: str, characters: int) -> PresentRow:
+        text = self.texts[row]
+        return PresentRow(
+            row,
+            content_hash(text),
+            blank=is_blank(text),
+            up_to_date=row in self.up_to_date,
+            text=text[:characters],
+            text_bytes=len(text.encode()),
+        )
+
+    async def write(self, rows: Sequence[VectorWrite]) -> WriteResult:
+        if rows:
+            self._fail("write")
+        else:
+            self._fail("check")
         if self.refused & {row.id for row in rows}:
-            raise RowsRefused("DatabaseRefused", REFUSAL)
-        written = {
+            raise RowsRefused("DatabaseRefused", REFUSAL, sqlstate="23514")
+        lockable = {
             row.id: row.vector
             for row in rows
             if row.id not in self.locked and content_hash(self.texts.get(row.id, "gone")) == row.content_hash
         }
+        suppressed = self.suppressed & set(lockable)
+        written = {row: vector for row, vector in lockable.items() if row not in suppressed}
         self.vectors |= written
         self.up_to_date |= set(written)
-        return set(written)
+        return WriteResult(set(written), suppressed)
+
+    async def rows_to_compare(self, *, except_ids: Sequence[str]) -> list[str]:
+        return [row for row in self.up_to_date if row not in except_ids]
+
+    async def try_write(self, ids: Sequence[str], vector: Vector | None = None) -> WriteResult:
+        if self.refused & set(ids):
+            raise RowsRefused("DatabaseRefused", REFUSAL, sqlstate="23514")
+        tried = set(ids) - self.locked
+        return WriteResult(tried - self.suppressed, tried & self.suppressed)
 
     def _fail(self, method: str) -> None:
         if self.errors.get(method):

@@ -11,17 +11,20 @@ from typing import Any
 
 from embedding_operator.lifecycle.source_status import Pending, SourceFacts, status
 from embedding_worker.providers.calls import Problem
-from embedding_worker.rows.store import Counts
+from embedding_worker.rows.records import Counts
 from tests.support.manifests import Json, a_source, merged
 
 NOW = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
 GENERATION = 3
 REFUSED = ("TableMissing", "public.businesses does not exist: create it, or correct spec.table")
+JOBS_REFUSED = ("JobsRefused", "the API server refuses to create jobs: exceeded quota")
 UNREACHABLE = "the database: connection refused"
 PROBLEM = Problem("QuotaExhausted", "the quota of the day is used up")
 PENDING = Pending("other@8#0123abcd", rows=90, tokens=30_000)
 ALL_FRESH = Counts(total=100, due=0, due_without_dead_letter=False, oldest_due_since=None, estimated=False)
 SOME_DUE = Counts(total=100, due=40, due_without_dead_letter=True, oldest_due_since=NOW, estimated=False)
+MANY_BLANK = Counts(total=100, due=0, due_without_dead_letter=False, oldest_due_since=None, estimated=False, blank=60)
+NONE_FRESH = Counts(total=100, due=100, due_without_dead_letter=False, oldest_due_since=NOW, estimated=False)
 DEAD_LETTERS_ONLY = Counts(total=100, due=2, due_without_dead_letter=False, oldest_due_since=NOW, estimated=False)
 
 NEW = SourceFacts(GENERATION, "any@8")
@@ -55,10 +58,14 @@ STATES = [
     ),
     State("refused", replace(NEW, refused=REFUSED), "Failed", "Degraded"),
     State("a change refused, the previous spec in force", replace(SWEEPING, refused=REFUSED), "Failed", "Degraded"),
+    State("its jobs refused", replace(SWEEPING, jobs_refused=JOBS_REFUSED, counts=SOME_DUE), "Failed", "Degraded"),
     State("first audit not complete", replace(SWEEPING, filled=False, counts=SOME_DUE), "Current", "Healthy"),
     State("backfill: rows due", replace(SWEEPING, counts=SOME_DUE), "Current", "Healthy"),
     State("sweeping, all fresh", SWEEPING, "Current", "Healthy"),
     State("fresh except for dead letters", replace(SWEEPING, counts=DEAD_LETTERS_ONLY), "Current", "Healthy"),
+    State("no row fresh, each with a dead letter", replace(SWEEPING, counts=NONE_FRESH), "Current", "Healthy"),
+    State("most texts empty", replace(SWEEPING, counts=MANY_BLANK), "Current", "Healthy"),
+    State("calls succeed", replace(SWEEPING, provider_called=True), "Current", "Healthy"),
     State(
         "the database unreachable after the set-up", replace(SWEEPING, waiting_for=UNREACHABLE), "Current", "Healthy"
     ),
@@ -85,7 +92,7 @@ def every_state() -> Iterator[State]:
         (False, True),
         (None, UNREACHABLE),
         (False, True),
-        (None, SOME_DUE, DEAD_LETTERS_ONLY, ALL_FRESH),
+        (None, SOME_DUE, DEAD_LETTERS_ONLY, NONE_FRESH, MANY_BLANK, ALL_FRESH),
         (None, PROBLEM),
         (None, PENDING),
         (BEFORE, GENERATION),

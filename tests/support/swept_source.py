@@ -1,7 +1,7 @@
 """A source with its sweeper, a row store and an API server in memory. Called by the unit tests of the sweep."""
 
-from embedding_operator.reconciler.job_table import JobState
 from embedding_operator.reconciler.sweep import Sweeper
+from embedding_operator.reconciler.tracked_job import JobState
 from tests.support.fake_store import FakeStore
 from tests.support.operator_parts import FINGERPRINT, SOURCE, Parts, job_of
 

@@ -5,6 +5,7 @@ Called by the tests of outages of PostgreSQL and of the API server. It passes by
 
 import asyncio
 import contextlib
+import ssl
 import threading
 from collections.abc import Coroutine
 from pathlib import Path
@@ -15,6 +16,7 @@ from psycopg.conninfo import conninfo_to_dict
 
 Target = tuple[str, int] | Path
 """A host and a port, or a Unix socket."""
+Connection = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 STARTS_WITHIN_S = 10
 
 
@@ -27,6 +29,10 @@ class TcpProxy:
         self._connections: set[asyncio.Task[None]] = set()
         self.port = 0
         """Known from the first start on."""
+        self.frozen = False
+        """While it is, new connections are accepted, and nothing is passed on."""
+        self.tls: ssl.SSLContext | None = None
+        """How clients are served; None: the bytes are passed on as they are."""
 
     async def __aenter__(self) -> Self:
         await self.start()
@@ -36,7 +42,7 @@ class TcpProxy:
         await self.stop()
 
     async def start(self) -> None:
-        self._server = await asyncio.start_server(self._connect, "127.0.0.1", self.port)
+        self._server = await asyncio.start_server(self._connect, "127.0.0.1", self.port, ssl=self.tls)
         self.port = self._server.sockets[0].getsockname()[1]
 
     async def stop(self) -> None:
@@ -53,6 +59,8 @@ class TcpProxy:
         self._connections.add(task)
         task.add_done_callback(self._connections.discard)
         try:
+            if self.frozen:
+                await asyncio.Event().wait()
             server_reader, server_writer = await self._connect_to_target()
             try:
                 await asyncio.gather(_copy(reader, server_writer), _copy(server_reader, writer))
@@ -61,10 +69,13 @@ class TcpProxy:
         finally:
             writer.transport.abort()
 
-    async def _connect_to_target(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    async def _connect_to_target(self) -> Connection:
+        return await self._open()
+
+    async def _open(self, *, ssl: ssl.SSLContext | None = None) -> Connection:
         if isinstance(self._target, Path):
             return await asyncio.open_unix_connection(self._target)
-        return await asyncio.open_connection(*self._target)
+        return await asyncio.open_connection(*self._target, ssl=ssl)
 
 
 async def _copy(source: asyncio.StreamReader, target: asyncio.StreamWriter) -> None:
@@ -72,7 +83,8 @@ async def _copy(source: asyncio.StreamReader, target: asyncio.StreamWriter) -> N
         while data := await source.read(65536):
             target.write(data)
             await target.drain()
-        target.write_eof()
+        if target.can_write_eof():
+            target.write_eof()
 
 
 class DatabaseProxy(TcpProxy):
@@ -93,8 +105,9 @@ class DatabaseProxy(TcpProxy):
 class BlockingTcpProxy:
     """A proxy for tests without an event loop: it runs on the event loop of a thread of its own."""
 
-    def __init__(self, target: Target) -> None:
-        self._proxy = TcpProxy(target)
+    def __init__(self, target: Target | None = None, *, proxy: TcpProxy | None = None) -> None:
+        assert target is not None or proxy is not None
+        self._proxy = proxy or TcpProxy(target or Path())
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
 
@@ -121,6 +134,12 @@ class BlockingTcpProxy:
     def stop(self) -> None:
         """Refuse new connections, and abort the existing ones."""
         self._run(self._proxy.stop())
+
+    def freeze(self) -> None:
+        """Abort the existing connections, and from now on accept new ones and answer nothing, as a host that hangs."""
+        self.stop()
+        self._proxy.frozen = True
+        self.start()
 
     def _run(self, work: Coroutine[Any, Any, None]) -> None:
         asyncio.run_coroutine_threadsafe(work, self._loop).result(timeout=STARTS_WITHIN_S)

@@ -9,8 +9,13 @@ STEP = re.compile(r"^\| (\d+)\. [^|]+ \| `([^`]+)` \|", re.MULTILINE)
 ID_NAMES = re.compile(r"\b(business_id|businessId|row_id|RowRequest|PresentRow|DueRow|VectorWrite)\b")
 BESIDE_THE_WAY = {
     "operator/embedding_operator/dry_run.py",  # logs what would be done
+    "operator/embedding_operator/reconciler/job_rate.py",  # counts the jobs of a row within a minute
     "operator/embedding_operator/reconciler/status_report.py",  # counts without the dead letters
     "worker/embedding_worker/pipeline.py",  # names the types that it connects
+    "worker/embedding_worker/rows/records.py",  # defines the types that are passed on
+    "worker/embedding_worker/rows/pages.py",  # the audit
+    "worker/embedding_worker/rows/derived_table.py",  # what statements are built on
+    "operator/embedding_operator/reconciler/tracked_job.py",  # defines what the job table stores
 }
 
 

@@ -5,16 +5,20 @@ makes no second call. A failure that is not attributed to a row (the database or
 never becomes the outcome of a row: the rows wait here, and are tried again.
 """
 
+import asyncio
 import random
-from collections.abc import Iterable, Mapping
+from collections import OrderedDict
+from collections.abc import Coroutine, Iterable, Mapping
+from datetime import datetime
 from functools import partial
+from typing import Any
 
 import structlog
 
 from embedding_worker.batching.batcher import Batch
 from embedding_worker.batching.bisect import FailedAlone, Unattributed
 from embedding_worker.clock import Clock
-from embedding_worker.errors import ProviderError
+from embedding_worker.errors import ProviderError, TableRefused
 from embedding_worker.outcome import (
     NeedsEmbedding,
     OutcomeKind,
@@ -26,14 +30,21 @@ from embedding_worker.outcome import (
     failed,
     id_invalid,
     outcome,
+    row_locked,
 )
-from embedding_worker.patience import FIRST_PAUSE_S, LONGEST_PAUSE_S, next_pause, until_answered
+from embedding_worker.patience import FIRST_PAUSE_S, next_pause, until_answered
 from embedding_worker.providers.calls import ProviderCalls
-from embedding_worker.rows.store import PresentRow, RowStore, VectorWrite
+from embedding_worker.rows.records import PresentRow, VectorWrite
+from embedding_worker.rows.store import RowStore
 from embedding_worker.source import TooLong
 from embedding_worker.writer import Writer
 
 log = structlog.get_logger(__name__)
+
+LOCK_PATIENCE_S = 0.5
+"""How long a locked row may keep its job's place in the window."""
+MOST_LOCKED_ROWS = 1_000
+"""About 3 MB of vectors each with 768 dimensions. Beyond it, the oldest is embedded again."""
 
 RowBatch = Batch[RowRequest, RowOutcome]
 Writes = Mapping[RowRequest, VectorWrite]
@@ -45,12 +56,32 @@ class RowEmbedder:
     def __init__(self, store: RowStore, calls: ProviderCalls, *, too_long: TooLong, clock: Clock) -> None:
         self._store = store
         self._writer = Writer(store, clock=clock)
+        self._locked_rows = LockedRows(clock=clock)
         self._calls = calls
         self._decide = partial(decide_need, max_text_bytes=calls.max_text_bytes, too_long=too_long)
         self._clock = clock
+        self.refusal: TableRefused | None = None
+        """Why the database refuses to read or write any row. The source has to be set up again; until then all rows wait."""
+
+    async def resume_after(self, refusal: TableRefused) -> None:
+        """Before the first batch after this refusal: raises RowsRefused if the database still accepts no row."""
+        await self._writer.find_accepted(refusal)
 
     async def embed_batch(self, batch: RowBatch) -> None:
-        """Give every row of the batch its outcome. While the provider fails, try again, and read the rows again each time."""
+        """Give every row of the batch its outcome. While the provider fails, try again, and read the rows again each time.
+
+        If the database refuses the table, the rows wait here until the batcher ends, so that nothing more is sent.
+        """
+        await self._unless_refused(self._embed_until_settled(batch))
+
+    async def _unless_refused(self, work: Coroutine[Any, Any, None]) -> None:
+        try:
+            await work
+        except TableRefused as exc:
+            self.refusal = exc
+            await asyncio.Event().wait()
+
+    async def _embed_until_settled(self, batch: RowBatch) -> None:
         waiting = self._settle_impossible(batch)
         pause_s = FIRST_PAUSE_S
         while waiting and (waiting := await self._embed_rows(batch, waiting)):
@@ -71,21 +102,27 @@ class RowEmbedder:
     async def _embed_rows(self, batch: RowBatch, requests: list[RowRequest]) -> list[RowRequest]:
         """Settle the rows whose outcome is known. Returns the requests that have to wait for the provider."""
         rows = await self._read(requests)
-        blank: dict[RowRequest, VectorWrite] = {}
+        writes: dict[RowRequest, VectorWrite] = {}
         texts: dict[RowRequest, str] = {}
         for request in requests:
             match self._decide(request, rows.get(request.id)):
                 case Settled(result):
                     batch.settle(request, result)
                 case WriteNull(write):
-                    blank[request] = write
+                    writes[request] = write
                 case NeedsEmbedding(text):
-                    texts[request] = text
-        await self._write(batch, blank, embed_ms=None)
+                    if (kept := self._locked_rows.find(request)) is not None:
+                        writes[request] = kept
+                    else:
+                        texts[request] = text
+        await self._write(batch, writes, embed_ms=None)
         return await self._embed_texts(batch, texts) if texts else []
 
     async def _embed_texts(self, batch: RowBatch, texts: Mapping[RowRequest, str]) -> list[RowRequest]:
         """Embed and write. Returns the requests that have no vector because of a failure that is not attributed to a row."""
+        await until_answered("check the right to write", self._writer.check, clock=self._clock)
+        if not (texts := await self._settle_refused(batch, texts)):
+            return []
         started = self._clock.monotonic()
         waiting: list[RowRequest] = []
         async for outcomes in self._calls.embed(texts):
@@ -104,10 +141,26 @@ class RowEmbedder:
             _log_failure(error, rows=len(waiting))
         return waiting
 
+    async def _settle_refused(self, batch: RowBatch, texts: Mapping[RowRequest, str]) -> Mapping[RowRequest, str]:
+        """Where rows were refused before, find out before the call which others would be. Returns the texts of the others."""
+        if not self._writer.rehearses:
+            return texts
+        rehearsing = partial(self._writer.rehearse, [request.id for request in texts])
+        tried = await until_answered("try to write rows", rehearsing, clock=self._clock)
+        accepted: dict[RowRequest, str] = {}
+        for request, text in texts.items():
+            if request.id in tried.refused:
+                batch.settle(request, failed(tried.refused[request.id]))
+            elif request.id in tried.suppressed:
+                batch.settle(request, outcome(OutcomeKind.UPDATE_SUPPRESSED))
+            else:
+                accepted[request] = text
+        return accepted
+
     async def _write(self, batch: RowBatch, rows: Writes, *, embed_ms: int | None) -> None:
         """Write rows and settle them. A locked row is written later, without another call, and does not delay other rows."""
         if locked := await self._try_to_write(batch, rows, embed_ms):
-            batch.finish_later(partial(self._write_locked, batch, locked, embed_ms))
+            batch.finish_later(lambda: self._unless_refused(self._write_locked(batch, locked, embed_ms)))
 
     async def _try_to_write(self, batch: RowBatch, rows: Writes, embed_ms: int | None) -> Writes:
         """Write rows and settle those that can be. Returns the others, which another session has locked."""
@@ -119,7 +172,10 @@ class RowEmbedder:
         for request, row in rows.items():
             if row.id in written.refused:
                 batch.settle(request, failed(written.refused[row.id]))
+            elif row.id in written.suppressed:
+                batch.settle(request, outcome(OutcomeKind.UPDATE_SUPPRESSED, embed_ms=embed_ms))
             elif row.id in written.ids:
+                self._locked_rows.forget(request)
                 kind = OutcomeKind.BLANK_TEXT if row.vector is None else OutcomeKind.EMBEDDED
                 batch.settle(request, outcome(kind, embed_ms=embed_ms))
             else:
@@ -139,18 +195,55 @@ class RowEmbedder:
         return locked
 
     async def _write_locked(self, batch: RowBatch, rows: Writes, embed_ms: int | None) -> None:
+        """Try for half a second, but once only if the row is known to be locked.
+
+        The vectors of rows that stay locked are kept, and their jobs give up their places in the window.
+        """
+        for request in [known for known in rows if self._locked_rows.find(known) is not None]:
+            self._settle_locked(batch, request, rows[request], embed_ms)
+        rows = {request: row for request, row in rows.items() if self._locked_rows.find(request) is None}
+        until = self._clock.monotonic() + LOCK_PATIENCE_S
         pause_s = FIRST_PAUSE_S
-        while rows:
+        while rows and self._clock.monotonic() < until:
             await self._clock.sleep(pause_s)
             pause_s = next_pause(pause_s)
             rows = await self._try_to_write(batch, rows, embed_ms)
-            if rows and pause_s == LONGEST_PAUSE_S:
-                ids = [row.id for row in rows.values()]
-                log.warning("rows stay locked, or a trigger or policy suppresses their update", businesses=ids)
+        for request, row in rows.items():
+            self._settle_locked(batch, request, row, embed_ms)
+
+    def _settle_locked(self, batch: RowBatch, request: RowRequest, row: VectorWrite, embed_ms: int | None) -> None:
+        since = self._locked_rows.keep(request, row)
+        batch.settle(request, row_locked(since, self._clock.now(), embed_ms))
 
     async def _read(self, requests: Iterable[RowRequest]) -> dict[str, PresentRow]:
         ids = [request.id for request in requests]
-        return await until_answered("read rows", partial(self._store.read, ids), clock=self._clock)
+        reading = partial(self._store.read, ids, characters=self._calls.max_text_bytes)
+        return await until_answered("read rows", reading, clock=self._clock)
+
+
+class LockedRows:
+    """The vectors of rows that another session keeps locked: they were paid for, and are written when their jobs come again."""
+
+    def __init__(self, *, clock: Clock) -> None:
+        self._clock = clock
+        self._kept: OrderedDict[RowRequest, tuple[VectorWrite, datetime]] = OrderedDict()
+
+    def keep(self, request: RowRequest, row: VectorWrite) -> datetime:
+        """Keep a row's vector. Returns since when the row is known to be locked."""
+        _, since = self._kept.pop(request, (row, self._clock.now()))
+        self._kept[request] = (row, since)
+        if len(self._kept) > MOST_LOCKED_ROWS:
+            self._kept.popitem(last=False)
+        return since
+
+    def find(self, request: RowRequest) -> VectorWrite | None:
+        """The vector that was kept for this request; None if there is none."""
+        kept = self._kept.get(request)
+        return kept[0] if kept is not None else None
+
+    def forget(self, request: RowRequest) -> None:
+        """The row has its outcome."""
+        self._kept.pop(request, None)
 
 
 def _log_failure(error: ProviderError, *, rows: int) -> None:

@@ -3,6 +3,9 @@
 Each error is raised once, at the boundary that translates it (the database, a provider). No error carries a row's text.
 """
 
+from collections.abc import Sequence
+from typing import Self
+
 
 class EmbeddingError(Exception):
     """The root of this project's errors."""
@@ -18,7 +21,42 @@ class SourceRefused(EmbeddingError):
 
 
 class RowsRefused(SourceRefused):
-    """A value in some row of the statement may be the cause (a constraint, a trigger, a cast): try with fewer rows."""
+    """A value in some row of the statement may be the cause (a constraint, a trigger, a cast): try with fewer rows.
+
+    `sqlstate` is PostgreSQL's code, and `constraint` the name of the constraint that is violated; empty if there is none. If
+    `is_of_the_table`, a right or an object is missing, so no row of the statement is the cause.
+    """
+
+    def __init__(
+        self, reason: str, message: str, *, sqlstate: str = "", constraint: str = "", is_of_the_table: bool = False
+    ) -> None:
+        super().__init__(reason, message)
+        self.sqlstate = sqlstate
+        self.constraint = constraint
+        self.is_of_the_table = is_of_the_table
+
+
+class StatementTimedOut(RowsRefused):
+    """The statement took too long: its rows are too many or too large, or the database is slow. Try with fewer rows."""
+
+
+class TableRefused(SourceRefused):
+    """The database refuses a statement for every row: for a reason of the table or of our rights, or by a trigger.
+
+    `example` is the id of a row for which it was refused, and `vector` what was to be written, so that it can be found out
+    when it is accepted; None if they are not known.
+    """
+
+    def __init__(
+        self, reason: str, message: str, *, example: str | None = None, vector: Sequence[float] | None = None
+    ) -> None:
+        super().__init__(reason, message)
+        self.example = example
+        self.vector = vector
+
+    @classmethod
+    def by(cls, refusal: RowsRefused, example: str) -> Self:
+        return cls(refusal.reason, refusal.message, example=example)
 
 
 class DatabaseUnavailable(EmbeddingError):

@@ -1,12 +1,16 @@
 """Decides what a row needs, and names what became of it. Pure; called by embedding.py, and read by the jobs' status."""
 
 from dataclasses import dataclass
+from datetime import datetime
 from enum import Enum
 
-from embedding_worker.errors import InputRejected, ProviderError, RowsRefused
-from embedding_worker.rows.store import PresentRow, VectorWrite
+from embedding_worker.errors import InputRejected, ProviderError, RowsRefused, StatementTimedOut
+from embedding_worker.rows.records import PresentRow, VectorWrite
 from embedding_worker.source import TooLong
-from embedding_worker.text import content_hash, fit_text, is_blank
+from embedding_worker.text import fit_text
+
+FIRST_LOCKED_PAUSE_S = 15.0
+LONGEST_LOCKED_PAUSE_S = 60.0
 
 
 class OutcomeKind(Enum):
@@ -17,6 +21,9 @@ class OutcomeKind(Enum):
     TEXT_CHANGED = "TextChanged"
     INPUT_REJECTED = "InputRejected"
     ID_INVALID = "IdInvalid"
+    TEXT_EXPRESSION_FAILED = "TextExpressionFailed"
+    UPDATE_SUPPRESSED = "UpdateSuppressed"
+    ROW_LOCKED = "RowLocked"
     FAILED = "Failed"
 
 
@@ -39,6 +46,8 @@ class RowOutcome:
     """From the first call for the batch until the vector came, with all calls and pauses between; None without a call."""
     code: str = ""
     """The provider's own code for a failure."""
+    retry_after_s: float | None = None
+    """Of a locked row: the pause until it is tried again."""
 
 
 @dataclass(frozen=True)
@@ -68,11 +77,17 @@ MESSAGES = {
     OutcomeKind.BLANK_TEXT: "the text is empty: the vector is null, and no call was made",
     OutcomeKind.ROW_DELETED: "the row is gone",
     OutcomeKind.TEXT_CHANGED: "the text has changed since: the new one has a job of its own",
+    OutcomeKind.UPDATE_SUPPRESSED: "a trigger or a rule of the application suppresses the update of the row: let updates of the "
+    "embedding column alone pass, then replay this job",
 }
 
 
+NOT_NULL = "23502"
+NULL_REFUSED = ": a row without text has no vector, so drop the column's NOT NULL, or give the row a text"
+
+
 def outcome(kind: OutcomeKind, *, embed_ms: int | None = None) -> RowOutcome:
-    """An outcome that is no failure."""
+    """An outcome with a fixed message."""
     return RowOutcome(kind, kind.value, MESSAGES[kind], embed_ms)
 
 
@@ -84,7 +99,26 @@ def failed(error: ProviderError | RowsRefused) -> RowOutcome:
         case ProviderError():
             return RowOutcome(OutcomeKind.FAILED, type(error).__name__, error.message, code=error.code)
         case RowsRefused():
-            return RowOutcome(OutcomeKind.FAILED, error.reason, error.message)
+            remedy = NULL_REFUSED if error.sqlstate == NOT_NULL else ""
+            return RowOutcome(OutcomeKind.FAILED, error.reason, f"{error.message}{remedy}")
+
+
+def text_failed(error: RowsRefused) -> RowOutcome:
+    """The outcome of a row whose text expression fails, or takes too long, which the database may be to blame for."""
+    kind = OutcomeKind.FAILED if isinstance(error, StatementTimedOut) else OutcomeKind.TEXT_EXPRESSION_FAILED
+    message = f"spec.text fails for this row ({error.message}): correct the row, or spec.text"
+    return RowOutcome(kind, OutcomeKind.TEXT_EXPRESSION_FAILED.value, message, code=error.sqlstate)
+
+
+def row_locked(since: datetime, now: datetime, embed_ms: int | None) -> RowOutcome:
+    """The outcome of a row that another session keeps locked. It is no attempt: the vector is written when the lock is gone.
+
+    The longer the row is locked, the longer is the pause, between 15 s and a minute.
+    """
+    pause_s = min(max((now - since).total_seconds() / 2, FIRST_LOCKED_PAUSE_S), LONGEST_LOCKED_PAUSE_S)
+    seen = f"{since:%Y-%m-%dT%H:%M:%SZ}"
+    message = f"another session has locked the row since {seen} or earlier: the vector is written when it has ended"
+    return RowOutcome(OutcomeKind.ROW_LOCKED, OutcomeKind.ROW_LOCKED.value, message, embed_ms, retry_after_s=pause_s)
 
 
 def id_invalid(row_id: str, problem: str) -> RowOutcome:
@@ -99,13 +133,16 @@ def decide_need(
     """What the row needs, as it is now (None: it is gone)."""
     if row is None:
         return Settled(outcome(OutcomeKind.ROW_DELETED))
+    if row.failure is not None:
+        return Settled(text_failed(row.failure))
     if row.up_to_date:
         return Settled(outcome(OutcomeKind.ALREADY_FRESH))
-    if content_hash(row.text) != request.content_hash:
+    if row.content_hash != request.content_hash:
         return Settled(outcome(OutcomeKind.TEXT_CHANGED))
-    if is_blank(row.text):
+    if row.blank:
         return WriteNull(VectorWrite(row.id, request.content_hash, None))
     try:
-        return NeedsEmbedding(fit_text(row.text, max_bytes=max_text_bytes, too_long=too_long))
+        text = fit_text(row.text, whole_bytes=row.text_bytes, max_bytes=max_text_bytes, too_long=too_long)
+        return NeedsEmbedding(text)
     except InputRejected as exc:
         return Settled(failed(exc))

@@ -21,6 +21,7 @@ RowBatcher = Batcher[RowRequest, RowOutcome]
 class RowPipeline:
     embedder: SharedEmbedder
     calls: ProviderCalls
+    rows: RowEmbedder
     batcher: RowBatcher
     """Where rows are submitted, one by one."""
 
@@ -41,4 +42,4 @@ def make_pipeline(
 
     calls = ProviderCalls(embedder, acquire_texts=acquire_texts, clock=clock)
     rows = RowEmbedder(store, calls, too_long=too_long, clock=clock)
-    return RowPipeline(embedder, calls, Batcher(rows.embed_batch, max_items=embedder.max_texts, clock=clock))
+    return RowPipeline(embedder, calls, rows, Batcher(rows.embed_batch, max_items=embedder.max_texts, clock=clock))

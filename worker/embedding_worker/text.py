@@ -9,6 +9,8 @@ from embedding_worker.errors import InputRejected
 from embedding_worker.source import TooLong
 
 BLANKS = " \t\n\r\f\v"
+TEXT_FAILS = "0" * 64
+"""Stands for the content hash of a row that has no text, because the text expression fails for it."""
 
 
 def content_hash(text: str) -> str:
@@ -21,18 +23,18 @@ def is_blank(text: str) -> bool:
     return not text.strip(BLANKS)
 
 
-def fit_text(text: str, *, max_bytes: int, too_long: TooLong) -> str:
+def fit_text(text: str, *, whole_bytes: int, max_bytes: int, too_long: TooLong) -> str:
     """The text as it is sent to a model that accepts `max_bytes` of UTF-8: cut at a character if it is longer.
 
-    Raises InputRejected if the text is longer and the source refuses such texts.
+    `text` may be only the beginning of a longer one, which has `whole_bytes`. Raises InputRejected if the text is longer and the
+    source refuses such texts.
     """
-    encoded = text.encode()
-    if len(encoded) <= max_bytes:
+    if whole_bytes <= max_bytes:
         return text
     if too_long is TooLong.REFUSE:
         raise InputRejected(
             "TextTooLong",
-            f"the text has {len(encoded)} bytes and the model accepts {max_bytes}: "
+            f"the text has {whole_bytes} bytes and the model accepts {max_bytes}: "
             "shorten the row's text, or set spec.model.tooLong to Truncate",
         )
-    return encoded[:max_bytes].decode(errors="ignore")
+    return text.encode()[:max_bytes].decode(errors="ignore")

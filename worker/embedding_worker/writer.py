@@ -5,31 +5,31 @@ learned from how long the statements take.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from contextlib import suppress
 
-from embedding_worker.batching.bisect import FailedAlone, bisect
 from embedding_worker.clock import Clock
-from embedding_worker.errors import RowsRefused
-from embedding_worker.rows.store import RowStore, VectorWrite
+from embedding_worker.errors import RowsLocked, RowsRefused, TableRefused
+from embedding_worker.providers.embedder import Vector
+from embedding_worker.refused_rows import Written, are_refused_alike, as_refusal, own_failures
+from embedding_worker.rows.database import Row
+from embedding_worker.rows.each_row import of_each_row, separate
+from embedding_worker.rows.records import VectorWrite
+from embedding_worker.rows.store import RowStore
 
 AIM_S = 0.05
 FIRST_ROWS = 25
 MOST_ROWS = 500
+ROWS_COMPARED = 3
+INTEGRITY = "23"
+"""The class of SQLSTATEs of constraints."""
+REHEARSALS = 10
+"""So many batches are tried before they are paid for, after a row was refused or its update suppressed."""
 
 
 def next_size(size: int, *, took_s: float, aim_s: float = AIM_S) -> int:
     """How many rows the next statement may hold, after one of `size` rows took so long: at most twice as many, at least 1."""
     fitting = int(size * aim_s / max(took_s, 1e-6))
     return max(1, min(fitting, size * 2, MOST_ROWS))
-
-
-@dataclass(frozen=True)
-class Written:
-    """What became of rows that were to be written. A row in neither was edited, deleted, or is locked by another session."""
-
-    ids: set[str]
-    refused: dict[str, RowsRefused]
-    """Rows that the database refuses to change: they break a constraint, or a trigger of the application raises."""
 
 
 class Writer:
@@ -39,27 +39,144 @@ class Writer:
         self._store = store
         self._clock = clock
         self._size = FIRST_ROWS
+        self._vector: Vector | None = None
+        """The last one that was to be written: what rows are tried with."""
+        self._rehearsals = 0
+        self._compares = True
+
+    @property
+    def rehearses(self) -> bool:
+        """Whether rows are tried before they are paid for, because such rows were refused a short time ago."""
+        return self._rehearsals > 0
+
+    def expect_refusals(self) -> None:
+        """Some rows are accepted and others are not: try rows before they are paid for, and blame the rows."""
+        self._rehearsals = REHEARSALS
+        self._compares = False
+
+    async def check(self) -> None:
+        """Raises TableRefused if the role may not write at all any more: no call is to be paid for that."""
+        try:
+            await self._store.write([])
+        except RowsRefused as exc:
+            raise TableRefused(exc.reason, exc.message) from exc
+
+    async def rehearse(self, ids: Sequence[str]) -> Written:
+        """Try a write of these rows, and roll back. What is in no set of the result is locked, or gone.
+
+        Raises as `write` does.
+        """
+        written = Written()
+
+        async def attempt(part: Sequence[str]) -> list[Row]:
+            with as_refusal():
+                result = await self._store.try_write(part, self._vector)
+            written.ids.update(result.written)
+            written.suppressed.update(result.suppressed)
+            return [(row_id,) for row_id in result.written]
+
+        for start in range(0, len(ids), self._size):
+            failures = (await separate(list(ids[start : start + self._size]), attempt)).failures
+            written.refused.update(own_failures(failures))
+        if written.suppressed or written.refused:
+            self._rehearsals = REHEARSALS
+        elif self._rehearsals > 0:
+            self._rehearsals -= 1
+            self._compares |= self._rehearsals == 0
+        await self._compare_if_alike(written)
+        return written
+
+    async def find_accepted(self, refusal: TableRefused) -> None:
+        """Look for a row that is accepted after a refusal of all rows. Raises RowsRefused if there is none.
+
+        If the refused row is still refused, and another one is accepted, refusals are expected from then on.
+        """
+        self._vector = refusal.vector
+        self._rehearsals = REHEARSALS
+        if refusal.example is None:
+            return
+        error = await self._refusal_of(refusal.example)
+        if error is None:
+            return
+        if error.is_of_the_table or not await self._accepts_others([refusal.example]):
+            raise error
+        self.expect_refusals()
+
+    async def _refusal_of(self, row_id: str) -> RowsRefused | None:
+        try:
+            await self._store.try_write([row_id], self._vector)
+        except RowsRefused as exc:
+            return exc
+        return None
 
     async def write(self, rows: Sequence[VectorWrite]) -> Written:
-        """Write all rows, in as many statements as their size asks for. Raises as RowStore.write does, but RowsRefused."""
-        written = Written(set(), {})
+        """Write all rows, in as many statements as their size asks for.
+
+        Raises TableRefused if the database refuses every row for a reason that is not a row's own, RowsLocked and
+        DatabaseUnavailable.
+        """
+        written = Written()
         unwritten = list(rows)
         while unwritten:
             part, unwritten = unwritten[: self._size], unwritten[self._size :]
             started = self._clock.monotonic()
             await self._write_part(part, written)
             self._size = next_size(len(part), took_s=self._clock.monotonic() - started)
+        if written.suppressed or written.refused:
+            self._rehearsals = REHEARSALS
+        await self._compare_if_alike(written)
         return written
 
     async def _write_part(self, part: Sequence[VectorWrite], written: Written) -> None:
-        async for outcomes in bisect(part, self._try_to_write, on=RowsRefused):
-            for row, outcome in outcomes:
-                if isinstance(outcome, FailedAlone):
-                    written.refused[row.id] = outcome.error
-                elif outcome is True:
-                    written.ids.add(row.id)
+        by_id = {row.id: row for row in part}
+        self._vector = next((row.vector for row in part if row.vector is not None), self._vector)
 
-    async def _try_to_write(self, rows: Sequence[VectorWrite]) -> list[bool]:
-        """One statement. Returns for each row whether it was written."""
-        ids = await self._store.write(rows)
-        return [row.id in ids for row in rows]
+        async def write(ids: Sequence[str]) -> list[Row]:
+            with as_refusal():
+                result = await self._store.write([by_id[row_id] for row_id in ids])
+            written.ids.update(result.written)
+            written.suppressed.update(result.suppressed)
+            return [(row_id,) for row_id in result.written]
+
+        failures = (await of_each_row(list(by_id), write, succeeds_for_others=self._succeeds_for_others)).failures
+        written.refused.update(own_failures(failures))
+
+    async def _compare_if_alike(self, written: Written) -> None:
+        """Raises TableRefused if all rows were refused alike, and the database refuses the same vector for other rows too."""
+        if not self._compares or not are_refused_alike(written):
+            return
+        refused = written.refused
+        row_id, error = next(iter(refused.items()))
+        if (
+            error.sqlstate.startswith(INTEGRITY) and self._vector is not None
+        ):  # a constraint may forbid this very vector
+            self._vector = list(reversed(self._vector))
+        if not await self._accepts_others(list(refused)):
+            message = f"every row is refused: {error.message}"
+            raise TableRefused(error.reason, message, example=row_id, vector=self._vector)
+
+    async def _succeeds_for_others(self, ids: Sequence[str]) -> bool:
+        try:
+            await self._store.write([])
+        except RowsRefused:  # a right or an object is missing, whatever the rows are
+            return False
+        return await self._accepts_others(ids)
+
+    async def _accepts_others(self, ids: Sequence[str]) -> bool:
+        """Whether other rows are not refused too; if there is no other row, some of these, if they are several.
+
+        A row whose update is suppressed, or which is locked or gone, shows nothing.
+        """
+        try:
+            others = await self._store.rows_to_compare(except_ids=ids) or (ids[:ROWS_COMPARED] if len(ids) > 1 else [])
+        except RowsRefused:  # not even the ids can be read
+            return False
+        any_refused = False
+        for row_id in others:
+            with suppress(RowsLocked):
+                try:
+                    if (await self._store.try_write([row_id], self._vector)).written:
+                        return True
+                except RowsRefused:
+                    any_refused = True
+        return not any_refused

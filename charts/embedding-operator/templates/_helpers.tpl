@@ -3,11 +3,17 @@
 {{- end }}
 
 {{/* At most 41 characters. The names of objects add up to eleven characters, which makes 52, and Kubernetes puts the name of a
-StatefulSet with eleven more characters into a label of its pods, which can have 63. */}}
+StatefulSet with eleven more characters into a label of its pods, which can have 63. A longer name ends with its hash, so that two
+releases with long names that begin alike have different names. */}}
 {{- define "embedding-operator.fullname" -}}
 {{- $name := include "embedding-operator.name" . -}}
 {{- $full := contains $name .Release.Name | ternary .Release.Name (printf "%s-%s" .Release.Name $name) -}}
-{{ .Values.fullnameOverride | default $full | trunc 41 | trimSuffix "-" }}
+{{- $full = .Values.fullnameOverride | default $full -}}
+{{- if gt (len $full) 41 -}}
+{{ $full | trunc 32 | trimAll "-" }}-{{ $full | sha256sum | trunc 8 }}
+{{- else -}}
+{{ $full }}
+{{- end -}}
 {{- end }}
 
 {{- define "embedding-operator.serviceAccountName" -}}
@@ -68,4 +74,21 @@ app.kubernetes.io/component: {{ last . }}
 {{- else if .Values.gemini.apiKey -}}
 {{ include "embedding-operator.fullname" . }}-gemini
 {{- end -}}
+{{- end }}
+
+{{- /* A mapping without the keys whose value is null. Helm removes such a key only where values.yaml has it too. */ -}}
+{{- define "embedding-operator.withoutNulls" -}}
+{{- $kept := dict }}
+{{- range $key, $value := . }}
+  {{- if not (kindIs "invalid" $value) }}{{ $_ := set $kept $key $value }}{{ end }}
+{{- end }}
+{{- toYaml $kept }}
+{{- end }}
+
+{{- define "embedding-operator.resources" -}}
+{{- $kept := dict }}
+{{- range $kind, $given := . }}
+  {{- $_ := set $kept $kind (kindIs "map" $given | ternary (include "embedding-operator.withoutNulls" $given | fromYaml) $given) }}
+{{- end }}
+{{- toYaml $kept }}
 {{- end }}

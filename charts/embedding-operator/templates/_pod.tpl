@@ -67,7 +67,7 @@ terminationMessagePolicy: FallbackToLogsOnError # so `kubectl describe pod` show
 securityContext: {{- toYaml . | nindent 2 }}
 {{- end }}
 {{- with .Values.resources }}
-resources: {{- toYaml . | nindent 2 }}
+resources: {{- include "embedding-operator.resources" . | nindent 2 }}
 {{- end }}
 env:
   - {name: DATABASE_URL_FILE, value: /etc/embedding-operator/database/DATABASE_URL}

@@ -21,7 +21,7 @@ from embedding_operator.cli.verdicts import CheckFailed, Mark, Verdict, failed, 
 from embedding_operator.resources.embedding_source import EmbeddingSource, older_on_the_same_column, parse_source
 from embedding_operator.settings import Settings
 from embedding_worker.clock import SystemClock
-from embedding_worker.errors import DatabaseUnavailable, EmbeddingError
+from embedding_worker.errors import EmbeddingError
 from embedding_worker.providers.registry import NoObserver, ProviderRegistry
 from embedding_worker.rows import readiness
 from embedding_worker.rows.database import Database
@@ -82,11 +82,15 @@ class Checks:
     async def check_database(self, database: Database) -> None:
         self._record(await reach_verdict("database", self._read_database(database)))
         sources, facts = self._sources or [], self._facts
+        cluster = self._server.cluster if self._server is not None else ""
         if facts is None:
             for what in ("pgvector", "schema", *map(_title, sources)):
                 self._record(skipped(what, NO_DATABASE))
             return
-        tables = [await reach_verdict(_title(source), check_table(database, source, sources)) for source in sources]
+        tables = [
+            await reach_verdict(_title(source), check_table(database, source, sources, cluster=cluster))
+            for source in sources
+        ]
         self._record(verdicts.pgvector(await reach_verdict("pgvector", decide(readiness.usable_vector, facts)), tables))
         self._record(await reach_verdict("schema", decide(readiness.creatable_schema, facts)))
         for verdict in tables:
@@ -134,8 +138,6 @@ async def reach_verdict(what: str, check: Awaitable[str]) -> Verdict:
         return failed(what, f"no answer within {WITHIN_S:g} s: check that the network allows the connection")
     except ApiServerUnavailable as exc:
         return failed(what, f"{exc}: check that it runs, and that this process may reach it")
-    except DatabaseUnavailable as exc:
-        return failed(what, f"{exc}: correct DATABASE_URL, or allow the connection to it")
     except (CheckFailed, ApiServerError, EmbeddingError) as exc:
         return failed(what, str(exc))
     except Exception as exc:  # a bug, which must not hide the checks after it
@@ -147,10 +149,14 @@ async def decide(decide: Callable[[DatabaseFacts], str], facts: DatabaseFacts) -
     return decide(facts)
 
 
-async def check_table(database: Database, source: EmbeddingSource, sources: Sequence[EmbeddingSource]) -> str:
-    if (older := older_on_the_same_column(source, sources)) is not None:
+async def check_table(
+    database: Database, source: EmbeddingSource, sources: Sequence[EmbeddingSource], *, cluster: str
+) -> str:
+    config, claim = source.spec.config(), source.claim(cluster)
+    older = older_on_the_same_column(source, sources)
+    if older is not None and not await readiness.is_owner(database, config.at, claim):
         raise CheckFailed(f"EmbeddingSource {older} already serves this column: delete one of the two")
-    return await readiness.ready_for(database, source.spec.config())
+    return await readiness.ready_for(database, config, claim)
 
 
 async def embed_canary(model: Model, registry: ProviderRegistry) -> str:

@@ -47,5 +47,16 @@ async def _select_by_phase(server: ApiServer) -> None:
 
 
 async def check_rights(server: ApiServer) -> str:
+    await _check_namespace(server)
     allowed = await asyncio.gather(*map(server.may, RIGHTS))
     return verdicts.all_rights(dict(zip(RIGHTS, allowed, strict=True)), namespace=server.namespace)
+
+
+async def _check_namespace(server: ApiServer) -> None:
+    """In a namespace that does not exist an account may have every right, and there are no sources."""
+    try:
+        verdicts.usable_namespace(server.namespace, await server.own_namespace())
+    except Gone:
+        verdicts.usable_namespace(server.namespace, None)
+    except RequestRefused:  # an account that has rights in its namespace only, and so its namespace exists
+        return

@@ -56,6 +56,30 @@ def check() -> None:
     raise typer.Exit(asyncio.run(run_checks(settings, typer.echo)))
 
 
+SourceName = Annotated[str, typer.Argument(help="The name of an EmbeddingSource.")]
+PrintSql = Annotated[bool, typer.Option("--dry-run", help="Print the SQL that would be run, and run none of it.")]
+
+
+@app.command()
+def pause_triggers(source: SourceName, dry_run: PrintSql = False) -> None:
+    """Drop a source's triggers, until resume-triggers. Meanwhile only the audit finds edits."""
+    _change_triggers(source, resume=False, dry_run=dry_run)
+
+
+@app.command()
+def resume_triggers(source: SourceName, dry_run: PrintSql = False) -> None:
+    """Create a source's triggers again, and have the whole table audited."""
+    _change_triggers(source, resume=True, dry_run=dry_run)
+
+
+def _change_triggers(source: str, *, resume: bool, dry_run: bool) -> None:
+    settings = _settings()
+    set_up_logs(settings)
+    from embedding_operator.cli.trigger_commands import run as run_command
+
+    raise typer.Exit(asyncio.run(run_command(settings, source, typer.echo, resume=resume, dry_run=dry_run)))
+
+
 def _settings() -> Settings:
     """The settings, or exit code 2 with every problem on a line of its own."""
     try:

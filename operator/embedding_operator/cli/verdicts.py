@@ -83,6 +83,16 @@ def served_kinds(versions: Sequence[str], resources: Collection[str]) -> str:
     return f"{SOURCES} and {JOBS} are served as {GROUP}/{VERSION}"
 
 
+def usable_namespace(name: str, found: Mapping[str, Any] | None) -> None:
+    """Checks that the namespace exists, from its object (None: it does not exist), and is not being deleted."""
+    if found is None:
+        raise CheckFailed(
+            f"namespace {name} does not exist: kubectl create namespace {name}, or set EMBEDDING_NAMESPACE to the right one"
+        )
+    if found.get("metadata", {}).get("deletionTimestamp"):
+        raise CheckFailed(f"namespace {name} is being deleted: wait, and create it again, or set EMBEDDING_NAMESPACE")
+
+
 def all_rights(allowed: Mapping[Right, bool], *, namespace: str) -> str:
     missing = [right for right, granted in allowed.items() if not granted]
     if missing:
@@ -101,8 +111,10 @@ def sources(understood: Sequence[str], unknown: Sequence[str]) -> str:
 
 
 def pgvector(found: Verdict, sources: Sequence[Verdict]) -> Verdict:
-    """The verdict on pgvector, which is not needed if every source stores its vectors in an array."""
-    if found.mark is Mark.FAILED and sources and all(source.mark is Mark.PASSED for source in sources):
+    """The verdict on pgvector, which is needed only by a source that does not store its vectors in an array."""
+    if found.mark is Mark.FAILED and not sources:
+        return skipped(found.what, f"no source needs it yet ({found.message})")
+    if found.mark is Mark.FAILED and all(source.mark is Mark.PASSED for source in sources):
         return passed(found.what, "not usable here, and not needed: every source stores its vectors in an array")
     return found
 

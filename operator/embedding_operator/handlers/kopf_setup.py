@@ -16,15 +16,23 @@ from embedding_operator.reconciler.job_runner import JobRunner
 from embedding_operator.reconciler.sources import Sources
 from embedding_operator.resources import GROUP, JOBS
 from embedding_operator.resources.embedding_job import OPEN_SELECTOR
+from embedding_worker.clock import Clock
 
 CONNECTIONS = 32
+LOGIN_EVERY_S = 4.0
 
 
-def make_registry(server: ApiServer, sources: Sources, runner: JobRunner) -> kopf.OperatorRegistry:
+def make_registry(server: ApiServer, sources: Sources, runner: JobRunner, *, clock: Clock) -> kopf.OperatorRegistry:
     result = kopf.OperatorRegistry()
+    next_login_at = clock.monotonic()
 
     @kopf.on.login(registry=result)
     async def login(**_: Any) -> kopf.AiohttpSession:
+        # kopf logs in after each answer 401, and then repeats the request at once: without a pause, as fast as it can.
+        nonlocal next_login_at
+        pause_s = max(0.0, next_login_at - clock.monotonic())
+        next_login_at = clock.monotonic() + pause_s + LOGIN_EVERY_S
+        await clock.sleep(pause_s)
         # A session of its own, because kopf closes the one that it is given; with a limit, which kopf's own has not.
         return kopf.AiohttpSession(
             server=server.host,
@@ -37,12 +45,12 @@ def make_registry(server: ApiServer, sources: Sources, runner: JobRunner) -> kop
     return result
 
 
-def make_settings() -> kopf.OperatorSettings:
+def make_settings(progress: StatusIsTheProgress) -> kopf.OperatorSettings:
     result = kopf.OperatorSettings()
     result.posting.enabled = False  # every log line about an object would become an Event
     result.scanning.disabled = True  # it needs rights on the whole cluster
     result.persistence.diffbase_storage = NoDiffBase()
-    result.persistence.progress_storage = StatusIsTheProgress()
+    result.persistence.progress_storage = progress
     result.watching.field_selectors[GROUP, JOBS] = OPEN_SELECTOR  # finished jobs are not watched
     # A watch can stop without an error: neither side keeps a silent one for longer than this.
     result.watching.server_timeout = 300

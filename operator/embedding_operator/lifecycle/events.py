@@ -48,6 +48,12 @@ def _of_job(job: EmbeddingJob, action: str, kind: str, reason: str, note: str) -
     return Event(job.source, action, kind, reason, note, regarding, _reference("EmbeddingSource", job.source))
 
 
+def triggers_left(source: str, uid: str, sql: str) -> Event:
+    """A deleted source's triggers belong to another role. They cost the application a little, and do no harm."""
+    note = f"the triggers of the deleted source stay, because another role owns their function: as that role run {sql}"
+    return Event(source, "DropTriggers", WARNING, "TriggersLeft", note, _reference("EmbeddingSource", source, uid))
+
+
 def of_source(
     source: EmbeddingSource, before: Sequence[Mapping[str, Any]], after: Sequence[Mapping[str, Any]]
 ) -> list[Event]:

@@ -5,7 +5,7 @@ The only place where attempts are counted: kopf's own retries are never used.
 
 import json
 from dataclasses import dataclass, field, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 from embedding_operator.lifecycle.retry_policy import next_attempt
@@ -22,10 +22,19 @@ PHASES = {
     OutcomeKind.TEXT_CHANGED: Phase.SUPERSEDED,
     OutcomeKind.ID_INVALID: Phase.SUPERSEDED,
     OutcomeKind.INPUT_REJECTED: Phase.DEAD_LETTERED,
+    OutcomeKind.TEXT_EXPRESSION_FAILED: Phase.DEAD_LETTERED,
+    OutcomeKind.UPDATE_SUPPRESSED: Phase.DEAD_LETTERED,
 }
-ATTEMPTS = frozenset({OutcomeKind.EMBEDDED, OutcomeKind.INPUT_REJECTED, OutcomeKind.FAILED})
+FAILURES = frozenset(
+    {
+        OutcomeKind.INPUT_REJECTED,
+        OutcomeKind.TEXT_EXPRESSION_FAILED,
+        OutcomeKind.UPDATE_SUPPRESSED,
+        OutcomeKind.FAILED,
+    }
+)
+ATTEMPTS = FAILURES | {OutcomeKind.EMBEDDED}
 """Outcomes that count as an attempt: the call succeeded, or the failure was attributed to the row."""
-FAILURES = frozenset({OutcomeKind.INPUT_REJECTED, OutcomeKind.FAILED})
 HISTORY_KEPT = 10
 # The CRD's bounds: with a longer value the API server would refuse the whole patch.
 MAX_MESSAGE, MAX_REASON, MAX_CODE = 1024, 128, 64
@@ -54,6 +63,9 @@ def settled(
         status["history"] = _history(job, outcome, now)
     if outcome.kind is OutcomeKind.FAILED and (retry := next_attempt(attempts, policy, now, jitter=jitter)) is not None:
         return _retrying(status, outcome, attempts, *retry)
+    if outcome.retry_after_s is not None:
+        not_before = now + timedelta(seconds=outcome.retry_after_s)
+        return _retrying(status, outcome, attempts, not_before, outcome.retry_after_s)
     latencies: dict[str, int] = {"totalMs": round((now - started).total_seconds() * 1000)}
     if outcome.embed_ms is not None:
         latencies["embedMs"] = outcome.embed_ms

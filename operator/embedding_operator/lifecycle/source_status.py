@@ -12,10 +12,11 @@ from typing import Any
 from embedding_operator.resources.base import timestamp
 from embedding_operator.resources.embedding_source import EmbeddingSource
 from embedding_worker.providers.calls import Problem
-from embedding_worker.rows.store import Counts, Used
+from embedding_worker.rows.records import Counts, Used
 
 COUNTS_EVERY_S = 10.0
 CONDITIONS_EVERY_S = 1.0
+MANY_BLANK = 0.1
 
 
 @dataclass(frozen=True)
@@ -44,12 +45,18 @@ class SourceFacts:
     counts: Counts | None = None
     open_jobs: int = 0
     dead_letters: int = 0
+    provider_called: bool = False
+    """A call was made since the source was set up."""
     provider_problem: Problem | None = None
     pending: Pending | None = None
     used: Used | None = None
     price_per_million_tokens: float = 0.0
     reconciled_at: str | None = None
     """The token of the last request to reconcile that was carried out."""
+    paused_since: str | None = None
+    """An administrator has paused the triggers."""
+    jobs_refused: tuple[str, str] | None = None
+    """Reason and sentence, where no job can be created until someone acts. Rows are still audited and counted."""
 
 
 def facts_of(source: EmbeddingSource, *, price_per_million_tokens: float) -> SourceFacts:
@@ -89,7 +96,7 @@ def conditions(facts: SourceFacts) -> list[Condition]:
             Condition("Reconciling", False, "Stalled", "waits until someone acts: see the condition Stalled"),
             Condition("Stalled", True, reason, message),
             Condition("Fresh", None, "Stalled", "not evaluated while the source is stalled"),
-            *_provider_and_bill(facts),
+            *_others(facts),
         ]
     if not facts.set_up:
         why = facts.waiting_for or "the table is being inspected and its book-keeping created"
@@ -98,35 +105,59 @@ def conditions(facts: SourceFacts) -> list[Condition]:
             Condition("Reconciling", True, "SettingUp", why),
             Condition("Stalled", False, "NotStalled", "no action is needed"),
             Condition("Fresh", None, "SettingUp", "not known yet"),
-            *_provider_and_bill(facts),
+            *_others(facts),
         ]
+    if facts.jobs_refused is not None:
+        return _jobs_refused(facts, *facts.jobs_refused)
     reason = "Suspended" if facts.suspended else "Sweeping"
     message = (
         "no job is created while spec.suspend is true" if facts.suspended else "every due row gets an EmbeddingJob"
     )
+    if facts.paused_since is not None:
+        message += (
+            f"; triggers are paused since {facts.paused_since}: only the audit finds edits, until resume-triggers"
+        )
     return [
         Condition("Ready", True, reason, message),
         Condition("Reconciling", False, reason, message),
         Condition("Stalled", False, "NotStalled", "no action is needed"),
         _fresh(facts),
-        *_provider_and_bill(facts),
+        *_others(facts),
     ]
 
 
-def _provider_and_bill(facts: SourceFacts) -> list[Condition]:
-    problem = facts.provider_problem
-    provider = (
-        Condition("ProviderReady", True, "ProviderReady", "the last call succeeded, or no call was made yet")
-        if problem is None
-        else Condition("ProviderReady", False, problem.reason, problem.message)
-    )
-    if facts.pending is None:
-        return [provider, Condition("ReembedRequired", False, "Approved", "the spec's model and text are in force")]
+def _jobs_refused(facts: SourceFacts, reason: str, message: str) -> list[Condition]:
+    """The source is stalled, but its rows are known."""
+    return [
+        Condition("Ready", False, reason, message),
+        Condition("Reconciling", False, "Stalled", "waits until someone acts: see the condition Stalled"),
+        Condition("Stalled", True, reason, message),
+        _fresh(facts),
+        *_others(facts),
+    ]
+
+
+def _others(facts: SourceFacts) -> list[Condition]:
+    """The conditions that do not depend on whether the source runs."""
+    return [_blank(facts.counts), _provider(facts), _reembed_required(facts.pending)]
+
+
+def _provider(facts: SourceFacts) -> Condition:
+    if facts.provider_problem is not None:
+        return Condition("ProviderReady", False, facts.provider_problem.reason, facts.provider_problem.message)
+    if facts.provider_called:
+        return Condition("ProviderReady", True, "ProviderReady", "the last call succeeded")
+    return Condition("ProviderReady", None, "NotCalled", "no call was made since the source was set up")
+
+
+def _reembed_required(pending: Pending | None) -> Condition:
+    if pending is None:
+        return Condition("ReembedRequired", False, "Approved", "the spec's model and text are in force")
     message = (
-        f"the spec's model or text has changed, and {facts.pending.rows} rows would be embedded again: the previous "
+        f"the spec's model or text has changed, and {pending.rows} rows would be embedded again: the previous "
         "configuration stays in force until spec.approvedFingerprint equals status.pendingFingerprint"
     )
-    return [provider, Condition("ReembedRequired", True, "ApprovalNeeded", message)]
+    return Condition("ReembedRequired", True, "ApprovalNeeded", message)
 
 
 def _fresh(facts: SourceFacts) -> Condition:
@@ -137,6 +168,8 @@ def _fresh(facts: SourceFacts) -> Condition:
         return Condition("Fresh", False, "FirstAudit", "the first audit has not read the whole table yet")
     if facts.counts.due_without_dead_letter:
         return Condition("Fresh", False, "RowsDue", "rows are due: see status.rows.due")
+    if 0 < facts.counts.total <= facts.counts.due:
+        return Condition("Fresh", False, "NoneFresh", "no row is fresh: every row has a dead letter that says why")
     if facts.counts.due > 0:
         return Condition(
             "Fresh",
@@ -145,6 +178,18 @@ def _fresh(facts: SourceFacts) -> Condition:
             "every due row has a dead letter: review and replay the dead letters",
         )
     return Condition("Fresh", True, "AllFresh", "every row has the vector of its present text")
+
+
+def _blank(counts: Counts | None) -> Condition:
+    """Whether so many texts are empty that spec.text may be wrong, as with a misspelt key of a JSON column."""
+    if counts is None:
+        return Condition("BlankTexts", None, "NotCounted", "the rows are being counted")
+    if counts.blank > counts.total * MANY_BLANK:
+        message = (
+            "more than a tenth of the texts are empty, and have no vector: see status.rows.blank, and check spec.text"
+        )
+        return Condition("BlankTexts", True, "ManyBlankTexts", message)
+    return Condition("BlankTexts", False, "FewBlankTexts", "at most a tenth of the texts are empty")
 
 
 def status(facts: SourceFacts, previous: Mapping[str, Any], now: datetime) -> dict[str, Any]:
@@ -199,6 +244,7 @@ def _rows(counts: Counts) -> dict[str, Any]:
         "fresh": fresh,
         "freshPercent": fresh_percent(fresh, counts.total),
         "due": counts.due,
+        "blank": counts.blank,
         "estimated": counts.estimated,
         "oldestDueSince": None if counts.oldest_due_since is None else timestamp(counts.oldest_due_since),
     }

@@ -7,6 +7,7 @@ source's loop.
 import structlog
 
 from embedding_worker.clock import Clock
+from embedding_worker.rows.records import AuditPage
 from embedding_worker.rows.store import RowStore
 
 log = structlog.get_logger(__name__)
@@ -14,6 +15,8 @@ log = structlog.get_logger(__name__)
 FIRST_PASS_PAGE = 2_000
 STEP_S = 0.25
 """How long one step of the first pass may take: the sweep is to start with what is already marked."""
+WHOLE_STEP_S = 3.0
+"""How long one step of a pass on request may take: meanwhile nothing is swept, and the owner is not confirmed."""
 MAX_ROWS_A_STEP = 10_000
 
 
@@ -23,6 +26,8 @@ class Audit:
         self._rows_per_s = rows_per_s
         self._clock = clock
         self._after: str | None = None
+        self._whole: tuple[str | None, str | None] | None = None
+        """Of a pass on request: the request's token, and the id after which to go on."""
         self._last_step = clock.monotonic()
         self.filled = filled
         """The first pass in the configuration in force is complete."""
@@ -44,21 +49,34 @@ class Audit:
         self._last_step = self._clock.monotonic()
         return True
 
-    async def read_whole_table(self) -> None:
-        """Read from the first row to the last as fast as possible: a person has requested it."""
-        self._after = None
-        while True:
-            await self._read_page(FIRST_PASS_PAGE)
-            if self._after is None:
-                break
-        self._last_step = self._clock.monotonic()
+    async def read_whole_table(self, requested: str | None) -> bool:
+        """Read from the first row to the last as fast as possible, for a few seconds at a time: a person has requested it.
+
+        Returns whether the last row was reached; if not, the next call with the same token goes on. It has its own position,
+        so the steps between two calls change nothing of it. Raises what the store raises; the position is kept.
+        """
+        if self._whole is None or self._whole[0] != requested:
+            self._whole = (requested, None)
+        began = self._clock.monotonic()
+        while self._clock.monotonic() - began < WHOLE_STEP_S:
+            page = await self._audit(self._whole[1], FIRST_PASS_PAGE)
+            if page.last_id is None:
+                self._whole, self._after = None, None
+                self._last_step = self._clock.monotonic()
+                return True
+            self._whole = (requested, page.last_id)
+        return False
 
     async def _read_page(self, rows: int) -> int:
-        page = await self._store.audit(after_id=self._after, limit=rows)
+        page = await self._audit(self._after, rows)
         self._after = page.last_id
+        return page.marked
+
+    async def _audit(self, after_id: str | None, rows: int) -> AuditPage:
+        page = await self._store.audit(after_id=after_id, limit=rows)
         if page.marked and self.filled:
             log.info("audit found rows that no trigger saw", rows=page.marked)
         if page.last_id is None and not self.filled:
             await self._store.record_filled()
             self.filled = True
-        return page.marked
+        return page

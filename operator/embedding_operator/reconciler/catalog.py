@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 
+from embedding_operator.lifecycle.retry_policy import longest_pause_s
 from embedding_operator.resources.embedding_source import EmbeddingSource, RetrySpec, older_on_the_same_column
 
 
@@ -30,6 +31,10 @@ class SourceCatalog:
         """The source's policy; the defaults where the source is not known."""
         source = self._sources.get(name)
         return source.spec.retry if source is not None else RetrySpec()
+
+    def longest_pause_s(self, name: str, reason: str = "") -> float:
+        """No row of this source waits longer between two attempts, where the first one ended for this reason."""
+        return longest_pause_s(self.retry_policy(name), reason)
 
     def older_on_the_same_column(self, source: EmbeddingSource) -> str | None:
         """The name of an older source of the same table and column; None where there is none."""

@@ -1,8 +1,9 @@
 """Decides which configuration of a source runs: the spec's, or the previous one while a change waits for approval.
 
-Called by source_loop.py at each set-up. Reads the database and changes nothing.
+Called by source_setup.py at each set-up. Reads the database and changes nothing.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import structlog
@@ -10,13 +11,22 @@ import structlog
 from embedding_operator.lifecycle.source_status import Pending
 from embedding_operator.reconciler.catalog import SourceCatalog
 from embedding_operator.resources.embedding_source import EmbeddingSource
+from embedding_worker.clock import Clock
 from embedding_worker.errors import SourceRefused
 from embedding_worker.providers.calls import BYTES_PER_TOKEN
 from embedding_worker.rows.database import Database
+from embedding_worker.rows.ownership import Claim, refuse_claim
+from embedding_worker.rows.schema import owner_on_record
 from embedding_worker.rows.store import RowStore
 from embedding_worker.source import SourceConfig, in_force
 
 log = structlog.get_logger(__name__)
+
+KEPT_S = 300.0
+"""A refused source is set up every few seconds: what a change would embed is not counted again for so long."""
+
+Progress = Callable[[], None]
+"""Is called while something takes long, each time that a part of it is done."""
 
 
 @dataclass(frozen=True)
@@ -30,20 +40,72 @@ class Configuration:
     """Reason and message, where the changed configuration cannot run; the previous one stays in force."""
 
 
-async def decide_configuration(source: EmbeddingSource, catalog: SourceCatalog, database: Database) -> Configuration:
+class ChangedConfiguration:
+    """What is known of the change of one source that waits, so that its table is read, and the change logged, only once."""
+
+    def __init__(self, database: Database, *, clock: Clock) -> None:
+        self._database = database
+        self._clock = clock
+        self._counted: Pending | None = None
+        self._counted_at = 0.0
+        self._logged: tuple[str, str] | None = None
+
+    async def look(
+        self, name: str, wanted: SourceConfig, waiting: str, progress: Progress
+    ) -> Pending | tuple[str, str]:
+        """What the change would embed; or reason and message, where it cannot run."""
+        try:
+            pending = await self._count(await RowStore.inspect(self._database, wanted), waiting, progress)
+        except SourceRefused as exc:
+            if self._is_new(exc.reason, exc.message):
+                log.error("source stalled", source=name, reason=exc.reason, message=exc.message)
+            return exc.reason, f"{exc.message} (the previous configuration stays in force)"
+        if self._is_new("", waiting):
+            log.info("a changed model or text waits for approval", source=name, pending=waiting, rows=pending.rows)
+        return pending
+
+    async def _count(self, store: RowStore, waiting: str, progress: Progress) -> Pending:
+        counted, age_s = self._counted, self._clock.monotonic() - self._counted_at
+        if counted is None or counted.signature != waiting or age_s >= KEPT_S:
+            rows, size = await store.would_embed(progress)
+            counted = self._counted = Pending(waiting, rows, size // BYTES_PER_TOKEN)
+            self._counted_at = self._clock.monotonic()
+        return counted
+
+    def _is_new(self, reason: str, message: str) -> bool:
+        before, self._logged = self._logged, (reason, message)
+        return self._logged != before
+
+
+async def decide_configuration(
+    source: EmbeddingSource,
+    claim: Claim,
+    catalog: SourceCatalog,
+    database: Database,
+    *,
+    changed: ChangedConfiguration,
+    progress: Progress,
+) -> Configuration:
     """Raises SourceRefused where another source keeps the same column, RowsLocked or DatabaseUnavailable."""
-    if (older := catalog.older_on_the_same_column(source)) is not None:
-        raise SourceRefused("ColumnTaken", f"EmbeddingSource {older} keeps the same column: delete one of the two")
     wanted = source.spec.config()
+    await _refuse_second(source, claim, catalog, database)
     record = await RowStore.configuration_on_record(database, wanted.at)
     config, waiting = in_force(wanted, record, approved=source.spec.approved_fingerprint)
     if waiting is None:
         return Configuration(config)
-    try:
-        rows, size = await (await RowStore.inspect(database, wanted)).would_embed()
-    except SourceRefused as exc:
-        log.error("source stalled", source=source.name, reason=exc.reason, message=exc.message)
-        message = f"{exc.message} (the previous configuration stays in force)"
-        return Configuration(config, refused_change=(exc.reason, message))
-    log.info("a changed model or text waits for approval", source=source.name, pending=waiting, rows=rows)
-    return Configuration(config, Pending(waiting, rows, size // BYTES_PER_TOKEN))
+    found = await changed.look(source.name, wanted, waiting, progress)
+    return Configuration(config, found) if isinstance(found, Pending) else Configuration(config, refused_change=found)
+
+
+async def _refuse_second(source: EmbeddingSource, claim: Claim, catalog: SourceCatalog, database: Database) -> None:
+    """Raises SourceRefused unless the source owns its table, or could own it: nobody does, and no older source wants it.
+
+    The owner runs also if it is the younger one. Otherwise both would be refused, each because of the other.
+    """
+    at = source.spec.config().at
+    owner = await owner_on_record(database, at)
+    if owner is not None and owner.owner == claim.owner:
+        return
+    if (older := catalog.older_on_the_same_column(source)) is not None:
+        raise SourceRefused("ColumnTaken", f"EmbeddingSource {older} keeps the same column: delete one of the two")
+    refuse_claim(at, claim, owner)

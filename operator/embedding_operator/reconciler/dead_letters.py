@@ -1,11 +1,18 @@
 """Decides how many dead letters there may be, and when their rows are looked at again. Called by the sweep.
 
-Which jobs are dead letters is the job table's to know.
+The job table knows which jobs are dead letters.
 """
+
+from embedding_operator.reconciler.job_table import JobTable
+from embedding_operator.reconciler.tracked_job import OPEN, JobState
 
 REVIEW_EVERY_S = 60.0
 MAX_DEAD_LETTERS = 500
 """Custom resources are scarce, and so many failures mean that something is wrong which costs money."""
+FEW_DEAD_LETTERS = 50
+"""What every source may have, whatever the others have."""
+WITHOUT_A_CALL = frozenset({"TextExpressionFailed", "UpdateSuppressed"})
+"""Reasons of dead letters that cost nothing, because they are known before a call is made."""
 
 
 class DeadLetterReview:
@@ -23,12 +30,52 @@ class DeadLetterReview:
         self._next_at = now + REVIEW_EVERY_S
 
 
-def dead_letter_limit(dead_letters: int) -> tuple[str, str] | None:
-    """Reason and message where no job may be created because there are too many dead letters."""
-    if dead_letters < MAX_DEAD_LETTERS:
+def dead_letter_limit(costly: int, *, costly_in_all: int) -> tuple[str, str] | None:
+    """Reason and message where no job of a source may be created, because there are too many dead letters that cost a call.
+
+    `costly` are the source's own, `costly_in_all` those of all sources. If others have used up the limit, the source may still
+    have a few, so that the failures of one source never stop another.
+    """
+    if costly < FEW_DEAD_LETTERS or max(costly, costly_in_all) < MAX_DEAD_LETTERS:
         return None
     message = (
-        f"there are {dead_letters} dead letters: no job is created until some of them are replayed or deleted, "
+        f"there are {costly} dead letters: no job is created until some of them are replayed or deleted, "
         "or their rows are corrected"
     )
     return "DeadLetterLimit", message
+
+
+def room_for_dead_letters(existing: int, of_the_source: int) -> int:
+    """How many rows that are known to fail without a call may get a job, so that they are shown as dead letters."""
+    return max(MAX_DEAD_LETTERS - existing, FEW_DEAD_LETTERS - of_the_source, 0)
+
+
+class DeadLetters:
+    """The dead letters of one source, beside those of all others."""
+
+    def __init__(self, source: str, table: JobTable) -> None:
+        self._source = source
+        self._table = table
+
+    @property
+    def limit(self) -> tuple[str, str] | None:
+        """Reason and message if no job of the source may be created; None otherwise. See dead_letter_limit."""
+        costly = [source for source, reason in self._reasons() if reason not in WITHOUT_A_CALL]
+        return dead_letter_limit(costly.count(self._source), costly_in_all=len(costly))
+
+    @property
+    def room(self) -> int:
+        """How many rows that are known to fail may get a job. See room_for_dead_letters.
+
+        Open jobs may become dead letters too."""
+        sources = [source for source, _ in self._reasons()]
+        opened = self._table.count(OPEN, source=self._source)
+        return room_for_dead_letters(len(sources) + opened, sources.count(self._source) + opened)
+
+    @property
+    def any_suppressed(self) -> bool:
+        """Whether an update of the source was suppressed, so that others may be too."""
+        return (self._source, "UpdateSuppressed") in self._reasons()
+
+    def _reasons(self) -> list[tuple[str, str]]:
+        return [(job.source, job.reason) for job in self._table.jobs(states={JobState.DEAD_LETTERED})]

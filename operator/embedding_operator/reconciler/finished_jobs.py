@@ -79,8 +79,10 @@ class FinishedJobs:
         names = set()
         for job in listed:
             names.add(job.name)
-            if job.name not in self._cohort_of:
+            if (label := self._cohort_of.get(job.name)) is None:
                 self.add(job.cohort, job.name, version=job.metadata.version, now=now)
+            elif job.name not in keep:  # lower than before, if a backup of the API server was restored
+                self._cohorts[label].versions[job.name] = job.metadata.version
         for name in set(self._cohort_of) - names - set(keep):
             self.remove(name)
 

@@ -3,20 +3,18 @@ and sources once a minute, because a watch may have missed a change. Started by 
 """
 
 import asyncio
-from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import TypeVar
 
 import structlog
-from pydantic import ValidationError
 
 from embedding_operator.api_errors import ApiServerError, ApiServerUnavailable, Gone, RequestRefused
-from embedding_operator.api_server import ApiServer, Json
+from embedding_operator.api_server import ApiServer
 from embedding_operator.reconciler.catalog import SourceCatalog
 from embedding_operator.reconciler.orphans import PATIENCE_S, orphaned
 from embedding_operator.reconciler.registers import JobRegisters
 from embedding_operator.reconciler.sources import Sources
-from embedding_operator.resources.base import timestamp
+from embedding_operator.reconciler.tracked_job import JobState
+from embedding_operator.resources.base import timestamp, understood
 from embedding_operator.resources.embedding_job import (
     COHORT_LABEL,
     FINISHED_SELECTOR,
@@ -33,7 +31,6 @@ RESYNC_EVERY_S = 60.0
 DELETIONS_AT_ONCE = 4
 EXPIRE_FOR_S = 10.0
 """How long other work waits for expiry: jobs may finish as fast as they are deleted, for as long as a first fill lasts."""
-Parsed = TypeVar("Parsed")
 
 
 @dataclass(frozen=True)
@@ -82,7 +79,8 @@ class Housekeeping:
             try:
                 await work()
             except ApiServerError as exc:
-                log.warning("housekeeping waits", message=str(exc))
+                if str(exc) != self.waiting_for:  # an outage is logged once, and not in every turn
+                    log.warning("housekeeping waits", message=str(exc))
                 errors.append(exc)
         self.waiting_for = str(errors[0]) if errors else None
         self._was_unavailable = any(isinstance(error, ApiServerUnavailable) for error in errors)
@@ -98,15 +96,15 @@ class Housekeeping:
         The process also calls it at the start, before it watches anything.
         """
         # Jobs are listed first: if a listed job belongs to a source that was just created, the later list has the source.
-        before = set(self._catalog)
+        before = {name: self._catalog.get(name) for name in self._catalog}
         listed_at = self._clock.monotonic()
-        jobs = list(understood(parse_job, await self._server.jobs()))
+        jobs = [job for job in understood(parse_job, await self._server.jobs()) if not job.metadata.is_being_deleted]
         bodies = await self._server.sources()
         self._table.resync(jobs, listed_at=listed_at)
         for source in understood(parse_source, bodies):
-            self._sources.observe(source)
+            self._sources.observe_listed(source, known_before=before.get(source.name), listed_at=listed_at)
         names = {body["metadata"]["name"] for body in bodies}
-        for name in (before | {job.source for job in jobs}) - names:
+        for name in (before.keys() | {job.source for job in jobs}) - names:
             self._sources.observe_deleted(name)
         self._resynced_at = listed_at
 
@@ -140,8 +138,9 @@ class Housekeeping:
         now, moment = self._clock.monotonic(), self._clock.now()
         self._touched_at = {name: at for name, at in self._touched_at.items() if now - at < PATIENCE_S}
         jobs = (job for job in self._table.jobs() if job.name not in self._touched_at)
-        for name in orphaned(jobs, monotonic=now, now=moment):
-            log.warning("orphaned job is touched", job=name)
+        for name in orphaned(jobs, monotonic=now, now=moment, longest_pause_s=self._catalog.longest_pause_s):
+            if (job := self._table.get(name)) is not None and job.state is not JobState.HELD:
+                log.warning("orphaned job is touched", job=name)
             try:
                 await self._server.annotate_job(name, {TOUCHED_ANNOTATION: timestamp(moment)})
             except Gone:
@@ -149,12 +148,3 @@ class Housekeeping:
             except RequestRefused as exc:
                 log.error("orphaned job not touched", job=name, message=str(exc))
             self._touched_at[name] = now  # not reached if the API server is unavailable, so the next turn tries again
-
-
-def understood(parse: Callable[[Json], Parsed], bodies: Iterable[Json]) -> Iterable[Parsed]:
-    """Parse these objects. One that this version cannot parse, because its CRD is newer or older, is logged and left out."""
-    for body in bodies:
-        try:
-            yield parse(body)
-        except ValidationError as exc:
-            log.error("object not understood", name=body["metadata"]["name"], problems=exc.error_count())

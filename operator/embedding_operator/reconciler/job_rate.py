@@ -1,8 +1,4 @@
-"""Limits how many jobs a business gets in a minute. Called by the sweep; makes no request.
-
-A person's edits stay below the limit. A row that the application's own triggers rewrite at every write can never become up to
-date; without a limit it would cost calls without end.
-"""
+"""Counts the jobs of each business within the last minute, and so limits them. Pure; called by job_creator.py."""
 
 from collections import defaultdict, deque
 
@@ -11,30 +7,34 @@ MINUTE_S = 60.0
 
 
 class JobRate:
-    """When the jobs of each business were created. All moments are of the monotonic clock, in seconds."""
+    """When the jobs of each business were created. All moments are of the monotonic clock, in seconds.
+
+    A person's edits stay below the limit. A row that the application's own triggers rewrite at every write can never become up
+    to date; without a limit it would cost calls without end.
+    """
 
     def __init__(self) -> None:
         self._created: dict[str, deque[float]] = defaultdict(deque)
 
-    def allows(self, business_id: str, now: float) -> bool:
+    def allows(self, row_id: str, now: float) -> bool:
         """Whether this business may have another job now."""
-        self._prune(business_id, now)
-        return len(self._created.get(business_id, ())) < MAX_A_MINUTE
+        self._prune(row_id, now)
+        return len(self._created.get(row_id, ())) < MAX_A_MINUTE
 
-    def record(self, business_id: str, now: float) -> None:
+    def record(self, row_id: str, now: float) -> None:
         """A job was created for this business."""
-        self._created[business_id].append(now)
+        self._created[row_id].append(now)
 
     def forget_old(self, now: float) -> None:
         """Forget businesses without a job within the last minute."""
-        for business_id in list(self._created):
-            self._prune(business_id, now)
+        for row_id in list(self._created):
+            self._prune(row_id, now)
 
-    def _prune(self, business_id: str, now: float) -> None:
-        created = self._created.get(business_id)
+    def _prune(self, row_id: str, now: float) -> None:
+        created = self._created.get(row_id)
         if created is None:
             return
         while created and created[0] < now - MINUTE_S:
             created.popleft()
         if not created:
-            del self._created[business_id]
+            del self._created[row_id]

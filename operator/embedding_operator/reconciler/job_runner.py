@@ -18,7 +18,7 @@ from embedding_operator.lifecycle.next_step import Step, next_step
 from embedding_operator.metrics import Metrics
 from embedding_operator.reconciler.catalog import SourceCatalog
 from embedding_operator.reconciler.job_statuses import JobStatuses
-from embedding_operator.reconciler.job_table import IN_FLIGHT, JobTable
+from embedding_operator.reconciler.job_table import JobTable
 from embedding_operator.reconciler.row_queues import RowQueues
 from embedding_operator.resources.embedding_job import EmbeddingJob, Phase
 from embedding_worker.clock import Clock
@@ -67,13 +67,13 @@ class JobRunner:
         if self._draining or not self._table.observe(job):
             return  # the process is ending, or the event is older than the operator's own last patch
         tracked = self._table.get(job.name)
-        if tracked is None or tracked.state in IN_FLIGHT:
+        if tracked is None or tracked.in_flight or self._statuses.is_held(tracked):
             return
         try:
             await self._carry_out(next_step(job), job, urgent=tracked.edited)
         finally:  # no outcome, cancelled, or an unexpected error: a job that stayed in flight would never be started again
             tracked = self._table.get(job.name)
-            if tracked is not None and tracked.state in IN_FLIGHT:
+            if tracked is not None and tracked.in_flight:
                 self._table.release(job.name)
 
     async def _carry_out(self, step: Step, job: EmbeddingJob, *, urgent: bool) -> None:
@@ -116,9 +116,9 @@ class JobRunner:
         match patch.phase:
             case Phase.RETRYING:
                 not_before = datetime.fromisoformat(patch.status["nextAttemptTime"])
-                self._table.back_off(job.name, not_before, version)
+                self._table.back_off(job.name, not_before, version, reason=str(patch.status["reason"]))
             case Phase.DEAD_LETTERED:
-                self._table.mark_dead_letter(job.name, version)
+                self._table.mark_dead_letter(job.name, version, reason=str(patch.status["reason"]))
             case _:
                 self._table.finish(job.name, version)
 

@@ -13,6 +13,7 @@ from embedding_operator.api_errors import ApiServerUnavailable, Gone, RequestRef
 from embedding_operator.api_server import ApiServer
 from embedding_operator.lifecycle.job_status import JobPatch
 from embedding_operator.reconciler.job_table import JobTable
+from embedding_operator.reconciler.tracked_job import JobState, TrackedJob
 from embedding_operator.resources.embedding_job import parse_job
 from embedding_worker.clock import Clock
 
@@ -27,9 +28,14 @@ LONGEST_PAUSE_S = 5.0
 async def refresh_job(server: ApiServer, table: JobTable, name: str) -> None:
     """Read this job, and record its present state in the table. Raises ApiServerUnavailable or RequestRefused."""
     try:
-        table.accept(parse_job(await server.job(name)))
+        job = parse_job(await server.job(name))
     except Gone:
         table.remove(name)
+        return
+    if job.metadata.is_being_deleted:
+        table.remove(name)
+    else:
+        table.accept(job)
 
 
 class JobStatuses:
@@ -44,21 +50,48 @@ class JobStatuses:
         After a conflict, overload, an unreachable server or a lost answer, the same patch is sent again; sending it twice has
         the same result as sending it once. Returns None if the job was deleted, or if the patch was refused (its phase is
         final, or a policy forbids it). The job is then read, and the table records its present state: Queued or BackingOff if
-        it is still open.
+        it is still open; then it is Held.
         """
         try:
             if patch.annotations:
                 await self._until_answered(lambda: self._server.annotate_job(name, patch.annotations))
-            return await self._until_answered(lambda: self._server.patch_job_status(name, patch.status))
+            version = await self._until_answered(lambda: self._server.patch_job_status(name, patch.status))
         except Gone:
             log.info("job was deleted before its status was written", job=name)
             self._table.remove(name)
         except RequestRefused as exc:
-            log.error(
-                "status of a job refused: see the message for the rule that forbids it", job=name, message=str(exc)
-            )
             await self._resolve(name)
+            self._hold(name, str(exc))
+        else:
+            self._record_accepted(name)
+            return version
         return None
+
+    def is_held(self, job: TrackedJob) -> bool:
+        """Whether the job waits, because its status, or those of other jobs of its source, are refused."""
+        now = self._clock.monotonic()
+        if job.is_held(now):
+            return True
+        until = self._table.refused.wait_until(job.source, now)
+        if until is not None:
+            self._table.hold(job.name, until=until)
+        return until is not None
+
+    def _record_accepted(self, name: str) -> None:
+        job = self._table.get(name)
+        if job is not None and self._table.refused.record_accepted(job.source):
+            self._table.release_held(job.source)
+
+    def _hold(self, name: str, message: str) -> None:
+        """If it is still open, a rule forbids its status: it waits, and its source's other jobs too if several are refused."""
+        self._table.hold(name)
+        job = self._table.get(name)
+        if job is None or job.state is not JobState.HELD:
+            return
+        if self._table.refused.record(job.source, name, message, self._clock.monotonic()):
+            log.error(
+                "status of a job refused: see the message for the rule that forbids it", job=name, message=message
+            )
 
     async def _resolve(self, name: str) -> None:
         """Record the job's present state in the table after a refusal. A job that cannot be read either is released."""

@@ -8,44 +8,16 @@ meanwhile (the job or its source was deleted) does nothing. The table makes no r
 import asyncio
 from collections import Counter
 from collections.abc import Collection, Iterable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import datetime
-from enum import Enum
 
 from embedding_operator.reconciler.finished_jobs import FinishedJobs
-from embedding_operator.resources.embedding_job import FINISHED, EmbeddingJob, Phase
+from embedding_operator.reconciler.refused_statuses import RefusedStatuses, pause_s
+from embedding_operator.reconciler.tracked_job import IN_FLIGHT, STATES, JobState, TrackedJob
+from embedding_operator.resources.embedding_job import FINISHED, EmbeddingJob
 from embedding_worker.clock import Clock
 
-
-class JobState(Enum):
-    CREATING = "Creating"
-    """Its create request is being sent, or the answer was lost and the next sweep asks whether the job exists."""
-    QUEUED = "Queued"
-    """Open; its handler has not started yet, or has stopped working on it without an outcome."""
-    RUNNING = "Running"
-    """A handler is working on it."""
-    SETTLING = "Settling"
-    """Its outcome is known, and the patch of its status is being sent."""
-    BACKING_OFF = "BackingOff"
-    """Its last attempt failed, and the next one starts when its pause is over."""
-    DEAD_LETTERED = "DeadLettered"
-    """Stays until a person replays or deletes it, or until its row is edited or deleted."""
-
-
-IN_FLIGHT = frozenset({JobState.RUNNING, JobState.SETTLING})
-ACTIVE = frozenset(JobState) - {JobState.BACKING_OFF, JobState.DEAD_LETTERED}
-"""States that count towards the window. BackingOff does not, so that failing rows never prevent jobs for other rows."""
-OPEN = frozenset(JobState) - {JobState.DEAD_LETTERED}
-
-
-STATES = {
-    Phase.PENDING: JobState.QUEUED,
-    Phase.RETRYING: JobState.BACKING_OFF,
-    Phase.DEAD_LETTERED: JobState.DEAD_LETTERED,
-}
-"""The state that a job gets when the API server shows it in this phase."""
-
-
+WAITING = (JobState.QUEUED, JobState.BACKING_OFF, JobState.HELD)
 CREATE_TAKES_S = 60.0
 """Longer than a create request may take, its timeout being 30 s."""
 
@@ -54,30 +26,11 @@ class ImpossibleTransition(Exception):
     """A bug in the operator: a job in its present state cannot get the new state."""
 
 
-@dataclass(frozen=True)
-class TrackedJob:
-    name: str
-    source: str
-    business_id: str
-    content_hash: str
-    cohort: str
-    state: JobState
-    since: float
-    """When it got its present state, by the monotonic clock."""
-    newest_mark: int = 0
-    """The newest change mark of which it is known that this job has the row's text; 0 if none is known (after a restart)."""
-    edited: bool = False
-    """An application has edited the row; False for a first fill, and if it is not known."""
-    not_before: datetime | None = None
-    """When the pause of a job in state BackingOff is over."""
-    version: int = 0
-    """The newest resource version known; an event or a list with an older one is out of date."""
-
-
 class JobTable:
     def __init__(self, finished: FinishedJobs, *, clock: Clock) -> None:
         self._finished = finished
         self._clock = clock
+        self.refused = RefusedStatuses()
         self._jobs: dict[str, TrackedJob] = {}
         self._counts: Counter[tuple[str, JobState]] = Counter()
         self._changed_at: dict[str, float] = {}
@@ -100,8 +53,8 @@ class JobTable:
 
     def longest_queued_s(self) -> float:
         """How many seconds the oldest Queued job has waited for its handler; 0 if no job is Queued."""
-        queued = [job.since for job in self._jobs.values() if job.state is JobState.QUEUED]
-        return self._clock.monotonic() - min(queued) if queued else 0.0
+        now = self._clock.monotonic()
+        return max((now - job.since for job in self._jobs.values() if job.state is JobState.QUEUED), default=0.0)
 
     async def wait_until_drained(self, *, within_s: float) -> None:
         """Return when no job is in flight, or when the time is over."""
@@ -148,30 +101,46 @@ class JobTable:
         return True
 
     def start(self, name: str) -> None:
-        """Queued or BackingOff → Running: a handler starts to work on it."""
-        self._transition(name, JobState.RUNNING, (JobState.QUEUED, JobState.BACKING_OFF))
+        """Queued, BackingOff or Held → Running: a handler starts to work on it."""
+        self._transition(name, JobState.RUNNING, WAITING)
 
     def release(self, name: str) -> None:
         """Running or Settling → Queued: the handler stops working on it, and it stays open."""
         self._transition(name, JobState.QUEUED, (JobState.RUNNING, JobState.SETTLING))
 
     def settle(self, name: str) -> None:
-        """Running, Queued or BackingOff → Settling: its new status is known, and the patch is about to be sent."""
-        self._transition(name, JobState.SETTLING, (JobState.RUNNING, JobState.QUEUED, JobState.BACKING_OFF))
+        """Running, Queued, BackingOff or Held → Settling: its new status is known, and the patch is about to be sent."""
+        self._transition(name, JobState.SETTLING, (JobState.RUNNING, *WAITING))
 
-    def back_off(self, name: str, not_before: datetime | None, version: int = 0) -> None:
-        """Settling → BackingOff until `not_before`."""
+    def hold(self, name: str, *, until: float | None = None) -> None:
+        """Queued, BackingOff or Held → Held: its status was refused, or (`until`) those of other jobs of its source are."""
+        job = self._jobs.get(name)
+        if job is None or job.state not in WAITING:
+            return
+        refusals = job.refusals + (until is None)
+        until = self._clock.monotonic() + pause_s(refusals) if until is None else until
+        self._move(replace(job, refusals=refusals, held_until=until), JobState.HELD, version=job.version)
+
+    def release_held(self, source: str) -> None:
+        """Statuses of the source's jobs are accepted again: the pauses of its held jobs are over."""
+        for job in self.jobs(source, {JobState.HELD}):
+            self._jobs[job.name] = replace(job, held_until=0.0)
+
+    def back_off(self, name: str, not_before: datetime | None, version: int = 0, *, reason: str = "") -> None:
+        """Settling → BackingOff until `not_before`, for this reason."""
         self._transition(name, JobState.BACKING_OFF, (JobState.SETTLING,), version)
         if (job := self._jobs.get(name)) is not None:
-            self._jobs[name] = replace(job, not_before=not_before)
+            self._jobs[name] = replace(job, not_before=not_before, reason=reason, refusals=0)
 
     def requeue(self, name: str, version: int = 0) -> None:
         """Settling → Queued: the first patch of a replay was accepted, and its event runs the handler."""
         self._transition(name, JobState.QUEUED, (JobState.SETTLING,), version)
 
-    def mark_dead_letter(self, name: str, version: int = 0) -> None:
-        """Settling → DeadLettered."""
+    def mark_dead_letter(self, name: str, version: int = 0, *, reason: str = "") -> None:
+        """Settling → DeadLettered, for this reason."""
         self._transition(name, JobState.DEAD_LETTERED, (JobState.SETTLING,), version)
+        if (job := self._jobs.get(name)) is not None:
+            self._jobs[name] = replace(job, reason=reason)
 
     def finish(self, name: str, version: int = 0) -> None:
         """Any state → no job: its phase is final. FinishedJobs stores it until it expires."""
@@ -201,6 +170,7 @@ class JobTable:
         """The source was deleted: remove its jobs from the table."""
         for job in self.jobs(source):
             self._drop(job.name)
+        self.refused.forget(source)
 
     def resync(self, listed: Iterable[EmbeddingJob], *, listed_at: float) -> None:
         """Make the table agree with a list of all jobs, which was requested at `listed_at` (monotonic).
@@ -224,8 +194,11 @@ class JobTable:
 
     def _resync_one(self, job: EmbeddingJob) -> None:
         known = self._jobs.get(job.name)
-        if known is None or known.state not in (*IN_FLIGHT, STATES[job.status.phase]):
+        is_held = known is not None and known.state is JobState.HELD and job.is_open
+        if known is None or (not is_held and known.state not in (*IN_FLIGHT, STATES[job.status.phase])):
             self._put_observed(job, known)
+        else:  # the version is lower than before, if a backup of the API server was restored
+            self._jobs[job.name] = replace(known, version=job.metadata.version)
 
     def _put_observed(self, job: EmbeddingJob, known: TrackedJob | None) -> None:
         if job.status.phase not in STATES:
@@ -238,6 +211,7 @@ class JobTable:
                 since=self._clock.monotonic(),
                 not_before=job.status.next_attempt_time,
                 version=job.metadata.version,
+                reason=job.status.reason or "",
             )
         )
 

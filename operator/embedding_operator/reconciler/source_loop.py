@@ -15,14 +15,15 @@ import structlog
 from embedding_operator.lifecycle.source_status import facts_of
 from embedding_operator.metrics import Metrics
 from embedding_operator.reconciler import turn
+from embedding_operator.reconciler.ready_source import ReadySource
 from embedding_operator.reconciler.row_queues import RowQueues
-from embedding_operator.reconciler.source_setup import ReadySource, SourceSetup
+from embedding_operator.reconciler.source_setup import SourceSetup
 from embedding_operator.reconciler.status_report import StatusReport
 from embedding_operator.reconciler.turn import Look, Step
 from embedding_operator.reconciler.window import Window
 from embedding_operator.resources.embedding_source import EmbeddingSource
 from embedding_worker.clock import Clock
-from embedding_worker.errors import DatabaseUnavailable, RowsLocked, SourceRefused
+from embedding_worker.errors import DatabaseUnavailable, RowsLocked, SourceRefused, TableRefused
 
 log = structlog.get_logger(__name__)
 
@@ -59,12 +60,18 @@ class SourceLoop:
         self._facts = facts_of(source, price_per_million_tokens=settings.price_per_million_tokens)
         self._refused_change: tuple[str, str] | None = None
         self._requested = self._facts.reconciled_at
+        self._refusal: TableRefused | None = None
+        """The database has refused to change any row: until it accepts one, no call is paid for."""
         self._counted_at: float | None = None
         self._locked_turns = 0
         self._wake = asyncio.Event()
         self._draining = False
+        self._set_up_again = False
+        self._refused: SourceRefused | None = None
+        self._last_failure: tuple[str, str] | None = None
+        """The last error that was logged, so that one that lasts is logged once."""
         self.last_turn = clock.monotonic()
-        """When the loop last began a turn or a pause, by the monotonic clock. If this is long ago, the loop hangs."""
+        """When the loop last began a turn or a pause, or read a page, by the monotonic clock. If long ago, the loop hangs."""
 
     @property
     def waiting_for(self) -> str | None:
@@ -81,6 +88,16 @@ class SourceLoop:
             self._requested = token
             self.wake()
 
+    def compare_status(self, listed: EmbeddingSource, *, listed_at: float) -> None:
+        """Have the status written again in the next turn, if it is not as it was written."""
+        if listed.metadata.uid == self._source.metadata.uid:
+            self._report.compare(listed.status, listed_at=listed_at)
+
+    def set_up_again(self, refused: SourceRefused | None = None) -> None:
+        """Set the source up again after the present turn. With `refused`, it is stalled for that reason until then."""
+        self._set_up_again, self._refused = True, refused
+        self.wake()
+
     def drain(self) -> None:
         """Create no more jobs: the process is about to end."""
         self._draining = True
@@ -91,26 +108,40 @@ class SourceLoop:
         while True:
             try:
                 async with self._ready() as ready:
-                    while True:
+                    while not self._set_up_again:
                         await self._pause(await self._turn(ready))
+                await self._pause_before_setup()
             except Exception as exc:  # an unexpected error in one source is reported and stops no other source
                 await self._stall(exc)
+
+    async def _pause_before_setup(self) -> None:
+        """The set-up was requested: it may be requested again at once, so it is done no more often than after a refusal."""
+        refused, self._set_up_again, self._refused = self._refused, False, None
+        self._wake.clear()
+        if refused is not None:
+            await self._stall(refused)
+        else:
+            await self._pause(turn.REFUSED_PAUSE_S)
 
     @asynccontextmanager
     async def _ready(self) -> AsyncIterator[ReadySource]:
         """Set the source up, and accept the rows of its jobs until the block ends."""
         await self._report.write(self._facts)
-        chosen = await self._setup.decide(self._source)
+        chosen = await self._setup.decide(self._source, self._record_progress)
         self._refused_change = chosen.refused_change
         self._record(fingerprint=chosen.config.fingerprint, pending=chosen.pending, refused=chosen.refused_change)
         ready = await self._setup.prepare(self._source, chosen)
+        if self._refusal is not None:
+            await ready.pipeline.rows.resume_after(self._refusal)
+            self._refusal = None
         async with AsyncExitStack() as stack:
             await stack.enter_async_context(ready.pipeline.batcher)
             stack.callback(self._close_queue)
             if not self._source.spec.suspend:
                 self._queues.open(self._name, ready.pipeline.batcher)
                 self._window.set_idle(self._name, False)
-            self._record(set_up=True, filled=ready.audit.filled)
+            self._record(set_up=True, filled=ready.audit.filled, paused_since=ready.watch.paused_since)
+            self._last_failure = None
             fingerprint = chosen.config.fingerprint
             log.info("source ready", source=self._name, table=str(chosen.config.at), fingerprint=fingerprint)
             yield ready
@@ -119,9 +150,13 @@ class SourceLoop:
         self._queues.close(self._name)
         self._window.set_idle(self._name, True)
 
+    def _record_progress(self) -> None:
+        """The loop does not hang, although a step of it takes long."""
+        self.last_turn = self._clock.monotonic()
+
     async def _turn(self, ready: ReadySource) -> float:
         """Do one turn. Returns how long to pause after it. Raises errors after which the source has to be set up again."""
-        self.last_turn = self._clock.monotonic()
+        self._record_progress()
         reaction = None
         try:
             with self._metrics.time_turn(self._name):
@@ -131,35 +166,68 @@ class SourceLoop:
             reaction = turn.after_failed_turn(exc, locked_turns=self._locked_turns)
             if reaction is None:
                 raise
-            log.info("turn not completed", source=self._name, error=type(exc).__name__, message=str(exc))
+            if self._is_new(exc):
+                log.info("turn not completed", source=self._name, error=type(exc).__name__, message=str(exc))
         else:
             self._locked_turns = 0
+            self._last_failure = None
         problem, suspended = ready.pipeline.problem, self._source.spec.suspend
         self._window.set_idle(self._name, problem is not None or suspended)
         self._record(
             waiting_for=reaction.waiting_for if reaction else None,
             filled=ready.audit.filled,
+            provider_called=ready.pipeline.calls.called,
             provider_problem=problem,
             refused=(None if suspended else ready.sweeper.problem) or self._refused_change,
+            jobs_refused=None if suspended else ready.sweeper.jobs_refused,
         )
+        self._metrics.record_refused_creates(self._name, ready.sweeper.count_refused_creates())
         await self._report.write(self._facts)
         return max(reaction.pause_s if reaction else 0.0, self._interval_s)
 
     async def _do(self, ready: ReadySource) -> None:
         requested, handled = self._requested, self._facts.reconciled_at
+        if ready.pipeline.rows.refusal is not None:
+            raise ready.pipeline.rows.refusal
         look = Look(self._source.spec.suspend, self._draining, requested=requested, handled=handled)
-        changed = False
+        changed, failed = False, None
+        await self._watch(ready)
         for step in turn.steps(look):
             match step:
                 case Step.SWEEP:
-                    await ready.sweeper.sweep()
+                    failed = await self._sweep(ready)
                 case Step.AUDIT_WHOLE_TABLE:
-                    await ready.audit.read_whole_table()
-                    self._record(reconciled_at=requested)
-                    changed = True
+                    changed = await self._audit_whole_table(ready, requested)
                 case Step.AUDIT_STEP:
                     changed = await ready.audit.step() or changed
         await self._count(ready, changed=changed)
+        if failed is not None:
+            raise failed
+
+    async def _audit_whole_table(self, ready: ReadySource, requested: str | None) -> bool:
+        """Read on for a few seconds. Returns whether all is read; if not, the next turn follows at once."""
+        read = await ready.audit.read_whole_table(requested)
+        if read:
+            self._record(reconciled_at=requested)
+        else:
+            self.wake()
+        return read
+
+    async def _watch(self, ready: ReadySource) -> None:
+        await ready.watch.step(filled=ready.audit.filled)
+        if ready.watch.outdated is not None:
+            log.info("source has to be set up again", source=self._name, why=ready.watch.outdated)
+            self.set_up_again()
+
+    async def _sweep(self, ready: ReadySource) -> Exception | None:
+        """Returns an error after which the turn goes on, and raises any other."""
+        try:
+            await ready.sweeper.sweep()
+        except Exception as exc:
+            if not turn.goes_on(exc):
+                raise
+            return exc
+        return None
 
     async def _count(self, ready: ReadySource, *, changed: bool) -> None:
         now = self._clock.monotonic()
@@ -175,6 +243,16 @@ class SourceLoop:
     async def _stall(self, error: Exception) -> None:
         """Report that the source is not set up, and wait before the next try."""
         reaction = turn.after_failed_setup(error)
+        if isinstance(error, TableRefused):
+            self._refusal = error
+        if self._is_new(error):
+            self._log_stall(error)
+        refused = reaction.refused and await self._setup.explain(self._source, reaction.refused)
+        self._record(set_up=False, waiting_for=reaction.waiting_for, refused=refused)
+        await self._report.write(self._facts, at_once=True)
+        await self._pause(reaction.pause_s)
+
+    def _log_stall(self, error: Exception) -> None:
         match error:
             case SourceRefused(reason=reason, message=message):
                 log.error("source stalled", source=self._name, reason=reason, message=message)
@@ -182,13 +260,15 @@ class SourceLoop:
                 log.info("set-up not completed", source=self._name, error=type(error).__name__, message=str(error))
             case _:
                 log.error("source stalled by an unexpected error", source=self._name, exc_info=error)
-        self._record(set_up=False, waiting_for=reaction.waiting_for, refused=reaction.refused)
-        await self._report.write(self._facts, at_once=True)
-        await self._pause(reaction.pause_s)
+
+    def _is_new(self, error: Exception) -> bool:
+        """Whether this error has another kind or message than the one before."""
+        before, self._last_failure = self._last_failure, (type(error).__name__, str(error))
+        return self._last_failure != before
 
     async def _pause(self, seconds: float) -> None:
         """Wait for the next turn. If `wake` was called during the present one, there is no pause."""
-        self.last_turn = self._clock.monotonic()
+        self._record_progress()
         await self._clock.wait_for(self._wake, within_s=seconds)
         self._wake.clear()
 

@@ -14,6 +14,7 @@ from embedding_operator.api_errors import ApiServerError
 from embedding_operator.api_server import ApiServer
 from embedding_operator.metrics import Metrics
 from embedding_operator.reconciler.catalog import SourceCatalog
+from embedding_operator.reconciler.deleted_sources import DeletedSources
 from embedding_operator.reconciler.registers import JobRegisters
 from embedding_operator.reconciler.row_queues import RowQueues
 from embedding_operator.reconciler.source_loop import SourceLoop
@@ -34,6 +35,8 @@ class Kept:
     task: asyncio.Task[None] | None = None
     deleted: bool = False
     """Its jobs are to be removed before another loop begins, also where it was created again meanwhile."""
+    gone: set[str] = field(default_factory=set)
+    """The uids of deleted sources of this name whose book-keeping is to be released before another loop begins."""
 
 
 class Sources:
@@ -46,6 +49,7 @@ class Sources:
         jobs: JobRegisters,
         metrics: Metrics,
         server: ApiServer,
+        deleted: DeletedSources,
     ) -> None:
         self._make_loop = make_loop
         self._catalog = catalog
@@ -53,6 +57,7 @@ class Sources:
         self._table, self._window = jobs.table, jobs.window
         self._metrics = metrics
         self._server = server
+        self._deleted = deleted
         self._kept: dict[str, Kept] = {}
         self._draining = False
         self._ended = False
@@ -61,13 +66,34 @@ class Sources:
         """The loops that are running, with the names of their sources."""
         return [(name, kept.loop) for name, kept in self._kept.items() if kept.loop is not None]
 
-    def observe(self, source: EmbeddingSource) -> None:
-        """The API server shows this source: its loop is started, or is replaced if the spec has changed."""
+    def observe(self, source: EmbeddingSource, *, known_before: EmbeddingSource | None = None) -> None:
+        """The API server shows this source: its loop is started, or is replaced if the spec has changed.
+
+        A version that is older than the known one is ignored, unless the known one is `known_before`. A source that is being
+        deleted counts as deleted: others may keep it for long by their finalizers.
+        """
         known = self._catalog.get(source.name)
-        if known is not None and known.metadata.version > source.metadata.version:
+        if known is not None and known is not known_before and known.metadata.version > source.metadata.version:
+            return
+        if source.metadata.is_being_deleted:
+            self.observe_deleted(source.name, uid=source.metadata.uid)
             return
         self._catalog.put(source)
-        self._change(source.name)
+        replaced = known is not None and known.metadata.uid != source.metadata.uid
+        self._change(source.name, gone=known.metadata.uid if known is not None and replaced else "")
+
+    def observe_listed(
+        self, source: EmbeddingSource, *, known_before: EmbeddingSource | None, listed_at: float
+    ) -> None:
+        """A list shows this source, requested at `listed_at` (monotonic), when `known_before` was known of it.
+
+        If nothing else was observed since, the list is right although its version may be older: a backup of the API server may
+        have been restored. A status that somebody else has changed is written again.
+        """
+        self.observe(source, known_before=known_before)
+        kept = self._kept.get(source.name)
+        if kept is not None and kept.loop is not None:
+            kept.loop.compare_status(source, listed_at=listed_at)
 
     def observe_deleted(self, name: str, *, uid: str | None = None) -> None:
         """The source was deleted: its loop ends and its jobs are deleted. Vectors and book-keeping stay.
@@ -78,7 +104,7 @@ class Sources:
         if known is not None and uid not in (None, known.metadata.uid):
             return
         self._catalog.remove(name)
-        self._change(name, deleted=True)
+        self._change(name, deleted=True, gone=uid or (known.metadata.uid if known is not None else ""))
 
     def job_done(self, source: str) -> None:
         """A job of this source no longer counts towards the window: there may be room for other jobs."""
@@ -107,7 +133,7 @@ class Sources:
             if one.task is not None:
                 await cancel_and_wait(one.task)
 
-    def _change(self, name: str, *, deleted: bool = False) -> None:
+    def _change(self, name: str, *, deleted: bool = False, gone: str = "") -> None:
         if self._ended:
             return
         kept = self._kept.get(name)
@@ -115,6 +141,7 @@ class Sources:
             kept = self._kept[name] = Kept()
             kept.task = asyncio.create_task(self._keep(name, kept), name=f"source {name}")
         kept.deleted |= deleted
+        kept.gone |= {gone} - {""}
         kept.changed.set()
         self._queues.notify()
 
@@ -122,6 +149,8 @@ class Sources:
         """Run loops for the source until it is deleted, then delete its jobs and forget what is known of it."""
         while True:
             kept.changed.clear()
+            while kept.gone:
+                await self._deleted.release(name, kept.gone.pop())
             if kept.deleted:
                 kept.deleted = False
                 await self._remove(name)

@@ -1,6 +1,7 @@
 """Writes a source's status when it has changed, and emits the Events of its transitions. Called by the source's loop."""
 
 import math
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -11,11 +12,14 @@ from embedding_operator.api_server import ApiServer
 from embedding_operator.event_poster import EventPoster
 from embedding_operator.lifecycle import events, source_status
 from embedding_operator.lifecycle.source_status import SourceFacts
-from embedding_operator.reconciler.job_table import OPEN, JobState, JobTable
+from embedding_operator.reconciler.job_table import JobTable
+from embedding_operator.reconciler.tracked_job import OPEN, JobState
 from embedding_operator.resources.embedding_source import EmbeddingSource
 from embedding_worker.clock import Clock
 
 log = structlog.get_logger(__name__)
+
+REFUSED_PAUSE_S = 5.0
 
 
 class StatusReport:
@@ -29,15 +33,28 @@ class StatusReport:
         self._clock = clock
         self._written: dict[str, Any] = {}
         self._written_at = -math.inf
+        self._stored: dict[str, Any] | None = None
+        """The status that the API server has stored, as it answered to the last write."""
+        self._altered = False
+        self._refused: str | None = None
+        self._next_try_at = -math.inf
 
     def dead_letters(self) -> list[str]:
         """The business ids of the source's dead letters."""
         jobs = self._table.jobs(self._source.name, {JobState.DEAD_LETTERED})
         return [job.business_id for job in jobs]
 
+    def compare(self, listed: Mapping[str, Any], *, listed_at: float) -> None:
+        """Find out whether somebody else has changed the status. `listed` was requested at `listed_at` (monotonic)."""
+        if self._stored is not None and self._written_at < listed_at and listed != self._stored:
+            log.warning("the status was changed by somebody else, and is written again", source=self._source.name)
+            self._altered = True
+
     async def write(self, facts: SourceFacts, *, at_once: bool = False) -> None:
         """Write what has changed. A server that cannot be reached, or a deleted source, is logged and not raised."""
         name, now = self._source.name, self._clock.monotonic()
+        if now < self._next_try_at:
+            return
         facts = replace(
             facts,
             open_jobs=self._table.count(OPEN, source=name),
@@ -46,13 +63,23 @@ class StatusReport:
         before = self._written or self._source.status
         new = source_status.status(facts, before, self._clock.now())
         since_written_s = math.inf if at_once else now - self._written_at
-        if not source_status.worth_writing(new, self._written, since_written_s=since_written_s):
+        if not self._altered and not source_status.worth_writing(new, self._written, since_written_s=since_written_s):
             return
         try:
-            await self._server.patch_source_status(name, new)
+            self._stored = await self._server.patch_source_status(name, new)
         except (ApiServerUnavailable, Gone, RequestRefused) as exc:
-            log.warning("source status not written", source=name, error=type(exc).__name__, message=str(exc))
+            self._not_written(exc, now)
             return
-        self._written, self._written_at = new, now
+        self._refused = None
+        self._written, self._written_at, self._altered = new, self._clock.monotonic(), False
         for event in events.of_source(self._source, before.get("conditions", ()), new["conditions"]):
             self._events.emit(event)
+
+    def _not_written(self, error: Exception, now: float) -> None:
+        """A refusal, for example by a policy, will most likely be repeated: it is tried again after a pause, and logged once."""
+        if isinstance(error, RequestRefused):
+            self._next_try_at = now + REFUSED_PAUSE_S
+        if str(error) != self._refused:
+            self._refused = str(error)
+            name = self._source.name
+            log.warning("source status not written", source=name, error=type(error).__name__, message=str(error))

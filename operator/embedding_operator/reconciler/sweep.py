@@ -3,29 +3,34 @@
 Called by the source's loop. `sort_due` decides what each due row needs, and the Sweeper does it. Jobs are created concurrently.
 """
 
-import asyncio
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 import structlog
 
-from embedding_operator.api_errors import AlreadyExists, ApiServerUnavailable, Gone, Invalid, RequestRefused
+from embedding_operator.api_errors import Gone, RequestRefused
 from embedding_operator.api_server import ApiServer
 from embedding_operator.lifecycle.job_status import superseded
-from embedding_operator.reconciler.dead_letters import DeadLetterReview, dead_letter_limit
-from embedding_operator.reconciler.job_rate import JobRate
+from embedding_operator.reconciler.dead_letters import DeadLetterReview, DeadLetters
+from embedding_operator.reconciler.job_creator import JobCreator
 from embedding_operator.reconciler.job_statuses import refresh_job
-from embedding_operator.reconciler.job_table import IN_FLIGHT, JobState, TrackedJob
 from embedding_operator.reconciler.registers import JobRegisters
-from embedding_operator.resources.embedding_job import JobSpec, SourceRef, job_manifest, job_name, parse_job
+from embedding_operator.reconciler.tracked_job import IN_FLIGHT, JobState, TrackedJob
 from embedding_worker.clock import Clock
-from embedding_worker.rows.store import DueRow, RowStore, VectorWrite
+from embedding_worker.rows.records import DueRow, VectorWrite
+from embedding_worker.rows.store import RowStore
 from embedding_worker.writer import Writer
 
 log = structlog.get_logger(__name__)
 
-REFUSED_PAUSE_S = 60.0
-"""How long a row is left out after its job or its write was refused: trying again at once would most likely fail too."""
+LOCKED_PAUSE_S = 5.0
+MANY_LOCKED_PAUSE_S = 30.0
+FAILING_PAUSE_S = 60.0
+PASSED_OVER = 500
+"""How many due rows a sweep looks at after one that has met rows which get no job now."""
+ROW_LOCKED = "RowLocked"
+SHOWN_LOCKED = 20
+"""So many jobs show that rows are locked. If a session has locked thousands, the others get no job until they are free."""
 
 
 @dataclass
@@ -33,7 +38,7 @@ class DuePlan:
     """What the due rows of a sweep need: their marks deleted, a null vector, or a job."""
 
     clear: list[str] = field(default_factory=list)
-    blank: list[VectorWrite] = field(default_factory=list)
+    blank: list[DueRow] = field(default_factory=list)
     jobs: list[DueRow] = field(default_factory=list)
 
 
@@ -41,10 +46,10 @@ def sort_due(due: Iterable[DueRow]) -> DuePlan:
     """A row that is up to date or deleted needs its marks cleared, one without text a null vector, any other a job."""
     plan = DuePlan()
     for row in due:
-        if row.up_to_date or row.gone or row.content_hash is None:
+        if row.up_to_date or row.gone:
             plan.clear.append(row.id)
         elif row.blank:
-            plan.blank.append(VectorWrite(row.id, row.content_hash, None))
+            plan.blank.append(row)
         else:
             plan.jobs.append(row)
     return plan
@@ -64,25 +69,34 @@ class Sweeper:
         clock: Clock,
     ) -> None:
         self._source = source
-        self._fingerprint = fingerprint
         self._store = store
         self._writer = Writer(store, clock=clock)
         self._server = server
-        self._table, self._finished, self._window = jobs.table, jobs.finished, jobs.window
+        self._table = jobs.table
         self._clock = clock
-        self._rate = JobRate()
+        self._creator = JobCreator(source, fingerprint, server=server, jobs=jobs, clock=clock)
+        self._dead_letters = DeadLetters(source, jobs.table)
         self._review = DeadLetterReview()
-        self._left_out_until: dict[str, float] = {}
+        self._passes_over = False
 
     @property
     def problem(self) -> tuple[str, str] | None:
         """Reason and message if no job is created until someone acts; None otherwise."""
-        return dead_letter_limit(self._table.count({JobState.DEAD_LETTERED}))
+        return self._dead_letters.limit
+
+    @property
+    def jobs_refused(self) -> tuple[str, str] | None:
+        """Reason and message if the API server refuses jobs, or their statuses, until someone acts; None otherwise."""
+        return self._table.refused.shared(self._source) or self._creator.refused
+
+    def count_refused_creates(self) -> int:
+        """How many create requests were refused since the last call."""
+        return self._creator.count_refused()
 
     async def sweep(self) -> None:
         """Create jobs for due rows, as many as the window allows, and supersede jobs whose row has changed.
 
-        Raises what the store raises, ApiServerUnavailable, and RequestRefused if the API server refuses all jobs.
+        Raises what the store raises, ApiServerUnavailable, and RequestRefused if a job may not be read.
         """
         await self._resolve_unconfirmed()
         await self._supersede()
@@ -90,28 +104,59 @@ class Sweeper:
             return
         plan = sort_due(await self._due_rows())
         await self._store.clear(plan.clear)
-        await self._write_blank(plan.blank)
-        results = await asyncio.gather(*map(self._create_job, plan.jobs), return_exceptions=True)
-        for result in results:
-            if isinstance(result, BaseException):
-                raise result
+        rows = await self._that_are_not_locked([*plan.jobs, *await self._write_blank(plan.blank)])
+        rows = await self._that_can_be_shown(rows)
+        await self._creator.create(rows)
 
     async def _due_rows(self) -> list[DueRow]:
-        now = self._clock.monotonic()
-        self._rate.forget_old(now)
-        self._left_out_until = {row: until for row, until in self._left_out_until.items() if until > now}
         with_jobs = {job.business_id for job in self._table.jobs(self._source)}
-        return await self._store.sweep(
-            leave_out=[*with_jobs, *self._left_out_until], limit=self._window.free(self._source)
-        )
+        leave_out = [*with_jobs, *self._creator.left_out()]
+        limit = self._creator.limit()
+        if limit and (self._creator.probing or (self._passes_over and self.jobs_refused is None)):
+            limit = max(limit, PASSED_OVER)
+        self._passes_over = False
+        return await self._store.sweep(leave_out=leave_out, limit=limit)
 
-    async def _write_blank(self, blank: list[VectorWrite]) -> None:
-        for refused in (await self._writer.write(blank)).refused:
-            self._leave_out(refused)
-            log.error("the database refuses a null vector for an empty text", source=self._source, business=refused)
+    async def _write_blank(self, blank: list[DueRow]) -> list[DueRow]:
+        """Write null vectors. Returns the rows that the database refuses to change: a job shows why. Locked rows wait."""
+        written = await self._writer.write([VectorWrite(row.id, row.content_hash or "", None) for row in blank])
+        for row in blank:
+            if row.id not in written.ids:
+                self._creator.leave_out(row.id, for_s=LOCKED_PAUSE_S)
+        return [row for row in blank if row.id in written.suppressed or row.id in written.refused]
 
-    def _leave_out(self, business_id: str) -> None:
-        self._left_out_until[business_id] = self._clock.monotonic() + REFUSED_PAUSE_S
+    async def _that_can_be_shown(self, rows: list[DueRow]) -> list[DueRow]:
+        """Without the rows that are known to fail, where so many dead letters exist that these would be too many.
+
+        They are left out for a minute, so that they take no place of others, and stay due.
+        """
+        room = self._dead_letters.room
+        failing = {row.id for row in rows if row.text_fails}
+        if room < len(rows) and self._dead_letters.any_suppressed:
+            ids = [row.id for row in rows if not row.text_fails]
+            tried = await self._writer.rehearse(ids)
+            failing |= tried.suppressed | set(tried.refused)
+        left_out = set(sorted(failing)[room:])
+        if left_out:
+            log.warning(
+                "rows that fail get no dead letter, because too many exist", source=self._source, rows=len(left_out)
+            )
+        return self._pass_over(rows, left_out, for_s=FAILING_PAUSE_S)
+
+    async def _that_are_not_locked(self, rows: list[DueRow]) -> list[DueRow]:
+        """Without the rows that are locked, where several jobs already wait for locks: they are paid for when they are free."""
+        waiting = self._table.jobs(self._source, {JobState.BACKING_OFF})
+        if not rows or sum(job.reason == ROW_LOCKED for job in waiting) < SHOWN_LOCKED:
+            return rows
+        locked = await self._store.find_locked([row.id for row in rows])
+        return self._pass_over(rows, locked, for_s=MANY_LOCKED_PAUSE_S)
+
+    def _pass_over(self, rows: list[DueRow], ids: set[str], *, for_s: float) -> list[DueRow]:
+        """Leave these rows out for a while. Returns the others. The next sweep looks at more rows, to get past such rows soon."""
+        for row_id in ids:
+            self._creator.leave_out(row_id, for_s=for_s)
+        self._passes_over |= bool(ids)
+        return [row for row in rows if row.id not in ids]
 
     async def _resolve_unconfirmed(self) -> None:
         """Read the jobs whose create request got no answer. These are all Creating jobs, because no sweep is running now."""
@@ -120,19 +165,20 @@ class Sweeper:
 
     async def _supersede(self) -> None:
         """Supersede open jobs and dead letters whose text has changed, except jobs in flight: their handlers notice it."""
-        jobs = {job.business_id: job for job in self._table.jobs(self._source) if job.state not in IN_FLIGHT}
-        known = {business: job.newest_mark for business, job in jobs.items()}
         now = self._clock.monotonic()
+        settled = (job for job in self._table.jobs(self._source) if job.state not in IN_FLIGHT and not job.is_held(now))
+        jobs = {job.business_id: job for job in settled}
+        known = {business: job.newest_mark for business, job in jobs.items()}
         if self._review.is_due(now):
             self._review.record(now)
             dead = (business for business, job in jobs.items() if job.state is JobState.DEAD_LETTERED)
             known |= dict.fromkeys(dead, 0)
         for mark in await self._store.newer_marks(known):
             job = jobs[mark.id]
-            if mark.content_hash == job.content_hash:
+            if not mark.gone and mark.job_hash == job.content_hash:
                 self._table.answer_mark(job.name, mark.newest_mark)
             else:
-                await self._supersede_job(job, row_gone=mark.content_hash is None)
+                await self._supersede_job(job, row_gone=mark.gone)
 
     async def _supersede_job(self, job: TrackedJob, *, row_gone: bool) -> None:
         present = self._table.get(job.name)
@@ -146,80 +192,7 @@ class Sweeper:
         except RequestRefused as exc:  # it was finished meanwhile, or a policy forbids it
             log.info("job not superseded", job=job.name, message=str(exc))
             await refresh_job(self._server, self._table, job.name)
+            self._table.hold(job.name)
         else:
             log.info("job superseded", job=job.name, source=self._source, business=job.business_id, row_gone=row_gone)
             self._table.finish(job.name, version)
-
-    async def _create_job(self, row: DueRow) -> None:
-        """Create the row's job, unless the row has had too many within a minute."""
-        assert row.content_hash is not None  # see sort_due
-        if not self._window.free(self._source):  # other sources have used the places that were free meanwhile
-            return
-        now = self._clock.monotonic()
-        tracked = self._tracked(row, row.content_hash, now)
-        if self._table.get(tracked.name) is not None:  # a person has created a job with this name for another row
-            self._leave_out(row.id)
-            return
-        if not self._rate.allows(row.id, now):
-            log.warning("business becomes due again and again", source=self._source, business=row.id)
-            self._leave_out(row.id)
-            return
-        self._table.begin_create(tracked)
-        await self._send_create(tracked)
-
-    def _tracked(self, row: DueRow, content_hash: str, now: float) -> TrackedJob:
-        name = job_name(
-            source=self._source, business_id=row.id, content_hash=content_hash, fingerprint=self._fingerprint
-        )
-        return TrackedJob(
-            name,
-            self._source,
-            row.id,
-            content_hash,
-            self._finished.next_label(now),
-            JobState.CREATING,
-            since=now,
-            newest_mark=row.newest_mark,
-            edited=row.edited,
-        )
-
-    async def _send_create(self, job: TrackedJob) -> None:
-        spec = JobSpec(
-            source_ref=SourceRef(name=self._source),
-            business_id=job.business_id,
-            content_hash=job.content_hash,
-            fingerprint=self._fingerprint,
-        )
-        manifest = job_manifest(name=job.name, namespace=self._server.namespace, cohort=job.cohort, spec=spec)
-        try:
-            version = await self._server.create_job(manifest)
-        except AlreadyExists:
-            self._table.withdraw(job.name)
-            await self._adopt_existing(job.name)
-        except Invalid as exc:
-            self._table.withdraw(job.name)
-            self._leave_out(job.business_id)
-            log.error("job refused", source=self._source, business=job.business_id, message=str(exc))
-        except ApiServerUnavailable as exc:
-            if not exc.may_have_happened:
-                self._table.withdraw(job.name)
-            raise  # if it may have been created, it stays Creating, and the next sweep reads it
-        except BaseException:
-            self._table.withdraw(job.name)
-            raise
-        else:
-            self._rate.record(job.business_id, self._clock.monotonic())
-            self._table.confirm_created(job.name, version)
-
-    async def _adopt_existing(self, name: str) -> None:
-        """A job of this name exists: track it if it is open or a dead letter, else delete it for the next sweep to create."""
-        try:
-            job = parse_job(await self._server.job(name))
-            if not job.is_final:
-                self._table.observe(job)
-                return
-            # The text was edited and then edited back, or the vector was set to null: the same text needs a second job.
-            await self._server.delete_job(name, uid=job.metadata.uid)
-            self._finished.remove(name)
-        except Gone:
-            self._finished.remove(name)

@@ -6,7 +6,7 @@ from enum import Enum
 from embedding_operator.api_errors import ApiServerUnavailable, RequestRefused
 from embedding_worker.errors import DatabaseUnavailable, RowsLocked, SourceRefused
 
-REFUSED_PAUSE_S = 30.0
+REFUSED_PAUSE_S = 5.0
 """A refused source is looked at again this often: the remedy may be in the database, which does not notify us."""
 UNREACHABLE_PAUSE_S = 2.0
 LONGEST_PAUSE_S = 5.0
@@ -43,6 +43,11 @@ def steps(look: Look) -> tuple[Step, ...]:
 def must_count(*, counted_s_ago: float | None, changed: bool) -> bool:
     """Whether the due rows are counted now: the last count is old or missing, or an audit has changed what it counted."""
     return changed or counted_s_ago is None or counted_s_ago >= COUNT_EVERY_S
+
+
+def goes_on(error: Exception) -> bool:
+    """Whether audit and count are done although the sweep of the same turn has failed: they do not need the API server."""
+    return isinstance(error, (ApiServerUnavailable, RequestRefused))
 
 
 @dataclass(frozen=True)

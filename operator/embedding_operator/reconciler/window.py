@@ -9,7 +9,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from embedding_operator.reconciler.finished_jobs import FinishedJobs
-from embedding_operator.reconciler.job_table import ACTIVE, OPEN, JobTable
+from embedding_operator.reconciler.job_table import JobTable
+from embedding_operator.reconciler.tracked_job import ACTIVE, OPEN
 from embedding_worker.clock import Clock
 
 SMALLEST = 50
@@ -71,10 +72,13 @@ def free_places(
 ) -> int:
     """How many jobs a source may create now without exceeding its share, the window, `max_open` or `max_existing`.
 
-    If there are `max_existing` jobs, because of idle sources, the source may still have `reserved` active jobs.
+    If there are `max_existing` jobs, because of idle sources, or `max_open`, because so many wait for their next attempt, the
+    source may still have `reserved` active jobs, until twice `max_open` are open.
     """
-    room = max(max_existing - used.existing, reserved - used.active_here)
-    return max(0, min(my_share - used.active_here, window - used.active_in_all, max_open - used.open_in_all, room))
+    left = reserved - used.active_here
+    room = max(max_existing - used.existing, left)
+    may_open = max(max_open - used.open_in_all, min(left, 2 * max_open - used.open_in_all))
+    return max(0, min(my_share - used.active_here, window - used.active_in_all, may_open, room))
 
 
 class Window:

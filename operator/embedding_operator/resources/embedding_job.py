@@ -13,7 +13,7 @@ from typing import Any
 from pydantic import Field, field_validator
 
 from embedding_operator.resources import GROUP, VERSION
-from embedding_operator.resources.base import Metadata, Resource
+from embedding_operator.resources.base import Metadata, Resource, parsed_timestamp
 
 SOURCE_LABEL = f"{GROUP}/source"
 COHORT_LABEL = f"{GROUP}/cohort"
@@ -54,10 +54,16 @@ class JobSpec(Resource):
 class JobStatus(Resource):
     phase: Phase = Phase.PENDING
     attempts: int = 0
+    reason: str | None = None
     next_attempt_time: datetime | None = None
     completion_time: datetime | None = None
     replays: int = 0
     history: list[dict[str, Any]] = Field(default_factory=list)
+
+    @field_validator("next_attempt_time", "completion_time", mode="before")
+    @classmethod
+    def _moment(cls, value: Any) -> datetime | None:
+        return parsed_timestamp(value)
 
     @field_validator("history", mode="before")
     @classmethod

@@ -8,7 +8,8 @@ from typing import Any
 
 from pydantic import Field
 
-from embedding_operator.resources.base import Metadata, Resource
+from embedding_operator.resources.base import Metadata, Resource, understood
+from embedding_worker.rows.ownership import TAKE_OVER_ANNOTATION, Claim, Owner
 from embedding_worker.source import ChangeDetection, Model, SourceConfig, TableColumn, TooLong
 
 RECONCILE_ANNOTATION = "reconcile.embeddings.yellowbook.dev/requestedAt"
@@ -71,10 +72,21 @@ class EmbeddingSource(Resource):
         """The token of the newest request to reconcile; None where nobody has made one."""
         return self.metadata.annotations.get(RECONCILE_ANNOTATION)
 
+    def claim(self, cluster: str) -> Claim:
+        """With which the source claims the book-keeping of its table. `cluster`: what its cluster is recognized by."""
+        metadata = self.metadata
+        owner = Owner(metadata.namespace, metadata.name, metadata.uid, cluster)
+        return Claim(owner, metadata.annotations.get(TAKE_OVER_ANNOTATION, ""))
+
 
 def parse_source(body: Mapping[str, Any]) -> EmbeddingSource:
     """Raises pydantic's ValidationError where this version does not understand the object."""
     return EmbeddingSource.model_validate({key: body[key] for key in ("metadata", "spec", "status") if key in body})
+
+
+def parse_sources(bodies: Iterable[Mapping[str, Any]]) -> list[EmbeddingSource]:
+    """Those that this version understands; the others are logged and left out."""
+    return list(understood(parse_source, bodies))
 
 
 def older_on_the_same_column(source: EmbeddingSource, others: Iterable[EmbeddingSource]) -> str | None:

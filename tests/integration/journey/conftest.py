@@ -40,13 +40,13 @@ class System:
     folder: Path
     stack: ExitStack
 
-    def start_operator(self, **settings: str) -> OperatorProcess:
-        """Start an operator with these settings. It is stopped at the end of the test."""
+    def start_operator(self, *, until: str = "operator ready", **settings: str) -> OperatorProcess:
+        """Start an operator with these settings, and wait for this line of its log. It is stopped at the end of the test."""
         process = OperatorProcess(
             kubeconfig=self.kubeconfig, database_url=self.database_url, folder=self.folder, settings=settings
         )
         self.stack.callback(process.stop)
-        process.start()
+        process.start(until=until)
         return process
 
     def start_with_gemini(self, gemini: FakeGemini, **spec: Any) -> OperatorProcess:
@@ -55,8 +55,8 @@ class System:
         self.apply_source(model=GEMINI_MODEL, **spec)
         return self.start_gemini_operator(gemini)
 
-    def start_gemini_operator(self, gemini: FakeGemini) -> OperatorProcess:
-        return self.start_operator(GEMINI_API_KEY=gemini.api_key, EMBEDDING_GEMINI_ENDPOINT=gemini.url)
+    def start_gemini_operator(self, gemini: FakeGemini, *, until: str = "operator ready") -> OperatorProcess:
+        return self.start_operator(until=until, GEMINI_API_KEY=gemini.api_key, EMBEDDING_GEMINI_ENDPOINT=gemini.url)
 
     def apply_source(self, name: str = "businesses", **spec: Any) -> None:
         manifest = yaml.safe_load(EXAMPLE.read_text())
@@ -103,7 +103,7 @@ class System:
         tables = self.book.run(
             "SELECT c.oid::regclass::text FROM pg_class c WHERE c.relnamespace = 'embedding_operator'::regnamespace "
             "AND c.relkind = 'r' AND c.relname LIKE %s",
-            "%_due",
+            "%_marks",
         )
         return all(self.book.run(f"SELECT count(*) FROM {table}") == [(0,)] for (table,) in tables)
 

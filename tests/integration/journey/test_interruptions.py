@@ -42,7 +42,7 @@ def test_edits_of_a_day_without_an_operator_are_embedded(system: System) -> None
     system.book.run("UPDATE public.businesses SET name = name || ' & Co' WHERE id <= 10")
     system.book.run("DELETE FROM public.businesses WHERE id = 20")
     (table,) = system.book.run(
-        "SELECT c.oid::regclass::text FROM pg_class c WHERE c.relname LIKE 'businesses_embedding_%%_due' AND relkind = 'r' "
+        "SELECT c.oid::regclass::text FROM pg_class c WHERE c.relname LIKE 'businesses_embedding_%%_marks' AND relkind = 'r' "
         "AND c.relnamespace = 'embedding_operator'::regnamespace"
     )[0]
     system.book.run(f"UPDATE {table} SET since = since - interval '1 day'")

@@ -46,7 +46,7 @@ async def test_what_no_trigger_saw_is_found(
     businesses: Application, kept: tuple[Keeper, Oracle], harm: str, marked: list[str]
 ) -> None:
     keeper, oracle = kept
-    businesses.run(harm.format(state=keeper.statements.state, due=keeper.statements.due))
+    businesses.run(harm.format(state=keeper.statements.state, due=keeper.statements.marks))
     assert await keeper.audit(page=2) == len(marked)
     assert oracle.marks() == marked
     assert not any(row.edited for row in await keeper.sweep())
@@ -162,7 +162,7 @@ async def test_a_row_that_was_inserted_again_keeps_its_new_book_keeping(
         run(back, "INSERT INTO businesses VALUES (2, 'reinserted', NULL, NULL, '[1,2,3]')")
         run(back, f"UPDATE {keeper.statements.state} SET content_hash = 'new', embedded_at = now() WHERE id = 2")
         async with keeper.database.transaction(lock_timeout="10s") as transaction:
-            forgetting = asyncio.create_task(transaction.fetch(keeper.statements.orphans, None, None))
+            forgetting = asyncio.create_task(transaction.fetch(keeper.statements.orphans, None, None, 100))
             waits = "SELECT 1 FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND query LIKE '%DELETE FROM%'"
             await eventually(lambda: businesses.run(waits), within_s=5, because="the row's book-keeping is locked")
             back.commit()

@@ -22,7 +22,7 @@ async def test_a_new_row_without_a_text_is_fresh_as_it_is(
     before = businesses.run(VERSION)
     (row,) = await keeper.sweep()
     assert (row.blank, row.up_to_date, row.gone) == (True, False, False)
-    assert await keeper.store.write([vector_write("1", name or "")]) == {"1"}
+    assert await keeper.write([vector_write("1", name or "")]) == {"1"}
     assert businesses.run(VERSION) == before
     assert (oracle.wrong(), oracle.marks()) == ([], [])
     assert await keeper.audit() == 0
@@ -79,7 +79,7 @@ async def test_blank_rows_and_others_are_written_by_one_statement(
     businesses.run("INSERT INTO businesses (name) VALUES ('one'), (''), ('three'), (NULL), ('five')")
     businesses.run("UPDATE businesses SET embedding = '[1,2,3]' WHERE id = 4")
     given = [vector_write(str(n), text) for n, text in enumerate(["one", "", "three", "", "five"], 1)]
-    assert await keeper.store.write(given) == {"1", "2", "3", "4", "5"}
+    assert await keeper.write(given) == {"1", "2", "3", "4", "5"}
     assert (oracle.wrong(), oracle.marks()) == ([], [])
 
 
@@ -90,5 +90,5 @@ async def test_a_row_that_is_given_twice_is_written_once(
     keeper, oracle = kept
     businesses.run("INSERT INTO businesses (name) VALUES (%s), ('two')", name)
     twice = vector_write("1", name or "")
-    assert await keeper.store.write([twice, vector_write("2", "two"), twice]) == {"1", "2"}
+    assert await keeper.write([twice, vector_write("2", "two"), twice]) == {"1", "2"}
     assert (oracle.wrong(), oracle.marks()) == ([], [])

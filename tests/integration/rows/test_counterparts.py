@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-from embedding_worker.rows.statements import BLANK, HASH
+from embedding_worker.rows.derived_table import BLANK, HASH
 from embedding_worker.text import content_hash, is_blank
 from tests.integration.rows.conftest import Keep
 from tests.support.kept_rows import Application
@@ -53,5 +53,5 @@ async def test_a_text_comes_out_of_the_table_as_it_went_in(
     businesses.run(
         "INSERT INTO businesses (id, name) SELECT n, t FROM unnest(%s::text[]) WITH ORDINALITY u(t, n)", texts
     )
-    rows = await keeper.store.read([str(n + 1) for n in range(len(texts))])
+    rows = await keeper.read([str(n + 1) for n in range(len(texts))])
     assert [rows[str(n + 1)].text for n in range(len(texts))] == texts

@@ -48,7 +48,7 @@ async def test_an_empty_table_counts_nothing(businesses: Application, keep: Keep
 async def test_the_counts_say_since_when_the_oldest_row_is_due(businesses: Application, keep: Keep) -> None:
     keeper, _ = await keep()
     add(businesses, 2)
-    businesses.run(f"UPDATE {keeper.statements.due} SET since = '2024-02-29 12:00+00' WHERE id = 1")
+    businesses.run(f"UPDATE {keeper.statements.marks} SET since = '2024-02-29 12:00+00' WHERE id = '1'")
     counts = await keeper.store.counts()
     assert counts.oldest_due_since == datetime(2024, 2, 29, 12, tzinfo=UTC)
     assert counts.oldest_due_since.utcoffset() == timedelta(0)
@@ -66,7 +66,7 @@ async def test_exactly_as_many_as_are_counted_are_no_estimate(businesses: Applic
 async def test_many_rows_are_estimated_as_the_planner_does(businesses: Application, keep: Keep) -> None:
     keeper, _ = await keep()
     add(businesses, 300)
-    businesses.run(f"ANALYZE businesses; ANALYZE {keeper.statements.due}")
+    businesses.run(f"ANALYZE businesses; ANALYZE {keeper.statements.marks}")
     counts = await keeper.store.counts()
     assert (counts.total, counts.due, counts.estimated) == (300, 300, True)
 
@@ -75,7 +75,7 @@ async def test_many_rows_are_estimated_as_the_planner_does(businesses: Applicati
 async def test_what_was_never_analyzed_is_at_least_what_was_seen(businesses: Application, keep: Keep) -> None:
     keeper, _ = await keep()
     businesses.run("ALTER TABLE businesses SET (autovacuum_enabled = off)")
-    businesses.run(f"ALTER TABLE {keeper.statements.due} SET (autovacuum_enabled = off)")
+    businesses.run(f"ALTER TABLE {keeper.statements.marks} SET (autovacuum_enabled = off)")
     add(businesses, 300)
     counts = await keeper.store.counts()
     assert (counts.total, counts.due, counts.estimated) == (11, 11, True)

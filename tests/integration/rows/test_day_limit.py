@@ -64,7 +64,9 @@ async def test_what_another_text_would_embed_is_known_before_it_is_in_force(
 ) -> None:
     keeper, _ = kept
     businesses.run("INSERT INTO businesses (name) VALUES ('one'), ('TWO'), ('three'), ('')")
-    assert await keeper.store.would_embed() == (3, len("oneTWOthree"))
+    pages: list[None] = []
+    assert await keeper.store.would_embed(lambda: pages.append(None)) == (3, len("oneTWOthree"))
+    assert len(pages) == 1
     await keeper.keep()
     assert await keeper.store.would_embed() == (0, 0)
     shouted, _ = await keep(text="upper(name)")

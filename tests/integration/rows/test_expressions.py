@@ -46,8 +46,11 @@ OUR_NAMES = [
     *(
         "eo_id",
         "eo_text",
-        "eo_null",
-        "eo_moved",
+        "eo_vector",
+        "eo_right",
+        "eo_marks",
+        "eo_given",
+        "vector_hash",
         "page",
         "few",
         "marked",
@@ -59,8 +62,8 @@ OUR_NAMES = [
     ),
 ]
 OUR_TABLES = [
-    *("newest", "oldest", "picked", "v", "k", "locked", "written", "fresh", "done", "page", "marked", "few_rows"),
-    *("few_due", "state", "due", "sources"),
+    *("newest", "oldest", "v", "k", "locked", "written", "done", "unmarked", "recorded", "page", "marked", "few_rows"),
+    *("few_due", "few_blank", "ends", "state", "marks", "sources"),
 ]
 
 

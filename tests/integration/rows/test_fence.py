@@ -41,9 +41,9 @@ async def test_a_row_that_changed_since_it_was_read_is_not_written_and_stays_due
     businesses: Application, kept: tuple[Keeper, Oracle], meanwhile: str, others: set[str]
 ) -> None:
     keeper, oracle = kept
-    assert len(await keeper.store.read(["1", "2", "3"])) == 3
+    assert len(await keeper.read(["1", "2", "3"])) == 3
     businesses.run(meanwhile)
-    assert await keeper.store.write(ALL) == others
+    assert await keeper.write(ALL) == others
     present = oracle.vectors()
     assert {row_id for row_id, (_, vector) in present.items() if vector is not None} == others
     assert set(oracle.wrong()) == set(present) - others
@@ -56,7 +56,7 @@ async def test_a_row_whose_text_came_back_is_written(businesses: Application, ke
     keeper, oracle = kept
     businesses.run("UPDATE businesses SET name = 'edited' WHERE id = 2")
     businesses.run("UPDATE businesses SET name = 'two', phone = '+1' WHERE id = 2")
-    assert await keeper.store.write(ALL) == {"1", "2", "3"}
+    assert await keeper.write(ALL) == {"1", "2", "3"}
     assert (oracle.wrong(), oracle.marks()) == ([], [])
 
 
@@ -92,10 +92,10 @@ async def test_a_row_that_takes_the_place_and_the_text_of_another_does_not_keep_
     businesses.run(merge)
     assert oracle.wrong() == ["3"]
     await keeper.store.clear(["1", "3"])
-    assert [row.up_to_date for row in (await keeper.store.read(["3"])).values()] == [False]
+    assert [row.up_to_date for row in (await keeper.read(["3"])).values()] == [False]
     assert await keeper.keep() == 1
     assert (oracle.wrong(), oracle.marks()) == ([], [])
-    assert [row.up_to_date for row in (await keeper.store.read(["3"])).values()] == [True]
+    assert [row.up_to_date for row in (await keeper.read(["3"])).values()] == [True]
 
 
 async def test_a_locked_row_is_left_out_and_written_once_the_lock_is_gone(
@@ -104,9 +104,9 @@ async def test_a_locked_row_is_left_out_and_written_once_the_lock_is_gone(
     keeper, oracle = kept
     with businesses.transaction() as connection:
         run(connection, "UPDATE businesses SET phone = '+1' WHERE id = 2")
-        assert await keeper.store.write(ALL) == {"1", "3"}
+        assert await keeper.write(ALL) == {"1", "3"}
     assert oracle.marks() == ["2"]
-    assert await keeper.store.write(ALL[1:2]) == {"2"}
+    assert await keeper.write(ALL[1:2]) == {"2"}
     assert (oracle.wrong(), oracle.marks()) == ([], [])
 
 

@@ -32,12 +32,13 @@ async def held_open(keeper: Keeper, statement: str) -> AsyncIterator[None]:
     fresh = [vector_write(str(n), f"name {n}") for n in (4, 5)]
     vectors = [f"[{','.join(map(str, row.vector or ()))}]" for row in fresh]
     sql, parameters = {
-        "sweep": (statements.sweep, ([], 10, 10, fingerprint)),
-        "newer marks": (statements.newer_marks, (ids, [0] * 6)),
-        "read": (statements.read, (ids, fingerprint)),
+        "pick": (statements.pick, ([], 10, 10)),
+        "look": (statements.look, (ids, fingerprint)),
+        "newest marks": (statements.newest_marks, (ids, [0] * 6)),
+        "read": (statements.read, (ids, fingerprint, 100)),
         "clear": (statements.clear, (ids, fingerprint)),
         "audit": (statements.audit, (None, 100, fingerprint)),
-        "orphans": (statements.orphans, (None, None)),
+        "orphans": (statements.orphans, (None, None, 100)),
         "counts": (statements.counts, ([],)),
         "write": (
             statements.write,
@@ -60,7 +61,7 @@ def written_at_once(application: Application, write: str) -> None:
         connection.rollback()
 
 
-@pytest.mark.parametrize("statement", ["sweep", "newer marks", "read", "clear", "audit", "orphans", "counts"])
+@pytest.mark.parametrize("statement", ["pick", "look", "newest marks", "read", "clear", "audit", "orphans", "counts"])
 async def test_no_statement_of_the_operator_keeps_an_application_waiting(
     businesses: Application, kept: tuple[Keeper, Oracle], statement: str
 ) -> None:
@@ -101,7 +102,7 @@ async def test_an_application_that_keeps_its_transaction_open_delays_only_its_ow
         await keeper.store.clear(["1", "2", "3"])
         assert await keeper.audit() == 0
         assert (await keeper.store.counts()).total == 6
-        assert await keeper.store.write([vector_write(str(n), f"name {n}") for n in (4, 5, 6)]) == {"5", "6"}
+        assert await keeper.write([vector_write(str(n), f"name {n}") for n in (4, 5, 6)]) == {"5", "6"}
     assert sorted(oracle.marks()) == ["1", "4", "4", "7"]
     assert await keeper.keep() == 3
     assert (oracle.wrong(), oracle.marks()) == ([], [])

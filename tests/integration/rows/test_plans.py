@@ -43,7 +43,8 @@ async def fresh(application: Application, keep: Keep) -> Keeper:
         keep,
         "fresh_ones",
         "UPDATE fresh_ones SET embedding = '[1,2,3]'; TRUNCATE {due}; INSERT INTO {state} "
-        "SELECT id, encode(sha256(convert_to(name, 'UTF8')), 'hex'), 'fake@3', now() FROM fresh_ones",
+        "SELECT id, encode(sha256(convert_to(name, 'UTF8')), 'hex'), 'fake@3', now(), "
+        "substring(sha256(vector_send(embedding)) FROM 1 FOR 8) FROM fresh_ones",
     )
 
 
@@ -56,8 +57,8 @@ async def filled(application: Application, keep: Keep, table: str, then: str = "
     keeper, _ = await keep(table, text="concat_ws(' ', name, description)")
     if is_new:
         application.run(f"INSERT INTO {table} SELECT i, 'name ' || i FROM generate_series(1, {ROWS}) i")
-        application.run(then.format(due=keeper.statements.due, state=keeper.statements.state))
-        for name in (table, keeper.statements.due, keeper.statements.state):
+        application.run(then.format(due=keeper.statements.marks, state=keeper.statements.state))
+        for name in (table, keeper.statements.marks, keeper.statements.state):
             application.run(f"VACUUM ANALYZE {name}")
     return keeper
 
@@ -94,24 +95,28 @@ def uses_the_id_index(plan: list[dict[str, Any]]) -> None:
 
 
 async def test_a_sweep(due: Keeper) -> None:
-    sql, fingerprint = due.statements.sweep, due.statements.config.fingerprint
-    costs_the_window(await explained(due, sql, [], WINDOW // 2, WINDOW, fingerprint))
+    costs_the_window(await explained(due, due.statements.pick, [], WINDOW // 2, WINDOW))
 
 
 async def test_a_sweep_that_leaves_out_as_many(due: Keeper) -> None:
-    sql, fingerprint = due.statements.sweep, due.statements.config.fingerprint
     left_out = [str(n) for n in (*range(1, WINDOW // 2), *range(ROWS - WINDOW // 2, ROWS + 1))]
-    costs_the_window(await explained(due, sql, left_out, WINDOW // 2, WINDOW, fingerprint))
+    costs_the_window(await explained(due, due.statements.pick, left_out, WINDOW // 2, WINDOW))
 
 
 async def test_a_sweep_where_nothing_is_due(fresh: Keeper) -> None:
-    sql, fingerprint = fresh.statements.sweep, fresh.statements.config.fingerprint
-    costs_the_window(await explained(fresh, sql, [], WINDOW // 2, WINDOW, fingerprint))
+    costs_the_window(await explained(fresh, fresh.statements.pick, [], WINDOW // 2, WINDOW))
 
 
 async def test_a_read(due: Keeper) -> None:
     ids = [str(n) for n in range(1, ROWS, ROWS // 64)]
-    plan = await explained(due, due.statements.read, ids, due.statements.config.fingerprint)
+    plan = await explained(due, due.statements.read, ids, due.statements.config.fingerprint, 2_000)
+    costs_the_window(plan)
+    uses_the_id_index(plan)
+
+
+async def test_what_a_sweep_looks_at(due: Keeper) -> None:
+    ids = [str(n) for n in range(1, ROWS, ROWS // WINDOW)]
+    plan = await explained(due, due.statements.look, ids, due.statements.config.fingerprint)
     costs_the_window(plan)
     uses_the_id_index(plan)
 
@@ -138,7 +143,7 @@ async def test_clearing_marks(due: Keeper) -> None:
 
 async def test_looking_for_newer_marks(due: Keeper) -> None:
     ids = [str(n) for n in range(1, ROWS, ROWS // WINDOW)]
-    costs_the_window(await explained(due, due.statements.newer_marks, ids, [0] * len(ids)))
+    costs_the_window(await explained(due, due.statements.newest_marks, ids, [0] * len(ids)))
 
 
 @pytest.mark.parametrize("after", [None, "25000", "49900"])
@@ -153,7 +158,7 @@ async def test_a_page_of_the_audit_where_all_is_due(due: Keeper) -> None:
 
 
 async def test_forgetting_what_is_gone(fresh: Keeper) -> None:
-    costs_the_window(await explained(fresh, fresh.statements.orphans, "25000", "25500"))
+    costs_the_window(await explained(fresh, fresh.statements.orphans, "25000", "25500", 5_000))
 
 
 async def test_counting(due: Keeper) -> None:

@@ -4,7 +4,6 @@ from dataclasses import dataclass
 
 import pytest
 
-from embedding_worker.errors import SourceRefused
 from embedding_worker.rows.database import Database
 from embedding_worker.rows.schema import prepare_table
 from embedding_worker.source import SourceConfig
@@ -204,26 +203,6 @@ async def test_a_partition_that_is_attached_later_is_kept(application: Applicati
     application.run("INSERT INTO later VALUES (1, 'one'), (2, 'two')")
     application.run("ALTER TABLE businesses ATTACH PARTITION later FOR VALUES FROM (0) TO (100)")
     await whole_round(application, keeper, oracle, 2)
-
-
-async def test_the_id_type_of_the_book_keeping_follows_the_table_by_hand_only(
-    application: Application, keep: Keep
-) -> None:
-    """A trigger on a book-keeping of a narrower type would make the application's own inserts fail."""
-    application.run("CREATE TABLE businesses (id integer PRIMARY KEY, name text, embedding vector(3))")
-    _, oracle = await keep()
-    application.run("DROP TABLE businesses")
-    application.run("CREATE TABLE businesses (id bigint PRIMARY KEY, name text, embedding vector(3))")
-    with pytest.raises(
-        SourceRefused, match=r"businesses\.id is bigint, and its book-keeping is of integer: ALTER TABLE"
-    ):
-        await keep()
-    application.run("INSERT INTO businesses VALUES (9223372036854775807, 'one')")
-    for name in ("due", "state"):
-        stem = oracle.config.at.bookkeeping_name
-        application.run(f'ALTER TABLE embedding_operator."{stem}_{name}" ALTER COLUMN id TYPE bigint')
-    keeper, oracle = await keep()
-    await whole_round(application, keeper, oracle, 1)
 
 
 async def test_a_table_that_was_dropped_and_made_again_is_kept_again(businesses: Application, keep: Keep) -> None:

@@ -85,29 +85,14 @@ async def test_the_documented_privileges_are_enough(
     assert businesses.run(CATALOG) == before
 
 
-async def test_a_role_without_its_own_schema_needs_the_privilege_to_create_it(
-    businesses: Application, database: GivenDatabase, least: tuple[str, Database]
-) -> None:
-    role, rows = least
-    businesses.run(f"GRANT SELECT, TRIGGER, UPDATE (embedding) ON businesses TO {role}")
-    with pytest.raises(SourceRefused, match=r"may not create its own schema .*: GRANT CREATE ON DATABASE") as refused:
-        await Keeper.prepare(rows, source_config())
-    assert refused.value.reason == "SchemaMissing"
-    businesses.run(f'GRANT CREATE ON DATABASE "{database.name}" TO {role}')
-    await Keeper.prepare(rows, source_config())
-
-
-async def test_a_role_without_the_trigger_privilege_gets_both_remedies(
+async def test_a_role_without_the_trigger_privilege_can_do_with_the_audit_alone(
     businesses: Application, database: GivenDatabase, least: tuple[str, Database]
 ) -> None:
     role, rows = least
     businesses.run(f'GRANT CREATE ON DATABASE "{database.name}" TO {role}')
     businesses.run(f"GRANT SELECT, UPDATE (embedding) ON businesses TO {role}")
-    with pytest.raises(
-        SourceRefused, match=r"GRANT TRIGGER ON public\.businesses .*changeDetection to Audit"
-    ) as refused:
+    with pytest.raises(SourceRefused, match=r"TRIGGER is not needed if spec\.changeDetection is Audit"):
         await Keeper.prepare(rows, source_config())
-    assert refused.value.reason == "SchemaMissing"
     assert businesses.run("SELECT to_regnamespace('embedding_operator')") == [(None,)]
     await Keeper.prepare(rows, source_config(detection=ChangeDetection.AUDIT))
 
@@ -163,21 +148,50 @@ async def test_a_source_that_turns_to_audit_drops_its_trigger_and_back_makes_it(
     assert len(businesses.run(TRIGGERS)) == 2
 
 
-async def test_a_trigger_that_only_the_owner_may_drop_is_named(
+async def test_the_operators_role_drops_a_trigger_on_a_table_that_it_does_not_own(
     businesses: Application, database: GivenDatabase, least: tuple[str, Database]
 ) -> None:
     role, rows = least
     businesses.run(f'GRANT CREATE ON DATABASE "{database.name}" TO {role}')
     businesses.run(f"GRANT SELECT, TRIGGER, UPDATE (embedding) ON businesses TO {role}")
     await Keeper.prepare(rows, source_config())
+    await Keeper.prepare(rows, source_config(detection=ChangeDetection.AUDIT))
+    assert businesses.run(TRIGGERS) == []
+
+
+async def test_a_trigger_whose_function_belongs_to_another_role_is_named(
+    businesses: Application, database: GivenDatabase, least: tuple[str, Database]
+) -> None:
+    role, rows = least
+    businesses.run(f'GRANT CREATE ON DATABASE "{database.name}" TO {role}')
+    businesses.run(f"GRANT SELECT, TRIGGER, UPDATE (embedding) ON businesses TO {role}")
+    await Keeper.prepare(rows, source_config())
+    stem = source_config().at.bookkeeping_name
+    businesses.run(f'ALTER FUNCTION embedding_operator."{stem}_mark" OWNER TO CURRENT_USER')
+    businesses.run("ALTER SCHEMA embedding_operator OWNER TO CURRENT_USER")
+    businesses.run(f"GRANT USAGE ON SCHEMA embedding_operator TO {role}")
     audit = source_config(detection=ChangeDetection.AUDIT)
-    with pytest.raises(SourceRefused, match="as the table's owner DROP TRIGGER IF EXISTS") as refused:
+    with pytest.raises(SourceRefused, match="as the owner of the function DROP FUNCTION IF EXISTS") as refused:
         await Keeper.prepare(rows, audit)
     assert refused.value.reason == "Forbidden"
-    (sentence,) = [part for part in refused.value.message.split("owner ") if part.startswith("DROP")]
-    for drop in sentence.split(", or set")[0].split("; "):
-        businesses.run(drop)
+    businesses.run(refused.value.message.split("of the function ")[1].split(", or set")[0])
     await Keeper.prepare(rows, audit)
+    assert businesses.run(TRIGGERS) == []
+
+
+async def test_a_function_that_was_given_to_another_role_is_replaced_by_the_owner_of_the_schema(
+    businesses: Application, database: GivenDatabase, least: tuple[str, Database]
+) -> None:
+    role, rows = least
+    businesses.run(f'GRANT CREATE ON DATABASE "{database.name}" TO {role}')
+    businesses.run(f"GRANT SELECT, TRIGGER, UPDATE (embedding) ON businesses TO {role}")
+    await Keeper.prepare(rows, source_config(text="name"))
+    stem = source_config().at.bookkeeping_name
+    businesses.run(f'ALTER FUNCTION embedding_operator."{stem}_mark" OWNER TO CURRENT_USER')
+    await Keeper.prepare(rows, source_config(text="phone"))
+    businesses.run("INSERT INTO businesses (phone) VALUES ('1')")
+    businesses.run("UPDATE businesses SET phone = '2'")
+    assert Oracle(businesses, source_config()).marks() == ["1", "1"]
 
 
 async def test_what_was_filled_is_remembered_for_one_text_and_model(businesses: Application, keep: Keep) -> None:

@@ -155,9 +155,9 @@ async def keep_fresh(keeper: Keeper, chosen: random.Random) -> None:
         with contextlib.suppress(RowsLocked):
             due = await keeper.sweep(limit=chosen.randrange(1, 12))
             await keeper.store.clear([row.id for row in due if row.up_to_date or row.gone])
-            rows = await keeper.store.read([row.id for row in due])
+            rows = await keeper.read([row.id for row in due])
             await a_moment(chosen)
-            await keeper.store.write([vector_write(row.id, row.text) for row in rows.values() if not row.up_to_date])
+            await keeper.write([vector_write(row.id, row.text) for row in rows.values() if not row.up_to_date])
         await asyncio.sleep(0)
 
 

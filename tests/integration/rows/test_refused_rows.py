@@ -41,7 +41,7 @@ async def test_one_statement_is_refused_as_a_whole(
     keeper, oracle = kept
     businesses.run(refusal)
     with pytest.raises(RowsRefused) as refused:
-        await keeper.store.write([vector_write(str(n), f"name {n}") for n in (6, 7)])
+        await keeper.write([vector_write(str(n), f"name {n}") for n in (6, 7)])
     assert "name 7" not in "".join(traceback.format_exception(refused.value))
     assert {"6", "7"} <= set(oracle.marks())
 
@@ -99,7 +99,7 @@ async def test_an_update_that_the_application_suppresses_does_not_count_as_writt
     businesses.run(
         "CREATE TRIGGER suppress BEFORE UPDATE ON businesses FOR EACH ROW WHEN (OLD.id = 7) EXECUTE FUNCTION suppress()"
     )
-    assert await keeper.store.write([vector_write(str(n), f"name {n}") for n in (6, 7)]) == {"6"}
+    assert await keeper.write([vector_write(str(n), f"name {n}") for n in (6, 7)]) == {"6"}
     assert "7" in oracle.marks()
     assert "7" not in oracle.states()
 
@@ -114,7 +114,7 @@ async def test_a_text_that_a_trigger_rewrites_while_we_write_stays_due(
         "$$BEGIN NEW.name := replace(NEW.name, 'name ', ''); RETURN NEW; END$$"
     )
     businesses.run("CREATE TRIGGER trim_name BEFORE UPDATE ON businesses FOR EACH ROW EXECUTE FUNCTION trim_name()")
-    assert await keeper.store.write([vector_write("6", "name 6")]) == {"6"}
+    assert await keeper.write([vector_write("6", "name 6")]) == {"6"}
     assert "6" in oracle.marks()
     await keeper.keep()
     assert (oracle.wrong(), oracle.marks()) == ([], [])

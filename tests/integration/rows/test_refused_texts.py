@@ -18,6 +18,8 @@ CREATE FUNCTION public.greet(text) RETURNS text LANGUAGE sql STABLE AS $$SELECT 
 CREATE FUNCTION public.roll(text) RETURNS text LANGUAGE sql VOLATILE AS $$SELECT $1 || random()$$;
 CREATE FUNCTION public.now(text) RETURNS text LANGUAGE sql IMMUTABLE AS $$SELECT $1$$;
 CREATE FUNCTION public.volatile_cast(double precision) RETURNS bytea LANGUAGE sql VOLATILE AS $$SELECT '\\x00'::bytea$$;
+CREATE SCHEMA "Dice"; CREATE DOMAIN "Dice"."Kind" AS text;
+CREATE FUNCTION "Dice"."Roll"("Dice"."Kind", sides bigint) RETURNS text LANGUAGE plpgsql AS 'BEGIN RETURN $1; END';
 CREATE CAST (double precision AS bytea) WITH FUNCTION public.volatile_cast(double precision);
 """
 
@@ -37,7 +39,10 @@ NO_EXPRESSION = {
     "generate_series(1, 3)": "set-returning functions are not allowed in WHERE",
     "title": 'column "title" does not exist',
     "businesses.title": "column businesses.title does not exist",
-    "nosuch(name)": r"function nosuch\(text\) does not exist",
+    "nosuch(name)": r"function nosuch\(text\) does not exist \(42883\): create it, correct its name or arguments, or name its "
+    r'schema too \(the search_path is "\$user", public\)$',
+    "greet(id)": r"function greet\(bigint\) does not exist \(42883\): create it, correct its name or arguments",
+    "name ~~~~ name": r"operator does not exist: text ~~~~ text \(42883\): create it, correct its name or arguments",
     "name::nosuch": 'type "nosuch" does not exist',
     "(SELECT body FROM nosuch)": 'relation "nosuch" does not exist',
     "eo_text": 'column "eo_text" does not exist',
@@ -68,9 +73,11 @@ REFUSED = {
     "name || current_setting('TimeZone')": r"calls current_setting\(\)",
     "name || current_database()": r"calls current_database\(\)",
     "name || pg_backend_pid()": r"calls pg_backend_pid\(\)",
-    "roll(name)": r"calls roll\(\)",
-    "coalesce(nullif(name, ''), CASE WHEN true THEN roll(name) END)": r"calls roll\(\)",
-    "name || (length(name)::double precision)::bytea::text": r"calls volatile_cast\(\)",
+    "roll(name)": r"calls public\.roll\(text\), which is marked VOLATILE, so that it may give another value for the same row at "
+    r"another time: leave it out, or, if it never does, ALTER FUNCTION public\.roll\(text\) IMMUTABLE$",
+    "coalesce(nullif(name, ''), CASE WHEN true THEN roll(name) END)": r"calls public\.roll\(text\)",
+    "name || (length(name)::double precision)::bytea::text": r"calls public\.volatile_cast\(double precision\)",
+    'name || "Dice"."Roll"(name, id)': r'.*, ALTER FUNCTION "Dice"\."Roll"\("Dice"\."Kind",bigint\) IMMUTABLE$',
     "name || current_date": "reads the current date, time or user: the same row would have another text every day",
     "name || current_timestamp": "reads the current date, time or user",
     "name || localtime": "reads the current date, time or user",
@@ -78,9 +85,9 @@ REFUSED = {
     "name || session_user": "reads the current date, time or user",
     "name || current_catalog": "reads the current date, time or user",
     "name || (SELECT string_agg(body, ' ') FROM reviews WHERE business = id)": (
-        r"reads reviews, whose edits no trigger on public\.businesses sees: set spec\.changeDetection to Audit"
+        r"reads public\.reviews, whose edits no trigger on public\.businesses sees: set spec\.changeDetection to Audit"
     ),
-    "name || (SELECT name FROM loud l WHERE l.id = businesses.id)": "reads loud, whose edits no trigger",
+    "name || (SELECT name FROM loud l WHERE l.id = businesses.id)": r"reads public\.loud, whose edits no trigger",
     "name || (SELECT count(*) FROM businesses b WHERE b.name < businesses.name)": (
         r"reads other rows of public\.businesses, whose edits no trigger on public\.businesses sees"
     ),

@@ -60,7 +60,7 @@ async def test_the_documented_sql_removes_all_of_it(
 
     run_all(database.url, *statements(rest, role=role, database=database.name))
     assert owner.run("SELECT * FROM businesses LIMIT 1") == [(1, "new", None, None)]
-    assert owner.run("SELECT FROM pg_roles WHERE rolname = %s", role) == []
+    assert owner.run("SELECT 1 FROM pg_roles WHERE rolname = %s", role) == []
 
 
 async def test_a_table_in_use_is_not_waited_for_and_loses_nothing(

@@ -52,7 +52,7 @@ async def test_each_row_comes_once_however_often_it_was_edited(
         businesses.run("UPDATE businesses SET name = %s", f"edit {n}")
     rows = await kept[0].sweep(limit=100)
     assert sorted(row.id for row in rows) == ["1", "2", "3"]
-    marks = businesses.run(f"SELECT id::text, max(seq) FROM {kept[0].statements.due} GROUP BY id")
+    marks = businesses.run(f"SELECT id::text, max(seq) FROM {kept[0].statements.marks} GROUP BY id")
     assert {row.id: row.newest_mark for row in rows} == dict(marks)
 
 
@@ -137,7 +137,7 @@ async def test_what_is_read_is_the_present_and_what_is_gone_is_missing(
     add(businesses, 3)
     await keeper.keep()
     businesses.run("UPDATE businesses SET name = 'edited' WHERE id = 2; DELETE FROM businesses WHERE id = 3")
-    rows = await keeper.store.read(["1", "2", "3", "4"])
+    rows = await keeper.read(["1", "2", "3", "4"])
     assert {row.id: (row.text, row.up_to_date) for row in rows.values()} == {
         "1": ("name 1", True),
         "2": ("edited", False),

@@ -137,15 +137,14 @@ async def test_an_application_without_any_privilege_on_the_book_keeping_can_writ
 async def test_no_other_role_can_call_the_marking_function(
     businesses: Application, keep: Keep, database: GivenDatabase, database_server: DatabaseServer
 ) -> None:
-    """It writes into our tables with our rights, from whatever table it is called for."""
+    """It writes into our tables with our rights, and no other role can name it."""
     await keep()
     role, password = database_server.create_role("stranger")
     (function,) = businesses.run("SELECT oid::regproc::text FROM pg_proc WHERE proname LIKE %s", "%_mark")[0]
     businesses.run(f'GRANT CREATE ON SCHEMA public TO "{role}"')
-    businesses.run(f'GRANT USAGE ON SCHEMA embedding_operator TO "{role}"')
     stranger = Application(database.url_for(role, password))
     stranger.run("CREATE TABLE own (id bigint)")
-    with pytest.raises(psycopg.errors.InsufficientPrivilege, match="permission denied for function"):
+    with pytest.raises(psycopg.errors.InsufficientPrivilege, match="permission denied for schema embedding_operator"):
         stranger.run(f"CREATE TRIGGER own AFTER INSERT ON own FOR EACH ROW EXECUTE FUNCTION {function}()")
 
 
@@ -155,7 +154,7 @@ async def test_a_writer_whose_search_path_holds_tables_of_our_names_is_not_led_a
     _, oracle = await keep()
     businesses.run("CREATE SCHEMA pitfall")
     stem = oracle.config.at.bookkeeping_name
-    businesses.run(f'CREATE TABLE pitfall."{stem}_due" (id bigint)')
+    businesses.run(f'CREATE TABLE pitfall."{stem}_marks" (id bigint)')
     businesses.run("INSERT INTO businesses (name) VALUES ('one')")
     with businesses.transaction() as connection:
         run(connection, "SET search_path = pitfall, pg_catalog, public")

@@ -11,6 +11,7 @@ from embedding_operator.api_errors import (
     Gone,
     Invalid,
     RequestRefused,
+    Unauthorized,
     reaction_to,
 )
 
@@ -22,7 +23,7 @@ STATUS_OBJECT = json.dumps({"kind": "Status", "message": WORDS}).encode()
     ("status", "error"),
     [
         (400, RequestRefused),
-        (401, ApiServerUnavailable),
+        (401, Unauthorized),
         (403, RequestRefused),
         (404, Gone),
         (409, AlreadyExists),

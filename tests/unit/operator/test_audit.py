@@ -4,7 +4,7 @@ import pytest
 
 from embedding_operator.reconciler.audit import Audit
 from embedding_worker.errors import DatabaseUnavailable
-from embedding_worker.rows.store import AuditPage
+from embedding_worker.rows.records import AuditPage
 from tests.support.fake_clock import FakeClock
 from tests.support.fake_store import FakeStore
 
@@ -117,7 +117,7 @@ async def test_the_whole_table_is_read_from_its_first_row_on_request(clock: Fake
     await clock.advance(1)
     await audit.step()
     store.marks.clear()
-    await audit.read_whole_table()
+    assert await audit.read_whole_table("today")
     assert store.limits == [10, 2_000, 2_000, 2_000]
     assert len(store.marks) == 4_500
 
@@ -125,8 +125,43 @@ async def test_the_whole_table_is_read_from_its_first_row_on_request(clock: Fake
 async def test_a_request_during_the_first_pass_completes_it(clock: FakeClock) -> None:
     store = FakeStore(rows(3))
     audit = audit_of(store, clock, filled=False)
-    await audit.read_whole_table()
+    assert await audit.read_whole_table("today")
     assert (audit.filled, store.filled) == (True, True)
+
+
+async def test_a_large_table_is_read_in_steps_of_a_few_seconds(clock: FakeClock) -> None:
+    store = SlowStore(clock, rows(100_000))
+    audit = audit_of(store, clock, filled=True)
+    began, steps = clock.monotonic(), 1
+    while not await audit.read_whole_table("today"):
+        assert clock.monotonic() - began <= 3.2
+        await audit.step()
+        began, steps = clock.monotonic(), steps + 1
+    assert steps == 2
+    assert len(store.marks) == 100_000
+
+
+async def test_another_request_begins_with_the_first_row_again(clock: FakeClock) -> None:
+    store = SlowStore(clock, rows(100_000))
+    audit = audit_of(store, clock, filled=True)
+    assert not await audit.read_whole_table("today")
+    store.marks.clear()
+    while not await audit.read_whole_table("tomorrow"):
+        pass
+    assert len(store.marks) == 100_000
+
+
+async def test_after_an_error_a_request_goes_on_where_it_was(clock: FakeClock) -> None:
+    store = SlowStore(clock, rows(100_000))
+    audit = audit_of(store, clock, filled=True)
+    assert not await audit.read_whole_table("today")
+    read = len(store.limits)
+    store.fail("audit", DatabaseUnavailable("away"))
+    with pytest.raises(DatabaseUnavailable):
+        await audit.read_whole_table("today")
+    while not await audit.read_whole_table("today"):
+        pass
+    assert len(store.limits) - read == 100_000 // 2_000 + 1 - read + 1
 
 
 async def test_after_an_error_the_first_pass_goes_on_where_it_was(clock: FakeClock) -> None:

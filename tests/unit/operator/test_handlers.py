@@ -10,6 +10,7 @@ from embedding_operator.reconciler.job_runner import JobRunner
 from embedding_operator.reconciler.sources import Sources
 from embedding_operator.resources.embedding_job import EmbeddingJob, Phase, parse_job
 from embedding_operator.resources.embedding_source import EmbeddingSource, parse_source
+from embedding_worker.clock import SystemClock
 from tests.support.jobs import job_body
 from tests.support.kopf_events import KopfSide
 from tests.support.manifests import Json, a_source, without
@@ -38,7 +39,8 @@ class FakeSources:
 class World:
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.runner, self.sources = FakeRunner(), FakeSources()
-        registry = make_registry(cast(ApiServer, None), cast(Sources, self.sources), cast(JobRunner, self.runner))
+        sources, runner = cast(Sources, self.sources), cast(JobRunner, self.runner)
+        registry = make_registry(cast(ApiServer, None), sources, runner, clock=SystemClock())
         self.kopf = KopfSide(registry, monkeypatch)
 
 

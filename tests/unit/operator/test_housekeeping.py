@@ -8,7 +8,7 @@ import structlog
 
 from embedding_operator.api_errors import ApiServerUnreachable, Gone, RequestRefused
 from embedding_operator.api_server import Json
-from embedding_operator.reconciler.job_table import JobState
+from embedding_operator.reconciler.tracked_job import JobState
 from embedding_operator.resources.embedding_job import Phase
 from tests.support.fake_api_server import FakeApiServer
 from tests.support.fake_clock import settle
@@ -149,6 +149,29 @@ async def test_a_source_that_this_version_does_not_understand_is_logged_and_not_
         await system.housekeeping.resync()
     assert [(entry["event"], entry["name"]) for entry in logs] == [("object not understood", "newer")]
     assert (system.sources.observed, system.sources.deleted) == ([], [])
+
+
+async def test_a_job_that_is_being_deleted_is_gone(system: HousekeepingSystem) -> None:
+    system.put_source()
+    for row, phase in (("1", Phase.PENDING), ("2", Phase.DEAD_LETTERED), ("3", Phase.SUCCEEDED)):
+        body = job_of(row, "Bakery", phase)
+        system.parts.track(body)
+        body["metadata"]["deletionTimestamp"] = "2026-03-01T12:00:00Z"
+        system.server.put_job(body)
+    await system.clock.advance(60)
+    await system.housekeeping.resync()
+    assert (system.table.jobs(), system.parts.finished.count) == ([], 0)
+    assert system.sources.deleted == []
+
+
+async def test_only_jobs_that_are_being_deleted_do_not_report_their_source_as_deleted(
+    system: HousekeepingSystem,
+) -> None:
+    body = job_of("1", "Bakery", of="gone")
+    body["metadata"]["deletionTimestamp"] = "2026-03-01T12:00:00Z"
+    system.server.put_job(body)
+    await system.housekeeping.resync()
+    assert system.sources.deleted == []
 
 
 async def test_a_list_counts_finished_jobs_of_an_earlier_process(system: HousekeepingSystem) -> None:

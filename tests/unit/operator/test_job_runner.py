@@ -12,8 +12,8 @@ from embedding_operator.metrics import Metrics
 from embedding_operator.reconciler.catalog import SourceCatalog
 from embedding_operator.reconciler.job_runner import JobRunner, Recorders
 from embedding_operator.reconciler.job_statuses import JobStatuses
-from embedding_operator.reconciler.job_table import IN_FLIGHT, JobState, TrackedJob
 from embedding_operator.reconciler.row_queues import SOURCE_COMES_WITHIN_S, RowQueues
+from embedding_operator.reconciler.tracked_job import ACTIVE, IN_FLIGHT, OPEN, JobState, TrackedJob
 from embedding_operator.resources.embedding_job import EmbeddingJob, Phase, parse_job
 from embedding_operator.resources.embedding_source import parse_source
 from embedding_worker.outcome import OutcomeKind, RowOutcome, RowRequest
@@ -246,7 +246,7 @@ async def test_a_replay_that_is_refused_is_not_recorded(world: World) -> None:
     job = world.put(attempts=6)
     world.server.fail("patch_job_status", RequestRefused("a policy forbids it"))
     await world.run(job)
-    assert world.state(NAME) is JobState.QUEUED
+    assert world.state(NAME) is JobState.HELD
     assert await world.emitted() == []
 
 
@@ -300,22 +300,72 @@ async def test_while_the_server_is_away_the_outcome_is_kept_and_sent_afterwards(
 
 
 @pytest.mark.parametrize("error", [Invalid("not valid"), RequestRefused("a policy forbids it")], ids=["422", "403"])
-async def test_a_refused_status_leaves_the_job_queued_and_holds_up_no_drain(
-    world: World, error: RequestRefused
-) -> None:
+async def test_a_refused_status_holds_the_job_and_holds_up_no_drain(world: World, error: RequestRefused) -> None:
     job = world.put()
     world.server.fail("patch_job_status", error)
     await world.run(job)
-    assert world.state(NAME) is JobState.QUEUED
+    assert world.state(NAME) is JobState.HELD
     assert world.table.count(IN_FLIGHT) == 0
     assert world.done == []
 
 
-async def test_a_job_whose_status_was_refused_is_run_again_when_it_is_touched(world: World) -> None:
+async def test_a_job_whose_status_was_refused_is_run_again_when_it_is_touched_after_its_pause(world: World) -> None:
     world.server.fail("patch_job_status", Invalid("not valid"))
     await world.run(world.put())
     await world.run(world.put())
+    assert (world.state(NAME), len(world.batcher.submitted)) == (JobState.HELD, 1)
+    await world.clock.advance(30)
+    await world.run(world.put())
     assert (world.status["phase"], world.state(NAME)) == ("Succeeded", None)
+
+
+async def test_a_held_job_counts_towards_no_window_and_its_pause_grows_to_ten_minutes(world: World) -> None:
+    pauses = []
+    for _ in range(7):
+        world.server.fail("patch_job_status", Invalid("not valid"))
+        await world.run(world.put())
+        job = world.table.get(NAME)
+        assert job is not None
+        pauses.append(job.held_until - world.clock.monotonic())
+        await world.clock.advance(pauses[-1])
+    assert pauses == [30, 60, 120, 240, 480, 600, 600]
+    assert (world.table.count(ACTIVE), world.table.count(OPEN)) == (0, 1)
+
+
+async def test_a_held_job_stays_held_when_all_jobs_are_listed(world: World) -> None:
+    world.server.fail("patch_job_status", Invalid("not valid"))
+    job = world.put()
+    await world.run(job)
+    await world.clock.advance(10)
+    world.table.resync([job], listed_at=world.clock.monotonic())
+    assert world.state(NAME) is JobState.HELD
+
+
+async def test_while_the_statuses_of_a_source_are_refused_one_job_at_a_time_is_run_until_one_is_accepted(
+    world: World,
+) -> None:
+    world.server.fail("patch_job_status", *[RequestRefused("denied by the policy")] * 4)
+    for business in "123":
+        assert world.table.refused.shared("shops") is None
+        await world.run(world.put(business=business))
+    assert world.table.refused.shared("shops") == (
+        "StatusRefused",
+        "the API server refuses to write the status of jobs: change the policy, webhook or right that its message names: "
+        "denied by the policy",
+    )
+    await world.run(world.put(business="4"))
+    assert (len(world.batcher.submitted), world.state(name_of("4"))) == (3, JobState.HELD)
+    await world.clock.advance(30)
+    for business in "1234":
+        await world.run(world.put(business=business))
+    assert len(world.batcher.submitted) == 4
+    await world.clock.advance(60)
+    for business in "234":
+        await world.run(world.put(business=business))
+    assert world.table.refused.shared("shops") is None
+    assert [world.state(name_of(business)) for business in "234"] == [None] * 3
+    jobs = world.table.jobs("shops", {JobState.HELD})
+    assert not any(job.is_held(world.clock.monotonic()) for job in jobs)
 
 
 async def test_a_job_that_was_superseded_while_its_row_was_embedded_stays_superseded(world: World) -> None:

@@ -19,7 +19,7 @@ from embedding_operator.lifecycle.job_status import (
 from embedding_operator.resources.base import timestamp
 from embedding_operator.resources.embedding_job import BACKOFF_ANNOTATION, EmbeddingJob, Phase, parse_job
 from embedding_operator.resources.embedding_source import RetrySpec
-from embedding_worker.outcome import OutcomeKind, RowOutcome, outcome
+from embedding_worker.outcome import OutcomeKind, RowOutcome, outcome, row_locked
 from tests.support.manifests import CRDS, Json, a_job, merged
 
 STARTED = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
@@ -77,8 +77,20 @@ def test_each_outcome_has_its_phase(kind: OutcomeKind, phase: Phase, attempts: i
 
 
 def test_every_kind_of_outcome_but_a_failure_has_one_phase_and_none_is_left_open() -> None:
-    assert set(PHASES) == set(OutcomeKind) - {OutcomeKind.FAILED}
+    assert set(PHASES) == set(OutcomeKind) - {OutcomeKind.FAILED, OutcomeKind.ROW_LOCKED}
     assert set(PHASES.values()) == {Phase.SUCCEEDED, Phase.SUPERSEDED, Phase.DEAD_LETTERED}
+
+
+def test_a_locked_row_waits_without_an_attempt() -> None:
+    made = patch_of(row_locked(STARTED, STARTED, 7))
+    assert (made.status["phase"], made.status["attempts"], made.status["reason"]) == (Phase.RETRYING, 0, "RowLocked")
+    assert made.status["nextAttemptTime"] == "2026-03-01T12:00:16.250Z"
+
+
+@pytest.mark.parametrize("kind", [OutcomeKind.TEXT_EXPRESSION_FAILED, OutcomeKind.UPDATE_SUPPRESSED])
+def test_what_would_fail_again_is_a_dead_letter_at_once(kind: OutcomeKind) -> None:
+    made = patch_of(RowOutcome(kind, kind.value, "why"))
+    assert (made.phase, made.status["reason"], made.status["attempts"]) == (Phase.DEAD_LETTERED, kind.value, 1)
 
 
 def test_a_settled_job_says_when_it_started_and_finished_and_has_no_next_attempt() -> None:
@@ -264,7 +276,12 @@ def violations(value: Any, schema: Json, path: str = "status") -> list[str]:
 
 A_LONG_HISTORY = [{"time": timestamp(NOW), "reason": f"Reason{n}", "code": "503"} for n in range(HISTORY_KEPT)]
 PATCHES = {
-    **{kind.value: patch_of(RowOutcome(kind, kind.value, "a sentence", 7)).status for kind in OutcomeKind},
+    **{
+        kind.value: patch_of(RowOutcome(kind, kind.value, "a sentence", 7)).status
+        for kind in OutcomeKind
+        if kind is not OutcomeKind.ROW_LOCKED
+    },
+    "RowLocked": patch_of(row_locked(STARTED, STARTED, 7)).status,
     "the tenth retry": patch_of(AWAY, a_job_with(history=A_LONG_HISTORY)).status,
     "RetriesExhausted": patch_of(AWAY, a_job_with(attempts=5, history=A_LONG_HISTORY)).status,
     "replayed": replay_begun(a_job_with(**DEAD), NOW).status,

@@ -14,7 +14,7 @@ from embedding_operator.api_errors import (
 )
 from embedding_operator.lifecycle.job_status import JobPatch
 from embedding_operator.reconciler.job_statuses import LONGEST_PAUSE_S, JobStatuses, refresh_job
-from embedding_operator.reconciler.job_table import IN_FLIGHT, JobState
+from embedding_operator.reconciler.tracked_job import IN_FLIGHT, JobState
 from embedding_operator.resources.embedding_job import BACKOFF_ANNOTATION, Phase
 from tests.support.fake_api_server import FakeApiServer
 from tests.support.fake_clock import settle
@@ -131,8 +131,8 @@ async def test_a_job_that_was_finished_meanwhile_is_finished_here_too() -> None:
 @pytest.mark.parametrize(
     ("phase", "state"),
     [
-        (Phase.PENDING, JobState.QUEUED),
-        (Phase.RETRYING, JobState.BACKING_OFF),
+        (Phase.PENDING, JobState.HELD),
+        (Phase.RETRYING, JobState.HELD),
         (Phase.DEAD_LETTERED, JobState.DEAD_LETTERED),
     ],
 )
@@ -150,14 +150,14 @@ async def test_after_a_refused_patch_the_job_is_what_the_server_shows(
 async def test_a_refused_annotation_is_resolved_in_the_same_way(world: World) -> None:
     world.server.fail("annotate_job", FORBIDDEN)
     assert await world.send(RETRYING) is None
-    assert (world.state(NAME), world.stored_phase) == (JobState.QUEUED, "Pending")
+    assert (world.state(NAME), world.stored_phase) == (JobState.HELD, "Pending")
 
 
 async def test_the_question_after_a_refused_patch_is_repeated_until_it_is_answered(world: World) -> None:
     world.server.fail("patch_job_status", FORBIDDEN)
     world.server.fail("job", UNREACHABLE, BROKEN)
     assert await world.send(SUCCEEDED, within_s=2) is None
-    assert (world.state(NAME), world.server.count("job")) == (JobState.QUEUED, 3)
+    assert (world.state(NAME), world.server.count("job")) == (JobState.HELD, 3)
 
 
 async def test_a_job_that_is_gone_when_its_refused_patch_is_resolved_is_removed(world: World) -> None:
@@ -167,11 +167,11 @@ async def test_a_job_that_is_gone_when_its_refused_patch_is_resolved_is_removed(
     assert world.state(NAME) is None
 
 
-async def test_a_job_that_may_not_even_be_read_is_released(world: World) -> None:
+async def test_a_job_that_may_not_even_be_read_is_held(world: World) -> None:
     world.server.fail("patch_job_status", FORBIDDEN)
     world.server.fail("job", FORBIDDEN)
     assert await world.send(SUCCEEDED) is None
-    assert world.state(NAME) is JobState.QUEUED
+    assert world.state(NAME) is JobState.HELD
 
 
 async def test_a_refused_patch_holds_up_no_drain(world: World) -> None:

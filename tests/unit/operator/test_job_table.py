@@ -5,15 +5,13 @@ from datetime import UTC, datetime
 
 import pytest
 
-from embedding_operator.reconciler.job_table import (
-    ImpossibleTransition,
-    JobState,
-    JobTable,
-)
+from embedding_operator.reconciler.job_table import ImpossibleTransition, JobTable
+from embedding_operator.reconciler.tracked_job import JobState
 from tests.support.jobs import OTHER_TEXT, Register, name_of, tracked
 
 MOMENT = datetime(2026, 3, 1, 12, 30, tzinfo=UTC)
 CREATING, QUEUED, RUNNING = JobState.CREATING, JobState.QUEUED, JobState.RUNNING
+HELD = JobState.HELD
 SETTLING, BACKING_OFF, DEAD_LETTERED = JobState.SETTLING, JobState.BACKING_OFF, JobState.DEAD_LETTERED
 NAME = name_of("1")
 
@@ -26,9 +24,9 @@ TRANSITIONS: dict[str, Callable[[JobTable], None]] = {
     "mark_dead_letter": lambda table: table.mark_dead_letter(NAME),
 }
 ALLOWED: dict[str, dict[JobState, JobState]] = {
-    "start": {QUEUED: RUNNING, BACKING_OFF: RUNNING},
+    "start": {QUEUED: RUNNING, BACKING_OFF: RUNNING, HELD: RUNNING},
     "release": {RUNNING: QUEUED, SETTLING: QUEUED},
-    "settle": {RUNNING: SETTLING, QUEUED: SETTLING, BACKING_OFF: SETTLING},
+    "settle": {RUNNING: SETTLING, QUEUED: SETTLING, BACKING_OFF: SETTLING, HELD: SETTLING},
     "back_off": {SETTLING: BACKING_OFF},
     "requeue": {SETTLING: QUEUED},
     "mark_dead_letter": {SETTLING: DEAD_LETTERED},

@@ -6,7 +6,8 @@ from datetime import UTC, datetime
 
 import pytest
 
-from embedding_operator.reconciler.job_table import ACTIVE, IN_FLIGHT, OPEN, JobState, JobTable
+from embedding_operator.reconciler.job_table import JobTable
+from embedding_operator.reconciler.tracked_job import ACTIVE, IN_FLIGHT, OPEN, JobState
 from tests.support.fake_clock import settle
 from tests.support.jobs import Register, name_of
 
@@ -35,7 +36,7 @@ def test_jobs_are_selected_by_source_and_by_state(register: Register) -> None:
     [
         (IN_FLIGHT, {RUNNING, SETTLING}),
         (ACTIVE, {CREATING, QUEUED, RUNNING, SETTLING}),
-        (OPEN, {CREATING, QUEUED, RUNNING, SETTLING, BACKING_OFF}),
+        (OPEN, {CREATING, QUEUED, RUNNING, SETTLING, BACKING_OFF, JobState.HELD}),
     ],
     ids=["in flight", "active", "open"],
 )
@@ -57,6 +58,7 @@ def test_a_job_counts_in_its_present_state_alone(register: Register) -> None:
         RUNNING: 0,
         SETTLING: 0,
         BACKING_OFF: 1,
+        JobState.HELD: 0,
         DEAD_LETTERED: 0,
     }
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from embedding_operator.reconciler.job_table import JobState
+from embedding_operator.reconciler.tracked_job import JobState
 from embedding_operator.resources.embedding_job import EmbeddingJob, Phase
 from tests.support.jobs import OTHER_TEXT, Register, name_of, shown
 
@@ -161,6 +161,16 @@ async def test_a_change_before_one_list_does_not_protect_a_job_from_the_next(reg
     await resync_with(register, shown("1"))
     await resync_with(register)
     assert register.state(NAME) is None
+
+
+async def test_after_a_list_of_a_restored_api_server_lower_versions_are_observed_again(register: Register) -> None:
+    register.add("1", QUEUED, version=900)
+    register.table.finish(register.add("2"), 900)
+    restored = [shown("1", version=5), shown("2", Phase.SUCCEEDED, version=6)]
+    assert not register.table.observe(restored[0])
+    await resync_with(register, *restored)
+    assert register.table.observe(shown("1", version=7))
+    assert register.finished.version(name_of("2")) == 6
 
 
 async def test_a_list_forgets_finished_jobs_that_someone_has_deleted(register: Register) -> None:

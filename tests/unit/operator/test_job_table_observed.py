@@ -4,7 +4,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-from embedding_operator.reconciler.job_table import JobState
+from embedding_operator.reconciler.tracked_job import JobState
 from embedding_operator.resources.embedding_job import Phase
 from tests.support.jobs import Register, name_of, shown
 

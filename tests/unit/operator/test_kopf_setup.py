@@ -1,5 +1,6 @@
 """How kopf is set up: how long it goes on trying, what it watches, and how it connects."""
 
+import asyncio
 import itertools
 from typing import Any, cast
 
@@ -10,6 +11,8 @@ from kopf._core.intents.causes import Activity
 from embedding_operator.api_server import ApiServer
 from embedding_operator.handlers.kopf_setup import CONNECTIONS, Backoffs, make_registry, make_settings
 from embedding_operator.resources import GROUP, JOBS
+from tests.support.fake_clock import FakeClock, let_time_pass
+from tests.support.kopf_events import progress_of
 
 FIRST_HOUR = 1_000
 
@@ -31,17 +34,17 @@ def test_each_outage_begins_with_the_short_pauses_again() -> None:
 
 
 def test_finished_jobs_and_dead_letters_are_not_watched() -> None:
-    selector = make_settings().watching.field_selectors[GROUP, JOBS]
+    selector = make_settings(progress_of(longest_pause_s=32)).watching.field_selectors[GROUP, JOBS]
     assert selector == "status.phase!=Succeeded,status.phase!=Superseded,status.phase!=DeadLettered"
 
 
 def test_kopf_posts_no_events_and_scans_no_cluster() -> None:
-    settings = make_settings()
+    settings = make_settings(progress_of(longest_pause_s=32))
     assert (settings.posting.enabled, settings.scanning.disabled) == (False, True)
 
 
 def test_a_silent_watch_ends_within_six_minutes() -> None:
-    watching = make_settings().watching
+    watching = make_settings(progress_of(longest_pause_s=32)).watching
     assert (watching.server_timeout, watching.client_timeout) == (300, 330)
 
 
@@ -62,9 +65,10 @@ class FakeServer:
 
 async def test_each_login_gets_a_session_of_its_own_to_our_server_and_namespace() -> None:
     server = FakeServer()
-    registry = make_registry(cast(ApiServer, server), cast(Any, None), cast(Any, None))
+    clock = FakeClock()
+    registry = make_registry(cast(ApiServer, server), cast(Any, None), cast(Any, None), clock=clock)
     (login,) = registry._activities.get_handlers(Activity.AUTHENTICATION)
-    found = [await cast(Any, login.fn)() for _ in range(2)]
+    found = [await let_time_pass(clock, cast(Any, login.fn)()) for _ in range(2)]
     try:
         assert all(isinstance(connection, kopf.AiohttpSession) for connection in found)
         assert [connection.aiohttp_session for connection in found] == server.sessions
@@ -73,5 +77,24 @@ async def test_each_login_gets_a_session_of_its_own_to_our_server_and_namespace(
         ] * 2
         assert server.limits == [CONNECTIONS, CONNECTIONS]
     finally:
+        for session in server.sessions:
+            await session.close()
+
+
+async def test_refused_credentials_cause_a_login_every_four_seconds_and_no_more() -> None:
+    server, clock = FakeServer(), FakeClock()
+    registry = make_registry(cast(ApiServer, server), cast(Any, None), cast(Any, None), clock=clock)
+    (login,) = registry._activities.get_handlers(Activity.AUTHENTICATION)
+
+    async def refused_again_and_again() -> None:
+        while True:
+            await cast(Any, login.fn)()
+
+    task = asyncio.create_task(refused_again_and_again())
+    try:
+        await clock.advance(39)
+        assert len(server.sessions) == 10
+    finally:
+        task.cancel()
         for session in server.sessions:
             await session.close()

@@ -8,11 +8,14 @@ import pytest
 from kopf._core.actions import application
 
 from embedding_operator.handlers.kopf_storage import NoDiffBase, StatusIsTheProgress
+from embedding_operator.reconciler.catalog import SourceCatalog
 from embedding_operator.resources.base import timestamp
-from embedding_operator.resources.embedding_job import TOUCHED_ANNOTATION, Phase
-from tests.support.jobs import job_body
-from tests.support.kopf_events import KopfSide
-from tests.support.manifests import Json, a_job
+from embedding_operator.resources.embedding_job import TOUCHED_ANNOTATION, Phase, parse_job
+from embedding_operator.resources.embedding_source import parse_source
+from tests.support.fake_clock import FakeClock
+from tests.support.jobs import Register, job_body
+from tests.support.kopf_events import KopfSide, progress_of
+from tests.support.manifests import Json, a_job, a_source
 
 KEY = kopf.HandlerId("embed")
 MOMENT = "2026-03-01T12:00:00.000Z"
@@ -22,19 +25,74 @@ def body(**status: Any) -> kopf.Body:
     return kopf.Body(cast(kopf.RawBody, a_job("any") | ({"status": status} if status else {})))
 
 
-def delayed_until(**status: Any) -> Any:
-    record = StatusIsTheProgress().fetch(key=KEY, body=body(**status))
-    return None if record is None else record["delayed"]
+class Progress:
+    """The source shops, whose pauses are 100 s at most, and the job of a row that backs off."""
+
+    def __init__(self) -> None:
+        self.register = Register()
+        catalog = SourceCatalog()
+        catalog.put(parse_source(a_source("shops", retry={"maxSeconds": 100})))
+        self.storage = StatusIsTheProgress(self.register.table, catalog, clock=self.register.clock)
+
+    def delayed_until(self, next_attempt: str) -> str | None:
+        shown = kopf.Body(cast(kopf.RawBody, job_body("1", Phase.RETRYING, nextAttemptTime=next_attempt)))
+        record = self.storage.fetch(key=KEY, body=shown)
+        return None if record is None else record["delayed"]
+
+
+def test_a_locked_row_waits_for_its_own_pause_where_the_policys_are_shorter() -> None:
+    catalog, register = SourceCatalog(), Register()
+    catalog.put(parse_source(a_source("shops", retry={"maxSeconds": 1, "initialSeconds": 1})))
+    body = job_body("1", Phase.RETRYING, nextAttemptTime="2026-03-01T12:00:45Z", reason="RowLocked")
+    shown = kopf.Body(cast(kopf.RawBody, body))
+    record = StatusIsTheProgress(register.table, catalog, clock=register.clock).fetch(key=KEY, body=shown)
+    assert record is not None
+    assert record["delayed"] == "2026-03-01T12:00:45.000Z"
+
+
+def storage() -> StatusIsTheProgress:
+    return progress_of(longest_pause_s=100, clock=FakeClock())
 
 
 def test_a_retrying_job_runs_when_its_time_has_come() -> None:
-    assert delayed_until(phase="Retrying", nextAttemptTime=MOMENT) == MOMENT
+    assert Progress().delayed_until("2026-03-01T12:01:00Z") == "2026-03-01T12:01:00.000Z"
 
 
 def test_a_delayed_handler_has_neither_succeeded_nor_failed_and_no_retries_of_kopfs_own() -> None:
-    record = StatusIsTheProgress().fetch(key=KEY, body=body(phase="Retrying", nextAttemptTime=MOMENT))
+    shown = kopf.Body(cast(kopf.RawBody, job_body("1", Phase.RETRYING, nextAttemptTime="2026-03-01T12:01:00Z")))
+    record = storage().fetch(key=KEY, body=shown)
     assert record is not None
     assert (record["retries"], record["success"], record["failure"]) == (0, False, False)
+
+
+@pytest.mark.parametrize(
+    ("next_attempt", "expected"),
+    [
+        ("2026-03-01T12:01:50Z", "2026-03-01T12:01:50.000Z"),
+        ("2026-03-01T12:01:51Z", "2026-03-01T12:01:50.000Z"),
+        ("2026-03-01T14:00:00Z", "2026-03-01T12:01:50.000Z"),
+        ("2026-03-01T14:00:00+14:00", None),
+        ("9999-12-31T23:59:59-12:00", "2026-03-01T12:01:50.000Z"),
+        ("0001-01-01T00:00:00+14:00", None),
+        ("2026-03-01T12:01:00", "2026-03-01T12:01:00.000Z"),
+        ("2026-03-01T11:59:59Z", None),
+        ("2016-12-31T23:59:60Z", None),
+        ("soon", None),
+    ],
+)
+def test_no_job_waits_longer_than_the_longest_pause_whatever_its_status_says(
+    next_attempt: str, expected: str | None
+) -> None:
+    assert Progress().delayed_until(next_attempt) == expected
+
+
+async def test_the_longest_pause_begins_when_the_job_is_first_seen_to_back_off() -> None:
+    progress = Progress()
+    progress.register.table.observe(parse_job(job_body("1", Phase.RETRYING, nextAttemptTime="2026-03-01T14:00:00Z")))
+    await progress.register.clock.advance(60)
+    assert progress.delayed_until("2026-03-01T14:00:00Z") == "2026-03-01T12:01:50.000Z"
+    await progress.register.clock.advance(51)
+    assert progress.delayed_until("2026-03-01T14:00:00Z") is None
 
 
 @pytest.mark.parametrize(
@@ -50,24 +108,24 @@ def test_a_delayed_handler_has_neither_succeeded_nor_failed_and_no_retries_of_ko
     ids=str,
 )
 def test_every_other_job_runs_at_once(status: dict[str, Any]) -> None:
-    assert StatusIsTheProgress().fetch(key=KEY, body=body(**status)) is None
+    assert storage().fetch(key=KEY, body=body(**status)) is None
 
 
 def test_a_touch_changes_an_annotation_and_leaves_the_time_in_the_status() -> None:
     patch = kopf.Patch()
-    StatusIsTheProgress().touch(body=body(phase="Retrying", nextAttemptTime=MOMENT), patch=patch, value="any")
+    storage().touch(body=body(phase="Retrying", nextAttemptTime=MOMENT), patch=patch, value="any")
     assert dict(patch) == {"metadata": {"annotations": {TOUCHED_ANNOTATION: "any"}}}
 
 
 def test_the_end_of_a_touch_patches_nothing() -> None:
     patch = kopf.Patch()
-    StatusIsTheProgress().touch(body=body(phase="Retrying"), patch=patch, value=None)
+    storage().touch(body=body(phase="Retrying"), patch=patch, value=None)
     assert not patch
 
 
 def test_nothing_that_kopf_stores_becomes_a_patch() -> None:
     patch = kopf.Patch()
-    progress, diff_base = StatusIsTheProgress(), NoDiffBase()
+    progress, diff_base = storage(), NoDiffBase()
     progress.store(key=KEY, record=kopf.ProgressRecord(success=True), body=body(), patch=patch)
     progress.purge(key=KEY, body=body(), patch=patch)
     progress.flush()
@@ -83,7 +141,7 @@ def test_every_event_of_a_job_is_a_creation_to_kopf() -> None:
 
 def test_the_essence_of_a_job_is_left_as_it_is() -> None:
     essence = kopf.BodyEssence(spec={"businessId": "1"})
-    assert StatusIsTheProgress().clear(essence=essence) == essence
+    assert storage().clear(essence=essence) == essence
 
 
 class Paused:

@@ -13,7 +13,7 @@ from embedding_operator.logs import set_up_logs, traceback_without_content
 from embedding_operator.settings import settings_from
 
 QUOTED = "invalid input syntax: 'Bakery at the corner'"
-QUIET = ("kopf", "asyncio", "psycopg.pool")
+QUIET = ("kopf", "asyncio", "psycopg", "psycopg.pool")
 
 
 @pytest.fixture(autouse=True)
@@ -93,8 +93,9 @@ def test_steps_of_kopf_are_left_out_whatever_the_level(capsys: pytest.CaptureFix
 def test_failed_connections_of_the_pool_are_left_out_because_they_quote_the_url(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    set_up()
+    set_up(EMBEDDING_LOG_LEVEL="debug")
     logging.getLogger("psycopg.pool").warning("error connecting: part-of-a-password")
+    logging.getLogger("psycopg").debug("connection attempt: host: 'part-of-a-password'")
     assert written(capsys) == []
 
 

@@ -7,7 +7,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from embedding_operator.metrics import Metrics
-from embedding_worker.rows.store import Counts
+from embedding_worker.rows.records import Counts
 from tests.support.fake_clock import START, FakeClock
 
 
@@ -17,7 +17,8 @@ def metrics() -> Metrics:
 
 
 NAMES = {
-    *("jobs_settled", "replays", "due_rows", "rows", "oldest_due_seconds", "open_jobs", "window_jobs", "dead_letters"),
+    *("jobs_settled", "replays", "refused_creates", "due_rows", "rows", "oldest_due_seconds", "open_jobs"),
+    *("window_jobs", "dead_letters"),
     *("provider_call_seconds", "provider_call_texts", "sweep_seconds", "job_seconds"),
 }
 

@@ -2,19 +2,22 @@
 
 import asyncio
 import signal
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AsyncExitStack
 from typing import Any, cast
 
 import kopf
 import pytest
+from structlog.testing import capture_logs
 
 from embedding_operator.api_errors import ApiServerUnreachable, Gone
 from embedding_operator.api_server import ApiServer
-from embedding_operator.process import Process
+from embedding_operator.process import Process, close_connections, stop_on_signals
 from embedding_operator.reconciler.job_runner import JobRunner
-from embedding_operator.reconciler.job_table import JobState
 from embedding_operator.reconciler.sources import Sources
+from embedding_operator.reconciler.tracked_job import JobState
 from embedding_operator.resources.embedding_job import EmbeddingJob, Phase
+from embedding_worker.clock import Clock
 from embedding_worker.errors import DatabaseUnavailable
 from tests.support.fake_clock import settle
 from tests.support.fake_database import FakeDatabase
@@ -38,7 +41,9 @@ class FakeKopf:
         self.crashed = asyncio.Event()
         self.runner: JobRunner | None = None
 
-    def make_registry(self, server: ApiServer, sources: Sources, runner: JobRunner) -> kopf.OperatorRegistry:
+    def make_registry(
+        self, server: ApiServer, sources: Sources, runner: JobRunner, *, clock: Clock
+    ) -> kopf.OperatorRegistry:
         self.runner = runner
         return kopf.OperatorRegistry()
 
@@ -52,11 +57,13 @@ class FakeKopf:
         if self.failure is not None:
             raise self.failure
         asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, self.crashed.set)  # as kopf does
-        await self.may_be_ready.wait()
-        ready_flag.set()
-        stopped, crashed = asyncio.create_task(stop_flag.wait()), asyncio.create_task(self.crashed.wait())
+        ready, crashed = asyncio.create_task(self.may_be_ready.wait()), asyncio.create_task(self.crashed.wait())
+        await asyncio.wait({ready, crashed}, return_when=asyncio.FIRST_COMPLETED)
+        if not crashed.done():
+            ready_flag.set()
+        stopped = asyncio.create_task(stop_flag.wait())
         await asyncio.wait({stopped, crashed}, return_when=asyncio.FIRST_COMPLETED)
-        for task in (stopped, crashed):
+        for task in (ready, stopped, crashed):
             task.cancel()
         self.ended = True
 
@@ -67,10 +74,12 @@ class System:
         self.server, self.clock, self.table = self.parts.server, self.parts.clock, self.parts.table
         self.kopf = FakeKopf()
         self.database = FakeDatabase()
-        self.process = Process(self.parts.context({"DATABASE_URL": URL}, database=self.database))
+        self.stop_requested = asyncio.Event()
+        self.process = Process(self.parts.context({"DATABASE_URL": URL}, database=self.database), self.stop_requested)
         self.running: asyncio.Task[int] | None = None
 
     async def start(self) -> None:
+        stop_on_signals(self.stop_requested)
         self.running = asyncio.create_task(self.process.run())
         await settle()
 
@@ -136,6 +145,14 @@ async def test_a_process_that_is_stopped_during_its_first_list_ends_at_once(syst
     await system.start()
     await system.stop()
     assert (system.exit_code(), system.kopf.started) == (0, False)
+
+
+async def test_a_process_that_is_stopped_while_kopf_starts_ends_cleanly(system: System) -> None:
+    """Until it has started, kopf handles the signal."""
+    system.kopf.may_be_ready.clear()
+    await system.start()
+    await system.stop()
+    assert (system.exit_code(), system.kopf.ended) == (0, True)
 
 
 async def test_the_process_is_ready_when_the_watches_are_up_and_the_database_answers(system: System) -> None:
@@ -226,6 +243,37 @@ async def test_sources_run_until_the_work_in_flight_is_drained(system: System) -
     assert system.process.find_unreachable()[1:] == ["the database has not answered yet"]
 
 
+async def hangs() -> None:
+    await asyncio.Event().wait()
+
+
+async def fails() -> None:
+    raise OSError
+
+
+async def is_cancelled_by_others() -> None:
+    raise asyncio.CancelledError
+
+
+@pytest.mark.parametrize("close", [hangs, fails, is_cancelled_by_others])
+async def test_a_connection_that_cannot_be_closed_does_not_change_the_exit_code(
+    close: Callable[[], Awaitable[None]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The pool of a database that is away raises such errors when it is closed."""
+    monkeypatch.setattr("embedding_operator.process.CLOSED_WITHIN_S", 0.05)
+    closed: list[str] = []
+
+    async def close_another() -> None:
+        closed.append("another")
+
+    stack = AsyncExitStack()
+    stack.push_async_callback(close_another)
+    stack.push_async_callback(close)
+    with capture_logs() as logs:
+        await close_connections(stack)
+    assert (closed, len(logs)) == (["another"], 1)
+
+
 async def test_a_watch_that_ends_by_itself_ends_the_process_with_an_error(system: System) -> None:
     await system.start()
     system.kopf.crashed.set()
@@ -282,6 +330,27 @@ async def test_a_job_whose_handler_is_not_called_for_five_minutes_shows_a_stuck_
     system.server.hold("annotate_job")
     await system.clock.advance(301)
     assert "the watch of jobs has not run for 301 s" in system.process.find_stuck()
+
+
+async def test_a_job_that_somebodys_finalizer_keeps_shows_no_stuck_watch(system: System) -> None:
+    await system.start()
+    body = job_of("1", "Bakery")
+    system.parts.track(body)
+    body["metadata"]["deletionTimestamp"] = "2026-03-01T12:00:00Z"
+    system.server.put_job(body)
+    await system.clock.advance(400)
+    assert system.process.find_stuck() == []
+
+
+async def test_without_the_api_server_the_watch_is_not_at_fault(system: System) -> None:
+    await system.start()
+    system.parts.track(job_of("1", "Bakery"))
+    away = [ApiServerUnreachable("certificate verify failed")] * 1_000
+    system.server.fail("annotate_job", *away)
+    system.server.fail("jobs", *away)
+    await system.clock.advance(400)
+    assert system.process.find_stuck() == []
+    assert "certificate verify failed" in system.process.find_unreachable()
 
 
 async def test_a_loop_that_hangs_for_five_minutes_is_stuck(system: System) -> None:

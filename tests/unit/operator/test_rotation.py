@@ -2,13 +2,17 @@
 
 import asyncio
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
 import structlog
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
 from structlog.typing import EventDict
 
-from embedding_operator.rotation import LOOK_EVERY_S, MountedSecret, Rotation
+from embedding_operator.rotation import LOOK_EVERY_S, MountedSecret, Rotation, SecretUnreadable, read_secret
 from embedding_worker.errors import DatabaseUnavailable
+from embedding_worker.rows.database_url import libpq_url
 from tests.support.fake_clock import FakeClock
 
 OLD, NEW, NEWER = "s3cr3t-old", "s3cr3t-new", "s3cr3t-newer"
@@ -110,6 +114,70 @@ async def test_an_unusable_file_is_reported_once_and_the_old_value_stays(
     mounted.file.write_text(NEW)
     await looking.look()
     assert rotated.given == [NEW]
+
+
+@pytest.mark.parametrize(
+    ("content", "secret"),
+    [
+        (b"s3cr3t\n", "s3cr3t"),
+        (b"s3cr3t\r\n", "s3cr3t"),
+        (b"\n s3cr3t \n\n", "s3cr3t"),
+        (b"\xef\xbb\xbfs3cr3t", "s3cr3t"),
+        ("pässwört with spaces".encode(), "pässwört with spaces"),
+    ],
+)
+def test_the_ends_of_a_file_are_no_part_of_its_secret(tmp_path: Path, content: bytes, secret: str) -> None:
+    (tmp_path / "key").write_bytes(content)
+    assert read_secret(VARIABLE, tmp_path / "key") == secret
+
+
+UNUSABLE = {
+    "several lines": (b"one\n# was: s3cr3t\n", "which has 2 lines: leave the secret alone in it, on one line"),
+    "lines of a shell": (
+        b"export A=1\r\nexport B=s3cr3t",
+        "which has 2 lines: leave the secret alone in it, on one line",
+    ),
+    "old line ends": (b"one\rs3cr3t\r", "which has 2 lines: leave the secret alone in it, on one line"),
+    "NUL": (b"s3c\0r3t", "which contains a control character, such as NUL: remove it"),
+    "tab": (b"s3cr3t\tx", "which contains a control character, such as NUL: remove it"),
+    "UTF-16": ("s3cr3t".encode("utf-16"), "which cannot be read as UTF-8: save it as UTF-8 text"),
+    "LATIN1": ("s3cr3t-ä".encode("latin-1"), "which cannot be read as UTF-8: save it as UTF-8 text"),
+    "empty": (b" \n", "which is empty: write the secret into it"),
+}
+
+
+@pytest.mark.parametrize(("content", "problem"), UNUSABLE.values(), ids=UNUSABLE)
+def test_a_file_that_holds_more_than_a_secret_is_refused_by_name(tmp_path: Path, content: bytes, problem: str) -> None:
+    (tmp_path / "key").write_bytes(content)
+    with pytest.raises(SecretUnreadable) as refused:
+        read_secret(VARIABLE, tmp_path / "key")
+    assert str(refused.value) == f"{VARIABLE} is {str(tmp_path / 'key')!r}, {problem}"
+
+
+@pytest.mark.parametrize("path", ["postgresql://app:s3cr3t@h/b", "s3cr3t", "host=h password=s3cr3t", "s3cr3t" * 100])
+def test_a_secret_in_place_of_the_name_of_its_file_is_not_shown(path: str) -> None:
+    with pytest.raises(
+        SecretUnreadable, match="is no absolute path, and is not shown because it may be a secret"
+    ) as refused:
+        read_secret(VARIABLE, path)
+    assert "s3cr3t" not in str(refused.value)
+
+
+@given(before=st.binary(max_size=20), after=st.binary(max_size=20))
+@settings(max_examples=300, deadline=None)
+@example(before=b"postgresql://app:", after=b"@[::1/b")
+@example(before=b"postgresql://app:one@h/b\n# was: postgresql://app:", after=b"@h/b")
+async def test_nothing_that_is_logged_contains_what_a_file_holds(before: bytes, after: bytes) -> None:
+    async def rotate(value: str) -> None:
+        libpq_url(value)
+        raise ValueError(f"a bug of a library that quotes {value}")
+
+    with TemporaryDirectory() as folder, structlog.testing.capture_logs() as logs:
+        file = Path(folder) / "url"
+        file.write_bytes(before + b"S3cr3tMARKER" + after)
+        await Rotation([MountedSecret(VARIABLE, file, OLD)], {VARIABLE: rotate}, clock=FakeClock()).look()
+        assert logs
+        assert "S3cr3tMARKER" not in repr(logs)
 
 
 @pytest.mark.parametrize("refusal", [DatabaseUnavailable("no connection could be made"), ZeroDivisionError()])

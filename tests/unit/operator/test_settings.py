@@ -1,9 +1,14 @@
 """The settings from the environment: everything that is wrong is reported at once, and no secret is ever shown."""
 
+import os
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import NoReturn
 
 import pytest
+from hypothesis import example, given
+from hypothesis import settings as fuzz
+from hypothesis import strategies as st
 from pydantic import SecretStr
 
 from embedding_operator import settings
@@ -207,7 +212,7 @@ def test_settings_do_not_show_their_secrets() -> None:
         "postgresql://operator:{}@db.example/db?a=b=c",
         "postgresql://operator:{}@db.example/%zz",
         "postgresql://operator:{}@db.example%zz/db",
-        "postgresql://operator@db.example/db?password={}&schema=public",
+        "postgresql://operator@db.example/db?password={}&schemas=public",
         "postgres:/operator:{}@db.example/db",
         "https://operator:{}@db.example/db",
         '"postgresql://operator:{}@db.example/db"',
@@ -222,6 +227,42 @@ def test_no_broken_url_shows_its_password(broken: str) -> None:
     (problem,) = problems({"DATABASE_URL": broken.format(MARKER)})
     assert problem.startswith("DATABASE_URL is no database URL: ")
     assert MARKER not in problem
+
+
+def test_an_unusable_url_in_a_file_is_named_by_the_variable_of_the_file(tmp_path: Path) -> None:
+    mounted = tmp_path / "url"
+    mounted.write_text(f"postgresql://operator:{MARKER}@h@db.example/db")
+    (problem,) = problems({"DATABASE_URL_FILE": str(mounted)})
+    assert problem.startswith("DATABASE_URL_FILE is no database URL: its password contains a raw @: ")
+
+
+@pytest.mark.parametrize(
+    "url", ["postgresql+psycopg://a:b@h/db", "jdbc:postgresql://h/db?user=a", f"{URL}?schema=public", f"{URL}\n"]
+)
+def test_a_url_of_another_tool_is_a_setting(url: str) -> None:
+    assert settings_from({"DATABASE_URL": url}).database_url == SecretStr(url)
+
+
+@given(
+    before=st.binary(max_size=20),
+    after=st.binary(max_size=20),
+    variable=st.sampled_from(["DATABASE_URL", "GEMINI_API_KEY"]),
+)
+@fuzz(max_examples=100, deadline=None)
+@example(before=b"postgresql://user:one@h/db\n# was: postgresql://user:", after=b"@h/db", variable="DATABASE_URL")
+@example(before=b"postgresql://user:a?b=c&", after=b"=c@h/db", variable="DATABASE_URL")
+def test_no_problem_shows_what_a_secret_holds(before: bytes, after: bytes, variable: str) -> None:
+    value = before + MARKER.encode() + after
+    with TemporaryDirectory() as folder:
+        file = Path(folder) / "secret"
+        file.write_bytes(value)
+        in_file = {f"{variable}_FILE": str(file), "EMBEDDING_LOG_LEVEL": "loud"}
+        instead_of_a_file = {f"{variable}_FILE": f"no-file:{os.fsdecode(value)}"}
+        given_itself = {variable: os.fsdecode(value), "EMBEDDING_LOG_LEVEL": "loud"}
+        for environ in (in_file, instead_of_a_file, given_itself):
+            with pytest.raises(SettingsRefused) as raised:
+                settings_from(({} if variable == "DATABASE_URL" else GOOD) | environ)
+            assert MARKER not in f"{raised.value!r}"
 
 
 def test_a_password_is_not_shown_by_what_is_wrong_elsewhere() -> None:

@@ -6,6 +6,7 @@ import pytest
 
 from embedding_worker.errors import DatabaseUnavailable
 from embedding_worker.outcome import RowRequest
+from embedding_worker.rows.records import AuditPage
 from embedding_worker.text import content_hash
 from tests.support.fake_clock import settle
 from tests.support.looped_source import INTERVAL_S, LoopedSource
@@ -150,3 +151,32 @@ async def test_a_request_during_an_outage_is_carried_out_afterwards(system: Loop
         assert system.store.marks == {}
         await system.clock.advance(12)
         assert system.status["lastHandledReconcileAt"] == "today"
+
+
+async def test_a_long_audit_on_request_holds_up_neither_the_turns_nor_the_confirmation_of_the_owner() -> None:
+    system = LoopedSource({f"{n:06}": "Bakery" for n in range(60_000)})
+    system.store.filled = True
+    slow_audit(system)
+    async with system.running():
+        system.loop.request_reconcile("today")
+        oldest_turn_s, sweeps = 0.0, system.sweeps()
+        for _ in range(25):
+            assert "lastHandledReconcileAt" not in system.status
+            await system.clock.advance(1)
+            oldest_turn_s = max(oldest_turn_s, system.clock.monotonic() - system.loop.last_turn)
+        assert oldest_turn_s <= 4
+        assert system.sweeps() - sweeps >= 5
+        assert system.setup.watch.confirmations >= 2
+        await system.clock.advance(20)
+        assert system.status["lastHandledReconcileAt"] == "today"
+
+
+def slow_audit(system: LoopedSource) -> None:
+    """Each page takes a second."""
+    audit = system.store.audit
+
+    async def slow(*, after_id: str | None, limit: int) -> AuditPage:
+        await system.clock.sleep(1)
+        return await audit(after_id=after_id, limit=limit)
+
+    system.store.audit = slow  # type: ignore[method-assign]

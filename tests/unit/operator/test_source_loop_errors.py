@@ -1,6 +1,7 @@
 """How a source's loop goes on after each error, in its set-up and in a turn."""
 
 import pytest
+from structlog.testing import capture_logs
 
 from embedding_operator.api_errors import ApiServerUnreachable, RequestRefused
 from embedding_worker.errors import DatabaseUnavailable, RowsLocked, SourceRefused
@@ -49,14 +50,14 @@ async def test_a_refused_source_is_stalled_with_the_reason_at_once(system: Loope
         assert system.store.requests == []
 
 
-async def test_a_refused_source_is_set_up_again_every_half_minute(system: LoopedSource) -> None:
+async def test_a_refused_source_is_set_up_again_every_five_seconds(system: LoopedSource) -> None:
     system.setup.failures = [REFUSED, REFUSED]
     async with system.running():
-        await system.clock.advance(29.9)
+        await system.clock.advance(4.9)
         assert system.setup.asked == 1
         await system.clock.advance(0.1)
         assert system.setup.asked == 2
-        await system.clock.advance(30)
+        await system.clock.advance(5)
         assert system.setup.asked == 3
         await system.clock.advance(1)
         assert system.condition("Stalled")[0] == "False"
@@ -102,13 +103,91 @@ async def test_without_the_api_server_no_source_is_set_up_again(system: LoopedSo
         assert system.setup.asked == 1
 
 
-async def test_a_quota_that_refuses_jobs_is_reported_and_the_loop_goes_on(system: LoopedSource) -> None:
+async def test_a_quota_that_refuses_jobs_is_in_the_status_while_rows_are_audited_and_counted(
+    system: LoopedSource,
+) -> None:
     system.store.edit("1", "Bakery")
-    system.server.fail("create_job", RequestRefused("exceeded quota"))
+    system.server.fail("create_job", *[RequestRefused("exceeded quota: jobs=500")] * 2)
     async with system.running():
-        assert system.loop.waiting_for == "the API server refuses: exceeded quota"
-        await system.clock.advance(5)
+        await system.clock.advance(2)
+        assert system.condition("Ready")[:2] == ("False", "JobsRefused")
+        status, reason, message = system.condition("Stalled")
+        assert (status, reason) == ("True", "JobsRefused")
+        assert message.endswith("that its message names: exceeded quota: jobs=500")
+        assert system.condition("Fresh")[:2] == ("False", "RowsDue")
+        assert system.store.filled is True
+        assert system.loop.waiting_for is None
+        assert system.setup.asked == 1
+        await system.clock.advance(15)
         assert len(system.server.stored_jobs) == 1
+        assert system.condition("Ready")[0] == "True"
+
+
+async def test_refused_creates_are_counted_in_the_metrics(system: LoopedSource) -> None:
+    system.server.fail("create_job", *[RequestRefused("exceeded quota")] * 2)
+    async with system.running():
+        await system.clock.advance(20)
+        page = system.parts.metrics.page(open_jobs=0, window=0, dead_letters=0).decode()
+        assert 'embedding_operator_refused_creates_total{source="businesses"} 2.0' in page
+
+
+async def test_without_the_api_server_the_table_is_audited_and_counted(system: LoopedSource) -> None:
+    system.store.edit("1", "Bakery")
+    system.server.fail("create_job", *[ApiServerUnreachable("no route")] * 99)
+    async with system.running():
+        await system.clock.advance(30)
+        assert system.store.filled is True
+        counts = system.store.count("counts")
+        await system.clock.advance(10)
+        assert system.store.count("counts") > counts
+
+
+async def test_an_error_that_lasts_is_logged_once(system: LoopedSource) -> None:
+    system.setup.failures = [*[REFUSED] * 4, *[SourceRefused("TableMissing", "another table")] * 3]
+    with capture_logs() as logs:
+        async with system.running():
+            await system.clock.advance(40)
+    stalled = [line["message"] for line in logs if line["event"] == "source stalled"]
+    assert stalled == [REFUSED.message, "another table"]
+
+
+async def test_an_error_that_comes_back_is_logged_again(system: LoopedSource) -> None:
+    with capture_logs() as logs:
+        async with system.running():
+            for _ in range(2):
+                system.store.fail("sweep", AWAY, AWAY)
+                await system.clock.advance(10)
+    assert [line["event"] for line in logs].count("turn not completed") == 2
+
+
+async def test_a_requested_set_up_follows_the_present_turn_and_rows_are_accepted_again(system: LoopedSource) -> None:
+    async with system.running():
+        system.loop.set_up_again()
+        await system.clock.advance(4.9)
+        assert system.setup.asked == 1
+        await system.clock.advance(0.1)
+        assert system.setup.asked == 2
+        await system.clock.advance(20)
+        assert system.setup.asked == 2
+
+
+async def test_a_source_that_is_refused_while_rows_are_embedded_is_stalled_and_set_up_again(
+    system: LoopedSource,
+) -> None:
+    async with system.running():
+        system.loop.set_up_again(REFUSED)
+        await settle()
+        assert system.condition("Stalled") == ("True", "TableMissing", REFUSED.message)
+        await system.clock.advance(7)
+        assert system.setup.asked == 2
+        assert system.condition("Ready")[0] == "True"
+
+
+async def test_set_ups_that_are_requested_all_the_time_are_done_every_five_seconds(system: LoopedSource) -> None:
+    system.setup.meanwhile = lambda: system.loop.set_up_again(REFUSED)
+    async with system.running():
+        await system.clock.advance(29)
+        assert system.setup.asked == 6
 
 
 async def test_rows_that_are_locked_now_and_then_are_not_reported(system: LoopedSource) -> None:
@@ -175,7 +254,7 @@ async def test_a_refused_source_without_a_database_afterwards_is_no_longer_stall
         system.store.fail("sweep", REFUSED)
         system.setup.failures = [AWAY]
         await system.clock.advance(INTERVAL_S)
-        await system.clock.advance(30)
+        await system.clock.advance(5)
         assert system.condition("Stalled")[0] == "False"
         assert system.condition("Ready")[1] == "SettingUp"
 

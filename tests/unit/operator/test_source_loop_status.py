@@ -104,7 +104,7 @@ async def test_a_pause_that_another_source_of_the_same_key_was_asked_for_is_in_t
         assert system.parts.window.free("others") == 50
         system.setup.embedder.throttled_by = None
         await system.clock.advance(2)
-        assert system.condition("ProviderReady")[0] == "True"
+        assert system.condition("ProviderReady")[:2] == ("Unknown", "NotCalled")
 
 
 async def test_too_many_dead_letters_stall_no_source_that_is_suspended() -> None:
@@ -132,11 +132,33 @@ async def test_the_time_of_the_last_turn_goes_on_whatever_is_unreachable(system:
         assert system.clock.monotonic() - system.loop.last_turn <= 2
 
 
+@pytest.mark.parametrize("uid", ["uid-1", "uid-2"])
+async def test_a_status_that_somebody_has_changed_is_written_again_in_the_next_turn(
+    system: LoopedSource, uid: str
+) -> None:
+    async with system.running():
+        await system.clock.advance(15)
+        await system.server.patch_source_status(SOURCE, {"conditions": None})
+        changed = source(uid=uid).model_copy(update={"status": system.status})
+        system.loop.compare_status(changed, listed_at=system.clock.monotonic())
+        await system.clock.advance(INTERVAL_S)
+        is_the_same_source = uid == "uid-1"
+        assert ("conditions" in system.status) is is_the_same_source
+
+
 async def test_a_turn_that_hangs_is_visible_by_the_time_of_the_last_turn(system: LoopedSource) -> None:
     system.store.hold = True
     async with system.running():
         await system.clock.advance(400)
         assert system.clock.monotonic() - system.loop.last_turn == 400
+
+
+async def test_each_page_that_a_set_up_reads_is_visible_by_the_time_of_the_last_turn(system: LoopedSource) -> None:
+    system.setup.pages = 400
+    async with system.running():
+        await system.clock.advance(399)
+        assert system.clock.monotonic() - system.loop.last_turn <= 1
+        assert system.sweeps() == 0
 
 
 async def test_a_loop_that_has_ended_takes_no_place_in_the_window(system: LoopedSource) -> None:

@@ -1,18 +1,23 @@
 """Which configuration of a source runs, and what its loop works with."""
 
 from collections.abc import Mapping
+from datetime import timedelta
 
 import pytest
+from structlog.testing import capture_logs
 
 from embedding_operator.lifecycle.source_status import Pending
-from embedding_operator.reconciler.configuration import Configuration, decide_configuration
-from embedding_operator.reconciler.source_setup import ReadySource, SourceSetup
+from embedding_operator.reconciler import configuration, source_setup
+from embedding_operator.reconciler.configuration import Configuration, Progress
+from embedding_operator.reconciler.ready_source import ReadySource
+from embedding_operator.reconciler.source_setup import SourceSetup
 from embedding_operator.resources.embedding_source import EmbeddingSource
-from embedding_worker.errors import SourceRefused
+from embedding_worker.errors import DatabaseUnavailable, SourceRefused
 from embedding_worker.outcome import OutcomeKind, RowRequest
 from embedding_worker.providers.provider import Provider
 from embedding_worker.providers.registry import ProviderRegistry
 from embedding_worker.rows.database import Database
+from embedding_worker.rows.ownership import TAKE_OVER_ANNOTATION, Claim, Owner, RecordedOwner
 from embedding_worker.rows.store import RowStore
 from embedding_worker.source import SourceConfig, TableColumn
 from embedding_worker.text import content_hash
@@ -20,6 +25,7 @@ from tests.support.fake_clock import let_time_pass
 from tests.support.fake_database import FakeDatabase
 from tests.support.fake_provider import FakeEmbedder
 from tests.support.fake_store import FakeStore
+from tests.support.looped_source import FakeWatch
 from tests.support.operator_parts import Parts, source
 
 
@@ -33,6 +39,17 @@ class Tables:
         self.would_embed = (0, 0)
         self.store = FakeStore({"1": "Bakery"})
         self.asked: list[tuple[str, SourceConfig]] = []
+        self.claims: list[Claim] = []
+        self.lost = False
+        """Whether edits are not recorded at present."""
+        self.unreachable = False
+        self.owner: RecordedOwner | None = None
+        self.scans = 0
+        """How often the whole table was read to count what would be embedded."""
+        self.pages = 1
+
+    async def owner_on_record(self, database: Database, at: TableColumn) -> RecordedOwner | None:
+        return self.owner
 
     async def configuration_on_record(self, database: Database, at: TableColumn) -> str | None:
         return self.record
@@ -41,28 +58,40 @@ class Tables:
         self.asked.append(("inspect", config))
         if self.refusal is not None:
             raise self.refusal
-        return Inspected(self.would_embed)
+        return Inspected(self)
 
-    async def prepare(self, database: Database, config: SourceConfig) -> FakeStore:
-        self.asked.append(("prepare", config))
+    async def claim_table(self, database: Database, config: SourceConfig, claim: Claim) -> tuple[FakeStore, FakeWatch]:
+        self.asked.append(("claim_table", config))
+        self.claims.append(claim)
         if self.refusal is not None:
             raise self.refusal
-        return self.store
+        return self.store, FakeWatch()
+
+    async def edits_are_lost(self, database: Database, at: TableColumn) -> bool:
+        if self.unreachable:
+            raise DatabaseUnavailable("no route")
+        return self.lost
 
 
 class Inspected:
-    def __init__(self, result: tuple[int, int]) -> None:
-        self._result = result
+    def __init__(self, tables: Tables) -> None:
+        self._tables = tables
 
-    async def would_embed(self) -> tuple[int, int]:
-        return self._result
+    async def would_embed(self, progress: Progress) -> tuple[int, int]:
+        self._tables.scans += 1
+        for _ in range(self._tables.pages):
+            progress()
+        return self._tables.would_embed
 
 
 @pytest.fixture
 def tables(monkeypatch: pytest.MonkeyPatch) -> Tables:
     found = Tables()
-    for name in ("configuration_on_record", "inspect", "prepare"):
+    for name in ("configuration_on_record", "inspect"):
         monkeypatch.setattr(RowStore, name, getattr(found, name))
+    for name in ("claim_table", "edits_are_lost"):
+        monkeypatch.setattr(source_setup, name, getattr(found, name))
+    monkeypatch.setattr(configuration, "owner_on_record", found.owner_on_record)
     return found
 
 
@@ -82,7 +111,11 @@ def setup_of(parts: Parts, providers: Mapping[str, Provider] | None = None) -> S
 
 
 async def decide(shown: EmbeddingSource, parts: Parts | None = None) -> Configuration:
-    return await decide_configuration(shown, (parts or Parts()).catalog, FakeDatabase())
+    return await setup_of(parts or Parts()).decide(shown, no_progress)
+
+
+def no_progress() -> None:
+    """Nobody looks whether the loop hangs."""
 
 
 BEFORE, CHANGED = source(), source(generation=2, text="name || city")
@@ -131,6 +164,75 @@ async def test_the_younger_of_two_sources_of_one_column_is_refused(tables: Table
     assert (await decide(source("a-first"), parts)).config == source().spec.config()
 
 
+@pytest.mark.parametrize("older_by", [timedelta(0), timedelta(days=1)], ids=["same_second", "older"])
+async def test_of_two_sources_of_one_column_the_one_that_owns_the_table_runs(
+    tables: Tables, older_by: timedelta
+) -> None:
+    parts = Parts()
+    first, owner = source("a-first", uid="uid-1"), source("b-second", uid="uid-2")
+    created = owner.metadata.creation_timestamp + older_by
+    younger = owner.metadata.model_copy(update={"creation_timestamp": created})
+    owner = owner.model_copy(update={"metadata": younger})
+    for each in (first, owner):
+        parts.catalog.put(each)
+    tables.owner = RecordedOwner(owner.claim(parts.server.cluster).owner, 1.0)
+    assert (await decide(owner, parts)).config == owner.spec.config()
+    with pytest.raises(SourceRefused, match="belongs to EmbeddingSource b-second in this namespace"):
+        await decide(first, parts)
+
+
+async def test_a_source_of_a_foreign_table_is_refused_before_its_table_is_read(tables: Tables) -> None:
+    tables.record = BEFORE.spec.config().as_record()
+    tables.owner = RecordedOwner(Owner("staging", "businesses", "uid-9"), 1.0)
+    with pytest.raises(SourceRefused) as refused:
+        await decide(CHANGED)
+    assert (refused.value.reason, tables.scans) == ("OwnedElsewhere", 0)
+
+
+async def test_a_source_takes_over_by_its_newest_annotation_also_where_a_change_waits(tables: Tables) -> None:
+    parts = Parts()
+    tables.record = BEFORE.spec.config().as_record()
+    tables.owner = RecordedOwner(Owner("staging", "businesses", "uid-9"), 1.0, changes=1)
+    annotated = CHANGED.metadata.model_copy(update={"annotations": {TAKE_OVER_ANNOTATION: tables.owner.token}})
+    parts.catalog.put(CHANGED.model_copy(update={"metadata": annotated}))
+    assert (await decide(CHANGED, parts)).pending is not None
+
+
+async def test_the_table_is_read_once_in_five_minutes_however_often_a_source_is_set_up(tables: Tables) -> None:
+    parts = Parts()
+    tables.record = BEFORE.spec.config().as_record()
+    tables.would_embed = (90, 3_001)
+    setup = setup_of(parts)
+    with capture_logs() as logs:
+        for _ in range(60):
+            chosen = await setup.decide(CHANGED, no_progress)
+            assert chosen.pending == Pending(CHANGED.spec.config().signature, rows=90, tokens=1_000)
+            await parts.clock.advance(5)
+    assert tables.scans == 1
+    tables.would_embed = (91, 3_001)
+    assert (await setup.decide(CHANGED, no_progress)).pending != chosen.pending
+    assert [line["event"] for line in logs] == ["a changed model or text waits for approval"]
+
+
+async def test_a_change_that_cannot_run_is_logged_once_and_looked_at_again(tables: Tables) -> None:
+    tables.record = BEFORE.spec.config().as_record()
+    tables.refusal = SourceRefused("ColumnMissing", "there is no column city")
+    setup = setup_of(Parts())
+    with capture_logs() as logs:
+        for _ in range(3):
+            assert (await setup.decide(CHANGED, no_progress)).refused_change is not None
+        tables.refusal = None
+        assert (await setup.decide(CHANGED, no_progress)).pending is not None
+    assert [line["log_level"] for line in logs] == ["error", "info"]
+
+
+async def test_each_page_that_is_read_is_progress(tables: Tables) -> None:
+    tables.record, tables.pages = BEFORE.spec.config().as_record(), 3
+    seen: list[None] = []
+    await setup_of(Parts()).decide(CHANGED, lambda: seen.append(None))
+    assert len(seen) == 3
+
+
 async def test_a_source_is_prepared_with_its_provider_and_its_days_limit(tables: Tables) -> None:
     parts = Parts()
     shown = source(maxTextsPerDay=1)
@@ -166,6 +268,34 @@ async def test_a_refused_table_is_raised(tables: Tables) -> None:
     tables.refusal = SourceRefused("TableMissing", "public.businesses does not exist")
     with pytest.raises(SourceRefused, match=r"public\.businesses does not exist"):
         await prepared(Parts())
+
+
+async def test_a_source_claims_its_table_with_its_uid_and_its_newest_annotation(tables: Tables) -> None:
+    """The loop keeps the source that it began with, and an annotation does not begin another loop."""
+    parts = Parts()
+    shown = source(uid="uid-1")
+    annotated = shown.metadata.model_copy(update={"annotations": {TAKE_OVER_ANNOTATION: "staging/businesses/uid-9"}})
+    parts.catalog.put(shown.model_copy(update={"metadata": annotated}))
+    await setup_of(parts).prepare(shown, Configuration(shown.spec.config()))
+    owner = Owner(shown.metadata.namespace, "businesses", "uid-1")
+    assert tables.claims == [Claim(owner, "staging/businesses/uid-9")]
+    assert tables.claims[0].owner.cluster == parts.server.cluster
+
+
+@pytest.mark.parametrize(
+    ("lost", "unreachable", "added"),
+    [
+        (True, False, " (edits are not recorded meanwhile; the next audit finds them)"),
+        (False, False, ""),
+        (True, True, ""),
+    ],
+)
+async def test_a_refusal_says_that_edits_are_not_recorded_where_that_is_so(
+    tables: Tables, lost: bool, unreachable: bool, added: str
+) -> None:
+    tables.lost, tables.unreachable = lost, unreachable
+    explained = await setup_of(Parts()).explain(source(), ("ColumnMissing", "there is no column id"))
+    assert explained == ("ColumnMissing", f"there is no column id{added}")
 
 
 async def prepared(parts: Parts, *, providers: Mapping[str, Provider] | None = None) -> ReadySource:

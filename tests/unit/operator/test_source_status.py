@@ -19,7 +19,7 @@ from embedding_operator.lifecycle.source_status import (
     worth_writing,
 )
 from embedding_worker.providers.calls import Problem
-from embedding_worker.rows.store import Counts, Used
+from embedding_worker.rows.records import Counts, Used
 from tests.support.operator_parts import source
 
 NOW = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
@@ -37,7 +37,18 @@ PROBLEM = Problem("QuotaExhausted", "the quota of the day is used up")
 PENDING = Pending("other@8#0123abcd", rows=90, tokens=2_000_000)
 EVERY_STATE = [
     SourceFacts(
-        3, "any@8", set_up, refused, suspended, waiting_for, filled, counted, 0, dead, problem, pending, Used("d", 1, 1)
+        3,
+        "any@8",
+        set_up,
+        refused,
+        suspended,
+        waiting_for,
+        filled,
+        counted,
+        dead_letters=dead,
+        provider_problem=problem,
+        pending=pending,
+        used=Used("d", 1, 1),
     )
     for set_up, refused, suspended, waiting_for, filled, counted, dead, problem, pending in itertools.product(
         (False, True),
@@ -68,7 +79,7 @@ def test_each_condition_appears_once_with_a_reason_and_a_message() -> None:
     for facts in EVERY_STATE:
         found = conditions(facts)
         assert [condition.type for condition in found] == [
-            *("Ready", "Reconciling", "Stalled", "Fresh", "ProviderReady", "ReembedRequired")
+            *("Ready", "Reconciling", "Stalled", "Fresh", "BlankTexts", "ProviderReady", "ReembedRequired")
         ]
         assert all(re.fullmatch(r"[A-Z][A-Za-z]+", condition.reason) for condition in found), facts
         assert all(condition.message for condition in found), facts
@@ -124,6 +135,24 @@ def test_a_suspended_source_is_ready_with_reason_suspended() -> None:
             ),
             (True, "FreshExceptDeadLettered"),
         ),
+        (
+            SourceFacts(
+                3, "any@8", set_up=True, filled=True, counts=counts(100, without_dead_letter=False), dead_letters=100
+            ),
+            (False, "NoneFresh"),
+        ),
+        (  # an empty table
+            SourceFacts(3, "any@8", set_up=True, filled=True, counts=counts(0, total=0)),
+            (True, "AllFresh"),
+        ),
+        (  # without a vector, as their texts are empty
+            SourceFacts(3, "any@8", set_up=True, filled=True, counts=replace(counts(0), blank=100)),
+            (True, "AllFresh"),
+        ),
+        (  # one that is neither blank nor a dead letter
+            SourceFacts(3, "any@8", set_up=True, filled=True, counts=replace(counts(1), blank=99)),
+            (False, "RowsDue"),
+        ),
         (  # two dead letters and two due rows, of which one is another row
             SourceFacts(
                 3, "any@8", set_up=True, filled=True, counts=counts(2, without_dead_letter=True), dead_letters=2
@@ -138,6 +167,48 @@ def test_fresh_means_that_no_row_is_due_but_those_with_dead_letters(
     facts: SourceFacts, expected: tuple[bool | None, str]
 ) -> None:
     assert shown(facts, "Fresh") == expected
+
+
+@pytest.mark.parametrize(
+    ("facts", "expected"),
+    [
+        (SWEEPING, (False, "FewBlankTexts")),
+        (replace(SWEEPING, counts=counts(0, total=0)), (False, "FewBlankTexts")),
+        (replace(SWEEPING, counts=replace(counts(0), blank=10)), (False, "FewBlankTexts")),
+        (replace(SWEEPING, counts=replace(counts(0), blank=11)), (True, "ManyBlankTexts")),
+        (replace(SWEEPING, counts=replace(counts(0), blank=100)), (True, "ManyBlankTexts")),
+        (replace(SWEEPING, counts=replace(counts(0, total=3), blank=1)), (True, "ManyBlankTexts")),
+        (replace(SWEEPING, counts=None), (None, "NotCounted")),
+    ],
+)
+def test_more_than_a_tenth_of_empty_texts_is_a_warning(facts: SourceFacts, expected: tuple[bool | None, str]) -> None:
+    assert shown(facts, "BlankTexts") == expected
+
+
+@pytest.mark.parametrize("facts", [SourceFacts(3, "any@8"), SourceFacts(3, "any@8", refused=REFUSED)])
+def test_nothing_is_said_of_rows_that_were_never_counted(facts: SourceFacts) -> None:
+    assert shown(facts, "Fresh")[0] is None
+    assert [found.status for found in conditions(facts) if found.type == "BlankTexts"] in ([], [None])
+
+
+def test_the_status_counts_the_rows_without_text() -> None:
+    made = status(replace(SWEEPING, counts=replace(counts(2), blank=7)), {}, NOW)
+    assert (made["rows"]["blank"], made["rows"]["fresh"]) == (7, 98)
+
+
+@pytest.mark.parametrize(
+    ("called", "problem", "expected"),
+    [
+        (False, None, (None, "NotCalled")),
+        (True, None, (True, "ProviderReady")),
+        (False, PROBLEM, (False, PROBLEM.reason)),  # as when a key is missing
+        (True, PROBLEM, (False, PROBLEM.reason)),
+    ],
+)
+def test_a_provider_is_ready_only_after_a_call_that_succeeded(
+    called: bool, problem: Problem | None, expected: tuple[bool | None, str]
+) -> None:
+    assert shown(replace(SWEEPING, provider_called=called, provider_problem=problem), "ProviderReady") == expected
 
 
 @pytest.mark.parametrize(
@@ -159,6 +230,7 @@ def test_a_status_has_the_generation_the_fingerprint_and_the_counts() -> None:
         "fresh": 98,
         "freshPercent": "98.0",
         "due": 2,
+        "blank": 0,
         "estimated": False,
         "oldestDueSince": "2026-03-01T12:00:00.000Z",
     }
@@ -175,7 +247,11 @@ def test_an_estimate_of_more_due_rows_than_rows_gives_no_negative_number() -> No
 
 
 def test_a_provider_without_a_problem_is_ready() -> None:
-    assert shown(SWEEPING, "ProviderReady") == (True, "ProviderReady")
+    assert shown(replace(SWEEPING, provider_called=True), "ProviderReady") == (True, "ProviderReady")
+
+
+def test_a_provider_that_was_never_called_is_unknown() -> None:
+    assert shown(SWEEPING, "ProviderReady") == (None, "NotCalled")
 
 
 def test_a_provider_with_a_problem_is_not_ready_and_the_condition_has_its_message() -> None:

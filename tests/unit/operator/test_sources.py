@@ -6,14 +6,15 @@ from collections.abc import AsyncIterator
 import pytest
 
 from embedding_operator.api_errors import ApiServerUnreachable
-from embedding_operator.reconciler.job_table import JobState
+from embedding_operator.reconciler.deleted_sources import DeletedSources
 from embedding_operator.reconciler.source_loop import SourceLoop
 from embedding_operator.reconciler.sources import Sources
+from embedding_operator.reconciler.tracked_job import JobState
 from embedding_operator.resources.embedding_job import Phase
 from embedding_operator.resources.embedding_source import EmbeddingSource
 from embedding_worker.outcome import RowRequest
-from embedding_worker.rows.store import Counts
-from tests.support.fake_clock import settle
+from embedding_worker.rows.records import Counts
+from tests.support.fake_clock import START, settle
 from tests.support.operator_parts import SOURCE, Parts, job_of, requesting, source
 
 
@@ -26,6 +27,7 @@ class RecordedLoop(SourceLoop):
         self.state = "new"
         self.draining = False
         self.woken = 0
+        self.compared: list[float] = []
         self.ends: asyncio.Event | None = None
         """Once the loop is cancelled, it waits for this."""
 
@@ -37,6 +39,9 @@ class RecordedLoop(SourceLoop):
 
     def drain(self) -> None:
         self.draining = True
+
+    def compare_status(self, listed: EmbeddingSource, *, listed_at: float) -> None:
+        self.compared.append(listed_at)
 
     async def run(self) -> None:
         self.state = "running"
@@ -51,11 +56,22 @@ class RecordedLoop(SourceLoop):
                 self.state = "ended"
 
 
+class RecordedDeletions(DeletedSources):
+    """Records the deleted sources whose triggers are to be dropped, by uid."""
+
+    def __init__(self) -> None:
+        self.released: list[str] = []
+
+    async def release(self, name: str, uid: str) -> None:
+        self.released.append(uid)
+
+
 class System:
     def __init__(self) -> None:
         self.parts = Parts()
         self.server = self.parts.server
         self.made: list[RecordedLoop] = []
+        self.deleted = RecordedDeletions()
         self.sources = Sources(
             self._make,
             catalog=self.parts.catalog,
@@ -63,6 +79,7 @@ class System:
             jobs=self.parts.jobs,
             metrics=self.parts.metrics,
             server=self.server,
+            deleted=self.deleted,
         )
 
     def _make(self, shown: EmbeddingSource) -> RecordedLoop:
@@ -132,6 +149,73 @@ async def test_a_late_event_of_an_earlier_source_of_this_name_is_ignored(system:
     assert [loop.shown.metadata.uid for loop in system.made] == ["uid-2"]
 
 
+async def test_a_list_of_a_restored_api_server_is_right_although_its_versions_are_older(system: System) -> None:
+    await system.observe(source(generation=2, version=20))
+    known = system.parts.catalog.get(SOURCE)
+    system.sources.observe_listed(source(generation=1, version=10), known_before=known, listed_at=5.0)
+    await settle()
+    assert [loop.shown.metadata.generation for loop in system.made] == [2, 1]
+    await system.observe(source(generation=3, version=11))
+    assert system.made[-1].shown.metadata.generation == 3
+
+
+async def test_a_list_that_is_older_than_an_event_is_ignored(system: System) -> None:
+    await system.observe(source(generation=1, version=10))
+    known = system.parts.catalog.get(SOURCE)
+    await system.observe(source(generation=2, version=20))
+    system.sources.observe_listed(source(generation=1, version=10), known_before=known, listed_at=5.0)
+    await settle()
+    assert system.made[-1].shown.metadata.generation == 2
+
+
+async def test_a_listed_status_is_compared_with_the_one_that_was_written(system: System) -> None:
+    await system.observe(source())
+    system.sources.observe_listed(source(), known_before=None, listed_at=5.0)
+    assert system.made[0].compared == [5.0]
+
+
+# Deletion with a finalizer of somebody else
+
+
+def being_deleted(shown: EmbeddingSource) -> EmbeddingSource:
+    return shown.model_copy(update={"metadata": shown.metadata.model_copy(update={"deletion_timestamp": START})})
+
+
+async def test_a_source_that_is_being_deleted_has_its_loop_ended_and_its_jobs_deleted(system: System) -> None:
+    await system.observe(source(version=1))
+    system.parts.track(job_of("1", "Bakery"))
+    await system.observe(being_deleted(source(version=2)))
+    assert (system.states(), list(system.parts.catalog)) == (["ended"], [])
+    assert (system.server.stored_jobs, system.parts.table.jobs()) == ({}, [])
+
+
+async def test_a_source_that_is_being_deleted_gets_no_loop_by_later_events_or_lists(system: System) -> None:
+    system.parts.put_job(job_of("1", "Bakery", Phase.DEAD_LETTERED))
+    await system.observe(being_deleted(source(version=1)))
+    system.sources.observe_listed(being_deleted(source(version=2)), known_before=None, listed_at=5.0)
+    await settle()
+    assert system.made == []
+    assert system.server.stored_jobs == {}
+
+
+async def test_a_source_that_is_created_again_after_its_finalizers_were_removed_gets_a_loop(system: System) -> None:
+    await system.observe(being_deleted(source(uid="uid-1", version=1)))
+    await system.delete(uid="uid-1")
+    await system.observe(source(uid="uid-2", version=3))
+    assert system.states() == ["running"]
+
+
+async def test_the_column_of_a_source_that_is_being_deleted_is_free(system: System) -> None:
+    await system.observe(source("a", uid="uid-8"))
+    newer = source("b", uid="uid-9")
+    assert system.parts.catalog.older_on_the_same_column(newer) == "a"
+    await system.observe(being_deleted(source("a", uid="uid-8", version=2)))
+    assert system.parts.catalog.older_on_the_same_column(newer) is None
+
+
+# Requests and deletions
+
+
 async def test_a_request_to_reconcile_reaches_the_loop_that_runs(system: System) -> None:
     await system.observe(source(version=1))
     await system.observe(requesting(source(version=2), "today"))
@@ -159,6 +243,26 @@ async def test_the_loop_ends_before_the_jobs_are_deleted(system: System) -> None
     await system.observe(source())
     await system.delete()
     assert system.states() == ["ended"]
+
+
+async def test_the_triggers_of_a_deleted_source_are_dropped(system: System) -> None:
+    await system.observe(source(uid="uid-1"))
+    await system.delete()
+    assert system.deleted.released == ["uid-1"]
+
+
+async def test_the_triggers_of_a_source_that_was_replaced_without_a_deletion_are_released_before_the_next_loop(
+    system: System,
+) -> None:
+    await system.observe(source(uid="uid-1", version=1))
+    await system.observe(source(uid="uid-2", version=2))
+    assert (system.deleted.released, system.states()) == (["uid-1"], ["ended", "running"])
+
+
+async def test_a_changed_spec_releases_nothing(system: System) -> None:
+    await system.observe(source(generation=1, version=1))
+    await system.observe(source(generation=2, version=2, text="name || city"))
+    assert system.deleted.released == []
 
 
 async def test_jobs_of_a_source_that_was_never_known_are_deleted(system: System) -> None:

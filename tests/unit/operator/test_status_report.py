@@ -3,12 +3,13 @@
 from typing import Any
 
 import pytest
+from structlog.testing import capture_logs
 
 from embedding_operator.api_errors import ApiServerError, ApiServerUnreachable, Gone, RequestRefused
 from embedding_operator.lifecycle.source_status import SourceFacts, facts_of
 from embedding_operator.reconciler.status_report import StatusReport
 from embedding_operator.resources.embedding_job import Phase
-from embedding_worker.rows.store import Counts
+from embedding_worker.rows.records import Counts
 from tests.support.operator_parts import SOURCE, Parts, job_of, source
 
 NEW = facts_of(source(), price_per_million_tokens=0.0)
@@ -33,6 +34,12 @@ class System:
     def status(self) -> dict[str, Any]:
         found: dict[str, Any] = self.server.stored_sources[SOURCE]["status"]
         return found
+
+    async def list_and_write(self, facts: SourceFacts) -> None:
+        """What happens in each minute: the list, and then the loop's next turn."""
+        system_status = self.server.stored_sources[SOURCE].get("status", {})
+        self.report.compare(system_status, listed_at=self.clock.monotonic())
+        await self.report.write(facts)
 
     def events(self) -> list[tuple[str, str]]:
         return [(event.type, event.reason) for event in self.parts.events.emitted]
@@ -96,9 +103,20 @@ async def test_a_status_that_could_not_be_written_is_written_next_time(system: S
     await system.report.write(SET_UP)
     assert "status" not in system.server.stored_sources[SOURCE]
     assert system.events() == []
+    await system.clock.advance(5)
     await system.report.write(SET_UP)
     assert system.ready() == "True"
     assert system.events() == [("Normal", "Ready")]
+
+
+async def test_a_status_that_is_refused_is_sent_every_five_seconds_and_logged_once(system: System) -> None:
+    system.server.fail("patch_source_status", *[RequestRefused("denied by a policy")] * 99)
+    with capture_logs() as logs:
+        for _ in range(40):
+            await system.report.write(SET_UP)
+            await system.clock.advance(0.5)
+    assert system.server.count("patch_source_status") == 4
+    assert [line["event"] for line in logs] == ["source status not written"]
 
 
 async def test_a_transition_is_emitted_once_and_only_when_it_is_written(system: System) -> None:
@@ -109,6 +127,63 @@ async def test_a_transition_is_emitted_once_and_only_when_it_is_written(system: 
     await system.report.write(SET_UP)
     await system.report.write(SET_UP)
     assert system.events() == [("Normal", "Ready")]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"conditions": None},
+        {"observedGeneration": 9},
+        {"rows": {"total": 1}},
+        {"conditions": [], "fingerprint": None, "observedGeneration": None, "jobs": None},
+        {"pendingFingerprint": "other"},
+    ],
+    ids=str,
+)
+async def test_a_status_that_somebody_has_changed_is_written_again(system: System, change: dict[str, Any]) -> None:
+    facts = SourceFacts(1, "any@8", set_up=True, filled=True, counts=counted(due=5))
+    await system.report.write(facts)
+    written = system.status()
+    await system.server.patch_source_status(SOURCE, change)
+    await system.clock.advance(60)
+    await system.list_and_write(facts)
+    assert system.status() == written
+    assert system.events() == [("Normal", "Ready")]
+
+
+async def test_a_status_as_it_was_written_causes_no_request_however_often_it_is_listed(system: System) -> None:
+    await system.report.write(SET_UP)
+    for _ in range(3):
+        await system.clock.advance(60)
+        await system.list_and_write(SET_UP)
+    assert system.server.count("patch_source_status") == 1
+
+
+async def test_values_that_the_api_server_normalises_cause_no_further_requests(system: System) -> None:
+    system.server.put_source({"metadata": {"name": SOURCE}, "status": {"default": "of the CRD"}})
+    await system.report.write(SET_UP)
+    await system.clock.advance(60)
+    await system.list_and_write(SET_UP)
+    assert system.server.count("patch_source_status") == 1
+
+
+async def test_a_list_that_is_older_than_the_last_write_is_not_compared(system: System) -> None:
+    listed_at = system.clock.monotonic()
+    await system.clock.advance(1)
+    await system.report.write(SET_UP)
+    system.report.compare({}, listed_at=listed_at)
+    await system.report.write(SET_UP)
+    assert system.server.count("patch_source_status") == 1
+
+
+async def test_a_status_that_another_program_changes_all_the_time_is_written_once_for_each_list(system: System) -> None:
+    await system.report.write(SET_UP)
+    for _ in range(5):
+        await system.server.patch_source_status(SOURCE, {"observedGeneration": 9})
+        await system.clock.advance(60)
+        await system.list_and_write(SET_UP)
+        await system.report.write(SET_UP)
+    assert system.server.count("patch_source_status") == 1 + 2 * 5
 
 
 async def test_a_restart_emits_no_event_of_what_the_status_says_already() -> None:

@@ -4,11 +4,13 @@ from dataclasses import replace
 
 import pytest
 
-from embedding_operator.reconciler.job_table import JobState
 from embedding_operator.reconciler.sweep import DuePlan, sort_due
+from embedding_operator.reconciler.tracked_job import JobState
+from embedding_operator.resources.embedding_job import Phase
 from embedding_worker.errors import DatabaseUnavailable
-from embedding_worker.rows.store import DueRow, VectorWrite
+from embedding_worker.rows.records import DueRow
 from embedding_worker.text import content_hash
+from tests.support.operator_parts import job_of
 from tests.support.swept_source import SweptSource, name_of
 
 DUE = DueRow("1", 7, True, "hash", blank=False, up_to_date=False, gone=False)
@@ -16,15 +18,21 @@ DUE = DueRow("1", 7, True, "hash", blank=False, up_to_date=False, gone=False)
 
 @pytest.mark.parametrize(
     "row",
-    [replace(DUE, up_to_date=True), replace(DUE, gone=True, content_hash=None), replace(DUE, content_hash=None)],
-    ids=["up to date", "gone", "without a hash"],
+    [replace(DUE, up_to_date=True), replace(DUE, gone=True, content_hash=None)],
+    ids=["up to date", "gone"],
 )
 def test_a_row_that_needs_no_vector_has_its_marks_cleared(row: DueRow) -> None:
     assert sort_due([row]) == DuePlan(clear=["1"])
 
 
 def test_a_row_without_text_gets_a_null_vector_and_no_job() -> None:
-    assert sort_due([replace(DUE, blank=True)]) == DuePlan(blank=[VectorWrite("1", "hash", None)])
+    blank = replace(DUE, blank=True)
+    assert sort_due([blank]) == DuePlan(blank=[blank])
+
+
+def test_a_row_whose_text_fails_gets_a_job_that_shows_it() -> None:
+    failing = replace(DUE, content_hash=None, text_fails=True)
+    assert sort_due([failing]) == DuePlan(jobs=[failing])
 
 
 def test_a_row_whose_vector_is_missing_or_stale_gets_a_job() -> None:
@@ -81,16 +89,66 @@ async def test_a_blank_row_is_written_without_a_job() -> None:
     assert system.server.requests == []
 
 
-async def test_a_blank_row_that_the_database_refuses_is_left_out_for_a_minute() -> None:
+@pytest.mark.parametrize("kind", ["refused", "suppressed"])
+async def test_a_blank_row_that_the_database_does_not_change_gets_a_job_that_shows_it(kind: str) -> None:
     system = SweptSource({"1": "", "2": "Garage"})
-    system.store.refused = {"1"}
+    setattr(system.store, kind, {"1"})
     await system.sweep()
     await system.sweep()
     assert system.store.count("write") == 1
-    assert system.created() == ["2"]
-    await system.clock.advance(60)
+    assert sorted(system.created()) == ["1", "2"]
+
+
+async def test_a_blank_row_that_is_locked_is_left_out_for_some_seconds() -> None:
+    system = SweptSource({"1": ""})
+    system.store.locked = {"1"}
     await system.sweep()
-    assert system.store.count("write") == 2
+    await system.sweep()
+    assert (system.store.count("write"), system.created()) == (1, [])
+    system.store.locked.clear()
+    await system.clock.advance(5)
+    await system.sweep()
+    assert system.store.embedded == {"1": content_hash("")}
+
+
+async def test_a_row_whose_text_fails_gets_one_job_until_its_text_changes() -> None:
+    system = SweptSource({"1": "Bakery"})
+    system.store.failing = {"1"}
+    await system.sweep()
+    assert [job["spec"]["contentHash"] for job in system.server.stored_jobs.values()] == ["0" * 64]
+    system.store.edit("1", "Bakery 2")
+    await system.sweep()
+    assert len(system.created()) == 1
+    assert system.states() == {"1": JobState.QUEUED}
+    system.store.failing.clear()
+    system.store.edit("1", "Bakery 3")
+    await system.sweep()
+    assert system.phase("1", "Bakery 3") == "Pending"
+
+
+async def test_rows_that_fail_beyond_the_room_for_dead_letters_take_no_place_of_others() -> None:
+    system = SweptSource({str(n): "any" for n in range(600)} | {"good": "Bakery"})
+    system.store.failing = {str(n) for n in range(600)}
+    for n in range(500):
+        job = job_of(f"dead {n}", "any", Phase.DEAD_LETTERED)
+        job["status"]["reason"] = "TextExpressionFailed"
+        system.parts.track(job)
+    for _ in range(3):
+        await system.sweep()
+    assert [row for row in system.created() if not row.startswith("dead")] == ["good"]
+    assert system.sweeper.problem is None
+
+
+async def test_rows_whose_update_is_suppressed_are_found_without_a_job_where_there_is_no_room() -> None:
+    system = SweptSource({str(n): "any" for n in range(60)} | {"good": "Bakery"})
+    system.store.suppressed = {str(n) for n in range(60)}
+    for n in range(500):
+        job = job_of(f"dead {n}", "any", Phase.DEAD_LETTERED)
+        job["status"]["reason"] = "UpdateSuppressed"
+        system.parts.track(job)
+    for _ in range(3):
+        await system.sweep()
+    assert [row for row in system.created() if not row.startswith("dead")] == ["good"]
 
 
 async def test_no_more_jobs_are_created_than_the_window_has_places() -> None:
@@ -137,3 +195,19 @@ async def test_what_the_store_raises_is_raised(method: str) -> None:
     system.store.fail(method, DatabaseUnavailable("connection refused"))
     with pytest.raises(DatabaseUnavailable):
         await system.sweep()
+
+
+async def test_where_many_rows_are_locked_the_others_get_no_job_until_they_are_free() -> None:
+    system = SweptSource({str(n): "any" for n in range(5)} | {"good": "Bakery"})
+    system.store.locked = {str(n) for n in range(5)}
+    for n in range(20):
+        job = job_of(f"locked {n}", "any", Phase.RETRYING)
+        job["status"]["reason"] = "RowLocked"
+        system.parts.track(job)
+    await system.sweep()
+    await system.sweep()
+    assert [row for row in system.created() if not row.startswith("locked")] == ["good"]
+    system.store.locked.clear()
+    await system.clock.advance(30)
+    await system.sweep()
+    assert len([row for row in system.created() if not row.startswith("locked")]) == 6

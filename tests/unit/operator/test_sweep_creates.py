@@ -1,14 +1,15 @@
 """Whatever the API server answers to the creation of a job, the next sweep goes on correctly."""
 
 import asyncio
+import contextlib
 
 import pytest
 
 from embedding_operator.api_errors import ApiServerUnavailable, ApiServerUnreachable, Gone, Invalid, RequestRefused
-from embedding_operator.reconciler.job_table import JobState
+from embedding_operator.reconciler.tracked_job import JobState
 from embedding_operator.resources.embedding_job import Phase
 from tests.support.fake_clock import settle
-from tests.support.operator_parts import job_of
+from tests.support.operator_parts import SOURCE, job_of
 from tests.support.swept_source import SweptSource, name_of
 
 CONNECTION_REFUSED = ApiServerUnreachable("connection refused", may_have_happened=False)
@@ -21,6 +22,22 @@ async def test_an_open_job_of_the_same_name_is_adopted() -> None:
     await system.sweep()
     assert system.states() == {"1": JobState.QUEUED}
     assert system.server.count("delete_job") == 0
+
+
+@pytest.mark.parametrize("phase", [Phase.PENDING, Phase.DEAD_LETTERED, Phase.SUCCEEDED])
+async def test_a_job_of_the_same_name_that_is_being_deleted_leaves_the_row_out_for_a_minute(phase: Phase) -> None:
+    system = SweptSource({"1": "Bakery", "2": "Garage"})
+    body = job_of("1", "Bakery", phase)
+    body["metadata"]["deletionTimestamp"] = "2026-03-01T12:00:00Z"
+    system.server.put_job(body)
+    await system.sweep()
+    await system.sweep()
+    assert system.states() == {"2": JobState.QUEUED}
+    assert (system.server.count("create_job"), system.server.count("delete_job")) == (2, 0)
+    system.server.stored_jobs.pop(name_of("1", "Bakery"))
+    await system.clock.advance(60)
+    await system.sweep()
+    assert system.states() == {"1": JobState.QUEUED, "2": JobState.QUEUED}
 
 
 async def test_a_dead_letter_of_the_same_name_is_adopted_and_not_created_again() -> None:
@@ -76,14 +93,87 @@ async def test_a_row_whose_job_is_invalid_is_left_out_for_a_minute_and_delays_no
     assert sorted(system.created()) == ["1", "2"]
 
 
-async def test_a_quota_that_refuses_a_job_is_raised_and_the_row_is_tried_again_in_the_next_sweep() -> None:
+async def test_a_quota_that_refuses_a_job_is_reported_and_the_row_is_tried_again_after_the_pause() -> None:
     system = SweptSource({"1": "Bakery"})
     system.server.fail("create_job", RequestRefused("exceeded quota"))
-    with pytest.raises(RequestRefused, match="exceeded quota"):
-        await system.sweep()
+    await system.sweep()
+    assert system.sweeper.jobs_refused is not None
+    await system.clock.advance(4.9)
+    await system.sweep()
     assert system.states() == {}
+    await system.clock.advance(0.1)
     await system.sweep()
     assert system.states() == {"1": JobState.QUEUED}
+    assert system.sweeper.jobs_refused is None
+
+
+async def test_while_all_jobs_are_refused_few_probes_are_sent_and_all_goes_on_after_the_fix() -> None:
+    system = SweptSource({str(n): "Bakery" for n in range(200)})
+    system.server.fail("create_job", *[Invalid("denied by the policy")] * 1_000)
+    await sweep_for(system, seconds=60)
+    first_sweep, probes = 50, system.server.count("create_job") - 50
+    assert probes <= 2 * 10
+    assert system.sweeper.jobs_refused is not None
+    assert system.created() == []
+    system.server.lift()
+    await sweep_for(system, seconds=10)
+    assert len(system.created()) >= first_sweep
+    assert system.sweeper.jobs_refused is None
+
+
+@pytest.mark.parametrize("denial", [Invalid, RequestRefused], ids=["422", "403"])
+async def test_rows_that_a_policy_denies_delay_no_others_and_are_found_soon_after_the_fix(
+    denial: type[RequestRefused],
+) -> None:
+    system = SweptSource({str(n): "Bakery" for n in range(20)})
+    system.server.denial = denial
+    system.server.refuse_jobs_of = {"3", "5", "7", "9"}
+    await sweep_for(system, seconds=20)
+    assert len(system.created()) == 16
+    assert system.sweeper.jobs_refused is None
+    assert system.server.count("create_job") <= 16 + 4 + 3
+    system.server.refuse_jobs_of = set()
+    await sweep_for(system, seconds=10)
+    assert len(system.created()) == 20
+
+
+@pytest.mark.parametrize("denial", [Invalid, RequestRefused], ids=["422", "403"])
+@pytest.mark.parametrize("denied", [20, 600])
+async def test_the_oldest_rows_are_denied_and_stop_no_other(denied: int, denial: type[RequestRefused]) -> None:
+    system = SweptSource({str(n): "Bakery" for n in range(denied + 200)})
+    system.server.denial = denial
+    system.server.refuse_jobs_of = {str(n) for n in range(denied)}
+    for _ in range(6):  # the jobs are done as soon as they were created
+        await sweep_for(system, seconds=20)
+        for row_id in system.created():
+            system.store.embed(row_id)
+        for job in system.table.jobs():
+            system.table.finish(job.name)
+    assert sorted(system.created(), key=int) == [str(n) for n in range(denied, denied + 200)]
+    assert system.sweeper.jobs_refused is None
+
+
+async def test_a_webhook_that_is_dead_is_waited_for_and_then_reported() -> None:
+    system = SweptSource({"1": "Bakery"})
+    dead = ApiServerUnavailable("failed calling webhook: no endpoints available", may_have_happened=True)
+    system.server.fail("create_job", *[dead] * 99)
+    with pytest.raises(ApiServerUnavailable):
+        await system.sweep()
+    assert system.sweeper.jobs_refused is None
+    await sweep_for(system, seconds=30)
+    assert system.sweeper.jobs_refused is not None
+    assert "failed calling webhook" in system.sweeper.jobs_refused[1]
+    system.server.lift()
+    await sweep_for(system, seconds=10)
+    assert system.states() == {"1": JobState.QUEUED}
+
+
+async def sweep_for(system: SweptSource, *, seconds: int) -> None:
+    """Sweep twice a second."""
+    for _ in range(2 * seconds):
+        await system.clock.advance(0.5)
+        with contextlib.suppress(ApiServerUnavailable):
+            await system.sweep()
 
 
 async def test_what_the_server_accepts_is_created_although_another_create_fails() -> None:
@@ -156,3 +246,16 @@ async def test_a_cancelled_sweep_leaves_no_job_in_creation() -> None:
     with pytest.raises(asyncio.CancelledError):
         await sweeping
     assert system.states() == {}
+
+
+async def test_while_the_statuses_of_its_jobs_are_refused_a_source_gets_no_job_and_says_so() -> None:
+    system = SweptSource({"1": "Bakery"})
+    for job in "abc":
+        system.table.refused.record(SOURCE, job, "denied by the policy", 0.0)
+    await system.sweep()
+    assert system.created() == []
+    assert system.sweeper.jobs_refused is not None
+    assert system.sweeper.jobs_refused[0] == "StatusRefused"
+    system.table.refused.record_accepted(SOURCE)
+    await system.sweep()
+    assert system.created() == ["1"]

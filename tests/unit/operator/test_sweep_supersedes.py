@@ -4,7 +4,7 @@ import pytest
 
 from embedding_operator.api_errors import Gone
 from embedding_operator.reconciler.dead_letters import MAX_DEAD_LETTERS
-from embedding_operator.reconciler.job_table import JobState
+from embedding_operator.reconciler.tracked_job import JobState
 from embedding_operator.resources.embedding_job import Phase
 from tests.support.operator_parts import job_of
 from tests.support.swept_source import SweptSource, name_of

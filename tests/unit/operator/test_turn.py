@@ -9,6 +9,7 @@ from embedding_operator.reconciler.turn import (
     Step,
     after_failed_setup,
     after_failed_turn,
+    goes_on,
     must_count,
     steps,
 )
@@ -55,6 +56,21 @@ def test_rows_are_counted_when_the_last_count_is_old_or_an_audit_has_changed_it(
     assert must_count(counted_s_ago=counted_s_ago, changed=changed) is expected
 
 
+@pytest.mark.parametrize(
+    ("error", "expected"),
+    [
+        (ApiServerUnreachable("no route"), True),
+        (ApiServerUnavailable("overloaded"), True),
+        (RequestRefused("exceeded quota"), True),
+        (DatabaseUnavailable("away"), False),
+        (SourceRefused("TableMissing", "no table"), False),
+        (ZeroDivisionError(), False),
+    ],
+)
+def test_a_turn_whose_sweep_fails_by_the_api_server_is_completed(error: Exception, expected: bool) -> None:
+    assert goes_on(error) is expected
+
+
 @pytest.mark.parametrize("turns", [1, 4])
 def test_locked_rows_are_tried_again_in_the_next_turn(turns: int) -> None:
     assert after_failed_turn(RowsLocked("a lock timeout"), locked_turns=turns) == Reaction(0.0)
@@ -91,9 +107,9 @@ def test_any_other_error_has_the_source_set_up_again(error: Exception) -> None:
     assert after_failed_turn(error, locked_turns=0) is None
 
 
-def test_a_refused_source_is_set_up_again_after_half_a_minute() -> None:
+def test_a_refused_source_is_set_up_again_after_five_seconds() -> None:
     reaction = after_failed_setup(SourceRefused("TableMissing", "create the table"))
-    assert reaction == Reaction(30.0, refused=("TableMissing", "create the table"))
+    assert reaction == Reaction(5.0, refused=("TableMissing", "create the table"))
 
 
 @pytest.mark.parametrize("error", [DatabaseUnavailable("away"), RowsLocked("away")])
@@ -104,4 +120,4 @@ def test_a_set_up_that_cannot_reach_the_database_is_not_refused(error: Exception
 def test_an_unexpected_error_is_reported_by_its_kind_and_never_by_its_message() -> None:
     reaction = after_failed_setup(ZeroDivisionError("a row's text"))
     message = "an unexpected error, ZeroDivisionError: see the operator's log, and report it"
-    assert reaction == Reaction(30.0, refused=("InternalError", message))
+    assert reaction == Reaction(5.0, refused=("InternalError", message))

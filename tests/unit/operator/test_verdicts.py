@@ -91,6 +91,31 @@ def test_all_rights_are_counted() -> None:
     assert said == f"all {len(RIGHTS)} that the operator needs in namespace yellow-book"
 
 
+def test_a_namespace_that_exists_and_is_not_being_deleted_is_usable() -> None:
+    verdicts.usable_namespace("yellow-book", {"metadata": {"name": "yellow-book"}})
+
+
+@pytest.mark.parametrize(
+    ("found", "sentence"),
+    [
+        (
+            None,
+            "namespace yellow-book does not exist: kubectl create namespace yellow-book, or set EMBEDDING_NAMESPACE",
+        ),
+        ({"metadata": {"deletionTimestamp": "2026-01-01T00:00:00Z"}}, "namespace yellow-book is being deleted: wait"),
+    ],
+)
+def test_another_namespace_is_not(found: dict[str, Any] | None, sentence: str) -> None:
+    with pytest.raises(CheckFailed, match=f"^{sentence}"):
+        verdicts.usable_namespace("yellow-book", found)
+
+
+def test_what_pgvector_is_missing_for_is_said_before_the_first_source() -> None:
+    assert str(verdicts.pgvector(failed("pgvector", "CREATE EXTENSION vector"), [])) == (
+        "– pgvector: skipped, because no source needs it yet (CREATE EXTENSION vector)"
+    )
+
+
 def test_sources_that_are_not_understood_are_named() -> None:
     with pytest.raises(CheckFailed, match=r"^odd, odder can't be understood"):
         verdicts.sources(["businesses"], ["odd", "odder"])
@@ -99,7 +124,9 @@ def test_sources_that_are_not_understood_are_named() -> None:
 @pytest.mark.parametrize(
     ("found", "tables", "mark"),
     [
-        (failed("pgvector", "is missing"), [], Mark.FAILED),
+        (failed("pgvector", "is missing"), [], Mark.SKIPPED),
+        (passed("pgvector", "0.8"), [], Mark.PASSED),
+        (failed("pgvector", "is missing"), [skipped("source a", "no database")], Mark.FAILED),
         (failed("pgvector", "is missing"), [passed("source a", "in an array")], Mark.PASSED),
         (failed("pgvector", "is missing"), [passed("source a", "in an array"), failed("source b", "no")], Mark.FAILED),
         (passed("pgvector", "0.8"), [failed("source b", "no")], Mark.PASSED),
@@ -125,7 +152,7 @@ def test_each_model_is_asked_once() -> None:
         (SourceRefused("TableMissing", "create it"), "create it"),
         (RequestRefused("forbidden"), "forbidden"),
         (ApiServerUnavailable("away"), "away: check that it runs, and that this process may reach it"),
-        (DatabaseUnavailable("away"), "away: correct DATABASE_URL, or allow the connection to it"),
+        (DatabaseUnavailable("no connection could be made: start it"), "no connection could be made: start it"),
         (KeyError("s3cr3t"), "an unexpected error, KeyError: see the log on stderr, and report it"),
     ],
     ids=lambda value: type(value).__name__ if isinstance(value, Exception) else "",

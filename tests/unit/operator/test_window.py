@@ -70,8 +70,8 @@ def test_neither_the_share_nor_the_window_is_passed(
     assert places(active_here, active, my_share=my_share) == expected
 
 
-@pytest.mark.parametrize(("opened", "expected"), [(470, 30), (497, 3), (500, 0), (502, 0)])
-def test_nor_is_what_may_be_open_at_all_where_most_of_it_backs_off(opened: int, expected: int) -> None:
+@pytest.mark.parametrize(("opened", "expected"), [(470, 30), (497, 5), (502, 5), (997, 3), (1000, 0)])
+def test_where_most_jobs_back_off_a_few_more_may_be_open_up_to_twice_the_limit(opened: int, expected: int) -> None:
     assert places(0, 10, opened=opened) == expected
 
 

@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from embedding_operator.reconciler.job_table import ACTIVE, OPEN, JobState
+from embedding_operator.reconciler.tracked_job import ACTIVE, OPEN, JobState
 from embedding_operator.reconciler.window import SMALLEST_SHARE, Window
 from tests.support.jobs import Register
 
@@ -180,7 +180,12 @@ def test_where_idle_sources_use_up_what_may_exist_a_source_has_places_unless_fin
 def test_no_more_jobs_are_open_than_the_limit_allows(jobs: Windowed, state: JobState) -> None:
     for _ in range(200):
         jobs.window.record_done()
-    for _ in range(10):
+    for _ in range(50):
         jobs.fill(jobs.window.free("shops"), state)
-    assert jobs.table.count(OPEN) == MAX_OPEN
+    assert jobs.table.count(OPEN) == MAX_OPEN * (2 if state is JobState.BACKING_OFF else 1)
     assert jobs.table.count(ACTIVE) <= MAX_OPEN
+
+
+def test_jobs_that_back_off_leave_places_for_every_source(jobs: Windowed) -> None:
+    jobs.fill(MAX_OPEN, JobState.BACKING_OFF)
+    assert (jobs.window.free("shops"), jobs.window.free("others")) == (SMALLEST_SHARE, SMALLEST_SHARE)

@@ -12,8 +12,10 @@ UUID = "6f9619ff-8b86-d011-b42d-00cf4fc964ff"
     [
         *(("bigint", text) for text in ("0", "7", "-7", "9223372036854775807", "-9223372036854775808")),
         *(("integer", text) for text in ("0", "2147483647", "-2147483648")),
+        *(("smallint", text) for text in ("0", "32767", "-32768")),
         ("uuid", UUID),
-        *(("text", text) for text in ("a", "鮨", " ", "it's", "x" * 1024)),
+        *(("bpchar", text) for text in ("", "a", " a", "x" * 1024)),
+        *(("text", text) for text in ("a", "a ", "鮨", " ", "it's", "x" * 1024)),
     ],
 )
 def test_an_id_as_postgresql_writes_it_can_be_an_id(id_type: str, text: str) -> None:
@@ -26,6 +28,8 @@ def test_an_id_as_postgresql_writes_it_can_be_an_id(id_type: str, text: str) -> 
         *(("bigint", text) for text in ("", "no-number", "007", "+7", "-0", "1.0", "1e3", " 7", "7\n", "٧", "0x7")),
         *(("bigint", text) for text in ("9223372036854775808", "-9223372036854775809", "9" * 40)),
         *(("integer", text) for text in ("2147483648", "-2147483649", "no-number")),
+        *(("smallint", text) for text in ("32768", "-32769", "007", "no-number")),
+        *(("bpchar", text) for text in (" ", "a ", "a\0b")),
         *(("uuid", text) for text in ("", UUID.upper(), UUID.replace("-", ""), f"{{{UUID}}}", UUID[:-1], "no-uuid")),
         *(("text", text) for text in ("a\0b", "\ud800")),
     ],

@@ -1,8 +1,10 @@
 """What a row needs, decided from the row as it is now and the text that its job was created for."""
 
+from datetime import UTC, datetime, timedelta
+
 import pytest
 
-from embedding_worker.errors import InputRejected, ProviderUnavailable, RowsRefused
+from embedding_worker.errors import InputRejected, ProviderUnavailable, RowsRefused, StatementTimedOut
 from embedding_worker.outcome import (
     NeedsEmbedding,
     OutcomeKind,
@@ -11,11 +13,23 @@ from embedding_worker.outcome import (
     decide_need,
     failed,
     id_invalid,
+    row_locked,
 )
-from embedding_worker.rows.store import PresentRow, VectorWrite
+from embedding_worker.rows.records import PresentRow, VectorWrite
 from embedding_worker.source import TooLong
-from embedding_worker.text import content_hash
+from embedding_worker.text import content_hash, is_blank
 from tests.support.embedding_system import request
+
+
+def present(text: str, *, up_to_date: bool = False) -> PresentRow:
+    return PresentRow(
+        "1",
+        content_hash(text),
+        blank=is_blank(text),
+        up_to_date=up_to_date,
+        text=text,
+        text_bytes=len(text.encode()),
+    )
 
 
 def need(row: PresentRow | None, *, text: str = "one", too_long: TooLong = TooLong.TRUNCATE) -> object:
@@ -26,10 +40,10 @@ def need(row: PresentRow | None, *, text: str = "one", too_long: TooLong = TooLo
     ("row", "kind"),
     [
         (None, OutcomeKind.ROW_DELETED),
-        (PresentRow("1", "one", up_to_date=True), OutcomeKind.ALREADY_FRESH),
-        (PresentRow("1", "edited", up_to_date=True), OutcomeKind.ALREADY_FRESH),
-        (PresentRow("1", "edited", up_to_date=False), OutcomeKind.TEXT_CHANGED),
-        (PresentRow("1", "", up_to_date=False), OutcomeKind.TEXT_CHANGED),
+        (present("one", up_to_date=True), OutcomeKind.ALREADY_FRESH),
+        (present("edited", up_to_date=True), OutcomeKind.ALREADY_FRESH),
+        (present("edited"), OutcomeKind.TEXT_CHANGED),
+        (present(""), OutcomeKind.TEXT_CHANGED),
     ],
 )
 def test_a_row_that_needs_nothing_more_has_its_outcome(row: PresentRow | None, kind: OutcomeKind) -> None:
@@ -40,21 +54,53 @@ def test_a_row_that_needs_nothing_more_has_its_outcome(row: PresentRow | None, k
 
 
 def test_a_row_with_the_text_of_its_job_needs_an_embedding() -> None:
-    assert need(PresentRow("1", "one", up_to_date=False)) == NeedsEmbedding("one")
+    assert need(present("one")) == NeedsEmbedding("one")
 
 
 @pytest.mark.parametrize("text", ["", " \n"])
 def test_a_row_whose_text_is_blank_needs_a_null_vector(text: str) -> None:
-    row = PresentRow("1", text, up_to_date=False)
+    row = present(text)
     assert need(row, text=text) == WriteNull(VectorWrite("1", content_hash(text), None))
 
 
 def test_a_text_that_is_too_long_is_cut_or_refused_as_the_source_says() -> None:
-    row = PresentRow("1", "x" * 1_001, up_to_date=False)
+    row = present("x" * 1_001)
     assert need(row, text=row.text) == NeedsEmbedding("x" * 1_000)
     refused = need(row, text=row.text, too_long=TooLong.REFUSE)
     assert isinstance(refused, Settled)
     assert (refused.outcome.kind, refused.outcome.reason) == (OutcomeKind.INPUT_REJECTED, "TextTooLong")
+
+
+def test_a_row_whose_text_fails_is_a_failure_of_its_own() -> None:
+    error = RowsRefused("DatabaseRefused", "PostgreSQL refuses the statement: DivisionByZero (22012)", sqlstate="22012")
+    settled = need(PresentRow("1", None, failure=error))
+    assert isinstance(settled, Settled)
+    assert (settled.outcome.kind, settled.outcome.reason, settled.outcome.code) == (
+        OutcomeKind.TEXT_EXPRESSION_FAILED,
+        "TextExpressionFailed",
+        "22012",
+    )
+    assert "DivisionByZero" in settled.outcome.message
+    assert "correct the row, or spec.text" in settled.outcome.message
+
+
+def test_a_text_that_takes_too_long_is_tried_again() -> None:
+    settled = need(PresentRow("1", None, failure=StatementTimedOut("StatementTimeout", "too long")))
+    assert isinstance(settled, Settled)
+    assert (settled.outcome.kind, settled.outcome.reason) == (OutcomeKind.FAILED, "TextExpressionFailed")
+
+
+def test_a_locked_row_says_since_when() -> None:
+    since = datetime(2026, 3, 1, 12, tzinfo=UTC)
+    locked = row_locked(since, since, 7)
+    assert (locked.kind, locked.reason, locked.embed_ms) == (OutcomeKind.ROW_LOCKED, "RowLocked", 7)
+    assert "since 2026-03-01T12:00:00Z" in locked.message
+
+
+@pytest.mark.parametrize(("locked_s", "pause_s"), [(0, 15), (20, 15), (40, 20), (240, 60), (86_400, 60)])
+def test_the_longer_a_row_is_locked_the_longer_is_the_pause(locked_s: int, pause_s: float) -> None:
+    since = datetime(2026, 3, 1, 12, tzinfo=UTC)
+    assert row_locked(since, since + timedelta(seconds=locked_s), None).retry_after_s == pause_s
 
 
 def test_a_failure_keeps_the_providers_code() -> None:

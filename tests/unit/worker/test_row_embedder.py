@@ -4,11 +4,11 @@ import asyncio
 
 import pytest
 
-from embedding_worker.errors import DatabaseUnavailable, RowsLocked
+from embedding_worker.errors import DatabaseUnavailable, Interrupted, RowsLocked, RowsRefused
 from embedding_worker.outcome import OutcomeKind
 from embedding_worker.source import TooLong
 from tests.support.embedding_system import EmbeddingSystem, request, system_of
-from tests.support.fake_clock import settle
+from tests.support.fake_clock import let_time_pass, settle
 from tests.support.fake_provider import FakeEmbedder
 from tests.support.kept_rows import fake_vector
 from tests.support.memory_store import MemoryStore
@@ -99,12 +99,63 @@ async def test_a_locked_row_is_written_later_while_the_others_are_settled_at_onc
         submitted = [asyncio.create_task(batcher.submit(asked)) for asked in system.requests()]
         await settle()
         assert [task.done() for task in submitted] == [True, True, False, True]
-        await system.clock.advance(60)
+        await system.clock.advance(0.5)
         assert not submitted[2].done()
         system.store.locked.clear()
-        await system.clock.advance(10)
+        await system.clock.advance(1)
         assert submitted[2].result().kind is EMBEDDED
     assert len(system.provider.calls) == 1
+
+
+async def test_a_row_that_stays_locked_gives_up_its_place_and_is_written_later_without_another_call() -> None:
+    system = system_of(1)
+    system.store.locked = {"0"}
+    async with system.batcher() as batcher:
+        (asked,) = system.requests()
+        locked = await let_time_pass(system.clock, batcher.submit(asked))
+        again = await let_time_pass(system.clock, batcher.submit(asked))
+        assert {locked.kind, again.kind} == {OutcomeKind.ROW_LOCKED}
+        assert locked.message == again.message  # it says since when it is locked
+        system.store.locked.clear()
+        assert (await let_time_pass(system.clock, batcher.submit(asked))).kind is EMBEDDED
+    assert len(system.provider.calls) == 1
+
+
+async def test_a_row_whose_text_fails_has_its_outcome_and_the_others_are_embedded() -> None:
+    system = system_of(3)
+    system.store.failing = {"1"}
+    del system.store.texts["1"]
+    kinds = await system.kinds(request("0", "name 0"), request("1", "any"), request("2", "name 2"))
+    assert kinds == [EMBEDDED, OutcomeKind.TEXT_EXPRESSION_FAILED, EMBEDDED]
+
+
+async def test_after_the_first_suppressed_update_others_are_found_before_the_call() -> None:
+    system = system_of(4)
+    system.store.suppressed = {"0", "2"}
+    async with system.batcher(max_items=1) as batcher:
+        outcomes = [await let_time_pass(system.clock, batcher.submit(asked)) for asked in system.requests()]
+    assert [outcome.kind for outcome in outcomes] == [
+        OutcomeKind.UPDATE_SUPPRESSED,
+        EMBEDDED,
+        OutcomeKind.UPDATE_SUPPRESSED,
+        EMBEDDED,
+    ]
+    assert system.provider.calls == [["name 0"], ["name 1"], ["name 3"]]
+
+
+async def test_where_the_role_may_not_write_any_more_nothing_is_sent_and_the_rows_wait() -> None:
+    system = system_of(3)
+    system.store.errors = {
+        "check": [RowsRefused("DatabaseRefused", "permission denied", sqlstate="42501", is_of_the_table=True)]
+    }
+    async with system.batcher(max_items=3) as batcher:
+        submitted = [asyncio.create_task(batcher.submit(asked)) for asked in system.requests()]
+        await settle()
+        await system.clock.advance(60)
+        assert not any(task.done() for task in submitted)
+    assert system.provider.calls == []
+    ended = await asyncio.gather(*submitted, return_exceptions=True)
+    assert {type(result) for result in ended} == {Interrupted}
 
 
 async def test_a_locked_row_keeps_no_other_batch_from_beginning() -> None:

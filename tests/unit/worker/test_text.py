@@ -30,11 +30,11 @@ def test_a_text_with_anything_in_it_is_not(text: str) -> None:
 @pytest.mark.parametrize("too_long", TooLong)
 @pytest.mark.parametrize("text", ["", "name", "12345678", "鮨処"])
 def test_a_text_within_the_limit_stays_as_it_is(text: str, too_long: TooLong) -> None:
-    assert fit_text(text, max_bytes=8, too_long=too_long) == text
+    assert fit_text(text, whole_bytes=len(text.encode()), max_bytes=8, too_long=too_long) == text
 
 
 def test_a_longer_text_is_cut() -> None:
-    assert fit_text("123456789", max_bytes=8, too_long=TooLong.TRUNCATE) == "12345678"
+    assert fit_text("123456789", whole_bytes=len(b"123456789"), max_bytes=8, too_long=TooLong.TRUNCATE) == "12345678"
 
 
 @pytest.mark.parametrize(
@@ -42,13 +42,25 @@ def test_a_longer_text_is_cut() -> None:
     [(1, "a"), (2, "a"), (3, "aß"), (4, "aß"), (6, "aß鮨"), (9, "aß鮨"), (10, "aß鮨🍣"), (11, "aß鮨🍣z")],
 )
 def test_it_is_cut_between_two_characters_and_never_within_one(max_bytes: int, cut: str) -> None:
-    assert fit_text("aß鮨🍣zz", max_bytes=max_bytes, too_long=TooLong.TRUNCATE) == cut
+    assert (
+        fit_text("aß鮨🍣zz", whole_bytes=len("aß鮨🍣zz".encode()), max_bytes=max_bytes, too_long=TooLong.TRUNCATE)
+        == cut
+    )
 
 
 def test_a_longer_text_is_refused_where_the_source_says_so_with_both_numbers_and_without_the_text() -> None:
     with pytest.raises(InputRejected) as refused:
-        fit_text("secret 鮨", max_bytes=8, too_long=TooLong.REFUSE)
+        fit_text("secret 鮨", whole_bytes=len("secret 鮨".encode()), max_bytes=8, too_long=TooLong.REFUSE)
     assert refused.value.reason == "TextTooLong"
     assert "has 10 bytes and the model accepts 8" in refused.value.message
     assert "spec.model.tooLong to Truncate" in refused.value.message
     assert "secret" not in refused.value.message
+
+
+def test_the_beginning_of_a_longer_text_is_cut_by_the_bytes_of_the_model() -> None:
+    assert fit_text("鮨🍣z", whole_bytes=11_000_000, max_bytes=7, too_long=TooLong.TRUNCATE) == "鮨🍣"
+
+
+def test_a_text_of_which_only_the_beginning_was_read_is_refused_by_its_whole_size() -> None:
+    with pytest.raises(InputRejected, match="has 11000000 bytes"):
+        fit_text("x" * 9, whole_bytes=11_000_000, max_bytes=8, too_long=TooLong.REFUSE)

@@ -5,8 +5,10 @@ from typing import cast
 
 import pytest
 
-from embedding_worker.errors import DatabaseUnavailable, RowsRefused
-from embedding_worker.rows.store import RowStore, VectorWrite
+from embedding_worker.errors import DatabaseUnavailable, RowsLocked, RowsRefused, TableRefused
+from embedding_worker.providers.embedder import Vector
+from embedding_worker.rows.records import VectorWrite, WriteResult
+from embedding_worker.rows.store import RowStore
 from embedding_worker.writer import MOST_ROWS, Writer, next_size
 from tests.support.fake_clock import FakeClock
 
@@ -44,13 +46,34 @@ class FakeStore:
         self.asked: list[list[str]] = []
         self._refused = set(refused)
         self._locked = set(locked)
+        self.suppressed: set[str] = set()
+        self.others: list[str] = []
+        """Rows that are not written here."""
+        self.no_rights = False
+        self.tried: list[str] = []
+        self.tried_with: Vector | None = None
+        self.sqlstate = "P0001"
 
-    async def write(self, rows: Sequence[VectorWrite]) -> set[str]:
+    async def write(self, rows: Sequence[VectorWrite]) -> WriteResult:
         ids = [row.id for row in rows]
         self.asked.append(ids)
         if self._refused & set(ids):
-            raise RowsRefused("DatabaseRefused", f"one of {ids}")
-        return set(ids) - self._locked
+            raise RowsRefused(
+                "DatabaseRefused", f"one of {ids}", sqlstate=self.sqlstate, is_of_the_table=self.no_rights
+            )
+        written = set(ids) - self._locked
+        return WriteResult(written - self.suppressed, written & self.suppressed)
+
+    async def rows_to_compare(self, *, except_ids: Sequence[str]) -> list[str]:
+        return [row for row in self.others if row not in except_ids]
+
+    async def try_write(self, ids: Sequence[str], vector: Vector | None = None) -> WriteResult:
+        self.tried += ids
+        self.tried_with = vector
+        if self._refused & set(ids):
+            raise RowsRefused("DatabaseRefused", "refused", sqlstate=self.sqlstate, is_of_the_table=self.no_rights)
+        tried = set(ids) - self._locked
+        return WriteResult(tried - self.suppressed, tried & self.suppressed)
 
 
 def rows(count: int) -> list[VectorWrite]:
@@ -97,7 +120,7 @@ async def test_refused_rows_are_found_and_the_others_written() -> None:
 
 async def test_other_errors_are_raised_to_the_caller() -> None:
     class Away(FakeStore):
-        async def write(self, rows: Sequence[VectorWrite]) -> set[str]:
+        async def write(self, rows: Sequence[VectorWrite]) -> WriteResult:
             raise DatabaseUnavailable("away")
 
     with pytest.raises(DatabaseUnavailable):
@@ -108,3 +131,131 @@ async def test_without_rows_no_statement_is_run() -> None:
     store = FakeStore()
     assert (await writer(store).write([])).ids == set()
     assert store.asked == []
+
+
+async def test_a_row_whose_update_is_suppressed_is_told_apart_from_a_locked_one() -> None:
+    store = FakeStore(locked=["1"])
+    store.suppressed = {"2"}
+    written = await writer(store).write(rows(4))
+    assert (written.ids, written.suppressed, written.refused) == ({"0", "3"}, {"2"}, {})
+
+
+async def test_where_a_right_is_missing_no_row_is_to_blame() -> None:
+    store = FakeStore(refused=[str(n) for n in range(25)])
+    store.no_rights = True
+    with pytest.raises(TableRefused) as refused:
+        await writer(store).write(rows(25))
+    assert refused.value.example in {str(n) for n in range(25)}
+    assert len(store.asked) <= 4
+
+
+async def test_rows_that_are_all_refused_alike_are_not_to_blame_if_others_are_refused_too() -> None:
+    store = FakeStore(refused=["0", "1", "2", "old"])
+    store.others = ["old"]
+    with pytest.raises(TableRefused, match="every row is refused"):
+        await writer(store).write(rows(3))
+
+
+async def test_rows_that_are_all_refused_alike_are_to_blame_if_another_is_accepted() -> None:
+    store = FakeStore(refused=["0", "1", "2", "old"])
+    store.others = ["old", "good"]
+    assert set((await writer(store).write(rows(3))).refused) == {"0", "1", "2"}
+    assert store.tried == ["old", "good"]
+
+
+async def test_a_single_row_that_is_refused_is_its_own_failure() -> None:
+    store = FakeStore(refused=["0"])
+    assert set((await writer(store).write(rows(1))).refused) == {"0"}
+    assert store.tried == []
+
+
+async def test_a_right_to_write_that_is_lost_is_found_out_before_anything_is_paid() -> None:
+    class Revoked(FakeStore):
+        async def write(self, rows: Sequence[VectorWrite]) -> WriteResult:
+            assert not rows
+            raise RowsRefused("DatabaseRefused", "permission denied", sqlstate="42501", is_of_the_table=True)
+
+    with pytest.raises(TableRefused, match="permission denied"):
+        await writer(Revoked()).check()
+
+
+@pytest.mark.parametrize(("sqlstate", "tried_with"), [("P0001", [1.0, 2.0]), ("23514", [2.0, 1.0])])
+async def test_others_are_tried_with_the_vector_or_another_one_where_a_constraint_may_forbid_it(
+    sqlstate: str, tried_with: list[float]
+) -> None:
+    store = FakeStore(refused=["0", "1"])
+    store.sqlstate, store.others = sqlstate, ["good"]
+    await writer(store).write([VectorWrite(str(n), "hash", [1.0, 2.0]) for n in range(2)])
+    assert store.tried_with == tried_with
+
+
+async def test_others_whose_update_is_suppressed_do_not_show_that_every_row_is_refused() -> None:
+    store = FakeStore(refused=["0", "1"])
+    store.others, store.suppressed = ["old"], {"old"}
+    assert set((await writer(store).write(rows(2))).refused) == {"0", "1"}
+
+
+async def test_a_row_whose_trigger_waits_for_a_lock_delays_no_other() -> None:
+    class Locked(FakeStore):
+        async def write(self, rows: Sequence[VectorWrite]) -> WriteResult:
+            if "7" in {row.id for row in rows}:
+                raise RowsLocked("LockNotAvailable")
+            return await super().write(rows)
+
+    written = await writer(Locked()).write(rows(20))
+    assert (written.ids, written.refused) == ({str(n) for n in range(20)} - {"7"}, {})
+
+
+async def test_after_a_refused_row_others_are_tried_before_they_are_paid_for_until_ten_batches_were_accepted() -> None:
+    store = FakeStore(refused=["0"])
+    same = writer(store)
+    await same.write(rows(2))
+    assert same.rehearses
+    tried = await same.rehearse(["0", "1"])
+    assert (tried.ids, set(tried.refused)) == ({"1"}, {"0"})
+    for _ in range(10):
+        assert same.rehearses
+        await same.rehearse(["1"])
+    assert not same.rehearses
+
+
+async def test_a_locked_row_hides_no_suppressed_one_from_a_rehearsal() -> None:
+    store = FakeStore(locked=["1"])
+    store.suppressed = {"2"}
+    tried = await writer(store).rehearse(["0", "1", "2"])
+    assert (tried.ids, tried.suppressed, tried.refused) == ({"0"}, {"2"}, {})
+
+
+async def test_work_goes_on_when_another_row_is_accepted_and_then_the_rows_are_to_blame() -> None:
+    store = FakeStore(refused=["0", "1", "old"])
+    store.others = ["old"]
+    same = writer(store)
+    with pytest.raises(RowsRefused):
+        await same.find_accepted(TableRefused("DatabaseRefused", "refused", example="0", vector=[1.0]))
+    store.others = ["old", "good"]
+    await same.find_accepted(TableRefused("DatabaseRefused", "refused", example="0", vector=[1.0]))
+    assert same.rehearses
+    store.others = []
+    assert set((await same.write(rows(2))).refused) == {"0", "1"}
+
+
+async def test_where_a_right_is_missing_no_other_row_is_tried() -> None:
+    store = FakeStore(refused=["0"])
+    store.no_rights, store.others = True, ["good"]
+    with pytest.raises(RowsRefused):
+        await writer(store).find_accepted(TableRefused("DatabaseRefused", "refused", example="0"))
+    assert store.tried == ["0"]
+
+
+async def test_a_single_row_is_not_to_blame_if_others_are_refused_too() -> None:
+    store = FakeStore(refused=["0", "old"])
+    store.others = ["old"]
+    with pytest.raises(TableRefused):
+        await writer(store).write(rows(1))
+
+
+async def test_rows_that_are_all_refused_in_a_rehearsal_are_compared_with_others_too() -> None:
+    store = FakeStore(refused=["0", "1", "old"])
+    store.others = ["old"]
+    with pytest.raises(TableRefused):
+        await writer(store).rehearse(["0", "1"])

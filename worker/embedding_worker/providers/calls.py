@@ -42,6 +42,8 @@ class ProviderCalls:
     def __init__(self, embedder: Embedder, *, acquire_texts: AcquireTexts, clock: Clock) -> None:
         self.max_text_bytes = embedder.max_text_bytes
         self.problem: Problem | None = None
+        self.called = False
+        """A call has succeeded."""
         self._embedder = embedder
         self._acquire_texts = acquire_texts
         self._clock = clock
@@ -84,6 +86,7 @@ class ProviderCalls:
             raise
         sizes.largest_accepted = max(sizes.largest_accepted, len(sent))
         self.problem = None
+        self.called = True
         unsent = Unattributed[ProviderError](DayLimitReached(DAY_LIMIT))
         return [*vectors, *(unsent for _ in keys[allowed:])]
 

@@ -1,18 +1,27 @@
 """The only access to PostgreSQL: a pool, the session settings of every transaction, and the translation of its errors.
 
-The only module that imports psycopg. Called by the other modules of this folder. Nothing is held between two calls.
+Called by the other modules of this folder. Nothing is held between two calls.
 """
 
-import re
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from typing import Any, Self
 
 import psycopg
-from psycopg import errors, pq
+from psycopg import errors
 from psycopg_pool import AsyncConnectionPool, PoolTimeout
 
-from embedding_worker.errors import DatabaseUnavailable, RowsLocked, RowsRefused, SourceRefused
+from embedding_worker.errors import (
+    DatabaseUnavailable,
+    EmbeddingError,
+    RowsLocked,
+    RowsRefused,
+    SourceRefused,
+    StatementTimedOut,
+)
+from embedding_worker.rows.connection_causes import STATEMENT_POOLING
+from embedding_worker.rows.connections import CONNECTION, Connection, Diagnosis
+from embedding_worker.rows.database_url import libpq_url
 
 Row = tuple[Any, ...]
 
@@ -26,42 +35,83 @@ SETTINGS = {
     "extra_float_digits": "1",
     "bytea_output": "hex",
 }
-# Not caused by the statement: shut down, crashed, starting; out of connections, memory or disk; connection lost.
-AWAY = ("57P01", "57P02", "57P03", "53", "08")
-LOCKED = (errors.LockNotAvailable, errors.SerializationFailure, errors.DeadlockDetected, errors.QueryCanceled)
+# Not caused by the statement, although the session goes on: out of connections, memory or disk.
+AWAY = ("53",)
+# The session is ended: the server shuts down, has crashed, or ends sessions that are idle for too long.
+ENDED = ("FATAL", "PANIC")
+# In an encoding such as SQL_ASCII a column may contain bytes that are no characters.
+NOT_UNICODE = ("22021", "22P05")
+NOT_NULL = "23502"
+LOCKED = (errors.LockNotAvailable, errors.SerializationFailure, errors.DeadlockDetected)
 
 
-CONNECTION: dict[str, Any] = {
-    "prepare_threshold": None,
-    "target_session_attrs": "read-write",
-    "application_name": "embedding-operator",
-    "connect_timeout": 10,
-    "keepalives_idle": 10,
-    "keepalives_interval": 5,
-    "keepalives_count": 3,
-}
+class ServerUnsuitable(DatabaseUnavailable):
+    """It answers, but all connections to it are useless: it accepts no writes, or is a PgBouncer that pools statements."""
 
 
 @contextmanager
 def _translate_errors(*, quoting: bool) -> Iterator[None]:
-    """Translate psycopg's errors by reaction. The message of a failed statement may carry a row's value, so it is quoted only if
-    the statements read no rows (`quoting`), and only errors of syntax and access (classes 42, 3F, 0A), which name tables.
+    """Translate psycopg's errors by reaction. The message of a failed statement may carry a row's value. It is quoted only for
+    errors of syntax and access (classes 42, 3F, 0A), which name tables, columns, functions or rights, and if the statement reads
+    rows (not `quoting`), only if the error was found before any row was read.
     """
     try:
         yield
     except LOCKED as exc:
         raise RowsLocked(type(exc).__name__) from exc
+    except errors.QueryCanceled:
+        raise StatementTimedOut(
+            "StatementTimeout", "PostgreSQL has cancelled the statement, which took too long", sqlstate="57014"
+        ) from None
     except psycopg.Error as exc:
-        state = exc.sqlstate or ""
-        if isinstance(exc, (psycopg.OperationalError, psycopg.InterfaceError)) and (
-            not state or state.startswith(AWAY)
-        ):
-            raise DatabaseUnavailable(f"the database is away ({type(exc).__name__})") from exc
-        if quoting and state.startswith(("42", "3F", "0A")):
-            raise SourceRefused("DatabaseRefused", f"PostgreSQL says: {exc.diag.message_primary} ({state})") from exc
-        raise RowsRefused(
-            "DatabaseRefused", f"PostgreSQL refuses the statement: {type(exc).__name__} ({state})"
-        ) from None  # a logged traceback must not have its message either
+        raise _translated(exc, quoting=quoting) from (
+            exc if quoting else None
+        )  # a traceback must not show a value either
+
+
+def _translated(exc: psycopg.Error, *, quoting: bool) -> EmbeddingError:
+    state, diag = exc.sqlstate or "", exc.diag
+    if (away := _away(exc, state)) is not None:
+        return away
+    # Errors of the parser have a position; rights and policies are checked in these files. A value that is cast to regclass has
+    # neither.
+    found_early = diag.statement_position is not None or diag.source_file in ("aclchk.c", "rls.c")
+    if state.startswith(("42", "3F", "0A")) and (quoting or found_early):
+        said = f"PostgreSQL says: {diag.message_primary} ({state})"
+        if quoting:
+            return SourceRefused("DatabaseRefused", said)
+        return RowsRefused("DatabaseRefused", said, sqlstate=state, is_of_the_table=True)
+    if state in NOT_UNICODE:
+        said = f"an id or a text in the table is not text in UTF-8 ({state}): correct it, and delete change marks with such an id"
+        return RowsRefused("DatabaseRefused", said, sqlstate=state)
+    return RowsRefused(
+        "DatabaseRefused",
+        f"PostgreSQL refuses the statement: {_violated(diag) or type(exc).__name__} ({state})",
+        sqlstate=state,
+        constraint=diag.constraint_name or "",
+    )
+
+
+def _away(exc: psycopg.Error, state: str) -> DatabaseUnavailable | None:
+    """The error, if neither the statement nor a row is the cause; None otherwise."""
+    diag = exc.diag
+    if "statement pooling mode" in str(exc):
+        return ServerUnsuitable(f"the connection cannot be used: {STATEMENT_POOLING}")
+    if diag.source_function == "exec_stmt_raise":  # a function of the application's has raised an error with this code
+        return None
+    if state == "25006":
+        return ServerUnsuitable("the server accepts no writes any more (25006): the primary is looked for")
+    lost = not state and isinstance(exc, (psycopg.OperationalError, psycopg.InterfaceError))
+    if lost or state.startswith(AWAY) or (diag.severity_nonlocalized or diag.severity) in ENDED:
+        return DatabaseUnavailable(f"the database is away ({type(exc).__name__})")
+    return None
+
+
+def _violated(diag: errors.Diagnostic) -> str:
+    """What the value of a row violates, by its name in the schema; empty if it is no constraint."""
+    if diag.constraint_name:
+        return f"constraint {diag.constraint_name} is violated"
+    return f"column {diag.column_name} of {diag.table_name} may not be null" if diag.sqlstate == NOT_NULL else ""
 
 
 class Transaction:
@@ -95,9 +145,14 @@ class Database:
     """
 
     def __init__(self, url: str, *, max_connections: int = 8) -> None:
-        self._url = url
+        """Raises SourceRefused if it is no URL."""
+        self._url = libpq_url(url)
+        self._diagnosis = Diagnosis()
+        self.encoding = "UTF8"
+        """The server's, known from the first transaction on."""
         self._pool = AsyncConnectionPool(
             lambda: self._url,
+            connection_class=Connection,
             min_size=1,
             max_size=max_connections,
             open=False,
@@ -119,12 +174,9 @@ class Database:
         Raises DatabaseUnavailable if no connection can be made with it (the new password may not be set in the database yet),
         and SourceRefused if it is no URL; the old one then stays in force.
         """
-        if (reason := unusable_url(url)) is not None:
-            raise SourceRefused("DatabaseUrlInvalid", f"it is no database URL: {reason}")
-        try:
-            await (await psycopg.AsyncConnection.connect(url, **CONNECTION)).close()
-        except psycopg.Error as exc:
-            raise DatabaseUnavailable(f"no connection could be made: {connection_problem(str(exc))}") from None
+        url = libpq_url(url)
+        if (problem := await self._diagnosis.problem(url, within_s=CONNECTION["connect_timeout"])) is not None:
+            raise DatabaseUnavailable(f"no connection could be made: {problem}")
         self._url = url
         await self._pool.drain()
 
@@ -135,9 +187,12 @@ class Database:
         search_path: Sequence[str] = (),
         statement_timeout_s: float = 30.0,
         lock_timeout: str = LOCK_TIMEOUT,
+        row_security: bool = False,
         quoting: bool = False,
     ) -> AsyncIterator[Transaction]:
         """A transaction with the session settings, committed at the end of the block, rolled back on an error.
+
+        Without `row_security` a statement fails where a policy would hide rows, which would be taken for deleted ones.
 
         Raises DatabaseUnavailable (wait), RowsLocked (again, later) or SourceRefused (someone must act), which is
         RowsRefused if a row's own values may be the cause.
@@ -146,63 +201,49 @@ class Database:
             **SETTINGS,
             "search_path": ", ".join(search_path) or "pg_catalog",
             "lock_timeout": lock_timeout,
+            "row_security": "on" if row_security else "off",
             "statement_timeout": f"{statement_timeout_s * 1000:.0f}ms",
         }
         with _translate_errors(quoting=quoting):
-            async with AsyncExitStack() as stack:
+            try:
+                async with AsyncExitStack() as stack:
+                    yield Transaction(await self._begin(stack, settings), quoting=quoting)
+            except ServerUnsuitable:
+                await self._pool.drain()  # new connections may find the primary among the hosts of the URL
+                raise
+
+    async def _begin(self, stack: AsyncExitStack, settings: dict[str, str]) -> Connection:
+        """A connection that has begun a transaction with these settings. The stack ends the transaction.
+
+        A connection that was lost while nobody used it is replaced at once, because nothing has been sent yet. So no more are
+        tried than the pool can contain.
+        """
+        for remaining in reversed(range(self._pool.max_size + 1)):
+            async with AsyncExitStack() as attempt:
                 try:
-                    connection = await stack.enter_async_context(self._pool.connection())
+                    connection = await attempt.enter_async_context(self._pool.connection())
                 except PoolTimeout:
                     raise DatabaseUnavailable(await self._why_away()) from None
-                transaction = Transaction(connection, quoting=quoting)
-                pairs = ", ".join(f"set_config(${2 * n + 1}, ${2 * n + 2}, true)" for n in range(len(settings)))
-                await transaction.fetch(f"SELECT {pairs}", *(part for pair in settings.items() for part in pair))
-                yield transaction
+                try:
+                    await self._apply(settings, connection)
+                except DatabaseUnavailable as exc:
+                    if isinstance(exc, ServerUnsuitable) or not remaining:
+                        raise
+                    await connection.close()
+                    continue
+                stack.push_async_exit(attempt.pop_all())
+                return connection
+        raise AssertionError("the last attempt returns or raises")
+
+    async def _apply(self, settings: dict[str, str], connection: Connection) -> None:
+        if connection.url != self._url:
+            raise DatabaseUnavailable("the connection was being opened when the URL changed")
+        pairs = ", ".join(f"set_config(${2 * n + 1}, ${2 * n + 2}, true)" for n in range(len(settings)))
+        parameters = (part for pair in settings.items() for part in pair)
+        await Transaction(connection, quoting=False).fetch(f"SELECT {pairs}", *parameters)
+        self.encoding = connection.info.parameter_status("server_encoding") or self.encoding
 
     async def _why_away(self) -> str:
         """Why no connection can be made. The pool does not report the reason, so one connection is tried without it."""
-        try:
-            connection = await psycopg.AsyncConnection.connect(self._url, **{**CONNECTION, "connect_timeout": 3})
-        except psycopg.Error as exc:
-            return f"no connection could be made: {connection_problem(str(exc))}"
-        await connection.close()
-        return "no connection could be made in time: all of them are in use"
-
-
-CONNECTION_PROBLEMS = {
-    "password authentication failed": "the password is refused",
-    "no password supplied": "it asks for a password, and DATABASE_URL has none",
-    'role "': "the role does not exist, or may not log in",
-    'database "': "the database does not exist",
-    "failed to resolve host": "its host name is not known",
-    "could not translate host name": "its host name is not known",
-    "refused": "nothing listens at its address",
-    "No such file": "nothing listens at its socket",
-    "timeout": "its address does not answer",
-    "too many": "it has too many connections",
-    "starting up": "it is starting up",
-    "shutting down": "it is shutting down",
-    "read-only": "it accepts no writes: name the primary",
-    "hot standby": "it accepts no writes: name the primary",
-    "certificate": "its certificate is not trusted",
-}
-
-
-def connection_problem(message: str) -> str:
-    """What libpq's message means. The message itself may quote parts of the URL, and so of the password."""
-    for word, problem in CONNECTION_PROBLEMS.items():
-        if word in message:
-            return problem
-    return "libpq gives a reason that is not known here"
-
-
-def unusable_url(url: str) -> str | None:
-    """Why libpq does not accept this database URL, in a sentence without the URL's secrets; None if it does."""
-    try:
-        pq.Conninfo.parse(url.encode())
-    except psycopg.Error as exc:
-        message = str(exc).strip().replace('"="', "=").replace('"]"', "]")
-        if not message.startswith("invalid URI query parameter"):  # any other message may quote a part of the password
-            message = re.sub('".*"', '"***"', message)
-        return f"libpq says: {message}"
-    return None
+        problem = await self._diagnosis.problem(self._url)
+        return f"no connection could be made{': ' + problem if problem else ' in time: all of them are in use'}"

@@ -1,14 +1,16 @@
-"""Decides which columns a text expression reads, and which expressions are refused. Pure; called by schema.py.
+"""Decides which columns a text expression reads, and which expressions are refused. Pure; called by inspection.py.
 
-PostgreSQL parses the expression: schema.py creates a temporary view of it, reads the facts (EXPRESSION_FACTS) and rolls back.
+PostgreSQL parses the expression: inspection.py creates a temporary view of it, reads the facts (EXPRESSION_FACTS) and rolls back.
 PostgreSQL itself refuses aggregates, window functions and set-returning functions there; everything else is decided here.
 """
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from embedding_worker.errors import SourceRefused
-from embedding_worker.rows.table import ColumnFacts, quoted
+from embedding_worker.rows.table import qualified
+from embedding_worker.rows.table_facts import ColumnFacts
 from embedding_worker.source import ChangeDetection, SourceConfig
 
 PROBE_VIEW = "embedding_operator_probe"
@@ -16,14 +18,19 @@ PROBE_VIEW = "embedding_operator_probe"
 EXPRESSION_FACTS = f"""
 SELECT r.ev_action::text,
        ARRAY(SELECT d.refobjsubid::int FROM pg_depend d WHERE d.classid = 'pg_rewrite'::regclass AND d.objid = r.oid
-             AND d.refclassid = 'pg_class'::regclass AND d.refobjid = $1::bigint::oid AND d.refobjsubid > 0),
-       ARRAY(SELECT DISTINCT d.refobjid::regclass::text FROM pg_depend d JOIN pg_class c ON c.oid = d.refobjid
-             WHERE d.classid = 'pg_rewrite'::regclass AND d.objid = r.oid AND d.refclassid = 'pg_class'::regclass
-             AND d.refobjid NOT IN ($1::bigint::oid, r.ev_class) AND c.relkind IN ('r', 'p', 'v', 'm', 'f'))
+             AND d.refclassid = 'pg_class'::regclass AND d.refobjid = $1::bigint::oid AND d.refobjsubid > 0)
 FROM pg_rewrite r WHERE r.ev_class = '{PROBE_VIEW}'::regclass
 """
+OTHER_TABLES = f"""
+SELECT c.oid::bigint, c.oid::regclass::text, row_security_active(c.oid) FROM pg_rewrite r JOIN pg_depend d
+  ON d.classid = 'pg_rewrite'::regclass AND d.objid = r.oid AND d.refclassid = 'pg_class'::regclass
+JOIN pg_class c ON c.oid = d.refobjid
+WHERE r.ev_class = '{PROBE_VIEW}'::regclass AND c.oid NOT IN ($1::bigint::oid, r.ev_class)
+  AND c.relkind IN ('r', 'p', 'v', 'm', 'f')
+GROUP BY c.oid ORDER BY 2
+"""
 FUNCTION_FACTS = """
-SELECT p.proname::text, p.provolatile = 'v', n.nspname = 'pg_catalog'
+SELECT p.oid::bigint, p.proname::text, p.oid::regprocedure::text, p.provolatile = 'v', n.nspname = 'pg_catalog'
 FROM pg_proc p JOIN pg_namespace n ON n.oid = p.pronamespace WHERE p.oid = ANY($1::bigint[]::oid[])
 """
 GENERATED_READS = """
@@ -57,9 +64,22 @@ OF_THE_MOMENT = frozenset(
 
 @dataclass(frozen=True)
 class FunctionFacts:
+    oid: int
     name: str
+    signature: str
+    """With its schema and the types of its arguments, as ALTER FUNCTION and GRANT take it."""
     volatile: bool
     built_in: bool
+
+
+@dataclass(frozen=True)
+class OtherTable:
+    """A table or view that a subquery reads."""
+
+    oid: int
+    name: str
+    row_security: bool
+    """Policies apply to the role."""
 
 
 @dataclass(frozen=True)
@@ -67,8 +87,7 @@ class ExpressionFacts:
     tree: str
     """PostgreSQL's own node tree of the probe view."""
     column_numbers: frozenset[int]
-    other_tables: tuple[str, ...]
-    """What else subqueries read, in words: other tables, or other rows of this one."""
+    others: tuple[OtherTable, ...]
 
 
 def row_text(config: SourceConfig) -> str:
@@ -78,8 +97,7 @@ def row_text(config: SourceConfig) -> str:
 
 def probe_view_sql(config: SourceConfig) -> str:
     """The view that makes PostgreSQL parse the expression, in the same form as in the statements."""
-    table = f"{quoted(config.at.schema)}.{quoted(config.at.table)}"
-    return f"CREATE TEMP VIEW {PROBE_VIEW} AS SELECT 1 AS one FROM {table} WHERE {row_text(config)} IS NOT NULL"
+    return f"CREATE TEMP VIEW {PROBE_VIEW} AS SELECT 1 AS one FROM {qualified(config.at)} WHERE {row_text(config)} IS NOT NULL"
 
 
 def function_oids(tree: str) -> list[int]:
@@ -88,17 +106,30 @@ def function_oids(tree: str) -> list[int]:
     return sorted({int(oid) for oid in found} - {0})
 
 
-def reads_other_rows(tree: str, table_oid: int) -> bool:
-    """Whether a subquery reads the table itself, in addition to the row that is embedded."""
-    return len(re.findall(rf":rtekind 0 :relid {table_oid} ", tree)) > 1
+def no_expression(config: SourceConfig, said: str, search_path: str) -> SourceRefused:
+    """The refusal of an expression that PostgreSQL does not parse, in its words (`said`), with what may help."""
+    remedy = ""
+    if said.endswith("(42883)"):  # undefined function or operator
+        remedy = (
+            f": create it, correct its name or arguments, or name its schema too (the search_path is {search_path})"
+        )
+    return SourceRefused("TextRefused", f"spec.text is no expression over a row of {config.at}: {said}{remedy}")
+
+
+def schema_denied(said: str) -> str | None:
+    """The schema that the role may not enter according to a message of PostgreSQL; None if it says something else."""
+    found = re.search(r"permission denied for schema (.+) \(42501\)$", said)
+    return found[1] if found else None
 
 
 def columns_read(
     config: SourceConfig,
     facts: ExpressionFacts,
-    functions: list[FunctionFacts],
+    functions: Sequence[FunctionFacts],
     columns: dict[str, ColumnFacts],
     generated_reads: dict[int, frozenset[int]],
+    *,
+    table_oid: int,
 ) -> tuple[str, ...]:
     """The columns that the text reads, generated ones replaced by what they read themselves, in the table's order.
 
@@ -113,12 +144,7 @@ def columns_read(
         raise SourceRefused(
             "TextRefused", "spec.text reads a system column, which changes with every write: leave it out"
         )
-    if facts.other_tables and config.change_detection is ChangeDetection.TRIGGER:
-        raise SourceRefused(
-            "TextRefused",
-            f"spec.text reads {', '.join(facts.other_tables)}, whose edits no trigger on {config.at} sees: "
-            "set spec.changeDetection to Audit, or keep what it needs in the row",
-        )
+    _refuse_other_tables(config, facts, table_oid)
     numbers = _expanded(facts.column_numbers, generated_reads)
     names = {column.number: column.name for column in columns.values()}
     if not numbers:
@@ -133,7 +159,25 @@ def columns_read(
     return tuple(names[number] for number in sorted(numbers))
 
 
-def _refuse_moments(facts: ExpressionFacts, functions: list[FunctionFacts]) -> None:
+def _refuse_other_tables(config: SourceConfig, facts: ExpressionFacts, table_oid: int) -> None:
+    names = [other.name for other in facts.others]
+    if len(re.findall(rf":rtekind 0 :relid {table_oid} ", facts.tree)) > 1:  # the row itself is one of them
+        names.append(f"other rows of {config.at}")
+    if names and config.change_detection is ChangeDetection.TRIGGER:
+        raise SourceRefused(
+            "TextRefused",
+            f"spec.text reads {', '.join(names)}, whose edits no trigger on {config.at} sees: "
+            "set spec.changeDetection to Audit, or keep what it needs in the row",
+        )
+    if hidden := [other.name for other in facts.others if other.row_security]:
+        raise SourceRefused(
+            "RowSecurityActive",
+            f"spec.text reads {', '.join(hidden)}, whose row-level security may hide rows from the operator's role: "
+            "ALTER ROLE with BYPASSRLS for it as a superuser, or keep what spec.text needs in the row",
+        )
+
+
+def _refuse_moments(facts: ExpressionFacts, functions: Sequence[FunctionFacts]) -> None:
     if "{SQLVALUEFUNCTION" in facts.tree:
         raise SourceRefused(
             "TextRefused",
@@ -141,10 +185,17 @@ def _refuse_moments(facts: ExpressionFacts, functions: list[FunctionFacts]) -> N
         )
     for function in functions:
         if function.volatile or (function.built_in and function.name in OF_THE_MOMENT):
-            raise SourceRefused(
-                "TextRefused",
-                f"spec.text calls {function.name}(), which gives another value for the same row at another time: leave it out",
-            )
+            raise SourceRefused("TextRefused", _inconstant(function))
+
+
+def _inconstant(function: FunctionFacts) -> str:
+    if function.built_in:
+        called = f"{function.name}()"
+        return f"spec.text calls {called}, which gives another value for the same row at another time: leave it out"
+    return (
+        f"spec.text calls {function.signature}, which is marked VOLATILE, so that it may give another value for the same row at "
+        f"another time: leave it out, or, if it never does, ALTER FUNCTION {function.signature} IMMUTABLE"
+    )
 
 
 def _expanded(numbers: frozenset[int], generated_reads: dict[int, frozenset[int]]) -> set[int]:

@@ -7,37 +7,33 @@ from dataclasses import dataclass
 
 from embedding_worker.errors import SourceRefused
 from embedding_worker.rows import change_marks
-from embedding_worker.rows.database import Database, Transaction
-from embedding_worker.rows.schema import (
-    inspect_table,
-    refuse_another_id_type,
-    schema_not_creatable,
-    trigger_not_creatable,
-    trigger_not_droppable,
-)
-from embedding_worker.rows.statements import SCHEMA, Statements
-from embedding_worker.source import SourceConfig
+from embedding_worker.rows.database import Database
+from embedding_worker.rows.derived_table import SCHEMA
+from embedding_worker.rows.inspection import inspect_table
+from embedding_worker.rows.ownership import Claim
+from embedding_worker.rows.schema import owner_on_record, refuse_foreign
+from embedding_worker.rows.table import quoted
+from embedding_worker.rows.triggers import find_triggers, trigger_not_droppable
+from embedding_worker.source import SourceConfig, TableColumn
 
 OLDEST_POSTGRESQL = 14
 """The first version with CREATE OR REPLACE TRIGGER."""
 OLDEST_PGVECTOR = (0, 7)
 """The first version with halfvec."""
 
-MAY_CREATE = f"""
-CASE WHEN to_regnamespace('{SCHEMA}') IS NULL THEN has_database_privilege(current_database(), 'CREATE')
-     ELSE has_schema_privilege('{SCHEMA}', 'USAGE') AND has_schema_privilege('{SCHEMA}', 'CREATE') END
-"""
 DATABASE_FACTS = f"""
 SELECT current_setting('server_version_num')::int, current_setting('server_version'), current_database()::text,
        current_user::text,
        (SELECT e.extversion FROM pg_extension e WHERE e.extname = 'vector'),
        EXISTS (SELECT FROM pg_available_extensions a WHERE a.name = 'vector'),
        to_regnamespace('{SCHEMA}') IS NOT NULL,
-       {MAY_CREATE}"""
-BOOKKEEPING_USABLE = """
-SELECT bool_and(has_table_privilege(t.name, p.privilege))
-FROM unnest($1::text[], $2::text[]) t(name, privileges), unnest(string_to_array(t.privileges, ' ')) p(privilege)
-WHERE to_regclass(t.name) IS NOT NULL
+       coalesce(has_schema_privilege(to_regnamespace('{SCHEMA}')::oid, 'USAGE'), false),
+       CASE WHEN to_regnamespace('{SCHEMA}') IS NULL THEN has_database_privilege(current_database(), 'CREATE')
+            ELSE has_schema_privilege(to_regnamespace('{SCHEMA}')::oid, 'CREATE') END"""
+# Of a publication of all tables, the subscribers wait until they have the tables that the operator creates.
+PUBLISHED = """
+SELECT string_agg('publication ' || quote_ident(p.pubname), ', ') FROM pg_publication p
+WHERE p.puballtables AND to_regclass($1) IS NULL
 """
 
 
@@ -53,6 +49,8 @@ class DatabaseFacts:
     vector_available: bool
     """The server has it, so that CREATE EXTENSION would succeed."""
     schema_exists: bool
+    may_enter: bool
+    """The role has USAGE on the schema."""
     may_create: bool
     """The role may create the schema, or tables in it if it exists."""
 
@@ -92,76 +90,46 @@ def usable_vector(facts: DatabaseFacts) -> str:
 
 
 def creatable_schema(facts: DatabaseFacts) -> str:
-    """Whether the operator's schema exists, in words. Raises SourceRefused if it can't be created.
+    """Whether the operator's schema exists, in words. Raises SourceRefused if it can't be used, or can't be created.
 
     If it exists but nothing can be created in it, the check of a source whose tables are missing says so.
     """
-    if facts.schema_exists:
-        return "is there" if facts.may_create else "is there, and the role may create no table in it"
-    if not facts.may_create:
-        raise schema_not_creatable(f"it has no CREATE on database {facts.name!r}")
-    return "is not there yet, and the role may create it"
+    role = quoted(facts.role)
+    if not facts.schema_exists:
+        if facts.may_create:
+            return "is not there yet, and the role may create it"
+        grant = f"GRANT CREATE ON DATABASE {quoted(facts.name)} TO {role}"
+        raise SourceRefused(
+            "SchemaMissing",
+            f"it is not there, and role {role} may not create it: {grant}, or CREATE SCHEMA {SCHEMA} AUTHORIZATION {role}",
+        )
+    if not facts.may_enter:
+        raise SourceRefused(
+            "Forbidden",
+            f"it is there, and role {role} may not use it: GRANT USAGE, CREATE ON SCHEMA {SCHEMA} TO {role}",
+        )
+    return "is there" if facts.may_create else "is there, and the role may create no table in it"
 
 
-async def ready_for(database: Database, config: SourceConfig) -> str:
+async def is_owner(database: Database, at: TableColumn, claim: Claim) -> bool:
+    """Whether the source is the one to which the book-keeping belongs already."""
+    recorded = await owner_on_record(database, at)
+    return recorded is not None and recorded.owner == claim.owner
+
+
+async def ready_for(database: Database, config: SourceConfig, claim: Claim | None = None) -> str:
     """What preparation would do with the source's table, in words. Creates nothing.
 
     Raises SourceRefused where preparation would, as far as the catalog shows; RowsLocked or DatabaseUnavailable.
     """
     statements, read = await inspect_table(database, config)
     trigger, layout, at = change_marks.trigger(statements, read), statements.layout, config.at
+    await refuse_foreign(database, at, claim)
     async with database.transaction(quoting=True) as transaction:
-        known = await _bookkeeping_usable(transaction, statements)
-        record = await transaction.fetch(change_marks.SOURCE_RECORD, at.bookkeeping_name) if known else []
-        rows = await transaction.fetch(change_marks.TRIGGERS_PRESENT, layout.oid, list(trigger.names))
-    present = {name for name, _ in rows}
-    definition = record[0][0] if record else None
-    refuse_triggers_beyond_rights(statements, trigger, present=present, definition=definition)
+        published = (await transaction.fetch(PUBLISHED, statements.marks))[0][0]
+        found = await find_triggers(transaction, statements, trigger)
+    if found.present and not found.droppable and not change_marks.wants_trigger(statements):
+        raise trigger_not_droppable(at, trigger, f"the role does not own function {trigger.function}")
     column = "is to be added" if layout.column_missing else "is there"
-    return f"{at} can be kept fresh, column {at.embedding_column} {column}"
-
-
-async def _bookkeeping_usable(transaction: Transaction, statements: Statements) -> bool:
-    """Whether the shared tables exist. Raises SourceRefused if this role can't use what exists, or can't create what is
-    missing.
-    """
-    (schema_exists,) = (await transaction.fetch(change_marks.SCHEMA_EXISTS))[0]
-    known, own, id_type = False, False, None
-    if schema_exists:
-        facts = await transaction.fetch(change_marks.BOOKKEEPING_EXISTS, statements.due, statements.state)
-        known, own, id_type = facts[0]
-    refuse_another_id_type(statements, id_type)
-    (may_create,) = (await transaction.fetch(f"SELECT {MAY_CREATE}"))[0]
-    if not (known and own) and not may_create:
-        raise schema_not_creatable(f"its tables for {statements.config.at} are missing, and it has no CREATE")
-    written, emptied = "SELECT INSERT UPDATE", "SELECT INSERT UPDATE DELETE"
-    needed = {
-        f"{SCHEMA}.sources": written,
-        f"{SCHEMA}.usage": written,
-        statements.due: emptied,
-        statements.state: emptied,
-    }
-    asked = (
-        await transaction.fetch(BOOKKEEPING_USABLE, list(needed), list(needed.values())) if schema_exists else [(None,)]
-    )
-    (usable,) = asked[0]
-    if usable is False:  # null: there are none yet
-        raise SourceRefused(
-            "Forbidden",
-            f"the operator's role may not use the tables in schema {SCHEMA}, which another role has created: "
-            f"GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA {SCHEMA} TO it",
-        )
-    return bool(known)
-
-
-def refuse_triggers_beyond_rights(
-    statements: Statements, trigger: change_marks.Trigger, *, present: set[str], definition: str | None
-) -> None:
-    """Raises SourceRefused if triggers would have to be created or dropped, and the role may not do that."""
-    at, layout = statements.config.at, statements.layout
-    if change_marks.wants_trigger(statements):
-        as_wanted = present == set(trigger.names) and definition == trigger.definition
-        if not as_wanted and not layout.may_trigger:
-            raise trigger_not_creatable(at, f"it has no TRIGGER on {at}")
-    elif present and not layout.owned:
-        raise trigger_not_droppable(at, trigger, f"it does not own {at}")
+    copied = f"; {published} publishes all tables: copy schema {SCHEMA} to the subscribers when it has been created"
+    return f"{at} can be kept fresh, column {at.embedding_column} {column}" + (copied if published else "")

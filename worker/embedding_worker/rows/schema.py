@@ -1,51 +1,34 @@
-"""Inspects a source's table, and creates the operator's own objects for it: book-keeping tables, triggers, the vector column.
+"""Creates the operator's own objects for a source's table: book-keeping tables, triggers, the vector column.
 
 Called by RowStore.prepare, once for each change of a source. Idempotent, and under an advisory lock, so that two replicas may do
 it at the same time. It never changes the user's table beyond the one column and the triggers.
 """
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from datetime import datetime
 
 import structlog
 
 from embedding_worker.errors import SourceRefused
-from embedding_worker.rows import change_marks
+from embedding_worker.rows import change_marks, ownership
+from embedding_worker.rows.change_marks import Trigger
 from embedding_worker.rows.database import Database, Transaction
-from embedding_worker.rows.expression import (
-    EXPRESSION_FACTS,
-    FUNCTION_FACTS,
-    GENERATED_READS,
-    ExpressionFacts,
-    FunctionFacts,
-    columns_read,
-    function_oids,
-    probe_view_sql,
-    reads_other_rows,
-)
+from embedding_worker.rows.earlier import RECORD_VECTOR_TYPE, adopt_earlier_marks, alter_bookkeeping
+from embedding_worker.rows.inspection import inspect_table
+from embedding_worker.rows.ownership import Claim, RecordedOwner
 from embedding_worker.rows.statements import Statements
-from embedding_worker.rows.table import (
-    COLUMN_FACTS,
-    TABLE_FACTS,
-    VECTOR_SCHEMA,
-    ColumnFacts,
-    TableFacts,
-    TableLayout,
-    accept_table,
-    quoted,
-)
+from embedding_worker.rows.triggers import create_triggers, drop_triggers, find_triggers, schema_change
 from embedding_worker.source import SourceConfig, TableColumn
 
 log = structlog.get_logger(__name__)
 
-# Any constant that no other program uses in this database: the first 8 bytes of sha256("embedding-operator").
-ADVISORY_LOCK = -0x45E1_AA4B_A7A3_9703
-# Schema changes wait for the table's lock, but never so long that the application's statements queue up behind them.
-SCHEMA_LOCK_TIMEOUT = "2s"
 
-
-def search_path(config: SourceConfig) -> tuple[str, ...]:
-    """Where a text expression finds functions: the table's own schema, then public. PostgreSQL searches pg_catalog first."""
-    return tuple(dict.fromkeys((quoted(config.at.schema), "public")))
+@dataclass(frozen=True)
+class PreparedTable:
+    statements: Statements
+    trigger: Trigger
+    paused_since: datetime | None
+    """An administrator has paused the triggers."""
 
 
 async def configuration_on_record(database: Database, at: TableColumn) -> str | None:
@@ -56,75 +39,63 @@ async def configuration_on_record(database: Database, at: TableColumn) -> str | 
     return str(record[0][2]) if record else None
 
 
-async def inspect_table(database: Database, config: SourceConfig) -> tuple[Statements, tuple[str, ...]]:
-    """The statements for a configuration, and the columns that its text reads. Creates nothing.
-
-    Raises SourceRefused if it can't be served, RowsLocked or DatabaseUnavailable.
-    """
-    async with database.transaction(search_path=search_path(config), quoting=True) as transaction:
-        layout, columns = await _read_facts(transaction, config)
-        read = await _find_columns_read(transaction, config, layout, columns)
-        await transaction.undo()
-    return Statements(config, layout), read
-
-
 async def prepare_table(database: Database, config: SourceConfig) -> Statements:
-    """Create what the source's statements need, and return them. Raises SourceRefused, RowsLocked, DatabaseUnavailable."""
+    """Create what the source's statements need, without an owner. Raises as `prepare` does."""
+    return (await prepare(database, config)).statements
+
+
+async def prepare(database: Database, config: SourceConfig, claim: Claim | None = None) -> PreparedTable:
+    """Claim the book-keeping for a source, and create what its statements need.
+
+    Raises SourceRefused (OwnedElsewhere if another source owns the book-keeping), RowsLocked, DatabaseUnavailable.
+    """
     statements, read = await inspect_table(database, config)
     layout = statements.layout
     trigger = change_marks.trigger(statements, read)
-    async with database.transaction(lock_timeout=SCHEMA_LOCK_TIMEOUT, quoting=True) as transaction:
-        await transaction.fetch("SELECT pg_advisory_xact_lock($1::bigint)", ADVISORY_LOCK)
+    await refuse_foreign(database, config.at, claim)
+    await alter_bookkeeping(database, statements)
+    async with schema_change(database) as transaction:
         await _create_bookkeeping(transaction, statements)
+        if claim is not None:
+            ownership.refuse_claim(config.at, claim, await _owner_on_record(transaction, config.at))
         if layout.column_missing:
             await transaction.fetch(change_marks.add_embedding_column(statements, config.model.dimensions))
             log.info("embedding column added", table=str(config.at), column=config.at.embedding_column)
-        await _update_triggers(transaction, statements, trigger)
-    return Statements(config, replace(layout, column_missing=False))
+        await transaction.fetch(change_marks.continue_sequence(statements))  # before the triggers lock the user's table
+        paused_since = await _update_triggers(transaction, statements, trigger)
+        await transaction.fetch(RECORD_VECTOR_TYPE, config.at.bookkeeping_name, layout.vector_type)
+        if claim is not None:
+            owner = claim.owner
+            await transaction.fetch(ownership.CLAIM, config.at.bookkeeping_name, owner.as_record(), owner.uid)
+    await adopt_earlier_marks(database, statements)
+    return PreparedTable(Statements(config, replace(layout, column_missing=False)), trigger, paused_since)
 
 
-async def _read_facts(transaction: Transaction, config: SourceConfig) -> tuple[TableLayout, dict[str, ColumnFacts]]:
-    at = config.at
-    found = await transaction.fetch(TABLE_FACTS, at.schema, at.table)
-    table = TableFacts(*found[0]) if found else None
-    rows = await transaction.fetch(COLUMN_FACTS, table.oid) if table else []
-    columns = {row[0]: ColumnFacts(*row) for row in rows}
-    vector_schema = await transaction.fetch(VECTOR_SCHEMA)
-    layout = accept_table(at, config.model.dimensions, table, columns, vector_schema[0][0] if vector_schema else None)
-    return layout, columns
+async def refuse_foreign(database: Database, at: TableColumn, claim: Claim | None) -> None:
+    """Raises SourceRefused if another source owns the book-keeping. Changes nothing."""
+    if claim is not None:
+        ownership.refuse_claim(at, claim, await owner_on_record(database, at))
 
 
-async def _find_columns_read(
-    transaction: Transaction, config: SourceConfig, layout: TableLayout, columns: dict[str, ColumnFacts]
-) -> tuple[str, ...]:
-    try:
-        await transaction.fetch(probe_view_sql(config))
-    except SourceRefused as exc:
-        raise SourceRefused(
-            "TextRefused", f"spec.text is no expression over a row of {config.at}: {exc.message}"
-        ) from exc
-    tree, numbers, others = (await transaction.fetch(EXPRESSION_FACTS, layout.oid))[0]
-    functions = [FunctionFacts(*row) for row in await transaction.fetch(FUNCTION_FACTS, function_oids(tree))]
-    generated = {column.number for column in columns.values() if column.generated}
-    reads: dict[int, frozenset[int]] = {}
-    for number, source in await transaction.fetch(GENERATED_READS, layout.oid):
-        if number in generated:  # a plain default may read nothing of the row, a generated column does
-            reads[number] = reads.get(number, frozenset()) | {source}
-    if reads_other_rows(tree, layout.oid):
-        others = [*others, f"other rows of {config.at}"]
-    facts = ExpressionFacts(tree, frozenset(numbers), tuple(others))
-    return columns_read(config, facts, functions, columns, reads)
+async def owner_on_record(database: Database, at: TableColumn) -> RecordedOwner | None:
+    """The source that owns the book-keeping of this table and column; None if there is none."""
+    async with database.transaction() as transaction:
+        if not (await transaction.fetch(change_marks.SOURCES_EXIST))[0][0]:
+            return None
+        return await _owner_on_record(transaction, at)
+
+
+async def _owner_on_record(transaction: Transaction, at: TableColumn) -> RecordedOwner | None:
+    rows = await transaction.fetch(ownership.OWNER_ON_RECORD, at.bookkeeping_name)
+    return ownership.recorded_owner((rows[0][0], rows[0][1], rows[0][2]) if rows else None)
 
 
 async def _create_bookkeeping(transaction: Transaction, statements: Statements) -> None:
     """Create the operator's schema and tables if they are missing. A role that may not create needs to create nothing then."""
     (schema_exists,) = (await transaction.fetch(change_marks.SCHEMA_EXISTS))[0]
-    shared, own, id_type = (False, False, None)
+    shared, own = False, False
     if schema_exists:
-        shared, own, id_type = (
-            await transaction.fetch(change_marks.BOOKKEEPING_EXISTS, statements.due, statements.state)
-        )[0]
-    refuse_another_id_type(statements, id_type)
+        shared, own = (await transaction.fetch(change_marks.BOOKKEEPING_EXISTS, statements.marks, statements.state))[0]
     wanted = [
         *(() if shared else change_marks.CREATE_SHARED[1:] if schema_exists else change_marks.CREATE_SHARED),
         *(() if own else change_marks.create_bookkeeping(statements)),
@@ -132,20 +103,7 @@ async def _create_bookkeeping(transaction: Transaction, statements: Statements) 
     for sql in wanted:
         await _create_own(transaction, sql)
     if wanted:
-        log.info("book-keeping created", table=str(statements.config.at), due=statements.due)
-
-
-def refuse_another_id_type(statements: Statements, id_type: str | None) -> None:
-    """Raises SourceRefused if the book-keeping exists with another id type: the trigger could then make the application's own
-    writes fail.
-    """
-    if id_type not in (None, statements.layout.id_type):
-        at, wanted_type = statements.config.at, statements.layout.id_type
-        raise SourceRefused(
-            "IdTypeChanged",
-            f"{at}.{at.id_column} is {wanted_type}, and its book-keeping is of {id_type}: ALTER TABLE {statements.due} "
-            f"ALTER COLUMN id TYPE {wanted_type}, and the same for {statements.state}; or drop both, to embed all rows again",
-        )
+        log.info("book-keeping created", table=str(statements.config.at), marks=statements.marks)
 
 
 async def _create_own(transaction: Transaction, sql: str) -> None:
@@ -163,47 +121,28 @@ def schema_not_creatable(why: str) -> SourceRefused:
     )
 
 
-def trigger_not_creatable(at: TableColumn, why: str) -> SourceRefused:
-    return SourceRefused(
-        "SchemaMissing",
-        f"the trigger on {at} could not be created ({why}): GRANT TRIGGER ON {at} to the operator's role, "
-        "or set spec.changeDetection to Audit",
-    )
+async def _update_triggers(transaction: Transaction, statements: Statements, trigger: Trigger) -> datetime | None:
+    """Create the triggers if they are not in force or read other columns, and drop them if none are wanted.
 
-
-def trigger_not_droppable(at: TableColumn, trigger: change_marks.Trigger, why: str) -> SourceRefused:
-    return SourceRefused(
-        "Forbidden",
-        f"the trigger on {at} could not be dropped ({why}): as the table's owner {'; '.join(trigger.drop)}, "
-        "or set spec.changeDetection to Trigger",
-    )
-
-
-async def _update_triggers(transaction: Transaction, statements: Statements, trigger: change_marks.Trigger) -> None:
-    """Create the triggers if they are missing or read other columns, and drop them if none are wanted."""
-    layout = statements.layout
-    record = await transaction.fetch(change_marks.SOURCE_RECORD, statements.config.at.bookkeeping_name)
-    present = {
-        name for name, _ in await transaction.fetch(change_marks.TRIGGERS_PRESENT, layout.oid, list(trigger.names))
-    }
-    wanted = change_marks.wants_trigger(statements)
-    definition = trigger.definition if wanted else ""
-    if wanted and (present != set(trigger.names) or not record or record[0][0] != definition):
-        for sql in trigger.create + (trigger.enable_always if layout.owned else ()):
-            try:
-                await transaction.fetch(sql)
-            except SourceRefused as exc:
-                raise trigger_not_creatable(statements.config.at, exc.message) from exc
-        log.info("trigger created", table=str(statements.config.at))
-    if not wanted and present:
-        for sql in trigger.drop:
-            try:
-                await transaction.fetch(sql)
-            except SourceRefused as exc:
-                raise trigger_not_droppable(statements.config.at, trigger, exc.message) from exc
-        log.info("trigger dropped", table=str(statements.config.at))
+    After they had to be created, an audit of the whole table has to find what was not recorded. Returns since when they are
+    paused.
+    """
     at, in_force = statements.config.at, statements.config.as_record()
+    record = await transaction.fetch(change_marks.SOURCE_RECORD, at.bookkeeping_name)
+    paused = await transaction.fetch(change_marks.PAUSED_SINCE, at.bookkeeping_name)
+    paused_since: datetime | None = paused[0][0] if paused else None
+    found = await find_triggers(transaction, statements, trigger)
+    wanted = change_marks.wants_trigger(statements) and paused_since is None
+    definition = trigger.definition if wanted else ""
+    created = wanted and (not found.in_force or not record or record[0][0] != definition)
+    if created:
+        await create_triggers(transaction, statements, trigger, found)
+    if not wanted and found.present:
+        await drop_triggers(transaction, at, trigger)
     if not record or (record[0][0], record[0][2]) != (definition, in_force):
         await transaction.fetch(
             change_marks.RECORD_SOURCE, at.bookkeeping_name, str(at), at.embedding_column, definition, in_force
         )
+    if created:
+        await transaction.fetch(change_marks.FORGET_FILLED, at.bookkeeping_name)
+    return paused_since

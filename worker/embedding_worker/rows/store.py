@@ -4,109 +4,42 @@ Called by the reconciler (sweep, clear, audit, counts) and by the pipeline (read
 that the type of the id column can't represent is treated as the id of no row, so that no statement fails because of it.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from datetime import datetime
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from embedding_worker.providers.embedder import Vector
 from embedding_worker.rows import change_marks
 from embedding_worker.rows.database import Database, Row
-from embedding_worker.rows.schema import configuration_on_record, inspect_table, prepare_table, search_path
+from embedding_worker.rows.each_row import EachRow, Fetch, of_each_row, succeeds_for_any
+from embedding_worker.rows.inspection import inspect_table
+from embedding_worker.rows.pages import Pages
+from embedding_worker.rows.records import (
+    AuditPage,
+    Counts,
+    DueRow,
+    NewerMark,
+    PresentRow,
+    PreviewPage,
+    Used,
+    VectorWrite,
+    WriteResult,
+)
+from embedding_worker.rows.schema import configuration_on_record
 from embedding_worker.rows.statements import Statements
-from embedding_worker.rows.table import can_be_id
+from embedding_worker.rows.table_access import TableAccess
 from embedding_worker.source import SourceConfig, TableColumn
 
-
-@dataclass(frozen=True)
-class DueRow:
-    """A row with at least one change mark, as the sweep found it."""
-
-    id: str
-    newest_mark: int
-    edited: bool
-    """An application changed it; false if only the audit found it, as in a backfill."""
-    content_hash: str | None
-    """Of its present text; None if the row is gone."""
-    blank: bool
-    up_to_date: bool
-    """It already has the vector of its present text, so only its marks have to be deleted."""
-    gone: bool
-
-
-@dataclass(frozen=True)
-class DuePreview:
-    id: str
-    content_hash: str
-    blank: bool
-
-
-@dataclass(frozen=True)
-class PresentRow:
-    id: str
-    text: str
-    up_to_date: bool
-
-
-@dataclass(frozen=True)
-class NewerMark:
-    id: str
-    newest_mark: int
-    content_hash: str | None
-    """Of the present text; None if the row is gone."""
-
-
-@dataclass(frozen=True)
-class AuditPage:
-    last_id: str | None
-    """None at the end of the table: the next page is the first one."""
-    rows: int
-    marked: int
-
-
-@dataclass(frozen=True)
-class Counts:
-    total: int
-    due: int
-    due_without_dead_letter: bool
-    """At least one due row has no dead letter."""
-    oldest_due_since: datetime | None
-    estimated: bool
-
-
-@dataclass(frozen=True)
-class Used:
-    """What was sent to the provider on a UTC day, for this table and column."""
-
-    day: str
-    texts: int
-    tokens: int
-
-
-@dataclass(frozen=True)
-class VectorWrite:
-    """What to write: the vector of the text with this hash, or None if that text is blank."""
-
-    id: str
-    content_hash: str
-    vector: Vector | None
+PREVIEW_PAGE = 5_000
+SAMPLED_PAGES = 100
 
 
 class RowStore:
     """The rows of one source, in the configuration in force."""
 
     def __init__(self, database: Database, statements: Statements) -> None:
-        self._database = database
+        self._access = TableAccess(database, statements)
         self._statements = statements
         self._fingerprint = statements.config.fingerprint
-        self._search_path = search_path(statements.config)
-
-    @classmethod
-    async def prepare(cls, database: Database, config: SourceConfig) -> "RowStore":
-        """Create what the source needs in the database, and return its store.
-
-        Raises SourceRefused (someone must act), RowsLocked or DatabaseUnavailable (try again later).
-        """
-        return cls(database, await prepare_table(database, config))
+        self._pages = Pages(self._access.read_texts, self._each_row, statements, self._fingerprint)
 
     @classmethod
     async def inspect(cls, database: Database, config: SourceConfig) -> "RowStore":
@@ -121,117 +54,169 @@ class RowStore:
 
     def id_problem(self, row_id: str) -> str | None:
         """Why no row of the table can have this id, in a few words; None if a row can have it."""
-        at, id_type = self._statements.config.at, self._statements.layout.id_type
-        return None if can_be_id(id_type, row_id) else f"can't be one of {at}.{at.id_column}, which is {id_type}"
+        return self._access.id_problem(row_id)
 
-    def _possible(self, ids: Iterable[str]) -> list[str]:
-        return [row_id for row_id in ids if can_be_id(self._statements.layout.id_type, row_id)]
+    async def _each_row(self, ids: Sequence[str], fetch: Fetch) -> EachRow:
+        async def succeeds_for_others(ids: Sequence[str]) -> bool:
+            return await succeeds_for_any(await self.rows_to_compare(except_ids=ids), fetch)
 
-    async def _fetch(self, sql: str, *params: object) -> list[Row]:
-        async with self._database.transaction(search_path=self._search_path) as transaction:
-            return await transaction.fetch(sql, *params)
+        return await of_each_row(ids, fetch, succeeds_for_others=succeeds_for_others)
 
     async def sweep(self, *, leave_out: Iterable[str], limit: int) -> list[DueRow]:
         """Up to `limit` due rows except those in `leave_out`: up to half are the newest edits, the others the oldest marks."""
         if limit < 1:
             return []
-        left_out = self._possible(leave_out)
-        rows = await self._fetch(self._statements.sweep, left_out, (limit + 1) // 2, limit, self._fingerprint)
-        due = [
-            DueRow(row_id, mark, edited, None if gone else content_hash, bool(blank), up_to_date, gone)
-            for row_id, mark, edited, content_hash, blank, up_to_date, gone in rows
-        ]
-        return due[:limit]
+        picked = await self._access.fetch(
+            self._statements.pick, await self._access.as_text(leave_out), (limit + 1) // 2, limit
+        )
+        picked = picked[:limit]
+        found = await self._look([row[0] for row in picked])
+        due = []
+        for row_id, mark, edited in picked:
+            if row_id in found.rows:
+                _, content_hash, blank, up_to_date = found.rows[row_id]
+                due.append(DueRow(row_id, mark, edited, content_hash, blank=blank, up_to_date=up_to_date))
+            else:
+                fails = row_id in found.failures
+                due.append(DueRow(row_id, mark, edited, None, gone=not fails, text_fails=fails))
+        return due
+
+    async def _look(self, ids: Sequence[str]) -> EachRow:
+        async def look(part: Sequence[str]) -> list[Row]:
+            return await self._access.read_texts(self._statements.look, part, self._fingerprint)
+
+        return await self._each_row(await self._access.possible(ids), look)
 
     async def newer_marks(self, known: Mapping[str, int]) -> list[NewerMark]:
         """Those of these rows (id → newest mark known) that have a newer mark, with the hash of their present text."""
-        ids = self._possible(known)
+        ids = await self._access.as_text(known)
         if not ids:
             return []
-        rows = await self._fetch(self._statements.newer_marks, ids, [known[row_id] for row_id in ids])
-        return [NewerMark(*row) for row in rows]
+        newest_known = [known[row_id] for row_id in ids]
+        newest: dict[str, int] = dict(await self._access.fetch(self._statements.newest_marks, ids, newest_known))
+        found = await self._look(list(newest))
+        return [
+            NewerMark(row_id, mark, found.rows[row_id][1])
+            if row_id in found.rows
+            else NewerMark(row_id, mark, gone=row_id not in found.failures)
+            for row_id, mark in newest.items()
+        ]
 
-    async def read(self, ids: Sequence[str]) -> dict[str, PresentRow]:
-        """The rows as they are now, by id; a row that is gone is left out."""
-        rows = await self._fetch(self._statements.read, self._possible(ids), self._fingerprint)
-        return {row[0]: PresentRow(*row) for row in rows}
+    async def read(self, ids: Sequence[str], *, characters: int) -> dict[str, PresentRow]:
+        """The rows as they are now, by id, with the first `characters` of their texts; a row that is gone is left out."""
 
-    async def write(self, rows: Sequence[VectorWrite]) -> set[str]:
+        async def read(part: Sequence[str]) -> list[Row]:
+            return await self._access.read_texts(self._statements.read, part, self._fingerprint, characters)
+
+        found = await self._each_row(await self._access.possible(ids), read)
+        failing = {row_id: PresentRow(row_id, None, failure=error) for row_id, error in found.failures.items()}
+        return failing | {row_id: PresentRow(*row) for row_id, row in found.rows.items()}
+
+    async def write(self, rows: Sequence[VectorWrite]) -> WriteResult:
         """Write the vectors and the book-keeping of rows whose text still has the given hash, and delete their marks.
 
-        Returns the ids of the rows written. The others were edited, deleted, or locked by another session, which the caller
-        finds out by reading them again.
+        Without rows, only the rights are checked. Raises RowsRefused if the database refuses one of the rows, or all.
         """
-        rows = [row for row in rows if can_be_id(self._statements.layout.id_type, row.id)]
-        written = await self._fetch(
+        possible = set(await self._access.possible([row.id for row in rows]))
+        rows = [row for row in rows if row.id in possible]
+        found = await self._access.fetch(
             self._statements.write,
             [row.id for row in rows],
             [row.content_hash for row in rows],
             [None if row.vector is None else self._literal(row.vector) for row in rows],
             self._fingerprint,
         )
-        return {row[0] for row in written}
+        written = {row_id for row_id, done in found if done}
+        return WriteResult(written, {row_id for row_id, done in found if not done})
 
     def _literal(self, vector: Vector) -> str:
         opening, closing = "{}" if self._statements.layout.vector_type.endswith("[]") else "[]"
         return opening + ",".join(map(repr, vector)) + closing
 
+    async def try_write(self, ids: Sequence[str], vector: Vector | None = None) -> WriteResult:
+        """Write this vector to rows (None: the one that each has), and roll back. A row in neither set is locked, or gone.
+
+        Raises RowsRefused if the database refuses one of them.
+        """
+        literal = None if vector is None else self._literal(vector)
+        async with self._access.transaction() as transaction:
+            tried = await transaction.fetch(self._statements.try_write, await self._access.possible(ids), literal)
+            await transaction.undo()
+        accepted = {row_id for row_id, done in tried if done}
+        return WriteResult(accepted, {row_id for row_id, done in tried if not done})
+
+    async def find_locked(self, ids: Sequence[str]) -> set[str]:
+        """Those of these rows that another session has locked, or that are gone. Raises RowsLocked."""
+        async with self._access.transaction() as transaction:
+            lockable = await transaction.fetch(self._statements.lockable, await self._access.possible(ids))
+            await transaction.undo()
+        return set(ids) - {row[0] for row in lockable}
+
+    async def rows_to_compare(self, *, except_ids: Sequence[str]) -> list[str]:
+        """Up to 20 other rows: such that were written before, those with the newest marks, and some of any others."""
+        (pages,) = (await self._access.fetch(self._statements.pages))[0]
+        percentage = min(100.0, 100.0 * SAMPLED_PAGES / max(pages, 1))
+        found = await self._access.fetch(
+            self._statements.rows_to_compare, await self._access.possible(except_ids), percentage
+        )
+        return list(dict.fromkeys(row[0] for row in found))
+
     async def clear(self, ids: Sequence[str]) -> None:
-        """Delete the marks of rows that are up to date, or gone."""
-        if possible := self._possible(ids):
-            await self._fetch(self._statements.clear, possible, self._fingerprint)
+        """Delete the marks of rows that are up to date, or gone, and of ids that no row can have."""
+        possible = await self._access.possible(ids)
+
+        async def clear(part: Sequence[str]) -> list[Row]:
+            return await self._access.read_texts(self._statements.clear, part, self._fingerprint)
+
+        await self._each_row(possible, clear)  # a row whose text has begun to fail meanwhile keeps its marks
+        if impossible := await self._access.as_text(set(ids) - set(possible)):
+            await self._access.refuse_changed_table()
+            await self._access.fetch(self._statements.clear_impossible, impossible)
 
     async def audit(self, *, after_id: str | None, limit: int) -> AuditPage:
-        """Audit one page of the table by id: mark rows that are not up to date and have no mark, and delete the state of rows
-        that are gone.
-        """
-        last_id, rows, marked = (await self._fetch(self._statements.audit, after_id, limit, self._fingerprint))[0]
-        last_page = rows < limit
-        await self._fetch(self._statements.orphans, after_id, None if last_page else last_id)
-        return AuditPage(None if last_page else last_id, rows, marked)
+        """Audit one page of the table by id. See Pages.audit."""
+        return await self._pages.audit(after_id=after_id, limit=limit)
 
-    async def preview_due(self, *, after_id: str | None, limit: int) -> tuple[list[DuePreview], str | None]:
-        """The rows of one page by id that are not up to date, and the last id of the page (None: it was the last page).
-
-        Creates nothing, and works without the book-keeping.
-        """
+    async def preview_due(self, *, after_id: str | None, limit: int) -> PreviewPage:
+        """The rows of one page by id that are not up to date. Creates nothing, and works without the book-keeping."""
         statements = self._statements
-        exists = await self._fetch(change_marks.BOOKKEEPING_EXISTS, statements.due, statements.state)
-        page = await self._fetch(
-            statements.due_preview(with_state=bool(exists[0][1])), after_id, limit, self._fingerprint
-        )
-        rows = [
-            DuePreview(row_id, content_hash, blank)
-            for row_id, content_hash, blank, up_to_date in page
-            if not up_to_date
-        ]
-        return rows, page[-1][0] if len(page) == limit else None
+        exists = await self._access.fetch(change_marks.BOOKKEEPING_EXISTS, statements.marks, statements.state)
+        return await self._pages.preview(after_id=after_id, limit=limit, with_state=bool(exists[0][1]))
+
+    async def would_embed(self, progress: Callable[[], None] = lambda: None) -> tuple[int, int]:
+        """How many rows would be embedded in this configuration, and the bytes of their texts: reads the whole table.
+
+        Calls `progress` after each page.
+        """
+        rows, size, after = 0, 0, None
+        while True:
+            page = await self.preview_due(after_id=after, limit=PREVIEW_PAGE)
+            progress()
+            embedded = [row for row in page.due if row.content_hash is not None and not row.blank]
+            rows, size = rows + len(embedded), size + sum(row.text_bytes for row in embedded)
+            if (after := page.last_id) is None:
+                return rows, size
 
     async def counts(self, *, dead_letters: Iterable[str] = ()) -> Counts:
-        return Counts(*(await self._fetch(self._statements.counts, self._possible(dead_letters)))[0])
-
-    async def would_embed(self) -> tuple[int, int]:
-        """How many rows are not up to date in this configuration, and the bytes of their texts: one pass over the table."""
-        rows, size = (await self._fetch(self._statements.would_embed, self._fingerprint))[0]
-        return rows, size
+        return Counts(*(await self._access.fetch(self._statements.counts, await self._access.as_text(dead_letters)))[0])
 
     async def acquire_texts(self, texts: int, *, tokens: int, most_a_day: int) -> int:
         """Count texts as sent to the provider today. Returns how many of them the day's limit still allows."""
         stem = self._statements.config.at.bookkeeping_name
-        async with self._database.transaction() as transaction:
+        async with self._access.transaction() as transaction:
             await transaction.fetch(change_marks.BEGIN_DAY, stem)
             granted = await transaction.fetch(change_marks.ACQUIRE_TEXTS, stem, texts, tokens, most_a_day)
         return int(granted[0][0])
 
     async def used_today(self) -> Used | None:
-        found = await self._fetch(change_marks.USED_TODAY, self._statements.config.at.bookkeeping_name)
+        found = await self._access.fetch(change_marks.USED_TODAY, self._statements.config.at.bookkeeping_name)
         return Used(*found[0]) if found else None
 
     async def is_filled(self) -> bool:
         """Whether an audit has read the whole table in the configuration in force."""
-        record = await self._fetch(change_marks.SOURCE_RECORD, self._statements.config.at.bookkeeping_name)
+        record = await self._access.fetch(change_marks.SOURCE_RECORD, self._statements.config.at.bookkeeping_name)
         return bool(record) and record[0][1] == self._statements.config.signature
 
     async def record_filled(self) -> None:
         config = self._statements.config
-        await self._fetch(change_marks.RECORD_FILLED, config.at.bookkeeping_name, config.signature)
+        await self._access.fetch(change_marks.RECORD_FILLED, config.at.bookkeeping_name, config.signature)

@@ -1,7 +1,7 @@
 """Decides from the catalog's facts whether the operator can serve a user's table, and which ids its rows can have.
 
-Called by schema.py, which reads the facts (TABLE_FACTS), and by store.py. Pure. Every refusal is one sentence that names the
-value and the remedy.
+Called by inspection.py, which reads the facts (table_facts.py), and by store.py. Pure. Every refusal is one sentence that names
+the value and the remedy. rights.py decides which rights are missing.
 """
 
 import re
@@ -9,61 +9,31 @@ import uuid
 from dataclasses import dataclass
 
 from embedding_worker.errors import SourceRefused
+from embedding_worker.rows.table_facts import ColumnFacts, TableFacts, VectorExtension
 from embedding_worker.source import TableColumn
 
-ID_TYPES = {"int8": "bigint", "int4": "integer", "uuid": "uuid", "text": "text"}
-INTEGER_BITS = {"bigint": 64, "integer": 32}
+ID_TYPES = {
+    "int8": "bigint",
+    "int4": "integer",
+    "int2": "smallint",
+    "uuid": "uuid",
+    "text": "text",
+    "varchar": "text",  # PostgreSQL compares both as text; a cast to varchar(n) would cut a longer id
+    "bpchar": "bpchar",
+}
+INTEGER_BITS = {"bigint": 64, "integer": 32, "smallint": 16}
 CANONICAL_INTEGER = re.compile(r"0|-?[1-9][0-9]{0,18}")
 VECTOR_TYPES = {"vector", "halfvec"}
 ARRAY_TYPES = {"_float4": "real[]", "_float8": "double precision[]"}
-
-# One index probe each on the catalogs: a millisecond, once when a source appears or changes.
-TABLE_FACTS = """
-SELECT c.oid::bigint, c.relkind::text, pg_has_role(c.relowner, 'USAGE'),
-       has_table_privilege(c.oid, 'SELECT'), has_table_privilege(c.oid, 'TRIGGER'),
-       has_schema_privilege(n.oid, 'USAGE'), has_database_privilege(current_database(), 'TEMPORARY')
-FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
-WHERE n.nspname = $1 AND c.relname = $2
-"""
-COLUMN_FACTS = """
-SELECT a.attname::text, a.attnum::int, t.typname::text, tn.nspname::text, a.atttypmod, a.attnotnull, a.attgenerated <> '',
-       EXISTS (SELECT FROM pg_index i WHERE i.indrelid = a.attrelid AND i.indisunique AND i.indisvalid AND i.indimmediate
-               AND i.indpred IS NULL AND i.indnkeyatts = 1 AND i.indkey[0] = a.attnum),
-       has_column_privilege(a.attrelid, a.attnum, 'UPDATE')
-FROM pg_attribute a JOIN pg_type t ON t.oid = a.atttypid JOIN pg_namespace tn ON tn.oid = t.typnamespace
-WHERE a.attrelid = $1::bigint::oid AND a.attnum > 0 AND NOT a.attisdropped
-"""
-VECTOR_SCHEMA = """
-SELECT n.nspname::text FROM pg_extension e JOIN pg_namespace n ON n.oid = e.extnamespace WHERE e.extname = 'vector'
-"""
-
-
-@dataclass(frozen=True)
-class TableFacts:
-    oid: int
-    kind: str
-    """pg_class.relkind: 'r' a table, 'p' a partitioned one, others are refused."""
-    owned: bool
-    may_select: bool
-    may_trigger: bool
-    may_enter: bool
-    """USAGE on the table's schema."""
-    may_probe: bool
-    """TEMPORARY on the database: a text expression is inspected through a temporary view."""
-
-
-@dataclass(frozen=True)
-class ColumnFacts:
-    name: str
-    number: int
-    type_name: str
-    type_schema: str
-    type_modifier: int
-    """For pgvector, the dimensions; -1 if none were given."""
-    not_null: bool
-    generated: bool
-    unique: bool
-    may_update: bool
+KINDS = {
+    "v": "a view",
+    "m": "a materialized view",
+    "f": "a foreign table",
+    "S": "a sequence",
+    "c": "a composite type",
+    "i": "an index",
+    "I": "an index",
+}
 
 
 @dataclass(frozen=True)
@@ -72,16 +42,38 @@ class TableLayout:
 
     oid: int
     owned: bool
-    may_trigger: bool
     id_type: str
+    """The type to cast a text to, so that it is compared with the id column and its index is used."""
     vector_type: str
     """The qualified SQL name of the type that a vector is cast to."""
     column_missing: bool
     """The embedding column is still to be added."""
+    search_path: str = "pg_catalog"
+    """The path under which statements on the user's rows run, as set_config takes it: the application's own, then the table's
+    schema."""
+    only: bool = True
+    """A plain table is read and written without its children. False for a partitioned one, whose rows are in its partitions."""
+    policies: str = ""
+    """Of a table with row_security: the policies that were inspected, see POLICIES."""
+    row_security: bool = False
+    """Policies let the role see and write every row. Otherwise statements run with row_security off, and fail if one applies."""
 
 
 def quoted(identifier: str) -> str:
     return '"' + identifier.replace('"', '""') + '"'
+
+
+def qualified(at: TableColumn) -> str:
+    """The table's name in SQL, whatever its letters are."""
+    return f"{quoted(at.schema)}.{quoted(at.table)}"
+
+
+def binary_form(vector_type: str) -> str:
+    """The function that gives a vector's binary form, for a type of TableLayout.vector_type."""
+    if vector_type.endswith("[]"):
+        return "pg_catalog.array_send"
+    schema, _, name = vector_type.rpartition(".")
+    return f"{schema}.{quoted(name.strip(chr(34)) + '_send')}"
 
 
 def can_be_id(id_type: str, text: str) -> bool:
@@ -94,6 +86,8 @@ def can_be_id(id_type: str, text: str) -> bool:
         return bool(CANONICAL_INTEGER.fullmatch(text)) and -limit <= int(text) < limit
     if id_type == "uuid":
         return _is_canonical_uuid(text)
+    if id_type == "bpchar" and text.endswith(" "):  # padding, which its text form does not have
+        return False
     return "\0" not in text and not any("\ud800" <= character <= "\udfff" for character in text)
 
 
@@ -109,51 +103,85 @@ def accept_table(
     dimensions: int,
     table: TableFacts | None,
     columns: dict[str, ColumnFacts],
-    vector_schema: str | None,
+    vector: VectorExtension | None,
 ) -> TableLayout:
-    """The layout of a table that can be served. Raises SourceRefused with the first reason why it can't be."""
+    """The layout of a table that can be served, whatever the role's rights are. Raises SourceRefused with the first reason why it
+    can't be.
+    """
     if table is None:
         raise SourceRefused(
             "TableMissing", f"table {at} does not exist in this database: correct spec.table, or create it"
         )
-    if table.kind not in ("r", "p"):
-        raise SourceRefused("NotATable", f"{at} is no table (a view, or foreign): name the table that holds the rows")
-    if not table.may_enter:
-        raise SourceRefused(
-            "Forbidden",
-            f"the operator's role may not enter schema {at.schema}: GRANT USAGE ON SCHEMA {quoted(at.schema)} TO it",
-        )
-    if not table.may_probe:
-        raise SourceRefused(
-            "Forbidden",
-            "the operator's role may not create the temporary view that it needs to check spec.text: "
-            "GRANT TEMPORARY ON DATABASE to it",
-        )
-    if not table.may_select:
-        raise SourceRefused("Forbidden", f"the operator's role may not read {at}: GRANT SELECT ON {at} TO it")
-    id_type = _id_type(at, columns)
+    _refuse_other_relations(at, table)
+    _refuse_inheritance_and_rules(at, table)
+    id_type = _id_type(at, table, columns)
     embedding = columns.get(at.embedding_column)
-    if embedding is None:
-        if not table.owned:
-            wanted = f"vector({dimensions})" if vector_schema else "real[]"
-            raise SourceRefused(
-                "ColumnMissing",
-                f"{at} has no column {at.embedding_column!r}, and the operator's role may not add it: "
-                f"ALTER TABLE {at} ADD COLUMN {quoted(at.embedding_column)} {wanted}",
-            )
-        made = f"{quoted(vector_schema)}.vector" if vector_schema else "real[]"
-        return TableLayout(table.oid, table.owned, table.may_trigger, id_type, made, column_missing=True)
-    vector_type = _vector_type(at, dimensions, embedding)
-    if not embedding.may_update:
-        column = quoted(at.embedding_column)
+    if embedding is not None:
+        vector_type = _vector_type(at, dimensions, embedding)
+    else:
+        vector_type = f"{quoted(vector.schema)}.vector" if vector else "real[]"
+    if table.row_security and (table.restrictive_policies or not table.sees_all):
+        raise _rows_hidden(at, table)
+    return TableLayout(
+        table.oid,
+        table.owned,
+        id_type,
+        vector_type,
+        column_missing=embedding is None,
+        only=table.kind == "r",
+        row_security=table.row_security,
+    )
+
+
+def _refuse_other_relations(at: TableColumn, table: TableFacts) -> None:
+    if table.kind not in ("r", "p"):
+        kind = KINDS.get(table.kind, "another object")
+        raise SourceRefused("NotATable", f"{at} is {kind}, and not a table: name the table that holds the rows")
+    if table.system:
+        raise SourceRefused("NotATable", f"{at} belongs to PostgreSQL itself: name a table of your own")
+    if table.temporary:
         raise SourceRefused(
-            "Forbidden",
-            f"the operator's role may not write {at}.{embedding.name}: GRANT UPDATE ({column}) ON {at} TO it",
+            "NotATable", f"{at} is a temporary table, which one session alone can read: name a permanent table"
         )
-    return TableLayout(table.oid, table.owned, table.may_trigger, id_type, vector_type, column_missing=False)
+    if table.foreign_partitions:
+        raise SourceRefused(
+            "NotATable",
+            f"{at} has the foreign table {', '.join(table.foreign_partitions)} as a partition, whose rows can't be locked: "
+            "name the partitions that are tables, each in a source of its own, or detach it",
+        )
 
 
-def _id_type(at: TableColumn, columns: dict[str, ColumnFacts]) -> str:
+def _refuse_inheritance_and_rules(at: TableColumn, table: TableFacts) -> None:
+    if table.children:
+        raise SourceRefused(
+            "HasChildTables",
+            f"{at} has tables that inherit from it ({', '.join(table.children)}), whose rows may have the same ids: "
+            "make a source for each of these tables on a table without children, or use partitions",
+        )
+    if table.update_rules:
+        drops = "; ".join(f"DROP RULE {rule} ON {qualified(at)}" for rule in table.update_rules)
+        raise SourceRefused(
+            "HasRules",
+            f"{at} has rules that rewrite an UPDATE, so that no vector can be written: replace them by a trigger, and {drops}",
+        )
+
+
+def _rows_hidden(at: TableColumn, table: TableFacts) -> SourceRefused:
+    role = quoted(table.role)
+    bypass = f"as a superuser ALTER ROLE {role} BYPASSRLS"
+    if table.restrictive_policies:
+        return SourceRefused(
+            "RowSecurityActive",
+            f"restrictive policies of {at} ({', '.join(table.restrictive_policies)}) may hide rows from role {role}: {bypass}",
+        )
+    policy = f"CREATE POLICY embedding_operator ON {qualified(at)} TO {role} USING (true)"
+    return SourceRefused(
+        "RowSecurityActive",
+        f"row-level security of {at} may hide rows from role {role}: {bypass}, or as the table's owner {policy}",
+    )
+
+
+def _id_type(at: TableColumn, table: TableFacts, columns: dict[str, ColumnFacts]) -> str:
     column = columns.get(at.id_column)
     if column is None:
         raise SourceRefused(
@@ -163,18 +191,42 @@ def _id_type(at: TableColumn, columns: dict[str, ColumnFacts]) -> str:
     if column.type_name not in ID_TYPES or column.type_schema != "pg_catalog":
         raise SourceRefused(
             "IdTypeUnsupported",
-            f"{at}.{column.name} is {column.type_name}: an id must be bigint, integer, uuid or text",
+            f"{at}.{column.name} is {column.declared}, and an id must be bigint, integer, smallint, uuid, text, varchar, char or "
+            f"a domain over one of them: set spec.idColumn in a new source to such a column, {_another_id(at)}",
         )
+    if not column.deterministic:
+        raise SourceRefused(
+            "IdCollationUnsupported",
+            f"{at}.{column.name} has a collation in which different ids are equal: set spec.idColumn in a new source to a column "
+            f"with a deterministic collation, {_another_id(at)}",
+        )
+    _refuse_ids_of_several_rows(at, table, column)
+    return ID_TYPES[column.type_name]
+
+
+def _another_id(at: TableColumn) -> str:
+    return (
+        f"for example one that you add with ALTER TABLE {qualified(at)} ADD COLUMN embedding_id bigint "
+        "GENERATED ALWAYS AS IDENTITY UNIQUE"
+    )
+
+
+def _refuse_ids_of_several_rows(at: TableColumn, table: TableFacts, column: ColumnFacts) -> None:
     if not column.not_null:
         raise SourceRefused(
             "IdNullable",
-            f"{at}.{column.name} may be null: ALTER TABLE {at} ALTER COLUMN {quoted(column.name)} SET NOT NULL",
+            f"{at}.{column.name} may be null: "
+            f"ALTER TABLE {qualified(at)} ALTER COLUMN {quoted(column.name)} SET NOT NULL",
         )
     if not column.unique:
-        raise SourceRefused(
-            "IdNotUnique", f"{at}.{column.name} has no unique index of its own: name the primary key, or create one"
+        found = f" ({'; '.join(column.unusable_indexes)})" if column.unusable_indexes else ""
+        index = f"CREATE UNIQUE INDEX ON {qualified(at)} ({quoted(column.name)})"
+        remedy = (
+            f"name the primary key, or {index}"
+            if table.kind == "r"
+            else "make a source for each partition that has such an index, or partition the table by its id"
         )
-    return ID_TYPES[column.type_name]
+        raise SourceRefused("IdNotUnique", f"{at}.{column.name} has no unique index of its own{found}: {remedy}")
 
 
 def _vector_type(at: TableColumn, dimensions: int, column: ColumnFacts) -> str:
@@ -182,7 +234,7 @@ def _vector_type(at: TableColumn, dimensions: int, column: ColumnFacts) -> str:
         raise SourceRefused(
             "ColumnGenerated", f"{at}.{column.name} is a generated column: name one that can be written"
         )
-    if column.type_name in VECTOR_TYPES:
+    if column.type_name in VECTOR_TYPES and column.is_base_type:
         if column.type_modifier not in (-1, dimensions):
             raise SourceRefused(
                 "WrongDimensions",
@@ -194,6 +246,6 @@ def _vector_type(at: TableColumn, dimensions: int, column: ColumnFacts) -> str:
         return ARRAY_TYPES[column.type_name]
     raise SourceRefused(
         "ColumnTypeUnsupported",
-        f"{at}.{column.name} is {column.type_name}: a vector needs vector({dimensions}), halfvec({dimensions}), "
+        f"{at}.{column.name} is {column.declared}: a vector needs vector({dimensions}), halfvec({dimensions}), "
         "real[] or double precision[]",
     )

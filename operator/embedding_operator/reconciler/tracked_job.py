@@ -1,0 +1,73 @@
+"""A job as the job table knows it, and the states that it can be in. Pure; the transitions are in job_table.py."""
+
+from dataclasses import dataclass
+from datetime import datetime
+from enum import Enum
+
+from embedding_operator.resources.embedding_job import Phase
+
+
+class JobState(Enum):
+    CREATING = "Creating"
+    """Its create request is being sent, or the answer was lost and the next sweep asks whether the job exists."""
+    QUEUED = "Queued"
+    """Open; its handler has not started yet, or has stopped working on it without an outcome."""
+    RUNNING = "Running"
+    """A handler is working on it."""
+    SETTLING = "Settling"
+    """Its outcome is known, and the patch of its status is being sent."""
+    BACKING_OFF = "BackingOff"
+    """Its last attempt failed, and the next one starts when its pause is over."""
+    HELD = "Held"
+    """Open; the API server refuses its status, and its handler starts again after a pause."""
+    DEAD_LETTERED = "DeadLettered"
+    """Stays until a person replays or deletes it, or until its row is edited or deleted."""
+
+
+IN_FLIGHT = frozenset({JobState.RUNNING, JobState.SETTLING})
+ACTIVE = frozenset(JobState) - {JobState.BACKING_OFF, JobState.HELD, JobState.DEAD_LETTERED}
+"""States that count towards the window. BackingOff and Held do not, so that failing rows never prevent jobs for other rows."""
+OPEN = frozenset(JobState) - {JobState.DEAD_LETTERED}
+
+
+STATES = {
+    Phase.PENDING: JobState.QUEUED,
+    Phase.RETRYING: JobState.BACKING_OFF,
+    Phase.DEAD_LETTERED: JobState.DEAD_LETTERED,
+}
+"""The state that a job gets when the API server shows it in this phase."""
+
+
+@dataclass(frozen=True)
+class TrackedJob:
+    name: str
+    source: str
+    business_id: str
+    content_hash: str
+    cohort: str
+    state: JobState
+    since: float
+    """When it got its present state, by the monotonic clock."""
+    newest_mark: int = 0
+    """The newest change mark of which it is known that this job has the row's text; 0 if none is known (after a restart)."""
+    edited: bool = False
+    """An application has edited the row; False for a first fill, and if it is not known."""
+    not_before: datetime | None = None
+    """When the pause of a job in state BackingOff is over."""
+    version: int = 0
+    """The newest resource version known; an event or a list with an older one is out of date."""
+    refusals: int = 0
+    """How often its status was refused, one time after the other."""
+    held_until: float = 0.0
+    """When the pause of a job in state Held is over, by the monotonic clock."""
+    reason: str = ""
+    """Of a dead letter, and of a job that backs off: why."""
+
+    def is_held(self, now: float) -> bool:
+        """Its status was refused, and it is not yet time to try again."""
+        return self.state is JobState.HELD and now < self.held_until
+
+    @property
+    def in_flight(self) -> bool:
+        """A handler is working on it."""
+        return self.state in IN_FLIGHT

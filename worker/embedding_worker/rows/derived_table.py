@@ -1,0 +1,87 @@
+"""The names of a source's tables, and the derived table through which every statement reads the user's rows. Pure.
+
+statements.py builds the statements on it. The alias of the derived table is x.
+"""
+
+from dataclasses import dataclass
+from functools import cached_property
+
+from embedding_worker.rows.expression import row_text
+from embedding_worker.rows.table import TableLayout, binary_form, quoted
+from embedding_worker.source import SourceConfig
+
+SCHEMA = "embedding_operator"
+# The counterparts of text.content_hash and text.is_blank. Most texts show within a few characters that they are not blank, and
+# trimming 11 MB takes a third of a second. The schema is named, because the application's search_path may put others before it.
+HASH = "pg_catalog.encode(pg_catalog.sha256(pg_catalog.convert_to(x.eo_text, 'UTF8')), 'hex')"
+WHITESPACE = r"E' \t\n\r\f\x0b'"
+BLANK = (
+    f"(CASE WHEN pg_catalog.btrim(pg_catalog.left(x.eo_text, 64), {WHITESPACE}) <> '' THEN false "
+    f"ELSE pg_catalog.btrim(x.eo_text, {WHITESPACE}) = '' END)"
+)
+COLLATED = ("text", "bpchar")
+SAME_DIRECTION = 0.0001
+"""A cosine distance that is larger than the rounding of float and half precision, and smaller than between different texts."""
+
+
+@dataclass(frozen=True)
+class DerivedTable:
+    """One table and column, in one configuration."""
+
+    config: SourceConfig
+    layout: TableLayout
+
+    @property
+    def table(self) -> str:
+        return f"{quoted(self.config.at.schema)}.{quoted(self.config.at.table)}"
+
+    @property
+    def own_rows(self) -> str:
+        """The table without the rows of child tables, which have ids of their own."""
+        return f"ONLY {self.table}" if self.layout.only else self.table
+
+    @property
+    def marks(self) -> str:
+        return f"{SCHEMA}.{quoted(self.config.at.bookkeeping_name + '_marks')}"
+
+    @property
+    def state(self) -> str:
+        return f"{SCHEMA}.{quoted(self.config.at.bookkeeping_name + '_state')}"
+
+    @property
+    def ids(self) -> str:
+        return f"::text[]::{self.layout.id_type}[]"
+
+    def _own(self, row_id: str) -> str:
+        """A row's id, to be compared with one in the state: its index has no other collation than the database's."""
+        return f'{row_id} COLLATE pg_catalog."default"' if self.layout.id_type in COLLATED else row_id
+
+    @cached_property
+    def x(self) -> str:
+        id_column, embedding = quoted(self.config.at.id_column), quoted(self.config.at.embedding_column)
+        text = row_text(self.config)
+        vector = "NULL::real[]" if self.layout.column_missing else embedding
+        return f"(SELECT {id_column} AS eo_id, {text} AS eo_text, {vector} AS eo_vector FROM {self.own_rows})"
+
+    def vector_hash(self, vector: str) -> str:
+        """8 bytes that identify a stored vector: a vector that anything else has written is not taken for the row's own."""
+        form = binary_form("real[]" if self.layout.column_missing else self.layout.vector_type)
+        return f"substring(pg_catalog.sha256({form}({vector})) FROM 1 FOR 8)"
+
+    def differs(self, vector: str, other: str) -> str:
+        """Whether two vectors point in different directions. A trigger of the application may normalise what is written."""
+        kind = self.layout.vector_type
+        if kind.endswith("[]"):
+            return "true"
+        return f"coalesce({vector} OPERATOR({kind.rpartition('.')[0]}.<=>) {other} > {SAME_DIRECTION}, true)"
+
+    def up_to_date(self, fingerprint: str) -> str:
+        """Whether the book-keeping says that this very vector is the one of the row's present text and this model.
+
+        A row without text is up to date without a vector. An earlier version has recorded no hash of the vector.
+        """
+        known = f"s.vector_hash IS NULL OR s.vector_hash = {self.vector_hash('x.eo_vector')}"
+        return (
+            f"coalesce(s.content_hash = {HASH} AND s.fingerprint = {fingerprint} AND CASE WHEN {BLANK} "
+            f"THEN x.eo_vector IS NULL ELSE x.eo_vector IS NOT NULL AND ({known}) END, false)"
+        )

@@ -1,0 +1,132 @@
+"""What the row store returns and takes: rows that are due, rows as they are now, counts, and vectors to write. Pure.
+
+Made by store.py and pages.py; read by the sweep, the pipeline and the status.
+"""
+
+from dataclasses import dataclass
+from datetime import datetime
+
+from embedding_worker.errors import RowsRefused
+from embedding_worker.providers.embedder import Vector
+from embedding_worker.text import TEXT_FAILS
+
+
+@dataclass(frozen=True)
+class DueRow:
+    """A row with at least one change mark, as the sweep found it."""
+
+    id: str
+    newest_mark: int
+    edited: bool
+    """An application changed it; false if only the audit found it, as in a backfill."""
+    content_hash: str | None
+    """Of its present text; None if the row is gone, or if its text expression fails."""
+    blank: bool = False
+    up_to_date: bool = False
+    """It already has the vector of its present text, so only its marks have to be deleted."""
+    gone: bool = False
+    text_fails: bool = False
+    """The text expression fails for this row."""
+
+    @property
+    def job_hash(self) -> str:
+        """The content hash of the job that the row needs."""
+        return self.content_hash or TEXT_FAILS
+
+
+@dataclass(frozen=True)
+class PresentRow:
+    """A row as it is now. If its text expression fails, `failure` says why, and the row has no text."""
+
+    id: str
+    content_hash: str | None
+    blank: bool = False
+    up_to_date: bool = False
+    text: str = ""
+    """The beginning of the text, at least as many characters as were requested if it is longer."""
+    text_bytes: int = 0
+    """Of the whole text, in UTF-8."""
+    failure: RowsRefused | None = None
+
+
+@dataclass(frozen=True)
+class NewerMark:
+    id: str
+    newest_mark: int
+    content_hash: str | None = None
+    """Of the present text; None if the row is gone, or if its text expression fails."""
+    gone: bool = False
+
+    @property
+    def job_hash(self) -> str:
+        """The content hash of the job that the row needs."""
+        return self.content_hash or TEXT_FAILS
+
+
+@dataclass(frozen=True)
+class Counts:
+    total: int
+    due: int
+    due_without_dead_letter: bool
+    """At least one due row has no dead letter."""
+    oldest_due_since: datetime | None
+    estimated: bool
+    blank: int = 0
+    """Rows that are up to date without a vector, because their text is empty."""
+
+
+@dataclass(frozen=True)
+class Used:
+    """What was sent to the provider on a UTC day, for this table and column."""
+
+    day: str
+    texts: int
+    tokens: int
+
+
+@dataclass(frozen=True)
+class VectorWrite:
+    """What to write: the vector of the text with this hash, or None if that text is blank."""
+
+    id: str
+    content_hash: str
+    vector: Vector | None
+
+
+@dataclass(frozen=True)
+class WriteResult:
+    """What became of rows that were to be written. A row in neither was edited, deleted, or is locked by another session."""
+
+    written: set[str]
+    suppressed: set[str]
+    """Their update has changed nothing, because a trigger or a rule suppresses it."""
+
+
+@dataclass(frozen=True)
+class AuditPage:
+    last_id: str | None
+    """None at the end of the table: the next page is the first one."""
+    rows: int
+    marked: int
+
+
+@dataclass(frozen=True)
+class DuePreview:
+    """A row that is not up to date. The hash is None if its text expression fails."""
+
+    id: str
+    content_hash: str | None
+    blank: bool
+    text_bytes: int
+
+    @property
+    def job_hash(self) -> str:
+        """The content hash of the job that the row needs."""
+        return self.content_hash or TEXT_FAILS
+
+
+@dataclass(frozen=True)
+class PreviewPage:
+    due: list[DuePreview]
+    last_id: str | None
+    """None at the end of the table."""

@@ -1,0 +1,81 @@
+"""The access to one user's table: transactions with its settings, and the ids that its rows can have.
+
+Called by store.py. What was found out about the table at the set-up is checked again where a wrong answer would lose marks.
+"""
+
+from collections.abc import AsyncIterator, Iterable, Sequence
+from contextlib import asynccontextmanager
+
+from embedding_worker.errors import TableRefused
+from embedding_worker.rows.database import Database, Row, Transaction
+from embedding_worker.rows.each_row import separate
+from embedding_worker.rows.inspection import inspect_table
+from embedding_worker.rows.statements import Statements
+from embedding_worker.rows.table import can_be_id
+from embedding_worker.rows.table_facts import POLICIES
+from embedding_worker.source import SourceConfig
+
+READ_TIMEOUT_S = 10.0
+"""For statements that evaluate texts: if one takes longer, it is repeated with fewer rows."""
+REPRESENTS_EVERYTHING = ("UTF8", "SQL_ASCII")  # encodings of the server
+
+
+class TableAccess:
+    def __init__(self, database: Database, statements: Statements) -> None:
+        self._database = database
+        self._statements = statements
+
+    def id_problem(self, row_id: str) -> str | None:
+        """Why no row of the table can have this id, in a few words; None if a row can have it."""
+        at, id_type = self._statements.config.at, self._statements.layout.id_type
+        return None if can_be_id(id_type, row_id) else f"can't be one of {at}.{at.id_column}, which is {id_type}"
+
+    async def possible(self, ids: Iterable[str]) -> list[str]:
+        return await self._representable(
+            [row_id for row_id in ids if can_be_id(self._statements.layout.id_type, row_id)]
+        )
+
+    async def as_text(self, ids: Iterable[str]) -> list[str]:
+        """The ids that PostgreSQL can represent as text: the others are no row's, and are in no change mark."""
+        return await self._representable([row_id for row_id in ids if can_be_id("text", row_id)])
+
+    async def _representable(self, ids: list[str]) -> list[str]:
+        """Those whose characters the database's encoding has: a job that was made by hand may name any id."""
+        if self._database.encoding in REPRESENTS_EVERYTHING or all(map(str.isascii, ids)):
+            return ids
+
+        async def echo(part: Sequence[str]) -> list[Row]:
+            return await self.fetch("SELECT id FROM unnest($1::text[]) AS id", part)
+
+        found = await separate(ids, echo)
+        return [row_id for row_id in ids if row_id in found.rows]
+
+    @asynccontextmanager
+    async def transaction(self, *, timeout_s: float = 30.0) -> AsyncIterator[Transaction]:
+        layout = self._statements.layout
+        async with self._database.transaction(
+            search_path=(layout.search_path,), statement_timeout_s=timeout_s, row_security=layout.row_security
+        ) as transaction:
+            if layout.row_security:  # rows that a policy hides would be taken for deleted ones
+                await transaction.fetch(f"LOCK TABLE {self._statements.own_rows} IN ACCESS SHARE MODE")
+                if (await transaction.fetch(POLICIES, layout.oid))[0][0] != layout.policies:
+                    raise table_changed(self._statements.config)
+            yield transaction
+
+    async def fetch(self, sql: str, *params: object) -> list[Row]:
+        async with self.transaction() as transaction:
+            return await transaction.fetch(sql, *params)
+
+    async def read_texts(self, sql: str, *params: object) -> list[Row]:
+        async with self.transaction(timeout_s=READ_TIMEOUT_S) as transaction:
+            return await transaction.fetch(sql, *params)
+
+    async def refuse_changed_table(self) -> None:
+        """Raises TableRefused if the table is not the one that was set up: its ids may be possible now."""
+        present, _ = await inspect_table(self._database, self._statements.config)
+        if present.layout != self._statements.layout:
+            raise table_changed(self._statements.config)
+
+
+def table_changed(config: SourceConfig) -> TableRefused:
+    return TableRefused("TableChanged", f"{config.at} or its policies have changed: the source is set up again")
