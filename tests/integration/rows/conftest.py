@@ -7,7 +7,9 @@ import pytest
 
 from embedding_worker.rows.database import Database
 from hack.database.postgres import Database as GivenDatabase
+from hack.database.postgres import DatabaseServer
 from tests.support.kept_rows import BUSINESSES, Application, Keeper, Oracle, source_config
+from tests.support.owned_table import OwnedTable, owned_table
 
 Keep = Callable[..., Awaitable[tuple[Keeper, Oracle]]]
 
@@ -40,3 +42,9 @@ def keep(application: Application, rows: Database) -> Keep:
         return await Keeper.prepare(rows, config), Oracle(application, config)
 
     return prepare
+
+
+@pytest.fixture
+def owned(database: GivenDatabase, database_server: DatabaseServer) -> OwnedTable:
+    """A table whose owner is not the operator's role, which has the documented rights."""
+    return owned_table(database, database_server)

@@ -3,11 +3,9 @@
 import pytest
 
 from embedding_worker.errors import TableRefused
-from hack.database.postgres import Database as GivenDatabase
-from hack.database.postgres import DatabaseServer
 from tests.integration.rows.conftest import Keep
 from tests.support.kept_rows import Application, Keeper, vector_write
-from tests.support.owned_table import OwnedTable, owned_table
+from tests.support.owned_table import OwnedTable
 
 
 async def test_marks_of_ids_that_another_type_makes_possible_are_kept(application: Application, keep: Keep) -> None:
@@ -54,8 +52,3 @@ async def test_a_policy_that_is_dropped_hides_no_row_as_deleted(owned: OwnedTabl
             with pytest.raises(TableRefused, match="set up again"):
                 await work
     assert owned.oracle.marks() == [*before, "4711"]
-
-
-@pytest.fixture
-def owned(database: GivenDatabase, database_server: DatabaseServer) -> OwnedTable:
-    return owned_table(database, database_server)

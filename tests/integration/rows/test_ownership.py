@@ -13,21 +13,14 @@ from embedding_worker.rows.readiness import is_owner, ready_for
 from embedding_worker.rows.release import drop_triggers_of, release_owner, unseen_owners
 from embedding_worker.rows.schema import prepare
 from embedding_worker.rows.watch import BookkeepingWatch
-from hack.database.postgres import Database as GivenDatabase
-from hack.database.postgres import DatabaseServer
 from tests.support.kept_rows import source_config
-from tests.support.owned_table import OwnedTable, owned_table
+from tests.support.owned_table import OwnedTable
 
 OWNER = Owner("yellow-book", "businesses", "uid-1", "cluster-1")
 AGAIN = Owner("yellow-book", "businesses", "uid-2", "cluster-1")
 FOREIGN = Owner("staging", "businesses", "uid-3", "cluster-1")
 COUNTERPART = Owner("yellow-book", "businesses", "uid-4", "cluster-2")
 SECONDS_AGO = "UPDATE embedding_operator.sources SET owner_seen_at = now() - interval '{} seconds'"
-
-
-@pytest.fixture
-def owned(database: GivenDatabase, database_server: DatabaseServer) -> OwnedTable:
-    return owned_table(database, database_server)
 
 
 @pytest.fixture

@@ -21,11 +21,6 @@ OWNER = Owner("yellow-book", "businesses", "uid-1")
 
 
 @pytest.fixture
-def owned(database: GivenDatabase, database_server: DatabaseServer) -> OwnedTable:
-    return owned_table(database, database_server)
-
-
-@pytest.fixture
 async def rows(owned: OwnedTable) -> AsyncIterator[Database]:
     async with owned.rows() as opened:
         yield opened
