@@ -22,7 +22,7 @@ from embedding_worker.rows.change_marks import trigger
 from embedding_worker.rows.database import Database
 from embedding_worker.rows.inspection import inspect_table
 from embedding_worker.rows.records import VectorWrite
-from embedding_worker.rows.schema import prepare_table
+from embedding_worker.rows.schema import prepare
 from embedding_worker.rows.statements import Statements
 from embedding_worker.rows.store import RowStore
 from embedding_worker.rows.triggers import create_triggers, drop_triggers, find_triggers, schema_change
@@ -178,7 +178,7 @@ async def measure(url: str, rows: int, *, hnsw: bool) -> None:
         await meter.run(TABLE)
         connection.execute(ROWS.encode(), (rows,))
         async with Database(url, max_connections=2) as database:
-            statements = await prepare_table(database, CONFIG)
+            statements = (await prepare(database, CONFIG)).statements
             store = TimedStore(database, statements)
             store.durations = durations
             await change_schema(database, statements, durations)

@@ -14,7 +14,7 @@ import pytest
 from embedding_worker.rows import change_marks
 from embedding_worker.rows.database import Database, Transaction
 from embedding_worker.rows.inspection import inspect_table
-from embedding_worker.rows.schema import prepare_table
+from embedding_worker.rows.schema import prepare
 from embedding_worker.rows.triggers import create_triggers, drop_triggers, find_triggers, schema_change
 from hack.database.postgres import Database as GivenDatabase
 from hack.database.postgres import DatabaseServer
@@ -82,7 +82,7 @@ async def test_a_statement_works_as_it_is_printed(
     monitoring, _ = database_server.create_role("monitoring")
     owned.admin.run(block(owned, heading, number, monitoring=monitoring))
     owned.admin.run(EDIT)
-    await prepare_table(keeper.database, owned.config)
+    await prepare(keeper.database, owned.config)
 
 
 def catalog(owned: OwnedTable) -> set[tuple[str, str]]:

@@ -13,7 +13,7 @@ import psycopg
 
 from embedding_worker.rows.database import Database
 from embedding_worker.rows.records import DueRow, PresentRow, VectorWrite
-from embedding_worker.rows.schema import prepare_table
+from embedding_worker.rows.schema import prepare
 from embedding_worker.rows.statements import Statements
 from embedding_worker.rows.store import RowStore
 from embedding_worker.rows.table import quoted
@@ -84,7 +84,7 @@ class Keeper:
 
     @classmethod
     async def prepare(cls, database: Database, config: SourceConfig) -> "Keeper":
-        statements = await prepare_table(database, config)
+        statements = (await prepare(database, config)).statements
         return cls(database, statements, RowStore(database, statements))
 
     async def sweep(self, *, leave_out: tuple[str, ...] = (), limit: int = 100) -> list[DueRow]:

@@ -15,6 +15,7 @@ from embedding_operator.reconciler.status_report import StatusReport
 from embedding_operator.reconciler.sweep import Sweeper
 from embedding_operator.reconciler.table_watch import TableWatch
 from embedding_operator.resources.embedding_source import EmbeddingSource
+from embedding_worker.embedding import RowEmbedder
 from embedding_worker.pipeline import make_pipeline
 from embedding_worker.providers.calls import ProviderCalls
 from embedding_worker.rows.records import DueRow
@@ -79,6 +80,7 @@ class FakeSetup(SourceSetup):
         self.pages = 0
         """So many pages are read during each set-up, and each takes a second."""
         self.calls: ProviderCalls | None = None
+        self.rows: RowEmbedder | None = None
         self.embedder = FakeEmbedder()
 
     async def explain(self, source: EmbeddingSource, refused: tuple[str, str]) -> tuple[str, str]:
@@ -99,7 +101,7 @@ class FakeSetup(SourceSetup):
         pipeline = make_pipeline(
             store, self.embedder, too_long=source.spec.model.too_long, max_texts_per_day=1_000, clock=clock
         )
-        self.calls = pipeline.calls
+        self.calls, self.rows = pipeline.calls, pipeline.rows
         server, jobs = self._parts.server, self._parts.jobs
         return ReadySource(
             store,

@@ -4,7 +4,7 @@ Called by embedding.py and by the sweep. An HNSW index makes the write of a row 
 learned from how long the statements take.
 """
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Sequence
 from contextlib import suppress
 
 from embedding_worker.clock import Clock
@@ -13,7 +13,7 @@ from embedding_worker.providers.embedder import Vector
 from embedding_worker.refused_rows import Written, are_refused_alike, as_refusal, own_failures
 from embedding_worker.rows.database import Row
 from embedding_worker.rows.each_row import of_each_row, separate
-from embedding_worker.rows.records import VectorWrite
+from embedding_worker.rows.records import VectorWrite, WriteResult
 from embedding_worker.rows.store import RowStore
 
 AIM_S = 0.05
@@ -69,11 +69,7 @@ class Writer:
         written = Written()
 
         async def attempt(part: Sequence[str]) -> list[Row]:
-            with as_refusal():
-                result = await self._store.try_write(part, self._vector)
-            written.ids.update(result.written)
-            written.suppressed.update(result.suppressed)
-            return [(row_id,) for row_id in result.written]
+            return await _recorded(written, self._store.try_write(part, self._vector))
 
         for start in range(0, len(ids), self._size):
             failures = (await separate(list(ids[start : start + self._size]), attempt)).failures
@@ -132,11 +128,7 @@ class Writer:
         self._vector = next((row.vector for row in part if row.vector is not None), self._vector)
 
         async def write(ids: Sequence[str]) -> list[Row]:
-            with as_refusal():
-                result = await self._store.write([by_id[row_id] for row_id in ids])
-            written.ids.update(result.written)
-            written.suppressed.update(result.suppressed)
-            return [(row_id,) for row_id in result.written]
+            return await _recorded(written, self._store.write([by_id[row_id] for row_id in ids]))
 
         failures = (await of_each_row(list(by_id), write, succeeds_for_others=self._succeeds_for_others)).failures
         written.refused.update(own_failures(failures))
@@ -145,13 +137,10 @@ class Writer:
         """Raises TableRefused if all rows were refused alike, and the database refuses the same vector for other rows too."""
         if not self._compares or not are_refused_alike(written):
             return
-        refused = written.refused
-        row_id, error = next(iter(refused.items()))
-        if (
-            error.sqlstate.startswith(INTEGRITY) and self._vector is not None
-        ):  # a constraint may forbid this very vector
-            self._vector = list(reversed(self._vector))
-        if not await self._accepts_others(list(refused)):
+        row_id, error = next(iter(written.refused.items()))
+        if error.sqlstate.startswith(INTEGRITY) and self._vector is not None:
+            self._vector = list(reversed(self._vector))  # a constraint may forbid this very vector
+        if not await self._accepts_others(list(written.refused)):
             message = f"every row is refused: {error.message}"
             raise TableRefused(error.reason, message, example=row_id, vector=self._vector)
 
@@ -180,3 +169,12 @@ class Writer:
                 except RowsRefused:
                     any_refused = True
         return not any_refused
+
+
+async def _recorded(written: Written, writing: Awaitable[WriteResult]) -> list[Row]:
+    """Add what a statement has written or found suppressed. Returns the ids written, as of_each_row takes them."""
+    with as_refusal():
+        result = await writing
+    written.ids.update(result.written)
+    written.suppressed.update(result.suppressed)
+    return [(row_id,) for row_id in result.written]

@@ -5,13 +5,15 @@ The job table knows which jobs are dead letters.
 
 from embedding_operator.reconciler.job_table import JobTable
 from embedding_operator.reconciler.tracked_job import OPEN, JobState
+from embedding_worker.outcome import OutcomeKind
 
 REVIEW_EVERY_S = 60.0
 MAX_DEAD_LETTERS = 500
 """Custom resources are scarce, and so many failures mean that something is wrong which costs money."""
 FEW_DEAD_LETTERS = 50
 """What every source may have, whatever the others have."""
-WITHOUT_A_CALL = frozenset({"TextExpressionFailed", "UpdateSuppressed"})
+TEXT_FAILS, SUPPRESSED = OutcomeKind.TEXT_EXPRESSION_FAILED.value, OutcomeKind.UPDATE_SUPPRESSED.value
+WITHOUT_A_CALL = frozenset({TEXT_FAILS, SUPPRESSED})
 """Reasons of dead letters that cost nothing, because they are known before a call is made."""
 
 
@@ -67,7 +69,8 @@ class DeadLetters:
     def room(self) -> int:
         """How many rows that are known to fail may get a job. See room_for_dead_letters.
 
-        Open jobs may become dead letters too."""
+        Open jobs may become dead letters too.
+        """
         sources = [source for source, _ in self._reasons()]
         opened = self._table.count(OPEN, source=self._source)
         return room_for_dead_letters(len(sources) + opened, sources.count(self._source) + opened)
@@ -75,7 +78,7 @@ class DeadLetters:
     @property
     def any_suppressed(self) -> bool:
         """Whether an update of the source was suppressed, so that others may be too."""
-        return (self._source, "UpdateSuppressed") in self._reasons()
+        return (self._source, SUPPRESSED) in self._reasons()
 
     def _reasons(self) -> list[tuple[str, str]]:
         return [(job.source, job.reason) for job in self._table.jobs(states={JobState.DEAD_LETTERED})]

@@ -67,7 +67,6 @@ class SourceLoop:
         self._wake = asyncio.Event()
         self._draining = False
         self._set_up_again = False
-        self._refused: SourceRefused | None = None
         self._last_failure: tuple[str, str] | None = None
         """The last error that was logged, so that one that lasts is logged once."""
         self.last_turn = clock.monotonic()
@@ -93,9 +92,9 @@ class SourceLoop:
         if listed.metadata.uid == self._source.metadata.uid:
             self._report.compare(listed.status, listed_at=listed_at)
 
-    def set_up_again(self, refused: SourceRefused | None = None) -> None:
-        """Set the source up again after the present turn. With `refused`, it is stalled for that reason until then."""
-        self._set_up_again, self._refused = True, refused
+    def set_up_again(self) -> None:
+        """Set the source up again after the present turn."""
+        self._set_up_again = True
         self.wake()
 
     def drain(self) -> None:
@@ -116,12 +115,9 @@ class SourceLoop:
 
     async def _pause_before_setup(self) -> None:
         """The set-up was requested: it may be requested again at once, so it is done no more often than after a refusal."""
-        refused, self._set_up_again, self._refused = self._refused, False, None
+        self._set_up_again = False
         self._wake.clear()
-        if refused is not None:
-            await self._stall(refused)
-        else:
-            await self._pause(turn.REFUSED_PAUSE_S)
+        await self._pause(turn.REFUSED_PAUSE_S)
 
     @asynccontextmanager
     async def _ready(self) -> AsyncIterator[ReadySource]:

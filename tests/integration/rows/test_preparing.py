@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import pytest
 
 from embedding_worker.rows.database import Database
-from embedding_worker.rows.schema import prepare_table
+from embedding_worker.rows.schema import prepare
 from embedding_worker.source import SourceConfig
 from tests.integration.rows.conftest import Keep
 from tests.support.kept_rows import Application, Keeper, Oracle, source_config
@@ -219,7 +219,7 @@ async def test_a_table_that_was_dropped_and_made_again_is_kept_again(businesses:
 
 async def test_what_is_prepared_tells_how_it_is_kept(businesses: Application, rows: Database) -> None:
     config: SourceConfig = source_config()
-    kept = (await prepare_table(rows, config)).layout
+    kept = (await prepare(rows, config)).statements.layout
     assert (kept.id_type, kept.vector_type, kept.owned, kept.column_missing) == (
         "bigint",
         '"public"."vector"',

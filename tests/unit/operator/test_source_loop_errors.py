@@ -4,7 +4,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from embedding_operator.api_errors import ApiServerUnreachable, RequestRefused
-from embedding_worker.errors import DatabaseUnavailable, RowsLocked, SourceRefused
+from embedding_worker.errors import DatabaseUnavailable, RowsLocked, SourceRefused, TableRefused
 from tests.support.fake_clock import settle
 from tests.support.looped_source import INTERVAL_S, LoopedSource
 from tests.support.operator_parts import job_of
@@ -175,7 +175,9 @@ async def test_a_source_that_is_refused_while_rows_are_embedded_is_stalled_and_s
     system: LoopedSource,
 ) -> None:
     async with system.running():
-        system.loop.set_up_again(REFUSED)
+        assert system.setup.rows is not None
+        system.setup.rows.refusal = TableRefused(REFUSED.reason, REFUSED.message)
+        system.loop.wake()
         await settle()
         assert system.condition("Stalled") == ("True", "TableMissing", REFUSED.message)
         await system.clock.advance(7)
@@ -184,7 +186,7 @@ async def test_a_source_that_is_refused_while_rows_are_embedded_is_stalled_and_s
 
 
 async def test_set_ups_that_are_requested_all_the_time_are_done_every_five_seconds(system: LoopedSource) -> None:
-    system.setup.meanwhile = lambda: system.loop.set_up_again(REFUSED)
+    system.setup.meanwhile = system.loop.set_up_again
     async with system.running():
         await system.clock.advance(29)
         assert system.setup.asked == 6

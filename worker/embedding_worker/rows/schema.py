@@ -39,11 +39,6 @@ async def configuration_on_record(database: Database, at: TableColumn) -> str | 
     return str(record[0][2]) if record else None
 
 
-async def prepare_table(database: Database, config: SourceConfig) -> Statements:
-    """Create what the source's statements need, without an owner. Raises as `prepare` does."""
-    return (await prepare(database, config)).statements
-
-
 async def prepare(database: Database, config: SourceConfig, claim: Claim | None = None) -> PreparedTable:
     """Claim the book-keeping for a source, and create what its statements need.
 
