@@ -13,6 +13,7 @@ from embedding_worker.errors import (
     ProviderMisconfigured,
     ProviderThrottled,
     ProviderUnavailable,
+    Quota,
 )
 from embedding_worker.providers.calls import BYTES_PER_TOKEN, AcquireTexts, Problem, ProviderCalls
 from embedding_worker.providers.embedder import Vector
@@ -179,7 +180,7 @@ async def test_before_the_first_call_there_is_no_problem() -> None:
     ("error", "reason"),
     [
         (ProviderThrottled("as it says", retry_after_s=0), "ProviderThrottled"),
-        (ProviderThrottled("as it says", retry_after_s=0, quota_exhausted=True), "QuotaExhausted"),
+        (ProviderThrottled("as it says", retry_after_s=0, quota=Quota.DAY), "QuotaExhausted"),
         (ProviderMisconfigured("as it says"), "ProviderMisconfigured"),
         (ProviderMisconfigured("as it says", reason="KeyRefused"), "KeyRefused"),
         (DayLimitReached("as it says"), "DayLimitReached"),

@@ -8,7 +8,7 @@ from importlib.metadata import EntryPoint
 
 import pytest
 
-from embedding_worker.errors import ProviderError, ProviderThrottled, ProviderUnavailable, SourceRefused
+from embedding_worker.errors import ProviderError, ProviderThrottled, ProviderUnavailable, Quota, SourceRefused
 from embedding_worker.providers import provider
 from embedding_worker.providers.embedder import Vector
 from embedding_worker.providers.provider import Provider, ProviderSetting, Values, registered_providers
@@ -191,7 +191,7 @@ async def test_a_rotated_key_ends_the_pause_of_the_old_one_for_embedders_that_we
     system: System,
 ) -> None:
     embedder = system.registry.embedder(MODEL, source="shops")
-    system.provider.embedder("old").failures = [ProviderThrottled("the day's quota", quota_exhausted=True)]
+    system.provider.embedder("old").failures = [ProviderThrottled("the day's quota", quota=Quota.DAY)]
     with pytest.raises(ProviderThrottled):
         await embedder.embed(["a"])
     waiting = asyncio.create_task(embedder.embed(["b"]))

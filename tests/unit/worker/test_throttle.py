@@ -2,7 +2,7 @@
 
 import pytest
 
-from embedding_worker.errors import ProviderThrottled
+from embedding_worker.errors import ProviderThrottled, Quota
 from embedding_worker.providers.throttle import LONGEST_PAUSE_S, PAUSE_S, Throttle, pause_s
 from tests.support.fake_clock import FakeClock
 
@@ -15,7 +15,7 @@ from tests.support.fake_clock import FakeClock
         (ProviderThrottled("429", retry_after_s=-3), 0),
         (ProviderThrottled("429", retry_after_s=86_400), LONGEST_PAUSE_S),
         (ProviderThrottled("429"), PAUSE_S),
-        (ProviderThrottled("429", quota_exhausted=True), LONGEST_PAUSE_S),
+        (ProviderThrottled("429", quota=Quota.DAY), LONGEST_PAUSE_S),
     ],
 )
 def test_the_pause_is_as_asked_up_to_fifteen_minutes_and_else_by_the_kind_of_quota(

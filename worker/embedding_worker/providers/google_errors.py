@@ -17,6 +17,7 @@ from embedding_worker.errors import (
     ProviderMisconfigured,
     ProviderThrottled,
     ProviderUnavailable,
+    Quota,
 )
 
 # google/rpc/code.proto
@@ -138,7 +139,7 @@ def _throttled(answer: ErrorAnswer, said: str, now: datetime) -> ProviderThrottl
     if answer.is_of_money or any(PER_DAY.search(name) or limit == "0" for name, limit in quotas):
         # RetryInfo still names some seconds, after which nothing will have changed, so it is not passed on.
         message = f"{said}: the quota of the day, or of the account, is used up, see its plan and its billing"
-        return ProviderThrottled(message, code=answer.code, quota_exhausted=True)
+        return ProviderThrottled(message, code=answer.code, quota=Quota.SPEND if answer.is_of_money else Quota.DAY)
     pause_s = answer.wanted_pause_s(now)
     message = f"{said}: it asks for a pause" + (f" of {pause_s:g} s" if pause_s is not None else "")
     return ProviderThrottled(message, code=answer.code, retry_after_s=pause_s)
