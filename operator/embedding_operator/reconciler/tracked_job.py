@@ -18,6 +18,8 @@ class JobState(Enum):
     """Its outcome is known, and the patch of its status is being sent."""
     BACKING_OFF = "BackingOff"
     """Its last attempt failed, and the next one starts when its pause is over."""
+    POSTPONED = "Postponed"
+    """Its handler waits until the provider may be called. Its phase stays as it is."""
     HELD = "Held"
     """Open; the API server refuses its status, and its handler starts again after a pause."""
     DEAD_LETTERED = "DeadLettered"
@@ -25,8 +27,8 @@ class JobState(Enum):
 
 
 IN_FLIGHT = frozenset({JobState.RUNNING, JobState.SETTLING})
-ACTIVE = frozenset(JobState) - {JobState.BACKING_OFF, JobState.HELD, JobState.DEAD_LETTERED}
-"""States that count towards the window. BackingOff and Held do not, so that failing rows never prevent jobs for other rows."""
+ACTIVE = frozenset(JobState) - {JobState.BACKING_OFF, JobState.POSTPONED, JobState.HELD, JobState.DEAD_LETTERED}
+"""States that count towards the window. The others do not, so that failing rows never prevent jobs for other rows."""
 OPEN = frozenset(JobState) - {JobState.DEAD_LETTERED}
 
 
