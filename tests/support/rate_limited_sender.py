@@ -1,12 +1,11 @@
 """`python -m tests.support.rate_limited_sender`: a process that sends as much as its rate limits allow, and prints when.
 
-Called by tests of the limits that processes keep together. What it does is in the variable SENDER, as JSON (see Sender). The
+Called by tests of the limits that processes keep together. It reads what to do from its standard input, as JSON (see Sender). The
 calls of some tasks take turns, so that there is always one that waits.
 """
 
 import asyncio
 import json
-import os
 import sys
 import time
 from collections.abc import Sequence
@@ -15,8 +14,8 @@ from dataclasses import asdict, dataclass
 from embedding_worker.providers.rate_limits import RateLimits
 from embedding_worker.rows import rate_limits
 from embedding_worker.rows.database import Database
+from hack.repository import ROOT
 
-VARIABLE = "SENDER"
 TASKS = 4
 
 
@@ -61,14 +60,14 @@ class Sender:
 
 async def sent_by(sender: Sender) -> list[Call]:
     """Run a process. Returns the calls that it has made."""
-    environment = {**os.environ, VARIABLE: json.dumps(asdict(sender))}
+    pipe = asyncio.subprocess.PIPE
     process = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "tests.support.rate_limited_sender", env=environment, stdout=asyncio.subprocess.PIPE
+        sys.executable, "-m", "tests.support.rate_limited_sender", cwd=ROOT, stdin=pipe, stdout=pipe
     )
-    printed, _ = await process.communicate()
+    printed, _ = await process.communicate(json.dumps(asdict(sender)).encode())
     assert process.returncode == 0
     return [Call(**json.loads(line)) for line in printed.splitlines()]
 
 
 if __name__ == "__main__":
-    asyncio.run(Sender(**json.loads(os.environ[VARIABLE])).run())
+    asyncio.run(Sender(**json.loads(sys.stdin.read())).run())
