@@ -10,7 +10,10 @@ import sys
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 
+from embedding_worker.clock import SystemClock
+from embedding_worker.patience import until_answered
 from embedding_worker.providers.rate_limits import RateLimits
 from embedding_worker.rows import rate_limits
 from embedding_worker.rows.database import Database
@@ -48,9 +51,10 @@ class Sender:
         made = first
         while True:
             texts, tokens = self.calls[made % len(self.calls)]
-            grant = await rate_limits.acquire(
-                database, "shared", limits, texts=texts, tokens=tokens, longest_wait_s=60.0
+            acquire = partial(
+                rate_limits.acquire, database, "shared", limits, texts=texts, tokens=tokens, longest_wait_s=60.0
             )
+            grant = await until_answered("acquire a call", acquire, clock=SystemClock())
             if time.monotonic() + grant.wait_s > until_s:
                 return
             await asyncio.sleep(grant.wait_s)
