@@ -20,6 +20,7 @@ from embedding_worker.errors import ProviderError, ProviderUnavailable, SourceRe
 from embedding_worker.providers.embedder import Vector, at_unit_length, check_vectors
 from embedding_worker.providers.google_errors import ErrorAnswer, reaction_to
 from embedding_worker.providers.provider import Provider, ProviderSetting, Values
+from embedding_worker.providers.rate_limits import rate_limit_settings
 from embedding_worker.source import Model
 
 NAME = "gemini"
@@ -220,6 +221,7 @@ PROVIDER = Provider(
     settings=(
         ProviderSetting(KEY_SETTING, "a key of the Gemini API", secret=True, required=True, usable=usable_key),
         ProviderSetting(ENDPOINT_SETTING, "the address of another server that answers as Google's does"),
+        *rate_limit_settings(NAME),
     ),
     endpoint=endpoint_of,
 )
