@@ -6,12 +6,14 @@ from embedding_worker.clock import Clock
 from embedding_worker.errors import ProviderError
 from embedding_worker.providers.calls import ProviderCalls
 from embedding_worker.providers.canary import CANARY
-from embedding_worker.providers.embedder import SharedEmbedder, Vector
+from embedding_worker.providers.embedder import Vector
 from embedding_worker.providers.gate import CallGate
 from embedding_worker.providers.meter import Counters, Meter
 from embedding_worker.providers.observer import NoObserver
 from embedding_worker.providers.provider import Provider
 from embedding_worker.providers.registry import ProviderRegistry
+from embedding_worker.providers.shared_embedder import SharedEmbedder
+from embedding_worker.rows.records import RateGrant
 from embedding_worker.source import Model
 from tests.support.kept_rows import fake_vector
 
@@ -74,13 +76,18 @@ class Day:
         self.counted.append((granted, tokens))
         return granted
 
-    async def give_back(self, texts: int, tokens: int) -> None:
+    async def give_back(self, texts: int, tokens: int, counted_s_ago: float) -> None:
         self.left += texts
         self.counted.append((-texts, -tokens))
 
     @property
     def counters(self) -> Counters:
-        return Counters(self.acquire, self.give_back)
+        return Counters(self.acquire, self.give_back, unlimited)
+
+
+async def unlimited(texts: int, tokens: int, longest_wait_s: float) -> RateGrant:
+    """A provider without rate limits."""
+    return RateGrant(granted=True, wait_s=0.0)
 
 
 def shared_embedder(embedder: FakeEmbedder, *, clock: Clock) -> SharedEmbedder:

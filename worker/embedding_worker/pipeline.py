@@ -13,9 +13,10 @@ from embedding_worker.clock import Clock
 from embedding_worker.embedding import RowEmbedder
 from embedding_worker.outcome import RowOutcome, RowRequest
 from embedding_worker.providers.calls import ProviderCalls
-from embedding_worker.providers.embedder import SharedEmbedder
 from embedding_worker.providers.gate import CallGate
 from embedding_worker.providers.meter import Counters, Meter
+from embedding_worker.providers.shared_embedder import SharedEmbedder
+from embedding_worker.rows.records import RateGrant
 from embedding_worker.rows.store import RowStore
 from embedding_worker.source import TooLong
 
@@ -51,7 +52,14 @@ def make_pipeline(
     async def acquire_texts(texts: int, tokens: int) -> int:
         return await store.acquire_texts(texts, tokens=tokens, most_a_day=max_texts_per_day)
 
-    meter = Meter(Counters(acquire_texts, store.return_texts), clock=clock)
+    async def return_texts(texts: int, tokens: int, counted_s_ago: float) -> None:
+        await store.return_texts(texts, tokens=tokens, counted_s_ago=counted_s_ago)
+
+    async def acquire_rate(texts: int, tokens: int, longest_wait_s: float) -> RateGrant:
+        key, limits = embedder.limits
+        return await store.acquire_rate(key, limits, texts=texts, tokens=tokens, longest_wait_s=longest_wait_s)
+
+    meter = Meter(Counters(acquire_texts, return_texts, acquire_rate), clock=clock)
     gate = CallGate(embedder, meter, clock=clock)
     calls = ProviderCalls(embedder, gate, meter, clock=clock)
     rows = RowEmbedder(store, calls, too_long=too_long, clock=clock)

@@ -1,6 +1,7 @@
 """The calls for a batch: which are made, what is counted, and whose failure each one is."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 import pytest
 
@@ -19,7 +20,7 @@ from embedding_worker.errors import (
 )
 from embedding_worker.providers.batch_calls import BatchCalls
 from embedding_worker.providers.canary import CANARY
-from embedding_worker.providers.embedder import Problem, Vector
+from embedding_worker.providers.embedder import Vector
 from embedding_worker.providers.meter import BYTES_PER_TOKEN, Counters
 from tests.support.fake_clock import FakeClock, let_time_pass
 from tests.support.fake_provider import Day, FakeEmbedder, gated_calls, shared_embedder
@@ -151,7 +152,7 @@ async def test_a_text_that_fails_while_canaries_are_embedded_is_found_and_the_ot
     assert set(result.failed_alone) == {TEXTS[17]}
     assert set(result.vectors) == set(TEXTS) - {TEXTS[17]}
     assert caller.gate.problem is None
-    assert len(caller.embedder.calls) + caller.embedder.canaries <= 16
+    assert len(caller.embedder.calls) + caller.embedder.canaries <= 17
 
 
 async def test_a_refusal_that_blames_the_key_is_told_as_one_of_the_text() -> None:
@@ -195,7 +196,9 @@ async def test_after_many_calls_that_succeeded_one_canary_is_enough() -> None:
     assert caller.embedder.canaries == 1
 
 
-async def test_while_a_canary_has_failed_within_a_minute_a_lone_failure_waits_with_a_pause_and_is_decided_later() -> None:
+async def test_while_a_canary_has_failed_within_a_minute_a_lone_failure_waits_with_a_pause_and_is_decided_later() -> (
+    None
+):
     caller = Caller(FakeEmbedder(fails=lambda texts: AWAY))
     await caller.embed(TEXTS[:1])
     caller.embedder.fails = poisoned(AWAY, TEXTS[0])
@@ -302,11 +305,9 @@ async def test_a_limit_that_is_just_reached_prevents_no_call() -> None:
 async def test_calls_of_a_bisection_are_counted_before_they_are_sent_and_stay_within_the_day(allowed: int) -> None:
     poison = {TEXTS[3], TEXTS[12]}
     day = Day(allowed)
-    caller = Caller(
-        FakeEmbedder(fails=lambda texts: REJECTED if poison & set(texts) else None), counters=day.counters
-    )
+    caller = Caller(FakeEmbedder(fails=lambda texts: REJECTED if poison & set(texts) else None), counters=day.counters)
     result = await caller.embed()
-    sent = sum(caller.embedder.sizes)
+    sent = sum(caller.embedder.sizes) + caller.embedder.canaries
     assert sent == sum(granted for granted, _ in day.counted)
     assert sent <= allowed
     if result.unattributed:
@@ -325,7 +326,7 @@ async def test_while_the_count_can_not_be_made_nothing_is_sent() -> None:
             raise away.pop()
         return texts
 
-    caller = Caller(FakeEmbedder(), counters=Counters(acquire, Day(0).give_back))
+    caller = Caller(FakeEmbedder(), counters=replace(Day(0).counters, acquire_texts=acquire))
     assert len((await caller.embed()).vectors) == 20
     assert caller.clock.slept == [0.1, 0.2, 0.4]
 

@@ -5,9 +5,10 @@ itself: calls that succeed, canaries (see canary.py), and failed calls for whose
 counts only if calls that began after it show that the provider is well. Other failures show nothing: their cause may be
 another row's text, so that some rows that fail in earnest would keep each other from ever being found out.
 
-All moments are of the monotonic clock, in seconds.
+All moments are of the monotonic clock, in seconds. What began after what is told by numbers, because two moments may be equal.
 """
 
+import itertools
 from collections import deque
 from dataclasses import dataclass
 from enum import Enum
@@ -38,7 +39,8 @@ class Verdict(Enum):
 
 @dataclass(frozen=True)
 class Call:
-    began: float
+    number: int
+    """Given when it began. Of two calls, the later one has the higher number."""
     ended: float
     succeeded: bool
 
@@ -51,16 +53,21 @@ class Evidence:
         self._succeeded_at = float("-inf")
         self._failures_since = 0
         self._refused_wrongly_at = float("-inf")
+        self._numbers = itertools.count()
 
-    def record_success(self, *, began: float, now: float) -> None:
-        """A call, or a canary, has succeeded."""
-        self._calls.append(Call(began, now, succeeded=True))
+    def next_number(self) -> int:
+        """The number of a call that begins now, or of a failure that has just happened."""
+        return next(self._numbers)
+
+    def record_success(self, number: int, now: float) -> None:
+        """The call, or canary, of this number has succeeded."""
+        self._calls.append(Call(number, now, succeeded=True))
         self._succeeded_at = now
         self._failures_since = 0
 
-    def record_provider_failure(self, *, began: float, now: float, refused: bool = False) -> None:
+    def record_provider_failure(self, number: int, now: float, *, refused: bool) -> None:
         """A canary has failed, or a call for whose texts other calls have succeeded."""
-        self._calls.append(Call(began, now, succeeded=False))
+        self._calls.append(Call(number, now, succeeded=False))
         if refused:
             self._refused_wrongly_at = now
 
@@ -76,13 +83,13 @@ class Evidence:
         """Whether the provider has refused only texts that it always refuses."""
         return now - self._refused_wrongly_at > REFUSED_WRONGLY_S
 
-    def verdict(self, *, since: float, now: float) -> Verdict:
-        """What is shown about a failure at `since`."""
+    def verdict(self, failure: int, now: float) -> Verdict:
+        """What is shown about the failure of this number."""
         recent = [call for call in self._calls if now - call.ended <= WITHIN_S]
         succeeded = sum(call.succeeded for call in recent)
         in_a_row = 0
         for call in recent:
-            if call.began >= since:
+            if call.number > failure:
                 in_a_row = in_a_row + 1 if call.succeeded else 0
         missing = max(0, (CANARIES_AMONG_MANY if len(recent) >= ENOUGH_CALLS else CANARIES) - in_a_row)
         if succeeded + missing < WELL_SHARE * (len(recent) + missing):

@@ -36,7 +36,7 @@ UNDECIDED_PAUSE_S = 15.0
 class FailedCall(Generic[Key]):
     keys: frozenset[Key]
     error: ProviderError
-    began: float
+    number: int
     ended: float
 
 
@@ -74,12 +74,12 @@ class BatchCalls(Generic[Key]):
                 yield outcomes
 
     async def _attempt(self, keys: Sequence[Key]) -> list[Vector | Unattributed[ProviderError]]:
-        began = self._calls.now()
         try:
             vectors = await self._calls.embed([self._texts[key] for key in keys])
         except ProviderError as exc:
             if not isinstance(exc, PAUSED):
-                self._failed.append(FailedCall(frozenset(keys), exc, began, self._calls.now()))
+                number = self._calls.evidence.next_number()
+                self._failed.append(FailedCall(frozenset(keys), exc, number, self._calls.now()))
             raise
         self._accepted = max(self._accepted, len(vectors))
         unsent = Unattributed[ProviderError](DayLimitReached(DAY_LIMIT))
@@ -101,12 +101,11 @@ class BatchCalls(Generic[Key]):
             if refused and len(call.keys) > self._accepted:
                 self._calls.size.record_too_large(self._accepted)
             else:
-                self._calls.evidence.record_provider_failure(began=call.began, now=call.ended, refused=refused)
+                self._calls.evidence.record_provider_failure(call.number, call.ended, refused=refused)
 
     async def _judge(self, failed: Mapping[Key, ProviderError]) -> AsyncIterator[Outcomes[Key, Vector, ProviderError]]:
         """Yields the texts that failed alone as FailedAlone, or as Unattributed if the provider may be the cause."""
-        since = max(call.ended for call in self._failed)
-        undecided = {} if await self._calls.are_failures_of_rows(since=since) else dict(failed)
+        undecided = {} if await self._calls.is_failure_of_rows(self._failed[-1].number) else dict(failed)
         refused = {key: error for key, error in failed.items() if error.is_refusal and key not in undecided}
         accepted: dict[Key, Vector] = {}
         for _ in range(CONFIRMATIONS):
@@ -140,8 +139,8 @@ class BatchCalls(Generic[Key]):
             else:
                 accepted[key] = vector
                 del refused[key]
-                now = self._calls.now()
-                self._calls.evidence.record_provider_failure(began=now, now=now, refused=True)
+                evidence = self._calls.evidence
+                evidence.record_provider_failure(evidence.next_number(), self._calls.now(), refused=True)
         return not refused or await self._calls.is_well()
 
 

@@ -10,9 +10,9 @@ from typing import Protocol
 import structlog
 
 from embedding_worker.clock import Clock
-from embedding_worker.errors import InputRejected, ProviderError, ProviderMisconfigured, ProviderThrottled
+from embedding_worker.errors import ProviderError
 from embedding_worker.providers.circuit import Circuit, CircuitState
-from embedding_worker.providers.embedder import Problem
+from embedding_worker.providers.problem import Problem
 
 log = structlog.get_logger(__name__)
 
@@ -110,17 +110,3 @@ class Breaker:
 
     def _in_wall_time(self, moment: float, now: float) -> datetime:
         return self._clock.now() + timedelta(seconds=moment - now)
-
-
-def problem_of(error: ProviderError) -> Problem:
-    """What the source's condition ProviderReady says after this error."""
-    match error:
-        case ProviderMisconfigured():
-            reason = error.reason
-        case ProviderThrottled():
-            reason = "QuotaExhausted" if error.quota_exhausted else "ProviderThrottled"
-        case InputRejected():
-            reason = "RequestsRefused"
-        case _:
-            reason = "ProviderUnavailable"
-    return Problem(reason, error.message)

@@ -7,9 +7,10 @@ from embedding_worker.errors import CallsPaused, DayLimitReached, ProviderError,
 from embedding_worker.providers.attribution import Evidence, Verdict
 from embedding_worker.providers.call_size import CallSize
 from embedding_worker.providers.canary import CANARY
-from embedding_worker.providers.embedder import SharedEmbedder, Vector
+from embedding_worker.providers.embedder import Vector
 from embedding_worker.providers.gate import CallGate
-from embedding_worker.providers.meter import Meter
+from embedding_worker.providers.meter import Counted, Meter
+from embedding_worker.providers.shared_embedder import SharedEmbedder
 
 
 class ProviderCalls:
@@ -46,39 +47,42 @@ class ProviderCalls:
         SharedEmbedder.embed raises, and DayLimitReached.
         """
         self._gate.refuse_if_closed()
-        sent = texts[: await self._acquire(texts)]
+        counted = await self._acquire(texts)
         try:
-            vectors = await self._embedder.embed(sent)
+            vectors = await self._embedder.embed(counted.texts)
         except ProviderError as exc:
             if not exc.reached:
-                await self._meter.give_back(sent)
+                await self._meter.give_back(counted)
             if isinstance(exc, ProviderThrottled) and self._embedder.throttled_times > 1:
                 self.size.record_throttled_again()
             raise
         self.called = True
         self._gate.record_success()
-        self.size.record_accepted(len(sent))
+        self.size.record_accepted(len(vectors))
         return vectors
 
     async def is_well(self) -> bool:
         """Whether a canary is embedded. If it is not, a circuit is open afterwards, or calls are paused."""
         try:
-            await self._acquire([CANARY])
+            counted = await self._acquire([CANARY])
+        except (DayLimitReached, CallsPaused):
+            return False
+        try:
             await self._embedder.send_canary()
         except ProviderError as exc:
             if not exc.reached:
-                await self._meter.give_back([CANARY])
+                await self._meter.give_back(counted)
             return False
         return True
 
-    async def are_failures_of_rows(self, *, since: float) -> bool:
-        """Whether calls that had failed at `since` failed because of their rows: sends as many canaries as that takes."""
-        while (verdict := self.evidence.verdict(since=since, now=self.now())) is Verdict.ASK:
+    async def is_failure_of_rows(self, failure: int) -> bool:
+        """Whether the failure of this number, and those before it, were the rows' own: sends as many canaries as that takes."""
+        while (verdict := self.evidence.verdict(failure, self.now())) is Verdict.ASK:
             if not await self.is_well():
                 return False
         return verdict is Verdict.WELL
 
-    async def _acquire(self, texts: Sequence[str]) -> int:
+    async def _acquire(self, texts: Sequence[str]) -> Counted:
         try:
             return await self._meter.acquire(texts)
         except DayLimitReached as exc:

@@ -11,6 +11,7 @@ from embedding_worker.providers.attribution import Evidence
 from embedding_worker.providers.breaker import Breaker, CircuitObserver
 from embedding_worker.providers.embedder import Embedder
 from embedding_worker.providers.provider import Provider, Values
+from embedding_worker.providers.rate_limits import RateLimits, rate_limits
 from embedding_worker.providers.throttle import Throttle
 from embedding_worker.source import Model, TooLong
 
@@ -33,6 +34,9 @@ class Connection:
     endpoint: str
     """The server that is called; empty if the provider calls none."""
     values: Values = field(repr=False)
+    key: str
+    """What endpoint and credential are known by in the database, where neither is stored."""
+    limits: RateLimits
     throttle: Throttle
     breaker: Breaker
     make_breaker: Callable[[str], Breaker]
@@ -57,5 +61,12 @@ def connect(provider: Provider, values: Values, *, clock: Clock, observer: Circu
         return Breaker(name, clock=clock, observer=observer)
 
     return Connection(
-        provider, provider.endpoint(usable), usable, Throttle(clock), make_breaker(provider.name), make_breaker
+        provider,
+        provider.endpoint(usable),
+        usable,
+        provider.credential_key(values),
+        rate_limits(provider, values),
+        Throttle(clock),
+        make_breaker(provider.name),
+        make_breaker,
     )

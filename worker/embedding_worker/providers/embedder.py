@@ -2,11 +2,9 @@
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Protocol
 
 from embedding_worker.errors import AnswerUnusable
-from embedding_worker.providers.attribution import Evidence
 
 Vector = Sequence[float]
 
@@ -26,61 +24,6 @@ class Embedder(Protocol):
         Raises ProviderUnavailable (wait, try again), ProviderThrottled (pause), ProviderMisconfigured (someone must act) and
         InputRejected (never send these texts again). Writes nothing.
         """
-        ...
-
-
-@dataclass(frozen=True)
-class Problem:
-    """Why no calls are made, or why they fail: a reason in CamelCase, and a sentence."""
-
-    reason: str
-    message: str
-
-
-class SharedEmbedder(Embedder, Protocol):
-    """An embedder of one source, whose endpoint and credential other sources use too.
-
-    `embed` also raises CallsPaused, if no call may be made now.
-    """
-
-    @property
-    def problem(self) -> Problem | None:
-        """What prevents calls of all sources, or has until one succeeds; None if nothing does."""
-        ...
-
-    @property
-    def may_call(self) -> bool:
-        """Whether the circuits are closed and the throttle is over."""
-        ...
-
-    @property
-    def evidence(self) -> Evidence:
-        """What the recent calls of all sources with this model have shown."""
-        ...
-
-    @property
-    def throttled_times(self) -> int:
-        """How often the provider has answered 429 since a call succeeded."""
-        ...
-
-    async def send_canary(self) -> None:
-        """Find out whether the provider is well. Opens the circuit, and raises the error, if it is not."""
-        ...
-
-    def begin_probe(self) -> bool:
-        """Whether the circuit is open, and the caller is to call `probe` now."""
-        ...
-
-    async def probe(self) -> None:
-        """Send a canary although the circuit is open, and close it, or leave it open for longer. Raises no ProviderError."""
-        ...
-
-    def cancel_probe(self) -> None:
-        """The probe cannot be sent now: another source may do it."""
-        ...
-
-    def beat(self) -> None:
-        """The process is running. To be called twice a second, so that a time in which it was stopped is noticed."""
         ...
 
 

@@ -9,9 +9,10 @@ import asyncio
 from embedding_worker.clock import Clock
 from embedding_worker.errors import CallsPaused, DayLimitReached
 from embedding_worker.providers.canary import CANARY
-from embedding_worker.providers.embedder import Problem, SharedEmbedder
 from embedding_worker.providers.meter import Meter
+from embedding_worker.providers.problem import Problem
 from embedding_worker.providers.pulse import BEAT_EVERY_S
+from embedding_worker.providers.shared_embedder import SharedEmbedder
 
 DAY_LIMIT_PAUSE_S = 60.0
 """How often it is tried whether the limit of the day allows a text again."""
@@ -84,9 +85,12 @@ class CallGate:
 
     async def _probe(self) -> None:
         try:
-            await self._meter.acquire([CANARY])
-            await self._embedder.probe()
+            counted = await self._meter.acquire([CANARY])
+            if not await self._embedder.probe():
+                await self._meter.give_back(counted)
         except DayLimitReached as exc:
             self.close_for_the_day(exc)
+        except CallsPaused as exc:
+            self.close(for_s=exc.pause_s)
         finally:
             self._embedder.cancel_probe()

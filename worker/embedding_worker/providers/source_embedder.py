@@ -12,9 +12,11 @@ from embedding_worker.providers.attribution import Evidence
 from embedding_worker.providers.breaker import Breaker
 from embedding_worker.providers.canary import send_canary
 from embedding_worker.providers.connection import Connection, SharedModel
-from embedding_worker.providers.embedder import Problem, Vector
+from embedding_worker.providers.embedder import Vector
 from embedding_worker.providers.observer import CallObserver
+from embedding_worker.providers.problem import Problem
 from embedding_worker.providers.pulse import Pulse
+from embedding_worker.providers.rate_limits import RateLimits
 from embedding_worker.source import Model
 
 LOOK_EVERY_S = 1.0
@@ -59,6 +61,11 @@ class SourceEmbedder:
         return self._shared[1].evidence
 
     @property
+    def limits(self) -> tuple[str, RateLimits]:
+        connection = self._connection()
+        return connection.key, connection.limits
+
+    @property
     def throttled_times(self) -> int:
         return self._connection().throttle.times
 
@@ -91,14 +98,13 @@ class SourceEmbedder:
             raise CallsPaused(problem.message if problem is not None else "the credential was rotated")
 
     async def _ask(self, connection: Connection, model: SharedModel) -> None:
-        began = self._clock.monotonic()
+        number = model.evidence.next_number()
         try:
             await send_canary(lambda texts: self._call(connection, model, texts))
         except (CallsPaused, ProviderThrottled):
             raise
         except ProviderError as exc:
-            now = self._clock.monotonic()
-            model.evidence.record_provider_failure(began=began, now=now, refused=exc.is_refusal)
+            model.evidence.record_provider_failure(number, self._clock.monotonic(), refused=exc.is_refusal)
             breaker = model.breaker if exc.of_the_model else connection.breaker
             breaker.open(exc)
             raise
@@ -108,30 +114,25 @@ class SourceEmbedder:
         began = [connection.breaker.begin_probe(), model.breaker.begin_probe()]
         return any(began)
 
-    async def probe(self) -> None:
+    async def probe(self) -> bool:
         connection, model = self._shared
+        error: ProviderError | None = None
         try:
             await self._ask(connection, model)
-        except ProviderThrottled:  # it answers, and the throttle decides when it is called again
-            connection.breaker.close()
-            model.breaker.close()
-        except CallsPaused:
-            pass
         except ProviderError as exc:
-            if exc.of_the_model:
-                connection.breaker.close()
-        else:
-            connection.breaker.close()
+            error = exc
+        if error is None or isinstance(error, ProviderThrottled) or error.of_the_model:
+            connection.breaker.close()  # it has answered; after a 429 the throttle says when it is called again
+        if error is None or isinstance(error, ProviderThrottled):
             model.breaker.close()
-        finally:
-            _stop_probing(connection.breaker, model.breaker)
+        return error is None or error.reached
 
     def cancel_probe(self) -> None:
         connection, model = self._shared
         _stop_probing(connection.breaker, model.breaker)
 
     async def _call(self, connection: Connection, model: SharedModel, texts: Sequence[str]) -> list[Vector]:
-        began = self._clock.monotonic()
+        began, number = self._clock.monotonic(), model.evidence.next_number()
         try:
             with _counted(connection.breaker), _counted(model.breaker):
                 vectors = await self._measured_call(model, texts)
@@ -145,7 +146,7 @@ class SourceEmbedder:
             if isinstance(exc, ProviderThrottled):
                 connection.throttle.pause(exc, began=began)
             raise
-        model.evidence.record_success(began=began, now=self._clock.monotonic())
+        model.evidence.record_success(number, self._clock.monotonic())
         connection.throttle.record_success()
         connection.breaker.record_success()
         model.breaker.record_success()

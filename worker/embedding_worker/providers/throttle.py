@@ -7,8 +7,7 @@ from datetime import datetime, timedelta
 
 from embedding_worker.clock import Clock
 from embedding_worker.errors import ProviderThrottled
-from embedding_worker.providers.breaker import problem_of
-from embedding_worker.providers.embedder import Problem
+from embedding_worker.providers.problem import Problem, problem_of
 
 FIRST_PAUSE_S = 1.0
 """How long to pause if the provider does not say how long. Doubled with each further answer 429, until a call succeeds."""
