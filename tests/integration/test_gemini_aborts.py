@@ -13,6 +13,7 @@ from urllib.parse import urlsplit
 import pytest
 
 from embedding_worker.errors import ProviderUnavailable
+from embedding_worker.providers.blocking_call import BlockingCall
 from embedding_worker.providers.gemini import GeminiEmbedder
 from embedding_worker.source import Model
 from hack.control_plane.certificates import Authority
@@ -24,6 +25,8 @@ from tests.support.tcp_proxy import TcpProxy
 from tests.support.tls_proxy import LOOPBACK, bundle, server_context
 
 pytest.importorskip("google.generativeai")
+from requests import Session
+
 from embedding_worker.providers import abortable_http
 
 KEY = "k3y-of-Somebody"
@@ -75,16 +78,16 @@ async def outage(made: GeminiEmbedder, text: str = "one") -> ProviderUnavailable
     return raised.value
 
 
-async def end_by_deadline(made: GeminiEmbedder, texts: list[str]) -> None:
+async def end_by_deadline(_: FakeGemini, made: GeminiEmbedder, texts: list[str]) -> None:
     made._timeout_s = TIMEOUT_S
     ended = await asyncio.gather(*(made.embed([text]) for text in texts), return_exceptions=True)
     assert {type(error) for error in ended} == {ProviderUnavailable}
     made._timeout_s = LONG_S
 
 
-async def end_by_cancelling(made: GeminiEmbedder, texts: list[str]) -> None:
+async def end_by_cancelling(gemini: FakeGemini, made: GeminiEmbedder, texts: list[str]) -> None:
     tasks = [asyncio.create_task(made.embed([text])) for text in texts]
-    await eventually(lambda: len(threads()) == len(texts), within_s=5, because="each call has a thread")
+    await eventually(lambda: gemini.stats().in_flight == len(texts), within_s=5, because="each call has a thread")
     for task in tasks:
         task.cancel()
     ended = await asyncio.gather(*tasks, return_exceptions=True)
@@ -94,12 +97,12 @@ async def end_by_cancelling(made: GeminiEmbedder, texts: list[str]) -> None:
 @pytest.mark.parametrize("end", [end_by_deadline, end_by_cancelling])
 @pytest.mark.parametrize("kind", WITHOUT_AN_ANSWER)
 async def test_calls_without_an_answer_leave_no_thread_and_the_next_call_succeeds_at_once(
-    gemini: FakeGemini, kind: FaultKind, end: Callable[[GeminiEmbedder, list[str]], Any]
+    gemini: FakeGemini, kind: FaultKind, end: Callable[[FakeGemini, GeminiEmbedder, list[str]], Any]
 ) -> None:
     made = embedder(gemini.url)
     await made.embed(["warm"])
     gemini.fault(kind, only_matching="hangs")
-    await end(made, [f"hangs {n}" for n in range(CALLS)])
+    await end(gemini, made, [f"hangs {n}" for n in range(CALLS)])
     began = time.monotonic()
     assert len(await made.embed(["another"])) == 1
     assert time.monotonic() - began < AT_ONCE_S
@@ -122,7 +125,7 @@ async def test_a_call_over_tls_is_aborted_also_on_the_connection_of_an_earlier_c
         made = embedder(f"https://{LOOPBACK}:{proxy.port}")
         await made.embed(["warm"])
         gemini.fault(kind, only_matching="hangs")
-        await end_by_deadline(made, ["hangs"])
+        await end_by_cancelling(gemini, made, ["hangs"])
         await no_thread_is_left()
         assert len(await made.embed(["another"])) == 1
 
@@ -132,8 +135,36 @@ async def test_a_call_through_a_proxy_is_aborted(gemini: FakeGemini, monkeypatch
     made = embedder("http://gemini.invalid")
     assert len(await made.embed(["one"])) == 1
     gemini.fault(FaultKind.HANG, only_matching="hangs")
-    await end_by_deadline(made, ["hangs"])
+    await end_by_cancelling(gemini, made, ["hangs"])
     await no_thread_is_left()
+
+
+async def test_a_call_that_is_aborted_after_its_answer_does_not_end_the_next_one_on_its_connection(
+    gemini: FakeGemini,
+) -> None:
+    session, received, released = Session(), threading.Event(), threading.Event()
+    abortable_http.make_abortable(session)
+    url = f"{gemini.url}/v1beta/models/gemini-embedding-001:batchEmbedContents"
+    one = {"model": "models/gemini-embedding-001", "content": {"parts": [{"text": "one"}]}}
+
+    def ask() -> int:
+        answer = session.post(url, json={"requests": [one]}, headers={"x-goog-api-key": KEY}, timeout=LONG_S)
+        return answer.status_code
+
+    def stay() -> None:
+        ask()
+        received.set()
+        assert released.wait(LONG_S)
+
+    with session:
+        first = asyncio.create_task(BlockingCall("gemini").run(stay))
+        await eventually(received.is_set, within_s=5, because="the answer has come")
+        gemini.fault(FaultKind.SLOW, seconds=TIMEOUT_S)
+        second = asyncio.create_task(BlockingCall("gemini").run(ask))
+        await eventually(lambda: gemini.stats().in_flight == 1, within_s=5, because="the next call is on its way")
+        first.cancel()
+        assert await second == 200
+        released.set()
 
 
 @contextmanager
