@@ -145,7 +145,7 @@ async def test_a_call_that_is_aborted_after_its_answer_does_not_end_the_next_one
     session, received, released = Session(), threading.Event(), threading.Event()
     abortable_http.make_abortable(session)
     url = f"{gemini.url}/v1beta/models/gemini-embedding-001:batchEmbedContents"
-    one = {"model": "models/gemini-embedding-001", "content": {"parts": [{"text": "one"}]}}
+    one: Any = {"model": "models/gemini-embedding-001", "content": {"parts": [{"text": "one"}]}}
 
     def ask() -> int:
         answer = session.post(url, json={"requests": [one]}, headers={"x-goog-api-key": KEY}, timeout=LONG_S)

@@ -17,6 +17,8 @@ from embedding_worker.providers.blocking_call import present_call
 
 CONNECT_TIMEOUT_S = 5.0
 """For each address of the endpoint, and for the handshake of TLS."""
+MOST_IDLE = 50
+"""Connections that stay open for the next calls. requests keeps ten, and warns of each further one."""
 
 
 class AbortableConnection(HTTPConnection):
@@ -85,4 +87,4 @@ class AbortableAdapter(HTTPAdapter):
 def make_abortable(session: Session) -> None:
     """Let all calls of this session be aborted. They must run as a BlockingCall."""
     for scheme in ("https://", "http://"):
-        session.mount(scheme, AbortableAdapter())
+        session.mount(scheme, AbortableAdapter(pool_maxsize=MOST_IDLE))
