@@ -19,11 +19,9 @@ from embedding_operator.metrics import Metrics
 from embedding_operator.reconciler.catalog import SourceCatalog
 from embedding_operator.reconciler.job_statuses import JobStatuses
 from embedding_operator.reconciler.job_table import JobTable
-from embedding_operator.reconciler.row_queues import RowQueues
-from embedding_operator.reconciler.tracked_job import JobState
+from embedding_operator.reconciler.row_queues import ProviderNotCallable, RowQueues
 from embedding_operator.resources.embedding_job import EmbeddingJob, Phase
 from embedding_worker.clock import Clock
-from embedding_worker.errors import Postponed
 from embedding_worker.outcome import RowOutcome, RowRequest
 
 log = structlog.get_logger(__name__)
@@ -69,15 +67,13 @@ class JobRunner:
         if self._draining or not self._table.observe(job):
             return  # the process is ending, or the event is older than the operator's own last patch
         tracked = self._table.get(job.name)
-        if tracked is None or tracked.in_flight or tracked.state is JobState.POSTPONED:
-            return
-        if self._statuses.is_held(tracked):
+        if tracked is None or tracked.has_handler or self._statuses.is_held(tracked):
             return
         try:
             await self._carry_out(next_step(job), job, urgent=tracked.edited)
         finally:  # no outcome, cancelled, or an unexpected error: a job that stayed in flight would never be started again
             tracked = self._table.get(job.name)
-            if tracked is not None and (tracked.in_flight or tracked.state is JobState.POSTPONED):
+            if tracked is not None and tracked.has_handler:
                 self._table.release(job.name)
 
     async def _carry_out(self, step: Step, job: EmbeddingJob, *, urgent: bool) -> None:
@@ -121,9 +117,9 @@ class JobRunner:
             self._table.start(job.name)
             try:
                 return await self._queues.submit(job.source, request, urgent=urgent)
-            except Postponed as exc:
+            except ProviderNotCallable as exc:
                 self._table.postpone(job.name)
-                await self._queues.wait_until_callable(job.source, exc)
+                await exc.wait_until_callable()
         return None
 
     def _move_on(self, job: EmbeddingJob, patch: JobPatch, version: int) -> None:

@@ -20,6 +20,19 @@ SOURCE_COMES_WITHIN_S = 90.0
 """How long a job waits for its source to exist: jobs may be restored first. Housekeeping deletes them sooner."""
 
 
+class ProviderNotCallable(Exception):
+    """The row has no outcome yet: its source's provider may not be called now, or it is not known why its call failed."""
+
+    def __init__(self, pipeline: RowPipeline, *, pause_s: float) -> None:
+        super().__init__()
+        self._pipeline = pipeline
+        self._pause_s = pause_s
+
+    async def wait_until_callable(self) -> None:
+        """Return when the row is to be submitted again, or when the source's pipeline has ended."""
+        await self._pipeline.gate.wait_until_open(pause_s=self._pause_s)
+
+
 class RowQueues:
     def __init__(self, catalog: SourceCatalog, *, clock: Clock) -> None:
         self._catalog = catalog
@@ -45,26 +58,20 @@ class RowQueues:
     async def submit(self, source: str, request: RowRequest, *, urgent: bool) -> RowOutcome | None:
         """Bring a row up to date, as soon as its source is ready.
 
-        Returns None where the source does not exist, or the process ends before the source is ready. Raises Postponed if the
-        provider may not be called now; `wait_until_callable` returns when the row is to be submitted again.
+        Returns None where the source does not exist, or the process ends before the source is ready. Raises
+        ProviderNotCallable.
         """
         while (pipeline := await self._pipeline(source)) is not None:
             try:
                 return await pipeline.batcher.submit(request, urgent=urgent)
             except Interrupted:
                 continue
-            except Postponed:
-                raise
+            except Postponed as exc:
+                raise ProviderNotCallable(pipeline, pause_s=exc.pause_s) from exc
             except Exception:  # a defect of ours: the row is tried again, since kopf keeps no retries for us
                 log.exception("row not embedded because of an unexpected error", source=source, business=request.id)
                 await self._clock.sleep(UNEXPECTED_PAUSE_S)
         return None
-
-    async def wait_until_callable(self, source: str, postponed: Postponed) -> None:
-        """Return when the source's provider may be called, or when its pipeline has ended."""
-        pipeline = self._pipelines.get(source)
-        if pipeline is not None:
-            await pipeline.gate.wait_until_open(pause_s=postponed.pause_s)
 
     async def _pipeline(self, source: str) -> RowPipeline | None:
         unknown_until = self._clock.monotonic() + SOURCE_COMES_WITHIN_S

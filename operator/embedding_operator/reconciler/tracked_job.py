@@ -70,6 +70,11 @@ class TrackedJob:
         return self.state is JobState.HELD and now < self.held_until
 
     @property
+    def has_handler(self) -> bool:
+        """A handler is working on it, or waits until it can."""
+        return self.in_flight or self.state is JobState.POSTPONED
+
+    @property
     def in_flight(self) -> bool:
         """A handler is working on it."""
         return self.state in IN_FLIGHT

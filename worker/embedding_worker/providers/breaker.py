@@ -12,7 +12,7 @@ import structlog
 from embedding_worker.clock import Clock
 from embedding_worker.errors import ProviderError
 from embedding_worker.providers.circuit import Circuit, CircuitState
-from embedding_worker.providers.problem import Problem
+from embedding_worker.providers.problem import Problem, problem_of
 
 log = structlog.get_logger(__name__)
 

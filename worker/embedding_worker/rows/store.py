@@ -25,10 +25,9 @@ from embedding_worker.rows.records import (
     VectorWrite,
     WriteResult,
 )
-from embedding_worker.rows.schema import configuration_on_record
 from embedding_worker.rows.statements import Statements
 from embedding_worker.rows.table_access import TableAccess
-from embedding_worker.source import SourceConfig, TableColumn
+from embedding_worker.source import SourceConfig
 
 PREVIEW_PAGE = 5_000
 SAMPLED_PAGES = 100
@@ -49,11 +48,6 @@ class RowStore:
         """The store of a configuration that is only inspected: nothing is created. Raises as `prepare` does."""
         statements, _ = await inspect_table(database, config)
         return cls(database, statements)
-
-    @staticmethod
-    async def configuration_on_record(database: Database, at: TableColumn) -> str | None:
-        """The configuration in force for this table and column (see SourceConfig.as_record); None if there is none yet."""
-        return await configuration_on_record(database, at)
 
     def id_problem(self, row_id: str) -> str | None:
         """Why no row of the table can have this id, in a few words; None if a row can have it."""
