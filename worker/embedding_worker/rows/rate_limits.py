@@ -10,7 +10,7 @@ it in what the limit allows in 0.6 s, or, if it is larger, until nothing is left
     sent within any 60 s  <=  0.98 * limit * (60 + 0.6) / 60  <  0.99 * limit
 
 while the whole 98% is used as long as there is always a call that waits. A call that uses more than 0.6 s of the limit may come
-on top of that, but calls of one size never exceed the limit (see use_of). The times are given in the order in which processes ask.
+on top of that, but calls of one size never exceed the limit (see use_of). The times follow the order in which processes ask.
 Each of the three increases from the time at which the call will be made: a call that waits for one limit would otherwise save up
 room in the others, for a burst that exceeds them.
 
