@@ -10,6 +10,7 @@ from embedding_worker.errors import TableRefused
 from embedding_worker.rows.database import Database, Row, Transaction
 from embedding_worker.rows.each_row import separate
 from embedding_worker.rows.inspection import inspect_table
+from embedding_worker.rows.failing_texts import BEGIN_SEARCH, FOUND, SEARCH
 from embedding_worker.rows.statements import Statements
 from embedding_worker.rows.table import can_be_id
 from embedding_worker.rows.table_facts import POLICIES
@@ -69,6 +70,13 @@ class TableAccess:
     async def read_texts(self, sql: str, *params: object) -> list[Row]:
         async with self.transaction(timeout_s=READ_TIMEOUT_S) as transaction:
             return await transaction.fetch(sql, *params)
+
+    async def find_failing(self, ids: Sequence[str]) -> dict[str, str]:
+        """The rows whose text fails: id → kind of the failure. Raises StatementTimedOut if there are too many or too large ones."""
+        async with self.transaction(timeout_s=READ_TIMEOUT_S) as transaction:
+            await transaction.fetch(BEGIN_SEARCH, ids, self._statements.evaluate)
+            await transaction.fetch(SEARCH)
+            return dict(await transaction.fetch(FOUND))
 
     async def refuse_changed_table(self) -> None:
         """Raises TableRefused if the table is not the one that was set up: its ids may be possible now."""
