@@ -231,6 +231,7 @@ async def test_hundreds_of_rows_that_fail_are_separated_with_few_statements(
     keeper, _ = kept
     application.run(f"INSERT INTO businesses (id) SELECT generate_series({ROWS + 1}, {ROWS + MANY})")
     application.run(f"UPDATE businesses SET {GOOD} WHERE id > {ROWS}; UPDATE businesses SET {failure.bad} WHERE id > {ROWS}")
+    monkeypatch.setattr(table_access, "READ_TIMEOUT_S", 10.0)
     statements = count_statements(monkeypatch)
     due = await keeper.sweep(limit=MANY + ROWS)
     assert len([row for row in due if row.text_fails]) == MANY
@@ -252,6 +253,7 @@ async def test_an_audit_reads_no_text_of_a_row_that_is_known_to_be_due(
     await keeper.audit()
     await keeper.keep()
     application.run(f"UPDATE businesses SET {failure.bad} WHERE id > 10")
+    monkeypatch.setattr(table_access, "READ_TIMEOUT_S", 10.0)
     statements = count_statements(monkeypatch)
     assert await keeper.audit(page=ROWS) == 0
     assert statements.failed == 1
