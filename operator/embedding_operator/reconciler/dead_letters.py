@@ -51,15 +51,16 @@ def dead_letter_limit(costly: int, *, costly_in_all: int) -> tuple[str, str] | N
     return "DeadLetterLimit", message
 
 
-def most_open_jobs(costly: int, *, costly_in_all: int, open_elsewhere: int) -> int:
+def most_open_jobs(costly: int, *, costly_in_all: int, sharing: int) -> int:
     """How many jobs of a source may be open, so that the limit is not exceeded if all of them become dead letters.
 
-    `open_elsewhere` are the open jobs of the other sources that have such dead letters. Near the limit only a few may be open, but
-    not fewer than one before it is reached, so that rows that do not fail go on.
+    The room is divided among the `sharing` sources that have more than a few dead letters. Near the limit only a few jobs may be
+    open, but not fewer than one before it is reached, so that rows that do not fail go on.
     """
     if dead_letter_limit(costly, costly_in_all=costly_in_all) is not None:
         return 0
-    return max(MAX_DEAD_LETTERS - costly_in_all - open_elsewhere, FEW_DEAD_LETTERS - costly, 1)
+    room = MAX_DEAD_LETTERS - costly_in_all
+    return max(room, FEW_DEAD_LETTERS - costly) if costly < FEW_DEAD_LETTERS else max(room // sharing, 1)
 
 
 def room_for_dead_letters(existing: int, of_the_source: int) -> int:
@@ -89,14 +90,12 @@ class DeadLetters:
     def may_be_opened(self) -> int:
         """How many more jobs of the source may be open. See most_open_jobs."""
         costly = self._costly()
-        elsewhere = sum(self._open_jobs(source) for source in costly if source != self._source)
-        most = most_open_jobs(costly[self._source], costly_in_all=costly.total(), open_elsewhere=elsewhere)
-        return max(0, most - self._open_jobs(self._source))
-
-    def _open_jobs(self, source: str) -> int:
-        """Without those whose row is locked: a lock is no failure, and their rows must not stop others."""
-        paused = self._table.jobs(source, {JobState.BACKING_OFF})
-        return self._table.count(OPEN, source=source) - sum(job.reason == LOCKED for job in paused)
+        sharing = sum(number >= FEW_DEAD_LETTERS for number in costly.values())
+        most = most_open_jobs(costly[self._source], costly_in_all=costly.total(), sharing=sharing)
+        # A lock is no failure, and locked rows must not stop others.
+        paused = self._table.jobs(self._source, {JobState.BACKING_OFF})
+        at_risk = self._table.count(OPEN, source=self._source) - sum(job.reason == LOCKED for job in paused)
+        return max(0, most - at_risk)
 
     def _costly(self) -> Counter[str]:
         """The dead letters that cost a call, by source."""

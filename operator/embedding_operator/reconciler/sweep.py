@@ -93,7 +93,7 @@ class Sweeper:
         return self._creator.count_refused()
 
     async def sweep(self) -> None:
-        """Create jobs for due rows, as many as the window and the limit of dead letters allow, and supersede jobs whose row has changed.
+        """Create jobs for due rows, as many as the window and the dead letters allow, and supersede jobs whose row has changed.
 
         Raises what the store raises, ApiServerUnavailable, and RequestRefused if a job may not be read.
         """

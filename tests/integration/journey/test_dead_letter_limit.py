@@ -46,7 +46,7 @@ def wait_until_stalled(system: System) -> str:
         found = system.condition("Stalled", "archive")
         return str(found["message"]) if found and found["reason"] == "DeadLetterLimit" else None
 
-    return wait_until(message, within_s=120, every_s=0.5, because="so many rows fail")
+    return str(wait_until(message, within_s=120, every_s=0.5, because="so many rows fail"))
 
 
 @pytest.mark.timeout(400)
@@ -76,6 +76,8 @@ def test_at_the_limit_of_dead_letters_a_source_stops_loudly_others_go_on_and_it_
         because="all rows without a dead letter get a job",
     )
     wait_until(
-        lambda: system.condition("Stalled", "archive")["status"] == "False", within_s=20, because="it is below the limit"
+        lambda: system.condition("Stalled", "archive")["status"] == "False",
+        within_s=20,
+        because="it is below the limit",
     )
     assert 'embedding_operator_dead_letter_limit_reached{source="archive"} 0.0' in metrics(operator)

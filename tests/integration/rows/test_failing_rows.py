@@ -230,7 +230,9 @@ async def test_hundreds_of_rows_that_fail_are_separated_with_few_statements(
 ) -> None:
     keeper, _ = kept
     application.run(f"INSERT INTO businesses (id) SELECT generate_series({ROWS + 1}, {ROWS + MANY})")
-    application.run(f"UPDATE businesses SET {GOOD} WHERE id > {ROWS}; UPDATE businesses SET {failure.bad} WHERE id > {ROWS}")
+    application.run(
+        f"UPDATE businesses SET {GOOD} WHERE id > {ROWS}; UPDATE businesses SET {failure.bad} WHERE id > {ROWS}"
+    )
     monkeypatch.setattr(table_access, "READ_TIMEOUT_S", 10.0)
     statements = count_statements(monkeypatch)
     due = await keeper.sweep(limit=MANY + ROWS)

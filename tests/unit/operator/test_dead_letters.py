@@ -38,30 +38,31 @@ def test_from_five_hundred_on_no_job_is_created_and_the_message_says_what_to_do(
 
 
 @pytest.mark.parametrize(
-    ("own", "in_all", "open_elsewhere", "most"),
+    ("own", "in_all", "sharing", "most"),
     [
         (0, 0, 0, 500),
         (1, 1, 0, 499),
-        (499, 499, 0, 1),
-        (500, 500, 0, 0),
-        (100, 300, 50, 150),
-        (100, 300, 300, 1),
-        (0, 480, 20, 50),
-        (30, 600, 500, 20),
-        (49, 600, 500, 1),
-        (50, 600, 0, 0),
+        (499, 499, 1, 1),
+        (500, 500, 1, 0),
+        (100, 300, 2, 100),
+        (100, 499, 3, 1),
+        (0, 300, 2, 200),
+        (0, 480, 2, 50),
+        (30, 600, 2, 20),
+        (49, 600, 2, 1),
+        (50, 600, 2, 0),
     ],
 )
 def test_no_more_jobs_may_be_open_than_there_is_room_for_dead_letters(
-    own: int, in_all: int, open_elsewhere: int, most: int
+    own: int, in_all: int, sharing: int, most: int
 ) -> None:
-    assert most_open_jobs(own, costly_in_all=in_all, open_elsewhere=open_elsewhere) == most
+    assert most_open_jobs(own, costly_in_all=in_all, sharing=sharing) == most
 
 
 @pytest.mark.parametrize("good_each", [0, 1, 7])
 def test_however_many_of_the_open_jobs_fail_the_limit_is_reached_and_never_exceeded(good_each: int) -> None:
     dead = 0
-    while opened := most_open_jobs(dead, costly_in_all=dead, open_elsewhere=0):
+    while opened := most_open_jobs(dead, costly_in_all=dead, sharing=1):
         dead += max(1, opened - good_each)
         assert dead <= 500
     assert dead == 500
@@ -96,15 +97,19 @@ def test_open_jobs_are_counted_as_dead_letters_to_come_but_not_those_of_locked_r
         locked["status"]["reason"] = "RowLocked"
         parts.track(locked)
     assert DeadLetters(SOURCE, parts.table).may_be_opened == 300
-    assert DeadLetters("others", parts.table).may_be_opened == 300
 
 
-def test_the_open_jobs_of_a_source_without_a_dead_letter_take_no_room_of_others() -> None:
+def test_the_open_jobs_of_a_source_take_no_room_of_others_and_sources_with_many_dead_letters_share_the_room() -> None:
     parts = Parts()
     for n in range(100):
         parts.track(job_of(f"open {n}", "any"))
-    assert DeadLetters(SOURCE, parts.table).may_be_opened == 400
-    assert DeadLetters("others", parts.table).may_be_opened == 500
+        parts.track(job_of(f"dead {n}", "any", Phase.DEAD_LETTERED))
+        other = job_of(f"others {n}", "any", Phase.DEAD_LETTERED)
+        other["spec"]["sourceRef"]["name"] = "others"
+        parts.track(other)
+    assert DeadLetters(SOURCE, parts.table).may_be_opened == 50
+    assert DeadLetters("others", parts.table).may_be_opened == 150
+    assert DeadLetters("healthy", parts.table).may_be_opened == 300
 
 
 def test_the_first_review_is_due_at_once() -> None:

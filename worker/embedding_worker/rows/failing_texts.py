@@ -1,8 +1,8 @@
 """The statements with which PostgreSQL itself finds the rows whose text fails. Called by table_access.py, in one transaction.
 
 A client would need two statements for each such row, because the first failure ends a statement. A block in PL/pgSQL, the
-language of the triggers, can catch it. It creates nothing, and needs no right. A block has neither parameters nor a result, so both
-are settings that end with the transaction.
+language of the triggers, can catch it. It creates nothing, and needs no right. A block has neither parameters nor a result, so
+both are settings that end with the transaction.
 """
 
 BEGIN_SEARCH = """
@@ -10,8 +10,8 @@ SELECT pg_catalog.set_config('embedding_operator.ids', $1::text[]::text, true),
     pg_catalog.set_config('embedding_operator.evaluate', $2::text, true)"""
 """$1 ids, $2 the statement that evaluates the texts of some ids, which are its $1."""
 
-# A part that fails is split into two, down to single rows. The loop over the result runs the statement as a cursor, which PostgreSQL
-# refuses for several statements in one text. A cancelled statement is not caught.
+# A part that fails is split into two, down to single rows. The loop over the result runs the statement as a cursor, which
+# PostgreSQL refuses for several statements in one text. A cancelled statement is not caught.
 SEARCH = """
 DO $search$
 DECLARE

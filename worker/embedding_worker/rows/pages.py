@@ -77,8 +77,8 @@ class Pages:
     async def _audit_each_row(self, after_id: str | None, limit: int, *, all_texts: bool) -> AuditPage:
         """Audit a page in which a text expression fails: rows for which it fails are marked, so that they get a job too.
 
-        Rows that have a mark are due already, and their texts are not read (unless `all_texts`, to find out whether the failure is
-        the table's): most of the rows that fail are such rows.
+        Rows that have a mark are due already, and most of the rows that fail are such rows. So their texts are not read, unless
+        `all_texts` is asked for, to find out whether the failure is the table's.
         """
         page, last_id = await self._page_ids(after_id, limit)
         ids = page if all_texts else [row[0] for row in await self._run(self._statements.unmarked, page)]

@@ -9,8 +9,8 @@ from contextlib import asynccontextmanager
 from embedding_worker.errors import TableRefused
 from embedding_worker.rows.database import Database, Row, Transaction
 from embedding_worker.rows.each_row import separate
-from embedding_worker.rows.inspection import inspect_table
 from embedding_worker.rows.failing_texts import BEGIN_SEARCH, FOUND, SEARCH
+from embedding_worker.rows.inspection import inspect_table
 from embedding_worker.rows.statements import Statements
 from embedding_worker.rows.table import can_be_id
 from embedding_worker.rows.table_facts import POLICIES
