@@ -262,6 +262,23 @@ async def test_an_audit_reads_no_text_of_a_row_that_is_known_to_be_due(
     assert statements.number() <= FEW_STATEMENTS
 
 
+async def test_rows_that_fail_for_different_reasons_each_have_their_own(application: Application, keep: Keep) -> None:
+    application.run(TABLE + "CREATE DOMAIN short AS text CONSTRAINT is_short CHECK (length(VALUE) < 20)")
+    application.run(f"INSERT INTO businesses (id) SELECT generate_series(1, {ROWS}); UPDATE businesses SET {GOOD}")
+    keeper, _ = await keep(text="concat((10.0 / n)::text, checked(name)::short)")
+    application.run("UPDATE businesses SET n = 0 WHERE id BETWEEN 11 AND 20")
+    application.run("UPDATE businesses SET name = 'secret 1' WHERE id BETWEEN 21 AND 30")
+    application.run("UPDATE businesses SET name = repeat('long', 9) WHERE id BETWEEN 31 AND 40")
+    present = await keeper.read([str(n) for n in range(1, ROWS + 1)])
+    failing = {int(row.id): (row.failure.sqlstate, row.failure.constraint) for row in present.values() if row.failure}
+    assert len(present) == ROWS
+    assert failing == {
+        **dict.fromkeys(range(11, 21), ("22012", "")),
+        **dict.fromkeys(range(21, 31), ("P0001", "")),
+        **dict.fromkeys(range(31, 41), ("23514", "is_short")),
+    }
+
+
 class Counted:
     """The statements that were sent, without the settings of transactions."""
 
