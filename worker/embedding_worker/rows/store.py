@@ -57,7 +57,9 @@ class RowStore:
         async def succeeds_for_others(ids: Sequence[str]) -> bool:
             return await succeeds_for_any(await self.rows_to_compare(except_ids=ids), fetch)
 
-        return await of_each_row(ids, fetch, succeeds_for_others=succeeds_for_others)
+        return await of_each_row(
+            ids, fetch, succeeds_for_others=succeeds_for_others, find_failing=self._access.find_failing
+        )
 
     async def sweep(self, *, leave_out: Iterable[str], limit: int) -> list[DueRow]:
         """Up to `limit` due rows except those in `leave_out`: up to half are the newest edits, the others the oldest marks."""
