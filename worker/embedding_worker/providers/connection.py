@@ -11,8 +11,9 @@ from embedding_worker.providers.attribution import Evidence
 from embedding_worker.providers.breaker import Breaker, CircuitObserver
 from embedding_worker.providers.embedder import Embedder
 from embedding_worker.providers.provider import Provider, Values
-from embedding_worker.providers.rate_limits import RateLimits, rate_limits
+from embedding_worker.providers.rate_limits import rate_limits
 from embedding_worker.providers.throttle import Throttle
+from embedding_worker.rows.records import RateLimits
 from embedding_worker.source import Model, TooLong
 
 
