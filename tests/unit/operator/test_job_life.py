@@ -10,6 +10,7 @@ from datetime import datetime
 from enum import Enum
 
 import pytest
+from hypothesis import Phase as Phases
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
@@ -28,10 +29,17 @@ from embedding_operator.reconciler.orphans import PATIENCE_S, orphaned
 from embedding_operator.resources.embedding_job import FINISHED, OPEN, Phase
 from embedding_operator.resources.embedding_source import RetrySpec
 from embedding_worker.outcome import OutcomeKind, RowOutcome
-from tests.support.job_life import ALLOWED, KOPF_SLEEPS_S, JumpingClock, OperatorProcess, StoredJob
+from tests.support.job_life import ALLOWED, JOB, KOPF_SLEEPS_S, JumpingClock, OperatorProcess, StoredJob
 from tests.support.manifests import Json, merged
 
-ANY_ORDER = settings(max_examples=300, stateful_step_count=40, derandomize=True, database=None, deadline=None)
+ANY_ORDER = settings(
+    max_examples=200,
+    stateful_step_count=40,
+    phases=[Phases.generate],  # finding a shorter example would take minutes
+    derandomize=True,
+    database=None,
+    deadline=None,
+)
 CLOCK_ERROR_S = 0.002
 """Times in a status are cut to the millisecond."""
 LOCKED_PAUSES_S = (15.0, 60.0)
@@ -151,13 +159,12 @@ class JobLife(RuleBasedStateMachine):
     @rule(outcome=OUTCOMES, jitter=JITTERS)
     def an_event_is_out_of_date(self, outcome: RowOutcome, jitter: float) -> None:
         """The process that has sent the newer status ignores it. A new process may be called with it."""
-        newer = self.process.table.get(self.stored.job.name) is not None
+        known = self.process.table.get(JOB)
+        knows_newer = known is not None and known.version > int(self.earlier["metadata"]["resourceVersion"])
         before = copy.deepcopy(self.stored.status)
-        if self.earlier["status"]["phase"] not in OPEN:
-            return
-        self._handle(self.earlier, outcome, Fate.ACCEPTED, jitter)
-        if newer and self.earlier != self.stored.body:
-            assert self.stored.status == before
+        if self.earlier["status"]["phase"] in OPEN:
+            self._handle(self.earlier, outcome, Fate.ACCEPTED, jitter)
+        assert self.stored.status == before or not knows_newer
 
     def _handle(self, body: Json, outcome: RowOutcome, fate: Fate, jitter: float) -> None:
         is_current = body == self.stored.body
