@@ -1,7 +1,6 @@
 """The event loop of the simulation: time passes only where no task can run, and then at once."""
 
 import asyncio
-import random
 import time
 from datetime import timedelta
 
@@ -32,12 +31,12 @@ def test_sleepers_wake_in_the_order_of_their_times_each_at_its_own() -> None:
         woken.append((seconds, clock.monotonic()))
 
     async def all_of_them() -> None:
-        clock, times = VirtualClock(), [*range(1, 50)]
-        random.Random(1).shuffle(times)
+        clock, times = VirtualClock(), [n * 27 % 50 for n in range(1, 50)]
         await asyncio.gather(*(sleeper(seconds, clock) for seconds in times))
 
     run_in_virtual_time(all_of_them())
-    assert woken == [(seconds, pytest.approx(seconds)) for seconds in range(1, 50)]
+    assert [seconds for seconds, _ in woken] == [*range(1, 50)]
+    assert [at for _, at in woken] == pytest.approx([*range(1, 50)])
 
 
 def test_a_task_that_can_run_runs_before_time_passes() -> None:
@@ -71,7 +70,7 @@ def test_an_event_is_waited_for_until_it_is_set_or_the_time_is_over(
         asyncio.get_running_loop().call_later(set_after_s, event.set)
         return await clock.wait_for(event, within_s=5), clock.monotonic()
 
-    assert run_in_virtual_time(waiting()) == (happened, pytest.approx(at_s))
+    assert run_in_virtual_time(waiting()) == (happened, at_s)
 
 
 def test_tasks_that_wait_for_each_other_only_are_an_error_and_not_a_hang() -> None:

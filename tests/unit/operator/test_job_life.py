@@ -5,6 +5,7 @@ applied, answers that are lost, events that are out of date, a clock that is set
 """
 
 import copy
+import itertools
 import math
 from datetime import datetime
 from enum import Enum
@@ -107,6 +108,8 @@ class JobLife(RuleBasedStateMachine):
         self.earlier = copy.deepcopy(self.stored.body)
         self.counted = 0
         """Attempts since the last replay, as the machine counts them."""
+        self.replay_asked = False
+        """A person has patched the phase of a job with a history, and no status of the operator has followed yet."""
         self._start_process()
         self._no_pause()
 
@@ -154,6 +157,7 @@ class JobLife(RuleBasedStateMachine):
     @rule()
     def a_person_replays(self) -> None:
         assert self.stored.patch({"phase": Phase.PENDING})
+        self.replay_asked = bool(self.stored.status["attempts"] or self.stored.status.get("completionTime"))
         self._no_pause()
 
     @rule(outcome=OUTCOMES, jitter=JITTERS)
@@ -171,6 +175,7 @@ class JobLife(RuleBasedStateMachine):
         job, step = self.process.begin(body)
         if step is Step.NOTHING:
             return
+        assert not is_current or (step is Step.BEGIN_REPLAY) == self.replay_asked
         if fate is Fate.REPLAYED_MEANWHILE:
             self.a_person_replays()
         patch = self.process.decide(job, step, outcome, jitter=jitter)
@@ -202,19 +207,19 @@ class JobLife(RuleBasedStateMachine):
         assert self.stored.body == once
 
     def _count(self, attempts_read: int, step: Step, outcome: RowOutcome) -> None:
-        replayed = step is Step.BEGIN_REPLAY
-        self.counted = 0 if replayed else attempts_read + (outcome.kind in CALLS_OR_FAILURES)
+        self.replay_asked = False
+        self.counted = 0 if step is Step.BEGIN_REPLAY else attempts_read + (outcome.kind in CALLS_OR_FAILURES)
 
     def _begin_pause(self, status: Json, outcome: RowOutcome, jitter: float) -> None:
         self._no_pause()
         if status["phase"] != Phase.RETRYING:
             return
         if outcome.kind is OutcomeKind.ROW_LOCKED:
-            self.pause_s = outcome.retry_after_s or LOCKED_PAUSES_S[0]
+            scheduled_s = outcome.retry_after_s or LOCKED_PAUSES_S[0]
         else:
-            self.pause_s = scheduled_pause_s(self.policy, status["attempts"])
-        told_s = (datetime.fromisoformat(status["nextAttemptTime"]) - self.clock.now()).total_seconds()
-        assert self.pause_s - CLOCK_ERROR_S <= told_s <= self.pause_s * (1 + JITTER * jitter) + CLOCK_ERROR_S
+            scheduled_s = scheduled_pause_s(self.policy, status["attempts"])
+        self.pause_s = (datetime.fromisoformat(status["nextAttemptTime"]) - self.clock.now()).total_seconds()
+        assert scheduled_s - CLOCK_ERROR_S <= self.pause_s <= scheduled_s * (1 + JITTER * jitter) + CLOCK_ERROR_S
 
     def _wait(self) -> None:
         """Let kopf sleep and touch until it would call the handler. No job waits longer than its source's longest pause."""
@@ -244,7 +249,7 @@ class JobLife(RuleBasedStateMachine):
     @invariant()
     def only_transitions_of_the_crd_have_happened(self) -> None:
         phases = self.stored.phases
-        assert all(after in ALLOWED[before] for before, after in zip(phases, phases[1:], strict=False))
+        assert all(after in ALLOWED[before] for before, after in itertools.pairwise(phases))
 
     @invariant()
     def a_dead_letter_says_why_and_since_when(self) -> None:
@@ -271,14 +276,14 @@ class JobLife(RuleBasedStateMachine):
         """From here on, every outcome that stays the same leads to its end."""
         if not hasattr(self, "stored"):
             return
-        before = copy.deepcopy(self.stored)
+        before, asked = copy.deepcopy(self.stored), self.replay_asked
         ends = {
             OutcomeKind.EMBEDDED: Phase.SUCCEEDED,
             OutcomeKind.TEXT_CHANGED: Phase.SUPERSEDED,
             OutcomeKind.FAILED: Phase.DEAD_LETTERED,
         }
         for kind, end in ends.items():
-            self.stored = copy.deepcopy(before)
+            self.stored, self.replay_asked = copy.deepcopy(before), asked
             self._start_process()
             for _ in range(self.policy.max_attempts + 1):  # one step begins a replay
                 if self.stored.phase in OPEN:
