@@ -21,9 +21,11 @@ from embedding_operator.reconciler.row_queues import RowQueues
 from embedding_operator.resources.base import Metadata
 from embedding_operator.resources.embedding_job import EmbeddingJob, JobSpec, Phase, SourceRef
 from embedding_operator.resources.embedding_source import parse_source
+from embedding_worker.errors import Postponed
 from embedding_worker.outcome import RowOutcome, RowRequest
 from embedding_worker.pipeline import make_pipeline
-from embedding_worker.providers.registry import NoObserver, ProviderRegistry
+from embedding_worker.providers.observer import NoObserver
+from embedding_worker.providers.registry import ProviderRegistry
 from embedding_worker.rows.store import RowStore
 from embedding_worker.source import Model, TooLong
 from hack.simulation.provider import NAME, SimulatedEmbedder, registered
@@ -33,7 +35,9 @@ from hack.simulation.virtual_time import VirtualClock, run_in_virtual_time
 from hack.simulation.weather import A_DAY, DAY_S, Spell
 
 WINDOW = 500
-"""Open jobs that are worked on at the same time, as in the operator."""
+"""Jobs that are worked on at the same time, at most as many as in the operator."""
+MOST_OPEN = 1_000
+"""These, and the jobs that wait for the provider or for their next attempt."""
 GIVEN_UP_S = 2 * DAY_S
 NO_LIMIT = 1_000_000_000
 MODEL = Model(NAME, "any", 2)
@@ -74,12 +78,13 @@ class Day:
         self._catalog = SourceCatalog()
         self._queues = RowQueues(self._catalog, clock=self._clock)
         self._window = asyncio.Semaphore(WINDOW)
+        self._open = asyncio.Semaphore(MOST_OPEN)
         self._report = Report(self._rows, self._store.vectors, counts=self._provider.counts)
 
     async def run(self) -> Report:
         """Returns when each row has its end, or after two days."""
-        async with AsyncExitStack() as batchers:
-            await self._open_sources(batchers)
+        async with AsyncExitStack() as pipelines:
+            await self._open_sources(pipelines)
             with suppress(TimeoutError):  # what has no end yet is not fresh
                 async with asyncio.timeout(GIVEN_UP_S), asyncio.TaskGroup() as lives:
                     await self._create_jobs(lives)
@@ -90,11 +95,12 @@ class Day:
         """One for each row, when it is due and the window has a place."""
         for row in self._rows:
             await self._clock.sleep(max(0.0, row.due_s - self._clock.monotonic()))
+            await self._open.acquire()
             await self._window.acquire()
             lives.create_task(self._live(Job(row)))
 
-    async def _open_sources(self, batchers: AsyncExitStack) -> None:
-        """Sources that use the same key. Their batchers end with the stack."""
+    async def _open_sources(self, pipelines: AsyncExitStack) -> None:
+        """Sources that use the same key. Their pipelines end with the stack."""
         registry = ProviderRegistry({}, clock=self._clock, observer=NoObserver(), providers=registered(self._provider))
         for name in SOURCES:
             self._catalog.put(parse_source(_manifest(name)))
@@ -105,7 +111,8 @@ class Day:
                 max_texts_per_day=NO_LIMIT,
                 clock=self._clock,
             )
-            self._queues.open(name, await batchers.enter_async_context(pipeline.batcher))
+            await pipelines.enter_async_context(pipeline.running(probes=True))
+            self._queues.open(name, pipeline)
 
     async def _live(self, job: Job) -> None:
         """From the window to the end, with pauses outside of the window between the attempts."""
@@ -115,14 +122,13 @@ class Day:
             await self._clock.sleep((not_before - self._clock.now()).total_seconds())
             await self._window.acquire()
         self._window.release()
+        self._open.release()
         if patch.phase is Phase.DEAD_LETTERED:
             self._report.dead_letters[job.row.id] = patch.status["reason"]
 
     async def _attempt(self, job: Job) -> JobPatch:
         row, started = job.row, self._clock.now()
-        request = RowRequest(row.id, row.content_hash)
-        outcome = await self._queues.submit(row.source, request, urgent=row.due_s > 0)
-        assert outcome is not None, "no source is ever removed"
+        outcome = await self._outcome(row)
         patch = settled(
             outcome,
             job.parsed(),
@@ -134,6 +140,20 @@ class Day:
         job.status |= patch.status
         self._count(row, outcome)
         return patch
+
+    async def _outcome(self, row: SimulatedRow) -> RowOutcome:
+        """As the job runner gets it: a row that is postponed waits outside of the window."""
+        request = RowRequest(row.id, row.content_hash)
+        while True:
+            try:
+                outcome = await self._queues.submit(row.source, request, urgent=row.due_s > 0)
+            except Postponed as exc:
+                self._window.release()
+                await self._queues.wait_until_callable(row.source, exc)
+                await self._window.acquire()
+            else:
+                assert outcome is not None, "no source is ever removed"
+                return outcome
 
     def _count(self, row: SimulatedRow, outcome: RowOutcome) -> None:
         if outcome.kind in FAILURES and not row.poison:

@@ -60,6 +60,9 @@ class MemoryRows:
     async def acquire_texts(self, texts: int, *, tokens: int, most_a_day: int) -> int:
         return texts
 
+    async def return_texts(self, texts: int, tokens: int) -> None:
+        return
+
     async def read(self, ids: Sequence[str], *, characters: int) -> dict[str, PresentRow]:
         return {row_id: self._present(self.rows[row_id]) for row_id in ids}
 
