@@ -18,8 +18,6 @@ class Report:
     attempts: Counter[str] = field(default_factory=Counter)
     """Attempts that failed and were counted, of innocent rows, by the weather at their end."""
     counts: Counts = field(default_factory=Counts)
-    errors: int = 0
-    """Lines of the log that are errors: defects of the operator."""
     ended_s: float = 0.0
     """When the last row had its end."""
     cpu_s: float = 0.0
@@ -59,7 +57,6 @@ class Report:
             f"| calls with rows, their texts and those of canaries | {self.counts.calls.total():,}, {self.counts.texts:,} |",
             f"| canaries | {self.counts.canaries.total():,} |",
             f"| hours until the last row had its end | {self.ended_s / HOUR_S:.2f} |",
-            f"| errors in the log | {self.errors} |",
             f"| seconds of CPU | {self.cpu_s:.1f} |",
             "",
             "| weather | calls with rows | canaries | counted attempts of innocent rows |",

@@ -8,7 +8,8 @@ from dataclasses import dataclass, field
 from random import Random
 
 from embedding_worker.providers.embedder import Vector
-from embedding_worker.rows.records import PresentRow, VectorWrite, WriteResult
+from embedding_worker.providers.rate_limits import RateLimits
+from embedding_worker.rows.records import PresentRow, RateGrant, VectorWrite, WriteResult
 from embedding_worker.text import content_hash
 from hack.simulation.provider import POISON, text_of
 from hack.simulation.weather import DAY_S, HOUR_S
@@ -60,8 +61,13 @@ class MemoryRows:
     async def acquire_texts(self, texts: int, *, tokens: int, most_a_day: int) -> int:
         return texts
 
-    async def return_texts(self, texts: int, tokens: int) -> None:
+    async def return_texts(self, texts: int, *, tokens: int, counted_s_ago: float) -> None:
         return
+
+    async def acquire_rate(
+        self, key: str, limits: RateLimits, *, texts: int, tokens: int, longest_wait_s: float
+    ) -> RateGrant:
+        return RateGrant(granted=True, wait_s=0.0)
 
     async def read(self, ids: Sequence[str], *, characters: int) -> dict[str, PresentRow]:
         return {row_id: self._present(self.rows[row_id]) for row_id in ids}
