@@ -152,9 +152,7 @@ class Process:
         problems = overdue(now - self._housekeeping.last_turn, "housekeeping")
         for name, loop in self._sources.loops():
             problems += overdue(now - loop.last_turn, f"the loop of source {name}")
-        if not (
-            self._housekeeping.waiting_for or self.api_server_watch.waiting_for
-        ):  # without the API server, no handler is called
+        if self._api_server_problem is None:  # without the API server, no handler is called
             problems += overdue(self._context.jobs.table.longest_queued_s(), "the watch of jobs")
         return problems
 
@@ -164,8 +162,11 @@ class Process:
         problems += [
             f"source {name} waits for {loop.waiting_for}" for name, loop in self._sources.loops() if loop.waiting_for
         ]
-        of_all = [self.api_server_watch.waiting_for or self._housekeeping.waiting_for, self.database_watch.waiting_for]
-        return [*problems, *filter(None, of_all)]
+        return [*problems, *filter(None, [self._api_server_problem, self.database_watch.waiting_for])]
+
+    @property
+    def _api_server_problem(self) -> str | None:
+        return self.api_server_watch.waiting_for or self._housekeeping.waiting_for
 
     def metrics_page(self) -> bytes:
         table, window = self._context.jobs.table, self._context.jobs.window

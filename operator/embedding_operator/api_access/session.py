@@ -17,7 +17,7 @@ from aiohttp.client_proto import ResponseHandler
 from embedding_operator.api_access.access import AccessRefused
 from embedding_operator.api_access.credentials import Credentials
 
-CONNECTED_WITHIN_S = 3.0
+CONNECTED_WITHIN_S = 4.0
 REQUEST_TIMEOUT = aiohttp.ClientTimeout(total=30, sock_connect=CONNECTED_WITHIN_S)
 """A webhook may need most of the 30 s, so an outage is noticed by api_server_watch.py, and not by this time."""
 

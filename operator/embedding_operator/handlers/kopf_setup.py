@@ -9,6 +9,7 @@ from typing import Any
 
 import kopf
 
+from embedding_operator.api_access.session import CONNECTED_WITHIN_S
 from embedding_operator.api_server import ApiServer
 from embedding_operator.handlers import embedding_job, embedding_source
 from embedding_operator.handlers.kopf_storage import NoDiffBase, StatusIsTheProgress
@@ -20,7 +21,6 @@ from embedding_worker.clock import Clock
 
 CONNECTIONS = 32
 LOGIN_EVERY_S = 4.0
-CONNECTED_WITHIN_S = 3.0
 
 
 def make_registry(server: ApiServer, sources: Sources, runner: JobRunner, *, clock: Clock) -> kopf.OperatorRegistry:

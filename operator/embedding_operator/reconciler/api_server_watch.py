@@ -1,4 +1,4 @@
-"""Asks every few seconds whether the API server answers, so that an outage is noticed, and its end, although nobody sends a request.
+"""Asks every few seconds whether the API server answers, so that an outage and its end are noticed without other requests.
 
 A request that was sent into an outage may wait for its answer for half a minute, and a watch for a minute. So at the end of an
 outage without answers all connections are ended, and all work goes on at once. Started by the process.

@@ -15,6 +15,7 @@ from embedding_operator.resources.embedding_job import FINISHED
 from hack.control_plane.certificates import Authority
 from hack.control_plane.kubeconfig import current_context, write_private
 from hack.installation.operator_process import OperatorProcess
+from hack.provider_server.process import FakeGemini
 from tests.integration.journey.conftest import System
 from tests.support.deadline import wait_until
 from tests.support.tcp_proxy import BlockingTcpProxy, Target
@@ -111,10 +112,10 @@ def is_a_black_hole(proxy: BlockingTcpProxy) -> None:
     ids=lambda begin: begin.__name__,
 )
 def test_within_seconds_of_its_return_all_rows_are_fresh_when_the_api_server(
-    system: System, proxy: BlockingTlsProxy, begin: Callable[[BlockingTcpProxy], None]
+    system: System, gemini: FakeGemini, proxy: BlockingTlsProxy, begin: Callable[[BlockingTcpProxy], None]
 ) -> None:
-    operator = system.start_operator(EMBEDDING_FINISHED_JOB_SECONDS="8")
-    system.apply_source()
+    system.use_gemini()
+    operator = system.start_gemini_operator(gemini, EMBEDDING_FINISHED_JOB_SECONDS="8")
     system.book.add(60, prefix="Before the outage")
     wait_until(system.jobs, within_s=30, every_s=0.05, because="jobs are in flight when the outage begins")
     begin(proxy)

@@ -225,7 +225,7 @@ async def test_a_job_that_hangs_is_waited_for_as_long_as_one_call_may_take(syste
     system.table.start(system.parts.track(job_of("1", "Bakery")).name)
     await system.stop()
     await system.clock.advance(DRAIN_S - 0.1)
-    assert (system.exit_code(), DRAIN_S > LONGEST_CALL_S) == (None, True)
+    assert system.exit_code() is None
     await system.clock.advance(0.1)
     assert system.exit_code() == 0
 
