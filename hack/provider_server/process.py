@@ -98,9 +98,12 @@ class FakeGemini:
         ratio: float = 1.0,
         only_matching: str | None = None,
         seconds: float | None = None,
+        as_page: bool = False,
+        location: str = "",
     ) -> None:
         """Add a fault to those in force; see faults.Fault. Raises ToolError if there is no such fault."""
         fault = {"kind": str(kind), "times": times, "ratio": ratio, "only_matching": only_matching}
+        fault |= {"as_page": as_page, "location": location}
         self._ask("POST", "/control", {"fault": fault if seconds is None else fault | {"seconds": seconds}})
 
     def lift(self) -> None:

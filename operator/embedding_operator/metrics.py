@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
 from embedding_worker.clock import Clock
+from embedding_worker.providers.circuit import CircuitState
 from embedding_worker.rows.records import Counts
 
 PREFIX = "embedding_operator"
@@ -36,6 +37,7 @@ class Metrics:
             "provider_call_seconds", "Duration of a call to the provider", "source", "outcome"
         )
         self._texts = self._histogram("provider_call_texts", "Texts in a call to the provider", "source", buckets=TEXTS)
+        self._circuit = self._gauge("circuit_open", "1 while no call is made to a provider, or with a model", "circuit")
         self._turns = self._histogram("sweep_seconds", "Duration of a turn of a source's loop", "source")
         self._settle = self._histogram("job_seconds", "Time from the start of a job's handler to its outcome", "source")
 
@@ -80,6 +82,10 @@ class Metrics:
     def call_finished(self, *, source: str, outcome: str, seconds: float) -> None:
         """A call has ended: `Succeeded`, `Cancelled`, or the name of its error."""
         self._calls.labels(source, outcome).observe(seconds)
+
+    def circuit_changed(self, *, circuit: str, state: CircuitState) -> None:
+        """`circuit` is the name of a provider, or of a provider and a model. While it is probing, no other call is made."""
+        self._circuit.labels(circuit).set(state is not CircuitState.CLOSED)
 
     @contextmanager
     def time_turn(self, source: str) -> Iterator[None]:

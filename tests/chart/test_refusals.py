@@ -27,6 +27,14 @@ WRONG: dict[str, tuple[Json, str]] = {
         {"terminationGracePeriodSeconds": 30},
         "at '/terminationGracePeriodSeconds': minimum: got 30, want 35",
     ),
+    "a rate limit below 0": (
+        {"gemini": {"requestsPerMinute": -1}},
+        "at '/gemini/requestsPerMinute': minimum: got -1, want 0",
+    ),
+    "a rate limit that is no whole number": (
+        {"gemini": {"tokensPerMinute": 0.5}},
+        "at '/gemini/tokensPerMinute': got number, want integer",
+    ),
     "a log level": ({"settings": {"logLevel": "loud"}}, "at '/settings/logLevel': value must be one of"),
     "too many jobs": (
         {"settings": {"maxOpenJobs": 5000}},

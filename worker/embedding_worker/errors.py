@@ -72,10 +72,11 @@ class ProviderError(EmbeddingError):
     """A call to the provider failed. `code` is the provider's own code for it, such as "503 UNAVAILABLE", or empty.
 
     If `reached` is False, the call has not reached the provider, so it cost nothing. If `of_the_model`, other models of the same
-    endpoint and credential may work.
+    endpoint and credential may work. `is_refusal`: the provider was reached and will not embed what it was sent.
     """
 
     of_the_model = False
+    is_refusal = False
 
     def __init__(self, message: str, *, code: str = "", reached: bool = True) -> None:
         super().__init__(message)
@@ -120,7 +121,9 @@ class ProviderThrottled(ProviderError):
 
 
 class ProviderMisconfigured(ProviderError):
-    """A key, a permission or a model is wrong: someone must act, and every call fails until then. Counts as no row's attempt."""
+    """A key, a permission or a model is wrong, or one text is refused as if it was: canaries tell which of the two it is."""
+
+    is_refusal = True
 
     def __init__(
         self, message: str, *, code: str = "", reason: str = "ProviderMisconfigured", of_the_model: bool = False
@@ -134,6 +137,7 @@ class InputRejected(ProviderError):
     """What was sent can never be embedded as it is. If it was a single text, its job is dead-lettered at once."""
 
     of_the_model = True
+    is_refusal = True
 
     def __init__(self, reason: str, message: str, *, code: str = "") -> None:
         super().__init__(message, code=code)
@@ -142,6 +146,22 @@ class InputRejected(ProviderError):
 
 class DayLimitReached(ProviderError):
     """As many texts were sent today as the source allows: no call until tomorrow, or until the limit is raised."""
+
+
+class CallsPaused(ProviderError):
+    """No call was made, or nothing is known of its result: submit the texts again when calls may be made, after `pause_s`."""
+
+    def __init__(self, message: str, *, pause_s: float = 0.0, reached: bool = False) -> None:
+        super().__init__(message, reached=reached)
+        self.pause_s = pause_s
+
+
+class Postponed(EmbeddingError):
+    """Whether the row can be embedded is not known yet: submit it again when calls may be made, after `pause_s`."""
+
+    def __init__(self, message: str, *, pause_s: float = 0.0) -> None:
+        super().__init__(message)
+        self.pause_s = pause_s
 
 
 class Interrupted(EmbeddingError):

@@ -22,7 +22,9 @@ from embedding_operator.resources.embedding_source import EmbeddingSource, older
 from embedding_operator.settings import Settings
 from embedding_worker.clock import SystemClock
 from embedding_worker.errors import EmbeddingError
-from embedding_worker.providers.registry import NoObserver, ProviderRegistry
+from embedding_worker.providers.canary import CANARY
+from embedding_worker.providers.observer import NoObserver
+from embedding_worker.providers.registry import ProviderRegistry
 from embedding_worker.rows import readiness
 from embedding_worker.rows.database import Database
 from embedding_worker.rows.readiness import DatabaseFacts
@@ -32,7 +34,6 @@ log = structlog.get_logger(__name__)
 
 WITHIN_S = 20.0
 """The limit of each check, so that `helm test` ends. One call to a provider has 15 s."""
-CANARY = "embedding-operator check"
 NO_SERVER = "the API server can't be reached"
 NO_SOURCES = "the sources can't be listed"
 NO_DATABASE = "the database can't be reached"

@@ -11,7 +11,7 @@ from typing import Any
 
 from embedding_operator.resources.base import timestamp
 from embedding_operator.resources.embedding_source import EmbeddingSource
-from embedding_worker.providers.calls import Problem
+from embedding_worker.providers.problem import Problem
 from embedding_worker.rows.records import Counts, Used
 
 COUNTS_EVERY_S = 10.0

@@ -19,10 +19,10 @@ from embedding_operator.metrics import Metrics
 from embedding_operator.reconciler.catalog import SourceCatalog
 from embedding_operator.reconciler.job_statuses import JobStatuses
 from embedding_operator.reconciler.job_table import JobTable
-from embedding_operator.reconciler.row_queues import RowQueues
+from embedding_operator.reconciler.row_queues import ProviderNotCallable, RowQueues
 from embedding_operator.resources.embedding_job import EmbeddingJob, Phase
 from embedding_worker.clock import Clock
-from embedding_worker.outcome import RowRequest
+from embedding_worker.outcome import RowOutcome, RowRequest
 
 log = structlog.get_logger(__name__)
 
@@ -67,13 +67,13 @@ class JobRunner:
         if self._draining or not self._table.observe(job):
             return  # the process is ending, or the event is older than the operator's own last patch
         tracked = self._table.get(job.name)
-        if tracked is None or tracked.in_flight or self._statuses.is_held(tracked):
+        if tracked is None or tracked.has_handler or self._statuses.is_held(tracked):
             return
         try:
             await self._carry_out(next_step(job), job, urgent=tracked.edited)
         finally:  # no outcome, cancelled, or an unexpected error: a job that stayed in flight would never be started again
             tracked = self._table.get(job.name)
-            if tracked is not None and tracked.in_flight:
+            if tracked is not None and tracked.has_handler:
                 self._table.release(job.name)
 
     async def _carry_out(self, step: Step, job: EmbeddingJob, *, urgent: bool) -> None:
@@ -97,11 +97,9 @@ class JobRunner:
 
     async def _embed(self, job: EmbeddingJob, *, urgent: bool) -> None:
         started = self._clock.now()
-        self._table.start(job.name)
-        request = RowRequest(job.spec.business_id, job.spec.content_hash)
-        outcome = await self._queues.submit(job.source, request, urgent=urgent)
+        outcome = await self._outcome(job, urgent=urgent)
         if outcome is None:
-            log.info("job released: its source is gone, or the process ends", job=job.name, source=job.source)
+            log.info("job released: it or its source is gone, or the process ends", job=job.name, source=job.source)
             return
         policy = self._catalog.retry_policy(job.source)
         now, jitter = self._clock.now(), self._jitter()
@@ -111,6 +109,18 @@ class JobRunner:
         if version is not None:
             self._move_on(job, patch, version)
             self._record(job, patch, started)
+
+    async def _outcome(self, job: EmbeddingJob, *, urgent: bool) -> RowOutcome | None:
+        """What became of the row; None if the job is not to be worked on any more."""
+        request = RowRequest(job.spec.business_id, job.spec.content_hash)
+        while not self._draining and self._table.get(job.name) is not None:
+            self._table.start(job.name)
+            try:
+                return await self._queues.submit(job.source, request, urgent=urgent)
+            except ProviderNotCallable as exc:
+                self._table.postpone(job.name)
+                await exc.wait_until_callable()
+        return None
 
     def _move_on(self, job: EmbeddingJob, patch: JobPatch, version: int) -> None:
         match patch.phase:

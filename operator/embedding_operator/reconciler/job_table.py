@@ -101,12 +101,16 @@ class JobTable:
         return True
 
     def start(self, name: str) -> None:
-        """Queued, BackingOff or Held → Running: a handler starts to work on it."""
-        self._transition(name, JobState.RUNNING, WAITING)
+        """Queued, BackingOff, Held or Postponed → Running: a handler starts to work on it, or goes on."""
+        self._transition(name, JobState.RUNNING, (*WAITING, JobState.POSTPONED))
+
+    def postpone(self, name: str) -> None:
+        """Running → Postponed: the handler waits until the provider may be called."""
+        self._transition(name, JobState.POSTPONED, (JobState.RUNNING,))
 
     def release(self, name: str) -> None:
-        """Running or Settling → Queued: the handler stops working on it, and it stays open."""
-        self._transition(name, JobState.QUEUED, (JobState.RUNNING, JobState.SETTLING))
+        """Running, Settling or Postponed → Queued: the handler stops working on it, and it stays open."""
+        self._transition(name, JobState.QUEUED, (*IN_FLIGHT, JobState.POSTPONED))
 
     def settle(self, name: str) -> None:
         """Running, Queued, BackingOff or Held → Settling: its new status is known, and the patch is about to be sent."""
@@ -194,8 +198,8 @@ class JobTable:
 
     def _resync_one(self, job: EmbeddingJob) -> None:
         known = self._jobs.get(job.name)
-        is_held = known is not None and known.state is JobState.HELD and job.is_open
-        if known is None or (not is_held and known.state not in (*IN_FLIGHT, STATES[job.status.phase])):
+        waits = known is not None and known.state in (JobState.HELD, JobState.POSTPONED) and job.is_open
+        if known is None or (not waits and known.state not in (*IN_FLIGHT, STATES[job.status.phase])):
             self._put_observed(job, known)
         else:  # the version is lower than before, if a backup of the API server was restored
             self._jobs[job.name] = replace(known, version=job.metadata.version)

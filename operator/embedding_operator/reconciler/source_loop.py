@@ -131,10 +131,10 @@ class SourceLoop:
             await ready.pipeline.rows.resume_after(self._refusal)
             self._refusal = None
         async with AsyncExitStack() as stack:
-            await stack.enter_async_context(ready.pipeline.batcher)
+            await stack.enter_async_context(ready.pipeline.running(probes=not self._source.spec.suspend))
             stack.callback(self._close_queue)
             if not self._source.spec.suspend:
-                self._queues.open(self._name, ready.pipeline.batcher)
+                self._queues.open(self._name, ready.pipeline)
                 self._window.set_idle(self._name, False)
             self._record(set_up=True, filled=ready.audit.filled, paused_since=ready.watch.paused_since)
             self._last_failure = None
@@ -167,7 +167,7 @@ class SourceLoop:
         else:
             self._locked_turns = 0
             self._last_failure = None
-        problem, suspended = ready.pipeline.problem, self._source.spec.suspend
+        problem, suspended = ready.pipeline.gate.problem, self._source.spec.suspend
         self._window.set_idle(self._name, problem is not None or suspended)
         self._record(
             waiting_for=reaction.waiting_for if reaction else None,

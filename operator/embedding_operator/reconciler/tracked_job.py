@@ -18,6 +18,8 @@ class JobState(Enum):
     """Its outcome is known, and the patch of its status is being sent."""
     BACKING_OFF = "BackingOff"
     """Its last attempt failed, and the next one starts when its pause is over."""
+    POSTPONED = "Postponed"
+    """Its handler waits until the provider may be called. Its phase stays as it is."""
     HELD = "Held"
     """Open; the API server refuses its status, and its handler starts again after a pause."""
     DEAD_LETTERED = "DeadLettered"
@@ -25,8 +27,8 @@ class JobState(Enum):
 
 
 IN_FLIGHT = frozenset({JobState.RUNNING, JobState.SETTLING})
-ACTIVE = frozenset(JobState) - {JobState.BACKING_OFF, JobState.HELD, JobState.DEAD_LETTERED}
-"""States that count towards the window. BackingOff and Held do not, so that failing rows never prevent jobs for other rows."""
+ACTIVE = frozenset(JobState) - {JobState.BACKING_OFF, JobState.POSTPONED, JobState.HELD, JobState.DEAD_LETTERED}
+"""States that count towards the window. The others do not, so that failing rows never prevent jobs for other rows."""
 OPEN = frozenset(JobState) - {JobState.DEAD_LETTERED}
 
 
@@ -66,6 +68,11 @@ class TrackedJob:
     def is_held(self, now: float) -> bool:
         """Its status was refused, and it is not yet time to try again."""
         return self.state is JobState.HELD and now < self.held_until
+
+    @property
+    def has_handler(self) -> bool:
+        """A handler is working on it, or waits until it can."""
+        return self.in_flight or self.state is JobState.POSTPONED
 
     @property
     def in_flight(self) -> bool:

@@ -5,7 +5,7 @@ import pytest
 from embedding_operator.lifecycle.source_status import Pending
 from embedding_operator.resources.embedding_job import Phase
 from embedding_worker.errors import DatabaseUnavailable, ProviderThrottled
-from embedding_worker.providers.calls import Problem
+from embedding_worker.providers.problem import Problem
 from tests.support.fake_clock import settle
 from tests.support.looped_source import INTERVAL_S, LoopedSource
 from tests.support.operator_parts import SOURCE, job_of, source

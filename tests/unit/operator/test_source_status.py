@@ -18,7 +18,7 @@ from embedding_operator.lifecycle.source_status import (
     status,
     worth_writing,
 )
-from embedding_worker.providers.calls import Problem
+from embedding_worker.providers.problem import Problem
 from embedding_worker.rows.records import Counts, Used
 from tests.support.operator_parts import source
 

@@ -43,6 +43,12 @@ class Batch(Generic[Item, Result]):
             if not future.done():  # it is done if its handler was cancelled
                 future.set_result(result)
 
+    def release(self, item: Item, error: Exception) -> None:
+        """Give the item back without a result: all who wait for it get this error, and may submit it again."""
+        for future in self._futures[item]:
+            if not future.done():
+                future.set_exception(error)
+
     def finish_later(self, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
         """Do this work after the batch has released its slot. It is for work that mostly waits, such as for a lock."""
         self.unfinished.append(work)

@@ -25,6 +25,8 @@ class Unattributed(Generic[Failure]):
     """The item has no result, and it is not known whether the item is the cause of the error."""
 
     error: Failure
+    pause_s: float = 0.0
+    """How long to wait before the item is attempted again."""
 
 
 @dataclass(frozen=True)
@@ -37,12 +39,12 @@ class AttemptRecord:
 
 Attempt = Callable[[Sequence[Item]], Awaitable[Sequence[Result | Unattributed[Failure]]]]
 """Works on some items together. Returns one result for each of them, in their order, or raises."""
-StopRule = Callable[[Sequence[AttemptRecord]], bool]
+StopRule = Callable[[Sequence[AttemptRecord]], Awaitable[bool]]
 """Called after each failed attempt with all attempts so far: whether to stop, because further ones would fail as well."""
 Outcomes = tuple[tuple[Item, Result | FailedAlone[Failure] | Unattributed[Failure]], ...]
 
 
-def never_stop(history: Sequence[AttemptRecord]) -> bool:
+async def never_stop(history: Sequence[AttemptRecord]) -> bool:
     """The rule that bisects every failure down to single items."""
     return False
 
@@ -70,7 +72,7 @@ async def bisect(
             results = await attempt(part)
         except on as exc:
             history.append(AttemptRecord(len(part), exc))
-            if stop(history):
+            if await stop(history):
                 remaining = [*part, *(item for other in parts for item in other), *(item for item, _ in alone)]
                 yield tuple((item, Unattributed(exc)) for item in remaining)
                 return

@@ -4,7 +4,7 @@ import math
 from collections.abc import Sequence
 from typing import Protocol
 
-from embedding_worker.errors import AnswerUnusable, ProviderThrottled
+from embedding_worker.errors import AnswerUnusable
 
 Vector = Sequence[float]
 
@@ -24,15 +24,6 @@ class Embedder(Protocol):
         Raises ProviderUnavailable (wait, try again), ProviderThrottled (pause), ProviderMisconfigured (someone must act) and
         InputRejected (never send these texts again). Writes nothing.
         """
-        ...
-
-
-class SharedEmbedder(Embedder, Protocol):
-    """An embedder whose endpoint and credential other sources use too."""
-
-    @property
-    def throttled_by(self) -> ProviderThrottled | None:
-        """The error that asked for the pause in force, also where a call of another source got it; None where there is none."""
         ...
 
 

@@ -80,7 +80,7 @@ async def separate(ids: Sequence[str], fetch: Fetch, *, stop: StopRule = never_s
     return found
 
 
-def _is_of_the_table(history: Sequence[AttemptRecord]) -> bool:
+async def _is_of_the_table(history: Sequence[AttemptRecord]) -> bool:
     """Whether several attempts have failed for a reason of the table, and none has succeeded, so that others would fail too."""
     return len(history) >= FAILURES_ALIKE and all(
         isinstance(record.error, RowsRefused) and record.error.is_of_the_table for record in history

@@ -85,6 +85,15 @@ class Used:
 
 
 @dataclass(frozen=True)
+class RateGrant:
+    """Whether a call was reserved within the provider's rate limits."""
+
+    granted: bool
+    wait_s: float
+    """How long to wait before the call; if it was not reserved, when it would have been possible at the earliest."""
+
+
+@dataclass(frozen=True)
 class VectorWrite:
     """What to write: the vector of the text with this hash, or None if that text is blank."""
 

@@ -1,0 +1,96 @@
+"""Makes the rows of one source wait while no call may be made, outside of all batches, and sends the probes meanwhile.
+
+Rows wait here after Postponed, and nothing is held for them: no slot of the batcher and no place in the window. Run with the
+batcher of the source, by the pipeline.
+"""
+
+import asyncio
+
+from embedding_worker.clock import Clock
+from embedding_worker.errors import CallsPaused, DayLimitReached
+from embedding_worker.providers.canary import CANARY
+from embedding_worker.providers.meter import Meter
+from embedding_worker.providers.problem import Problem
+from embedding_worker.providers.pulse import BEAT_EVERY_S
+from embedding_worker.providers.shared_embedder import SharedEmbedder
+
+DAY_LIMIT_PAUSE_S = 60.0
+"""How often it is tried whether the limit of the day allows a text again."""
+
+
+class CallGate:
+    def __init__(self, embedder: SharedEmbedder, meter: Meter, *, clock: Clock) -> None:
+        self._embedder = embedder
+        self._meter = meter
+        self._clock = clock
+        self._own_problem: Problem | None = None
+        self._not_before = float("-inf")
+        self._opened = asyncio.Event()
+        self._ended = False
+
+    @property
+    def problem(self) -> Problem | None:
+        """Why no call is made, or has not succeeded since; None if nothing is known to prevent calls."""
+        return self._own_problem or self._embedder.problem
+
+    @property
+    def is_open(self) -> bool:
+        return self._embedder.may_call and self._may_send
+
+    def refuse_if_closed(self) -> None:
+        """Raises CallsPaused while no call may be made."""
+        if not self.is_open:
+            problem = self.problem
+            raise CallsPaused(problem.message if problem is not None else "a limit of calls is reached")
+
+    def close(self, *, for_s: float) -> None:
+        """Make no call of this source for so long."""
+        self._not_before = self._clock.monotonic() + for_s
+
+    def close_for_the_day(self, error: DayLimitReached) -> None:
+        """The limit of the day is reached."""
+        self._own_problem = Problem("DayLimitReached", error.message)
+        self.close(for_s=DAY_LIMIT_PAUSE_S)
+
+    def record_success(self) -> None:
+        """A call has succeeded."""
+        self._own_problem = None
+
+    async def wait_until_open(self, *, pause_s: float) -> None:
+        """Return when calls may be made, but not before `pause_s` has passed, or when the gate has ended."""
+        ends_at = self._clock.monotonic() + pause_s
+        while not self._ended and (not self.is_open or self._clock.monotonic() < ends_at):
+            self._opened.clear()
+            await self._opened.wait()
+
+    async def run(self, *, probes: bool) -> None:
+        """Until cancelled. Without `probes`, no call is made, because the source is suspended."""
+        probe: asyncio.Task[None] | None = None
+        try:
+            while True:
+                self._embedder.beat()
+                if probes and (probe is None or probe.done()) and self._may_send and self._embedder.begin_probe():
+                    probe = asyncio.create_task(self._probe(), name="probe")
+                self._opened.set()
+                await self._clock.sleep(BEAT_EVERY_S)
+        finally:
+            self._ended = True
+            self._opened.set()
+            if probe is not None:
+                probe.cancel()
+
+    @property
+    def _may_send(self) -> bool:
+        return self._clock.monotonic() >= self._not_before
+
+    async def _probe(self) -> None:
+        try:
+            counted = await self._meter.acquire([CANARY])
+            if not await self._embedder.probe():
+                await self._meter.give_back(counted)
+        except DayLimitReached as exc:
+            self.close_for_the_day(exc)
+        except CallsPaused as exc:
+            self.close(for_s=exc.pause_s)
+        finally:
+            self._embedder.cancel_probe()
