@@ -8,8 +8,7 @@ from dataclasses import dataclass, field
 from random import Random
 
 from embedding_worker.providers.embedder import Vector
-from embedding_worker.providers.rate_limits import RateLimits
-from embedding_worker.rows.records import PresentRow, RateGrant, VectorWrite, WriteResult
+from embedding_worker.rows.records import PresentRow, RateGrant, RateLimits, VectorWrite, WriteResult
 from embedding_worker.text import content_hash
 from hack.simulation.provider import POISON, text_of
 from hack.simulation.weather import DAY_S, HOUR_S
