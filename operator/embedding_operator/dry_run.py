@@ -4,7 +4,6 @@ Called by commands.py. It only reads sources and rows: it creates no schema and 
 """
 
 import asyncio
-import signal
 
 import structlog
 
@@ -14,6 +13,7 @@ from embedding_operator.resources.embedding_job import job_name
 from embedding_operator.resources.embedding_source import EmbeddingSource, parse_sources
 from embedding_operator.rotation import Rotation
 from embedding_operator.settings import Settings
+from embedding_operator.tasks import stop_on_signals
 from embedding_worker.clock import SystemClock
 from embedding_worker.errors import DatabaseUnavailable, RowsLocked, SourceRefused
 from embedding_worker.rows.database import Database
@@ -30,8 +30,7 @@ SHORTEST_PAUSE_S = 5.0
 async def run(settings: Settings) -> int:
     """Look through all sources continuously, until SIGTERM or SIGINT. Returns the exit code."""
     stop = asyncio.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    stop_on_signals(stop)
     try:
         server = await ApiServer.connected(settings)
     except ApiServerUnusable as exc:

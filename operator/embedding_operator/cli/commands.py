@@ -1,6 +1,7 @@
 """The `embedding-operator` command. Settings come from the environment; no argument is ever a secret."""
 
 import asyncio
+import signal
 import sys
 from typing import Annotated
 
@@ -9,6 +10,7 @@ import typer
 from embedding_operator.cli.verdicts import failed, passed, skipped
 from embedding_operator.logs import set_up_logs
 from embedding_operator.settings import Settings, SettingsRefused, settings_of_this_process
+from embedding_operator.tasks import SIGNALS, end_at_once
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
 
@@ -25,6 +27,10 @@ def run(
     ] = False,
 ) -> None:
     """Run the operator in its namespace, until SIGTERM."""
+    for (
+        number
+    ) in SIGNALS:  # until the process has its own handlers: the first process of a container has none from the kernel
+        signal.signal(number, end_at_once)
     settings = _settings()
     set_up_logs(settings)
     # Importing kopf and the client needs a second, which --help does not have to wait for.

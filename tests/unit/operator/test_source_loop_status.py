@@ -156,6 +156,9 @@ async def test_too_many_dead_letters_are_in_the_status(system: LoopedSource) -> 
         await system.clock.advance(1)
         assert system.condition("Stalled")[:2] == ("True", "DeadLetterLimit")
         assert system.status["jobs"] == {"open": 0, "deadLettered": 500}
+        page = system.parts.metrics.page(open_jobs=0, window=0, dead_letters=0).decode()
+        assert 'dead_letter_limit_reached{source="businesses"} 1.0' in page
+        assert 'source_dead_letters{source="businesses"} 500.0' in page
 
 
 async def test_the_time_of_the_last_turn_goes_on_whatever_is_unreachable(system: LoopedSource) -> None:
