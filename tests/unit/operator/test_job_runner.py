@@ -36,7 +36,7 @@ class GatedBatcher:
 
     def __init__(self) -> None:
         self.outcome = EMBEDDED
-        self.error: Exception | None = None
+        self.errors: list[Exception] = []
         self.gate = asyncio.Event()
         self.gate.set()
         self.submitted: list[tuple[RowRequest, bool]] = []
@@ -44,8 +44,8 @@ class GatedBatcher:
     async def submit(self, request: RowRequest, *, urgent: bool) -> RowOutcome:
         self.submitted.append((request, urgent))
         await self.gate.wait()
-        if self.error is not None:
-            raise self.error
+        if self.errors:
+            raise self.errors.pop(0)
         return self.outcome
 
 
@@ -100,10 +100,9 @@ class World(Register):
 
     async def postpone(self, job: EmbeddingJob) -> "asyncio.Task[None]":
         """Its handler is called, and the provider cannot be called. Returns the handler, which waits."""
-        self.batcher.error = Postponed("the server is away")
+        self.batcher.errors = [Postponed("the server is away")]
         running = asyncio.create_task(self.runner.run(job))
         await settle()
-        self.batcher.error = None
         return running
 
     def tracked(self) -> TrackedJob:
@@ -449,20 +448,9 @@ async def test_a_postponed_job_goes_on_when_the_provider_can_be_called(world: Wo
 
 async def test_a_job_may_be_postponed_repeatedly_without_an_attempt(world: World) -> None:
     world.provider.opened.set()
-    world.batcher.gate.clear()
-    world.batcher.error = Postponed("it is not known why its call failed")
-    running = asyncio.create_task(world.runner.run(world.put()))
-    for _ in range(3):
-        await settle()
-        world.batcher.gate.set()
-        await asyncio.sleep(0)
-        world.batcher.gate.clear()
-    await settle()
-    assert (world.state(NAME), len(world.batcher.submitted)) == (JobState.RUNNING, 4)
-    world.batcher.error = None
-    world.batcher.gate.set()
-    await running
-    assert (world.status["phase"], world.status["attempts"]) == ("Succeeded", 1)
+    world.batcher.errors = [Postponed("it is not known why its call failed")] * 3
+    await world.run(world.put())
+    assert (world.status["phase"], world.status["attempts"], len(world.batcher.submitted)) == ("Succeeded", 1, 4)
 
 
 async def test_a_job_that_is_postponed_is_not_run_a_second_time(world: World) -> None:
