@@ -67,10 +67,10 @@ async def test_texts_of_bisected_calls_and_canaries_are_counted_too(keeper: Keep
 
 
 async def test_a_bisection_sends_no_more_texts_than_the_days_limit(keeper: Keeper, server: FakeGemini) -> None:
-    pipeline = pipeline_of(keeper, server, most_a_day=60)
+    pipeline = pipeline_of(keeper, server, most_a_day=100)
     async with pipeline.running(probes=True):
         outcomes = await asyncio.gather(*map(pipeline.batcher.submit, requests()), return_exceptions=True)
-    assert await used(keeper) == server.stats().texts == 60
+    assert await used(keeper) == server.stats().texts == 100
     settled = [outcome.kind for outcome in outcomes if isinstance(outcome, RowOutcome)]
     assert set(settled) == {OutcomeKind.EMBEDDED}
     postponed = [outcome for outcome in outcomes if isinstance(outcome, Postponed)]
