@@ -222,7 +222,7 @@ def test_a_server_that_accepts_fewer_texts_gets_smaller_calls_and_larger_ones_ag
     sent = gemini.stats().calls
     system.book.add(300)
     system.wait_until_fresh()
-    assert gemini.stats().calls - sent <= 20, "calls contain more than 10 texts again"
+    assert gemini.stats().calls - sent < 30, "calls contain more than 10 texts again"
 
 
 @pytest.mark.timeout(300)

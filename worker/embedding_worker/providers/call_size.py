@@ -28,9 +28,13 @@ class CallSize:
             self._is_trying = True
 
     def record_too_large(self, accepted: int) -> None:
-        """A call was refused, and calls with at most `accepted` of its texts each were not. The next growth comes later."""
+        """A call was refused, and calls with at most `accepted` of its texts each were not.
+
+        If it was larger because of the last growth, the next growth comes later.
+        """
+        if self._is_trying:
+            self._grow_after = min(self._grow_after * 2, LONGEST_GROW_AFTER_CALLS)
         self._set(min(self.texts, accepted))
-        self._grow_after = min(self._grow_after * 2, LONGEST_GROW_AFTER_CALLS)
 
     def record_throttled_again(self) -> None:
         """The provider has throttled calls repeatedly, perhaps because each of them is larger than its quota."""
