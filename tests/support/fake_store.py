@@ -8,7 +8,6 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from embedding_worker.errors import EmbeddingError, RowsRefused
-from embedding_worker.providers.rate_limits import RateLimits
 from embedding_worker.rows.records import (
     AuditPage,
     Counts,
@@ -16,6 +15,7 @@ from embedding_worker.rows.records import (
     NewerMark,
     PresentRow,
     RateGrant,
+    RateLimits,
     Used,
     VectorWrite,
     WriteResult,

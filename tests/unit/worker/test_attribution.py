@@ -9,6 +9,7 @@ from embedding_worker.providers.attribution import (
     DOUBT_AFTER_S,
     RECENT_CALLS,
     REFUSED_WRONGLY_S,
+    REMEMBERED_S,
     WITHIN_S,
     Evidence,
     Verdict,
@@ -46,28 +47,33 @@ def verdict(before: str, after: str, *, passed_s: float = 0.0, then_s: float = 0
         ("", "SSS", WELL),
         ("S" * 6, "SS", ASK),
         ("S" * 6, "SSS", WELL),
-        # Much traffic: one canary.
+        # Much traffic, all of which has succeeded: one canary.
         ("S" * 9, "", ASK),
         ("S" * 9, "S", WELL),
+        ("S" * 8, "S", ASK),
         ("S" * 10, "", ASK),
         ("S" * 20, "", ASK),
         ("S" * 20, "S", WELL),
-        # At least 90% of the recent calls have to succeed.
-        ("f" + "S" * 8, "S", WELL),
-        ("ff" + "S" * 7, "S", NOT_WELL),
-        ("ff" + "S" * 18, "S", WELL),
-        ("fff" + "S" * 17, "S", WELL),
-        ("ffff" + "S" * 16, "S", NOT_WELL),
+        # At least 95% of the recent calls have to succeed, and after one that did not, three canaries are needed.
+        ("f" + "S" * 18, "S", ASK),
+        ("f" + "S" * 18, "SSS", WELL),
+        ("f" + "S" * 15, "", NOT_WELL),
+        ("f" + "S" * 16, "", ASK),
+        ("f" + "S" * 15, "SSS", NOT_WELL),
+        ("f" + "S" * 16, "SSS", WELL),
+        ("ff" + "S" * 18, "", NOT_WELL),
         ("f", "", NOT_WELL),
         ("f", "S" * 8, NOT_WELL),
-        ("f", "S" * 9, WELL),
+        ("f", "S" * 18, NOT_WELL),
+        ("f", "S" * 19, WELL),
         ("f" * 20, "", NOT_WELL),
         # Calls after the failure have to succeed in a row.
         ("S" * 20, "f", ASK),
-        ("S" * 20, "fS", WELL),
-        ("S" * 20, "Sf", ASK),
-        ("S" * 20, "ff", ASK),
-        ("S" * 20, "fff", NOT_WELL),
+        ("S" * 20, "fS", ASK),
+        ("S" * 20, "fSS", ASK),
+        ("S" * 20, "fSSS", WELL),
+        ("S" * 20, "SSf", ASK),
+        ("S" * 20, "ff", NOT_WELL),
         ("", "SSf", NOT_WELL),
     ],
 )
@@ -78,14 +84,19 @@ def test_a_failure_is_of_its_row_if_the_provider_is_shown_to_be_well(
 
 
 @pytest.mark.parametrize(
-    ("passed_s", "expected"), [(0.0, NOT_WELL), (WITHIN_S, NOT_WELL), (WITHIN_S + 0.1, WELL)], ids=str
+    ("passed_s", "expected"), [(0.0, NOT_WELL), (REMEMBERED_S, NOT_WELL), (REMEMBERED_S + 0.1, WELL)], ids=str
 )
-def test_calls_of_more_than_a_minute_ago_show_nothing(passed_s: float, expected: Verdict) -> None:
-    assert verdict("f" * 5, "SSS", passed_s=passed_s) is expected
+def test_a_failure_of_the_provider_is_remembered_for_ten_minutes(passed_s: float, expected: Verdict) -> None:
+    assert verdict("f", "SSS", passed_s=passed_s) is expected
 
 
-def test_canaries_of_more_than_a_minute_ago_show_nothing_about_a_failure_before_them() -> None:
-    assert verdict("", "SSS", then_s=WITHIN_S + 0.1) is ASK
+@pytest.mark.parametrize(("passed_s", "expected"), [(WITHIN_S, WELL), (WITHIN_S + 0.1, ASK)], ids=str)
+def test_one_canary_is_enough_only_after_calls_within_a_minute(passed_s: float, expected: Verdict) -> None:
+    assert verdict("S" * 15, "S", passed_s=passed_s) is expected
+
+
+def test_canaries_of_long_ago_show_nothing_about_a_failure_before_them() -> None:
+    assert verdict("", "SSS", then_s=REMEMBERED_S + 0.1) is ASK
 
 
 def test_only_the_last_twenty_calls_count() -> None:

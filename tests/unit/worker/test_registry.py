@@ -29,6 +29,7 @@ from tests.support.fake_provider import MODEL
 from tests.support.keyed_provider import KEY, KeyedSystem
 
 WRONG_KEY = ProviderMisconfigured("the key is wrong", reason="KeyRefused")
+UNKNOWN_MODEL = ProviderMisconfigured("no such model", of_the_model=True)
 
 
 @pytest.fixture
@@ -148,13 +149,15 @@ async def test_a_rotated_key_ends_the_pause_of_the_old_one_for_embedders_that_we
 
 async def test_a_rotated_key_closes_the_circuits_of_the_old_one(system: KeyedSystem) -> None:
     embedder = system.registry.embedder(MODEL, source="shops")
-    for error in (WRONG_KEY, ProviderMisconfigured("no such model", of_the_model=True)):
-        system.provider.client().canary_failures = [error]
+    two = system.registry.embedder(replace(MODEL, name="two"), source="hotels")
+    for asked, model, error in ((embedder, "one", UNKNOWN_MODEL), (two, "two", WRONG_KEY)):
+        system.provider.client(model=model).canary_failures = [error]
         with pytest.raises(ProviderMisconfigured):
-            await embedder.send_canary()
+            await asked.send_canary()
+    assert system.observer.circuits[3:] == [("fake one@3", CircuitState.OPEN), ("fake", CircuitState.OPEN)]
     assert not embedder.may_call
     await system.registry.rotate(KEY, "new")
-    assert (embedder.may_call, embedder.problem) == (True, None)
+    assert (embedder.may_call, two.may_call, embedder.problem) == (True, True, None)
 
 
 async def test_what_the_old_key_is_answered_late_pauses_no_call_with_the_new_one(system: KeyedSystem) -> None:
