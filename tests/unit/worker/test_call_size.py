@@ -33,9 +33,9 @@ def test_a_smaller_call_that_is_too_large_makes_no_call_larger() -> None:
 def test_after_enough_full_calls_twice_as_many_texts_are_tried_up_to_the_documented_number() -> None:
     size = CallSize(100)
     size.record_too_large(30)
-    assert accepted(size, 2 * GROW_AFTER_CALLS - 1) == 30
+    assert accepted(size, GROW_AFTER_CALLS - 1) == 30
     assert accepted(size, 1) == 60
-    assert accepted(size, 2 * GROW_AFTER_CALLS) == 100
+    assert accepted(size, GROW_AFTER_CALLS) == 100
     assert accepted(size, 1_000) == 100
 
 
@@ -56,8 +56,24 @@ def test_each_growth_that_fails_makes_the_next_one_come_later_up_to_a_limit() ->
             accepted(size, 1)
             count += 1
         calls.append(count)
-    assert calls == [20, 40, 80, 160, 320, 640, 640, 640, 640]
+    assert calls == [10, 20, 40, 80, 160, 320, 640, 640, 640]
     assert calls[-1] == LONGEST_GROW_AFTER_CALLS
+
+
+def test_a_growth_that_succeeds_lets_the_next_one_come_soon_again() -> None:
+    size = CallSize(64)
+    size.record_too_large(8)
+    assert accepted(size, GROW_AFTER_CALLS) == 16
+    size.record_too_large(8)
+    assert accepted(size, 2 * GROW_AFTER_CALLS) == 16
+    assert accepted(size, GROW_AFTER_CALLS) == 32
+
+
+def test_a_call_that_is_too_large_for_another_reason_than_the_last_growth_delays_no_growth() -> None:
+    size = CallSize(64)
+    for _ in range(3):
+        size.record_too_large(8)
+    assert accepted(size, GROW_AFTER_CALLS) == 16
 
 
 @pytest.mark.parametrize(("before", "after"), [(100, 50), (3, 1), (1, 1)])
