@@ -24,6 +24,8 @@ TERMS = {
     "drained": r"drain(?:ed|s)",
     "bisect": r"bisect(?:ed|s)?",
     "failure-attribution": r"failure attribution",
+    "canary": r"canar(?:y|ies)",
+    "circuit": r"circuits?",
     "dead-letter": r"dead letters?",
     "replay": r"replay(?:s|ed)?",
     "superseded": r"superseded?s?",
