@@ -33,6 +33,10 @@ class Metrics:
         self._open = self._gauge("open_jobs", "Open jobs of all sources")
         self._window = self._gauge("window_jobs", "Jobs that may be open at the moment, in all sources")
         self._dead = self._gauge("dead_letters", "Jobs in phase DeadLettered")
+        self._dead_here = self._gauge("source_dead_letters", "Jobs in phase DeadLettered of one source", "source")
+        self._limited = self._gauge(
+            "dead_letter_limit_reached", "1 while no job is created because of too many dead letters, else 0", "source"
+        )
         self._calls = self._histogram(
             "provider_call_seconds", "Duration of a call to the provider", "source", "outcome"
         )
@@ -69,9 +73,14 @@ class Metrics:
         since = counts.oldest_due_since
         self._oldest.labels(source).set(0 if since is None else max(0.0, (self._clock.now() - since).total_seconds()))
 
+    def record_dead_letters(self, source: str, number: int, *, limit_reached: bool) -> None:
+        """So many jobs of the source are dead letters now, and whether they stop it."""
+        self._dead_here.labels(source).set(number)
+        self._limited.labels(source).set(limit_reached)
+
     def forget(self, source: str) -> None:
         """The source was deleted: its gauges are removed, or they would show its last values without end."""
-        for gauge in (self._due, self._rows, self._oldest):
+        for gauge in (self._due, self._rows, self._oldest, self._dead_here, self._limited):
             if (source,) in gauge._metrics:
                 gauge.remove(source)
 

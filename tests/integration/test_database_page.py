@@ -13,6 +13,7 @@ import pytest
 
 from embedding_worker.rows import change_marks
 from embedding_worker.rows.database import Database, Transaction
+from embedding_worker.rows.failing_texts import BEGIN_SEARCH, SEARCH
 from embedding_worker.rows.inspection import inspect_table
 from embedding_worker.rows.schema import prepare
 from embedding_worker.rows.triggers import create_triggers, drop_triggers, find_triggers, schema_change
@@ -178,6 +179,11 @@ async def dropped(keeper: Keeper, transaction: Transaction) -> None:
     await drop_triggers(transaction, keeper.statements.config.at, change_marks.trigger(keeper.statements, ["name"]))
 
 
+async def searched(keeper: Keeper, transaction: Transaction) -> None:
+    await transaction.fetch(BEGIN_SEARCH, IDS, keeper.statements.evaluate)
+    await transaction.fetch(SEARCH)
+
+
 async def column_added(keeper: Keeper, transaction: Transaction) -> object:
     return await transaction.fetch(change_marks.add_embedding_column(keeper.statements, 3))
 
@@ -192,6 +198,7 @@ HELD: dict[str, tuple[Hold, ...]] = {
         statement("newest_marks", IDS, [0] * 3),
     ),
     "read": (statement("read", IDS, FINGERPRINT, 100),),
+    "search": (searched,),
     "audit": (statement("audit", None, 100, FINGERPRINT),),
     "count": (statement("counts", []),),
     "clear": (statement("clear", IDS, FINGERPRINT),),

@@ -14,9 +14,9 @@ from functools import partial
 
 from embedding_worker.clock import SystemClock
 from embedding_worker.patience import until_answered
-from embedding_worker.providers.rate_limits import RateLimits
 from embedding_worker.rows import rate_limits
 from embedding_worker.rows.database import Database
+from embedding_worker.rows.records import RateLimits
 from hack.repository import ROOT
 
 TASKS = 4

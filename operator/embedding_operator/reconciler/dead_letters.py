@@ -3,6 +3,8 @@
 The job table knows which jobs are dead letters.
 """
 
+from collections import Counter
+
 from embedding_operator.reconciler.job_table import JobTable
 from embedding_operator.reconciler.tracked_job import OPEN, JobState
 from embedding_worker.outcome import OutcomeKind
@@ -13,6 +15,7 @@ MAX_DEAD_LETTERS = 500
 FEW_DEAD_LETTERS = 50
 """What every source may have, whatever the others have."""
 TEXT_FAILS, SUPPRESSED = OutcomeKind.TEXT_EXPRESSION_FAILED.value, OutcomeKind.UPDATE_SUPPRESSED.value
+LOCKED = OutcomeKind.ROW_LOCKED.value
 WITHOUT_A_CALL = frozenset({TEXT_FAILS, SUPPRESSED})
 """Reasons of dead letters that cost nothing, because they are known before a call is made."""
 
@@ -40,11 +43,24 @@ def dead_letter_limit(costly: int, *, costly_in_all: int) -> tuple[str, str] | N
     """
     if costly < FEW_DEAD_LETTERS or max(costly, costly_in_all) < MAX_DEAD_LETTERS:
         return None
+    elsewhere = "" if costly >= MAX_DEAD_LETTERS else f", and {costly_in_all} in all sources"
     message = (
-        f"there are {costly} dead letters: no job is created until some of them are replayed or deleted, "
-        "or their rows are corrected"
+        f"there are {costly} dead letters{elsewhere}, and the limit is {MAX_DEAD_LETTERS}: no job is created until some of them "
+        "are replayed or deleted, or their rows are corrected"
     )
     return "DeadLetterLimit", message
+
+
+def most_open_jobs(costly: int, *, costly_in_all: int, sharing: int) -> int:
+    """How many jobs of a source may be open, so that the limit is not exceeded if all of them become dead letters.
+
+    The room is divided among the `sharing` sources that have more than a few dead letters. Near the limit only a few jobs may be
+    open, but not fewer than one before it is reached, so that rows that do not fail go on.
+    """
+    if dead_letter_limit(costly, costly_in_all=costly_in_all) is not None:
+        return 0
+    room = MAX_DEAD_LETTERS - costly_in_all
+    return max(room, FEW_DEAD_LETTERS - costly) if costly < FEW_DEAD_LETTERS else max(room // sharing, 1)
 
 
 def room_for_dead_letters(existing: int, of_the_source: int) -> int:
@@ -60,10 +76,30 @@ class DeadLetters:
         self._table = table
 
     @property
+    def number(self) -> int:
+        """How many there are, whatever their reason is."""
+        return self._table.count({JobState.DEAD_LETTERED}, source=self._source)
+
+    @property
     def limit(self) -> tuple[str, str] | None:
         """Reason and message if no job of the source may be created; None otherwise. See dead_letter_limit."""
-        costly = [source for source, reason in self._reasons() if reason not in WITHOUT_A_CALL]
-        return dead_letter_limit(costly.count(self._source), costly_in_all=len(costly))
+        costly = self._costly()
+        return dead_letter_limit(costly[self._source], costly_in_all=costly.total())
+
+    @property
+    def may_be_opened(self) -> int:
+        """How many more jobs of the source may be open. See most_open_jobs."""
+        costly = self._costly()
+        sharing = sum(number >= FEW_DEAD_LETTERS for number in costly.values())
+        most = most_open_jobs(costly[self._source], costly_in_all=costly.total(), sharing=sharing)
+        # A lock is no failure, and locked rows must not stop others.
+        paused = self._table.jobs(self._source, {JobState.BACKING_OFF})
+        at_risk = self._table.count(OPEN, source=self._source) - sum(job.reason == LOCKED for job in paused)
+        return max(0, most - at_risk)
+
+    def _costly(self) -> Counter[str]:
+        """The dead letters that cost a call, by source."""
+        return Counter(source for source, reason in self._reasons() if reason not in WITHOUT_A_CALL)
 
     @property
     def room(self) -> int:

@@ -169,15 +169,18 @@ class SourceLoop:
             self._last_failure = None
         problem, suspended = ready.pipeline.gate.problem, self._source.spec.suspend
         self._window.set_idle(self._name, problem is not None or suspended)
+        limit = None if suspended else ready.sweeper.problem
         self._record(
             waiting_for=reaction.waiting_for if reaction else None,
             filled=ready.audit.filled,
             provider_called=ready.pipeline.calls.called,
             provider_problem=problem,
-            refused=(None if suspended else ready.sweeper.problem) or self._refused_change,
+            refused=limit or self._refused_change,
             jobs_refused=None if suspended else ready.sweeper.jobs_refused,
         )
         self._metrics.record_refused_creates(self._name, ready.sweeper.count_refused_creates())
+        letters = ready.sweeper.dead_letters.number
+        self._metrics.record_dead_letters(self._name, letters, limit_reached=limit is not None)
         await self._report.write(self._facts)
         return max(reaction.pause_s if reaction else 0.0, self._interval_s)
 

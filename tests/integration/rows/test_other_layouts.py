@@ -6,7 +6,7 @@ import psycopg
 import pytest
 
 from embedding_worker.errors import RowsLocked, SourceRefused
-from embedding_worker.providers.rate_limits import RateLimits
+from embedding_worker.rows.records import RateLimits
 from embedding_worker.source import ChangeDetection
 from embedding_worker.text import content_hash
 from hack.database.postgres import Database as GivenDatabase

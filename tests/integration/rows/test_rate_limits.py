@@ -9,10 +9,10 @@ from itertools import accumulate
 import psycopg
 import pytest
 
-from embedding_worker.providers.rate_limits import BURST_S, SHARE, RateLimits
+from embedding_worker.providers.rate_limits import BURST_S, SHARE
 from embedding_worker.rows import rate_limits
 from embedding_worker.rows.database import Database
-from embedding_worker.rows.records import RateGrant
+from embedding_worker.rows.records import RateGrant, RateLimits
 from tests.integration.rows.conftest import Keep
 from tests.support.kept_rows import Application, Keeper, run
 from tests.support.rate_limited_sender import Call, Sender, sent_by

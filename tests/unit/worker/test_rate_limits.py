@@ -8,7 +8,8 @@ from embedding_worker.errors import SourceRefused
 from embedding_worker.providers.gemini import PROVIDER as GEMINI
 from embedding_worker.providers.local import PROVIDER as LOCAL
 from embedding_worker.providers.provider import Provider, ProviderSetting
-from embedding_worker.providers.rate_limits import RateLimits, charge, pace, rate_limit_settings, rate_limits
+from embedding_worker.providers.rate_limits import pace, rate_limit_settings, rate_limits, use_of
+from embedding_worker.rows.records import RateLimits
 from tests.support.fake_provider import FakeEmbedder
 
 LIMITS = st.integers(1, 10**9)
@@ -51,7 +52,7 @@ def test_what_is_not_set_has_no_limit() -> None:
     assert rate_limits(GEMINI, KEY) == RateLimits()
     assert not RateLimits().are_set
     assert RateLimits(tokens=1).are_set
-    assert (pace(None), charge(100, None)) == (None, 0.0)
+    assert (pace(None), use_of(100, None)) == (None, 0.0)
 
 
 def test_a_limit_that_is_no_number_is_refused() -> None:
@@ -61,23 +62,23 @@ def test_a_limit_that_is_no_number_is_refused() -> None:
 
 
 @pytest.mark.parametrize(
-    ("amount", "limit", "charged"),
+    ("amount", "limit", "used"),
     [(1, 100, 1), (100, 1_000, 100), (40, 100, 50), (51, 100, 100), (100, 100, 100), (250, 100, 250), (0, 100, 0)],
 )
 def test_a_call_uses_its_amount_and_more_where_calls_of_it_do_not_fill_a_minute(
-    amount: int, limit: int, charged: float
+    amount: int, limit: int, used: float
 ) -> None:
-    assert charge(amount, limit) == charged
+    assert use_of(amount, limit) == used
 
 
 @given(st.integers(1, 10**6), LIMITS)
 def test_calls_of_one_size_never_exceed_a_limit_in_a_minute_and_small_ones_use_95_percent(
     amount: int, limit: int
 ) -> None:
-    """Calls follow each other after charge / pace, so that a minute has as many as fit into it."""
+    """Calls follow each other after its use / pace, so that a minute has as many as fit into it."""
     per_s = pace(limit)
     assert per_s is not None
-    gap_s = charge(amount, limit) / per_s
+    gap_s = use_of(amount, limit) / per_s
     most_in_a_minute = -(-60 // gap_s)
     assert most_in_a_minute * amount <= limit or most_in_a_minute <= 1 or amount < limit / 50
     if amount <= limit / 50:
@@ -86,7 +87,7 @@ def test_calls_of_one_size_never_exceed_a_limit_in_a_minute_and_small_ones_use_9
 
 @given(st.integers(0, 10**6), LIMITS)
 def test_a_call_never_uses_less_than_its_amount(amount: int, limit: int) -> None:
-    assert charge(amount, limit) >= amount
+    assert use_of(amount, limit) >= amount
 
 
 ACME = Provider(

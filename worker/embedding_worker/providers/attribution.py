@@ -13,11 +13,15 @@ from collections import deque
 from dataclasses import dataclass
 from enum import Enum
 
-WITHIN_S = 60.0
+REMEMBERED_S = 600.0
+"""A failure of the provider is remembered for so long, unless RECENT_CALLS others have come since. With a minute, rows that are
+due a few minutes apart were seen to lose attempts while half of all calls failed."""
 RECENT_CALLS = 20
+WITHIN_S = 60.0
 ENOUGH_CALLS = 10
-"""So many recent calls show how well the provider is; with fewer, more canaries have to."""
-WELL_SHARE = 0.9
+"""So many calls that all have succeeded within a minute show how well the provider is; with fewer, more canaries have to."""
+WELL_SHARE = 0.95
+"""One of 20. With nine of ten, and 30% of all calls failing at random, good rows were seen to lose attempts."""
 CANARIES = 3
 """How many calls in a row must succeed after a failure. With rows one at a time, and half of all calls failing at random, one
 canary was seen to make 0.13% of the rows dead letters, and three none of 100,000."""
@@ -32,7 +36,7 @@ class Verdict(Enum):
     WELL = "Well"
     """The failure is the row's own."""
     NOT_WELL = "NotWell"
-    """Nothing is decided: too many other calls have failed within a minute."""
+    """Nothing is decided: too many other calls have failed a short time ago."""
     ASK = "Ask"
     """One more canary is needed."""
 
@@ -85,13 +89,15 @@ class Evidence:
 
     def verdict(self, failure: int, now: float) -> Verdict:
         """What is shown about the failure of this number."""
-        recent = [call for call in self._calls if now - call.ended <= WITHIN_S]
+        recent = [call for call in self._calls if now - call.ended <= REMEMBERED_S]
         succeeded = sum(call.succeeded for call in recent)
+        latest = sum(now - call.ended <= WITHIN_S for call in recent)
         in_a_row = 0
         for call in recent:
             if call.number > failure:
                 in_a_row = in_a_row + 1 if call.succeeded else 0
-        missing = max(0, (CANARIES_AMONG_MANY if len(recent) >= ENOUGH_CALLS else CANARIES) - in_a_row)
+        all_well = latest >= ENOUGH_CALLS and succeeded == len(recent)
+        missing = max(0, (CANARIES_AMONG_MANY if all_well else CANARIES) - in_a_row)
         if succeeded + missing < WELL_SHARE * (len(recent) + missing):
             return Verdict.NOT_WELL
         return Verdict.ASK if missing else Verdict.WELL

@@ -11,8 +11,9 @@ from embedding_worker.providers.attribution import Evidence
 from embedding_worker.providers.breaker import Breaker, CircuitObserver
 from embedding_worker.providers.embedder import Embedder
 from embedding_worker.providers.provider import Provider, Values
-from embedding_worker.providers.rate_limits import RateLimits, rate_limits
+from embedding_worker.providers.rate_limits import rate_limits
 from embedding_worker.providers.throttle import Throttle
+from embedding_worker.rows.records import RateLimits
 from embedding_worker.source import Model, TooLong
 
 
@@ -45,7 +46,7 @@ class Connection:
     def model(self, model: Model) -> SharedModel:
         """What belongs to this model. There is one client for each, because a local one takes 150 MB. Raises SourceRefused."""
         # Texts have been cut before, so this setting changes nothing here.
-        key = replace(model, too_long=TooLong.TRUNCATE)
+        key = model if model.too_long is TooLong.TRUNCATE else replace(model, too_long=TooLong.TRUNCATE)
         if key not in self.models:
             client = self.provider.make(key, self.values)
             name = f"{self.provider.name} {model.fingerprint}"

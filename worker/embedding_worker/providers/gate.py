@@ -26,7 +26,7 @@ class CallGate:
         self._own_problem: Problem | None = None
         self._not_before = float("-inf")
         self._opened = asyncio.Event()
-        self._ended = False
+        self._ended = asyncio.Event()
 
     @property
     def problem(self) -> Problem | None:
@@ -58,8 +58,9 @@ class CallGate:
 
     async def wait_until_open(self, *, pause_s: float) -> None:
         """Return when calls may be made, but not before `pause_s` has passed, or when the gate has ended."""
-        ends_at = self._clock.monotonic() + pause_s
-        while not self._ended and (not self.is_open or self._clock.monotonic() < ends_at):
+        if pause_s > 0:
+            await self._clock.wait_for(self._ended, within_s=pause_s)
+        while not self._ended.is_set() and not self.is_open:
             self._opened.clear()
             await self._opened.wait()
 
@@ -71,10 +72,11 @@ class CallGate:
                 self._embedder.beat()
                 if probes and (probe is None or probe.done()) and self._may_send and self._embedder.begin_probe():
                     probe = asyncio.create_task(self._probe(), name="probe")
-                self._opened.set()
+                if self.is_open:  # otherwise hundreds of rows would wake twice a second, for nothing
+                    self._opened.set()
                 await self._clock.sleep(BEAT_EVERY_S)
         finally:
-            self._ended = True
+            self._ended.set()
             self._opened.set()
             if probe is not None:
                 probe.cancel()

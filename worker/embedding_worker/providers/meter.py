@@ -60,7 +60,8 @@ class Meter:
         if not grant.granted:
             await self.give_back(counted)
             raise CallsPaused("the rate limits that are set for the provider are reached", pause_s=grant.wait_s)
-        await self._clock.sleep(grant.wait_s)
+        if grant.wait_s > 0:
+            await self._clock.sleep(grant.wait_s)
         return counted
 
     async def _acquire_rate(self, texts: Sequence[str]) -> RateGrant:

@@ -4,11 +4,11 @@ Used by the registration of each provider that calls a server, and by rows/rate_
 limits together.
 """
 
-from dataclasses import dataclass
 from functools import partial
 
 from embedding_worker.errors import SourceRefused
 from embedding_worker.providers.provider import Provider, ProviderSetting, Values
+from embedding_worker.rows.records import RateLimits
 
 SHARE = 0.98
 """So much of a limit is used. The rest is for bursts (BURST_S), and for calls that arrive later than planned."""
@@ -19,25 +19,12 @@ KINDS = {"requests": "requests", "texts": "texts", "tokens": "tokens, of about t
 """The kinds of limits, by their fields in RateLimits and the beginnings of their variables' names, with words for them."""
 
 
-@dataclass(frozen=True)
-class RateLimits:
-    """How much may be sent to a provider in a minute; None where there is no limit."""
-
-    requests: int | None = None
-    texts: int | None = None
-    tokens: int | None = None
-
-    @property
-    def are_set(self) -> bool:
-        return (self.requests, self.texts, self.tokens) != (None, None, None)
-
-
 def pace(limit: int | None) -> float | None:
     """How much is sent in a second, on average; None if there is no limit."""
     return None if limit is None else SHARE * limit / 60
 
 
-def charge(amount: int, limit: int | None) -> float:
+def use_of(amount: int, limit: int | None) -> float:
     """How much of the limit a call with this amount uses: a little more than the amount where calls do not fill a minute exactly.
 
     Of calls with 40% of the limit, two may be sent in a minute, and each uses half of it. Of larger calls than the limit one is

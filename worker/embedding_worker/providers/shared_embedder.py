@@ -5,7 +5,7 @@ from typing import Protocol
 from embedding_worker.providers.attribution import Evidence
 from embedding_worker.providers.embedder import Embedder
 from embedding_worker.providers.problem import Problem
-from embedding_worker.providers.rate_limits import RateLimits
+from embedding_worker.rows.records import RateLimits
 
 
 class SharedEmbedder(Embedder, Protocol):

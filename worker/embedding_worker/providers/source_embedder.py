@@ -16,7 +16,7 @@ from embedding_worker.providers.embedder import Vector
 from embedding_worker.providers.observer import CallObserver
 from embedding_worker.providers.problem import Problem
 from embedding_worker.providers.pulse import Pulse
-from embedding_worker.providers.rate_limits import RateLimits
+from embedding_worker.rows.records import RateLimits
 from embedding_worker.source import Model
 
 LOOK_EVERY_S = 1.0

@@ -7,37 +7,38 @@ It is a token bucket for each of requests, texts and tokens, with reservation. `
 sent or reserved and not been worked off at `as_of`. This decreases at 98% of the limit, and a call waits until there is room for
 it in what the limit allows in 0.6 s, or, if it is larger, until nothing is left of what was sent before it. So
 
-    sent within any 60 s  <=  0.98 * limit * (60 + 0.6) / 60  <  0.99 * limit, plus one call if it uses more than 0.6 s
+    sent within any 60 s  <=  0.98 * limit * (60 + 0.6) / 60  <  0.99 * limit
 
-while the whole 98% is used if there is always a call that waits. Calls that are made after each other, in whichever process, get
-their times in the order in which they asked. All three buckets are charged at the time at which the call will be made, because
-a call that waits for one limit would otherwise save up room in the others, for a burst that exceeds them.
+while the whole 98% is used as long as there is always a call that waits. A call that uses more than 0.6 s of the limit may come
+on top of that, but calls of one size never exceed the limit (see use_of). The times follow the order in which processes ask.
+Each of the three increases from the time at which the call will be made: a call that waits for one limit would otherwise save up
+room in the others, for a burst that exceeds them.
 
 What is not worked off is an amount and not a time. So a limit that is raised or lowered applies to it at once, and a clock that
 was set back only stops the decrease until the next call; what it had been ahead is forgotten with that call.
 """
 
-from embedding_worker.providers.rate_limits import BURST_S, KINDS, RateLimits, charge, pace
+from embedding_worker.providers.rate_limits import BURST_S, KINDS, pace, use_of
 from embedding_worker.rows.database import Database
 from embedding_worker.rows.derived_table import SCHEMA
-from embedding_worker.rows.records import RateGrant
+from embedding_worker.rows.records import RateGrant, RateLimits
 
 ADD_CONNECTION = f"INSERT INTO {SCHEMA}.rate_limits (connection) VALUES ($1) ON CONFLICT DO NOTHING"
 
 
 def _each(expression: str) -> str:
-    """The expression for each kind of limit, with the parameters for its charge and its pace."""
+    """The expression for each kind of limit, with the parameters for the use of it and its pace."""
     return ", ".join(
-        expression.format(kind=kind, charge=f"${2 * n + 3}::float8", pace=f"${2 * n + 4}::float8")
+        expression.format(kind=kind, use=f"${2 * n + 3}::float8", pace=f"${2 * n + 4}::float8")
         for n, kind in enumerate(KINDS)
     )
 
 
 # If there is no limit, its pace is null, and so is what is computed from it, which `greatest` ignores.
 REMAINING = _each("greatest(0, o.{kind} - {pace} * p.passed_s) AS {kind}")
-ROOM_IN_S = _each(f"(r.{{kind}} + least({{charge}}, {BURST_S} * {{pace}})) / {{pace}} - {BURST_S}")
+ROOM_IN_S = _each(f"(r.{{kind}} + least({{use}}, {BURST_S} * {{pace}})) / {{pace}} - {BURST_S}")
 RESERVED = _each(
-    "CASE WHEN w.wait_s <= $2::float8 THEN greatest(r.{kind}, {pace} * w.wait_s) + {charge} ELSE r.{kind} END AS {kind}"
+    "CASE WHEN w.wait_s <= $2::float8 THEN greatest(r.{kind}, {pace} * w.wait_s) + {use} ELSE r.{kind} END AS {kind}"
 )
 # The clock is read after the row has been locked, because it is asked for together with a column of that row.
 ACQUIRE = f"""
@@ -50,8 +51,8 @@ FROM (SELECT t.now, w.wait_s, {RESERVED}
       CROSS JOIN LATERAL (SELECT greatest(0, {ROOM_IN_S}) AS wait_s) w) g
 WHERE l.connection = $1 RETURNING g.wait_s <= $2::float8, g.wait_s
 """
-"""$1 connection, $2 the longest wait, then a charge and a pace for each kind of limit → whether a call is reserved, and how long
-to wait for it."""
+"""$1 connection, $2 the longest wait, then for each kind of limit how much of it the call uses, and its pace → whether the call
+is reserved, and how long to wait for it."""
 
 
 async def acquire(
@@ -68,7 +69,7 @@ async def acquire(
     parameters: list[float | None] = []
     for kind, amount in amounts.items():
         limit: int | None = getattr(limits, kind)
-        parameters += [charge(amount, limit), pace(limit)]
+        parameters += [use_of(amount, limit), pace(limit)]
     async with database.transaction() as transaction:
         found = await transaction.fetch(ACQUIRE, connection, longest_wait_s, *parameters)
         if not found:  # the first call with this credential

@@ -85,6 +85,19 @@ class Used:
 
 
 @dataclass(frozen=True)
+class RateLimits:
+    """How much all processes together may send to a provider in a minute; None where there is no limit."""
+
+    requests: int | None = None
+    texts: int | None = None
+    tokens: int | None = None
+
+    @property
+    def are_set(self) -> bool:
+        return (self.requests, self.texts, self.tokens) != (None, None, None)
+
+
+@dataclass(frozen=True)
 class RateGrant:
     """Whether a call was reserved within the provider's rate limits."""
 

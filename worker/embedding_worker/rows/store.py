@@ -7,7 +7,6 @@ that the type of the id column can't represent is treated as the id of no row, s
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from embedding_worker.providers.embedder import Vector
-from embedding_worker.providers.rate_limits import RateLimits
 from embedding_worker.rows import change_marks, rate_limits
 from embedding_worker.rows.database import Database, Row
 from embedding_worker.rows.each_row import EachRow, Fetch, of_each_row, succeeds_for_any
@@ -21,6 +20,7 @@ from embedding_worker.rows.records import (
     PresentRow,
     PreviewPage,
     RateGrant,
+    RateLimits,
     Used,
     VectorWrite,
     WriteResult,
@@ -57,7 +57,9 @@ class RowStore:
         async def succeeds_for_others(ids: Sequence[str]) -> bool:
             return await succeeds_for_any(await self.rows_to_compare(except_ids=ids), fetch)
 
-        return await of_each_row(ids, fetch, succeeds_for_others=succeeds_for_others)
+        return await of_each_row(
+            ids, fetch, succeeds_for_others=succeeds_for_others, find_failing=self._access.find_failing
+        )
 
     async def sweep(self, *, leave_out: Iterable[str], limit: int) -> list[DueRow]:
         """Up to `limit` due rows except those in `leave_out`: up to half are the newest edits, the others the oldest marks."""
