@@ -58,6 +58,7 @@ class Fault(BaseModel):
     times: int | None = Field(None, ge=1, description="the number of calls that fail; none: until it is lifted")
     ratio: float = Field(1.0, gt=0, le=1, description="the share of the calls that fail")
     only_matching: str | None = Field(None, min_length=1, description="only calls with a text that contains this fail")
+    more_than: int = Field(0, ge=0, description="only calls with more texts than this fail")
     seconds: float = Field(7.0, ge=0, description="429: the pause that is asked for; slow: the delay")
     as_page: bool = Field(
         False, description="the error is a page of HTML with the same code, as a filter or a proxy answers"
@@ -87,6 +88,8 @@ class Faults:
         for fault, left in self._left:
             decided = any(hit.kind is not FaultKind.SLOW for hit in hits)
             if left == [0] or (decided and fault.kind is not FaultKind.SLOW):
+                continue
+            if fault.more_than and len(texts) <= fault.more_than:
                 continue
             if fault.only_matching is not None and not any(fault.only_matching in text for text in texts):
                 continue

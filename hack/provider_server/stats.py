@@ -6,6 +6,9 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
+IN_TRANSIT_S = 0.8
+"""For so long after an answer, its caller may not have read it, and may begin another call."""
+
 
 def hash_of(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
@@ -30,15 +33,15 @@ class Stats:
     throttled_at: float | None = None
     """When the last call was answered by 429, if no call has begun since; by the monotonic clock."""
     pauses_after_429: list[float] = field(default_factory=list)
-    """Seconds from each answer 429 to the next call."""
+    """Seconds from each answer 429 to the next call whose caller may know of it."""
     key_hashes: list[str] = field(default_factory=list)
     """The SHA-256 of each key that was sent."""
 
     @contextmanager
     def count_call(self) -> Iterator[None]:
         self.calls += 1
-        if self.throttled_at is not None:
-            self.pauses_after_429.append(time.monotonic() - self.throttled_at)
+        if self.throttled_at is not None and (pause_s := time.monotonic() - self.throttled_at) > IN_TRANSIT_S:
+            self.pauses_after_429.append(pause_s)
             self.throttled_at = None
         self.in_flight += 1
         self.most_in_flight = max(self.most_in_flight, self.in_flight)

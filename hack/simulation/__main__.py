@@ -18,7 +18,7 @@ def main(
     """A day of provider weather on a virtual clock: what became of each row, and what it cost."""
     report = simulate(rows, seed=seed)
     typer.echo(report.table())
-    if report.innocent_dead_letters or report.not_fresh:
+    if report.innocent_dead_letters or report.not_fresh or report.calls > report.calls_allowed:
         typer.echo("\n".join([*report.innocent_dead_letters[:20], *report.not_fresh[:20]]), err=True)
         sys.exit(1)
 

@@ -8,6 +8,10 @@ from hack.simulation.provider import Counts, vector_of
 from hack.simulation.rows import SimulatedRow
 from hack.simulation.weather import HOUR_S
 
+CALLS_FOR_THE_WEATHER = 4_000
+ROWS_FOR_A_CALL = 4
+"""What a day may cost, as docs/reliability.md states it: so many calls whatever the rows are, and one call for so many rows."""
+
 
 @dataclass
 class Report:
@@ -42,6 +46,15 @@ class Report:
     def fresh(self) -> int:
         return sum(self.vectors.get(row.id) == vector_of(row.text) for row in self.rows)
 
+    @property
+    def calls(self) -> int:
+        """With rows and with canaries."""
+        return self.counts.calls.total() + self.counts.canaries.total()
+
+    @property
+    def calls_allowed(self) -> int:
+        return CALLS_FOR_THE_WEATHER + len(self.rows) // ROWS_FOR_A_CALL
+
     def _is_innocent_dead_letter(self, row: SimulatedRow) -> bool:
         return row.id in self.dead_letters and not row.poison
 
@@ -56,6 +69,7 @@ class Report:
             f"| counted attempts of innocent rows | {self.attempts.total():,} ({_listed(self.attempts)}) |",
             f"| calls with rows, their texts and those of canaries | {self.counts.calls.total():,}, {self.counts.texts:,} |",
             f"| canaries | {self.counts.canaries.total():,} |",
+            f"| all calls, of which are allowed | {self.calls:,}, {self.calls_allowed:,} |",
             f"| hours until the last row had its end | {self.ended_s / HOUR_S:.2f} |",
             f"| seconds of CPU | {self.cpu_s:.1f} |",
             "",

@@ -21,7 +21,8 @@ from embedding_worker.errors import (
     Quota,
 )
 from embedding_worker.providers.gemini import GeminiEmbedder
-from embedding_worker.providers.registry import NoObserver, ProviderRegistry
+from embedding_worker.providers.observer import NoObserver
+from embedding_worker.providers.registry import ProviderRegistry
 from embedding_worker.source import Model
 from hack.provider_server.faults import FaultKind
 from hack.provider_server.process import FakeGemini

@@ -77,6 +77,9 @@ class Register:
         table.start(job.name)
         if state is JobState.RUNNING:
             return job.name
+        if state is JobState.POSTPONED:
+            table.postpone(job.name)
+            return job.name
         table.settle(job.name)
         if state is JobState.BACKING_OFF:
             table.back_off(job.name, None, version)

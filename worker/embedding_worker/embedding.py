@@ -72,7 +72,8 @@ class RowEmbedder:
 
         If the database refuses the table, the rows wait here until the batcher ends, so that nothing more is sent.
         """
-        await self._unless_refused(self._embed_rows(batch, self._settle_impossible(batch)))
+        if requests := self._settle_impossible(batch):
+            await self._unless_refused(self._embed_rows(batch, requests))
 
     async def _unless_refused(self, work: Coroutine[Any, Any, None]) -> None:
         try:

@@ -51,21 +51,24 @@ class RowQueues:
         self._pipelines.pop(source, None)
 
     def drain(self) -> None:
-        """Release the handlers that only wait for their source: the process is about to end."""
+        """Release the handlers whose row is in no batch yet, or whose source is not set up: the process is about to end."""
         self._draining = True
+        for pipeline in self._pipelines.values():
+            pipeline.batcher.drain()
         self.notify()
 
     async def submit(self, source: str, request: RowRequest, *, urgent: bool) -> RowOutcome | None:
         """Bring a row up to date, as soon as its source is ready.
 
-        Returns None where the source does not exist, or the process ends before the source is ready. Raises
+        Returns None where the source does not exist, or the process ends before a call is begun for the row. Raises
         ProviderNotCallable.
         """
         while (pipeline := await self._pipeline(source)) is not None:
             try:
                 return await pipeline.batcher.submit(request, urgent=urgent)
             except Interrupted:
-                continue
+                if self._draining:
+                    return None
             except Postponed as exc:
                 raise ProviderNotCallable(pipeline, pause_s=exc.pause_s) from exc
             except Exception:  # a defect of ours: the row is tried again, since kopf keeps no retries for us

@@ -31,8 +31,9 @@ def dead_letters(system: System) -> list[str]:
         ("403", True, "InputRejected"),
         ("404", True, "InputRejected"),
         ("500", False, "RetriesExhausted"),
+        ("nan", False, "RetriesExhausted"),
     ],
-    ids=["400", "403", "403 by a filter in between", "404 by a filter in between", "500"],
+    ids=["400", "403", "403 by a filter in between", "404 by a filter in between", "500", "a vector that is no number"],
 )
 def test_one_poison_row_among_300_is_the_only_dead_letter_and_costs_at_most_40_calls(
     system: System, gemini: FakeGemini, fault: str, as_page: bool, reason: str

@@ -11,6 +11,7 @@ import pytest
 from hack.provider_server.process import FakeGemini
 from tests.integration.journey.conftest import GEMINI_MODEL, System
 from tests.support.deadline import wait_until
+from tests.support.tcp_proxy import BlockingTcpProxy, DatabaseProxy
 
 ROWS = 300
 SHORT_SCHEDULE = {"initialSeconds": 1, "maxSeconds": 1}
@@ -100,7 +101,7 @@ def test_rows_that_become_due_one_at_a_time_during_an_outage_lose_no_attempt(
     ],
 )
 @pytest.mark.parametrize("rows", [1, 60], ids=["one row", "60 rows"])
-def test_a_wrong_key_right_or_model_is_told_by_its_name_and_counts_as_no_attempt(
+def test_a_wrong_key_right_model_or_endpoint_is_told_by_its_name_and_counts_as_no_attempt(
     system: System, gemini: FakeGemini, fault: str, reason: str, rows: int
 ) -> None:
     gemini.fault(fault)
@@ -185,3 +186,108 @@ def test_a_process_that_was_stopped_during_the_call_of_one_row_counts_no_attempt
     os.kill(process.daemon.pid, signal.SIGCONT)
     system.wait_until_fresh(within_s=60)
     every_row_succeeds_at_its_first_attempt(system)
+
+
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("fault", ["too-few", "wrong-size", "nan", "zero", "null-vector", "not-json", "close"])
+def test_answers_that_are_not_one_whole_vector_for_each_text_are_never_written_and_count_as_no_attempt(
+    system: System, gemini: FakeGemini, fault: str
+) -> None:
+    gemini.fault(fault)
+    system.book.add(20)
+    system.start_with_gemini(gemini, retry=SHORT_SCHEDULE)
+    assert provider_not_ready(system)["reason"] == "ProviderUnavailable"
+    assert system.book.run("SELECT count(*) FROM public.businesses WHERE embedding IS NOT NULL") == [(0,)]
+    assert attempts(system) <= {("Pending", 0)}
+    gemini.lift()
+    system.wait_until_fresh()
+    every_row_succeeds_at_its_first_attempt(system)
+
+
+@pytest.mark.timeout(300)
+def test_a_server_that_accepts_fewer_texts_gets_smaller_calls_and_larger_ones_again_when_it_accepts_them(
+    system: System, gemini: FakeGemini
+) -> None:
+    gemini.fault("400", more_than=10)
+    gemini.fault("slow", seconds=0.2)
+    system.book.add(100)
+    system.start_with_gemini(gemini)
+    system.wait_until_fresh()
+    every_row_succeeds_at_its_first_attempt(system)
+    assert gemini.stats().answers["400"] <= 12
+    gemini.lift()
+    gemini.fault("slow", seconds=0.2)
+    system.book.add(600)
+    system.wait_until_fresh(within_s=120)
+    sent = gemini.stats().calls
+    system.book.add(300)
+    system.wait_until_fresh()
+    assert gemini.stats().calls - sent < 30, "calls contain more than 10 texts again"
+
+
+@pytest.mark.timeout(300)
+def test_if_the_provider_does_not_say_how_long_to_pause_the_pause_is_doubled(
+    system: System, gemini: FakeGemini
+) -> None:
+    gemini.fault("429-plain", times=4)
+    system.book.add(40)
+    system.start_with_gemini(gemini)
+    system.wait_until_fresh()
+    pauses = gemini.stats().pauses_after_429
+    assert len(pauses) >= 2, "two calls may be answered at the same time"
+    assert all(pause >= at_least for pause, at_least in zip(pauses, [1, 2, 4], strict=False))
+    every_row_succeeds_at_its_first_attempt(system)
+
+
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("fault", ["429-day", "429-spend"])
+def test_while_a_quota_is_used_up_no_call_is_made_and_the_condition_says_so(
+    system: System, gemini: FakeGemini, fault: str
+) -> None:
+    gemini.fault(fault)
+    system.book.add(20)
+    system.start_with_gemini(gemini)
+    not_ready = provider_not_ready(system)
+    assert not_ready["reason"] == "QuotaExhausted"
+    assert "no call is made before 20" in not_ready["message"]
+    calls = gemini.stats().calls
+    for _ in while_it_lasts(5):
+        assert attempts(system) <= {("Pending", 0)}
+    assert gemini.stats().calls == calls <= 2
+
+
+@pytest.mark.timeout(300)
+def test_calls_that_do_not_reach_the_provider_are_not_counted_and_a_row_alone_loses_no_attempt(
+    system: System, gemini: FakeGemini
+) -> None:
+    gemini.stop()
+    system.start_with_gemini(gemini, retry=SHORT_SCHEDULE)
+    system.book.add(1)
+    assert "ConnectionError" in provider_not_ready(system)["message"]
+    for _ in while_it_lasts(OUTAGE_S):
+        assert attempts(system) <= {("Pending", 0)}
+    assert system.source()["status"].get("today", {"texts": 0})["texts"] == 0
+    gemini.start()
+    system.wait_until_fresh()
+    every_row_succeeds_at_its_first_attempt(system)
+
+
+@pytest.mark.timeout(300)
+def test_a_database_that_is_away_while_calls_are_made_costs_no_attempt_and_no_second_call(
+    system: System, gemini: FakeGemini
+) -> None:
+    gemini.fault("slow", seconds=1)
+    system.book.add(60)
+    with BlockingTcpProxy(proxy=(proxy := DatabaseProxy(system.database_url))) as outage:
+        system.database_url = proxy.url
+        system.start_with_gemini(gemini, retry=SHORT_SCHEDULE)
+        wait_until(lambda: gemini.stats().in_flight > 0, within_s=30, every_s=0.05, because="rows are due")
+        outage.stop()
+        for _ in while_it_lasts(OUTAGE_S):
+            assert {count for phase, count in attempts(system) if phase != "Succeeded"} <= {0}
+        outage.start()
+        wait_until(
+            lambda: system.book.outdated_rows() == [], within_s=30, every_s=0.2, because="the database is there again"
+        )
+        every_row_succeeds_at_its_first_attempt(system)
+        assert max(gemini.stats().texts_by_hash.values()) == 1

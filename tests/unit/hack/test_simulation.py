@@ -2,9 +2,10 @@
 
 import pytest
 
+from hack.repository import ROOT
 from hack.simulation.day import simulate
 from hack.simulation.provider import POISON
-from hack.simulation.report import Report
+from hack.simulation.report import CALLS_FOR_THE_WEATHER, ROWS_FOR_A_CALL, Report
 
 ROWS = 5_000
 
@@ -25,6 +26,12 @@ def test_every_innocent_row_has_the_vector_of_its_own_text_in_the_end(day: Repor
 def test_each_poison_row_becomes_a_dead_letter(day: Report) -> None:
     assert set(day.poison_dead_letters) == set(POISON)
     assert day.fresh == ROWS - len(POISON)
+
+
+def test_the_day_costs_no_more_calls_than_the_page_on_reliability_states(day: Report) -> None:
+    assert day.calls <= day.calls_allowed
+    page = (ROOT / "docs" / "reliability.md").read_text()
+    assert f"{CALLS_FOR_THE_WEATHER:,} calls, and one more for {ROWS_FOR_A_CALL} rows" in page
 
 
 def test_the_same_seed_gives_the_same_day() -> None:

@@ -11,12 +11,13 @@ from tests.support.jobs import OTHER_TEXT, Register, name_of, tracked
 
 MOMENT = datetime(2026, 3, 1, 12, 30, tzinfo=UTC)
 CREATING, QUEUED, RUNNING = JobState.CREATING, JobState.QUEUED, JobState.RUNNING
-HELD = JobState.HELD
+HELD, POSTPONED = JobState.HELD, JobState.POSTPONED
 SETTLING, BACKING_OFF, DEAD_LETTERED = JobState.SETTLING, JobState.BACKING_OFF, JobState.DEAD_LETTERED
 NAME = name_of("1")
 
 TRANSITIONS: dict[str, Callable[[JobTable], None]] = {
     "start": lambda table: table.start(NAME),
+    "postpone": lambda table: table.postpone(NAME),
     "release": lambda table: table.release(NAME),
     "settle": lambda table: table.settle(NAME),
     "back_off": lambda table: table.back_off(NAME, MOMENT),
@@ -24,8 +25,9 @@ TRANSITIONS: dict[str, Callable[[JobTable], None]] = {
     "mark_dead_letter": lambda table: table.mark_dead_letter(NAME),
 }
 ALLOWED: dict[str, dict[JobState, JobState]] = {
-    "start": {QUEUED: RUNNING, BACKING_OFF: RUNNING, HELD: RUNNING},
-    "release": {RUNNING: QUEUED, SETTLING: QUEUED},
+    "start": {QUEUED: RUNNING, BACKING_OFF: RUNNING, HELD: RUNNING, POSTPONED: RUNNING},
+    "postpone": {RUNNING: POSTPONED},
+    "release": {RUNNING: QUEUED, SETTLING: QUEUED, POSTPONED: QUEUED},
     "settle": {RUNNING: SETTLING, QUEUED: SETTLING, BACKING_OFF: SETTLING, HELD: SETTLING},
     "back_off": {SETTLING: BACKING_OFF},
     "requeue": {SETTLING: QUEUED},

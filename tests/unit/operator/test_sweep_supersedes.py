@@ -25,6 +25,18 @@ async def test_a_job_whose_text_has_changed_is_superseded_and_the_new_text_has_i
     assert system.phase("1", "Bakery and Café") == "Pending"
 
 
+async def test_a_job_that_waits_until_the_provider_can_be_called_is_superseded_when_its_text_changes() -> None:
+    system = SweptSource()
+    name = system.parts.track(job_of("1", "Bakery")).name
+    system.table.start(name)
+    system.table.postpone(name)
+    system.store.edit("1", "Bakery and Café")
+    await system.sweep()
+    assert system.phase("1", "Bakery") == "Superseded"
+    assert system.table.get(name) is None
+    assert system.phase("1", "Bakery and Café") == "Pending"
+
+
 async def test_the_job_of_a_deleted_row_is_superseded() -> None:
     system = SweptSource({"1": "Bakery"})
     system.parts.track(job_of("1", "Bakery"))

@@ -196,9 +196,7 @@ async def test_after_many_calls_that_succeeded_one_canary_is_enough() -> None:
     assert caller.embedder.canaries == 1
 
 
-async def test_a_short_time_after_a_canary_has_failed_a_lone_failure_waits_with_a_pause_and_is_decided_later() -> (
-    None
-):
+async def test_a_short_time_after_a_canary_has_failed_a_lone_failure_waits_with_a_pause_and_is_decided_later() -> None:
     caller = Caller(FakeEmbedder(fails=lambda texts: AWAY))
     await caller.embed(TEXTS[:1])
     caller.embedder.fails = poisoned(AWAY, TEXTS[0])

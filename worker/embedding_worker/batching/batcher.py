@@ -92,6 +92,7 @@ class Batcher(Generic[Item, Result]):
         self._slots = asyncio.Semaphore(concurrency)
         self._tasks: set[asyncio.Task[None]] = set()
         self._waiting: set[asyncio.Future[Result]] = set()
+        self._draining = False
         self._ended = False
 
     async def __aenter__(self) -> Self:
@@ -108,12 +109,20 @@ class Batcher(Generic[Item, Result]):
             if not future.done():
                 future.set_exception(Interrupted(ENDED))
 
+    def drain(self) -> None:
+        """Work on no other item. All who wait for one that is in no batch yet get Interrupted."""
+        self._draining = True
+        while not self._queue.empty():
+            queued = self._queue.get_nowait()
+            if not queued.result.done():
+                queued.result.set_exception(Interrupted(ENDED))
+
     async def submit(self, item: Item, *, urgent: bool = False) -> Result:
         """The item's own result, as soon as it is known. Urgent items go before all others.
 
         Raises what its batch's work raised, or Interrupted.
         """
-        if self._ended:
+        if self._ended or self._draining:
             raise Interrupted(ENDED)
         result: asyncio.Future[Result] = asyncio.get_running_loop().create_future()
         self._waiting.add(result)

@@ -11,21 +11,30 @@ class CallSize:
         self._most = most
         self._grow_after = GROW_AFTER_CALLS
         self._accepted = 0
+        self._is_trying = False
+        """The size was doubled, and no call of it has been made yet."""
         self.texts = most
         """How many texts the next call may contain."""
 
     def record_accepted(self, texts: int) -> None:
         """A call with so many texts has succeeded. After enough full calls, twice as many texts are tried."""
-        if texts < self.texts or self.texts == self._most:
+        if texts < self.texts:
             return
+        if self._is_trying:
+            self._is_trying, self._grow_after = False, GROW_AFTER_CALLS
         self._accepted += 1
-        if self._accepted >= self._grow_after:
+        if self._accepted >= self._grow_after and self.texts < self._most:
             self._set(self.texts * 2)
+            self._is_trying = True
 
     def record_too_large(self, accepted: int) -> None:
-        """A call was refused, and calls with at most `accepted` of its texts each were not. The next growth comes later."""
+        """A call was refused, and calls with at most `accepted` of its texts each were not.
+
+        If it was larger because of the last growth, the next growth comes later.
+        """
+        if self._is_trying:
+            self._grow_after = min(self._grow_after * 2, LONGEST_GROW_AFTER_CALLS)
         self._set(min(self.texts, accepted))
-        self._grow_after = min(self._grow_after * 2, LONGEST_GROW_AFTER_CALLS)
 
     def record_throttled_again(self) -> None:
         """The provider has throttled calls repeatedly, perhaps because each of them is larger than its quota."""
@@ -34,3 +43,4 @@ class CallSize:
     def _set(self, texts: int) -> None:
         self.texts = max(1, min(texts, self._most))
         self._accepted = 0
+        self._is_trying = False

@@ -6,10 +6,12 @@ credential at a time, so all its sources share one connection; a throttle and a 
 
 from collections.abc import Mapping
 
-from embedding_worker.clock import Clock
+from embedding_worker.clock import Clock, SystemClock
 from embedding_worker.errors import SourceRefused
+from embedding_worker.providers.canary import CANARY
 from embedding_worker.providers.connection import Connection, connect
-from embedding_worker.providers.observer import CallObserver
+from embedding_worker.providers.embedder import Vector
+from embedding_worker.providers.observer import CallObserver, NoObserver
 from embedding_worker.providers.provider import (
     Provider,
     Values,
@@ -20,6 +22,13 @@ from embedding_worker.providers.provider import (
 from embedding_worker.providers.pulse import Pulse
 from embedding_worker.providers.source_embedder import SourceEmbedder
 from embedding_worker.source import Model
+
+
+async def embed_canary(model: Model, values: Values) -> Vector:
+    """The vector of a canary, by one call to this model. Raises SourceRefused and ProviderError."""
+    registry = ProviderRegistry(values, clock=SystemClock(), observer=NoObserver())
+    (vector,) = await registry.embedder(model, source="check").embed([CANARY])
+    return vector
 
 
 class ProviderRegistry:
