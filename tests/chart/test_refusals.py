@@ -24,8 +24,8 @@ WRONG: dict[str, tuple[Json, str]] = {
     "a tag as a digest": ({"image": {"digest": "0.1.0"}}, "at '/image/digest': '0.1.0' does not match pattern"),
     "a pull policy": ({"image": {"pullPolicy": "Sometimes"}}, "at '/image/pullPolicy': value must be one of"),
     "a grace shorter than the drain": (
-        {"terminationGracePeriodSeconds": 30},
-        "at '/terminationGracePeriodSeconds': minimum: got 30, want 35",
+        {"terminationGracePeriodSeconds": 20},
+        "at '/terminationGracePeriodSeconds': minimum: got 20, want 25",
     ),
     "a rate limit below 0": (
         {"gemini": {"requestsPerMinute": -1}},
