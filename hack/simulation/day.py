@@ -31,7 +31,7 @@ from hack.simulation.provider import NAME, SimulatedEmbedder, registered
 from hack.simulation.report import Report
 from hack.simulation.rows import SOURCES, MemoryRows, SimulatedRow, rows_of_a_day
 from hack.simulation.virtual_time import VirtualClock, run_in_virtual_time
-from hack.simulation.weather import A_DAY, DAY_S, Spell
+from hack.simulation.weather import A_DAY, DAY_S
 
 WINDOW = 500
 """Jobs that are worked on at the same time, at most as many as in the operator."""
@@ -46,12 +46,15 @@ class DefectFound(Exception):
     """The operator has logged an error: it never does because of a provider."""
 
 
-def simulate(rows: int, *, seed: int = 1, spells: list[Spell] = A_DAY) -> Report:
-    """A day of this weather over so many rows. The same seed gives the same report. Raises DefectFound."""
+def simulate(rows: int, *, seed: int = 1, hours: int = 24) -> Report:
+    """A day of provider weather, or its first hours, over so many rows. Raises DefectFound.
+
+    The same seed gives the same report.
+    """
     random.seed(seed)  # the operator's own jitter
     began_s = time.process_time()
     with no_errors_logged():
-        report = run_in_virtual_time(Day(rows, seed, spells).run())
+        report = run_in_virtual_time(Day(rows, seed, hours).run())
     report.cpu_s = time.process_time() - began_s
     return report
 
@@ -72,11 +75,11 @@ class Job:
 
 
 class Day:
-    def __init__(self, rows: int, seed: int, spells: list[Spell]) -> None:
+    def __init__(self, rows: int, seed: int, hours: int) -> None:
         chance = random.Random(seed)  # noqa: S311 - no secret is made of it
-        self._rows = rows_of_a_day(rows, chance)
+        self._rows = rows_of_a_day(rows, chance, hours=hours)
         self._clock = VirtualClock()
-        self._provider = SimulatedEmbedder(spells, self._clock, chance)
+        self._provider = SimulatedEmbedder(A_DAY, self._clock, chance)
         self._store = MemoryRows({row.id: row for row in self._rows})
         self._catalog = SourceCatalog()
         self._queues = RowQueues(self._catalog, clock=self._clock)
@@ -161,6 +164,7 @@ class Day:
     def _count(self, row: SimulatedRow, outcome: RowOutcome) -> None:
         if outcome.kind in FAILURES and not row.poison:
             self._report.attempts[self._provider.weather.name] += 1
+            self._report.attempts_by_row[row.id] += 1
 
 
 def _manifest(name: str) -> dict[str, Any]:

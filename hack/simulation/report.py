@@ -21,6 +21,7 @@ class Report:
     """The reason of each dead letter, by the row's id."""
     attempts: Counter[str] = field(default_factory=Counter)
     """Attempts that failed and were counted, of innocent rows, by the weather at their end."""
+    attempts_by_row: Counter[str] = field(default_factory=Counter, repr=False)
     counts: Counts = field(default_factory=Counts)
     ended_s: float = 0.0
     """When the last row had its end."""
@@ -67,6 +68,7 @@ class Report:
             f"| innocent dead letters | {len(self.innocent_dead_letters):,} |",
             f"| dead letters of the poison rows | {_listed(self.poison_dead_letters)} |",
             f"| counted attempts of innocent rows | {self.attempts.total():,} ({_listed(self.attempts)}) |",
+            f"| the most of one innocent row | {max(self.attempts_by_row.values(), default=0)} |",
             f"| calls with rows, their texts and those of canaries | {self.counts.calls.total():,}, {self.counts.texts:,} |",
             f"| canaries | {self.counts.canaries.total():,} |",
             f"| all calls, of which are allowed | {self.calls:,}, {self.calls_allowed:,} |",

@@ -11,7 +11,7 @@ from embedding_worker.providers.embedder import Vector
 from embedding_worker.rows.records import PresentRow, RateGrant, RateLimits, VectorWrite, WriteResult
 from embedding_worker.text import content_hash
 from hack.simulation.provider import POISON, text_of
-from hack.simulation.weather import DAY_S, HOUR_S
+from hack.simulation.weather import HOUR_S
 
 FIRST_FILL, IN_BURSTS = 0.4, 0.46
 """Shares of the rows; the others become due one at a time."""
@@ -30,13 +30,16 @@ class SimulatedRow:
     """What the provider answers to its text, whatever the weather; empty if the row is innocent."""
 
 
-def rows_of_a_day(count: int, chance: Random) -> list[SimulatedRow]:
-    """So many rows, in the order of their times. Each kind of poison has one row, in the burst of any hour."""
+def rows_of_a_day(count: int, chance: Random, *, hours: int) -> list[SimulatedRow]:
+    """So many rows that become due in the first hours of the day, in the order of their times.
+
+    Each kind of poison has one row, in the burst of any hour.
+    """
     first_fill, in_bursts = int(count * FIRST_FILL), int(count * IN_BURSTS)
     alone = count - first_fill - in_bursts
     due = [0.0] * first_fill
-    due += [n % 24 * HOUR_S for n in range(in_bursts)]
-    due += [DAY_S * n / alone for n in range(alone)]
+    due += [n % hours * HOUR_S for n in range(in_bursts)]
+    due += [hours * HOUR_S * n / alone for n in range(alone)]
     poison = dict(zip(chance.sample(range(first_fill, first_fill + in_bursts), len(POISON)), POISON, strict=True))
     rows = [_row(number, due_s, poison.get(number, "")) for number, due_s in enumerate(due)]
     return sorted(rows, key=lambda row: row.due_s)

@@ -35,5 +35,5 @@ def test_the_day_costs_no_more_calls_than_the_page_on_reliability_states(day: Re
 
 
 def test_the_same_seed_gives_the_same_day() -> None:
-    first, second = (simulate(300, seed=7) for _ in range(2))
+    first, second = (simulate(300, seed=7, hours=4) for _ in range(2))
     assert (first.table().split("CPU")[0], first.ended_s) == (second.table().split("CPU")[0], second.ended_s)
