@@ -7,6 +7,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from embedding_operator.metrics import Metrics
+from embedding_worker.providers.circuit import CircuitState
 from embedding_worker.rows.records import Counts
 from tests.support.fake_clock import START, FakeClock
 
@@ -19,7 +20,7 @@ def metrics() -> Metrics:
 NAMES = {
     *("jobs_settled", "replays", "refused_creates", "due_rows", "rows", "oldest_due_seconds", "open_jobs"),
     *("window_jobs", "dead_letters", "source_dead_letters", "dead_letter_limit_reached"),
-    *("provider_call_seconds", "provider_call_texts", "sweep_seconds", "job_seconds"),
+    *("provider_call_seconds", "provider_call_texts", "circuit_open", "sweep_seconds", "job_seconds"),
 }
 
 
@@ -57,6 +58,16 @@ def test_a_settled_job_is_counted_by_phase_and_reason_and_its_time_observed(metr
 def test_a_replay_is_counted(metrics: Metrics) -> None:
     metrics.record_replay("shops")
     assert value(metrics, "replays_total", source="shops") == 1
+
+
+@pytest.mark.parametrize(
+    ("state", "expected"), [(CircuitState.CLOSED, 0), (CircuitState.OPEN, 1), (CircuitState.PROBING, 1)]
+)
+def test_a_circuit_is_open_until_calls_may_be_made_again(
+    metrics: Metrics, state: CircuitState, expected: float
+) -> None:
+    metrics.circuit_changed(circuit="local any@8", state=state)
+    assert value(metrics, "circuit_open", circuit="local any@8") == expected
 
 
 def test_the_rows_of_a_source_are_as_they_were_last_counted(metrics: Metrics) -> None:

@@ -31,7 +31,11 @@ class FakeBatcher:
 
     def __init__(self, *errors: Exception) -> None:
         self.submitted: list[tuple[RowRequest, bool]] = []
+        self.draining = False
         self._errors = list(errors)
+
+    def drain(self) -> None:
+        self.draining = True
 
     async def submit(self, request: RowRequest, *, urgent: bool) -> RowOutcome:
         self.submitted.append((request, urgent))
@@ -193,7 +197,7 @@ async def test_draining_lets_a_row_in_flight_finish(world: World) -> None:
     await settle()
     world.queues.drain()
     await settle()
-    assert not submitted.done()
+    assert (submitted.done(), slow.draining) == (False, True)
     slow.go_on.set()
     assert await submitted == EMBEDDED
 
@@ -233,3 +237,8 @@ async def test_a_row_that_is_postponed_comes_back_to_its_handler_which_waits_as_
     gate.opened.set()
     await waiting
     assert await world.submit() == EMBEDDED
+
+
+async def test_draining_releases_a_row_that_its_batcher_gives_back_before_its_batch_has_begun(world: World) -> None:
+    world.queues.open("shops", pipeline(Interrupting(world.queues.drain)))
+    assert await world.submit() is None

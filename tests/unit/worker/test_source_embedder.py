@@ -178,8 +178,11 @@ async def test_a_probe_says_whether_it_reached_the_provider(sources: Sources) ->
     assert not await sources.probe(sources.shops)
 
 
-async def test_a_probe_that_is_answered_by_429_closes_the_circuit_and_the_throttle_pauses(sources: Sources) -> None:
-    await sources.open_circuit()
+@pytest.mark.parametrize("error", [AWAY, OF_THE_MODEL[0]], ids=["of the endpoint", "of the model"])
+async def test_a_probe_that_is_answered_by_429_closes_the_circuit_and_the_throttle_pauses(
+    sources: Sources, error: ProviderError
+) -> None:
+    await sources.open_circuit(error)
     await sources.clock.advance(1)
     sources.client.canary_failures = [ProviderThrottled("429", retry_after_s=5)]
     await sources.probe(sources.shops)
@@ -218,8 +221,11 @@ async def test_rotation_closes_both_circuits_for_the_same_embedders(sources: Sou
 # After an outage.
 
 
-async def test_after_an_outage_calls_in_flight_grow_with_each_that_succeeds(sources: Sources) -> None:
-    await sources.open_circuit()
+@pytest.mark.parametrize("error", [AWAY, OF_THE_MODEL[0]], ids=["of the endpoint", "of the model"])
+async def test_after_an_outage_calls_in_flight_grow_with_each_that_succeeds(
+    sources: Sources, error: ProviderError
+) -> None:
+    await sources.open_circuit(error)
     await sources.clock.advance(1)
     await sources.probe(sources.shops)
     held, in_flight = Held(sources.client), []
@@ -271,6 +277,17 @@ async def test_calls_of_all_sources_of_a_model_are_evidence(sources: Sources) ->
     await sources.hotels.embed(["a"])
     assert sources.shops.evidence.verdict(failure, sources.clock.monotonic()) is Verdict.WELL
     assert sources.other_model.evidence.verdict(0, sources.clock.monotonic()) is Verdict.ASK
+
+
+async def test_calls_that_fail_one_after_the_other_raise_doubt_about_the_provider(sources: Sources) -> None:
+    await sources.hotels.embed(["a"])
+    sources.client.failures = [AWAY] * 3
+    in_doubt = []
+    for _ in range(3):
+        with pytest.raises(ProviderUnavailable):
+            await sources.shops.embed(["a"])
+        in_doubt.append(sources.hotels.evidence.is_in_doubt(sources.clock.monotonic()))
+    assert in_doubt == [False, False, True]
 
 
 async def test_a_canary_that_fails_is_evidence_against_the_provider(sources: Sources) -> None:
