@@ -67,7 +67,7 @@ async def settled(pipeline: RowPipeline, request: RowRequest) -> RowOutcome:
         try:
             return await pipeline.batcher.submit(request)
         except Postponed as exc:
-            await pipeline.gate.wait_until_open(pause_s=exc.pause_s)
+            await pipeline.gate.wait_until_open(asyncio.Event(), pause_s=exc.pause_s)
 
 
 async def _gather(pipeline: RowPipeline, requests: Sequence[RowRequest]) -> list[RowOutcome]:

@@ -3,10 +3,11 @@
 import pytest
 
 from embedding_operator.reconciler.dead_letters import (
+    AtRisk,
     DeadLetterReview,
     DeadLetters,
     dead_letter_limit,
-    most_open_jobs,
+    more_open_jobs,
     room_for_dead_letters,
 )
 from embedding_operator.resources.embedding_job import Phase
@@ -38,34 +39,49 @@ def test_from_five_hundred_on_no_job_is_created_and_the_message_says_what_to_do(
 
 
 @pytest.mark.parametrize(
-    ("own", "in_all", "sharing", "most"),
+    ("here", "in_all", "sharing", "more"),
     [
-        (0, 0, 0, 500),
-        (1, 1, 0, 499),
-        (499, 499, 1, 1),
-        (500, 500, 1, 0),
-        (100, 300, 2, 100),
-        (100, 499, 3, 1),
-        (0, 300, 2, 200),
-        (0, 480, 2, 50),
-        (30, 600, 2, 20),
-        (49, 600, 2, 1),
-        (50, 600, 2, 0),
+        (AtRisk(0, 0), AtRisk(0, 0), 1, 500),
+        (AtRisk(1, 0), AtRisk(1, 0), 1, 499),
+        (AtRisk(1, 50), AtRisk(1, 50), 1, 449),
+        (AtRisk(499, 0), AtRisk(499, 0), 1, 1),
+        (AtRisk(499, 1), AtRisk(499, 1), 1, 0),
+        (AtRisk(500, 0), AtRisk(500, 0), 1, 0),
+        (AtRisk(100, 0), AtRisk(300, 0), 2, 100),
+        (AtRisk(100, 10), AtRisk(300, 100), 2, 50),
+        (AtRisk(100, 0), AtRisk(499, 0), 3, 1),
+        (AtRisk(100, 0), AtRisk(400, 100), 3, 1),
+        (AtRisk(100, 1), AtRisk(400, 100), 3, 0),
+        (AtRisk(0, 250), AtRisk(0, 500), 1, 0),
+        (AtRisk(0, 0), AtRisk(300, 100), 2, 100),
+        (AtRisk(0, 0), AtRisk(480, 500), 2, 50),
+        (AtRisk(30, 5), AtRisk(600, 5), 2, 15),
+        (AtRisk(49, 0), AtRisk(600, 0), 2, 1),
+        (AtRisk(50, 0), AtRisk(600, 0), 2, 0),
     ],
 )
 def test_no_more_jobs_may_be_open_than_there_is_room_for_dead_letters(
-    own: int, in_all: int, sharing: int, most: int
+    here: AtRisk, in_all: AtRisk, sharing: int, more: int
 ) -> None:
-    assert most_open_jobs(own, costly_in_all=in_all, sharing=sharing) == most
+    assert more_open_jobs(here, in_all, sharing=sharing) == more
 
 
 @pytest.mark.parametrize("good_each", [0, 1, 7])
 def test_however_many_of_the_open_jobs_fail_the_limit_is_reached_and_never_exceeded(good_each: int) -> None:
     dead = 0
-    while opened := most_open_jobs(dead, costly_in_all=dead, sharing=1):
+    while opened := more_open_jobs(AtRisk(dead, 0), AtRisk(dead, 0), sharing=1):
         dead += max(1, opened - good_each)
         assert dead <= 500
     assert dead == 500
+
+
+def test_two_sources_that_open_jobs_in_turn_do_not_exceed_the_limit_together() -> None:
+    opened = [0, 0]
+    for turn in range(200):
+        here = turn % 2
+        room = more_open_jobs(AtRisk(0, opened[here]), AtRisk(0, sum(opened)), sharing=1)
+        opened[here] += min(room, 50)
+    assert sum(opened) == 500
 
 
 @pytest.mark.parametrize(
@@ -99,7 +115,7 @@ def test_open_jobs_are_counted_as_dead_letters_to_come_but_not_those_of_locked_r
     assert DeadLetters(SOURCE, parts.table).may_be_opened == 300
 
 
-def test_the_open_jobs_of_a_source_take_no_room_of_others_and_sources_with_many_dead_letters_share_the_room() -> None:
+def test_the_open_jobs_of_all_sources_take_room_and_sources_with_many_dead_letters_share_what_is_left() -> None:
     parts = Parts()
     for n in range(100):
         parts.track(job_of(f"open {n}", "any"))
@@ -107,9 +123,9 @@ def test_the_open_jobs_of_a_source_take_no_room_of_others_and_sources_with_many_
         other = job_of(f"others {n}", "any", Phase.DEAD_LETTERED)
         other["spec"]["sourceRef"]["name"] = "others"
         parts.track(other)
-    assert DeadLetters(SOURCE, parts.table).may_be_opened == 50
-    assert DeadLetters("others", parts.table).may_be_opened == 150
-    assert DeadLetters("healthy", parts.table).may_be_opened == 300
+    assert DeadLetters(SOURCE, parts.table).may_be_opened == 100
+    assert DeadLetters("others", parts.table).may_be_opened == 100
+    assert DeadLetters("healthy", parts.table).may_be_opened == 200
 
 
 def test_the_first_review_is_due_at_once() -> None:

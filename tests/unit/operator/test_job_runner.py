@@ -55,8 +55,11 @@ class CallableProvider:
     def __init__(self) -> None:
         self.opened = asyncio.Event()
 
-    async def wait_until_open(self, *, pause_s: float) -> None:
-        await self.opened.wait()
+    async def wait_until_open(self, woken: asyncio.Event, *, pause_s: float) -> None:
+        waiting = {asyncio.create_task(event.wait()) for event in (self.opened, woken)}
+        await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+        for task in waiting:
+            task.cancel()
 
 
 class World(Register):

@@ -1,5 +1,7 @@
 """A sweep supersedes jobs whose text has changed, and keeps within the limit of dead letters."""
 
+import asyncio
+
 import pytest
 
 from embedding_operator.api_errors import Gone
@@ -29,11 +31,12 @@ async def test_a_job_that_waits_until_the_provider_can_be_called_is_superseded_w
     system = SweptSource()
     name = system.parts.track(job_of("1", "Bakery")).name
     system.table.start(name)
-    system.table.postpone(name)
+    system.table.postpone(name, woken := asyncio.Event())
     system.store.edit("1", "Bakery and Café")
     await system.sweep()
     assert system.phase("1", "Bakery") == "Superseded"
     assert system.table.get(name) is None
+    assert woken.is_set(), "its handler stops waiting"
     assert system.phase("1", "Bakery and Café") == "Pending"
 
 

@@ -28,13 +28,13 @@ def record(evidence: Evidence, calls: str, *, now: float) -> None:
             evidence.record_provider_failure(number, now, refused=False)
 
 
-def verdict(before: str, after: str, *, passed_s: float = 0.0, then_s: float = 0.0) -> Verdict:
+def verdict(before: str, after: str, *, passed_s: float = 0.0, then_s: float = 0.0, refused: bool = False) -> Verdict:
     """The verdict about a failure, after calls before it (which ended `passed_s` before it) and calls after it."""
     evidence = Evidence()
     record(evidence, before, now=100.0)
     failure = evidence.next_number()
     record(evidence, after, now=100.0 + passed_s)
-    return evidence.verdict(failure, 100.0 + passed_s + then_s)
+    return evidence.verdict(failure, 100.0 + passed_s + then_s, refused=refused)
 
 
 @pytest.mark.parametrize(
@@ -103,13 +103,18 @@ def test_only_the_last_twenty_calls_count() -> None:
     assert verdict("f" * 3 + "S" * (RECENT_CALLS - 1), "S") is WELL
 
 
+@pytest.mark.parametrize(("after", "expected"), [("S", ASK), ("SS", ASK), ("SSS", WELL)])
+def test_a_refusal_needs_three_canaries_however_many_calls_have_succeeded(after: str, expected: Verdict) -> None:
+    assert verdict("S" * 20, after, refused=True) is expected
+
+
 def test_calls_that_began_before_the_failure_and_ended_after_it_do_not_show_that_it_is_of_the_row() -> None:
     evidence = Evidence()
     numbers = [evidence.next_number() for _ in range(15)]
     failure = evidence.next_number()
     for number in numbers:
         evidence.record_success(number, 100.0)
-    assert evidence.verdict(failure, 100.0) is ASK
+    assert evidence.verdict(failure, 100.0, refused=False) is ASK
 
 
 def test_failures_of_unknown_cause_show_nothing_about_the_provider() -> None:
@@ -119,7 +124,7 @@ def test_failures_of_unknown_cause_show_nothing_about_the_provider() -> None:
         evidence.record_failure()
     failure = evidence.next_number()
     record(evidence, "S", now=100.0)
-    assert evidence.verdict(failure, 100.0) is WELL
+    assert evidence.verdict(failure, 100.0, refused=False) is WELL
 
 
 def in_doubt(events: Iterable[str], *, passed_s: float) -> bool:

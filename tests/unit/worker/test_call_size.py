@@ -16,23 +16,42 @@ def test_at_first_a_call_has_as_many_texts_as_the_provider_documents() -> None:
     assert CallSize(100).texts == 100
 
 
-@pytest.mark.parametrize(("learned", "expected"), [(50, 50), (1, 1), (0, 1), (200, 100)])
+@pytest.mark.parametrize(("learned", "expected"), [(50, 50), (1, 1), (0, 1)])
 def test_after_a_call_that_was_too_large_calls_have_as_many_texts_as_were_accepted(learned: int, expected: int) -> None:
     size = CallSize(100)
-    size.record_too_large(learned)
+    assert size.was_too_large(100, accepted=learned)
     assert size.texts == expected
 
 
 def test_a_smaller_call_that_is_too_large_makes_no_call_larger() -> None:
     size = CallSize(100)
-    size.record_too_large(10)
-    size.record_too_large(40)
+    assert size.was_too_large(100, accepted=10)
+    assert size.was_too_large(100, accepted=40)
     assert size.texts == 10
+
+
+def test_a_call_that_fails_once_and_is_no_larger_than_one_that_succeeded_was_not_too_large() -> None:
+    size = CallSize(100)
+    size.record_accepted(100)
+    assert not size.was_too_large(100, accepted=50)
+    assert size.texts == 100
+    size.record_accepted(100)
+    assert not size.was_too_large(80, accepted=40)
+    assert size.texts == 100
+
+
+def test_a_call_that_fails_again_before_one_of_its_size_succeeds_was_too_large() -> None:
+    size = CallSize(100)
+    size.record_accepted(100)
+    assert not size.was_too_large(100, accepted=50)
+    size.record_accepted(50)
+    assert size.was_too_large(100, accepted=50)
+    assert size.texts == 50
 
 
 def test_after_enough_full_calls_twice_as_many_texts_are_tried_up_to_the_documented_number() -> None:
     size = CallSize(100)
-    size.record_too_large(30)
+    size.was_too_large(100, accepted=30)
     assert accepted(size, GROW_AFTER_CALLS - 1) == 30
     assert accepted(size, 1) == 60
     assert accepted(size, GROW_AFTER_CALLS) == 100
@@ -41,7 +60,7 @@ def test_after_enough_full_calls_twice_as_many_texts_are_tried_up_to_the_documen
 
 def test_calls_that_are_not_full_show_nothing() -> None:
     size = CallSize(100)
-    size.record_too_large(30)
+    size.was_too_large(100, accepted=30)
     for _ in range(1_000):
         size.record_accepted(29)
     assert size.texts == 30
@@ -50,7 +69,7 @@ def test_calls_that_are_not_full_show_nothing() -> None:
 def test_each_growth_that_fails_makes_the_next_one_come_later_up_to_a_limit() -> None:
     size, calls = CallSize(64), []
     for _ in range(9):
-        size.record_too_large(8)
+        size.was_too_large(16, accepted=8)
         count = 0
         while size.texts == 8:
             accepted(size, 1)
@@ -62,9 +81,9 @@ def test_each_growth_that_fails_makes_the_next_one_come_later_up_to_a_limit() ->
 
 def test_a_growth_that_succeeds_lets_the_next_one_come_soon_again() -> None:
     size = CallSize(64)
-    size.record_too_large(8)
+    size.was_too_large(64, accepted=8)
     assert accepted(size, GROW_AFTER_CALLS) == 16
-    size.record_too_large(8)
+    size.was_too_large(16, accepted=8)
     assert accepted(size, 2 * GROW_AFTER_CALLS) == 16
     assert accepted(size, GROW_AFTER_CALLS) == 32
 
@@ -72,13 +91,13 @@ def test_a_growth_that_succeeds_lets_the_next_one_come_soon_again() -> None:
 def test_a_call_that_is_too_large_for_another_reason_than_the_last_growth_delays_no_growth() -> None:
     size = CallSize(64)
     for _ in range(3):
-        size.record_too_large(8)
+        size.was_too_large(64, accepted=8)
     assert accepted(size, GROW_AFTER_CALLS) == 16
 
 
 @pytest.mark.parametrize(("before", "after"), [(100, 50), (3, 1), (1, 1)])
-def test_calls_that_are_throttled_repeatedly_are_split_and_grow_again_soon(before: int, after: int) -> None:
+def test_calls_that_are_halved_grow_again_soon(before: int, after: int) -> None:
     size = CallSize(before)
-    size.record_throttled_again()
+    size.halve()
     assert size.texts == after
     assert accepted(size, GROW_AFTER_CALLS) == min(before, after * 2)

@@ -55,7 +55,7 @@ class Gated:
 
     async def wait(self, *, pause_s: float = 0.0) -> "asyncio.Task[None]":
         """A row that waits."""
-        waiting = asyncio.create_task(self.gate.wait_until_open(pause_s=pause_s))
+        waiting = asyncio.create_task(self.gate.wait_until_open(asyncio.Event(), pause_s=pause_s))
         await settle()
         return waiting
 
@@ -186,7 +186,7 @@ async def test_one_probe_is_sent_at_a_time_for_all_sources(gated: Gated) -> None
     other = asyncio.create_task(gated.another_source().run(probes=True))
     async with gated.running():
         await gated.clock.advance(4)
-        assert [texts for texts, _ in gated.day.counted] == [1]
+        assert sum(texts for texts, _ in gated.day.counted) == 1
         gated.recover()
         answered.set()
         await settle()
@@ -217,19 +217,21 @@ async def test_while_the_limit_of_the_day_is_reached_no_probe_is_sent(gated: Gat
 
 
 async def test_a_probe_that_the_rate_limits_do_not_allow_is_tried_later() -> None:
-    day = Day(1_000)
+    day, asked = Day(1_000), 0
 
     async def refuse(texts: int, tokens: int, longest_wait_s: float) -> RateGrant:
+        nonlocal asked
+        asked += 1
         return RateGrant(granted=False, wait_s=40.0)
 
     gated = Gated(counters=replace(day.counters, acquire_rate=refuse))
     await gated.open_circuit()
     async with gated.running():
         await gated.clock.advance(30)
-        assert [texts for texts, _ in day.counted] == [1, -1]
+        assert asked == 1
         await gated.clock.advance(20)
-        assert [texts for texts, _ in day.counted] == [1, -1] * 2
-    assert gated.client.canaries == 0
+        assert asked == 2
+    assert (gated.client.canaries, day.counted) == (0, [])
 
 
 async def test_a_probe_that_is_cancelled_leaves_the_circuit_open_and_another_source_probes(gated: Gated) -> None:

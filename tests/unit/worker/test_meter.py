@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 import pytest
 
 from embedding_worker.errors import CallsPaused, DatabaseUnavailable, DayLimitReached
-from embedding_worker.providers.meter import LONGEST_WAIT_S, Counted, Counters, Meter, tokens_of
+from embedding_worker.providers.meter import FIRST_CALL_WAITS_S, Counted, Counters, Meter, tokens_of
 from embedding_worker.rows.records import RateGrant
 from tests.support.fake_clock import FakeClock, let_time_pass
 
@@ -54,27 +54,25 @@ class Metered:
         self.meter = Meter(counters, clock=self.clock)
 
     async def acquire(self, texts: Sequence[str] = TEXTS) -> Counted:
-        return await let_time_pass(self.clock, self.meter.acquire(texts))
+        return await let_time_pass(self.clock, self.meter.acquire(texts, longest_wait_s=FIRST_CALL_WAITS_S))
 
 
-async def test_texts_are_counted_for_the_day_and_then_for_the_rate_limits() -> None:
+async def test_texts_are_counted_for_the_rate_limits_and_then_for_the_day() -> None:
     metered = Metered()
     assert (await metered.acquire()).texts == TEXTS
-    assert metered.database.asked == [("day", 3, 23), ("rate", 3, 23)]
-    assert metered.database.longest_wait_s == LONGEST_WAIT_S
+    assert metered.database.asked == [("rate", 3, 23), ("day", 3, 23)]
+    assert metered.database.longest_wait_s == FIRST_CALL_WAITS_S
 
 
-async def test_only_what_the_day_allows_is_reserved_and_may_be_sent() -> None:
+async def test_only_what_the_day_allows_may_be_sent() -> None:
     metered = Metered(allowed=2)
     assert (await metered.acquire()).texts == TEXTS[:2]
-    assert metered.database.asked == [("day", 3, 23), ("rate", 2, 20)]
 
 
-async def test_where_the_day_allows_nothing_nothing_is_reserved() -> None:
+async def test_where_the_day_allows_nothing_nothing_may_be_sent() -> None:
     metered = Metered(allowed=0)
     with pytest.raises(DayLimitReached, match=r"spec\.maxTextsPerDay"):
         await metered.acquire()
-    assert metered.database.asked == [("day", 3, 23)]
 
 
 async def test_a_call_waits_until_the_rate_limits_allow_it() -> None:
@@ -83,12 +81,12 @@ async def test_a_call_waits_until_the_rate_limits_allow_it() -> None:
     assert metered.clock.slept == [1.5]
 
 
-async def test_a_call_that_would_wait_for_long_is_not_made_and_its_texts_are_given_back() -> None:
+async def test_a_call_that_would_wait_for_long_is_not_made_and_its_texts_are_not_counted() -> None:
     metered = Metered(grant=RateGrant(granted=False, wait_s=40.0), allowed=2)
     with pytest.raises(CallsPaused) as raised:
         await metered.acquire()
     assert (raised.value.pause_s, raised.value.reached) == (40.0, False)
-    assert metered.database.asked[-2:] == [("returned", 2, 20), ("age", 2, 0.0)]
+    assert metered.database.asked == [("rate", 3, 23)]
     assert metered.clock.slept == []
 
 
@@ -112,7 +110,7 @@ async def test_while_the_database_is_away_the_call_waits(request_: str) -> None:
     metered = Metered(away={request_: 3})
     await metered.acquire()
     assert metered.clock.slept == [0.1, 0.2, 0.4]
-    assert [what for what, *_ in metered.database.asked] == ["day", "rate"]
+    assert [what for what, *_ in metered.database.asked] == ["rate", "day"]
 
 
 @pytest.mark.parametrize(("texts", "expected"), [([], 0), (["ab"], 0), (["abc"], 1), (["ab", "ab"], 1), (["鮨"], 1)])

@@ -58,10 +58,7 @@ class Sources:
     async def probe(self, embedder: SourceEmbedder) -> bool:
         """What the gate does."""
         assert embedder.begin_probe()
-        try:
-            return await embedder.probe()
-        finally:
-            embedder.cancel_probe()
+        return await embedder.probe()
 
 
 @pytest.fixture
@@ -275,8 +272,8 @@ async def test_calls_of_all_sources_of_a_model_are_evidence(sources: Sources) ->
         await sources.hotels.embed(["a"])
     failure = sources.shops.evidence.next_number()
     await sources.hotels.embed(["a"])
-    assert sources.shops.evidence.verdict(failure, sources.clock.monotonic()) is Verdict.WELL
-    assert sources.other_model.evidence.verdict(0, sources.clock.monotonic()) is Verdict.ASK
+    assert sources.shops.evidence.verdict(failure, sources.clock.monotonic(), refused=False) is Verdict.WELL
+    assert sources.other_model.evidence.verdict(0, sources.clock.monotonic(), refused=False) is Verdict.ASK
 
 
 async def test_calls_that_fail_one_after_the_other_raise_doubt_about_the_provider(sources: Sources) -> None:
@@ -292,7 +289,7 @@ async def test_calls_that_fail_one_after_the_other_raise_doubt_about_the_provide
 
 async def test_a_canary_that_fails_is_evidence_against_the_provider(sources: Sources) -> None:
     await sources.open_circuit(OF_THE_MODEL[1])
-    assert sources.shops.evidence.verdict(0, sources.clock.monotonic()) is Verdict.NOT_WELL
+    assert sources.shops.evidence.verdict(0, sources.clock.monotonic(), refused=False) is Verdict.NOT_WELL
     assert not sources.shops.evidence.trusts_refusals(sources.clock.monotonic())
 
 
@@ -322,7 +319,7 @@ async def test_a_call_during_which_this_process_was_stopped_shows_nothing(source
         assert isinstance(error, CallsPaused)
         assert error.reached
     assert (sources.may_call(), sources.shops.problem) == ([True] * 3, None)
-    assert sources.shops.evidence.verdict(0, sources.clock.monotonic()) is Verdict.ASK
+    assert sources.shops.evidence.verdict(0, sources.clock.monotonic(), refused=False) is Verdict.ASK
 
 
 async def test_while_this_process_beats_a_call_of_any_length_shows_what_it_shows(sources: Sources) -> None:

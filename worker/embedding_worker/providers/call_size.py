@@ -1,8 +1,8 @@
 """Decides how many texts a call contains: fewer after larger calls have failed, and slowly more again. Pure.
 
-A large call that fails although its texts are embedded in smaller calls was too large for the server (a limit of texts or bytes, or
-more than it can embed before the deadline), or it has failed by chance. It was too large if none of its size has succeeded since
-the last one that failed.
+A large call that fails although its texts are embedded in smaller calls was too large for the server (a limit of texts or bytes,
+or more than it can embed before the deadline), or it has failed by chance. It was too large if none of its size has succeeded
+since the last one that failed.
 """
 
 GROW_AFTER_CALLS = 10
@@ -37,7 +37,7 @@ class CallSize:
             self._is_trying = True
 
     def was_too_large(self, texts: int, *, accepted: int) -> bool:
-        """Whether a call with so many texts has failed because they were too many. Calls with up to `accepted` of them have succeeded.
+        """Whether a call with so many texts has failed because they were too many. Calls with up to `accepted` have succeeded.
 
         If it was too large, the next calls are smaller. If it was so because of the last growth, the next growth comes later.
         """
@@ -50,7 +50,7 @@ class CallSize:
         return True
 
     def halve(self) -> None:
-        """Make smaller calls: the provider has throttled them repeatedly, or the limit of the day came before a failure was decided."""
+        """Make smaller calls: the provider throttles them repeatedly, or the limit of the day came before a decision."""
         self._set(self.texts // 2)
 
     def _set(self, texts: int) -> None:

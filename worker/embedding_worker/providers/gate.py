@@ -103,6 +103,8 @@ class CallGate:
                 await self._meter.give_back(counted)
         except DayLimitReached as exc:
             self.close_for_the_day(exc)
+        except CallsPaused as exc:
+            self.close(for_s=exc.pause_s)
 
 
 def _wake(waiting: Iterable[asyncio.Event]) -> None:

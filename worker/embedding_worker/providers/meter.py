@@ -51,7 +51,7 @@ class Meter:
     async def acquire(self, texts: Sequence[str], *, longest_wait_s: float) -> Counted:
         """Wait until the rate limits allow a call with these texts, and count as many of them as may still be sent today.
 
-        Raises CallsPaused if the rate limits allow no call within `longest_wait_s`, and DayLimitReached if none may be sent today.
+        Raises CallsPaused if the rate limits allow no call within `longest_wait_s`, and DayLimitReached if the day's limit does.
         """
         tokens = tokens_of(texts)
         reserve = partial(self._counters.acquire_rate, len(texts), tokens, longest_wait_s)
