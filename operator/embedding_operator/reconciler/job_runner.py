@@ -57,6 +57,8 @@ class JobRunner:
         self._clock = clock
         self._jitter = jitter
         self._draining = False
+        self._handled: dict[str, EmbeddingJob] = {}
+        """The job that a handler works on, by name. A job of the same name may follow one that was deleted meanwhile."""
 
     def drain(self) -> None:
         """Start no job from now on: open jobs are left to the next process."""
@@ -69,12 +71,19 @@ class JobRunner:
         tracked = self._table.get(job.name)
         if tracked is None or tracked.has_handler or self._statuses.is_held(tracked):
             return
+        self._handled[job.name] = job
         try:
             await self._carry_out(next_step(job), job, urgent=tracked.edited)
         finally:  # no outcome, cancelled, or an unexpected error: a job that stayed in flight would never be started again
-            tracked = self._table.get(job.name)
-            if tracked is not None and tracked.has_handler:
+            if self._works_on(job):
                 self._table.release(job.name)
+            if self._handled.get(job.name) is job:
+                del self._handled[job.name]
+
+    def _works_on(self, job: EmbeddingJob) -> bool:
+        """Whether the handler of this job still works on it: it was not deleted, also if there is a new one of its name."""
+        tracked = self._table.get(job.name)
+        return self._handled.get(job.name) is job and tracked is not None and tracked.has_handler
 
     async def _carry_out(self, step: Step, job: EmbeddingJob, *, urgent: bool) -> None:
         match step:
@@ -98,7 +107,7 @@ class JobRunner:
     async def _embed(self, job: EmbeddingJob, *, urgent: bool) -> None:
         started = self._clock.now()
         outcome = await self._outcome(job, urgent=urgent)
-        if outcome is None:
+        if outcome is None or not self._works_on(job):
             log.info("job released: it or its source is gone, or the process ends", job=job.name, source=job.source)
             return
         policy = self._catalog.retry_policy(job.source)
@@ -113,14 +122,17 @@ class JobRunner:
     async def _outcome(self, job: EmbeddingJob, *, urgent: bool) -> RowOutcome | None:
         """What became of the row; None if the job is not to be worked on any more."""
         request = RowRequest(job.spec.business_id, job.spec.content_hash)
-        while not self._draining and self._table.get(job.name) is not None:
-            self._table.start(job.name)
+        self._table.start(job.name)
+        while True:
             try:
                 return await self._queues.submit(job.source, request, urgent=urgent)
             except ProviderNotCallable as exc:
-                self._table.postpone(job.name)
-                await exc.wait_until_callable()
-        return None
+                if self._works_on(job):
+                    self._table.postpone(job.name)
+                    await exc.wait_until_callable()
+            if self._draining or not self._works_on(job):
+                return None
+            self._table.start(job.name)
 
     def _move_on(self, job: EmbeddingJob, patch: JobPatch, version: int) -> None:
         match patch.phase:
