@@ -13,7 +13,6 @@ from embedding_operator.resources.embedding_job import job_name
 from embedding_operator.resources.embedding_source import EmbeddingSource, parse_sources
 from embedding_operator.rotation import Rotation
 from embedding_operator.settings import Settings
-from embedding_operator.tasks import stop_on_signals
 from embedding_worker.clock import SystemClock
 from embedding_worker.errors import DatabaseUnavailable, RowsLocked, SourceRefused
 from embedding_worker.rows.database import Database
@@ -26,10 +25,8 @@ PAGE = 2_000
 SHORTEST_PAUSE_S = 5.0
 
 
-async def run(settings: Settings) -> int:
-    """Look through all sources continuously, until SIGTERM or SIGINT. Returns the exit code."""
-    stop = asyncio.Event()
-    stop_on_signals(stop)
+async def run(settings: Settings, stop: asyncio.Event) -> int:
+    """Look through all sources continuously, until told to stop. Returns the exit code."""
     try:
         server = await ApiServer.connected(settings)
     except ApiServerUnusable as exc:

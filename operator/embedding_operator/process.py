@@ -35,10 +35,9 @@ EXIT_WITHIN_S = 19.5
 CRDS_MISSING_PAUSE_S = 2.0
 
 
-async def run(settings: Settings) -> int:
+async def run(settings: Settings, stop: asyncio.Event) -> int:
     """Run until told to stop. Returns the exit code: 0 after a clean end, 2 where someone must act first, 1 otherwise."""
-    stop, stack = asyncio.Event(), AsyncExitStack()
-    stop_on_signals(stop)
+    stack = AsyncExitStack()
     guard = asyncio.create_task(end_process_after(stop, seconds=EXIT_WITHIN_S), name="guard of the exit")
     try:
         return await _run(settings, stop, stack)

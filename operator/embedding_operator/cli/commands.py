@@ -3,6 +3,8 @@
 import asyncio
 import signal
 import sys
+from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import Annotated
 
 import typer
@@ -10,7 +12,7 @@ import typer
 from embedding_operator.cli.verdicts import failed, passed, skipped
 from embedding_operator.logs import set_up_logs
 from embedding_operator.settings import Settings, SettingsRefused, settings_of_this_process
-from embedding_operator.tasks import SIGNALS, end_at_once
+from embedding_operator.tasks import SIGNALS, end_at_once, stop_on_signals
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
 
@@ -38,7 +40,13 @@ def run(
         from embedding_operator.dry_run import run as run_process
     else:
         from embedding_operator.process import run as run_process
-    raise typer.Exit(asyncio.run(run_process(settings)))
+    raise typer.Exit(asyncio.run(_until_stopped(partial(run_process, settings))))
+
+
+async def _until_stopped(run_process: Callable[[asyncio.Event], Awaitable[int]]) -> int:
+    stop = asyncio.Event()
+    stop_on_signals(stop)
+    return await run_process(stop)
 
 
 @app.command()

@@ -4,6 +4,7 @@ The job table knows which jobs are dead letters.
 """
 
 from collections import Counter
+from dataclasses import dataclass
 
 from embedding_operator.reconciler.job_table import JobTable
 from embedding_operator.reconciler.tracked_job import OPEN, JobState
@@ -51,16 +52,31 @@ def dead_letter_limit(costly: int, *, costly_in_all: int) -> tuple[str, str] | N
     return "DeadLetterLimit", message
 
 
-def most_open_jobs(costly: int, *, costly_in_all: int, sharing: int) -> int:
-    """How many jobs of a source may be open, so that the limit is not exceeded if all of them become dead letters.
+@dataclass(frozen=True)
+class AtRisk:
+    """Jobs that are dead letters that cost a call, or may become some."""
+
+    costly: int
+    open: int
+
+    @property
+    def total(self) -> int:
+        return self.costly + self.open
+
+
+def more_open_jobs(here: AtRisk, in_all: AtRisk, *, sharing: int) -> int:
+    """How many more jobs of a source may be open, so that the limit is not exceeded if all open jobs become dead letters.
 
     The room is divided among the `sharing` sources that have more than a few dead letters. Near the limit only a few jobs may be
-    open, but not fewer than one before it is reached, so that rows that do not fail go on.
+    open, but not fewer than one before it is reached, so that rows that do not fail go on. Each source may have a few dead
+    letters whatever the others have.
     """
-    if dead_letter_limit(costly, costly_in_all=costly_in_all) is not None:
+    if dead_letter_limit(here.costly, costly_in_all=in_all.costly) is not None:
         return 0
-    room = MAX_DEAD_LETTERS - costly_in_all
-    return max(room, FEW_DEAD_LETTERS - costly) if costly < FEW_DEAD_LETTERS else max(room // sharing, 1)
+    room = max(0, MAX_DEAD_LETTERS - in_all.total)
+    if here.costly < FEW_DEAD_LETTERS:
+        return max(room, FEW_DEAD_LETTERS - here.total, 0)
+    return max(room // sharing, 1 - here.open, 0)
 
 
 def room_for_dead_letters(existing: int, of_the_source: int) -> int:
@@ -88,14 +104,16 @@ class DeadLetters:
 
     @property
     def may_be_opened(self) -> int:
-        """How many more jobs of the source may be open. See most_open_jobs."""
+        """How many more jobs of the source may be open. See more_open_jobs."""
         costly = self._costly()
         sharing = sum(number >= FEW_DEAD_LETTERS for number in costly.values())
-        most = most_open_jobs(costly[self._source], costly_in_all=costly.total(), sharing=sharing)
-        # A lock is no failure, and locked rows must not stop others.
-        paused = self._table.jobs(self._source, {JobState.BACKING_OFF})
-        at_risk = self._table.count(OPEN, source=self._source) - sum(job.reason == LOCKED for job in paused)
-        return max(0, most - at_risk)
+        here = AtRisk(costly[self._source], self._open_at_risk(self._source))
+        return more_open_jobs(here, AtRisk(costly.total(), self._open_at_risk()), sharing=max(sharing, 1))
+
+    def _open_at_risk(self, source: str | None = None) -> int:
+        """How many open jobs may become dead letters. A lock is no failure, and locked rows must not stop others."""
+        paused = self._table.jobs(source, {JobState.BACKING_OFF})
+        return self._table.count(OPEN, source=source) - sum(job.reason == LOCKED for job in paused)
 
     def _costly(self) -> Counter[str]:
         """The dead letters that cost a call, by source."""

@@ -101,12 +101,22 @@ class JobTable:
         return True
 
     def start(self, name: str) -> None:
-        """Queued, BackingOff, Held or Postponed → Running: a handler starts to work on it, or goes on."""
-        self._transition(name, JobState.RUNNING, (*WAITING, JobState.POSTPONED))
+        """Queued, BackingOff or Held → Running: a handler starts to work on it."""
+        self._transition(name, JobState.RUNNING, WAITING)
 
-    def postpone(self, name: str) -> None:
-        """Running → Postponed: the handler waits until the provider may be called."""
+    def postpone(self, name: str, woken: asyncio.Event) -> None:
+        """Running → Postponed: the handler waits until the provider may be called, or until the job gets another state."""
         self._transition(name, JobState.POSTPONED, (JobState.RUNNING,))
+        if (job := self._jobs.get(name)) is not None:
+            self._jobs[name] = replace(job, woken=woken)
+
+    def resume(self, name: str, woken: asyncio.Event) -> bool:
+        """Postponed → Running: the handler goes on that has postponed the job. False if the job got another state meanwhile."""
+        job = self._jobs.get(name)
+        if job is None or job.state is not JobState.POSTPONED or job.woken is not woken:
+            return False
+        self._move(job, JobState.RUNNING, version=job.version)
+        return True
 
     def release(self, name: str) -> None:
         """Running, Settling or Postponed → Queued: the handler stops working on it, and it stays open."""
@@ -216,6 +226,7 @@ class JobTable:
                 not_before=job.status.next_attempt_time,
                 version=job.metadata.version,
                 reason=job.status.reason or "",
+                woken=None,
             )
         )
 
@@ -228,7 +239,8 @@ class JobTable:
         self._move(job, to, version=version)
 
     def _move(self, job: TrackedJob, to: JobState, *, version: int) -> None:
-        self._put(replace(job, state=to, since=self._clock.monotonic(), version=max(version, job.version)))
+        now = self._clock.monotonic()
+        self._put(replace(job, state=to, since=now, version=max(version, job.version), woken=None))
 
     def _put(self, job: TrackedJob) -> None:
         self._uncount(job.name)
@@ -245,6 +257,8 @@ class JobTable:
     def _uncount(self, name: str) -> None:
         if (before := self._jobs.get(name)) is not None:
             self._counts[before.source, before.state] -= 1
+            if before.woken is not None:
+                before.woken.set()
 
     def _changed(self, name: str) -> None:
         self._changed_at[name] = self._clock.monotonic()

@@ -1,5 +1,6 @@
 """A job as the job table knows it, and the states that it can be in. Pure; the transitions are in job_table.py."""
 
+import asyncio
 from dataclasses import dataclass
 from datetime import datetime
 from enum import Enum
@@ -62,6 +63,8 @@ class TrackedJob:
     """How often its status was refused, one time after the other."""
     held_until: float = 0.0
     """When the pause of a job in state Held is over, by the monotonic clock."""
+    woken: asyncio.Event | None = None
+    """Of a job in state Postponed: is set when it gets another state, or is removed, so that its handler stops waiting."""
     reason: str = ""
     """Of a dead letter, and of a job that backs off: why."""
 

@@ -87,8 +87,8 @@ class Evidence:
         """Whether the provider has refused only texts that it always refuses."""
         return now - self._refused_wrongly_at > REFUSED_WRONGLY_S
 
-    def verdict(self, failure: int, now: float) -> Verdict:
-        """What is shown about the failure of this number."""
+    def verdict(self, failure: int, now: float, *, refused: bool) -> Verdict:
+        """What is shown about the failure of this number. If it was a refusal, three canaries are needed in any case."""
         recent = [call for call in self._calls if now - call.ended <= REMEMBERED_S]
         succeeded = sum(call.succeeded for call in recent)
         latest = sum(now - call.ended <= WITHIN_S for call in recent)
@@ -96,7 +96,7 @@ class Evidence:
         for call in recent:
             if call.number > failure:
                 in_a_row = in_a_row + 1 if call.succeeded else 0
-        all_well = latest >= ENOUGH_CALLS and succeeded == len(recent)
+        all_well = not refused and latest >= ENOUGH_CALLS and succeeded == len(recent)
         missing = max(0, (CANARIES_AMONG_MANY if all_well else CANARIES) - in_a_row)
         if succeeded + missing < WELL_SHARE * (len(recent) + missing):
             return Verdict.NOT_WELL

@@ -2,7 +2,7 @@
 
 After a failed call, a canary has to show that the provider is well, unless other calls have succeeded a moment ago. If it is not,
 the batch stops, and its rows wait until the circuit is closed. A text that failed alone is its own cause only if canaries
-that were sent afterwards are embedded; one that was refused has to be refused three times, with canaries between, because a
+that were sent afterwards are embedded; one that was refused has to be refused four times, with canaries between, because a
 refusal makes a dead letter at once.
 """
 
@@ -21,12 +21,12 @@ from embedding_worker.errors import (
 )
 from embedding_worker.providers.calls import ProviderCalls
 from embedding_worker.providers.embedder import Vector
-from embedding_worker.providers.meter import DAY_LIMIT
+from embedding_worker.providers.meter import DAY_LIMIT, FIRST_CALL_WAITS_S, PATIENTLY_S
 
 Key = TypeVar("Key", bound=Hashable)
 PAUSED = (ProviderThrottled, DayLimitReached, CallsPaused)
 """Errors after which no call may be made for a while. They show nothing about a text."""
-CONFIRMATIONS = 2
+CONFIRMATIONS = 3
 """How often a text that was refused alone is sent again, before its job becomes a dead letter."""
 UNDECIDED_PAUSE_S = 30.0
 """After so long, and up to twice as long, a text whose failure was not decided is sent again, with the texts of other rows."""
@@ -49,6 +49,7 @@ class BatchCalls(Generic[Key]):
         self._texts = texts
         self._calls = calls
         self._jitter = jitter
+        self._evidence = calls.evidence
         self._failed: list[FailedCall[Key]] = []
         self._accepted = 0
         """How many texts the largest call had that succeeded."""
@@ -56,7 +57,7 @@ class BatchCalls(Generic[Key]):
     async def run(self) -> AsyncIterator[Outcomes[Key, Vector, ProviderError]]:
         """Yields the vectors of each call as soon as it has returned, and at the end what became of the other texts."""
         failed_alone: dict[Key, ProviderError] = {}
-        stopped = False
+        stopped_by: ProviderError | None = None
         largest = self._calls.size.texts
         async for outcomes in bisect(
             list(self._texts), self._attempt, on=ProviderError, largest=largest, stop=self._stops
@@ -64,31 +65,39 @@ class BatchCalls(Generic[Key]):
             for key, outcome in outcomes:
                 if isinstance(outcome, FailedAlone):
                     failed_alone[key] = outcome.error
-                stopped |= isinstance(outcome, Unattributed)
+                if isinstance(outcome, Unattributed):
+                    stopped_by = outcome.error
             if not failed_alone:
                 yield outcomes
-        if not stopped:
+        if stopped_by is None:
             self._record_unexplained(failed_alone)
+        elif self._failed and isinstance(stopped_by, DayLimitReached):
+            self._calls.size.halve()
         if failed_alone:
             async for outcomes in self._judge(failed_alone):
                 yield outcomes
 
     async def _attempt(self, keys: Sequence[Key]) -> list[Vector | Unattributed[ProviderError]]:
         try:
-            vectors = await self._calls.embed([self._texts[key] for key in keys])
+            vectors = await self._calls.embed([self._texts[key] for key in keys], waits_s=self._waits_s)
         except ProviderError as exc:
             if not isinstance(exc, PAUSED):
-                number = self._calls.evidence.next_number()
+                number = self._evidence.next_number()
                 self._failed.append(FailedCall(frozenset(keys), exc, number, self._calls.now()))
             raise
         self._accepted = max(self._accepted, len(vectors))
         unsent = Unattributed[ProviderError](DayLimitReached(DAY_LIMIT))
         return [*vectors, *(unsent for _ in keys[len(vectors) :])]
 
+    @property
+    def _waits_s(self) -> float:
+        """How long a call may wait for the rate limits."""
+        return PATIENTLY_S if self._failed or self._accepted else FIRST_CALL_WAITS_S
+
     async def _stops(self, history: Sequence[AttemptRecord]) -> bool:
         if isinstance(history[-1].error, PAUSED):
             return True
-        if not self._calls.evidence.is_in_doubt(self._calls.now()):
+        if not self._evidence.is_in_doubt(self._calls.now()):
             return False
         return not await self._calls.is_well()
 
@@ -97,22 +106,25 @@ class BatchCalls(Generic[Key]):
         for call in self._failed:
             if not call.keys.isdisjoint(failed_alone):
                 continue
-            refused = call.error.is_refusal
-            if refused and len(call.keys) > self._accepted:
-                self._calls.size.record_too_large(self._accepted)
-            else:
-                self._calls.evidence.record_provider_failure(call.number, call.ended, refused=refused)
+            if not self._calls.size.was_too_large(len(call.keys), accepted=self._accepted):
+                refused = call.error.is_refusal
+                self._evidence.record_provider_failure(call.number, call.ended, refused=refused)
 
     async def _judge(self, failed: Mapping[Key, ProviderError]) -> AsyncIterator[Outcomes[Key, Vector, ProviderError]]:
         """Yields the texts that failed alone as FailedAlone, or as Unattributed if the provider may be the cause."""
-        undecided = {} if await self._calls.is_failure_of_rows(self._failed[-1].number) else dict(failed)
+        undecided: dict[Key, ProviderError] = {}
+        for refusal in (False, True):
+            some = {key: error for key, error in failed.items() if error.is_refusal is refusal}
+            last = self._failed[-1].number
+            if some and not await self._calls.is_failure_of_rows(last, self._evidence, refused=refusal):
+                undecided |= some
         refused = {key: error for key, error in failed.items() if error.is_refusal and key not in undecided}
         accepted: dict[Key, Vector] = {}
         for _ in range(CONFIRMATIONS):
             if refused and not await self._is_confirmed(refused, accepted):
                 undecided |= refused
                 refused = {}
-        if refused and not self._calls.evidence.trusts_refusals(self._calls.now()):
+        if refused and not self._evidence.trusts_refusals(self._calls.now()):
             undecided |= refused
         pause_s = UNDECIDED_PAUSE_S * (1 + self._jitter()) if self._calls.may_call else 0.0
         yield (
@@ -139,8 +151,8 @@ class BatchCalls(Generic[Key]):
             else:
                 accepted[key] = vector
                 del refused[key]
-                evidence = self._calls.evidence
-                evidence.record_provider_failure(evidence.next_number(), self._calls.now(), refused=True)
+                number = self._evidence.next_number()
+                self._evidence.record_provider_failure(number, self._calls.now(), refused=True)
         return not refused or await self._calls.is_well()
 
 

@@ -5,35 +5,29 @@ Owned by the provider registry: one for each endpoint and credential, and one fo
 
 import asyncio
 from datetime import datetime, timedelta
-from typing import Protocol
 
 import structlog
 
 from embedding_worker.clock import Clock
 from embedding_worker.errors import ProviderError
 from embedding_worker.providers.circuit import Circuit, CircuitState
+from embedding_worker.providers.observer import CallObserver, NoObserver
 from embedding_worker.providers.problem import Problem, problem_of
 
 log = structlog.get_logger(__name__)
 
 
-class CircuitObserver(Protocol):
-    """Records the states of circuits, for metrics."""
-
-    def circuit_changed(self, *, circuit: str, state: CircuitState) -> None: ...
-
-
 class Breaker:
     """One circuit, and the calls that are in flight in it. `name` says what is called, for the log and the metrics."""
 
-    def __init__(self, name: str, *, clock: Clock, observer: CircuitObserver) -> None:
+    def __init__(self, name: str, *, clock: Clock, observer: CallObserver) -> None:
         self.name = name
         self.changed = asyncio.Event()
         """Is set, and replaced by a new event, when the state or the number of calls in flight changes."""
         self.in_flight = 0
         self._circuit = Circuit()
         self._clock = clock
-        self._observer = observer
+        self._observer: CallObserver = observer
         self._open_since = self._probe_at = clock.now()
         observer.circuit_changed(circuit=name, state=self._circuit.state)
 
@@ -86,12 +80,23 @@ class Breaker:
         """A call for rows has succeeded."""
         self._circuit = self._circuit.succeeded()
 
+    @property
+    def may_probe(self) -> bool:
+        """Whether the circuit is open, and it is time for a probe."""
+        return self._circuit.may_probe(self._clock.monotonic())
+
     def begin_probe(self) -> bool:
         """Whether the caller is to send a probe now. It must open or close the circuit afterwards."""
-        if not self._circuit.may_probe(self._clock.monotonic()):
+        if not self.may_probe:
             return False
         self._move(self._circuit.probed())
         return True
+
+    def retire(self) -> None:
+        """The credential was rotated: the circuit is of no importance any more, and is shown as closed."""
+        self._observer.circuit_changed(circuit=self.name, state=CircuitState.CLOSED)
+        self._observer = NoObserver()
+        self._notify()
 
     def stop_probing(self) -> None:
         """The probe has had no result: leave the circuit open for longer. Nothing happens if it is not probing."""

@@ -9,7 +9,7 @@ from embedding_worker.providers.call_size import CallSize
 from embedding_worker.providers.canary import CANARY
 from embedding_worker.providers.embedder import Vector
 from embedding_worker.providers.gate import CallGate
-from embedding_worker.providers.meter import Counted, Meter
+from embedding_worker.providers.meter import PATIENTLY_S, Counted, Meter
 from embedding_worker.providers.shared_embedder import SharedEmbedder
 
 
@@ -40,21 +40,22 @@ class ProviderCalls:
         """Whether calls may be made now."""
         return self._gate.is_open
 
-    async def embed(self, texts: Sequence[str]) -> list[Vector]:
+    async def embed(self, texts: Sequence[str], *, waits_s: float = PATIENTLY_S) -> list[Vector]:
         """Make one call with these texts, or with as many of them as may still be sent today. Returns their vectors, in order.
 
         Each text is counted before it is sent, and given back if the call does not reach the provider. Raises what
-        SharedEmbedder.embed raises, and DayLimitReached.
+        SharedEmbedder.embed raises, DayLimitReached, and CallsPaused if the rate limits allow no call within `waits_s`.
         """
         self._gate.refuse_if_closed()
-        counted = await self._acquire(texts)
+        await self._embedder.wait_until_admitted()
+        counted = await self._acquire(texts, waits_s)
         try:
             vectors = await self._embedder.embed(counted.texts)
         except ProviderError as exc:
             if not exc.reached:
                 await self._meter.give_back(counted)
             if isinstance(exc, ProviderThrottled) and self._embedder.throttled_times > 1:
-                self.size.record_throttled_again()
+                self.size.halve()
             raise
         self.called = True
         self._gate.record_success()
@@ -64,7 +65,7 @@ class ProviderCalls:
     async def is_well(self) -> bool:
         """Whether a canary is embedded. If it is not, a circuit is open afterwards, or calls are paused."""
         try:
-            counted = await self._acquire([CANARY])
+            counted = await self._acquire([CANARY], PATIENTLY_S)
         except (DayLimitReached, CallsPaused):
             return False
         try:
@@ -75,16 +76,22 @@ class ProviderCalls:
             return False
         return True
 
-    async def is_failure_of_rows(self, failure: int) -> bool:
-        """Whether the failure of this number, and those before it, were the rows' own: sends as many canaries as that takes."""
-        while (verdict := self.evidence.verdict(failure, self.now())) is Verdict.ASK:
+    async def is_failure_of_rows(self, failure: int, evidence: Evidence, *, refused: bool) -> bool:
+        """Whether the failure of this number, and those before it, were the rows' own: sends as many canaries as that takes.
+
+        False if the credential was rotated since, because the evidence is of the old one.
+        """
+        while evidence is self.evidence:
+            verdict = evidence.verdict(failure, self.now(), refused=refused)
+            if verdict is not Verdict.ASK:
+                return verdict is Verdict.WELL
             if not await self.is_well():
                 return False
-        return verdict is Verdict.WELL
+        return False
 
-    async def _acquire(self, texts: Sequence[str]) -> Counted:
+    async def _acquire(self, texts: Sequence[str], waits_s: float) -> Counted:
         try:
-            return await self._meter.acquire(texts)
+            return await self._meter.acquire(texts, longest_wait_s=waits_s)
         except DayLimitReached as exc:
             self._gate.close_for_the_day(exc)
             raise

@@ -8,8 +8,9 @@ from dataclasses import dataclass, field, replace
 
 from embedding_worker.clock import Clock
 from embedding_worker.providers.attribution import Evidence
-from embedding_worker.providers.breaker import Breaker, CircuitObserver
+from embedding_worker.providers.breaker import Breaker
 from embedding_worker.providers.embedder import Embedder
+from embedding_worker.providers.observer import CallObserver
 from embedding_worker.providers.provider import Provider, Values
 from embedding_worker.providers.rate_limits import rate_limits
 from embedding_worker.providers.throttle import Throttle
@@ -43,6 +44,11 @@ class Connection:
     make_breaker: Callable[[str], Breaker]
     models: dict[Model, SharedModel] = field(default_factory=dict, repr=False)
 
+    def retire(self) -> None:
+        """Another endpoint or credential takes its place. Calls in flight end, and change nothing that is shown."""
+        for breaker in (self.breaker, *(shared.breaker for shared in self.models.values())):
+            breaker.retire()
+
     def model(self, model: Model) -> SharedModel:
         """What belongs to this model. There is one client for each, because a local one takes 150 MB. Raises SourceRefused."""
         # Texts have been cut before, so this setting changes nothing here.
@@ -54,7 +60,7 @@ class Connection:
         return self.models[key]
 
 
-def connect(provider: Provider, values: Values, *, clock: Clock, observer: CircuitObserver) -> Connection:
+def connect(provider: Provider, values: Values, *, clock: Clock, observer: CallObserver) -> Connection:
     """A connection that has made no call yet. Raises SourceRefused if a value can't be used."""
     usable = provider.usable_values(values)
 

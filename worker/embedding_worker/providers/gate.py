@@ -5,11 +5,14 @@ batcher of the source, by the pipeline.
 """
 
 import asyncio
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from datetime import timedelta
 
 from embedding_worker.clock import Clock
 from embedding_worker.errors import CallsPaused, DayLimitReached
 from embedding_worker.providers.canary import CANARY
-from embedding_worker.providers.meter import Meter
+from embedding_worker.providers.meter import PATIENTLY_S, Meter
 from embedding_worker.providers.problem import Problem
 from embedding_worker.providers.pulse import BEAT_EVERY_S
 from embedding_worker.providers.shared_embedder import SharedEmbedder
@@ -24,14 +27,17 @@ class CallGate:
         self._meter = meter
         self._clock = clock
         self._own_problem: Problem | None = None
+        self._own_problem_ends = clock.now()
         self._not_before = float("-inf")
-        self._opened = asyncio.Event()
-        self._ended = asyncio.Event()
+        self._waiting: set[asyncio.Event] = set()
+        self._pausing: set[asyncio.Event] = set()
+        self._ended = False
 
     @property
     def problem(self) -> Problem | None:
         """Why no call is made, or has not succeeded since; None if nothing is known to prevent calls."""
-        return self._own_problem or self._embedder.problem
+        own = self._own_problem if self._clock.now() < self._own_problem_ends else None
+        return own or self._embedder.problem
 
     @property
     def is_open(self) -> bool:
@@ -50,19 +56,22 @@ class CallGate:
     def close_for_the_day(self, error: DayLimitReached) -> None:
         """The limit of the day is reached."""
         self._own_problem = Problem("DayLimitReached", error.message)
+        tomorrow = (self._clock.now() + timedelta(days=1)).replace(hour=0, minute=0, second=0, microsecond=0)
+        self._own_problem_ends = tomorrow + timedelta(seconds=2 * DAY_LIMIT_PAUSE_S)
         self.close(for_s=DAY_LIMIT_PAUSE_S)
 
     def record_success(self) -> None:
         """A call has succeeded."""
         self._own_problem = None
 
-    async def wait_until_open(self, *, pause_s: float) -> None:
-        """Return when calls may be made, but not before `pause_s` has passed, or when the gate has ended."""
-        if pause_s > 0:
-            await self._clock.wait_for(self._ended, within_s=pause_s)
-        while not self._ended.is_set() and not self.is_open:
-            self._opened.clear()
-            await self._opened.wait()
+    async def wait_until_open(self, woken: asyncio.Event, *, pause_s: float) -> None:
+        """Return when calls may be made, but not before `pause_s` has passed; or when the gate has ended, or `woken` is set."""
+        if pause_s > 0 and not self._ended:
+            with _member(self._pausing, woken):
+                await self._clock.wait_for(woken, within_s=pause_s)
+        if not woken.is_set() and not self.is_open and not self._ended:
+            with _member(self._waiting, woken):
+                await woken.wait()
 
     async def run(self, *, probes: bool) -> None:
         """Until cancelled. Without `probes`, no call is made, because the source is suspended."""
@@ -70,14 +79,15 @@ class CallGate:
         try:
             while True:
                 self._embedder.beat()
-                if probes and (probe is None or probe.done()) and self._may_send and self._embedder.begin_probe():
+                if probes and (probe is None or probe.done()) and self._may_send and self._embedder.may_probe:
                     probe = asyncio.create_task(self._probe(), name="probe")
                 if self.is_open:  # otherwise hundreds of rows would wake twice a second, for nothing
-                    self._opened.set()
-                await self._clock.sleep(BEAT_EVERY_S)
+                    _wake(self._waiting)
+                opens_in_s = self._not_before - self._clock.monotonic()
+                await self._clock.sleep(min(BEAT_EVERY_S, opens_in_s) if opens_in_s > 0 else BEAT_EVERY_S)
         finally:
-            self._ended.set()
-            self._opened.set()
+            self._ended = True
+            _wake(self._waiting | self._pausing)
             if probe is not None:
                 probe.cancel()
 
@@ -86,13 +96,24 @@ class CallGate:
         return self._clock.monotonic() >= self._not_before
 
     async def _probe(self) -> None:
+        """Send a probe, unless another source does. It is counted first: a source that may send no text must not delay others."""
         try:
-            counted = await self._meter.acquire([CANARY])
-            if not await self._embedder.probe():
+            counted = await self._meter.acquire([CANARY], longest_wait_s=PATIENTLY_S)
+            if not self._embedder.begin_probe() or not await self._embedder.probe():
                 await self._meter.give_back(counted)
         except DayLimitReached as exc:
             self.close_for_the_day(exc)
-        except CallsPaused as exc:
-            self.close(for_s=exc.pause_s)
-        finally:
-            self._embedder.cancel_probe()
+
+
+def _wake(waiting: Iterable[asyncio.Event]) -> None:
+    for woken in waiting:
+        woken.set()
+
+
+@contextmanager
+def _member(of: set[asyncio.Event], woken: asyncio.Event) -> Iterator[None]:
+    of.add(woken)
+    try:
+        yield
+    finally:
+        of.discard(woken)

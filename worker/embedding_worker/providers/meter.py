@@ -15,8 +15,11 @@ from embedding_worker.rows.records import RateGrant
 BYTES_PER_TOKEN = 3
 """An estimate that is higher than the real number for most languages. The provider bills its own count."""
 DAY_LIMIT = "as many texts were sent today (UTC) as spec.maxTextsPerDay allows"
-LONGEST_WAIT_S = 2.0
-"""A call that has to wait for longer for the rate limits gives up its batch's slot."""
+FIRST_CALL_WAITS_S = 2.0
+"""A batch that has to wait for longer for its first call gives up its slot."""
+PATIENTLY_S = 3_600.0
+"""A batch that has begun keeps its slot while it waits for the rate limits: if it gave up, the same set of rows would fail in the
+same way each time."""
 
 
 @dataclass(frozen=True)
@@ -45,29 +48,23 @@ class Meter:
         self._counters = counters
         self._clock = clock
 
-    async def acquire(self, texts: Sequence[str]) -> Counted:
-        """Count these texts, or as many of them as may still be sent today, and wait until the rate limits allow the call.
+    async def acquire(self, texts: Sequence[str], *, longest_wait_s: float) -> Counted:
+        """Wait until the rate limits allow a call with these texts, and count as many of them as may still be sent today.
 
-        Raises DayLimitReached if none may be sent today, and CallsPaused if the rate limits allow no call soon.
+        Raises CallsPaused if the rate limits allow no call within `longest_wait_s`, and DayLimitReached if none may be sent today.
         """
         tokens = tokens_of(texts)
+        reserve = partial(self._counters.acquire_rate, len(texts), tokens, longest_wait_s)
+        grant = await until_answered("keep the rate limits", reserve, clock=self._clock)
+        if not grant.granted:
+            raise CallsPaused("the rate limits that are set for the provider are reached", pause_s=grant.wait_s)
+        if grant.wait_s > 0:
+            await self._clock.sleep(grant.wait_s)
         count = partial(self._counters.acquire_texts, len(texts), tokens)
         allowed = await until_answered("count texts", count, clock=self._clock)
         if not allowed:
             raise DayLimitReached(DAY_LIMIT)
-        counted = Counted(texts[:allowed], self._clock.monotonic())
-        grant = await self._acquire_rate(counted.texts)
-        if not grant.granted:
-            await self.give_back(counted)
-            raise CallsPaused("the rate limits that are set for the provider are reached", pause_s=grant.wait_s)
-        if grant.wait_s > 0:
-            await self._clock.sleep(grant.wait_s)
-        return counted
-
-    async def _acquire_rate(self, texts: Sequence[str]) -> RateGrant:
-        tokens = tokens_of(texts)
-        reserve = partial(self._counters.acquire_rate, len(texts), tokens, LONGEST_WAIT_S)
-        return await until_answered("keep the rate limits", reserve, clock=self._clock)
+        return Counted(texts[:allowed], self._clock.monotonic())
 
     async def give_back(self, counted: Counted) -> None:
         """These texts have not reached the provider. What was reserved of the rate limits stays reserved."""

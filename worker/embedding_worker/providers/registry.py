@@ -85,6 +85,8 @@ class ProviderRegistry:
         for name, connection in connections.items():
             for model in self._connections[name].models if name in self._connections else ():
                 connection.model(model)
+            if name in self._connections:
+                self._connections[name].retire()
         self._values = values
         self._connections |= connections
 

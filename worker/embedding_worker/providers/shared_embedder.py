@@ -43,6 +43,15 @@ class SharedEmbedder(Embedder, Protocol):
         """Find out whether the provider is well. Opens the circuit, and raises the error, if it is not."""
         ...
 
+    @property
+    def may_probe(self) -> bool:
+        """Whether a circuit is open, and it is time for a probe."""
+        ...
+
+    async def wait_until_admitted(self) -> None:
+        """Return when a call may begin. After an outage, it waits for other calls. Raises CallsPaused if none may be made now."""
+        ...
+
     def begin_probe(self) -> bool:
         """Whether the circuit is open, and the caller is to call `probe` now."""
         ...
@@ -52,10 +61,6 @@ class SharedEmbedder(Embedder, Protocol):
 
         Returns whether the canary has reached the provider.
         """
-        ...
-
-    def cancel_probe(self) -> None:
-        """The probe cannot be sent now: another source may do it."""
         ...
 
     def beat(self) -> None:

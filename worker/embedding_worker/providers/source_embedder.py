@@ -10,7 +10,7 @@ from embedding_worker.clock import Clock
 from embedding_worker.errors import CallsPaused, ProviderError, ProviderThrottled
 from embedding_worker.providers.attribution import Evidence
 from embedding_worker.providers.breaker import Breaker
-from embedding_worker.providers.canary import send_canary
+from embedding_worker.providers.canary import ANSWERED_WITHIN_S, CANARY, within
 from embedding_worker.providers.connection import Connection, SharedModel
 from embedding_worker.providers.embedder import Vector
 from embedding_worker.providers.observer import CallObserver
@@ -79,11 +79,18 @@ class SourceEmbedder:
 
     async def embed(self, texts: Sequence[str]) -> list[Vector]:
         """See Embedder.embed. Raises CallsPaused if no call may be made now. Waits only for other calls after an outage."""
+        connection, model = await self._admitted()
+        return await self._call(connection, model, texts)
+
+    async def wait_until_admitted(self) -> None:
+        await self._admitted()
+
+    async def _admitted(self) -> tuple[Connection, SharedModel]:
         while True:
             self._refuse_if_paused()
             connection, model = self._shared
             if connection.breaker.admits() and model.breaker.admits():
-                return await self._call(connection, model, texts)
+                return connection, model
             waits_for = model.breaker if connection.breaker.admits() else connection.breaker
             await self._clock.wait_for(waits_for.changed, within_s=LOOK_EVERY_S)
 
@@ -100,7 +107,7 @@ class SourceEmbedder:
     async def _ask(self, connection: Connection, model: SharedModel) -> None:
         number = model.evidence.next_number()
         try:
-            await send_canary(lambda texts: self._call(connection, model, texts))
+            await self._call(connection, model, [CANARY], within_s=ANSWERED_WITHIN_S)
         except (CallsPaused, ProviderThrottled):
             raise
         except ProviderError as exc:
@@ -108,6 +115,11 @@ class SourceEmbedder:
             breaker = model.breaker if exc.of_the_model else connection.breaker
             breaker.open(exc)
             raise
+
+    @property
+    def may_probe(self) -> bool:
+        connection, model = self._shared
+        return connection.breaker.may_probe or model.breaker.may_probe
 
     def begin_probe(self) -> bool:
         connection, model = self._shared
@@ -121,21 +133,22 @@ class SourceEmbedder:
             await self._ask(connection, model)
         except ProviderError as exc:
             error = exc
+        finally:  # no result, or cancelled
+            connection.breaker.stop_probing()
+            model.breaker.stop_probing()
         if error is None or isinstance(error, ProviderThrottled) or error.of_the_model:
             connection.breaker.close()  # it has answered; after a 429 the throttle says when it is called again
         if error is None or isinstance(error, ProviderThrottled):
             model.breaker.close()
         return error is None or error.reached
 
-    def cancel_probe(self) -> None:
-        connection, model = self._shared
-        _stop_probing(connection.breaker, model.breaker)
-
-    async def _call(self, connection: Connection, model: SharedModel, texts: Sequence[str]) -> list[Vector]:
+    async def _call(
+        self, connection: Connection, model: SharedModel, texts: Sequence[str], *, within_s: float | None = None
+    ) -> list[Vector]:
         began, number = self._clock.monotonic(), model.evidence.next_number()
         try:
             with _counted(connection.breaker), _counted(model.breaker):
-                vectors = await self._measured_call(model, texts)
+                vectors = await within(self._measured_call(model, texts), seconds=within_s)
         except ProviderError as exc:
             now = self._clock.monotonic()
             if self._pulse.was_stopped(since=began, now=now):
@@ -175,9 +188,3 @@ def _counted(breaker: Breaker) -> Iterator[None]:
         yield
     finally:
         breaker.count(-1)
-
-
-def _stop_probing(*breakers: Breaker) -> None:
-    """Open again what is still probing: the probe had no result."""
-    for breaker in breakers:
-        breaker.stop_probing()

@@ -14,6 +14,9 @@ FIRST_PAUSE_S = 1.0
 LONGEST_PAUSE_S = 900.0
 """The longest pause, even if the provider asks for more. Also the pause if a quota of the day or of the account is used up."""
 
+SHOWN_AFTERWARDS_S = 60.0
+"""A pause is shown for so long after its end, because the first call after it may be answered 429 again."""
+
 
 def pause_s(error: ProviderThrottled, *, times: int) -> float:
     """How long not to call the provider after this error, in seconds. It is the last of `times` in a row."""
@@ -59,8 +62,8 @@ class Throttle:
 
     @property
     def problem(self) -> Problem | None:
-        """The last answer 429, and until when no call is made. None if a call has succeeded since."""
-        if self._reason is None:
+        """The last answer 429, and until when no call is made. None if a call has succeeded since, or could have for a minute."""
+        if self._reason is None or self._clock.monotonic() > self._until_s + SHOWN_AFTERWARDS_S:
             return None
         problem = problem_of(self._reason)
         return Problem(problem.reason, f"{problem.message}; no call is made before {self._until:%Y-%m-%dT%H:%M:%SZ}")
