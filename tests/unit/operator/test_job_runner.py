@@ -484,6 +484,44 @@ async def test_a_job_that_was_deleted_while_it_was_postponed_ends_without_a_call
     assert (world.table.jobs(), len(world.batcher.submitted), world.server.requests) == ([], 1, [])
 
 
+@pytest.mark.parametrize("begun", [True, False], ids=["its handler waits too", "its handler has not begun"])
+async def test_a_job_of_the_same_name_that_was_created_meanwhile_is_left_to_its_own_handler(
+    world: World, begun: bool
+) -> None:
+    first = await world.postpone(world.put())
+    world.table.remove(NAME)
+    body = job_body("1") | {"status": {"phase": Phase.PENDING}}
+    body["metadata"]["uid"] = "another"
+    again = parse_job(world.server.put_job(body))
+    if begun:
+        second = await world.postpone(again)
+    else:
+        world.table.observe(again)
+    world.provider.opened.set()
+    await first
+    await (second if begun else world.run(again))
+    assert (world.status["phase"], world.status["attempts"], world.state(NAME)) == ("Succeeded", 1, None)
+    assert world.server.requests == [("patch_job_status", NAME)]
+
+
+@pytest.mark.parametrize("postponed", [True, False])
+async def test_what_became_of_a_row_is_not_written_into_a_job_of_the_same_name_that_was_created_meanwhile(
+    world: World, postponed: bool
+) -> None:
+    world.batcher.gate.clear()
+    world.batcher.errors = [Postponed("the server is away")] if postponed else []
+    running = asyncio.create_task(world.runner.run(world.put()))
+    await settle()
+    world.table.remove(NAME)
+    again = world.put()
+    world.table.observe(again)
+    world.batcher.gate.set()
+    await running
+    assert (world.server.requests, world.state(NAME)) == ([], JobState.QUEUED)
+    await world.run(again)
+    assert world.status["phase"] == "Succeeded"
+
+
 async def test_a_postponed_job_is_left_to_the_next_process_when_this_one_ends(world: World) -> None:
     running = await world.postpone(world.put())
     world.runner.drain()
