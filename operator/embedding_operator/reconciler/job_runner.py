@@ -38,10 +38,6 @@ class Recorders:
     """Called with the source's name when a job no longer counts towards the window."""
 
 
-class _NotOurs(Exception):
-    """While the handler waited, the job got another state or was removed: another handler may be working on it."""
-
-
 class JobRunner:
     def __init__(
         self,
@@ -62,6 +58,8 @@ class JobRunner:
         self._clock = clock
         self._jitter = jitter
         self._draining = False
+        self._handled: dict[str, EmbeddingJob] = {}
+        """The job that a handler works on, by name. A job of the same name may follow one that was deleted meanwhile."""
 
     def drain(self) -> None:
         """Start no job from now on: open jobs are left to the next process."""
@@ -74,21 +72,19 @@ class JobRunner:
         tracked = self._table.get(job.name)
         if tracked is None or tracked.has_handler or self._statuses.is_held(tracked):
             return
+        self._handled[job.name] = job
         try:
             await self._carry_out(next_step(job), job, urgent=tracked.edited)
-        except _NotOurs:
-            log.info("job left: it was superseded or deleted while it waited", job=job.name, source=job.source)
-        except BaseException:
-            self._release(job)
-            raise
-        else:
-            self._release(job)
+        finally:  # no outcome, cancelled, or an unexpected error: a job that stayed in flight would never be started again
+            if self._works_on(job):
+                self._table.release(job.name)
+            if self._handled.get(job.name) is job:
+                del self._handled[job.name]
 
-    def _release(self, job: EmbeddingJob) -> None:
-        """Without an outcome, or after an unexpected error: a job that stayed in flight would never be started again."""
+    def _works_on(self, job: EmbeddingJob) -> bool:
+        """Whether the handler of this job still works on it: not if it was deleted, also where a new one has its name."""
         tracked = self._table.get(job.name)
-        if tracked is not None and tracked.has_handler:
-            self._table.release(job.name)
+        return self._handled.get(job.name) is job and tracked is not None and tracked.has_handler
 
     async def _carry_out(self, step: Step, job: EmbeddingJob, *, urgent: bool) -> None:
         match step:
@@ -112,8 +108,8 @@ class JobRunner:
     async def _embed(self, job: EmbeddingJob, *, urgent: bool) -> None:
         started = self._clock.now()
         outcome = await self._outcome(job, urgent=urgent)
-        if outcome is None:
-            log.info("job released: its source is gone, or the process ends", job=job.name, source=job.source)
+        if outcome is None or not self._works_on(job):
+            log.info("job released: it or its source is gone, or the process ends", job=job.name, source=job.source)
             return
         policy = self._catalog.retry_policy(job.source)
         now, jitter = self._clock.now(), self._jitter()
@@ -125,18 +121,20 @@ class JobRunner:
             self._record(job, patch, started)
 
     async def _outcome(self, job: EmbeddingJob, *, urgent: bool) -> RowOutcome | None:
-        """What became of the row; None if its source is gone or the process ends. Raises _NotOurs."""
+        """What became of the row; None if the job is not to be worked on any more."""
         request = RowRequest(job.spec.business_id, job.spec.content_hash)
         self._table.start(job.name)
         while not self._draining:
             try:
                 return await self._queues.submit(job.source, request, urgent=urgent)
             except ProviderNotCallable as exc:
+                if not self._works_on(job):
+                    return None
                 woken = asyncio.Event()
                 self._table.postpone(job.name, woken)
                 await exc.wait_until_callable(woken)
                 if not self._table.resume(job.name, woken):
-                    raise _NotOurs from None
+                    return None
         return None
 
     def _move_on(self, job: EmbeddingJob, patch: JobPatch, version: int) -> None:
