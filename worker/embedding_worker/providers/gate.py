@@ -29,8 +29,9 @@ class CallGate:
         self._own_problem: Problem | None = None
         self._own_problem_ends = clock.now()
         self._not_before = float("-inf")
-        self._waiting: set[asyncio.Event] = set()
-        self._pausing: set[asyncio.Event] = set()
+        self._waiting: dict[asyncio.Event, None] = {}
+        self._pausing: dict[asyncio.Event, None] = {}
+        """The rows that wait, in the order in which they came and are woken."""
         self._ended = False
 
     @property
@@ -113,9 +114,9 @@ def _wake(waiting: Iterable[asyncio.Event]) -> None:
 
 
 @contextmanager
-def _member(of: set[asyncio.Event], woken: asyncio.Event) -> Iterator[None]:
-    of.add(woken)
+def _member(of: dict[asyncio.Event, None], woken: asyncio.Event) -> Iterator[None]:
+    of[woken] = None
     try:
         yield
     finally:
-        of.discard(woken)
+        of.pop(woken, None)
