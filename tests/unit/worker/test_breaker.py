@@ -150,3 +150,18 @@ async def test_all_who_wait_for_a_change_are_woken_by_it(kept: Kept) -> None:
     await settle()
     assert all(task.done() for task in waiting)
     assert not kept.breaker.changed.is_set()
+
+
+def test_the_circuit_of_a_rotated_credential_is_shown_as_closed_and_later_changes_are_not_shown(kept: Kept) -> None:
+    kept.breaker.open(AWAY)
+    kept.breaker.retire()
+    kept.breaker.open(AWAY)
+    assert kept.states == [CLOSED, OPEN, CLOSED]
+
+
+async def test_who_waits_for_a_circuit_is_woken_when_its_credential_is_rotated(kept: Kept) -> None:
+    waiting = asyncio.create_task(kept.breaker.changed.wait())
+    await settle()
+    kept.breaker.retire()
+    await settle()
+    assert waiting.done()

@@ -150,6 +150,46 @@ async def test_the_limit_of_the_day_is_the_problem_until_a_call_succeeds(gated: 
     assert gated.gate.problem is None
 
 
+async def test_the_limit_of_the_day_is_no_problem_any_more_two_minutes_after_the_next_day_has_begun(
+    gated: Gated,
+) -> None:
+    gated.gate.close_for_the_day(REACHED)
+    await gated.clock.advance(12 * 3_600 + 119)
+    assert gated.gate.problem is not None
+    await gated.clock.advance(1)
+    assert gated.gate.problem is None
+
+
+@pytest.mark.parametrize("pause_s", [0.0, 600.0])
+async def test_a_row_whose_job_got_another_state_stops_waiting(gated: Gated, pause_s: float) -> None:
+    await gated.open_circuit()
+    woken = asyncio.Event()
+    async with gated.running():
+        waiting = asyncio.create_task(gated.gate.wait_until_open(woken, pause_s=pause_s))
+        await gated.clock.advance(1)
+        assert not waiting.done()
+        woken.set()
+        await settle()
+        assert waiting.done()
+
+
+async def test_rows_are_woken_in_the_order_in_which_they_came(gated: Gated) -> None:
+    await gated.open_circuit()
+    order: list[int] = []
+
+    async def row(number: int) -> None:
+        await gated.gate.wait_until_open(asyncio.Event(), pause_s=0)
+        order.append(number)
+
+    async with gated.running():
+        rows = [asyncio.create_task(row(number)) for number in range(50)]
+        await settle()
+        gated.recover()
+        await gated.clock.advance(3)
+        await asyncio.gather(*rows)
+    assert order == list(range(50))
+
+
 # Probes.
 
 

@@ -158,6 +158,7 @@ async def test_a_rotated_key_closes_the_circuits_of_the_old_one(system: KeyedSys
     assert not embedder.may_call
     await system.registry.rotate(KEY, "new")
     assert (embedder.may_call, two.may_call, embedder.problem) == (True, True, None)
+    assert dict(system.observer.circuits) == dict.fromkeys(("fake", "fake one@3", "fake two@3"), CircuitState.CLOSED)
 
 
 async def test_what_the_old_key_is_answered_late_pauses_no_call_with_the_new_one(system: KeyedSystem) -> None:

@@ -4,7 +4,7 @@ import pytest
 
 from embedding_worker.errors import ProviderThrottled, Quota
 from embedding_worker.providers.problem import Problem
-from embedding_worker.providers.throttle import LONGEST_PAUSE_S, Throttle, pause_s
+from embedding_worker.providers.throttle import LONGEST_PAUSE_S, SHOWN_AFTERWARDS_S, Throttle, pause_s
 from tests.support.fake_clock import FakeClock
 
 SILENT = ProviderThrottled("429")
@@ -112,3 +112,12 @@ async def test_a_call_that_began_long_before_and_succeeds_ends_no_pause_that_is_
     provider.throttle.record_success()
     assert (provider.throttle.remaining_s(), provider.throttle.times) == (60, 0)
     assert provider.throttle.problem is not None
+
+
+async def test_a_pause_is_shown_for_a_minute_after_its_end_if_no_call_is_made() -> None:
+    provider = Provider()
+    await provider.answers(asking(5))
+    await provider.clock.advance(5 + SHOWN_AFTERWARDS_S)
+    assert provider.throttle.problem is not None
+    await provider.clock.advance(0.1)
+    assert provider.throttle.problem is None
