@@ -72,7 +72,7 @@ class BatchCalls(Generic[Key]):
         if stopped_by is None:
             self._record_unexplained(failed_alone)
         elif self._failed and isinstance(stopped_by, DayLimitReached):
-            self._calls.size.halve()
+            self._calls.size.shrink()
         if failed_alone:
             async for outcomes in self._judge(failed_alone):
                 yield outcomes

@@ -49,7 +49,7 @@ class CallSize:
         self._set(min(self.texts, accepted))
         return True
 
-    def halve(self) -> None:
+    def shrink(self) -> None:
         """Make smaller calls: the provider throttles them repeatedly, or the limit of the day came before a decision."""
         self._set(self.texts // 2)
 

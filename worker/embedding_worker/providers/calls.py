@@ -55,7 +55,7 @@ class ProviderCalls:
             if not exc.reached:
                 await self._meter.give_back(counted)
             if isinstance(exc, ProviderThrottled) and self._embedder.throttled_times > 1:
-                self.size.halve()
+                self.size.shrink()
             raise
         self.called = True
         self._gate.record_success()

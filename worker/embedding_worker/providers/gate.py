@@ -29,8 +29,8 @@ class CallGate:
         self._own_problem: Problem | None = None
         self._own_problem_ends = clock.now()
         self._not_before = float("-inf")
-        self._waiting: set[asyncio.Event] = set()
-        self._pausing: set[asyncio.Event] = set()
+        self._waiting: dict[asyncio.Event, None] = {}
+        self._pausing: dict[asyncio.Event, None] = {}
         self._ended = False
 
     @property
@@ -87,7 +87,7 @@ class CallGate:
                 await self._clock.sleep(min(BEAT_EVERY_S, opens_in_s) if opens_in_s > 0 else BEAT_EVERY_S)
         finally:
             self._ended = True
-            _wake(self._waiting | self._pausing)
+            _wake([*self._waiting, *self._pausing])
             if probe is not None:
                 probe.cancel()
 
@@ -113,9 +113,9 @@ def _wake(waiting: Iterable[asyncio.Event]) -> None:
 
 
 @contextmanager
-def _member(of: set[asyncio.Event], woken: asyncio.Event) -> Iterator[None]:
-    of.add(woken)
+def _member(of: dict[asyncio.Event, None], woken: asyncio.Event) -> Iterator[None]:
+    of[woken] = None
     try:
         yield
     finally:
-        of.discard(woken)
+        del of[woken]
