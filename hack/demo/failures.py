@@ -47,7 +47,7 @@ class Failures:
         backoff = 'jsonpath={.items[0].metadata.annotations.embeddings\\.yellowbook\\.dev/backoff}{"\\n"}'
         narrator.kubectl("get", "embeddingjobs", retrying, "-o", backoff)
         narrator.until(lambda: bool(self._jobs("status.phase=DeadLettered")), "the refused one to be a dead letter")
-        narrator.say(f"the server has refused {REFUSED} alone three times, and accepted other texts after each")
+        narrator.say(f"the server has refused {REFUSED} alone four times, and accepted other texts after each")
         self._server.lift()
         self._server.fault("400", only_matching=REFUSED)
         narrator.say("the server has recovered, but it still refuses the one business")

@@ -62,7 +62,7 @@ def test_the_demo_shows_every_scene_and_ends_with_exit_code_0(
         "DeadLettered   1          InputRejected",
         '--subresource=status --type=merge -p \'{"status":{"phase":"Pending"}}\'',
         "patched",
-        "three times, and accepted other texts after each",
+        "four times, and accepted other texts after each",
         "ProviderReady=False ProviderUnavailable: no call is made since",
         "Pending   0",
         'embedding_operator_circuit_open{circuit="gemini"} 1.0',

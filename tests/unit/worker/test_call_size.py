@@ -96,7 +96,7 @@ def test_a_call_that_is_too_large_for_another_reason_than_the_last_growth_delays
 
 
 @pytest.mark.parametrize(("before", "after"), [(100, 50), (3, 1), (1, 1)])
-def test_calls_that_were_made_smaller_grow_again_soon(before: int, after: int) -> None:
+def test_calls_that_are_shrunk_grow_again_soon(before: int, after: int) -> None:
     size = CallSize(before)
     size.shrink()
     assert size.texts == after

@@ -31,7 +31,6 @@ class CallGate:
         self._not_before = float("-inf")
         self._waiting: dict[asyncio.Event, None] = {}
         self._pausing: dict[asyncio.Event, None] = {}
-        """The rows that wait, in the order in which they came and are woken."""
         self._ended = False
 
     @property
@@ -88,7 +87,7 @@ class CallGate:
                 await self._clock.sleep(min(BEAT_EVERY_S, opens_in_s) if opens_in_s > 0 else BEAT_EVERY_S)
         finally:
             self._ended = True
-            _wake(self._waiting | self._pausing)
+            _wake([*self._waiting, *self._pausing])
             if probe is not None:
                 probe.cancel()
 
@@ -119,4 +118,4 @@ def _member(of: dict[asyncio.Event, None], woken: asyncio.Event) -> Iterator[Non
     try:
         yield
     finally:
-        of.pop(woken, None)
+        del of[woken]
