@@ -155,7 +155,7 @@ class Day:
                 outcome = await self._queues.submit(row.source, request, urgent=row.due_s > 0)
             except ProviderNotCallable as exc:
                 self._window.release()
-                await exc.wait_until_callable(asyncio.Event())
+                await exc.wait_until_callable(asyncio.Event(), urgent=False)
                 await self._window.acquire()
             else:
                 assert outcome is not None, "no source is ever removed"

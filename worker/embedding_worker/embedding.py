@@ -6,6 +6,7 @@ rows wait here; while the provider is, or where the cause is not known yet, they
 """
 
 import asyncio
+import logging
 from collections import Counter, OrderedDict
 from collections.abc import Coroutine, Iterable, Mapping
 from datetime import datetime
@@ -17,7 +18,7 @@ import structlog
 from embedding_worker.batching.batcher import Batch
 from embedding_worker.batching.bisect import FailedAlone, Unattributed
 from embedding_worker.clock import Clock
-from embedding_worker.errors import Postponed, ProviderError, TableRefused
+from embedding_worker.errors import CallsPaused, Postponed, ProviderError, TableRefused
 from embedding_worker.outcome import (
     NeedsEmbedding,
     OutcomeKind,
@@ -46,6 +47,9 @@ LOCK_PATIENCE_S = 0.5
 MOST_LOCKED_ROWS = 1_000
 """About 3 MB of vectors each with 768 dimensions. Beyond it, the oldest is embedded again."""
 
+MOST_FAILING_BATCHES = 8
+"""So many batches at once are bisected outside of the slots. Others keep theirs, so that calls do not grow without limit."""
+
 RowBatch = Batch[RowRequest, RowOutcome]
 Writes = Mapping[RowRequest, VectorWrite]
 
@@ -60,6 +64,8 @@ class RowEmbedder:
         self._calls = calls
         self._decide = partial(decide_need, max_text_bytes=calls.max_text_bytes, too_long=too_long)
         self._clock = clock
+        self._failing = 0
+        """So many batches have released their slots because a call has failed, and are being bisected."""
         self.refusal: TableRefused | None = None
         """Why the database refuses to read or write any row. The source has to be set up again; until then all rows wait."""
 
@@ -115,9 +121,26 @@ class RowEmbedder:
         """Embed and write. Releases the rows that have no vector because of a failure that is not attributed to them."""
         await until_answered("check the right to write", self._writer.check, clock=self._clock)
         texts = await self._settle_refused(batch, texts)
+        calls = BatchCalls(texts, self._calls)
+        work = asyncio.create_task(self._call_and_write(batch, calls), name="calls of a batch")
+        await _until_done_or(calls.failing, work)
+        if work.done() or self._failing >= MOST_FAILING_BATCHES:
+            await work
+        else:
+            batch.finish_later(lambda: self._unless_refused(self._finish_failing(work)))
+
+    async def _finish_failing(self, work: "asyncio.Task[None]") -> None:
+        """Wait for the calls of a batch one of which has failed. Meanwhile its slot is free for other rows."""
+        self._failing += 1
+        try:
+            await work
+        finally:
+            self._failing -= 1
+
+    async def _call_and_write(self, batch: RowBatch, calls: BatchCalls[RowRequest]) -> None:
         started = self._clock.monotonic()
         released: Counter[ProviderError] = Counter()
-        async for outcomes in BatchCalls(texts, self._calls).run():
+        async for outcomes in calls.run():
             vectors: dict[RowRequest, VectorWrite] = {}
             for request, result in outcomes:
                 match result:
@@ -130,7 +153,8 @@ class RowEmbedder:
                         vectors[request] = VectorWrite(request.id, request.content_hash, result)
             await self._write(batch, vectors, embed_ms=round((self._clock.monotonic() - started) * 1000))
         for error, rows in released.items():
-            log.warning("rows wait", why=type(error).__name__, message=error.message, rows=rows)
+            level = logging.DEBUG if isinstance(error, CallsPaused) else logging.WARNING
+            log.log(level, "rows wait", why=type(error).__name__, message=error.message, rows=rows)
 
     async def _settle_refused(self, batch: RowBatch, texts: Mapping[RowRequest, str]) -> Mapping[RowRequest, str]:
         """Where rows were refused before, find out before the call which others would be. Returns the texts of the others."""
@@ -235,3 +259,15 @@ class LockedRows:
     def forget(self, request: RowRequest) -> None:
         """The row has its outcome."""
         self._kept.pop(request, None)
+
+
+async def _until_done_or(event: asyncio.Event, work: "asyncio.Task[None]") -> None:
+    """Return when the work is done, or the event is set. If the caller is cancelled, so is the work."""
+    waiting = asyncio.create_task(event.wait())
+    try:
+        await asyncio.wait({work, waiting}, return_when=asyncio.FIRST_COMPLETED)
+    except asyncio.CancelledError:
+        work.cancel()
+        raise
+    finally:
+        waiting.cancel()

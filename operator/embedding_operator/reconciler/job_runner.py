@@ -132,7 +132,7 @@ class JobRunner:
                     return None
                 woken = asyncio.Event()
                 self._table.postpone(job.name, woken)
-                await exc.wait_until_callable(woken)
+                await exc.wait_until_callable(woken, urgent=urgent)
                 if not self._table.resume(job.name, woken):
                     return None
         return None

@@ -28,9 +28,9 @@ class ProviderNotCallable(Exception):
         self._pipeline = pipeline
         self._pause_s = pause_s
 
-    async def wait_until_callable(self, woken: asyncio.Event) -> None:
+    async def wait_until_callable(self, woken: asyncio.Event, *, urgent: bool) -> None:
         """Return when the row is to be submitted again, when the source's pipeline has ended, or when `woken` is set."""
-        await self._pipeline.gate.wait_until_open(woken, pause_s=self._pause_s)
+        await self._pipeline.gate.wait_until_open(woken, pause_s=self._pause_s, urgent=urgent)
 
 
 class RowQueues:

@@ -174,6 +174,7 @@ class SourceLoop:
             waiting_for=reaction.waiting_for if reaction else None,
             filled=ready.audit.filled,
             provider_called=ready.pipeline.calls.called,
+            some_calls_fail=ready.pipeline.calls.some_fail,
             provider_problem=problem,
             refused=limit or self._refused_change,
             jobs_refused=None if suspended else ready.sweeper.jobs_refused,

@@ -38,15 +38,15 @@ def dead_letters(system: System) -> list[str]:
 def test_one_poison_row_among_300_is_the_only_dead_letter_and_costs_at_most_40_calls(
     system: System, gemini: FakeGemini, fault: str, as_page: bool, reason: str
 ) -> None:
-    gemini.fault(fault, only_matching="POISON", as_page=as_page)
+    gemini.fault(fault, only_matching="VENOM", as_page=as_page)
     gemini.fault("slow", seconds=0.5)  # so that many rows wait for each call, also where jobs are created slowly
     system.book.add(299)
-    (poison,) = add(system, "POISON")
+    (poison,) = add(system, "VENOM")
     system.start_with_gemini(gemini, retry=SHORT_SCHEDULE)
     dead = system.wait_for_phase(poison, "DeadLettered", within_s=90)
     assert dead["status"]["reason"] == reason
     assert dead["status"]["attempts"] == (1 if reason == "InputRejected" else 6)
-    assert "POISON" not in json.dumps(dead)
+    assert "VENOM" not in json.dumps(dead)
     wait_until(lambda: system.book.outdated_rows() == [poison], within_s=60, because="299 rows can be embedded")
     assert dead_letters(system) == [str(poison)]
     assert system.condition("ProviderReady")["status"] == "True"
@@ -57,13 +57,13 @@ def test_one_poison_row_among_300_is_the_only_dead_letter_and_costs_at_most_40_c
 def test_pairs_of_rows_that_fail_together_are_told_apart_and_a_good_row_waits_for_none_of_them(
     system: System, gemini: FakeGemini
 ) -> None:
-    gemini.fault("500", only_matching="POISON")
+    gemini.fault("500", only_matching="VENOM")
     rows = add(system, *(f"shop {n}" for n in range(5)))
     system.start_with_gemini(gemini, retry=SHORT_SCHEDULE)
     system.wait_until_fresh()
-    system.book.run("UPDATE public.businesses SET name = 'POISON ' || id WHERE id = ANY(%s)", rows[:2])
+    system.book.run("UPDATE public.businesses SET name = 'VENOM ' || id WHERE id = ANY(%s)", rows[:2])
     system.wait_for_phase(rows[0], "Retrying")
-    system.book.run("UPDATE public.businesses SET name = 'POISON ' || id WHERE id = ANY(%s)", rows[2:4])
+    system.book.run("UPDATE public.businesses SET name = 'VENOM ' || id WHERE id = ANY(%s)", rows[2:4])
     system.book.run("UPDATE public.businesses SET name = 'good' WHERE id = %s", rows[4])
     wait_until(
         lambda: rows[4] not in system.book.outdated_rows(), within_s=20, every_s=0.1, because="the row is a good one"
@@ -75,9 +75,9 @@ def test_pairs_of_rows_that_fail_together_are_told_apart_and_a_good_row_waits_fo
 
 @pytest.mark.timeout(300)
 def test_thirty_poison_rows_among_330_are_the_only_dead_letters(system: System, gemini: FakeGemini) -> None:
-    gemini.fault("500", only_matching="POISON")
+    gemini.fault("500", only_matching="VENOM")
     system.book.add(300)
-    poison = add(system, *(f"POISON {n}" for n in range(30)))
+    poison = add(system, *(f"VENOM {n}" for n in range(30)))
     system.start_with_gemini(gemini, retry=SHORT_SCHEDULE)
     wait_until(
         lambda: sorted(system.book.outdated_rows()) == sorted(poison), within_s=90, because="300 rows can be embedded"

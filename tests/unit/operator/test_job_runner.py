@@ -55,7 +55,7 @@ class CallableProvider:
     def __init__(self) -> None:
         self.opened = asyncio.Event()
 
-    async def wait_until_open(self, woken: asyncio.Event, *, pause_s: float) -> None:
+    async def wait_until_open(self, woken: asyncio.Event, *, pause_s: float, urgent: bool) -> None:
         waiting = {asyncio.create_task(event.wait()) for event in (self.opened, woken)}
         await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
         for task in waiting:

@@ -56,7 +56,7 @@ class FakeGate:
         self.opened = asyncio.Event()
         self.pauses: list[float] = []
 
-    async def wait_until_open(self, woken: asyncio.Event, *, pause_s: float) -> None:
+    async def wait_until_open(self, woken: asyncio.Event, *, pause_s: float, urgent: bool) -> None:
         self.pauses.append(pause_s)
         await self.opened.wait()
 
@@ -230,7 +230,7 @@ async def test_a_row_that_is_postponed_comes_back_to_its_handler_which_waits_as_
     world.queues.open("shops", opened)
     with pytest.raises(ProviderNotCallable) as raised:
         await world.submit()
-    waiting = asyncio.create_task(raised.value.wait_until_callable(asyncio.Event()))
+    waiting = asyncio.create_task(raised.value.wait_until_callable(asyncio.Event(), urgent=True))
     await settle()
     gate = cast(FakeGate, opened.gate)
     assert (waiting.done(), gate.pauses) == (False, [22.5])

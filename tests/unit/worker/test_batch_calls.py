@@ -18,6 +18,7 @@ from embedding_worker.errors import (
     ProviderUnavailable,
     Quota,
 )
+from embedding_worker.providers.attribution import Evidence
 from embedding_worker.providers.batch_calls import BatchCalls
 from embedding_worker.providers.canary import CANARY
 from embedding_worker.providers.embedder import Vector
@@ -249,6 +250,27 @@ async def test_calls_are_made_smaller_while_the_provider_throttles_each_of_them(
     assert caller.embedder.sizes == [20, 20, 20]
     await caller.embed()
     assert max(caller.embedder.sizes[3:]) == 16
+
+
+async def test_a_text_that_has_failed_alone_is_sent_alone_after_the_others_until_it_is_embedded() -> None:
+    caller = Caller(FakeEmbedder(fails=poisoned(AWAY, TEXTS[3])))
+    await caller.embed()
+    caller.embedder.calls.clear()
+    result = await caller.embed()
+    assert (caller.embedder.sizes, set(result.failed_alone)) == ([19, 1], {TEXTS[3]})
+    caller.embedder.fails = lambda texts: None
+    await caller.embed()
+    caller.embedder.calls.clear()
+    await caller.embed()
+    assert caller.embedder.sizes == [20]
+
+
+async def test_after_a_rotation_a_failure_is_not_decided_by_evidence_of_another_credential() -> None:
+    caller = Caller(FakeEmbedder(failures=[AWAY]))
+    batch = BatchCalls({TEXTS[0]: TEXTS[0]}, caller.calls)
+    batch._evidence = Evidence()  # what a rotation leaves behind: the evidence of the earlier connection
+    result = Result({key: got async for part in batch.run() for key, got in part})
+    assert (set(result.unattributed), caller.embedder.canaries) == ({TEXTS[0]}, 1)
 
 
 # What pauses calls.

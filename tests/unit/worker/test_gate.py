@@ -132,7 +132,7 @@ async def test_when_the_pipeline_ends_the_rows_go_on_to_the_next_one(gated: Gate
 
 
 async def test_a_pause_of_the_source_closes_its_gate_alone(gated: Gated) -> None:
-    gated.gate.close(for_s=5)
+    gated.gate.close_for_limits(CallsPaused("limits", pause_s=5))
     assert (gated.gate.is_open, gated.another_source().is_open) == (False, True)
     with pytest.raises(CallsPaused, match="a limit of calls is reached"):
         gated.gate.refuse_if_closed()

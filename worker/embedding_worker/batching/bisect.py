@@ -4,7 +4,7 @@ Used for calls to a provider (providers/calls.py) and for writes (writer.py). It
 attempt does, which errors are bisected, and when to stop are parameters.
 """
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Sequence
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
@@ -55,15 +55,20 @@ async def bisect(
     *,
     on: type[Failure],
     largest: int | None = None,
+    apart: Collection[Item] = (),
     stop: StopRule = never_stop,
 ) -> AsyncIterator[Outcomes[Item, Result, Failure]]:
     """Attempt all items, at most `largest` at once. A part that fails is split into two; larger parts are attempted first.
+
+    Items of `apart` are attempted alone, after the others.
 
     Yields the outcomes of each successful attempt as soon as it has returned, and those of the other items at the end. Each
     item is yielded once. Only an error of type `on` causes a split; any other error is raised to the caller. If `stop`
     returns True, no more attempts are made, and all items without a result are Unattributed, also those that failed alone.
     """
-    parts = _parts(items, largest or len(items) or 1)
+    parts = _parts([item for item in items if item not in apart], largest or len(items) or 1)
+    parts += [[item] for item in items if item in apart]
+    parts.sort(key=len, reverse=True)
     history: list[AttemptRecord] = []
     alone: list[tuple[Item, Failure]] = []
     while parts:

@@ -28,6 +28,7 @@ canary was seen to make 0.13% of the rows dead letters, and three none of 100,00
 CANARIES_AMONG_MANY = 1
 REFUSED_WRONGLY_S = 600.0
 """For so long after the provider has refused what it accepts otherwise, no refusal counts: it makes a dead letter at once."""
+SEVERAL = 2
 DOUBT_AFTER_FAILURES = 2
 DOUBT_AFTER_S = 2.0
 
@@ -78,6 +79,11 @@ class Evidence:
     def record_failure(self) -> None:
         """A call has failed, and it is not known why."""
         self._failures_since += 1
+
+    def some_calls_fail(self, now: float) -> bool:
+        """Whether several calls have failed because of the provider within a minute, although others succeed."""
+        failed = sum(not call.succeeded and now - call.ended <= WITHIN_S for call in self._calls)
+        return failed >= SEVERAL
 
     def is_in_doubt(self, now: float) -> bool:
         """Whether a canary has to show that the provider is well before a failed batch is bisected further."""

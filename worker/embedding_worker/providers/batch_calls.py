@@ -6,6 +6,7 @@ that were sent afterwards are embedded; one that was refused has to be refused f
 refusal makes a dead letter at once.
 """
 
+import asyncio
 import random
 from collections.abc import AsyncIterator, Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
@@ -50,6 +51,8 @@ class BatchCalls(Generic[Key]):
         self._calls = calls
         self._jitter = jitter
         self._evidence = calls.evidence
+        self.failing = asyncio.Event()
+        """A call has failed, so that it may take long until the other texts have their vectors."""
         self._failed: list[FailedCall[Key]] = []
         self._accepted = 0
         """How many texts the largest call had that succeeded."""
@@ -59,12 +62,14 @@ class BatchCalls(Generic[Key]):
         failed_alone: dict[Key, ProviderError] = {}
         stopped_by: ProviderError | None = None
         largest = self._calls.size.texts
+        suspects = {key for key in self._texts if key in self._calls.suspects}
         async for outcomes in bisect(
-            list(self._texts), self._attempt, on=ProviderError, largest=largest, stop=self._stops
+            list(self._texts), self._attempt, on=ProviderError, largest=largest, apart=suspects, stop=self._stops
         ):
             for key, outcome in outcomes:
                 if isinstance(outcome, FailedAlone):
                     failed_alone[key] = outcome.error
+                    self._calls.suspects.add(key)
                 if isinstance(outcome, Unattributed):
                     stopped_by = outcome.error
             if not failed_alone:
@@ -81,11 +86,14 @@ class BatchCalls(Generic[Key]):
         try:
             vectors = await self._calls.embed([self._texts[key] for key in keys], waits_s=self._waits_s)
         except ProviderError as exc:
+            self.failing.set()
             if not isinstance(exc, PAUSED):
                 number = self._evidence.next_number()
                 self._failed.append(FailedCall(frozenset(keys), exc, number, self._calls.now()))
             raise
         self._accepted = max(self._accepted, len(vectors))
+        if len(keys) == 1:
+            self._calls.suspects.discard(keys[0])
         unsent = Unattributed[ProviderError](DayLimitReached(DAY_LIMIT))
         return [*vectors, *(unsent for _ in keys[len(vectors) :])]
 

@@ -1,6 +1,7 @@
 """Makes a source's calls to its provider, counted by day, and its canaries. Called by batch_calls.py for each batch."""
 
-from collections.abc import Sequence
+from collections import OrderedDict
+from collections.abc import Hashable, Sequence
 
 from embedding_worker.clock import Clock
 from embedding_worker.errors import CallsPaused, DayLimitReached, ProviderError, ProviderThrottled
@@ -12,6 +13,29 @@ from embedding_worker.providers.gate import CallGate
 from embedding_worker.providers.meter import PATIENTLY_S, Counted, Meter
 from embedding_worker.providers.shared_embedder import SharedEmbedder
 
+MOST_SUSPECTS = 2_000
+"""The oldest is forgotten first. It is found again by bisecting."""
+
+
+class Suspects:
+    """Texts whose calls have failed when they were sent alone. They are sent alone again, so that no other waits for them."""
+
+    def __init__(self) -> None:
+        self._keys: OrderedDict[Hashable, None] = OrderedDict()
+
+    def __contains__(self, key: object) -> bool:
+        return key in self._keys
+
+    def add(self, key: Hashable) -> None:
+        self._keys[key] = None
+        self._keys.move_to_end(key)
+        if len(self._keys) > MOST_SUSPECTS:
+            self._keys.popitem(last=False)
+
+    def discard(self, key: Hashable) -> None:
+        """Its call has succeeded."""
+        self._keys.pop(key, None)
+
 
 class ProviderCalls:
     """The calls of one source. Safe to use from several tasks at once."""
@@ -21,6 +45,7 @@ class ProviderCalls:
         self.called = False
         """A call has succeeded."""
         self.size = CallSize(embedder.max_texts)
+        self.suspects = Suspects()
         self._embedder = embedder
         self._gate = gate
         self._meter = meter
@@ -30,6 +55,11 @@ class ProviderCalls:
     def evidence(self) -> Evidence:
         """What the recent calls of all sources with this model have shown."""
         return self._embedder.evidence
+
+    @property
+    def some_fail(self) -> bool:
+        """Whether calls fail because of the provider, although others succeed."""
+        return self.evidence.some_calls_fail(self.now())
 
     def now(self) -> float:
         """The moment, by the monotonic clock."""
@@ -96,5 +126,5 @@ class ProviderCalls:
             self._gate.close_for_the_day(exc)
             raise
         except CallsPaused as exc:
-            self._gate.close(for_s=exc.pause_s)
+            self._gate.close_for_limits(exc)
             raise

@@ -29,6 +29,9 @@ class CallGate:
         self._own_problem: Problem | None = None
         self._own_problem_ends = clock.now()
         self._not_before = float("-inf")
+        self._is_limited = False
+        """The rate limits have closed it: only the rows of one call are woken when it opens."""
+        self._urgent: dict[asyncio.Event, None] = {}
         self._waiting: dict[asyncio.Event, None] = {}
         self._pausing: dict[asyncio.Event, None] = {}
         self._ended = False
@@ -49,28 +52,32 @@ class CallGate:
             problem = self.problem
             raise CallsPaused(problem.message if problem is not None else "a limit of calls is reached")
 
-    def close(self, *, for_s: float) -> None:
-        """Make no call of this source for so long."""
-        self._not_before = self._clock.monotonic() + for_s
+    def close_for_limits(self, error: CallsPaused) -> None:
+        """The rate limits allow no call now."""
+        self._is_limited = True
+        self._not_before = self._clock.monotonic() + error.pause_s
 
     def close_for_the_day(self, error: DayLimitReached) -> None:
         """The limit of the day is reached."""
         self._own_problem = Problem("DayLimitReached", error.message)
         tomorrow = (self._clock.now() + timedelta(days=1)).replace(hour=0, minute=0, second=0, microsecond=0)
         self._own_problem_ends = tomorrow + timedelta(seconds=2 * DAY_LIMIT_PAUSE_S)
-        self.close(for_s=DAY_LIMIT_PAUSE_S)
+        self._not_before = self._clock.monotonic() + DAY_LIMIT_PAUSE_S
 
     def record_success(self) -> None:
         """A call has succeeded."""
         self._own_problem = None
 
-    async def wait_until_open(self, woken: asyncio.Event, *, pause_s: float) -> None:
-        """Return when calls may be made, but not before `pause_s` has passed; or when the gate has ended, or `woken` is set."""
+    async def wait_until_open(self, woken: asyncio.Event, *, pause_s: float, urgent: bool = False) -> None:
+        """Return when calls may be made, but not before `pause_s` has passed; or when the gate has ended, or `woken` is set.
+
+        Urgent rows go first.
+        """
         if pause_s > 0 and not self._ended:
             with _member(self._pausing, woken):
                 await self._clock.wait_for(woken, within_s=pause_s)
         if not woken.is_set() and not self.is_open and not self._ended:
-            with _member(self._waiting, woken):
+            with _member(self._urgent if urgent else self._waiting, woken):
                 await woken.wait()
 
     async def run(self, *, probes: bool) -> None:
@@ -82,14 +89,19 @@ class CallGate:
                 if probes and (probe is None or probe.done()) and self._may_send and self._embedder.may_probe:
                     probe = asyncio.create_task(self._probe(), name="probe")
                 if self.is_open:  # otherwise hundreds of rows would wake twice a second, for nothing
-                    _wake(self._waiting)
+                    self._wake_some()
                 opens_in_s = self._not_before - self._clock.monotonic()
                 await self._clock.sleep(min(BEAT_EVERY_S, opens_in_s) if opens_in_s > 0 else BEAT_EVERY_S)
         finally:
             self._ended = True
-            _wake([*self._waiting, *self._pausing])
+            _wake([*self._urgent, *self._waiting, *self._pausing])
             if probe is not None:
                 probe.cancel()
+
+    def _wake_some(self) -> None:
+        waiting = [woken for woken in (*self._urgent, *self._waiting) if not woken.is_set()]
+        _wake(waiting[: self._embedder.max_texts] if self._is_limited else waiting)
+        self._is_limited &= len(waiting) > self._embedder.max_texts
 
     @property
     def _may_send(self) -> bool:
@@ -104,7 +116,7 @@ class CallGate:
         except DayLimitReached as exc:
             self.close_for_the_day(exc)
         except CallsPaused as exc:
-            self.close(for_s=exc.pause_s)
+            self.close_for_limits(exc)
 
 
 def _wake(waiting: Iterable[asyncio.Event]) -> None:
