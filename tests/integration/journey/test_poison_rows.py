@@ -86,6 +86,28 @@ def test_thirty_poison_rows_among_330_are_the_only_dead_letters(system: System, 
 
 
 @pytest.mark.timeout(300)
+def test_rows_whose_texts_make_the_provider_hang_delay_no_edit_of_another_row(
+    system: System, gemini: FakeGemini
+) -> None:
+    gemini.fault("hang", only_matching="VENOM")
+    (good,) = add(system, "Bakery")
+    system.start_with_gemini(gemini)
+    system.wait_until_fresh()
+    add(system, *(f"VENOM {n}" for n in range(5)))
+    wait_until(lambda: gemini.stats().in_flight == 1, within_s=30, every_s=0.05, because="the first group hangs")
+    add(system, *(f"VENOM {n}" for n in range(5, 10)))
+    wait_until(lambda: gemini.stats().in_flight == 2, within_s=30, every_s=0.05, because="the second group hangs")
+    wait_until(lambda: gemini.stats().calls > 4, within_s=60, every_s=0.2, because="both are bisected")
+    system.book.run("UPDATE public.businesses SET name = 'Patisserie' WHERE id = %s", good)
+    wait_until(
+        lambda: good not in system.book.outdated_rows(),
+        within_s=20,
+        every_s=0.1,
+        because="an edit waits for no other row",
+    )
+
+
+@pytest.mark.timeout(300)
 def test_an_operator_that_is_killed_between_the_write_and_the_status_makes_no_second_call(
     system: System, gemini: FakeGemini
 ) -> None:

@@ -23,6 +23,7 @@ from embedding_worker.providers.batch_calls import BatchCalls
 from embedding_worker.providers.canary import CANARY
 from embedding_worker.providers.embedder import Vector
 from embedding_worker.providers.meter import BYTES_PER_TOKEN, Counters
+from embedding_worker.rows.records import RateGrant
 from tests.support.fake_clock import FakeClock, let_time_pass
 from tests.support.fake_provider import Day, FakeEmbedder, gated_calls, shared_embedder
 from tests.support.kept_rows import fake_vector
@@ -366,3 +367,70 @@ async def test_before_the_first_call_there_is_no_problem() -> None:
 
 def test_the_limit_of_a_text_is_the_embedders() -> None:
     assert Caller(FakeEmbedder()).calls.max_text_bytes == FakeEmbedder.max_text_bytes
+
+
+class Pace:
+    """Rate limits that allow a call every so many seconds, by reservation, as in the database."""
+
+    def __init__(self, every_s: float) -> None:
+        self.clock: FakeClock | None = None
+        self._every_s = every_s
+        self._next_at = 0.0
+
+    async def acquire(self, texts: int, tokens: int, longest_wait_s: float) -> RateGrant:
+        assert self.clock is not None
+        now = self.clock.monotonic()
+        wait_s = max(0.0, self._next_at - now)
+        if wait_s > longest_wait_s:
+            return RateGrant(granted=False, wait_s=wait_s)
+        self._next_at = max(self._next_at, now) + self._every_s
+        return RateGrant(granted=True, wait_s=wait_s)
+
+
+@pytest.mark.parametrize("error", [AWAY, REJECTED], ids=["500", "400"])
+@pytest.mark.parametrize("every_s", [1, 3, 30])
+async def test_under_rate_limits_a_batch_that_has_begun_finds_the_text_that_fails(
+    every_s: float, error: ProviderError
+) -> None:
+    pace = Pace(every_s)
+    counters = replace(Day(1_000_000).counters, acquire_rate=pace.acquire)
+    caller = Caller(FakeEmbedder(fails=poisoned(error, TEXTS[17])), counters=counters)
+    pace.clock = caller.clock
+    result = await caller.embed()
+    assert set(result.failed_alone) == {TEXTS[17]}
+    assert set(result.vectors) == set(TEXTS) - {TEXTS[17]}
+    assert len(caller.embedder.calls) + caller.embedder.canaries <= 40
+
+
+async def test_under_rate_limits_an_outage_is_found_out() -> None:
+    pace = Pace(30)
+    caller = Caller(
+        FakeEmbedder(fails=lambda texts: AWAY), counters=replace(Day(1_000).counters, acquire_rate=pace.acquire)
+    )
+    pace.clock = caller.clock
+    await caller.embed()
+    assert not caller.gate.is_open
+    assert caller.gate.problem is not None
+    assert caller.gate.problem.reason == "ProviderUnavailable"
+
+
+async def test_a_first_call_that_the_rate_limits_do_not_allow_soon_is_not_made() -> None:
+    pace = Pace(30)
+    caller = Caller(FakeEmbedder(), counters=replace(Day(1_000).counters, acquire_rate=pace.acquire))
+    pace.clock = caller.clock
+    await caller.embed(TEXTS[:1])
+    result = await caller.embed(TEXTS[1:])
+    assert {type(error) for error in result.unattributed.values()} == {CallsPaused}
+    assert caller.embedder.sizes == [1]
+    assert (caller.gate.is_open, caller.gate.problem) == (False, None)
+
+
+async def test_where_the_limit_of_the_day_comes_before_a_decision_some_rows_are_embedded_on_later_days() -> None:
+    day = Day(0)
+    caller = Caller(FakeEmbedder(fails=poisoned(AWAY, TEXTS[3])), counters=day.counters)
+    fresh: set[str] = set()
+    for _ in range(8):
+        day.left = 20
+        await caller.clock.advance(86_400)
+        fresh |= set((await caller.embed([text for text in TEXTS if text not in fresh])).vectors)
+    assert fresh == set(TEXTS) - {TEXTS[3]}

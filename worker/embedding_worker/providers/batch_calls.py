@@ -60,7 +60,7 @@ class BatchCalls(Generic[Key]):
     async def run(self) -> AsyncIterator[Outcomes[Key, Vector, ProviderError]]:
         """Yields the vectors of each call as soon as it has returned, and at the end what became of the other texts."""
         failed_alone: dict[Key, ProviderError] = {}
-        stopped_by: ProviderError | None = None
+        stopped = False
         largest = self._calls.size.texts
         suspects = {key for key in self._texts if key in self._calls.suspects}
         async for outcomes in bisect(
@@ -70,13 +70,12 @@ class BatchCalls(Generic[Key]):
                 if isinstance(outcome, FailedAlone):
                     failed_alone[key] = outcome.error
                     self._calls.suspects.add(key)
-                if isinstance(outcome, Unattributed):
-                    stopped_by = outcome.error
+                stopped |= isinstance(outcome, Unattributed)
             if not failed_alone:
                 yield outcomes
-        if stopped_by is None:
+        if not stopped:
             self._record_unexplained(failed_alone)
-        elif self._failed and isinstance(stopped_by, DayLimitReached):
+        elif self._failed and self._calls.is_day_over:
             self._calls.size.shrink()
         if failed_alone:
             async for outcomes in self._judge(failed_alone):

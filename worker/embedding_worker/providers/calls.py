@@ -66,6 +66,11 @@ class ProviderCalls:
         return self._clock.monotonic()
 
     @property
+    def is_day_over(self) -> bool:
+        """Whether the limit of the day was reached a short time ago."""
+        return self._gate.is_day_over
+
+    @property
     def may_call(self) -> bool:
         """Whether calls may be made now."""
         return self._gate.is_open

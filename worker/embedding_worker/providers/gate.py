@@ -46,6 +46,11 @@ class CallGate:
     def is_open(self) -> bool:
         return self._embedder.may_call and self._may_send
 
+    @property
+    def is_day_over(self) -> bool:
+        """Whether the limit of the day has closed it."""
+        return self._own_problem is not None and not self._may_send
+
     def refuse_if_closed(self) -> None:
         """Raises CallsPaused while no call may be made."""
         if not self.is_open:
