@@ -208,7 +208,7 @@ async def test_a_short_time_after_a_canary_has_failed_a_lone_failure_waits_with_
     await caller.shared.probe()
     result = await caller.embed(TEXTS[:1])
     assert (result.failed_alone, set(result.unattributed)) == ({}, {TEXTS[0]})
-    assert result.pauses == {45}
+    assert result.pauses == {15}
     await caller.clock.advance(600)
     assert set((await caller.embed(TEXTS[:1])).failed_alone) == {TEXTS[0]}
 

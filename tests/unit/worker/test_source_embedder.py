@@ -289,7 +289,7 @@ async def test_calls_that_fail_one_after_the_other_raise_doubt_about_the_provide
 
 async def test_a_canary_that_fails_is_evidence_against_the_provider(sources: Sources) -> None:
     await sources.open_circuit(OF_THE_MODEL[1])
-    assert sources.shops.evidence.verdict(0, sources.clock.monotonic(), refused=False) is Verdict.NOT_WELL
+    assert sources.shops.evidence.verdict(-1, sources.clock.monotonic(), refused=False) is Verdict.NOT_WELL
     assert not sources.shops.evidence.trusts_refusals(sources.clock.monotonic())
 
 

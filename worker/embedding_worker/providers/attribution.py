@@ -98,12 +98,10 @@ class Evidence:
         recent = [call for call in self._calls if now - call.ended <= REMEMBERED_S]
         succeeded = sum(call.succeeded for call in recent)
         latest = sum(now - call.ended <= WITHIN_S for call in recent)
-        in_a_row = 0
-        for call in recent:
-            if call.number > failure:
-                in_a_row = in_a_row + 1 if call.succeeded else 0
+        fresh = [call for call in recent if call.number > failure]
+        in_a_row = sum(1 for _ in itertools.takewhile(lambda call: call.succeeded, reversed(fresh)))
         all_well = not refused and latest >= ENOUGH_CALLS and succeeded == len(recent)
         missing = max(0, (CANARIES_AMONG_MANY if all_well else CANARIES) - in_a_row)
-        if succeeded + missing < WELL_SHARE * (len(recent) + missing):
-            return Verdict.NOT_WELL
+        if fresh and succeeded + missing < WELL_SHARE * (len(recent) + missing):
+            return Verdict.NOT_WELL  # but one canary is sent in any case: it shows whether the provider is away now
         return Verdict.ASK if missing else Verdict.WELL

@@ -29,7 +29,7 @@ PAUSED = (ProviderThrottled, DayLimitReached, CallsPaused)
 """Errors after which no call may be made for a while. They show nothing about a text."""
 CONFIRMATIONS = 3
 """How often a text that was refused alone is sent again, before its job becomes a dead letter."""
-UNDECIDED_PAUSE_S = 30.0
+UNDECIDED_PAUSE_S = 10.0
 """After so long, and up to twice as long, a text whose failure was not decided is sent again, with the texts of other rows."""
 
 
