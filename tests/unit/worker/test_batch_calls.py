@@ -434,3 +434,11 @@ async def test_where_the_limit_of_the_day_comes_before_a_decision_some_rows_are_
         await caller.clock.advance(86_400)
         fresh |= set((await caller.embed([text for text in TEXTS if text not in fresh])).vectors)
     assert fresh == set(TEXTS) - {TEXTS[3]}
+
+
+async def test_a_batch_that_has_begun_is_not_stopped_because_another_one_meets_the_rate_limits() -> None:
+    caller = Caller(FakeEmbedder(max_texts=8, fails=poisoned(AWAY, TEXTS[3])))
+    caller.embedder.meanwhile = lambda: caller.gate.close_for_limits(CallsPaused("limits", pause_s=60))
+    result = await caller.embed()
+    assert set(result.failed_alone) == {TEXTS[3]}
+    assert set(result.vectors) == set(TEXTS) - {TEXTS[3]}

@@ -72,8 +72,8 @@ class ProviderCalls:
 
     @property
     def may_call(self) -> bool:
-        """Whether calls may be made now."""
-        return self._gate.is_open
+        """Whether no circuit and no throttle prevents calls."""
+        return self._embedder.may_call
 
     async def embed(self, texts: Sequence[str], *, waits_s: float = PATIENTLY_S) -> list[Vector]:
         """Make one call with these texts, or with as many of them as may still be sent today. Returns their vectors, in order.
@@ -81,7 +81,8 @@ class ProviderCalls:
         Each text is counted before it is sent, and given back if the call does not reach the provider. Raises what
         SharedEmbedder.embed raises, DayLimitReached, and CallsPaused if the rate limits allow no call within `waits_s`.
         """
-        self._gate.refuse_if_closed()
+        if waits_s < PATIENTLY_S:  # a batch that has begun is not stopped because another one met the rate limits
+            self._gate.refuse_if_closed()
         await self._embedder.wait_until_admitted()
         counted = await self._acquire(texts, waits_s)
         try:
