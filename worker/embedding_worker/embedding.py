@@ -123,6 +123,7 @@ class RowEmbedder:
         texts = await self._settle_refused(batch, texts)
         calls = BatchCalls(texts, self._calls)
         work = asyncio.create_task(self._call_and_write(batch, calls), name="calls of a batch")
+        batch.keep(work)
         await _until_done_or(calls.failing, work)
         if work.done() or self._failing >= MOST_FAILING_BATCHES:
             await work
@@ -262,12 +263,9 @@ class LockedRows:
 
 
 async def _until_done_or(event: asyncio.Event, work: "asyncio.Task[None]") -> None:
-    """Return when the work is done, or the event is set. If the caller is cancelled, so is the work."""
+    """Return when the work is done, or the event is set."""
     waiting = asyncio.create_task(event.wait())
     try:
         await asyncio.wait({work, waiting}, return_when=asyncio.FIRST_COMPLETED)
-    except asyncio.CancelledError:
-        work.cancel()
-        raise
     finally:
         waiting.cancel()

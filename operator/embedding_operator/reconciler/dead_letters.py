@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from embedding_operator.reconciler.job_table import JobTable
 from embedding_operator.reconciler.tracked_job import OPEN, JobState
+from embedding_operator.reconciler.window import Window
 from embedding_worker.outcome import OutcomeKind
 
 REVIEW_EVERY_S = 60.0
@@ -87,9 +88,10 @@ def room_for_dead_letters(existing: int, of_the_source: int) -> int:
 class DeadLetters:
     """The dead letters of one source, beside those of all others."""
 
-    def __init__(self, source: str, table: JobTable) -> None:
+    def __init__(self, source: str, table: JobTable, window: Window) -> None:
         self._source = source
         self._table = table
+        self._window = window
 
     @property
     def number(self) -> int:
@@ -108,12 +110,16 @@ class DeadLetters:
         costly = self._costly()
         sharing = sum(number >= FEW_DEAD_LETTERS for number in costly.values())
         here = AtRisk(costly[self._source], self._open_at_risk(self._source))
-        return more_open_jobs(here, AtRisk(costly.total(), self._open_at_risk()), sharing=max(sharing, 1))
+        others = (source for source in self._table.sources() if source != self._source)
+        at_work = self._open_at_risk(*(source for source in others if source not in self._window.idle))
+        in_all = AtRisk(costly.total(), here.open + at_work)
+        return more_open_jobs(here, in_all, sharing=max(sharing, 1))
 
-    def _open_at_risk(self, source: str | None = None) -> int:
-        """How many open jobs may become dead letters. A lock is no failure, and locked rows must not stop others."""
-        paused = self._table.jobs(source, {JobState.BACKING_OFF})
-        return self._table.count(OPEN, source=source) - sum(job.reason == LOCKED for job in paused)
+    def _open_at_risk(self, *sources: str) -> int:
+        """How many open jobs of these sources may become dead letters soon. A lock is no failure: locked rows stop no others."""
+        locked = (job for job in self._table.jobs(states={JobState.BACKING_OFF}) if job.reason == LOCKED)
+        opened = sum(self._table.count(OPEN, source=source) for source in sources)
+        return opened - sum(job.source in sources for job in locked)
 
     def _costly(self) -> Counter[str]:
         """The dead letters that cost a call, by source."""

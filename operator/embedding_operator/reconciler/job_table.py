@@ -51,6 +51,10 @@ class JobTable:
             if state in states and source in (None, of) and of not in excluding
         )
 
+    def sources(self) -> set[str]:
+        """The sources that have or had jobs in the table."""
+        return {source for source, _ in self._counts}
+
     def longest_queued_s(self) -> float:
         """How many seconds the oldest Queued job has waited for its handler; 0 if no job is Queued."""
         now = self._clock.monotonic()

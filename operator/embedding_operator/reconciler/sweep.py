@@ -74,7 +74,7 @@ class Sweeper:
         self._table = jobs.table
         self._clock = clock
         self._creator = JobCreator(source, fingerprint, server=server, jobs=jobs, clock=clock)
-        self.dead_letters = DeadLetters(source, jobs.table)
+        self.dead_letters = DeadLetters(source, jobs.table, jobs.window)
         self._review = DeadLetterReview()
         self._passes_over = False
 

@@ -112,6 +112,11 @@ class Window:
     def record_due(self, source: str, rows: int) -> None:
         self._due[source] = rows
 
+    @property
+    def idle(self) -> frozenset[str]:
+        """The sources that cannot be worked on now."""
+        return frozenset(self._idle)
+
     def set_idle(self, source: str, idle: bool) -> None:
         """Set whether the source is idle: its open jobs cannot be worked on now, so they do not count towards the window."""
         (self._idle.add if idle else self._idle.discard)(source)

@@ -97,10 +97,10 @@ def test_dead_letters_that_cost_no_call_stop_no_source() -> None:
         job = job_of(str(n), "any", Phase.DEAD_LETTERED)
         job["status"]["reason"] = "TextExpressionFailed" if n % 2 else "UpdateSuppressed"
         parts.track(job)
-    letters = DeadLetters(SOURCE, parts.table)
+    letters = DeadLetters(SOURCE, parts.table, parts.window)
     assert (letters.limit, letters.room, letters.any_suppressed) == (None, 0, True)
-    assert DeadLetters("others", parts.table).room == 50
-    assert not DeadLetters("others", parts.table).any_suppressed
+    assert DeadLetters("others", parts.table, parts.window).room == 50
+    assert not DeadLetters("others", parts.table, parts.window).any_suppressed
 
 
 def test_open_jobs_are_counted_as_dead_letters_to_come_but_not_those_of_locked_rows() -> None:
@@ -112,7 +112,7 @@ def test_open_jobs_are_counted_as_dead_letters_to_come_but_not_those_of_locked_r
         locked = job_of(f"locked {n}", "any", Phase.RETRYING)
         locked["status"]["reason"] = "RowLocked"
         parts.track(locked)
-    assert DeadLetters(SOURCE, parts.table).may_be_opened == 300
+    assert DeadLetters(SOURCE, parts.table, parts.window).may_be_opened == 300
 
 
 def test_the_open_jobs_of_all_sources_take_room_and_sources_with_many_dead_letters_share_what_is_left() -> None:
@@ -123,9 +123,9 @@ def test_the_open_jobs_of_all_sources_take_room_and_sources_with_many_dead_lette
         other = job_of(f"others {n}", "any", Phase.DEAD_LETTERED)
         other["spec"]["sourceRef"]["name"] = "others"
         parts.track(other)
-    assert DeadLetters(SOURCE, parts.table).may_be_opened == 100
-    assert DeadLetters("others", parts.table).may_be_opened == 100
-    assert DeadLetters("healthy", parts.table).may_be_opened == 200
+    assert DeadLetters(SOURCE, parts.table, parts.window).may_be_opened == 100
+    assert DeadLetters("others", parts.table, parts.window).may_be_opened == 100
+    assert DeadLetters("healthy", parts.table, parts.window).may_be_opened == 200
 
 
 def test_the_first_review_is_due_at_once() -> None:
@@ -137,3 +137,14 @@ def test_a_review_is_due_again_after_a_minute() -> None:
     review.record(1_000.0)
     assert not review.is_due(1_059.9)
     assert review.is_due(1_060.0)
+
+
+def test_the_open_jobs_of_a_source_that_cannot_be_worked_on_take_no_room_of_others() -> None:
+    parts = Parts()
+    for n in range(400):
+        other = job_of(f"others {n}", "any")
+        other["spec"]["sourceRef"]["name"] = "others"
+        parts.track(other)
+    assert DeadLetters(SOURCE, parts.table, parts.window).may_be_opened == 100
+    parts.window.set_idle("others", True)
+    assert DeadLetters(SOURCE, parts.table, parts.window).may_be_opened == 500

@@ -442,3 +442,25 @@ async def test_a_batch_that_has_begun_is_not_stopped_because_another_one_meets_t
     result = await caller.embed()
     assert set(result.failed_alone) == {TEXTS[3]}
     assert set(result.vectors) == set(TEXTS) - {TEXTS[3]}
+
+
+async def test_a_call_whose_canary_is_throttled_is_made_smaller_the_next_time() -> None:
+    caller = Caller(FakeEmbedder(fails=poisoned(REJECTED, TEXTS[3])))
+    caller.embedder.canary_failures = [ProviderThrottled("429", retry_after_s=1)]
+    await caller.embed()
+    assert caller.calls.size.texts == 32
+    await caller.clock.advance(2)
+    caller.embedder.canary_failures = [ProviderThrottled("429", retry_after_s=1)]
+    await caller.embed()
+    assert caller.calls.size.texts == 16
+
+
+async def test_after_the_limit_of_the_day_one_text_finds_out_whether_more_may_be_sent() -> None:
+    day = Day(0)
+    caller = Caller(FakeEmbedder(), counters=day.counters)
+    await caller.embed()
+    day.left = 100
+    await caller.clock.advance(60)
+    assert len((await caller.embed()).vectors) == 1
+    assert len((await caller.embed()).vectors) == 20
+    assert caller.embedder.sizes == [1, 20]

@@ -5,7 +5,15 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from embedding_worker.errors import CallsPaused, DatabaseUnavailable, DayLimitReached
+from embedding_worker.errors import (
+    CallsPaused,
+    DatabaseUnavailable,
+    DayLimitReached,
+    RowsRefused,
+    SourceRefused,
+    StatementTimedOut,
+    TableRefused,
+)
 from embedding_worker.providers.meter import FIRST_CALL_WAITS_S, Counted, Counters, Meter, tokens_of
 from embedding_worker.rows.records import RateGrant
 from tests.support.fake_clock import FakeClock, let_time_pass
@@ -25,6 +33,7 @@ class Database:
     away: dict[str, int] = field(default_factory=dict)
     """How often each request fails first."""
     longest_wait_s: float | None = None
+    refusals: list[Exception] = field(default_factory=list)
 
     async def acquire_texts(self, texts: int, tokens: int) -> int:
         self._ask("day", texts, tokens)
@@ -40,6 +49,8 @@ class Database:
         return self.grant
 
     def _ask(self, what: str, texts: float, tokens: float) -> None:
+        if self.refusals:
+            raise self.refusals.pop(0)
         if self.away.get(what, 0):
             self.away[what] -= 1
             raise DatabaseUnavailable("away")
@@ -116,3 +127,26 @@ async def test_while_the_database_is_away_the_call_waits(request_: str) -> None:
 @pytest.mark.parametrize(("texts", "expected"), [([], 0), (["ab"], 0), (["abc"], 1), (["ab", "ab"], 1), (["鮨"], 1)])
 def test_three_bytes_are_about_a_token(texts: list[str], expected: int) -> None:
     assert tokens_of(texts) == expected
+
+
+@pytest.mark.parametrize(
+    ("error", "expected"),
+    [
+        (RowsRefused("DatabaseRefused", "permission denied for table usage"), TableRefused),
+        (SourceRefused("SchemaMissing", "no schema"), SourceRefused),
+    ],
+)
+async def test_a_statement_of_the_counts_that_is_refused_is_of_the_table_and_of_no_row(
+    error: Exception, expected: type[Exception]
+) -> None:
+    metered = Metered()
+    metered.database.refusals = [error]
+    with pytest.raises(expected):
+        await metered.acquire()
+
+
+async def test_a_statement_of_the_counts_that_takes_too_long_is_tried_again() -> None:
+    metered = Metered()
+    metered.database.refusals = [StatementTimedOut("StatementTimedOut", "30 s")]
+    assert (await metered.acquire()).texts == TEXTS
+    assert metered.clock.slept == [0.1]

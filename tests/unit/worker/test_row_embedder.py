@@ -265,3 +265,25 @@ async def test_when_the_batcher_ends_the_calls_of_a_failing_batch_end_too() -> N
         assert began.is_set()
     assert ended.is_set()
     assert isinstance((await asyncio.gather(submitted, return_exceptions=True))[0], Interrupted)
+
+
+async def test_a_locked_row_in_a_batch_one_of_whose_calls_has_failed_is_written_when_the_lock_is_gone() -> None:
+    system = system_of(8)
+    system.store.locked = {"0"}
+    system.provider = FakeEmbedder(fails=lambda texts: AWAY if "name 7" in texts else None)
+    embed = system.provider.embed
+
+    async def slow(texts: Sequence[str]) -> list[Vector]:
+        await system.clock.sleep(0.1)
+        return await embed(texts)
+
+    system.provider.embed = slow  # type: ignore[method-assign]
+    async with system.batcher(max_items=8) as batcher:
+        submitted = [asyncio.create_task(batcher.submit(asked)) for asked in system.requests()]
+        await system.clock.advance(5)
+        assert all(task.done() for task in submitted)
+        assert submitted[0].result().kind is OutcomeKind.ROW_LOCKED
+        assert {task.result().kind for task in submitted[1:7]} == {EMBEDDED}
+        system.store.locked.clear()
+        again = await let_time_pass(system.clock, batcher.submit(system.requests()[0]))
+        assert again.kind is EMBEDDED

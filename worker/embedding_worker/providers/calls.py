@@ -84,7 +84,9 @@ class ProviderCalls:
         if waits_s < PATIENTLY_S:  # a batch that has begun is not stopped because another one met the rate limits
             self._gate.refuse_if_closed()
         await self._embedder.wait_until_admitted()
-        counted = await self._acquire(texts, waits_s)
+        # After the limit of the day was reached, one text finds out whether more may be sent: a whole batch that may not be sent
+        # would use up the rate limits of others.
+        counted = await self._acquire(texts[:1] if self._gate.is_of_the_day else texts, waits_s)
         try:
             vectors = await self._embedder.embed(counted.texts)
         except ProviderError as exc:
@@ -109,6 +111,8 @@ class ProviderCalls:
         except ProviderError as exc:
             if not exc.reached:
                 await self._meter.give_back(counted)
+            if isinstance(exc, ProviderThrottled):  # or the same call and this canary would use up the quota each time
+                self.size.shrink()
             return False
         return True
 

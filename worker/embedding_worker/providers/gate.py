@@ -9,14 +9,19 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
 
+import structlog
+
 from embedding_worker.clock import Clock
-from embedding_worker.errors import CallsPaused, DayLimitReached
+from embedding_worker.errors import CallsPaused, DayLimitReached, TableRefused
 from embedding_worker.providers.canary import CANARY
 from embedding_worker.providers.meter import PATIENTLY_S, Meter
 from embedding_worker.providers.problem import Problem
 from embedding_worker.providers.pulse import BEAT_EVERY_S
 from embedding_worker.providers.shared_embedder import SharedEmbedder
 
+log = structlog.get_logger(__name__)
+
+UNCOUNTED_PAUSE_S = 5.0
 DAY_LIMIT_PAUSE_S = 60.0
 """How often it is tried whether the limit of the day allows a text again."""
 
@@ -47,9 +52,14 @@ class CallGate:
         return self._embedder.may_call and self._may_send
 
     @property
+    def is_of_the_day(self) -> bool:
+        """Whether the limit of the day was reached, and no call has succeeded since."""
+        return self._own_problem is not None
+
+    @property
     def is_day_over(self) -> bool:
         """Whether the limit of the day has closed it."""
-        return self._own_problem is not None and not self._may_send
+        return self.is_of_the_day and not self._may_send
 
     def refuse_if_closed(self) -> None:
         """Raises CallsPaused while no call may be made."""
@@ -60,7 +70,7 @@ class CallGate:
     def close_for_limits(self, error: CallsPaused) -> None:
         """The rate limits allow no call now."""
         self._is_limited = True
-        self._not_before = self._clock.monotonic() + error.pause_s
+        self._not_before = max(self._not_before, self._clock.monotonic() + error.pause_s)
 
     def close_for_the_day(self, error: DayLimitReached) -> None:
         """The limit of the day is reached."""
@@ -122,6 +132,9 @@ class CallGate:
             self.close_for_the_day(exc)
         except CallsPaused as exc:
             self.close_for_limits(exc)
+        except TableRefused as exc:
+            log.warning("probe not sent, because it cannot be counted", reason=exc.reason, message=exc.message)
+            self._not_before = self._clock.monotonic() + UNCOUNTED_PAUSE_S
 
 
 def _wake(waiting: Iterable[asyncio.Event]) -> None:

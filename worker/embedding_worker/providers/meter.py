@@ -6,12 +6,21 @@ Called by calls.py and gate.py. Waits while the database is away.
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
+from typing import TypeVar
 
 from embedding_worker.clock import Clock
-from embedding_worker.errors import CallsPaused, DayLimitReached
+from embedding_worker.errors import (
+    CallsPaused,
+    DatabaseUnavailable,
+    DayLimitReached,
+    RowsRefused,
+    StatementTimedOut,
+    TableRefused,
+)
 from embedding_worker.patience import until_answered
 from embedding_worker.rows.records import RateGrant
 
+Answer = TypeVar("Answer")
 BYTES_PER_TOKEN = 3
 """An estimate that is higher than the real number for most languages. The provider bills its own count."""
 DAY_LIMIT = "as many texts were sent today (UTC) as spec.maxTextsPerDay allows"
@@ -55,13 +64,13 @@ class Meter:
         """
         tokens = tokens_of(texts)
         reserve = partial(self._counters.acquire_rate, len(texts), tokens, longest_wait_s)
-        grant = await until_answered("keep the rate limits", reserve, clock=self._clock)
+        grant = await self._answered("keep the rate limits", reserve)
         if not grant.granted:
             raise CallsPaused("the rate limits that are set for the provider are reached", pause_s=grant.wait_s)
         if grant.wait_s > 0:
             await self._clock.sleep(grant.wait_s)
         count = partial(self._counters.acquire_texts, len(texts), tokens)
-        allowed = await until_answered("count texts", count, clock=self._clock)
+        allowed = await self._answered("count texts", count)
         if not allowed:
             raise DayLimitReached(DAY_LIMIT)
         return Counted(texts[:allowed], self._clock.monotonic())
@@ -70,7 +79,20 @@ class Meter:
         """These texts have not reached the provider. What was reserved of the rate limits stays reserved."""
         texts, tokens, ago_s = len(counted.texts), tokens_of(counted.texts), self._clock.monotonic() - counted.at
         give = partial(self._counters.return_texts, texts, tokens, ago_s)
-        await until_answered("give texts back", give, clock=self._clock)
+        await self._answered("give texts back", give)
+
+    async def _answered(self, what: str, ask: Callable[[], Awaitable[Answer]]) -> Answer:
+        """The answer, as soon as the database gives one. Raises TableRefused if it refuses a statement of this module."""
+
+        async def counted() -> Answer:
+            try:
+                return await ask()
+            except StatementTimedOut as exc:  # the statements touch one line of a table: the database is slow
+                raise DatabaseUnavailable(exc.message) from exc
+            except RowsRefused as exc:
+                raise TableRefused(exc.reason, exc.message) from exc
+
+        return await until_answered(what, counted, clock=self._clock)
 
 
 def tokens_of(texts: Sequence[str]) -> int:
