@@ -135,7 +135,9 @@ def test_calls_that_fail_at_random_make_no_dead_letter_and_all_rows_become_fresh
     system.book.add(ROWS)
     system.start_with_gemini(gemini, retry=SHORT_SCHEDULE)
     system.wait_until_fresh(within_s=240)
-    every_row_succeeds_at_its_first_attempt(system)
+    wait_until(lambda: {phase for phase, _ in attempts(system)} == {"Succeeded"}, within_s=20, because="all are fresh")
+    counted = [job for job in system.jobs() if job["status"]["attempts"] > 1]
+    assert len(counted) <= 3, "three canaries in a row may be answered by chance"
     gemini.lift()
     sent = gemini.stats().calls
     system.book.add(ROWS)

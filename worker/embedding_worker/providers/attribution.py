@@ -81,9 +81,10 @@ class Evidence:
         self._failures_since += 1
 
     def some_calls_fail(self, now: float) -> bool:
-        """Whether several calls have failed because of the provider within a minute, although others succeed."""
-        failed = sum(not call.succeeded and now - call.ended <= WITHIN_S for call in self._calls)
-        return failed >= SEVERAL
+        """Whether calls have failed because of the provider several times within a minute, with others between that succeeded."""
+        latest = [call.succeeded for call in self._calls if now - call.ended <= WITHIN_S]
+        times = sum(before and not after for before, after in itertools.pairwise([True, *latest]))
+        return times >= SEVERAL
 
     def is_in_doubt(self, now: float) -> bool:
         """Whether a canary has to show that the provider is well before a failed batch is bisected further."""
