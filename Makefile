@@ -3,7 +3,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help lint hooks format test e2e e2e-down demo demo-down kind-demo kind-demo-down benchmark-triggers clean
+.PHONY: help lint hooks format test e2e e2e-down demo demo-down kind-demo kind-demo-down benchmark-triggers simulate clean
 
 PYTHON ?= python3
 UV_VERSION := 0.13.9
@@ -65,6 +65,9 @@ kind-demo-down: .venv/.synced ## Delete the cluster of `make kind-demo`
 
 benchmark-triggers: .venv/.synced ## Measure what each form of the trigger costs an application (docs/database.md)
 	@$(RUN) hack.benchmarks.trigger_cost
+
+simulate: .venv/.synced ## Simulate a day of provider failures over 100,000 rows, on a virtual clock (SEED=2)
+	@$(RUN) hack.simulation $(if $(SEED),--seed=$(SEED))
 
 clean: ## Remove what the targets created here (the caches outside of the repository stay)
 	@[ ! -d .run ] || [ -z "$$(find .run -name '*.json' -print -quit)" ] || \

@@ -1,4 +1,4 @@
-"""`make demo` shows the operator on this machine, in about a minute once the control plane is built."""
+"""`make demo` shows the operator on this machine, in about two minutes once the control plane is built."""
 
 import os
 import signal
@@ -9,10 +9,11 @@ from typing import Annotated, NoReturn
 import typer
 from rich.console import Console
 
-from hack.demo import failures, story
+from hack.demo import failures, outage, story
 from hack.demo.data import Business, businesses
 from hack.demo.failures import Failures
 from hack.demo.narrator import Narrator
+from hack.demo.outage import Outage
 from hack.demo.provider import Provider, gemini, local
 from hack.demo.stage import Stage, end_kept, stage
 from hack.demo.story import Story
@@ -66,11 +67,12 @@ def demo(
 
 
 def show_all(up: Stage, chosen: Provider) -> None:
-    """Show the story, and the one of failures if the provider can be made to fail."""
+    """Show the story, and those of failures and of an outage if the provider can be made to fail."""
     narrator = Narrator(up, console)
     Story(narrator, chosen).show()
     if up.gemini is not None:
         Failures(narrator, up.gemini).show()
+        Outage(narrator, up.gemini, up.operator).show()
 
 
 def cast(*, few: bool) -> list[Business]:
@@ -78,7 +80,8 @@ def cast(*, few: bool) -> list[Business]:
     everyone = businesses()
     if not few:
         return everyone
-    return [each for n, each in enumerate(everyone) if n % 5 == 0 or each.name in story.NAMED | failures.NAMED]
+    named = story.NAMED | failures.NAMED | outage.NAMED
+    return [each for n, each in enumerate(everyone) if n % 5 == 0 or each.name in named]
 
 
 def say(line: str) -> None:

@@ -3,6 +3,8 @@
 It shows the backoff, the dead letter and its replay. Called by the demo's command, after the first story.
 """
 
+from typing import Any
+
 from hack.demo.narrator import Narrator
 from hack.provider_server.process import FakeGemini
 from hack.repository import EXAMPLES, ROOT
@@ -37,12 +39,15 @@ class Failures:
         )
         narrator.kubectl("apply", "-f", str((EXAMPLES / "businesses-gemini.yaml").relative_to(ROOT)))
         retrying = f"--field-selector=spec.sourceRef.name={SOURCE},status.phase=Retrying"
-        narrator.until(lambda: bool(self._jobs("status.phase=Retrying")), "a job to be retried")
-        narrator.say("the other rows do not wait: a row that fails alone is tried again alone, after a pause")
+        narrator.until(lambda: len(self._jobs("status.phase=Retrying")) == len(FAILED_ON), "two jobs to be retried")
+        narrator.say(
+            "each failed alone while the server answered other texts: it counts as an attempt, and no other row waits"
+        )
         narrator.kubectl("get", "embeddingjobs", retrying)
         backoff = 'jsonpath={.items[0].metadata.annotations.embeddings\\.yellowbook\\.dev/backoff}{"\\n"}'
         narrator.kubectl("get", "embeddingjobs", retrying, "-o", backoff)
         narrator.until(lambda: bool(self._jobs("status.phase=DeadLettered")), "the refused one to be a dead letter")
+        narrator.say(f"the server has refused {REFUSED} alone four times, and accepted other texts after each")
         self._server.lift()
         self._server.fault("400", only_matching=REFUSED)
         narrator.say("the server has recovered, but it still refuses the one business")
@@ -70,12 +75,10 @@ class Failures:
         narrator.kubectl("get", "embeddingjob", name)
         narrator.until(lambda: self._jobs("status.phase=DeadLettered") == [], "no dead letter to be left")
 
-    def _jobs(self, selector: str) -> list[dict[str, dict[str, str]]]:
-        fields = f"--field-selector=spec.sourceRef.name={SOURCE},{selector}"
-        items: list[dict[str, dict[str, str]]] = self._narrator.stage.kubectl.get("embeddingjobs", fields)["items"]
-        return items
+    def _jobs(self, selector: str) -> list[dict[str, Any]]:
+        return self._narrator.stage.jobs(SOURCE, selector)
 
-    def _job_of(self, name: str) -> dict[str, dict[str, str]]:
+    def _job_of(self, name: str) -> dict[str, Any]:
         (business,) = self._narrator.stage.query("SELECT id FROM public.businesses WHERE name = %s", name)[0]
         return self._jobs(f"spec.businessId={business}")[-1]
 

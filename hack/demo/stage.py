@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
+from typing import Any
 
 import psycopg
 from psycopg import sql
@@ -59,6 +60,12 @@ class Ground:
         with psycopg.connect(self.database_url, autocommit=True) as connection:
             cursor = connection.execute(statement.encode(), params or None)
             return cursor.fetchall() if cursor.description else []
+
+    def jobs(self, source: str, selector: str) -> list[dict[str, Any]]:
+        """The jobs of a source that a field selector names."""
+        fields = f"--field-selector=spec.sourceRef.name={source},{selector}"
+        items: list[dict[str, Any]] = self.kubectl.get("embeddingjobs", fields)["items"]
+        return items
 
 
 @dataclass(frozen=True)

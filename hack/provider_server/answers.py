@@ -11,6 +11,7 @@ TYPES = "type.googleapis.com/google.rpc."
 SERVICE = "generativelanguage.googleapis.com"
 QUOTAS = {
     "minute": "EmbedContentRequestsPerMinutePerProjectPerModel-FreeTier",
+    "minute's tokens": "EmbedContentInputTokensPerMinutePerProjectPerModel-FreeTier",
     "day": "EmbedContentRequestsPerDayPerProjectPerModel-FreeTier",
 }
 
@@ -85,10 +86,10 @@ def failed_precondition() -> ErrorBody:
 def throttled(*, per: str, retry_after_s: float) -> ErrorBody:
     """A quota per minute or day is used up. The one of the day also asks for a few seconds only, as the real API does."""
     violation = {
-        "quotaMetric": f"{SERVICE}/embed_content_free_tier_requests",
+        "quotaMetric": f"{SERVICE}/embed_content_free_tier_{'input_token_count' if 'tokens' in per else 'requests'}",
         "quotaId": QUOTAS[per],
         "quotaDimensions": {"location": "global", "model": "gemini-embedding-1.0"},
-        "quotaValue": "100" if per == "minute" else "1000",
+        "quotaValue": "1000" if per == "day" else "100",
     }
     link = {
         "description": "Learn more about Gemini API quotas",
@@ -104,6 +105,15 @@ def throttled(*, per: str, retry_after_s: float) -> ErrorBody:
             {"@type": f"{TYPES}RetryInfo", "retryDelay": f"{retry_after_s:g}s"},
         ],
     )
+
+
+def throttled_plain() -> ErrorBody:
+    return ErrorBody(429, "RESOURCE_EXHAUSTED", "Resource has been exhausted (e.g. check quota).")
+
+
+def spending_cap_reached() -> ErrorBody:
+    sentence = "Your project has exceeded its monthly spending cap. Please go to AI Studio to manage your project."
+    return ErrorBody(429, "RESOURCE_EXHAUSTED", sentence)
 
 
 def internal() -> ErrorBody:

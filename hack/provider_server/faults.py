@@ -15,13 +15,25 @@ class FaultKind(StrEnum):
     FORBIDDEN = "403"
     UNKNOWN_MODEL = "404"
     THROTTLED = "429"
+    THROTTLED_TOKENS = "429-tokens"
+    """The tokens of the minute are used up."""
     DAY_QUOTA = "429-day"
+    SPEND_QUOTA = "429-spend"
+    """The project has reached its monthly spending cap."""
+    THROTTLED_PLAIN = "429-plain"
+    """Without details, as most 429 are that name no quota."""
     INTERNAL = "500"
     UNAVAILABLE = "503"
     SLOW = "slow"
     """Answers `seconds` later, alone or together with another fault."""
     HANG = "hang"
     """No answer until the client closes the connection."""
+    TRICKLE = "trickle"
+    """The headers at once, then a byte of the answer each second, until the client closes the connection."""
+    TRICKLE_HEADERS = "trickle-headers"
+    """A byte of a header each second, until the client closes the connection."""
+    REDIRECT = "redirect"
+    """A 307 to `location`."""
     CLOSE = "close"
     """The connection is closed in the middle of the answer."""
     NOT_JSON = "not-json"
@@ -31,6 +43,12 @@ class FaultKind(StrEnum):
     WRONG_SIZE = "wrong-size"
     """One dimension less than asked for."""
     NAN = "nan"
+    ZERO = "zero"
+    """A vector that is zero throughout."""
+    NULL_VALUES = "null-values"
+    NULL_VECTOR = "null-vector"
+    ERROR_BODY = "200-error"
+    """The body of a 500 with code 200."""
 
 
 class Fault(BaseModel):
@@ -40,7 +58,12 @@ class Fault(BaseModel):
     times: int | None = Field(None, ge=1, description="the number of calls that fail; none: until it is lifted")
     ratio: float = Field(1.0, gt=0, le=1, description="the share of the calls that fail")
     only_matching: str | None = Field(None, min_length=1, description="only calls with a text that contains this fail")
+    more_than: int = Field(0, ge=0, description="only calls with more texts than this fail")
     seconds: float = Field(7.0, ge=0, description="429: the pause that is asked for; slow: the delay")
+    as_page: bool = Field(
+        False, description="the error is a page of HTML with the same code, as a filter or a proxy answers"
+    )
+    location: str = Field("", description="redirect: the address of the other host")
 
 
 class Faults:
@@ -65,6 +88,8 @@ class Faults:
         for fault, left in self._left:
             decided = any(hit.kind is not FaultKind.SLOW for hit in hits)
             if left == [0] or (decided and fault.kind is not FaultKind.SLOW):
+                continue
+            if fault.more_than and len(texts) <= fault.more_than:
                 continue
             if fault.only_matching is not None and not any(fault.only_matching in text for text in texts):
                 continue

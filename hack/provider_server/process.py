@@ -97,10 +97,14 @@ class FakeGemini:
         times: int | None = None,
         ratio: float = 1.0,
         only_matching: str | None = None,
+        more_than: int = 0,
         seconds: float | None = None,
+        as_page: bool = False,
+        location: str = "",
     ) -> None:
         """Add a fault to those in force; see faults.Fault. Raises ToolError if there is no such fault."""
         fault = {"kind": str(kind), "times": times, "ratio": ratio, "only_matching": only_matching}
+        fault |= {"more_than": more_than, "as_page": as_page, "location": location}
         self._ask("POST", "/control", {"fault": fault if seconds is None else fault | {"seconds": seconds}})
 
     def lift(self) -> None:

@@ -14,13 +14,18 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from hack.provider_server import answers
 from hack.provider_server.answers import ErrorBody
+from hack.provider_server.broken_answers import NO_ANSWERS, PAGE, Values, no_answer, spoiled
 from hack.provider_server.faults import Fault, FaultKind, Faults
 from hack.provider_server.requests import EmbedContentRequest, refusal, requests_in
 from hack.provider_server.stats import Stats
 from hack.provider_server.vectors import fake_vector
 
 MOST_BYTES = 32 * 2**20  # 100 long texts in a script that JSON writes in escapes are over a megabyte
-Values = list[float] | list[str]
+QUOTA_OF = {
+    FaultKind.THROTTLED: "minute",
+    FaultKind.THROTTLED_TOKENS: "minute's tokens",
+    FaultKind.DAY_QUOTA: "day",
+}
 
 
 class FaultOrder(BaseModel):
@@ -70,10 +75,10 @@ class FakeServer:
                     fault = chosen
             model = request.match_info["model"]
             if fault is not None and (body := faulty_body(fault, texts, key=key, model=model)) is not None:
-                return self._error(body)
-            if fault is not None and fault.kind in (FaultKind.HANG, FaultKind.CLOSE, FaultKind.NOT_JSON):
+                return self._page(body.code) if fault.as_page else self._error(body)
+            if fault is not None and fault.kind in NO_ANSWERS:
                 self._stats.record_answer(fault.kind)
-                return await no_answer(fault.kind, request)
+                return await no_answer(fault, request)
             if (wrong := self._wrong_key(key)) is not None:
                 return self._error(wrong)
             if isinstance(found, ErrorBody):
@@ -91,15 +96,20 @@ class FakeServer:
         self._stats.record_answer(str(body.code))
         return web.json_response(body.as_json(), status=body.code)
 
+    def _page(self, code: int) -> web.Response:
+        self._stats.record_answer(str(code))
+        return web.Response(text=PAGE, status=code, content_type="text/html")
+
     def _vectors(self, found: Sequence[EmbedContentRequest], fault: Fault | None, *, batch: bool) -> web.Response:
-        vectors: list[Values] = [fake_vector(each.text, each.output_dimensionality) for each in found]
+        right = [fake_vector(each.text, each.output_dimensionality) for each in found]
+        vectors: Sequence[Values] = right
         if fault is None:
             self._stats.record_answer("200")
             self._stats.record_vectors([each.text for each in found])
         else:
             self._stats.record_answer(fault.kind)
-            vectors = spoiled(vectors, fault.kind)
-        embeddings = [{"values": values} for values in vectors]
+            vectors = spoiled(right, fault.kind)
+        embeddings = [None if values is None else {"values": values} for values in vectors]
         return web.json_response({"embeddings": embeddings} if batch else {"embedding": (embeddings or [{}])[0]})
 
     async def _add_fault(self, request: web.Request) -> web.Response:
@@ -139,39 +149,18 @@ def faulty_body(fault: Fault, texts: Sequence[str], *, key: str, model: str) -> 
             return answers.forbidden()
         case FaultKind.UNKNOWN_MODEL:
             return answers.unknown_model(model, "embedContent")
-        case FaultKind.THROTTLED | FaultKind.DAY_QUOTA:
-            return answers.throttled(
-                per="minute" if fault.kind is FaultKind.THROTTLED else "day", retry_after_s=fault.seconds
-            )
+        case FaultKind.THROTTLED | FaultKind.THROTTLED_TOKENS | FaultKind.DAY_QUOTA:
+            return answers.throttled(per=QUOTA_OF[fault.kind], retry_after_s=fault.seconds)
+        case FaultKind.THROTTLED_PLAIN:
+            return answers.throttled_plain()
+        case FaultKind.SPEND_QUOTA:
+            return answers.spending_cap_reached()
         case FaultKind.INTERNAL:
             return answers.internal()
         case FaultKind.UNAVAILABLE:
             return answers.unavailable()
         case _:
             return None
-
-
-async def no_answer(kind: FaultKind, request: web.Request) -> web.StreamResponse:
-    if kind is FaultKind.HANG:
-        await asyncio.Event().wait()  # cancelled when the client closes the connection
-    if kind is FaultKind.NOT_JSON:
-        return web.Response(text="<html><body>Sign in to the network</body></html>", content_type="text/html")
-    response = web.StreamResponse(headers={"Content-Type": "application/json", "Content-Length": "100000"})
-    await response.prepare(request)
-    await response.write(b'{"embeddings": [{"values": [0.1, ')
-    if request.transport is not None:
-        request.transport.close()
-    return response
-
-
-def spoiled(vectors: list[Values], kind: FaultKind) -> list[Values]:
-    match kind:
-        case FaultKind.TOO_FEW:
-            return vectors[:-1]
-        case FaultKind.WRONG_SIZE:
-            return [*vectors[:-1], vectors[-1][:-1]]
-        case _:  # Google's JSON writes NaN as a string
-            return [*vectors[:-1], ["NaN" for _ in vectors[-1]]]
 
 
 async def serve(server: FakeServer, port: int) -> None:

@@ -1,9 +1,13 @@
 """The counts of the fake server, with hashes of texts and keys. Tests and demo read them over its control address."""
 
 import hashlib
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+
+IN_TRANSIT_S = 0.8
+"""For so long after an answer, its caller may not have read it, and may begin another call."""
 
 
 def hash_of(text: str) -> str:
@@ -26,12 +30,19 @@ class Stats:
     """How often each text got its vector."""
     answers: dict[str, int] = field(default_factory=dict)
     """Calls by their answer: an HTTP code, or the kind of a fault."""
+    throttled_at: float | None = None
+    """When the last call was answered by 429, if no call has begun since; by the monotonic clock."""
+    pauses_after_429: list[float] = field(default_factory=list)
+    """Seconds from each answer 429 to the next call whose caller may know of it."""
     key_hashes: list[str] = field(default_factory=list)
     """The SHA-256 of each key that was sent."""
 
     @contextmanager
     def count_call(self) -> Iterator[None]:
         self.calls += 1
+        if self.throttled_at is not None and (pause_s := time.monotonic() - self.throttled_at) > IN_TRANSIT_S:
+            self.pauses_after_429.append(pause_s)
+            self.throttled_at = None
         self.in_flight += 1
         self.most_in_flight = max(self.most_in_flight, self.in_flight)
         try:
@@ -48,6 +59,8 @@ class Stats:
             self.key_hashes.append(hash_of(key))
 
     def record_answer(self, how: str) -> None:
+        if how == "429":
+            self.throttled_at = time.monotonic()
         _count(self.answers, how)
 
     def record_vectors(self, texts: Sequence[str]) -> None:

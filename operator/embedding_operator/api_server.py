@@ -15,7 +15,13 @@ from embedding_operator.api_access.access import AccessRefused
 from embedding_operator.api_access.credentials import Credentials
 from embedding_operator.api_access.kubeconfig import read_kubeconfig
 from embedding_operator.api_access.pod import pod_access
-from embedding_operator.api_access.session import CredentialsMissing, new_session, proxy_for
+from embedding_operator.api_access.session import (
+    Connections,
+    CredentialsMissing,
+    new_session,
+    proxy_for,
+    wait_for_resources,
+)
 from embedding_operator.api_errors import (
     AlreadyExists,
     ApiServerUnavailable,
@@ -44,7 +50,9 @@ class ApiServer:
         self.host = credentials.access.host
         self.cluster = credentials.access.cluster
         """What the cluster is recognized by, as it was at the beginning of the process."""
+        self._connections = Connections()
         self._session = self.new_session(limit=32)
+        self._session_to_ask = self.new_session(limit=1)
 
     @classmethod
     async def connected(cls, settings: Settings) -> Self:
@@ -66,18 +74,41 @@ class ApiServer:
 
     async def __aexit__(self, *exc: object) -> None:
         await self._session.close()
+        await self._session_to_ask.close()
 
-    def new_session(self, *, limit: int) -> aiohttp.ClientSession:
-        """A session of at most so many connections, each of whose requests has the credentials in force."""
-        return new_session(self._credentials, limit=limit, proxy=self._proxy)
+    def new_session(self, *, limit: int, patient: bool = False) -> aiohttp.ClientSession:
+        """A session of at most so many connections, each of whose requests has the credentials in force.
+
+        In a patient one, a resource that is not there is an interrupted connection, because it may be installed later.
+        """
+        middlewares = (wait_for_resources,) if patient else ()
+        return new_session(
+            self._credentials, self._connections, limit=limit, proxy=self._proxy, middlewares=middlewares
+        )
+
+    def abort_connections(self) -> None:
+        """End the connections of all sessions: after an outage, those that were open before may never answer again.
+
+        Requests that wait for an answer raise ApiServerUnreachable. kopf continues its watches on new connections.
+        """
+        self._connections.abort()
+
+    async def answer(self, *, within_s: float) -> None:
+        """Return when the server has answered a small request. Raises ApiServerError if it refuses, or if time runs out."""
+        timeout = aiohttp.ClientTimeout(total=within_s)
+        # On a connection of its own: all others may be taken by requests that are never answered.
+        with_limit = {"params": {"limit": "1"}, "timeout": timeout, "session": self._session_to_ask}
+        await self._to_collection("GET", JOBS, **with_limit)
 
     def _url(self, resource: str, name: str = "", subresource: str = "") -> str:
         parts = [self.host, "apis", GROUP, VERSION, "namespaces", self.namespace, resource, name, subresource]
         return "/".join(part for part in parts if part)
 
-    async def _request(self, method: str, url: str, *, headers: dict[str, str] | None = None, **kwargs: Any) -> Json:
+    async def _request(
+        self, method: str, url: str, *, session: aiohttp.ClientSession | None = None, **kwargs: Any
+    ) -> Json:
         try:
-            async with self._session.request(method, url, headers=headers, **kwargs) as response:
+            async with (session or self._session).request(method, url, **kwargs) as response:
                 body = await response.read()
                 if response.status < 300:
                     return json.loads(body) if body else {}
@@ -87,12 +118,20 @@ class ApiServer:
             message = f"the API server cannot be reached ({_reason_unreachable(exc)})"
             raise ApiServerUnreachable(message, may_have_happened=not never_sent) from exc
 
+    async def _to_collection(self, method: str, resource: str, **kwargs: Any) -> Json:
+        """A request that names no object: if it is not found, the whole resource is missing, and may be installed later."""
+        try:
+            return await self._request(method, self._url(resource), **kwargs)
+        except Gone as exc:
+            message = f"the API server has no {resource}.{GROUP} in {self.namespace}: install the CRDs ({exc})"
+            raise ApiServerUnavailable(message) from exc
+
     async def _list(self, resource: str, **selectors: str) -> list[Json]:
         """All objects, in pages, so that neither side holds a long answer in memory."""
         items: list[Json] = []
         params = {"limit": str(PAGE), **selectors}
         while True:
-            page = await self._request("GET", self._url(resource), params=params)
+            page = await self._to_collection("GET", resource, params=params)
             items += page["items"]
             if not (following := page["metadata"].get("continue")):
                 return items
@@ -150,7 +189,7 @@ class ApiServer:
 
     async def create_job(self, manifest: Json) -> int:
         """Returns the new job's resource version. Raises AlreadyExists or RequestRefused."""
-        return version_of(await self._request("POST", self._url(JOBS), json=manifest))
+        return version_of(await self._to_collection("POST", JOBS, json=manifest))
 
     async def delete_job(self, name: str, *, uid: str) -> None:
         """Delete the job with this uid, and no later one of its name. Raises Gone."""

@@ -4,7 +4,6 @@ Called by commands.py. It only reads sources and rows: it creates no schema and 
 """
 
 import asyncio
-import signal
 
 import structlog
 
@@ -19,7 +18,6 @@ from embedding_worker.errors import DatabaseUnavailable, RowsLocked, SourceRefus
 from embedding_worker.rows.database import Database
 from embedding_worker.rows.records import DuePreview
 from embedding_worker.rows.store import RowStore
-from embedding_worker.source import SourceConfig
 
 log = structlog.get_logger(__name__)
 
@@ -27,11 +25,8 @@ PAGE = 2_000
 SHORTEST_PAUSE_S = 5.0
 
 
-async def run(settings: Settings) -> int:
-    """Look through all sources continuously, until SIGTERM or SIGINT. Returns the exit code."""
-    stop = asyncio.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+async def run(settings: Settings, stop: asyncio.Event) -> int:
+    """Look through all sources continuously, until told to stop. Returns the exit code."""
     try:
         server = await ApiServer.connected(settings)
     except ApiServerUnusable as exc:
@@ -80,32 +75,32 @@ class DryRun:
         return rows
 
     async def _at_source(self, source: EmbeddingSource, stop: asyncio.Event) -> int:
-        config = source.spec.config()
-        store = await RowStore.inspect(self._database, config)
+        store = await RowStore.inspect(self._database, source.spec.config())
         after: str | None = None
         pages = 0
         while not stop.is_set():
             page = await store.preview_due(after_id=after, limit=PAGE)
             pages += 1
             for row in page.due:
-                self._log_once(source.name, config, row)
+                self._log_once(source, row)
             if (after := page.last_id) is None:
                 break
         return pages * PAGE
 
-    def _log_once(self, source: str, config: SourceConfig, row: DuePreview) -> None:
-        key = hash((source, row.id, row.content_hash, config.fingerprint))
+    def _log_once(self, source: EmbeddingSource, row: DuePreview) -> None:
+        key = hash((source.name, row.id, row.content_hash, source.spec.config().fingerprint))
         if key not in self._logged:
             self._logged.add(key)
-            log.info("row is due", source=source, business=row.id, steps=steps(source, config, row), dry_run=True)
+            log.info("row is due", source=source.name, business=row.id, steps=steps(source, row), dry_run=True)
 
 
-def steps(source: str, config: SourceConfig, row: DuePreview) -> list[str]:
+def steps(source: EmbeddingSource, row: DuePreview) -> list[str]:
     """What would be done for a due row, in order. Never its text."""
+    config = source.spec.config()
     column = f"{config.at}.{config.at.embedding_column}"
     if row.blank:
         return [f"set {column} to null: the text is empty"]
-    name = job_name(source=source, business_id=row.id, content_hash=row.job_hash, fingerprint=config.fingerprint)
+    name = job_name(source=source.name, business_id=row.id, content_hash=row.job_hash, fingerprint=config.fingerprint)
     if row.content_hash is None:
         return [f"create EmbeddingJob {name}", "make it a dead letter: spec.text fails for this row"]
     return [

@@ -3,6 +3,7 @@
 from functools import partial
 
 from embedding_operator.context import Context
+from embedding_operator.reconciler.api_server_watch import ApiServerWatch
 from embedding_operator.reconciler.deleted_sources import DeletedSources
 from embedding_operator.reconciler.housekeeping import Expiry, Housekeeping
 from embedding_operator.reconciler.job_runner import JobRunner, Recorders
@@ -84,6 +85,13 @@ class Factory:
             expiry=Expiry(settings.max_finished_jobs, settings.finished_job_age_s),
             clock=context.clock,
         )
+
+    def api_server_watch(self, sources: Sources, housekeeping: Housekeeping) -> ApiServerWatch:
+        def go_on() -> None:
+            housekeeping.resync_soon()
+            sources.wake_all()
+
+        return ApiServerWatch(self._context.server, on_return=go_on, clock=self._context.clock)
 
     def rotation(self, sources: Sources) -> Rotation:
         """The rotation of the secrets that are mounted as files, which puts a new value in force without a restart."""

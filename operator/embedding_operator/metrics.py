@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
 from embedding_worker.clock import Clock
+from embedding_worker.providers.circuit import CircuitState
 from embedding_worker.rows.records import Counts
 
 PREFIX = "embedding_operator"
@@ -32,10 +33,15 @@ class Metrics:
         self._open = self._gauge("open_jobs", "Open jobs of all sources")
         self._window = self._gauge("window_jobs", "Jobs that may be open at the moment, in all sources")
         self._dead = self._gauge("dead_letters", "Jobs in phase DeadLettered")
+        self._dead_here = self._gauge("source_dead_letters", "Jobs in phase DeadLettered of one source", "source")
+        self._limited = self._gauge(
+            "dead_letter_limit_reached", "1 while no job is created because of too many dead letters, else 0", "source"
+        )
         self._calls = self._histogram(
             "provider_call_seconds", "Duration of a call to the provider", "source", "outcome"
         )
         self._texts = self._histogram("provider_call_texts", "Texts in a call to the provider", "source", buckets=TEXTS)
+        self._circuit = self._gauge("circuit_open", "1 while no call is made to a provider, or with a model", "circuit")
         self._turns = self._histogram("sweep_seconds", "Duration of a turn of a source's loop", "source")
         self._settle = self._histogram("job_seconds", "Time from the start of a job's handler to its outcome", "source")
 
@@ -67,9 +73,14 @@ class Metrics:
         since = counts.oldest_due_since
         self._oldest.labels(source).set(0 if since is None else max(0.0, (self._clock.now() - since).total_seconds()))
 
+    def record_dead_letters(self, source: str, number: int, *, limit_reached: bool) -> None:
+        """So many jobs of the source are dead letters now, and whether they stop it."""
+        self._dead_here.labels(source).set(number)
+        self._limited.labels(source).set(limit_reached)
+
     def forget(self, source: str) -> None:
         """The source was deleted: its gauges are removed, or they would show its last values without end."""
-        for gauge in (self._due, self._rows, self._oldest):
+        for gauge in (self._due, self._rows, self._oldest, self._dead_here, self._limited):
             if (source,) in gauge._metrics:
                 gauge.remove(source)
 
@@ -80,6 +91,10 @@ class Metrics:
     def call_finished(self, *, source: str, outcome: str, seconds: float) -> None:
         """A call has ended: `Succeeded`, `Cancelled`, or the name of its error."""
         self._calls.labels(source, outcome).observe(seconds)
+
+    def circuit_changed(self, *, circuit: str, state: CircuitState) -> None:
+        """`circuit` is the name of a provider, or of a provider and a model. While it is probing, no other call is made."""
+        self._circuit.labels(circuit).set(state is not CircuitState.CLOSED)
 
     @contextmanager
     def time_turn(self, source: str) -> Iterator[None]:

@@ -4,13 +4,13 @@ To drain means to finish the jobs in flight: calls, writes and status patches. T
 """
 
 import asyncio
-import signal
 from contextlib import AsyncExitStack
+from typing import Protocol
 
 import kopf
 import structlog
 
-from embedding_operator.api_errors import ApiServerError, ApiServerUnusable
+from embedding_operator.api_errors import ApiServerError, ApiServerUnavailable, ApiServerUnusable
 from embedding_operator.context import Context, open_context
 from embedding_operator.factory import Factory
 from embedding_operator.handlers.kopf_setup import make_registry, make_settings
@@ -18,26 +18,26 @@ from embedding_operator.handlers.kopf_storage import StatusIsTheProgress
 from embedding_operator.health import health_server, overdue
 from embedding_operator.reconciler.database_watch import DatabaseWatch
 from embedding_operator.reconciler.tracked_job import IN_FLIGHT, OPEN, JobState
+from embedding_operator.resources import JOBS, SOURCES
 from embedding_operator.settings import Settings
-from embedding_operator.tasks import cancel_and_wait, end_process_after, unless_set
+from embedding_operator.tasks import cancel_and_wait, end_process_after, stop_on_signals, unless_set
 
 log = structlog.get_logger(__name__)
 
-DRAIN_S = 20.0
-"""More than one call to a provider takes (15 s)."""
-END_WITHIN_S = 25.0
+DRAIN_S = 16.5
+"""One call to a provider (15 s), the write of its vectors, and the patch of its jobs' statuses."""
+END_WITHIN_S = 18.5
 """From the signal to the end of all tasks."""
 KOPF_ENDS_WITHIN_S = 3.0
 CLOSED_WITHIN_S = 3.0
-EXIT_WITHIN_S = 30.0
-"""From the signal to the exit, also where a task or a thread does not end. Less than a pod's grace period (35 s or more)."""
+EXIT_WITHIN_S = 19.5
+"""From the signal to the exit, also where a task or a thread does not end. Less than a pod's grace period (25 s or more)."""
 CRDS_MISSING_PAUSE_S = 2.0
 
 
-async def run(settings: Settings) -> int:
+async def run(settings: Settings, stop: asyncio.Event) -> int:
     """Run until told to stop. Returns the exit code: 0 after a clean end, 2 where someone must act first, 1 otherwise."""
-    stop, stack = asyncio.Event(), AsyncExitStack()
-    stop_on_signals(stop)
+    stack = AsyncExitStack()
     guard = asyncio.create_task(end_process_after(stop, seconds=EXIT_WITHIN_S), name="guard of the exit")
     try:
         return await _run(settings, stop, stack)
@@ -67,7 +67,7 @@ async def _run(settings: Settings, stop: asyncio.Event, stack: AsyncExitStack) -
     except OSError as exc:
         log.error("EMBEDDING_HTTP_PORT can't be used: set another one", port=settings.http_port, error=exc.strerror)
         return 2
-    for background in (process.rotation, context.events, process.database_watch, process.deleted_sources):
+    for background in process.background:
         task = asyncio.create_task(background.run(), name=type(background).__name__)
         stack.push_async_callback(cancel_and_wait, task)
     return await process.run()
@@ -82,10 +82,12 @@ async def close_connections(stack: AsyncExitStack) -> None:
         log.warning("a connection was not closed: it ends with the process", error=type(exc).__name__)
 
 
-def stop_on_signals(stop: asyncio.Event) -> None:
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stop.set)
+class Background(Protocol):
+    """What works beside the sources, as long as the process."""
+
+    async def run(self) -> None:
+        """Run until cancelled."""
+        ...
 
 
 class Process:
@@ -98,9 +100,15 @@ class Process:
         self._sources = factory.sources()
         self._runner = factory.job_runner(self._sources)
         self._housekeeping = factory.housekeeping(self._sources)
-        self.rotation = factory.rotation(self._sources)
-        self.deleted_sources = factory.deleted_sources()
         self.database_watch = DatabaseWatch(context.database, clock=context.clock)
+        self.api_server_watch = factory.api_server_watch(self._sources, self._housekeeping)
+        self.background: tuple[Background, ...] = (
+            factory.rotation(self._sources),
+            factory.deleted_sources(),
+            context.events,
+            self.database_watch,
+            self.api_server_watch,
+        )
         self._watching = False
 
     async def run(self) -> int:
@@ -143,7 +151,7 @@ class Process:
         problems = overdue(now - self._housekeeping.last_turn, "housekeeping")
         for name, loop in self._sources.loops():
             problems += overdue(now - loop.last_turn, f"the loop of source {name}")
-        if self._housekeeping.waiting_for is None:  # without the API server, no handler is called
+        if self._api_server_problem is None:  # without the API server, no handler is called
             problems += overdue(self._context.jobs.table.longest_queued_s(), "the watch of jobs")
         return problems
 
@@ -153,7 +161,11 @@ class Process:
         problems += [
             f"source {name} waits for {loop.waiting_for}" for name, loop in self._sources.loops() if loop.waiting_for
         ]
-        return [*problems, *filter(None, [self._housekeeping.waiting_for, self.database_watch.waiting_for])]
+        return [*problems, *filter(None, [self._api_server_problem, self.database_watch.waiting_for])]
+
+    @property
+    def _api_server_problem(self) -> str | None:
+        return self.api_server_watch.waiting_for or self._housekeeping.waiting_for
 
     def metrics_page(self) -> bytes:
         table, window = self._context.jobs.table, self._context.jobs.window
@@ -194,13 +206,19 @@ class Process:
         """
         while not self._stop.is_set():
             try:
-                await unless_set(self._stop, self._housekeeping.resync())
+                await unless_set(self._stop, self._list())
             except ApiServerError as exc:
                 log.warning("waiting for the API server, and for the CRDs to be there", message=str(exc))
                 await self._context.clock.wait_for(self._stop, within_s=CRDS_MISSING_PAUSE_S)
             else:
                 break
         return not self._stop.is_set()
+
+    async def _list(self) -> None:
+        """kopf reads once at its start which resources are served, and a new one may be listed a little earlier."""
+        await self._housekeeping.resync()
+        if missing := {SOURCES, JOBS} - await self._context.server.served_resources():
+            raise ApiServerUnavailable(f"the API server does not serve {' and '.join(sorted(missing))} yet")
 
     async def _drain(self) -> None:
         """Start no other job, and wait until the jobs in flight have sent their status, for DRAIN_S at most."""

@@ -13,6 +13,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
 
 from embedding_operator.rotation import MountedSecret, SecretUnreadable, read_secret
+from embedding_worker.errors import SourceRefused
 from embedding_worker.providers.provider import Provider, ProviderSetting, registered_providers
 from embedding_worker.rows.database_url import unusable_url
 
@@ -105,6 +106,7 @@ def settings_from(environ: Mapping[str, str], *, providers: Mapping[str, Provide
     if (url := values.get(DATABASE_URL)) and (reason := unusable_url(url)):
         problems.append(f"{DATABASE_URL}{'_FILE' if DATABASE_URL in files else ''} is no database URL: {reason}")
     of_providers = {name: values.pop(name) for name in declared if name in values}
+    problems += _unusable(declared, of_providers)
     try:
         settings = Settings.model_validate(values | {"provider_settings": of_providers, "secret_files": files})
     except ValidationError as exc:
@@ -140,6 +142,17 @@ def _unknown_variables(environ: Mapping[str, str], *, known: set[str]) -> list[s
         for name in unknown
         if not SERVICE_VARIABLE.match(name)
     ]
+
+
+def _unusable(declared: Mapping[str, ProviderSetting], values: Mapping[str, str]) -> list[str]:
+    """What is wrong with the values of providers that are no secrets; those are rotated, so their sources are refused instead."""
+    problems = []
+    for name, value in values.items():
+        try:
+            declared[name].secret or declared[name].usable(value)
+        except SourceRefused as exc:
+            problems.append(exc.message)
+    return problems
 
 
 def _read_secrets(

@@ -2,15 +2,18 @@
 
 import asyncio
 import os
+import signal
 import sys
 import threading
 from collections.abc import Coroutine
+from types import FrameType
 from typing import Any, TypeVar
 
 import structlog
 
 log = structlog.get_logger(__name__)
 Result = TypeVar("Result")
+SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 
 async def cancel_and_wait(task: asyncio.Task[Any]) -> None:
@@ -36,6 +39,32 @@ async def unless_set(stop: asyncio.Event, work: Coroutine[Any, Any, Result]) -> 
         if not working.done():
             await cancel_and_wait(working)
     return None if working.cancelled() else working.result()
+
+
+def stop_on_signals(stop: asyncio.Event) -> None:
+    """Have the first SIGTERM or SIGINT set the event, and a second one end the process at once, with exit code 128 + its number.
+
+    The handlers are Python's and not the loop's, so they also work while the loop is busy. The kernel's own reaction would not
+    end a process that is the first one in its container.
+    """
+    loop = asyncio.get_running_loop()
+    received = False
+
+    def react(number: int, frame: FrameType | None) -> None:
+        nonlocal received
+        if received or stop.is_set():
+            end_at_once(number, frame)
+        received = True
+        loop.call_soon_threadsafe(stop.set)
+
+    for number in SIGNALS:
+        loop.remove_signal_handler(number)  # kopf's, which would still be called
+        signal.signal(number, react)
+
+
+def end_at_once(number: int, frame: FrameType | None) -> None:
+    """A handler of signals: end the process with the exit code that shells show for this signal."""
+    os._exit(128 + number)
 
 
 async def end_process_after(stop: asyncio.Event, *, seconds: float) -> None:

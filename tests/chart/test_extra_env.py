@@ -43,6 +43,7 @@ def test_port_and_namespace_are_the_charts(each_helm: Helm, name: str, sentence:
         ("DATABASE_URL_FILE", "database.existingSecret"),
         ("GEMINI_API_KEY", "gemini.existingSecret"),
         ("EMBEDDING_GEMINI_ENDPOINT", "gemini.endpoint"),
+        ("EMBEDDING_GEMINI_TOKENS_PER_MINUTE", "gemini.tokensPerMinute"),
         ("EMBEDDING_MAX_OPEN_JOBS", "settings.maxOpenJobs"),
         ("HTTP_PROXY", "proxy.httpProxy"),
         ("https_proxy", "proxy.httpsProxy"),
@@ -64,7 +65,7 @@ def test_a_variable_that_no_value_sets_is_refused_without_one(each_helm: Helm, n
 def test_every_variable_that_the_chart_sets_is_refused(helm: Helm) -> None:
     rendered = helm.render(
         {
-            "gemini": {"existingSecret": "key", "endpoint": "https://gemini.example"},
+            "gemini": {"existingSecret": "key", "endpoint": "https://gemini.example", "textsPerMinute": 9},
             "proxy": {"httpProxy": "http://proxy.example", "httpsProxy": "http://proxy.example"},
             "privateCA": {"configMap": "ca"},
         }

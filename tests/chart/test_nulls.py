@@ -36,6 +36,7 @@ AS_BY_DEFAULT: dict[str, Json] = {
     "podLabels": {"podLabels": None},
     "podAnnotations": {"podAnnotations": None},
     "nameOverride": {"nameOverride": None},
+    "gemini.requestsPerMinute": {"gemini": {"requestsPerMinute": None}},
     "image.tag": {"image": {"tag": None}},
     "extraEnv": {"extraEnv": None},
     "tolerations": {"tolerations": None},

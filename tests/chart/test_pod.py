@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from embedding_operator.process import DRAIN_S
+from embedding_operator.process import EXIT_WITHIN_S
 from tests.support.chart import DATABASE, NO_CRDS, Helm, Json, Objects
 
 OF_THE_HOOK = {"helm.sh/hook": "test", "helm.sh/hook-delete-policy": "before-hook-creation"}
@@ -64,8 +64,8 @@ def test_the_old_pod_ends_before_the_new_one_begins(helm: Helm) -> None:
     assert helm.render().one("Deployment")["spec"]["strategy"] == {"type": "Recreate"}
 
 
-def test_its_grace_period_is_longer_than_the_drain(helm: Helm) -> None:
-    assert helm.render().pod()["terminationGracePeriodSeconds"] > 2 * DRAIN_S  # handlers first, kopf after them
+def test_its_grace_period_is_longer_than_the_process_needs_to_end(helm: Helm) -> None:
+    assert helm.render().pod()["terminationGracePeriodSeconds"] > EXIT_WITHIN_S
 
 
 def test_a_rollout_without_progress_fails_before_helms_timeout(helm: Helm) -> None:

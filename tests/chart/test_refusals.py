@@ -24,8 +24,16 @@ WRONG: dict[str, tuple[Json, str]] = {
     "a tag as a digest": ({"image": {"digest": "0.1.0"}}, "at '/image/digest': '0.1.0' does not match pattern"),
     "a pull policy": ({"image": {"pullPolicy": "Sometimes"}}, "at '/image/pullPolicy': value must be one of"),
     "a grace shorter than the drain": (
-        {"terminationGracePeriodSeconds": 30},
-        "at '/terminationGracePeriodSeconds': minimum: got 30, want 35",
+        {"terminationGracePeriodSeconds": 20},
+        "at '/terminationGracePeriodSeconds': minimum: got 20, want 25",
+    ),
+    "a rate limit below 0": (
+        {"gemini": {"requestsPerMinute": -1}},
+        "at '/gemini/requestsPerMinute': minimum: got -1, want 0",
+    ),
+    "a rate limit that is no whole number": (
+        {"gemini": {"tokensPerMinute": 0.5}},
+        "at '/gemini/tokensPerMinute': got number, want integer",
     ),
     "a log level": ({"settings": {"logLevel": "loud"}}, "at '/settings/logLevel': value must be one of"),
     "too many jobs": (

@@ -11,8 +11,12 @@ from hack.release.chart_readme import README, SCHEMA, VALUES, up_to_date_readme
 from tests.support.chart import Helm, Json, Objects
 
 DEFAULTS: Json = yaml.safe_load(VALUES.read_text())
-NOT_A_VALUE = {"EMBEDDING_NAMESPACE", "EMBEDDING_HTTP_PORT", "EMBEDDING_GEMINI_ENDPOINT"}
-"""The pod's own namespace; a fixed port; gemini.endpoint."""
+RATE_LIMITS = {
+    f"EMBEDDING_GEMINI_{kind.upper()}_PER_MINUTE": f"{kind}PerMinute" for kind in ("requests", "texts", "tokens")
+}
+"""The values of group gemini, by their variables."""
+NOT_A_VALUE = {"EMBEDDING_NAMESPACE", "EMBEDDING_HTTP_PORT", "EMBEDDING_GEMINI_ENDPOINT", *RATE_LIMITS}
+"""Not values of group settings: the pod's own namespace; a fixed port; those of group gemini."""
 
 
 def settings_of(rendered: Objects) -> Settings:
@@ -111,3 +115,10 @@ def test_a_setting_that_is_null_has_the_operators_default(each_helm: Helm) -> No
 def test_geminis_endpoint_reaches_the_operator(helm: Helm) -> None:
     rendered = helm.render({"gemini": {"endpoint": "https://gemini.example/v1"}})
     assert settings_of(rendered).provider_values()["EMBEDDING_GEMINI_ENDPOINT"] == "https://gemini.example/v1"
+
+
+@pytest.mark.parametrize(("variable", "name"), RATE_LIMITS.items())
+def test_geminis_rate_limits_reach_the_operator(each_helm: Helm, variable: str, name: str) -> None:
+    rendered = each_helm.render({"gemini": {name: 5_000_000}})
+    assert {found for found in rendered.environment() if found in RATE_LIMITS} == {variable}
+    assert settings_of(rendered).provider_values()[variable] == "5000000"

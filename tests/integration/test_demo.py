@@ -62,6 +62,15 @@ def test_the_demo_shows_every_scene_and_ends_with_exit_code_0(
         "DeadLettered   1          InputRejected",
         '--subresource=status --type=merge -p \'{"status":{"phase":"Pending"}}\'',
         "patched",
+        "four times, and accepted other texts after each",
+        "ProviderReady=False ProviderUnavailable: no call is made since",
+        "Pending   0",
+        'embedding_operator_circuit_open{circuit="gemini"} 1.0',
+        '"event": "circuit opened"',
+        "texts of rows: 1, test texts: ",
+        "ProviderReady=True ProviderReady: the last call succeeded",
+        'embedding_operator_circuit_open{circuit="gemini"} 0.0',
+        '"event": "circuit closed"',
         "all that it started has ended",
     ):
         assert shown in done.stdout

@@ -5,8 +5,10 @@ import math
 import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from http.client import HTTPConnection, HTTPException
 from pathlib import Path
+from socket import create_connection
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -139,6 +141,9 @@ def test_without_a_key_it_is_a_403_and_an_unknown_model_a_404(gemini: FakeGemini
         ("404", 404, "NOT_FOUND"),
         ("429", 429, "RESOURCE_EXHAUSTED"),
         ("429-day", 429, "RESOURCE_EXHAUSTED"),
+        ("429-tokens", 429, "RESOURCE_EXHAUSTED"),
+        ("429-spend", 429, "RESOURCE_EXHAUSTED"),
+        ("429-plain", 429, "RESOURCE_EXHAUSTED"),
         ("500", 500, "INTERNAL"),
         ("503", 503, "UNAVAILABLE"),
     ],
@@ -152,23 +157,53 @@ def test_a_fault_is_an_error_as_often_as_was_set(gemini: FakeGemini, kind: str, 
 def test_a_quota_names_itself_and_the_pause(gemini: FakeGemini) -> None:
     gemini.fault("429", times=1, seconds=48.5)
     gemini.fault("429-day", times=1)
+    gemini.fault("429-tokens", times=1)
     _, minute = post(gemini, batch("one"))
     _, day = post(gemini, batch("one"))
+    _, tokens = post(gemini, batch("one"))
     assert detail(minute, "RetryInfo")["retryDelay"] == "48.5s"
     assert "PerMinute" in detail(minute, "QuotaFailure")["violations"][0]["quotaId"]
     assert detail(day, "RetryInfo")["retryDelay"] == "7s"
     assert "PerDay" in detail(day, "QuotaFailure")["violations"][0]["quotaId"]
+    assert "InputTokensPerMinute" in detail(tokens, "QuotaFailure")["violations"][0]["quotaId"]
+
+
+def test_an_error_may_be_a_page_of_a_proxy_with_the_same_code(gemini: FakeGemini) -> None:
+    gemini.fault("403", as_page=True)
+    connection = HTTPConnection(urlsplit(gemini.url).netloc, timeout=10)
+    connection.request("POST", BATCH, json.dumps(batch("one")), {"x-goog-api-key": API_KEY})
+    answer = connection.getresponse()
+    assert (answer.status, answer.headers.get_content_type()) == (403, "text/html")
+    assert b"<html>" in answer.read()
+    connection.close()
+
+
+def test_a_redirect_names_the_other_host(gemini: FakeGemini) -> None:
+    gemini.fault("redirect", location="http://other.invalid/")
+    connection = HTTPConnection(urlsplit(gemini.url).netloc, timeout=10)
+    connection.request("POST", BATCH, json.dumps(batch("one")), {"x-goog-api-key": API_KEY})
+    answer = connection.getresponse()
+    assert (answer.status, answer.headers["Location"]) == (307, "http://other.invalid/")
+    connection.close()
 
 
 def test_spoiled_answers_are_an_incomplete_200(gemini: FakeGemini) -> None:
     given = batch("one", "two", outputDimensionality=2)
-    for kind in ("too-few", "wrong-size", "nan"):
+    for kind in ("too-few", "wrong-size", "nan", "zero", "null-values", "null-vector"):
         gemini.fault(kind, times=1)
-    answers = [post(gemini, given) for _ in range(3)]
-    assert [code for code, _ in answers] == [200] * 3
-    sizes = [[len(each["values"]) for each in body["embeddings"]] for _, body in answers]
-    assert sizes == [[2], [2, 1], [2, 2]]
-    assert answers[2][1]["embeddings"][1]["values"] == ["NaN", "NaN"]
+    answers = [post(gemini, given) for _ in range(6)]
+    assert [code for code, _ in answers] == [200] * 6
+    first, *others = [[each and each["values"] for each in body["embeddings"]] for _, body in answers]
+    assert first == [fake_vector("one", 2)]
+    assert [vectors[0] for vectors in others] == [fake_vector("one", 2)] * 5
+    broken = [fake_vector("two", 2)[:1], ["NaN", "NaN"], [0.0, 0.0], [None, None], None]
+    assert [vectors[1] for vectors in others] == broken
+
+
+def test_an_error_may_come_with_code_200(gemini: FakeGemini) -> None:
+    gemini.fault("200-error", times=1)
+    code, body = post(gemini, batch("one"))
+    assert (code, body["error"]["code"]) == (200, 500)
 
 
 def test_an_answer_may_be_no_json_or_incomplete(gemini: FakeGemini) -> None:
@@ -178,6 +213,21 @@ def test_an_answer_may_be_no_json_or_incomplete(gemini: FakeGemini) -> None:
     gemini.fault("close", times=1)
     with pytest.raises((HTTPException, ConnectionError)):
         post(gemini, batch("one"))
+
+
+@pytest.mark.parametrize("kind", ["trickle", "trickle-headers"])
+def test_an_answer_may_come_a_byte_each_second(gemini: FakeGemini, kind: str) -> None:
+    gemini.fault(kind, times=1)
+    with closing(create_connection(("127.0.0.1", urlsplit(gemini.url).port or 0), timeout=10)) as sock:
+        body = json.dumps(batch("one"))
+        head = f"POST {BATCH} HTTP/1.1\r\nHost: one\r\nx-goog-api-key: {API_KEY}\r\nContent-Length: {len(body)}\r\n\r\n"
+        sock.sendall(f"{head}{body}".encode())
+        received = b""
+        while not received.endswith(b"xx" if kind == "trickle-headers" else b"[0.1,   "):
+            received += sock.recv(1000)
+        assert received.startswith(b"HTTP/1.1 200 OK\r\n")
+        assert (b"\r\n\r\n" in received) == (kind == "trickle")
+    wait_until(lambda: not gemini.stats().in_flight, within_s=5, because="its client has gone")
 
 
 def test_a_call_that_hangs_gets_no_answer_and_ends_with_its_connection(gemini: FakeGemini) -> None:

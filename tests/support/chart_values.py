@@ -8,7 +8,12 @@ EVERYTHING: Json = {
     "commonLabels": {"team": "search"},
     "crds": {"install": True},
     "database": {"existingSecret": "mine", "existingSecretKey": "uri"},
-    "gemini": {"existingSecret": "mine", "existingSecretKey": "key", "endpoint": "https://gemini.example"},
+    "gemini": {
+        "existingSecret": "mine",
+        "existingSecretKey": "key",
+        "endpoint": "https://gemini.example",
+        "tokensPerMinute": 5_000_000,
+    },
     "settings": {"finishedJobSeconds": 2_000_000, "logFormat": "console"},
     "proxy": {"httpProxy": "http://proxy.example:3128", "httpsProxy": "http://proxy.example:3128"},
     "privateCA": {"secret": "corporate"},

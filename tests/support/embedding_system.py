@@ -8,12 +8,14 @@ from typing import cast
 
 from embedding_worker.batching.batcher import Batcher
 from embedding_worker.embedding import RowEmbedder
+from embedding_worker.errors import Postponed
 from embedding_worker.outcome import OutcomeKind, RowOutcome, RowRequest
+from embedding_worker.pipeline import RowPipeline
 from embedding_worker.rows.store import RowStore
 from embedding_worker.source import TooLong
 from embedding_worker.text import content_hash
 from tests.support.fake_clock import FakeClock, let_time_pass
-from tests.support.fake_provider import FakeEmbedder, fake_calls
+from tests.support.fake_provider import FakeEmbedder, gated_calls, shared_embedder
 from tests.support.memory_store import MemoryStore
 
 
@@ -31,11 +33,19 @@ class EmbeddingSystem:
     clock: FakeClock = field(default_factory=FakeClock)
 
     @asynccontextmanager
+    async def pipeline(self, *, max_items: int = 64) -> AsyncIterator[RowPipeline]:
+        embedder = shared_embedder(self.provider, clock=self.clock)
+        calls, gate = gated_calls(embedder, clock=self.clock)
+        rows = RowEmbedder(cast(RowStore, self.store), calls, too_long=self.too_long, clock=self.clock)
+        batcher = Batcher(rows.embed_batch, max_items=max_items, clock=self.clock)
+        pipeline = RowPipeline(calls, gate, rows, batcher)
+        async with pipeline.running(probes=True):
+            yield pipeline
+
+    @asynccontextmanager
     async def batcher(self, *, max_items: int = 64) -> AsyncIterator[Batcher[RowRequest, RowOutcome]]:
-        calls = fake_calls(self.provider, clock=self.clock)
-        row_embedder = RowEmbedder(cast(RowStore, self.store), calls, too_long=self.too_long, clock=self.clock)
-        async with Batcher(row_embedder.embed_batch, max_items=max_items, clock=self.clock) as batcher:
-            yield batcher
+        async with self.pipeline(max_items=max_items) as pipeline:
+            yield pipeline.batcher
 
     def requests(self) -> list[RowRequest]:
         """One for each row, with the text that it has now."""
@@ -44,15 +54,24 @@ class EmbeddingSystem:
     async def outcomes(self, *requests: RowRequest) -> list[RowOutcome]:
         """What becomes of the requests (without any: of all rows) as one batch, however long it takes."""
         submitted = requests or tuple(self.requests())
-        async with self.batcher(max_items=len(submitted)) as batcher:
-            return list(await let_time_pass(self.clock, _gather(batcher, submitted)))
+        async with self.pipeline(max_items=len(submitted)) as pipeline:
+            return list(await let_time_pass(self.clock, _gather(pipeline, submitted)))
 
     async def kinds(self, *requests: RowRequest) -> list[OutcomeKind]:
         return [outcome.kind for outcome in await self.outcomes(*requests)]
 
 
-async def _gather(batcher: Batcher[RowRequest, RowOutcome], requests: Sequence[RowRequest]) -> list[RowOutcome]:
-    return await asyncio.gather(*map(batcher.submit, requests))
+async def settled(pipeline: RowPipeline, request: RowRequest) -> RowOutcome:
+    """What becomes of a row that is submitted again when its provider may be called, as a job's handler does it."""
+    while True:
+        try:
+            return await pipeline.batcher.submit(request)
+        except Postponed as exc:
+            await pipeline.gate.wait_until_open(asyncio.Event(), pause_s=exc.pause_s)
+
+
+async def _gather(pipeline: RowPipeline, requests: Sequence[RowRequest]) -> list[RowOutcome]:
+    return await asyncio.gather(*(settled(pipeline, request) for request in requests))
 
 
 def system_of(count: int) -> EmbeddingSystem:

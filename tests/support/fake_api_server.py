@@ -10,6 +10,7 @@ from collections.abc import Mapping
 
 from embedding_operator.api_errors import AlreadyExists, ApiServerError, Gone, Invalid
 from embedding_operator.api_server import ApiServer, Json, version_of
+from embedding_operator.resources import JOBS, SOURCES
 from embedding_operator.resources.embedding_job import COHORT_LABEL, FINISHED
 
 
@@ -23,6 +24,7 @@ class FakeApiServer(ApiServer):
         self.stored_jobs: dict[str, Json] = {}
         self.stored_sources: dict[str, Json] = {}
         self.events: list[Json] = []
+        self.served = {JOBS, SOURCES}
         self.refuse_jobs_of: set[str] = set()
         """The business ids whose jobs a policy denies."""
         self.denial: type[ApiServerError] = Invalid
@@ -80,6 +82,16 @@ class FakeApiServer(ApiServer):
         """After the change, before the answer."""
         if self._lost[method]:
             raise self._lost[method].pop(0)
+
+    async def answer(self, *, within_s: float) -> None:
+        await self._begin("answer", "")
+
+    def abort_connections(self) -> None:
+        self.requests.append(("abort_connections", ""))
+
+    async def served_resources(self) -> set[str]:
+        await self._begin("served_resources", "")
+        return self.served
 
     async def sources(self) -> list[Json]:
         await self._begin("sources", "")

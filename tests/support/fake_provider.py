@@ -3,16 +3,27 @@
 from collections.abc import Callable, Sequence
 
 from embedding_worker.clock import Clock
-from embedding_worker.errors import ProviderError, ProviderThrottled
+from embedding_worker.errors import ProviderError
 from embedding_worker.providers.calls import ProviderCalls
+from embedding_worker.providers.canary import CANARY
 from embedding_worker.providers.embedder import Vector
+from embedding_worker.providers.gate import CallGate
+from embedding_worker.providers.meter import Counters, Meter
+from embedding_worker.providers.observer import NoObserver
+from embedding_worker.providers.provider import Provider
+from embedding_worker.providers.registry import ProviderRegistry
+from embedding_worker.providers.shared_embedder import SharedEmbedder
+from embedding_worker.rows.records import RateGrant
+from embedding_worker.source import Model
 from tests.support.kept_rows import fake_vector
+
+MODEL = Model("fake", "one", 3)
 
 
 class FakeEmbedder:
     """Returns fake vectors, after it has failed once for each of `failures`, and while `fails` gives no error for the texts.
 
-    Records the texts of each call.
+    Records the texts of each call. Canaries are counted apart, and use up none of `failures`.
     """
 
     max_text_bytes = 1_000
@@ -27,20 +38,26 @@ class FakeEmbedder:
     ) -> None:
         self.max_texts = max_texts
         self.calls: list[list[str]] = []
+        self.canaries = 0
         self.fails = fails
         self.meanwhile = meanwhile
         """Happens during each call."""
         self.failures = list(failures)
-        self.throttled_by: ProviderThrottled | None = None
+        self.canary_failures: list[ProviderError] = []
 
     @property
     def sizes(self) -> list[int]:
         return [len(call) for call in self.calls]
 
     async def embed(self, texts: Sequence[str]) -> list[Vector]:
-        self.calls.append(list(texts))
-        self.meanwhile()
-        error = self.failures.pop(0) if self.failures else self.fails(texts)
+        failures = self.failures
+        if list(texts) == [CANARY]:
+            self.canaries += 1
+            failures = self.canary_failures
+        else:
+            self.calls.append(list(texts))
+            self.meanwhile()
+        error = failures.pop(0) if failures else self.fails(texts)
         if error is not None:
             raise error
         return [fake_vector(text) for text in texts]
@@ -59,11 +76,35 @@ class Day:
         self.counted.append((granted, tokens))
         return granted
 
+    async def give_back(self, texts: int, tokens: int, counted_s_ago: float) -> None:
+        self.left += texts
+        self.counted.append((-texts, -tokens))
 
-async def acquire_all(texts: int, tokens: int) -> int:
-    """A day without a limit."""
-    return texts
+    @property
+    def counters(self) -> Counters:
+        return Counters(self.acquire, self.give_back, unlimited)
+
+
+async def unlimited(texts: int, tokens: int, longest_wait_s: float) -> RateGrant:
+    """A provider without rate limits."""
+    return RateGrant(granted=True, wait_s=0.0)
+
+
+def shared_embedder(embedder: FakeEmbedder, *, clock: Clock) -> SharedEmbedder:
+    """The embedder of a source whose provider's only client is this one."""
+    provider = Provider("fake", lambda model, values: embedder)
+    registry = ProviderRegistry({}, clock=clock, observer=NoObserver(), providers={"fake": provider})
+    return registry.embedder(MODEL, source="shops")
+
+
+def gated_calls(
+    embedder: SharedEmbedder, *, clock: Clock, counters: Counters | None = None
+) -> tuple[ProviderCalls, CallGate]:
+    meter = Meter(counters or Day(1_000_000).counters, clock=clock)
+    gate = CallGate(embedder, meter, clock=clock)
+    return ProviderCalls(embedder, gate, meter, clock=clock), gate
 
 
 def fake_calls(embedder: FakeEmbedder, *, clock: Clock) -> ProviderCalls:
-    return ProviderCalls(embedder, acquire_texts=acquire_all, clock=clock)
+    calls, _ = gated_calls(shared_embedder(embedder, clock=clock), clock=clock)
+    return calls

@@ -14,6 +14,8 @@ from embedding_worker.rows.records import (
     DueRow,
     NewerMark,
     PresentRow,
+    RateGrant,
+    RateLimits,
     Used,
     VectorWrite,
     WriteResult,
@@ -192,6 +194,16 @@ class FakeStore(RowStore):
         granted = min(texts, most_a_day - used.texts)
         self.used = Used(used.day, used.texts + granted, used.tokens + tokens)
         return granted
+
+    async def return_texts(self, texts: int, *, tokens: int, counted_s_ago: float) -> None:
+        self._request("return_texts")
+        if self.used is not None:
+            self.used = Used(self.used.day, self.used.texts - texts, self.used.tokens - tokens)
+
+    async def acquire_rate(
+        self, key: str, limits: RateLimits, *, texts: int, tokens: int, longest_wait_s: float
+    ) -> RateGrant:
+        return RateGrant(granted=True, wait_s=0.0)
 
     async def used_today(self) -> Used | None:
         self._request("used_today")

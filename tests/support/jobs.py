@@ -3,6 +3,7 @@
 The name of a job is formed from its source, business and text, and all jobs have the same text unless a test names another.
 """
 
+import asyncio
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -76,6 +77,9 @@ class Register:
             return job.name
         table.start(job.name)
         if state is JobState.RUNNING:
+            return job.name
+        if state is JobState.POSTPONED:
+            table.postpone(job.name, asyncio.Event())
             return job.name
         table.settle(job.name)
         if state is JobState.BACKING_OFF:

@@ -15,13 +15,11 @@ from embedding_operator.reconciler.status_report import StatusReport
 from embedding_operator.reconciler.sweep import Sweeper
 from embedding_operator.reconciler.table_watch import TableWatch
 from embedding_operator.resources.embedding_source import EmbeddingSource
-from embedding_worker.embedding import RowEmbedder
-from embedding_worker.pipeline import make_pipeline
-from embedding_worker.providers.calls import ProviderCalls
+from embedding_worker.pipeline import RowPipeline, make_pipeline
 from embedding_worker.rows.records import DueRow
 from embedding_worker.rows.watch import BookkeepingWatch, Confirmed
 from tests.support.fake_clock import settle
-from tests.support.fake_provider import FakeEmbedder
+from tests.support.fake_provider import FakeEmbedder, shared_embedder
 from tests.support.fake_store import FakeStore
 from tests.support.operator_parts import SOURCE, Parts, source
 
@@ -79,9 +77,9 @@ class FakeSetup(SourceSetup):
         """Happens during each set-up."""
         self.pages = 0
         """So many pages are read during each set-up, and each takes a second."""
-        self.calls: ProviderCalls | None = None
-        self.rows: RowEmbedder | None = None
-        self.embedder = FakeEmbedder()
+        self.pipeline: RowPipeline | None = None
+        self.client = FakeEmbedder()
+        self.embedder = shared_embedder(self.client, clock=parts.clock)
 
     async def explain(self, source: EmbeddingSource, refused: tuple[str, str]) -> tuple[str, str]:
         return refused[0], refused[1] + self.explanation
@@ -101,7 +99,7 @@ class FakeSetup(SourceSetup):
         pipeline = make_pipeline(
             store, self.embedder, too_long=source.spec.model.too_long, max_texts_per_day=1_000, clock=clock
         )
-        self.calls, self.rows = pipeline.calls, pipeline.rows
+        self.pipeline = pipeline
         server, jobs = self._parts.server, self._parts.jobs
         return ReadySource(
             store,

@@ -10,7 +10,7 @@ from itertools import product
 from typing import Any
 
 from embedding_operator.lifecycle.source_status import Pending, SourceFacts, status
-from embedding_worker.providers.calls import Problem
+from embedding_worker.providers.problem import Problem
 from embedding_worker.rows.records import Counts
 from tests.support.manifests import Json, a_source, merged
 

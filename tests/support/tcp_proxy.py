@@ -31,6 +31,9 @@ class TcpProxy:
         """Known from the first start on."""
         self.frozen = False
         """While it is, new connections are accepted, and nothing is passed on."""
+        self.answer: bytes | None = None
+        """While it is set, each request gets this answer, and no server is reached."""
+        self._passing = Passing()
         self.tls: ssl.SSLContext | None = None
         """How clients are served; None: the bytes are passed on as they are."""
 
@@ -44,14 +47,21 @@ class TcpProxy:
     async def start(self) -> None:
         self._server = await asyncio.start_server(self._connect, "127.0.0.1", self.port, ssl=self.tls)
         self.port = self._server.sockets[0].getsockname()[1]
+        self._started = True
 
     async def stop(self) -> None:
         """Refuse new connections, and abort the existing ones."""
+        self._started = False
         if self._server is not None:
             self._server.close()
         for task in self._connections:
             task.cancel()
         await asyncio.gather(*self._connections, return_exceptions=True)
+
+    def silence(self) -> None:
+        """Pass nothing on any more on the connections that exist, which stay open. New ones work."""
+        self._passing.silent = True
+        self._passing = Passing()
 
     async def _connect(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         task = asyncio.current_task()
@@ -59,11 +69,17 @@ class TcpProxy:
         self._connections.add(task)
         task.add_done_callback(self._connections.discard)
         try:
+            if not self._started:  # the client was still connecting when the proxy was stopped
+                return
             if self.frozen:
                 await asyncio.Event().wait()
+            if self.answer is not None:
+                await _answer(self.answer, reader, writer)
+                return
+            passing = self._passing
             server_reader, server_writer = await self._connect_to_target()
             try:
-                await asyncio.gather(_copy(reader, server_writer), _copy(server_reader, writer))
+                await asyncio.gather(_copy(reader, server_writer, passing), _copy(server_reader, writer, passing))
             finally:
                 server_writer.close()
         finally:
@@ -78,9 +94,27 @@ class TcpProxy:
         return await asyncio.open_connection(*self._target, ssl=ssl)
 
 
-async def _copy(source: asyncio.StreamReader, target: asyncio.StreamWriter) -> None:
+class Passing:
+    """Whether the connections that were opened at the same time still pass bytes on."""
+
+    silent = False
+
+
+async def _answer(answer: bytes, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    """Send the answer to one request. What is left of the request is read, because closing too early would lose the answer."""
+    with contextlib.suppress(ConnectionError, asyncio.IncompleteReadError):
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(answer)
+        await writer.drain()
+        while await reader.read(65536):
+            pass
+
+
+async def _copy(source: asyncio.StreamReader, target: asyncio.StreamWriter, passing: Passing) -> None:
     with contextlib.suppress(ConnectionError):
         while data := await source.read(65536):
+            if passing.silent:
+                await asyncio.Event().wait()
             target.write(data)
             await target.drain()
         if target.can_write_eof():
@@ -140,6 +174,29 @@ class BlockingTcpProxy:
         self.stop()
         self._proxy.frozen = True
         self.start()
+
+    def swallow(self) -> None:
+        """From now on pass nothing on, on the connections that exist and on new ones, and close none: a black hole."""
+        self._run(self._set(silenced=True, frozen=True))
+
+    def silence(self) -> None:
+        """Pass nothing on any more on the connections that exist, and close none of them. New ones work."""
+        self._run(self._set(silenced=True))
+
+    def answer(self, answer: bytes) -> None:
+        """Abort the existing connections, and from now on give this answer to each request."""
+        self._run(self._set(answer=answer))  # first, because a client that is connecting just now is not aborted
+        self.stop()
+        self.start()
+
+    def recover(self) -> None:
+        """New connections work again. Those that nothing is passed on for stay as they are."""
+        self._run(self._set())
+
+    async def _set(self, *, silenced: bool = False, frozen: bool = False, answer: bytes | None = None) -> None:
+        if silenced:
+            self._proxy.silence()
+        self._proxy.frozen, self._proxy.answer = frozen, answer
 
     def _run(self, work: Coroutine[Any, Any, None]) -> None:
         asyncio.run_coroutine_threadsafe(work, self._loop).result(timeout=STARTS_WITHIN_S)

@@ -20,6 +20,8 @@ TERMS = {
     "window": r"windows?",
     "linger": r"linger",
     "throttle": r"throttled?",
+    "canary": r"canar(?:y|ies)",
+    "circuit": r"circuits?",
     "in-flight": r"in flight",
     "drained": r"drain(?:ed|s)",
     "bisect": r"bisect(?:ed|s)?",

@@ -62,6 +62,14 @@ def test_a_path_is_distinguished_from_similar_words() -> None:
 
 
 @documents
+def test_every_test_that_a_document_names_exists(document: Path) -> None:
+    named = re.findall(r"`(tests/[\w/]+\.py)::(\w+)`", document.read_text())
+    missing = [name for path, name in named if f"def {name}(" not in (ROOT / path).read_text()]
+    assert missing == []
+    assert named or document.name != "reliability.md"
+
+
+@documents
 def test_every_path_that_a_document_names_exists(document: Path) -> None:
     text = document.read_text()
     missing = {path for path in paths_of_the_repository(text) if not any(ROOT.glob(path))}

@@ -25,8 +25,9 @@ from embedding_worker.errors import (
     ProviderUnavailable,
     SourceRefused,
 )
+from embedding_worker.providers.observer import NoObserver
 from embedding_worker.providers.provider import ENTRY_POINT_GROUP, registered_providers
-from embedding_worker.providers.registry import NoObserver, ProviderRegistry
+from embedding_worker.providers.registry import ProviderRegistry
 from embedding_worker.source import Model
 from hack.repository import ROOT
 

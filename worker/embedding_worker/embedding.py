@@ -1,13 +1,13 @@
 """Embeds a batch of rows: reads them, checks what each needs, embeds the texts, and writes the vectors.
 
 Called by the batcher with the rows that the job runner has submitted. Because of the checks, a second job for the same row
-makes no second call. A failure that is not attributed to a row (the database or the provider is unavailable, a row is locked)
-never becomes the outcome of a row: the rows wait here, and are tried again.
+makes no second call. A failure that is not attributed to a row never becomes its outcome: while the database is unavailable,
+rows wait here; while the provider is, or where the cause is not known yet, they are released by the error Postponed.
 """
 
 import asyncio
-import random
-from collections import OrderedDict
+import logging
+from collections import Counter, OrderedDict
 from collections.abc import Coroutine, Iterable, Mapping
 from datetime import datetime
 from functools import partial
@@ -18,7 +18,7 @@ import structlog
 from embedding_worker.batching.batcher import Batch
 from embedding_worker.batching.bisect import FailedAlone, Unattributed
 from embedding_worker.clock import Clock
-from embedding_worker.errors import ProviderError, TableRefused
+from embedding_worker.errors import CallsPaused, Postponed, ProviderError, TableRefused
 from embedding_worker.outcome import (
     NeedsEmbedding,
     OutcomeKind,
@@ -33,6 +33,7 @@ from embedding_worker.outcome import (
     row_locked,
 )
 from embedding_worker.patience import FIRST_PAUSE_S, next_pause, until_answered
+from embedding_worker.providers.batch_calls import BatchCalls
 from embedding_worker.providers.calls import ProviderCalls
 from embedding_worker.rows.records import PresentRow, VectorWrite
 from embedding_worker.rows.store import RowStore
@@ -45,6 +46,9 @@ LOCK_PATIENCE_S = 0.5
 """How long a locked row may keep its job's place in the window."""
 MOST_LOCKED_ROWS = 1_000
 """About 3 MB of vectors each with 768 dimensions. Beyond it, the oldest is embedded again."""
+
+MOST_FAILING_BATCHES = 8
+"""So many batches at once are bisected outside of the slots. Others keep theirs, so that calls do not grow without limit."""
 
 RowBatch = Batch[RowRequest, RowOutcome]
 Writes = Mapping[RowRequest, VectorWrite]
@@ -60,6 +64,8 @@ class RowEmbedder:
         self._calls = calls
         self._decide = partial(decide_need, max_text_bytes=calls.max_text_bytes, too_long=too_long)
         self._clock = clock
+        self._failing = 0
+        """So many batches have released their slots because a call has failed, and are being bisected."""
         self.refusal: TableRefused | None = None
         """Why the database refuses to read or write any row. The source has to be set up again; until then all rows wait."""
 
@@ -68,11 +74,12 @@ class RowEmbedder:
         await self._writer.find_accepted(refusal)
 
     async def embed_batch(self, batch: RowBatch) -> None:
-        """Give every row of the batch its outcome. While the provider fails, try again, and read the rows again each time.
+        """Give every row of the batch its outcome, or release it by Postponed.
 
         If the database refuses the table, the rows wait here until the batcher ends, so that nothing more is sent.
         """
-        await self._unless_refused(self._embed_until_settled(batch))
+        if requests := self._settle_impossible(batch):
+            await self._unless_refused(self._embed_rows(batch, requests))
 
     async def _unless_refused(self, work: Coroutine[Any, Any, None]) -> None:
         try:
@@ -80,14 +87,6 @@ class RowEmbedder:
         except TableRefused as exc:
             self.refusal = exc
             await asyncio.Event().wait()
-
-    async def _embed_until_settled(self, batch: RowBatch) -> None:
-        waiting = self._settle_impossible(batch)
-        pause_s = FIRST_PAUSE_S
-        while waiting and (waiting := await self._embed_rows(batch, waiting)):
-            await self._clock.sleep(pause_s)
-            pause_s = next_pause(pause_s)
-            random.shuffle(waiting)  # so that two rows that fail together can come into different parts of the batch
 
     def _settle_impossible(self, batch: RowBatch) -> list[RowRequest]:
         """Settle requests for ids that no row can have. Returns the others."""
@@ -99,8 +98,7 @@ class RowEmbedder:
                 possible.append(request)
         return possible
 
-    async def _embed_rows(self, batch: RowBatch, requests: list[RowRequest]) -> list[RowRequest]:
-        """Settle the rows whose outcome is known. Returns the requests that have to wait for the provider."""
+    async def _embed_rows(self, batch: RowBatch, requests: list[RowRequest]) -> None:
         rows = await self._read(requests)
         writes: dict[RowRequest, VectorWrite] = {}
         texts: dict[RowRequest, str] = {}
@@ -116,30 +114,48 @@ class RowEmbedder:
                     else:
                         texts[request] = text
         await self._write(batch, writes, embed_ms=None)
-        return await self._embed_texts(batch, texts) if texts else []
+        if texts:
+            await self._embed_texts(batch, texts)
 
-    async def _embed_texts(self, batch: RowBatch, texts: Mapping[RowRequest, str]) -> list[RowRequest]:
-        """Embed and write. Returns the requests that have no vector because of a failure that is not attributed to a row."""
+    async def _embed_texts(self, batch: RowBatch, texts: Mapping[RowRequest, str]) -> None:
+        """Embed and write. Releases the rows that have no vector because of a failure that is not attributed to them."""
         await until_answered("check the right to write", self._writer.check, clock=self._clock)
-        if not (texts := await self._settle_refused(batch, texts)):
-            return []
+        texts = await self._settle_refused(batch, texts)
+        calls = BatchCalls(texts, self._calls)
+        work = asyncio.create_task(self._call_and_write(batch, calls), name="calls of a batch")
+        batch.keep(work)
+        await _until_done_or(calls.failing, work)
+        if work.done() or self._failing >= MOST_FAILING_BATCHES:
+            await work
+        else:
+            batch.finish_later(lambda: self._unless_refused(self._finish_failing(work)))
+
+    async def _finish_failing(self, work: "asyncio.Task[None]") -> None:
+        """Wait for the calls of a batch one of which has failed. Meanwhile its slot is free for other rows."""
+        self._failing += 1
+        try:
+            await work
+        finally:
+            self._failing -= 1
+
+    async def _call_and_write(self, batch: RowBatch, calls: BatchCalls[RowRequest]) -> None:
         started = self._clock.monotonic()
-        waiting: list[RowRequest] = []
-        async for outcomes in self._calls.embed(texts):
+        released: Counter[ProviderError] = Counter()
+        async for outcomes in calls.run():
             vectors: dict[RowRequest, VectorWrite] = {}
             for request, result in outcomes:
                 match result:
                     case FailedAlone():
                         batch.settle(request, failed(result.error))
                     case Unattributed():
-                        waiting.append(request)
-                        error = result.error
+                        batch.release(request, Postponed(result.error.message, pause_s=result.pause_s))
+                        released[result.error] += 1
                     case _:
                         vectors[request] = VectorWrite(request.id, request.content_hash, result)
             await self._write(batch, vectors, embed_ms=round((self._clock.monotonic() - started) * 1000))
-        if waiting:
-            _log_failure(error, rows=len(waiting))
-        return waiting
+        for error, rows in released.items():
+            level = logging.DEBUG if isinstance(error, CallsPaused) else logging.WARNING
+            log.log(level, "rows wait", why=type(error).__name__, message=error.message, rows=rows)
 
     async def _settle_refused(self, batch: RowBatch, texts: Mapping[RowRequest, str]) -> Mapping[RowRequest, str]:
         """Where rows were refused before, find out before the call which others would be. Returns the texts of the others."""
@@ -246,5 +262,10 @@ class LockedRows:
         self._kept.pop(request, None)
 
 
-def _log_failure(error: ProviderError, *, rows: int) -> None:
-    log.warning("provider failed", error=type(error).__name__, message=error.message, rows=rows)
+async def _until_done_or(event: asyncio.Event, work: "asyncio.Task[None]") -> None:
+    """Return when the work is done, or the event is set."""
+    waiting = asyncio.create_task(event.wait())
+    try:
+        await asyncio.wait({work, waiting}, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        waiting.cancel()

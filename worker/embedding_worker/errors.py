@@ -4,6 +4,7 @@ Each error is raised once, at the boundary that translates it (the database, a p
 """
 
 from collections.abc import Sequence
+from enum import StrEnum
 from typing import Self
 
 
@@ -68,39 +69,75 @@ class RowsLocked(EmbeddingError):
 
 
 class ProviderError(EmbeddingError):
-    """A call to the provider failed. `code` is the provider's own code for it, such as "503 UNAVAILABLE", or empty."""
+    """A call to the provider failed. `code` is the provider's own code for it, such as "503 UNAVAILABLE", or empty.
 
-    def __init__(self, message: str, *, code: str = "") -> None:
+    If `reached` is False, the call has not reached the provider, so it cost nothing. If `of_the_model`, other models of the same
+    endpoint and credential may work. `is_refusal`: the provider was reached and will not embed what it was sent.
+    """
+
+    of_the_model = False
+    is_refusal = False
+
+    def __init__(self, message: str, *, code: str = "", reached: bool = True) -> None:
         super().__init__(message)
         self.message = message
         self.code = code
+        self.reached = reached
 
 
 class ProviderUnavailable(ProviderError):
-    """The provider is away, overloaded or broken, or its answer is not usable: wait and try again."""
+    """The provider is away, overloaded or broken: wait and try again."""
+
+
+class AnswerUnusable(ProviderUnavailable):
+    """The provider has answered, but not with one whole vector for each text."""
+
+    of_the_model = True
+
+
+class Quota(StrEnum):
+    """What is used up, according to an answer 429."""
+
+    MINUTE = "minute"
+    DAY = "day"
+    SPEND = "spend"
+    """The account has no money left, or its budget is spent."""
 
 
 class ProviderThrottled(ProviderError):
     """Quota: no call before `retry_after_s` has passed (None: the provider did not say); counts as no row's attempt."""
 
     def __init__(
-        self, message: str, *, code: str = "", retry_after_s: float | None = None, quota_exhausted: bool = False
+        self, message: str, *, code: str = "", retry_after_s: float | None = None, quota: Quota = Quota.MINUTE
     ) -> None:
         super().__init__(message, code=code)
         self.retry_after_s = retry_after_s
-        self.quota_exhausted = quota_exhausted
+        self.quota = quota
+
+    @property
+    def quota_exhausted(self) -> bool:
+        """Whether no pause of seconds or minutes ends it."""
+        return self.quota is not Quota.MINUTE
 
 
 class ProviderMisconfigured(ProviderError):
-    """A key, a permission or a model is wrong: someone must act, and every call fails until then. Counts as no row's attempt."""
+    """A key, a permission or a model is wrong, or one text is refused as if it was: canaries tell which of the two it is."""
 
-    def __init__(self, message: str, *, code: str = "", reason: str = "ProviderMisconfigured") -> None:
+    is_refusal = True
+
+    def __init__(
+        self, message: str, *, code: str = "", reason: str = "ProviderMisconfigured", of_the_model: bool = False
+    ) -> None:
         super().__init__(message, code=code)
         self.reason = reason
+        self.of_the_model = of_the_model
 
 
 class InputRejected(ProviderError):
     """What was sent can never be embedded as it is. If it was a single text, its job is dead-lettered at once."""
+
+    of_the_model = True
+    is_refusal = True
 
     def __init__(self, reason: str, message: str, *, code: str = "") -> None:
         super().__init__(message, code=code)
@@ -109,6 +146,22 @@ class InputRejected(ProviderError):
 
 class DayLimitReached(ProviderError):
     """As many texts were sent today as the source allows: no call until tomorrow, or until the limit is raised."""
+
+
+class CallsPaused(ProviderError):
+    """No call was made, or nothing is known of its result: submit the texts again when calls may be made, after `pause_s`."""
+
+    def __init__(self, message: str, *, pause_s: float = 0.0, reached: bool = False) -> None:
+        super().__init__(message, reached=reached)
+        self.pause_s = pause_s
+
+
+class Postponed(EmbeddingError):
+    """Whether the row can be embedded is not known yet: submit it again when calls may be made, after `pause_s`."""
+
+    def __init__(self, message: str, *, pause_s: float = 0.0) -> None:
+        super().__init__(message)
+        self.pause_s = pause_s
 
 
 class Interrupted(EmbeddingError):

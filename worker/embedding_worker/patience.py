@@ -13,7 +13,8 @@ from embedding_worker.errors import DatabaseUnavailable, RowsLocked
 log = structlog.get_logger(__name__)
 
 FIRST_PAUSE_S = 0.1
-LONGEST_PAUSE_S = 10.0
+LONGEST_PAUSE_S = 5.0
+"""Short, because all work must continue within ten seconds after the database can be reached again."""
 Answer = TypeVar("Answer")
 
 

@@ -1,16 +1,22 @@
-"""Creates and connects the objects through which the rows of one source pass: batcher, row embedder, provider calls.
+"""Creates and connects the objects through which the rows of one source pass: batcher, row embedder, provider calls, gate.
 
-Called by the operator's set-up of a source. It starts nothing: the source's loop enters the batcher.
+Called by the operator's set-up of a source. It starts nothing: the source's loop enters the pipeline.
 """
 
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
 from embedding_worker.batching.batcher import Batcher
 from embedding_worker.clock import Clock
 from embedding_worker.embedding import RowEmbedder
 from embedding_worker.outcome import RowOutcome, RowRequest
-from embedding_worker.providers.calls import Problem, ProviderCalls, problem_of
-from embedding_worker.providers.embedder import SharedEmbedder
+from embedding_worker.providers.calls import ProviderCalls
+from embedding_worker.providers.gate import CallGate
+from embedding_worker.providers.meter import Counters, Meter
+from embedding_worker.providers.shared_embedder import SharedEmbedder
+from embedding_worker.rows.records import RateGrant
 from embedding_worker.rows.store import RowStore
 from embedding_worker.source import TooLong
 
@@ -19,17 +25,23 @@ RowBatcher = Batcher[RowRequest, RowOutcome]
 
 @dataclass(frozen=True)
 class RowPipeline:
-    embedder: SharedEmbedder
     calls: ProviderCalls
+    gate: CallGate
+    """Where rows wait that were released by Postponed."""
     rows: RowEmbedder
     batcher: RowBatcher
     """Where rows are submitted, one by one."""
 
-    @property
-    def problem(self) -> Problem | None:
-        """What prevents all calls: a failure of this source's own, or a pause that any source of the same key was asked for."""
-        pause = self.embedder.throttled_by
-        return self.calls.problem or (problem_of(pause) if pause is not None else None)
+    @asynccontextmanager
+    async def running(self, *, probes: bool) -> AsyncIterator[None]:
+        """Accept rows until the block ends. With `probes`, also send probes while the circuit is open."""
+        async with self.batcher:
+            gate = asyncio.create_task(self.gate.run(probes=probes), name="gate")
+            try:
+                yield
+            finally:
+                gate.cancel()
+                await asyncio.gather(gate, return_exceptions=True)
 
 
 def make_pipeline(
@@ -40,6 +52,15 @@ def make_pipeline(
     async def acquire_texts(texts: int, tokens: int) -> int:
         return await store.acquire_texts(texts, tokens=tokens, most_a_day=max_texts_per_day)
 
-    calls = ProviderCalls(embedder, acquire_texts=acquire_texts, clock=clock)
+    async def return_texts(texts: int, tokens: int, counted_s_ago: float) -> None:
+        await store.return_texts(texts, tokens=tokens, counted_s_ago=counted_s_ago)
+
+    async def acquire_rate(texts: int, tokens: int, longest_wait_s: float) -> RateGrant:
+        key, limits = embedder.limits
+        return await store.acquire_rate(key, limits, texts=texts, tokens=tokens, longest_wait_s=longest_wait_s)
+
+    meter = Meter(Counters(acquire_texts, return_texts, acquire_rate), clock=clock)
+    gate = CallGate(embedder, meter, clock=clock)
+    calls = ProviderCalls(embedder, gate, meter, clock=clock)
     rows = RowEmbedder(store, calls, too_long=too_long, clock=clock)
-    return RowPipeline(embedder, calls, rows, Batcher(rows.embed_batch, max_items=embedder.max_texts, clock=clock))
+    return RowPipeline(calls, gate, rows, Batcher(rows.embed_batch, max_items=embedder.max_texts, clock=clock))

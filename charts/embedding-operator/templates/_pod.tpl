@@ -78,6 +78,12 @@ env:
   - name: EMBEDDING_GEMINI_ENDPOINT
     value: {{ . | quote }}
   {{- end }}
+  {{- range $name := list "requestsPerMinute" "textsPerMinute" "tokensPerMinute" }}
+  {{- with get $.Values.gemini $name }}
+  - name: EMBEDDING_GEMINI_{{ $name | snakecase | upper }}
+    value: {{ include "embedding-operator.plain" . | quote }}
+  {{- end }}
+  {{- end }}
   {{- range $name, $value := .Values.settings }}
   - name: EMBEDDING_{{ $name | snakecase | upper }}
     value: {{ include "embedding-operator.plain" $value | quote }}

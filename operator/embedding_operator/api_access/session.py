@@ -5,24 +5,76 @@ would be out of date after the first rotation.
 """
 
 import ipaddress
+import weakref
+from collections.abc import Sequence
 from typing import Any
 from urllib.parse import urlsplit
 from urllib.request import getproxies, proxy_bypass
 
 import aiohttp
+from aiohttp.client_proto import ResponseHandler
 
 from embedding_operator.api_access.access import AccessRefused
 from embedding_operator.api_access.credentials import Credentials
 
-REQUEST_TIMEOUT = aiohttp.ClientTimeout(total=30, connect=10)
+CONNECTED_WITHIN_S = 4.0
+REQUEST_TIMEOUT = aiohttp.ClientTimeout(total=30, sock_connect=CONNECTED_WITHIN_S)
+"""A webhook may need most of the 30 s, so an outage is noticed by api_server_watch.py, and not by this time."""
 
 
 class CredentialsMissing(aiohttp.ClientConnectionError):
     """There are no credentials to send the request with. kopf and api_server.py wait, as after an interrupted connection."""
 
 
-def new_session(credentials: Credentials, *, limit: int, proxy: str | None) -> aiohttp.ClientSession:
-    """A session of at most so many connections."""
+class ResourceMissing(aiohttp.ClientConnectionError):
+    """The API server does not serve a resource, for example because its CRD was deleted: it may be created again."""
+
+
+async def wait_for_resources(
+    request: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerType
+) -> aiohttp.ClientResponse:
+    """A middleware that makes an answer 404 to a GET an interrupted connection. kopf would end where a watch is not found."""
+    response = await handler(request)
+    if response.status == 404 and request.method == "GET":
+        response.release()
+        raise ResourceMissing(f"{request.url.path} does not exist")
+    return response
+
+
+class Connections:
+    """The connections of several sessions, which are aborted together."""
+
+    def __init__(self) -> None:
+        self._open: weakref.WeakSet[ResponseHandler] = weakref.WeakSet()
+
+    def connector(self, *, limit: int) -> aiohttp.TCPConnector:
+        """A connector of at most so many connections, all of which belong to these."""
+        opened = self._open
+
+        class Connector(aiohttp.TCPConnector):
+            async def _create_connection(self, *args: Any, **kwargs: Any) -> ResponseHandler:
+                connection = await super()._create_connection(*args, **kwargs)
+                opened.add(connection)
+                return connection
+
+        return Connector(limit=limit)
+
+    def abort(self) -> None:
+        """End all connections now. Who waits for an answer on one of them gets an error, also on a watch."""
+        for connection in list(self._open):
+            if connection.transport is not None:
+                connection.transport.abort()
+
+
+def new_session(
+    credentials: Credentials,
+    connections: Connections,
+    *,
+    limit: int,
+    proxy: str | None,
+    middlewares: Sequence[aiohttp.ClientMiddlewareType] = (),
+) -> aiohttp.ClientSession:
+    """A session of at most so many connections, with these middlewares in addition."""
 
     class Request(aiohttp.ClientRequest):
         def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -49,10 +101,10 @@ def new_session(credentials: Credentials, *, limit: int, proxy: str | None) -> a
         return response
 
     return aiohttp.ClientSession(
-        connector=aiohttp.TCPConnector(limit=limit),
+        connector=connections.connector(limit=limit),
         request_class=Request,
         timeout=REQUEST_TIMEOUT,
-        middlewares=(authenticated,),
+        middlewares=(*middlewares, authenticated),
         proxy=proxy,
     )
 

@@ -20,9 +20,8 @@ from embedding_operator.cli.cluster_checks import check_crds, check_rights
 from embedding_operator.cli.verdicts import CheckFailed, Mark, Verdict, failed, passed, skipped
 from embedding_operator.resources.embedding_source import EmbeddingSource, older_on_the_same_column, parse_source
 from embedding_operator.settings import Settings
-from embedding_worker.clock import SystemClock
 from embedding_worker.errors import EmbeddingError
-from embedding_worker.providers.registry import NoObserver, ProviderRegistry
+from embedding_worker.providers.registry import embed_canary
 from embedding_worker.rows import readiness
 from embedding_worker.rows.database import Database
 from embedding_worker.rows.readiness import DatabaseFacts
@@ -32,7 +31,6 @@ log = structlog.get_logger(__name__)
 
 WITHIN_S = 20.0
 """The limit of each check, so that `helm test` ends. One call to a provider has 15 s."""
-CANARY = "embedding-operator check"
 NO_SERVER = "the API server can't be reached"
 NO_SOURCES = "the sources can't be listed"
 NO_DATABASE = "the database can't be reached"
@@ -99,9 +97,8 @@ class Checks:
     async def check_providers(self) -> None:
         if self._sources is None:
             self._record(skipped("providers", f"{NO_SOURCES}, which name the models"))
-        registry = ProviderRegistry(self._settings.provider_values(), clock=SystemClock(), observer=NoObserver())
         for model in verdicts.models_of(self._sources or []):
-            embedded = embed_canary(model, registry)
+            embedded = try_model(model, self._settings)
             self._record(await reach_verdict(f"provider {model.provider}, model {model.fingerprint}", embedded))
 
     async def _kubernetes(self, stack: AsyncExitStack) -> str:
@@ -159,7 +156,7 @@ async def check_table(
     return await readiness.ready_for(database, config, claim)
 
 
-async def embed_canary(model: Model, registry: ProviderRegistry) -> str:
+async def try_model(model: Model, settings: Settings) -> str:
     """Embed one text, and say so. The embedder itself refuses an answer of other dimensions."""
-    (vector,) = await registry.embedder(model, source="check").embed([CANARY])
+    vector = await embed_canary(model, settings.provider_values())
     return f"one text was embedded, in {len(vector)} dimensions (it counts as one text of the quota)"

@@ -1,7 +1,10 @@
 """The `embedding-operator` command. Settings come from the environment; no argument is ever a secret."""
 
 import asyncio
+import signal
 import sys
+from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import Annotated
 
 import typer
@@ -9,6 +12,7 @@ import typer
 from embedding_operator.cli.verdicts import failed, passed, skipped
 from embedding_operator.logs import set_up_logs
 from embedding_operator.settings import Settings, SettingsRefused, settings_of_this_process
+from embedding_operator.tasks import SIGNALS, end_at_once, stop_on_signals
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
 
@@ -25,6 +29,10 @@ def run(
     ] = False,
 ) -> None:
     """Run the operator in its namespace, until SIGTERM."""
+    for (
+        number
+    ) in SIGNALS:  # until the process has its own handlers: the first process of a container has none from the kernel
+        signal.signal(number, end_at_once)
     settings = _settings()
     set_up_logs(settings)
     # Importing kopf and the client needs a second, which --help does not have to wait for.
@@ -32,7 +40,13 @@ def run(
         from embedding_operator.dry_run import run as run_process
     else:
         from embedding_operator.process import run as run_process
-    raise typer.Exit(asyncio.run(run_process(settings)))
+    raise typer.Exit(asyncio.run(_until_stopped(partial(run_process, settings))))
+
+
+async def _until_stopped(run_process: Callable[[asyncio.Event], Awaitable[int]]) -> int:
+    stop = asyncio.Event()
+    stop_on_signals(stop)
+    return await run_process(stop)
 
 
 @app.command()

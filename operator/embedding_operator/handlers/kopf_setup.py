@@ -9,6 +9,7 @@ from typing import Any
 
 import kopf
 
+from embedding_operator.api_access.session import CONNECTED_WITHIN_S
 from embedding_operator.api_server import ApiServer
 from embedding_operator.handlers import embedding_job, embedding_source
 from embedding_operator.handlers.kopf_storage import NoDiffBase, StatusIsTheProgress
@@ -37,7 +38,7 @@ def make_registry(server: ApiServer, sources: Sources, runner: JobRunner, *, clo
         return kopf.AiohttpSession(
             server=server.host,
             default_namespace=server.namespace,
-            aiohttp_session=server.new_session(limit=CONNECTIONS),
+            aiohttp_session=server.new_session(limit=CONNECTIONS, patient=True),
         )
 
     embedding_source.register(result, sources)
@@ -52,12 +53,13 @@ def make_settings(progress: StatusIsTheProgress) -> kopf.OperatorSettings:
     result.persistence.diffbase_storage = NoDiffBase()
     result.persistence.progress_storage = progress
     result.watching.field_selectors[GROUP, JOBS] = OPEN_SELECTOR  # finished jobs are not watched
-    # A watch can stop without an error: neither side keeps a silent one for longer than this.
-    result.watching.server_timeout = 300
-    result.watching.client_timeout = 330
-    result.watching.connect_timeout = 10
+    # A watch can stop without an error: neither side keeps a silent one for longer than this. The next one continues where it
+    # ended, without a list, so a short time costs one request a minute.
+    result.watching.server_timeout = 50
+    result.watching.client_timeout = 60
+    result.watching.connect_timeout = CONNECTED_WITHIN_S
     result.networking.request_timeout = 30
-    result.networking.connect_timeout = 10
+    result.networking.connect_timeout = CONNECTED_WITHIN_S
     result.networking.error_backoffs = Backoffs()
     result.queueing.idle_timeout = 0.5  # how long the task of an object stays after its last event
     result.queueing.exit_timeout = 0.5  # a task that sleeps through a backoff would use all of it
@@ -71,4 +73,4 @@ class Backoffs:
     """
 
     def __iter__(self) -> Iterator[float]:
-        yield from itertools.chain((0.2, 0.5, 1, 2), itertools.repeat(4))
+        yield from itertools.chain((0.2, 0.5, 1), itertools.repeat(2))

@@ -12,7 +12,7 @@ from embedding_operator.lifecycle.retry_policy import next_attempt
 from embedding_operator.resources.base import timestamp
 from embedding_operator.resources.embedding_job import BACKOFF_ANNOTATION, EmbeddingJob, Phase
 from embedding_operator.resources.embedding_source import RetrySpec
-from embedding_worker.outcome import OutcomeKind, RowOutcome
+from embedding_worker.outcome import FIRST_LOCKED_PAUSE_S, OutcomeKind, RowOutcome
 
 PHASES = {
     OutcomeKind.EMBEDDED: Phase.SUCCEEDED,
@@ -63,9 +63,9 @@ def settled(
         status["history"] = _history(job, outcome, now)
     if outcome.kind is OutcomeKind.FAILED and (retry := next_attempt(attempts, policy, now, jitter=jitter)) is not None:
         return _retrying(status, outcome, attempts, *retry)
-    if outcome.retry_after_s is not None:
-        not_before = now + timedelta(seconds=outcome.retry_after_s)
-        return _retrying(status, outcome, attempts, not_before, outcome.retry_after_s)
+    if outcome.kind is OutcomeKind.ROW_LOCKED:
+        pause_s = FIRST_LOCKED_PAUSE_S if outcome.retry_after_s is None else outcome.retry_after_s
+        return _retrying(status, outcome, attempts, now + timedelta(seconds=pause_s), pause_s)
     latencies: dict[str, int] = {"totalMs": round((now - started).total_seconds() * 1000)}
     if outcome.embed_ms is not None:
         latencies["embedMs"] = outcome.embed_ms

@@ -11,7 +11,7 @@ from typing import Any
 
 from embedding_operator.resources.base import timestamp
 from embedding_operator.resources.embedding_source import EmbeddingSource
-from embedding_worker.providers.calls import Problem
+from embedding_worker.providers.problem import Problem
 from embedding_worker.rows.records import Counts, Used
 
 COUNTS_EVERY_S = 10.0
@@ -47,6 +47,8 @@ class SourceFacts:
     dead_letters: int = 0
     provider_called: bool = False
     """A call was made since the source was set up."""
+    some_calls_fail: bool = False
+    """Because of the provider, although others succeed."""
     provider_problem: Problem | None = None
     pending: Pending | None = None
     used: Used | None = None
@@ -145,6 +147,11 @@ def _others(facts: SourceFacts) -> list[Condition]:
 def _provider(facts: SourceFacts) -> Condition:
     if facts.provider_problem is not None:
         return Condition("ProviderReady", False, facts.provider_problem.reason, facts.provider_problem.message)
+    if facts.provider_called and facts.some_calls_fail:
+        message = (
+            "calls succeed, but some fail because of the provider: their rows are tried again, and lose no attempt"
+        )
+        return Condition("ProviderReady", True, "SomeCallsFail", message)
     if facts.provider_called:
         return Condition("ProviderReady", True, "ProviderReady", "the last call succeeded")
     return Condition("ProviderReady", None, "NotCalled", "no call was made since the source was set up")

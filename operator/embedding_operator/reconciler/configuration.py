@@ -13,10 +13,10 @@ from embedding_operator.reconciler.catalog import SourceCatalog
 from embedding_operator.resources.embedding_source import EmbeddingSource
 from embedding_worker.clock import Clock
 from embedding_worker.errors import SourceRefused
-from embedding_worker.providers.calls import BYTES_PER_TOKEN
+from embedding_worker.providers.meter import BYTES_PER_TOKEN
 from embedding_worker.rows.database import Database
 from embedding_worker.rows.ownership import Claim, refuse_claim
-from embedding_worker.rows.schema import owner_on_record
+from embedding_worker.rows.schema import configuration_on_record, owner_on_record
 from embedding_worker.rows.store import RowStore
 from embedding_worker.source import SourceConfig, in_force
 
@@ -89,7 +89,7 @@ async def decide_configuration(
     """Raises SourceRefused where another source keeps the same column, RowsLocked or DatabaseUnavailable."""
     wanted = source.spec.config()
     await _refuse_second(source, claim, catalog, database)
-    record = await RowStore.configuration_on_record(database, wanted.at)
+    record = await configuration_on_record(database, wanted.at)
     config, waiting = in_force(wanted, record, approved=source.spec.approved_fingerprint)
     if waiting is None:
         return Configuration(config)

@@ -85,6 +85,10 @@ class Housekeeping:
         self.waiting_for = str(errors[0]) if errors else None
         self._was_unavailable = any(isinstance(error, ApiServerUnavailable) for error in errors)
 
+    def resync_soon(self) -> None:
+        """Have the next turn compare the memory with the API server, which was away."""
+        self._was_unavailable = True
+
     async def _resync_when_due(self) -> None:
         """Every minute, and as soon as the API server can be reached again. Raises ApiServerError."""
         if self._was_unavailable or self._clock.monotonic() - self._resynced_at >= RESYNC_EVERY_S:

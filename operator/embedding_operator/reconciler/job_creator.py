@@ -79,13 +79,13 @@ class JobCreator:
         """Whether jobs are refused, so that many rows have to be looked at to find one whose job is accepted."""
         return self._refusals.holding
 
-    async def create(self, rows: Iterable[DueRow]) -> None:
-        """Create a job for each of these rows, unless it has had too many within a minute. Refused creates are not raised.
+    async def create(self, rows: Iterable[DueRow], *, at_most: int) -> None:
+        """Create so many jobs for these rows, unless a row has had too many within a minute. Refused creates are not raised.
 
         While jobs are refused, only a few of the rows are tried.
         Raises ApiServerUnavailable if the API server cannot be reached, or if it is overloaded for the moment.
         """
-        rows = self._chosen(list(rows))
+        rows = self._chosen(list(rows))[:at_most]
         results = await asyncio.gather(*map(self._create_one, rows), return_exceptions=True)
         accepted = [row.id for row, result in zip(rows, results, strict=True) if result is True]
         refused = [result for result in results if isinstance(result, Refused)]

@@ -4,6 +4,7 @@ Called by handlers/embedding_job.py for every open job for which kopf calls the 
 at the end of a pause. It does nothing with a job that another call of the handler is working on.
 """
 
+import asyncio
 import random
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -19,10 +20,10 @@ from embedding_operator.metrics import Metrics
 from embedding_operator.reconciler.catalog import SourceCatalog
 from embedding_operator.reconciler.job_statuses import JobStatuses
 from embedding_operator.reconciler.job_table import JobTable
-from embedding_operator.reconciler.row_queues import RowQueues
+from embedding_operator.reconciler.row_queues import ProviderNotCallable, RowQueues
 from embedding_operator.resources.embedding_job import EmbeddingJob, Phase
 from embedding_worker.clock import Clock
-from embedding_worker.outcome import RowRequest
+from embedding_worker.outcome import RowOutcome, RowRequest
 
 log = structlog.get_logger(__name__)
 
@@ -57,6 +58,8 @@ class JobRunner:
         self._clock = clock
         self._jitter = jitter
         self._draining = False
+        self._handled: dict[str, EmbeddingJob] = {}
+        """The job that a handler works on, by name. A job of the same name may follow one that was deleted meanwhile."""
 
     def drain(self) -> None:
         """Start no job from now on: open jobs are left to the next process."""
@@ -67,14 +70,21 @@ class JobRunner:
         if self._draining or not self._table.observe(job):
             return  # the process is ending, or the event is older than the operator's own last patch
         tracked = self._table.get(job.name)
-        if tracked is None or tracked.in_flight or self._statuses.is_held(tracked):
+        if tracked is None or tracked.has_handler or self._statuses.is_held(tracked):
             return
+        self._handled[job.name] = job
         try:
             await self._carry_out(next_step(job), job, urgent=tracked.edited)
         finally:  # no outcome, cancelled, or an unexpected error: a job that stayed in flight would never be started again
-            tracked = self._table.get(job.name)
-            if tracked is not None and tracked.in_flight:
+            if self._works_on(job):
                 self._table.release(job.name)
+            if self._handled.get(job.name) is job:
+                del self._handled[job.name]
+
+    def _works_on(self, job: EmbeddingJob) -> bool:
+        """Whether the handler of this job still works on it: not if it was deleted, also where a new one has its name."""
+        tracked = self._table.get(job.name)
+        return self._handled.get(job.name) is job and tracked is not None and tracked.has_handler
 
     async def _carry_out(self, step: Step, job: EmbeddingJob, *, urgent: bool) -> None:
         match step:
@@ -97,11 +107,9 @@ class JobRunner:
 
     async def _embed(self, job: EmbeddingJob, *, urgent: bool) -> None:
         started = self._clock.now()
-        self._table.start(job.name)
-        request = RowRequest(job.spec.business_id, job.spec.content_hash)
-        outcome = await self._queues.submit(job.source, request, urgent=urgent)
-        if outcome is None:
-            log.info("job released: its source is gone, or the process ends", job=job.name, source=job.source)
+        outcome = await self._outcome(job, urgent=urgent)
+        if outcome is None or not self._works_on(job):
+            log.info("job released: it or its source is gone, or the process ends", job=job.name, source=job.source)
             return
         policy = self._catalog.retry_policy(job.source)
         now, jitter = self._clock.now(), self._jitter()
@@ -111,6 +119,23 @@ class JobRunner:
         if version is not None:
             self._move_on(job, patch, version)
             self._record(job, patch, started)
+
+    async def _outcome(self, job: EmbeddingJob, *, urgent: bool) -> RowOutcome | None:
+        """What became of the row; None if the job is not to be worked on any more."""
+        request = RowRequest(job.spec.business_id, job.spec.content_hash)
+        self._table.start(job.name)
+        while not self._draining:
+            try:
+                return await self._queues.submit(job.source, request, urgent=urgent)
+            except ProviderNotCallable as exc:
+                if not self._works_on(job):
+                    return None
+                woken = asyncio.Event()
+                self._table.postpone(job.name, woken)
+                await exc.wait_until_callable(woken, urgent=urgent)
+                if not self._table.resume(job.name, woken):
+                    return None
+        return None
 
     def _move_on(self, job: EmbeddingJob, patch: JobPatch, version: int) -> None:
         match patch.phase:

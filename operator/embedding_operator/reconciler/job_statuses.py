@@ -14,25 +14,31 @@ from embedding_operator.api_server import ApiServer
 from embedding_operator.lifecycle.job_status import JobPatch
 from embedding_operator.reconciler.job_table import JobTable
 from embedding_operator.reconciler.tracked_job import JobState, TrackedJob
-from embedding_operator.resources.embedding_job import parse_job
+from embedding_operator.resources.embedding_job import EmbeddingJob, parse_job
 from embedding_worker.clock import Clock
 
 Answer = TypeVar("Answer")
 log = structlog.get_logger(__name__)
 
 FIRST_PAUSE_S = 0.2
-LONGEST_PAUSE_S = 5.0
+LONGEST_PAUSE_S = 3.0
 """Short, because all work must continue within ten seconds after the API server can be reached again."""
 
 
 async def refresh_job(server: ApiServer, table: JobTable, name: str) -> None:
     """Read this job, and record its present state in the table. Raises ApiServerUnavailable or RequestRefused."""
+    _record(table, name, await _read(server, name))
+
+
+async def _read(server: ApiServer, name: str) -> EmbeddingJob | None:
     try:
-        job = parse_job(await server.job(name))
+        return parse_job(await server.job(name))
     except Gone:
-        table.remove(name)
-        return
-    if job.metadata.is_being_deleted:
+        return None
+
+
+def _record(table: JobTable, name: str, job: EmbeddingJob | None) -> None:
+    if job is None or job.metadata.is_being_deleted:
         table.remove(name)
     else:
         table.accept(job)
@@ -50,22 +56,29 @@ class JobStatuses:
         After a conflict, overload, an unreachable server or a lost answer, the same patch is sent again; sending it twice has
         the same result as sending it once. Returns None if the job was deleted, or if the patch was refused (its phase is
         final, or a policy forbids it). The job is then read, and the table records its present state: Queued or BackingOff if
-        it is still open; then it is Held.
+        it is still open; then it is Held. If the job may not even be read, all requests are refused at the moment, so the same
+        patch is sent again.
         """
-        try:
-            if patch.annotations:
-                await self._until_answered(lambda: self._server.annotate_job(name, patch.annotations))
-            version = await self._until_answered(lambda: self._server.patch_job_status(name, patch.status))
-        except Gone:
-            log.info("job was deleted before its status was written", job=name)
-            self._table.remove(name)
-        except RequestRefused as exc:
-            await self._resolve(name)
-            self._hold(name, str(exc))
-        else:
-            self._record_accepted(name)
-            return version
-        return None
+        while True:
+            try:
+                return await self._send(name, patch)
+            except Gone:
+                log.info("job was deleted before its status was written", job=name)
+                self._table.remove(name)
+                return None
+            except RequestRefused as exc:
+                job, waited = await self._read_when_allowed(name)
+                if not waited:
+                    _record(self._table, name, job)
+                    self._hold(name, str(exc))
+                    return None
+
+    async def _send(self, name: str, patch: JobPatch) -> int:
+        if patch.annotations:
+            await self._until_answered(lambda: self._server.annotate_job(name, patch.annotations))
+        version = await self._until_answered(lambda: self._server.patch_job_status(name, patch.status))
+        self._record_accepted(name)
+        return version
 
     def is_held(self, job: TrackedJob) -> bool:
         """Whether the job waits, because its status, or those of other jobs of its source, are refused."""
@@ -93,13 +106,17 @@ class JobStatuses:
                 "status of a job refused: see the message for the rule that forbids it", job=name, message=message
             )
 
-    async def _resolve(self, name: str) -> None:
-        """Record the job's present state in the table after a refusal. A job that cannot be read either is released."""
-        try:
-            await self._until_answered(lambda: refresh_job(self._server, self._table, name))
-        except RequestRefused as exc:
-            log.error("job cannot be read after its status was refused", job=name, message=str(exc))
-            self._table.release(name)
+    async def _read_when_allowed(self, name: str) -> tuple[EmbeddingJob | None, bool]:
+        """The job as it is stored now (None: it was deleted), and whether it could not be read before."""
+        waited = False
+        while True:
+            try:
+                return await self._until_answered(lambda: _read(self._server, name)), waited
+            except RequestRefused as exc:
+                if not waited:
+                    log.error("job cannot be read after its status was refused", job=name, message=str(exc))
+                waited = True
+                await self._clock.sleep(LONGEST_PAUSE_S)
 
     async def _until_answered(self, request: Callable[[], Awaitable[Answer]]) -> Answer:
         pause_s = FIRST_PAUSE_S

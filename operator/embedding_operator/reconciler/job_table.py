@@ -51,6 +51,10 @@ class JobTable:
             if state in states and source in (None, of) and of not in excluding
         )
 
+    def sources(self) -> set[str]:
+        """The sources that have or had jobs in the table."""
+        return {source for source, _ in self._counts}
+
     def longest_queued_s(self) -> float:
         """How many seconds the oldest Queued job has waited for its handler; 0 if no job is Queued."""
         now = self._clock.monotonic()
@@ -104,9 +108,23 @@ class JobTable:
         """Queued, BackingOff or Held → Running: a handler starts to work on it."""
         self._transition(name, JobState.RUNNING, WAITING)
 
+    def postpone(self, name: str, woken: asyncio.Event) -> None:
+        """Running → Postponed: the handler waits until the provider may be called, or until the job gets another state."""
+        self._transition(name, JobState.POSTPONED, (JobState.RUNNING,))
+        if (job := self._jobs.get(name)) is not None:
+            self._jobs[name] = replace(job, woken=woken)
+
+    def resume(self, name: str, woken: asyncio.Event) -> bool:
+        """Postponed → Running: the handler goes on that has postponed the job. False if the job got another state meanwhile."""
+        job = self._jobs.get(name)
+        if job is None or job.state is not JobState.POSTPONED or job.woken is not woken:
+            return False
+        self._move(job, JobState.RUNNING, version=job.version)
+        return True
+
     def release(self, name: str) -> None:
-        """Running or Settling → Queued: the handler stops working on it, and it stays open."""
-        self._transition(name, JobState.QUEUED, (JobState.RUNNING, JobState.SETTLING))
+        """Running, Settling or Postponed → Queued: the handler stops working on it, and it stays open."""
+        self._transition(name, JobState.QUEUED, (*IN_FLIGHT, JobState.POSTPONED))
 
     def settle(self, name: str) -> None:
         """Running, Queued, BackingOff or Held → Settling: its new status is known, and the patch is about to be sent."""
@@ -194,8 +212,8 @@ class JobTable:
 
     def _resync_one(self, job: EmbeddingJob) -> None:
         known = self._jobs.get(job.name)
-        is_held = known is not None and known.state is JobState.HELD and job.is_open
-        if known is None or (not is_held and known.state not in (*IN_FLIGHT, STATES[job.status.phase])):
+        waits = known is not None and known.state in (JobState.HELD, JobState.POSTPONED) and job.is_open
+        if known is None or (not waits and known.state not in (*IN_FLIGHT, STATES[job.status.phase])):
             self._put_observed(job, known)
         else:  # the version is lower than before, if a backup of the API server was restored
             self._jobs[job.name] = replace(known, version=job.metadata.version)
@@ -212,6 +230,7 @@ class JobTable:
                 not_before=job.status.next_attempt_time,
                 version=job.metadata.version,
                 reason=job.status.reason or "",
+                woken=None,
             )
         )
 
@@ -224,7 +243,8 @@ class JobTable:
         self._move(job, to, version=version)
 
     def _move(self, job: TrackedJob, to: JobState, *, version: int) -> None:
-        self._put(replace(job, state=to, since=self._clock.monotonic(), version=max(version, job.version)))
+        now = self._clock.monotonic()
+        self._put(replace(job, state=to, since=now, version=max(version, job.version), woken=None))
 
     def _put(self, job: TrackedJob) -> None:
         self._uncount(job.name)
@@ -241,6 +261,8 @@ class JobTable:
     def _uncount(self, name: str) -> None:
         if (before := self._jobs.get(name)) is not None:
             self._counts[before.source, before.state] -= 1
+            if before.woken is not None:
+                before.woken.set()
 
     def _changed(self, name: str) -> None:
         self._changed_at[name] = self._clock.monotonic()

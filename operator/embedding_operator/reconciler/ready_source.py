@@ -10,7 +10,7 @@ from embedding_operator.reconciler.table_watch import TableWatch
 from embedding_operator.resources.embedding_source import EmbeddingSource
 from embedding_worker.clock import Clock
 from embedding_worker.pipeline import RowPipeline, make_pipeline
-from embedding_worker.providers.embedder import SharedEmbedder
+from embedding_worker.providers.shared_embedder import SharedEmbedder
 from embedding_worker.rows.store import RowStore
 from embedding_worker.rows.watch import BookkeepingWatch
 from embedding_worker.source import SourceConfig

@@ -131,10 +131,10 @@ class SourceLoop:
             await ready.pipeline.rows.resume_after(self._refusal)
             self._refusal = None
         async with AsyncExitStack() as stack:
-            await stack.enter_async_context(ready.pipeline.batcher)
+            await stack.enter_async_context(ready.pipeline.running(probes=not self._source.spec.suspend))
             stack.callback(self._close_queue)
             if not self._source.spec.suspend:
-                self._queues.open(self._name, ready.pipeline.batcher)
+                self._queues.open(self._name, ready.pipeline)
                 self._window.set_idle(self._name, False)
             self._record(set_up=True, filled=ready.audit.filled, paused_since=ready.watch.paused_since)
             self._last_failure = None
@@ -167,17 +167,21 @@ class SourceLoop:
         else:
             self._locked_turns = 0
             self._last_failure = None
-        problem, suspended = ready.pipeline.problem, self._source.spec.suspend
+        problem, suspended = ready.pipeline.gate.problem, self._source.spec.suspend
         self._window.set_idle(self._name, problem is not None or suspended)
+        limit = None if suspended else ready.sweeper.problem
         self._record(
             waiting_for=reaction.waiting_for if reaction else None,
             filled=ready.audit.filled,
             provider_called=ready.pipeline.calls.called,
+            some_calls_fail=ready.pipeline.calls.some_fail,
             provider_problem=problem,
-            refused=(None if suspended else ready.sweeper.problem) or self._refused_change,
+            refused=limit or self._refused_change,
             jobs_refused=None if suspended else ready.sweeper.jobs_refused,
         )
         self._metrics.record_refused_creates(self._name, ready.sweeper.count_refused_creates())
+        letters = ready.sweeper.dead_letters.number
+        self._metrics.record_dead_letters(self._name, letters, limit_reached=limit is not None)
         await self._report.write(self._facts)
         return max(reaction.pause_s if reaction else 0.0, self._interval_s)
 

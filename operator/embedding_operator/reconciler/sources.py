@@ -114,7 +114,7 @@ class Sources:
             kept.loop.wake()
 
     def wake_all(self) -> None:
-        """A secret has changed: try again to set up the sources that were refused because of the previous value."""
+        """Begin the next turn of each source now: a secret has changed, or the API server has returned from an outage."""
         for _, loop in self.loops():
             loop.wake()
 

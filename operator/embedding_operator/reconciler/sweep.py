@@ -11,7 +11,7 @@ import structlog
 from embedding_operator.api_errors import Gone, RequestRefused
 from embedding_operator.api_server import ApiServer
 from embedding_operator.lifecycle.job_status import superseded
-from embedding_operator.reconciler.dead_letters import DeadLetterReview, DeadLetters
+from embedding_operator.reconciler.dead_letters import LOCKED, DeadLetterReview, DeadLetters
 from embedding_operator.reconciler.job_creator import JobCreator
 from embedding_operator.reconciler.job_statuses import refresh_job
 from embedding_operator.reconciler.registers import JobRegisters
@@ -28,7 +28,6 @@ MANY_LOCKED_PAUSE_S = 30.0
 FAILING_PAUSE_S = 60.0
 PASSED_OVER = 500
 """How many due rows a sweep looks at after one that has met rows which get no job now."""
-ROW_LOCKED = "RowLocked"
 SHOWN_LOCKED = 20
 """So many jobs show that rows are locked. If a session has locked thousands, the others get no job until they are free."""
 
@@ -75,14 +74,14 @@ class Sweeper:
         self._table = jobs.table
         self._clock = clock
         self._creator = JobCreator(source, fingerprint, server=server, jobs=jobs, clock=clock)
-        self._dead_letters = DeadLetters(source, jobs.table)
+        self.dead_letters = DeadLetters(source, jobs.table, jobs.window)
         self._review = DeadLetterReview()
         self._passes_over = False
 
     @property
     def problem(self) -> tuple[str, str] | None:
         """Reason and message if no job is created until someone acts; None otherwise."""
-        return self._dead_letters.limit
+        return self.dead_letters.limit
 
     @property
     def jobs_refused(self) -> tuple[str, str] | None:
@@ -94,7 +93,7 @@ class Sweeper:
         return self._creator.count_refused()
 
     async def sweep(self) -> None:
-        """Create jobs for due rows, as many as the window allows, and supersede jobs whose row has changed.
+        """Create jobs for due rows, as many as the window and the dead letters allow, and supersede jobs whose row has changed.
 
         Raises what the store raises, ApiServerUnavailable, and RequestRefused if a job may not be read.
         """
@@ -106,12 +105,12 @@ class Sweeper:
         await self._store.clear(plan.clear)
         rows = await self._that_are_not_locked([*plan.jobs, *await self._write_blank(plan.blank)])
         rows = await self._that_can_be_shown(rows)
-        await self._creator.create(rows)
+        await self._creator.create(rows, at_most=self.dead_letters.may_be_opened)
 
     async def _due_rows(self) -> list[DueRow]:
         with_jobs = {job.business_id for job in self._table.jobs(self._source)}
         leave_out = [*with_jobs, *self._creator.left_out()]
-        limit = self._creator.limit()
+        limit = min(self._creator.limit(), self.dead_letters.may_be_opened)
         if limit and (self._creator.probing or (self._passes_over and self.jobs_refused is None)):
             limit = max(limit, PASSED_OVER)
         self._passes_over = False
@@ -130,9 +129,9 @@ class Sweeper:
 
         They are left out for a minute, so that they take no place of others, and stay due.
         """
-        room = self._dead_letters.room
+        room = self.dead_letters.room
         failing = {row.id for row in rows if row.text_fails}
-        if room < len(rows) and self._dead_letters.any_suppressed:
+        if room < len(rows) and self.dead_letters.any_suppressed:
             ids = [row.id for row in rows if not row.text_fails]
             tried = await self._writer.rehearse(ids)
             failing |= tried.suppressed | set(tried.refused)
@@ -146,7 +145,7 @@ class Sweeper:
     async def _that_are_not_locked(self, rows: list[DueRow]) -> list[DueRow]:
         """Without the rows that are locked, where several jobs already wait for locks: they are paid for when they are free."""
         waiting = self._table.jobs(self._source, {JobState.BACKING_OFF})
-        if not rows or sum(job.reason == ROW_LOCKED for job in waiting) < SHOWN_LOCKED:
+        if not rows or sum(job.reason == LOCKED for job in waiting) < SHOWN_LOCKED:
             return rows
         locked = await self._store.find_locked([row.id for row in rows])
         return self._pass_over(rows, locked, for_s=MANY_LOCKED_PAUSE_S)

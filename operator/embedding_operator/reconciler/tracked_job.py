@@ -1,5 +1,6 @@
 """A job as the job table knows it, and the states that it can be in. Pure; the transitions are in job_table.py."""
 
+import asyncio
 from dataclasses import dataclass
 from datetime import datetime
 from enum import Enum
@@ -18,6 +19,8 @@ class JobState(Enum):
     """Its outcome is known, and the patch of its status is being sent."""
     BACKING_OFF = "BackingOff"
     """Its last attempt failed, and the next one starts when its pause is over."""
+    POSTPONED = "Postponed"
+    """Its handler waits until the provider may be called. Its phase stays as it is."""
     HELD = "Held"
     """Open; the API server refuses its status, and its handler starts again after a pause."""
     DEAD_LETTERED = "DeadLettered"
@@ -25,8 +28,8 @@ class JobState(Enum):
 
 
 IN_FLIGHT = frozenset({JobState.RUNNING, JobState.SETTLING})
-ACTIVE = frozenset(JobState) - {JobState.BACKING_OFF, JobState.HELD, JobState.DEAD_LETTERED}
-"""States that count towards the window. BackingOff and Held do not, so that failing rows never prevent jobs for other rows."""
+ACTIVE = frozenset(JobState) - {JobState.BACKING_OFF, JobState.POSTPONED, JobState.HELD, JobState.DEAD_LETTERED}
+"""States that count towards the window. The others do not, so that failing rows never prevent jobs for other rows."""
 OPEN = frozenset(JobState) - {JobState.DEAD_LETTERED}
 
 
@@ -60,12 +63,19 @@ class TrackedJob:
     """How often its status was refused, one time after the other."""
     held_until: float = 0.0
     """When the pause of a job in state Held is over, by the monotonic clock."""
+    woken: asyncio.Event | None = None
+    """Of a job in state Postponed: is set when it gets another state, or is removed, so that its handler stops waiting."""
     reason: str = ""
     """Of a dead letter, and of a job that backs off: why."""
 
     def is_held(self, now: float) -> bool:
         """Its status was refused, and it is not yet time to try again."""
         return self.state is JobState.HELD and now < self.held_until
+
+    @property
+    def has_handler(self) -> bool:
+        """A handler is working on it, or waits until it can."""
+        return self.in_flight or self.state is JobState.POSTPONED
 
     @property
     def in_flight(self) -> bool:

@@ -10,13 +10,15 @@ from dataclasses import dataclass
 
 from embedding_operator.reconciler.finished_jobs import FinishedJobs
 from embedding_operator.reconciler.job_table import JobTable
-from embedding_operator.reconciler.tracked_job import ACTIVE, OPEN
+from embedding_operator.reconciler.tracked_job import ACTIVE, OPEN, JobState
 from embedding_worker.clock import Clock
 
 SMALLEST = 50
 SECONDS_AHEAD = 2.0
 MEASURED_OVER_S = 10.0
 SMALLEST_SHARE = 5
+WAITING_IN_VAIN = frozenset({JobState.POSTPONED})
+"""While a source's provider cannot be called, its jobs that wait for it count: more of them would be of no help."""
 
 
 class Throughput:
@@ -110,6 +112,11 @@ class Window:
     def record_due(self, source: str, rows: int) -> None:
         self._due[source] = rows
 
+    @property
+    def idle(self) -> frozenset[str]:
+        """The sources that cannot be worked on now."""
+        return frozenset(self._idle)
+
     def set_idle(self, source: str, idle: bool) -> None:
         """Set whether the source is idle: its open jobs cannot be worked on now, so they do not count towards the window."""
         (self._idle.add if idle else self._idle.discard)(source)
@@ -124,7 +131,7 @@ class Window:
         idle = self._idle - {source}
         size = self.size
         used = Usage(
-            active_here=self._jobs.count(ACTIVE, source=source),
+            active_here=self._jobs.count(ACTIVE | WAITING_IN_VAIN if source in self._idle else ACTIVE, source=source),
             active_in_all=self._jobs.count(ACTIVE, excluding=idle),
             open_in_all=self._jobs.count(OPEN, excluding=idle),
             existing=self._jobs.count(OPEN) + self._finished.count,

@@ -23,6 +23,7 @@ from embedding_operator.resources.embedding_job import (
 from embedding_operator.resources.embedding_source import RetrySpec
 from embedding_worker.outcome import OutcomeKind, RowOutcome, outcome
 from tests.integration.api_server.conftest import Namespace
+from tests.support.job_life import ALLOWED
 from tests.support.manifests import Json, a_job, merged, validation_messages, without
 from tests.support.plain_requests import PlainRequests
 
@@ -83,13 +84,6 @@ REFUSED_STATUS: list[tuple[Json, str]] = [
     ({"conditions": [CONDITION, CONDITION]}, "status.conditions[1]: Duplicate value"),
 ]
 
-ALLOWED = {
-    Phase.PENDING: set(Phase),
-    Phase.RETRYING: set(Phase),
-    Phase.SUCCEEDED: {Phase.SUCCEEDED},
-    Phase.SUPERSEDED: {Phase.SUPERSEDED},
-    Phase.DEAD_LETTERED: {Phase.DEAD_LETTERED, Phase.PENDING, Phase.SUPERSEDED},
-}
 MESSAGE = {Phase.SUCCEEDED: FINAL, Phase.SUPERSEDED: FINAL, Phase.DEAD_LETTERED: ONLY_REPLAYED}
 
 

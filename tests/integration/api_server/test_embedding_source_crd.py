@@ -8,7 +8,7 @@ import pytest
 
 from embedding_operator.lifecycle.source_status import Pending, SourceFacts, status
 from embedding_operator.resources import SOURCES
-from embedding_worker.providers.calls import Problem
+from embedding_worker.providers.problem import Problem
 from embedding_worker.rows.records import Counts, Used
 from tests.integration.api_server.conftest import Namespace
 from tests.support.manifests import Json, a_source, example_source, merged, validation_messages, without

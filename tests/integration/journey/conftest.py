@@ -51,12 +51,19 @@ class System:
 
     def start_with_gemini(self, gemini: FakeGemini, **spec: Any) -> OperatorProcess:
         """Apply the source with the provider gemini, and start an operator: the real SDK calls the fake server."""
-        self.book.model = fake_gemini_model
-        self.apply_source(model=GEMINI_MODEL, **spec)
+        self.use_gemini(**spec)
         return self.start_gemini_operator(gemini)
 
-    def start_gemini_operator(self, gemini: FakeGemini, *, until: str = "operator ready") -> OperatorProcess:
-        return self.start_operator(until=until, GEMINI_API_KEY=gemini.api_key, EMBEDDING_GEMINI_ENDPOINT=gemini.url)
+    def use_gemini(self, **spec: Any) -> None:
+        """Apply the source with the provider gemini."""
+        self.book.model = fake_gemini_model
+        self.apply_source(model=GEMINI_MODEL, **spec)
+
+    def start_gemini_operator(
+        self, gemini: FakeGemini, *, until: str = "operator ready", **settings: str
+    ) -> OperatorProcess:
+        server = {"GEMINI_API_KEY": gemini.api_key, "EMBEDDING_GEMINI_ENDPOINT": gemini.url}
+        return self.start_operator(until=until, **server, **settings)
 
     def apply_source(self, name: str = "businesses", **spec: Any) -> None:
         manifest = yaml.safe_load(EXAMPLE.read_text())

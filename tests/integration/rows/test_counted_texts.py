@@ -5,23 +5,27 @@ from collections.abc import Iterator
 
 import pytest
 
-from embedding_worker.batching.batcher import Batcher
 from embedding_worker.clock import SystemClock
-from embedding_worker.embedding import RowEmbedder
+from embedding_worker.errors import Postponed
 from embedding_worker.outcome import OutcomeKind, RowOutcome, RowRequest
-from embedding_worker.providers.calls import ProviderCalls
+from embedding_worker.pipeline import RowPipeline, make_pipeline
 from embedding_worker.providers.gemini import GeminiEmbedder
+from embedding_worker.providers.meter import DAY_LIMIT
+from embedding_worker.providers.observer import NoObserver
+from embedding_worker.providers.problem import Problem
+from embedding_worker.providers.provider import Provider
+from embedding_worker.providers.registry import ProviderRegistry
 from embedding_worker.source import Model, TooLong
 from embedding_worker.text import content_hash
 from hack.provider_server.process import FakeGemini
 from tests.integration.rows.conftest import Keep
-from tests.support.deadline import eventually
 from tests.support.kept_rows import Application, Keeper
 
 pytest.importorskip("google.generativeai")
 
 MODEL = Model("gemini", "gemini-embedding-001", 3)
 KEY = "k3y-of-Somebody"
+CLOCK = SystemClock()
 NAMES = [f"POISON {n}" if n in (7, 33) else f"name {n}" for n in range(1, 41)]
 
 
@@ -41,13 +45,12 @@ async def keeper(businesses: Application, keep: Keep) -> Keeper:
     return keeper
 
 
-def calls_of(keeper: Keeper, server: FakeGemini, *, most_a_day: int) -> ProviderCalls:
-    embedder = GeminiEmbedder(MODEL, api_key=KEY, endpoint=server.url)
-
-    async def acquire(texts: int, tokens: int) -> int:
-        return await keeper.store.acquire_texts(texts, tokens=tokens, most_a_day=most_a_day)
-
-    return ProviderCalls(embedder, acquire_texts=acquire, clock=SystemClock())
+def pipeline_of(keeper: Keeper, server: FakeGemini, *, most_a_day: int) -> RowPipeline:
+    client = GeminiEmbedder(MODEL, api_key=KEY, endpoint=server.url)
+    provider = Provider("gemini", lambda model, values: client)
+    registry = ProviderRegistry({}, clock=CLOCK, observer=NoObserver(), providers={"gemini": provider})
+    embedder = registry.embedder(MODEL, source="businesses")
+    return make_pipeline(keeper.store, embedder, too_long=TooLong.TRUNCATE, max_texts_per_day=most_a_day, clock=CLOCK)
 
 
 async def used(keeper: Keeper) -> int:
@@ -55,32 +58,35 @@ async def used(keeper: Keeper) -> int:
     return found.texts if found else 0
 
 
-async def test_texts_of_bisected_calls_are_counted_too(keeper: Keeper, server: FakeGemini) -> None:
-    calls = calls_of(keeper, server, most_a_day=10_000)
-    async with batcher_of(keeper, calls) as batcher:
-        outcomes = await asyncio.gather(*map(batcher.submit, requests()))
+async def test_texts_of_bisected_calls_and_canaries_are_counted_too(keeper: Keeper, server: FakeGemini) -> None:
+    pipeline = pipeline_of(keeper, server, most_a_day=10_000)
+    async with pipeline.running(probes=True):
+        outcomes = await asyncio.gather(*map(pipeline.batcher.submit, requests()))
     assert [outcome.kind for outcome in outcomes].count(OutcomeKind.INPUT_REJECTED) == 2
     assert await used(keeper) == server.stats().texts > len(NAMES)
 
 
 async def test_a_bisection_sends_no_more_texts_than_the_days_limit(keeper: Keeper, server: FakeGemini) -> None:
-    calls = calls_of(keeper, server, most_a_day=60)
-    async with batcher_of(keeper, calls) as batcher:
-        waiting = [asyncio.create_task(batcher.submit(asked)) for asked in requests()]
-        await eventually(lambda: calls.problem is not None, within_s=20, because="the limit is reached")
-        assert calls.problem is not None
-        assert calls.problem.reason == "DayLimitReached"
-        assert await used(keeper) == server.stats().texts == 60
-        settled = [task.result().kind for task in waiting if task.done()]
-        assert set(settled) <= {OutcomeKind.EMBEDDED}
-    await asyncio.gather(*waiting, return_exceptions=True)
+    pipeline = pipeline_of(keeper, server, most_a_day=100)
+    async with pipeline.running(probes=True):
+        outcomes = await asyncio.gather(*map(pipeline.batcher.submit, requests()), return_exceptions=True)
+    assert await used(keeper) == server.stats().texts == 100
+    settled = [outcome.kind for outcome in outcomes if isinstance(outcome, RowOutcome)]
+    assert set(settled) == {OutcomeKind.EMBEDDED}
+    postponed = [outcome for outcome in outcomes if isinstance(outcome, Postponed)]
+    assert len(settled) + len(postponed) == len(NAMES)
+    assert pipeline.gate.problem == Problem("DayLimitReached", DAY_LIMIT)
+    assert not pipeline.gate.is_open
+
+
+async def test_texts_that_did_not_reach_the_server_are_not_counted(keeper: Keeper, server: FakeGemini) -> None:
+    pipeline = pipeline_of(keeper, server, most_a_day=10_000)
+    server.stop()
+    async with pipeline.running(probes=True):
+        outcomes = await asyncio.gather(*map(pipeline.batcher.submit, requests()), return_exceptions=True)
+    assert {type(outcome) for outcome in outcomes} == {Postponed}
+    assert await used(keeper) == 0
 
 
 def requests() -> list[RowRequest]:
     return [RowRequest(str(n), content_hash(name)) for n, name in enumerate(NAMES, start=1)]
-
-
-def batcher_of(keeper: Keeper, calls: ProviderCalls) -> Batcher[RowRequest, RowOutcome]:
-    clock = SystemClock()
-    row_embedder = RowEmbedder(keeper.store, calls, too_long=TooLong.TRUNCATE, clock=clock)
-    return Batcher(row_embedder.embed_batch, max_items=len(NAMES), clock=clock)

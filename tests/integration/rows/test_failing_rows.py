@@ -5,9 +5,9 @@ from dataclasses import dataclass
 
 import pytest
 
-from embedding_worker.errors import TableRefused
+from embedding_worker.errors import RowsRefused, TableRefused
 from embedding_worker.rows import table_access
-from embedding_worker.rows.database import Database
+from embedding_worker.rows.database import Database, Row, Transaction
 from embedding_worker.rows.records import DuePreview
 from hack.database.postgres import Database as GivenDatabase
 from hack.database.postgres import DatabaseServer
@@ -218,3 +218,93 @@ async def test_a_right_that_every_rows_text_needs_is_the_sources_failure(
     ):
         with pytest.raises(TableRefused, match="permission denied for table prices"):
             await reading
+
+
+MANY = 300
+FEW_STATEMENTS = 10
+
+
+@pytest.mark.parametrize("failure", WITHOUT_A_WAIT, indirect=True)
+async def test_hundreds_of_rows_that_fail_are_separated_with_few_statements(
+    application: Application, kept: tuple[Keeper, Oracle], failure: Failure, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    keeper, _ = kept
+    application.run(f"INSERT INTO businesses (id) SELECT generate_series({ROWS + 1}, {ROWS + MANY})")
+    application.run(
+        f"UPDATE businesses SET {GOOD} WHERE id > {ROWS}; UPDATE businesses SET {failure.bad} WHERE id > {ROWS}"
+    )
+    monkeypatch.setattr(table_access, "READ_TIMEOUT_S", 10.0)
+    statements = count_statements(monkeypatch)
+    due = await keeper.sweep(limit=MANY + ROWS)
+    assert len([row for row in due if row.text_fails]) == MANY
+    assert statements.number() <= FEW_STATEMENTS
+    present = await keeper.read([row.id for row in due])
+    assert {row.failure.sqlstate for row in present.values() if row.failure} == {failure.sqlstate}
+    assert len([row for row in present.values() if row.failure]) == MANY
+    assert statements.number() <= FEW_STATEMENTS
+    application.run(f"TRUNCATE {keeper.statements.marks}")
+    assert await keeper.audit(page=MANY + ROWS) == MANY + ROWS
+    assert statements.number() <= 2 * FEW_STATEMENTS
+
+
+@pytest.mark.parametrize("failure", WITHOUT_A_WAIT, indirect=True)
+async def test_an_audit_reads_no_text_of_a_row_that_is_known_to_be_due(
+    application: Application, kept: tuple[Keeper, Oracle], failure: Failure, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    keeper, _ = kept
+    await keeper.audit()
+    await keeper.keep()
+    application.run(f"UPDATE businesses SET {failure.bad} WHERE id > 10")
+    monkeypatch.setattr(table_access, "READ_TIMEOUT_S", 10.0)
+    statements = count_statements(monkeypatch)
+    assert await keeper.audit(page=ROWS) == 0
+    assert statements.failed == 1
+    assert statements.number() <= FEW_STATEMENTS
+
+
+async def test_rows_that_fail_for_different_reasons_each_have_their_own(application: Application, keep: Keep) -> None:
+    application.run(TABLE + "CREATE DOMAIN short AS text CONSTRAINT is_short CHECK (length(VALUE) < 20)")
+    application.run(f"INSERT INTO businesses (id) SELECT generate_series(1, {ROWS}); UPDATE businesses SET {GOOD}")
+    keeper, _ = await keep(text="concat((10.0 / n)::text, checked(name)::short)")
+    application.run("UPDATE businesses SET n = 0 WHERE id BETWEEN 11 AND 20")
+    application.run("UPDATE businesses SET name = 'secret 1' WHERE id BETWEEN 21 AND 30")
+    application.run("UPDATE businesses SET name = repeat('long', 9) WHERE id BETWEEN 31 AND 40")
+    present = await keeper.read([str(n) for n in range(1, ROWS + 1)])
+    failing = {int(row.id): (row.failure.sqlstate, row.failure.constraint) for row in present.values() if row.failure}
+    assert len(present) == ROWS
+    assert failing == {
+        **dict.fromkeys(range(11, 21), ("22012", "")),
+        **dict.fromkeys(range(21, 31), ("P0001", "")),
+        **dict.fromkeys(range(31, 41), ("23514", "is_short")),
+    }
+
+
+class Counted:
+    """The statements that were sent, without the settings of transactions."""
+
+    def __init__(self) -> None:
+        self._sent = 0
+        self.failed = 0
+
+    def record(self, sql: str) -> None:
+        self._sent += "'lock_timeout'" not in sql
+
+    def number(self) -> int:
+        """Since the last call."""
+        sent, self._sent = self._sent, 0
+        return sent
+
+
+def count_statements(monkeypatch: pytest.MonkeyPatch) -> Counted:
+    counted, send = Counted(), Transaction.fetch
+
+    async def fetch(self: Transaction, sql: str, *params: object) -> list[Row]:
+        counted.record(sql if "lock_timeout" not in params else "'lock_timeout'")
+        try:
+            return await send(self, sql, *params)
+        except RowsRefused:
+            counted.failed += 1
+            raise
+
+    monkeypatch.setattr(Transaction, "fetch", fetch)
+    return counted

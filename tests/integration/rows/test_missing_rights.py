@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from embedding_worker.errors import SourceRefused
+from embedding_worker.rows.change_marks import SHARED_TABLES
 from embedding_worker.rows.database import Database
 from embedding_worker.rows.readiness import ready_for
 from embedding_worker.rows.table import quoted
@@ -225,7 +226,8 @@ async def another_role_has_set_up(operator: Operator) -> str:
 async def test_book_keeping_of_another_role_needs_rights_on_each_of_its_tables(operator: Operator) -> None:
     stem = await another_role_has_set_up(operator)
     refused = await operator.refusal(operator.config())
-    shared, own = 'embedding_operator."sources", embedding_operator."usage"', f'embedding_operator."{stem}'
+    shared = ", ".join(f'embedding_operator."{table}"' for table in SHARED_TABLES)
+    own = f'embedding_operator."{stem}'
     assert refused.message == (
         f"role {operator.name} lacks rights for Yellow Book.Vip: GRANT USAGE ON SCHEMA embedding_operator TO {operator.name}; "
         f"GRANT SELECT, INSERT, UPDATE ON {shared} TO {operator.name}; "

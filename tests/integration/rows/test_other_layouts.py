@@ -1,9 +1,13 @@
 """The book-keeping of version 0.1.0, and that of another id type, become what this version needs; nothing is embedded again."""
 
+from dataclasses import replace
+
 import psycopg
 import pytest
 
-from embedding_worker.errors import RowsLocked
+from embedding_worker.errors import RowsLocked, SourceRefused
+from embedding_worker.rows.records import RateLimits
+from embedding_worker.source import ChangeDetection
 from embedding_worker.text import content_hash
 from hack.database.postgres import Database as GivenDatabase
 from hack.database.postgres import DatabaseServer
@@ -78,7 +82,13 @@ async def test_an_upgrade_keeps_what_was_right_and_finds_what_is_due(earlier: Ow
         assert await keeper.keep() == 2
         assert await keeper.audit() == 0
         assert earlier.oracle.wrong() == []
-    assert [row[0] for row in earlier.admin.run(OBJECTS)] == [f"{STEM}_marks", f"{STEM}_state", "sources", "usage"]
+    assert [row[0] for row in earlier.admin.run(OBJECTS)] == [
+        f"{STEM}_marks",
+        f"{STEM}_state",
+        "rate_limits",
+        "sources",
+        "usage",
+    ]
 
 
 async def test_after_an_upgrade_the_owner_may_migrate_the_table(earlier: OwnedTable) -> None:
@@ -99,6 +109,27 @@ async def test_an_upgrade_loses_no_edit_of_a_transaction_that_is_open_meanwhile(
     with earlier.session() as session:
         run(session, "UPDATE businesses SET name = 'afterwards' WHERE id = 2")
     assert earlier.oracle.marks() == ["3", "1", "2", "2", "2"]
+
+
+async def test_an_upgrade_creates_the_rate_limits_that_an_earlier_version_did_not_have(earlier: OwnedTable) -> None:
+    await earlier.set_up()
+    earlier.admin.run("DROP TABLE embedding_operator.rate_limits")
+    async with earlier.rows() as rows:
+        store = (await Keeper.prepare(rows, earlier.config)).store
+        grant = await store.acquire_rate("key", RateLimits(requests=1), texts=1, tokens=1, longest_wait_s=0.0)
+    assert grant.granted
+
+
+async def test_a_role_that_may_not_create_the_rate_limits_gets_the_remedy(earlier: OwnedTable) -> None:
+    await earlier.set_up()
+    earlier.admin.run("DROP TABLE embedding_operator.rate_limits")
+    earlier.admin.run(f'ALTER SCHEMA embedding_operator OWNER TO "{earlier.owner}"')
+    earlier.admin.run(f'GRANT USAGE ON SCHEMA embedding_operator TO "{earlier.operator}"')
+    config = replace(earlier.config, change_detection=ChangeDetection.AUDIT)  # the triggers need the right, too
+    async with earlier.rows() as rows:
+        with pytest.raises(SourceRefused) as refused:
+            await Keeper.prepare(rows, config)
+    assert f'GRANT CREATE ON SCHEMA embedding_operator TO "{earlier.operator}"' in refused.value.message
 
 
 async def test_a_second_set_up_after_an_upgrade_changes_nothing(earlier: OwnedTable) -> None:

@@ -2,6 +2,8 @@
 
 from contextlib import AsyncExitStack
 from pathlib import Path
+from types import SimpleNamespace
+from typing import cast
 
 import pytest
 import yaml
@@ -14,6 +16,7 @@ from embedding_operator.settings import settings_from
 from embedding_worker.batching.batcher import Batch, Batcher
 from embedding_worker.errors import DatabaseUnavailable
 from embedding_worker.outcome import OutcomeKind, RowOutcome, RowRequest, outcome
+from embedding_worker.pipeline import RowPipeline
 from embedding_worker.providers.provider import Provider, ProviderSetting
 from embedding_worker.source import Model
 from tests.support.fake_clock import let_time_pass, settle
@@ -77,7 +80,7 @@ async def test_a_job_that_succeeds_is_recorded_in_the_metrics() -> None:
             batch.settle(request, outcome(OutcomeKind.EMBEDDED))
 
     async with Batcher(embed, max_items=1, clock=parts.clock) as batcher:
-        parts.queues.open("businesses", batcher)
+        parts.queues.open("businesses", cast(RowPipeline, SimpleNamespace(batcher=batcher)))
         await let_time_pass(parts.clock, factory.job_runner(factory.sources()).run(job))
     assert parts.server.stored_jobs[job.name]["status"]["phase"] == "Succeeded"
     page = parts.metrics.page(open_jobs=0, window=0, dead_letters=0).decode()

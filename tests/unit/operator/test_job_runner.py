@@ -2,6 +2,7 @@
 
 import asyncio
 from datetime import timedelta
+from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
@@ -16,8 +17,9 @@ from embedding_operator.reconciler.row_queues import SOURCE_COMES_WITHIN_S, RowQ
 from embedding_operator.reconciler.tracked_job import ACTIVE, IN_FLIGHT, OPEN, JobState, TrackedJob
 from embedding_operator.resources.embedding_job import EmbeddingJob, Phase, parse_job
 from embedding_operator.resources.embedding_source import parse_source
+from embedding_worker.errors import Postponed
 from embedding_worker.outcome import OutcomeKind, RowOutcome, RowRequest
-from embedding_worker.pipeline import RowBatcher
+from embedding_worker.pipeline import RowPipeline
 from tests.support.fake_api_server import FakeApiServer
 from tests.support.fake_clock import START, settle
 from tests.support.jobs import TEXT, Register, job_body, name_of
@@ -30,10 +32,11 @@ TOO_LONG = RowOutcome(OutcomeKind.INPUT_REJECTED, "TextTooLong", "the text has 9
 
 
 class GatedBatcher:
-    """Gives each row this outcome, once its gate is open. Records what was submitted, and how urgent it was."""
+    """Gives each row this outcome, or error, once its gate is open. Records what was submitted, and how urgent it was."""
 
     def __init__(self) -> None:
         self.outcome = EMBEDDED
+        self.errors: list[Exception] = []
         self.gate = asyncio.Event()
         self.gate.set()
         self.submitted: list[tuple[RowRequest, bool]] = []
@@ -41,7 +44,22 @@ class GatedBatcher:
     async def submit(self, request: RowRequest, *, urgent: bool) -> RowOutcome:
         self.submitted.append((request, urgent))
         await self.gate.wait()
+        if self.errors:
+            raise self.errors.pop(0)
         return self.outcome
+
+
+class CallableProvider:
+    """The gate of a source whose provider can be called once `opened` is set."""
+
+    def __init__(self) -> None:
+        self.opened = asyncio.Event()
+
+    async def wait_until_open(self, woken: asyncio.Event, *, pause_s: float, urgent: bool) -> None:
+        waiting = {asyncio.create_task(event.wait()) for event in (self.opened, woken)}
+        await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+        for task in waiting:
+            task.cancel()
 
 
 class World(Register):
@@ -56,7 +74,9 @@ class World(Register):
         self.catalog = SourceCatalog()
         self.catalog.put(parse_source(a_source("shops", retry={"maxAttempts": 2, "initialSeconds": 10})))
         self.queues = RowQueues(self.catalog, clock=self.clock)
-        self.queues.open("shops", cast(RowBatcher, self.batcher))
+        self.provider = CallableProvider()
+        pipeline = SimpleNamespace(batcher=self.batcher, gate=self.provider)
+        self.queues.open("shops", cast(RowPipeline, pipeline))
         self.events = EventPoster(self.server.create_event, namespace="test", instance="here", clock=self.clock)
         self.runner = JobRunner(
             self.table,
@@ -80,6 +100,13 @@ class World(Register):
     @property
     def status(self) -> Json:
         return cast(Json, self.server.stored_jobs[NAME]["status"])
+
+    async def postpone(self, job: EmbeddingJob) -> "asyncio.Task[None]":
+        """Its handler is called, and the provider cannot be called. Returns the handler, which waits."""
+        self.batcher.errors = [Postponed("the server is away")]
+        running = asyncio.create_task(self.runner.run(job))
+        await settle()
+        return running
 
     def tracked(self) -> TrackedJob:
         job = self.table.get(NAME)
@@ -397,6 +424,118 @@ async def test_the_jobs_of_a_source_that_is_deleted_meanwhile_come_to_an_end(wor
     world.batcher.gate.set()
     await running
     assert (world.state(NAME), world.table.count(IN_FLIGHT)) == (None, 0)
+
+
+# The provider cannot be called.
+
+
+@pytest.mark.parametrize(("phase", "attempts"), [(Phase.PENDING, 0), (Phase.RETRYING, 1)])
+async def test_a_job_whose_provider_cannot_be_called_keeps_its_phase_and_counts_towards_no_window(
+    world: World, phase: Phase, attempts: int
+) -> None:
+    running = await world.postpone(world.put(phase, attempts=attempts))
+    await world.clock.advance(3_600)
+    assert (world.state(NAME), running.done()) == (JobState.POSTPONED, False)
+    assert (world.status, world.server.requests) == ({"phase": phase, "attempts": attempts}, [])
+    assert (world.table.count(ACTIVE), world.table.count(IN_FLIGHT), world.table.count(OPEN)) == (0, 0, 1)
+    running.cancel()
+
+
+async def test_a_postponed_job_goes_on_when_the_provider_can_be_called(world: World) -> None:
+    running = await world.postpone(world.put())
+    world.provider.opened.set()
+    await running
+    assert (world.status["phase"], world.status["attempts"], world.state(NAME)) == ("Succeeded", 1, None)
+    assert len(world.batcher.submitted) == 2
+
+
+async def test_a_job_may_be_postponed_repeatedly_without_an_attempt(world: World) -> None:
+    world.provider.opened.set()
+    world.batcher.errors = [Postponed("it is not known why its call failed")] * 3
+    await world.run(world.put())
+    assert (world.status["phase"], world.status["attempts"], len(world.batcher.submitted)) == ("Succeeded", 1, 4)
+
+
+async def test_a_job_that_is_postponed_is_not_run_a_second_time(world: World) -> None:
+    running = await world.postpone(world.put())
+    await world.run(world.put())
+    assert (world.state(NAME), len(world.batcher.submitted)) == (JobState.POSTPONED, 1)
+    running.cancel()
+
+
+async def test_a_job_that_was_superseded_while_it_was_postponed_ends_without_a_call(world: World) -> None:
+    running = await world.postpone(world.put())
+    world.table.finish(NAME)  # as the sweep does where the text of the row has changed
+    world.provider.opened.set()
+    await running
+    assert (world.state(NAME), world.finished.members("cohort-1")) == (None, [NAME])
+    assert (len(world.batcher.submitted), world.server.requests, world.done) == (1, [], [])
+
+
+@pytest.mark.parametrize("gone", ["job", "source"])
+async def test_a_job_that_was_deleted_while_it_was_postponed_ends_without_a_call(world: World, gone: str) -> None:
+    running = await world.postpone(world.put())
+    if gone == "job":
+        world.table.remove(NAME)
+    else:
+        world.table.forget_source("shops")
+    world.provider.opened.set()
+    await running
+    assert (world.table.jobs(), len(world.batcher.submitted), world.server.requests) == ([], 1, [])
+
+
+@pytest.mark.parametrize("begun", [True, False], ids=["its handler waits too", "its handler has not begun"])
+async def test_a_job_of_the_same_name_that_was_created_meanwhile_is_left_to_its_own_handler(
+    world: World, begun: bool
+) -> None:
+    first = await world.postpone(world.put())
+    world.table.remove(NAME)
+    body = job_body("1") | {"status": {"phase": Phase.PENDING}}
+    body["metadata"]["uid"] = "another"
+    again = parse_job(world.server.put_job(body))
+    if begun:
+        second = await world.postpone(again)
+    else:
+        world.table.observe(again)
+    world.provider.opened.set()
+    await first
+    await (second if begun else world.run(again))
+    assert (world.status["phase"], world.status["attempts"], world.state(NAME)) == ("Succeeded", 1, None)
+    assert world.server.requests == [("patch_job_status", NAME)]
+
+
+@pytest.mark.parametrize("postponed", [True, False])
+async def test_what_became_of_a_row_is_not_written_into_a_job_of_the_same_name_that_was_created_meanwhile(
+    world: World, postponed: bool
+) -> None:
+    world.batcher.gate.clear()
+    world.batcher.errors = [Postponed("the server is away")] if postponed else []
+    running = asyncio.create_task(world.runner.run(world.put()))
+    await settle()
+    world.table.remove(NAME)
+    again = world.put()
+    world.table.observe(again)
+    world.batcher.gate.set()
+    await running
+    assert (world.server.requests, world.state(NAME)) == ([], JobState.QUEUED)
+    await world.run(again)
+    assert world.status["phase"] == "Succeeded"
+
+
+async def test_a_postponed_job_is_left_to_the_next_process_when_this_one_ends(world: World) -> None:
+    running = await world.postpone(world.put())
+    world.runner.drain()
+    assert world.table.count(IN_FLIGHT) == 0
+    world.provider.opened.set()
+    await running
+    assert (world.state(NAME), world.status["phase"], len(world.batcher.submitted)) == (JobState.QUEUED, "Pending", 1)
+
+
+async def test_a_postponed_job_whose_handler_is_cancelled_is_queued_again(world: World) -> None:
+    running = await world.postpone(world.put())
+    running.cancel()
+    await settle()
+    assert world.state(NAME) is JobState.QUEUED
 
 
 # A handler that does not come to its end.

@@ -92,10 +92,10 @@ async def test_a_patch_whose_answer_was_lost_is_sent_again(world: World) -> None
     assert (world.stored_phase, world.server.count("patch_job_status")) == ("Succeeded", 2)
 
 
-async def test_while_the_server_is_away_it_is_asked_every_five_seconds(world: World) -> None:
+async def test_while_the_server_is_away_it_is_asked_every_three_seconds(world: World) -> None:
     world.server.fail("patch_job_status", *[ApiServerUnreachable("away", retry_after_s=0.0)] * 8)
     await world.send(SUCCEEDED, within_s=60)
-    assert world.clock.slept == [0.2, 0.4, 0.8, 1.6, 3.2, 5.0, 5.0, 5.0]
+    assert world.clock.slept == [0.2, 0.4, 0.8, 1.6, 3.0, 3.0, 3.0, 3.0]
 
 
 async def test_a_server_that_asks_for_a_long_pause_is_asked_again_within_ten_seconds(world: World) -> None:
@@ -167,10 +167,19 @@ async def test_a_job_that_is_gone_when_its_refused_patch_is_resolved_is_removed(
     assert world.state(NAME) is None
 
 
-async def test_a_job_that_may_not_even_be_read_is_held(world: World) -> None:
+async def test_while_a_job_may_not_even_be_read_its_status_is_sent_again(world: World) -> None:
+    """An outage may look like this: all requests are refused, whatever they ask for."""
     world.server.fail("patch_job_status", FORBIDDEN)
+    world.server.fail("job", FORBIDDEN, FORBIDDEN)
+    assert await world.send(SUCCEEDED, within_s=2 * LONGEST_PAUSE_S) == 102
+    assert world.stored_phase == "Succeeded"
+    assert world.server.count("patch_job_status") == 2
+
+
+async def test_a_status_that_is_refused_after_such_an_outage_too_is_held(world: World) -> None:
+    world.server.fail("patch_job_status", FORBIDDEN, FORBIDDEN)
     world.server.fail("job", FORBIDDEN)
-    assert await world.send(SUCCEEDED) is None
+    assert await world.send(SUCCEEDED, within_s=LONGEST_PAUSE_S) is None
     assert world.state(NAME) is JobState.HELD
 
 

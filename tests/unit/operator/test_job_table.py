@@ -1,5 +1,6 @@
 """The job table: which transitions it allows, and which it refuses."""
 
+import asyncio
 from collections.abc import Callable
 from datetime import UTC, datetime
 
@@ -7,16 +8,17 @@ import pytest
 
 from embedding_operator.reconciler.job_table import ImpossibleTransition, JobTable
 from embedding_operator.reconciler.tracked_job import JobState
-from tests.support.jobs import OTHER_TEXT, Register, name_of, tracked
+from tests.support.jobs import OTHER_TEXT, Register, name_of, shown, tracked
 
 MOMENT = datetime(2026, 3, 1, 12, 30, tzinfo=UTC)
 CREATING, QUEUED, RUNNING = JobState.CREATING, JobState.QUEUED, JobState.RUNNING
-HELD = JobState.HELD
+HELD, POSTPONED = JobState.HELD, JobState.POSTPONED
 SETTLING, BACKING_OFF, DEAD_LETTERED = JobState.SETTLING, JobState.BACKING_OFF, JobState.DEAD_LETTERED
 NAME = name_of("1")
 
 TRANSITIONS: dict[str, Callable[[JobTable], None]] = {
     "start": lambda table: table.start(NAME),
+    "postpone": lambda table: table.postpone(NAME, asyncio.Event()),
     "release": lambda table: table.release(NAME),
     "settle": lambda table: table.settle(NAME),
     "back_off": lambda table: table.back_off(NAME, MOMENT),
@@ -25,7 +27,8 @@ TRANSITIONS: dict[str, Callable[[JobTable], None]] = {
 }
 ALLOWED: dict[str, dict[JobState, JobState]] = {
     "start": {QUEUED: RUNNING, BACKING_OFF: RUNNING, HELD: RUNNING},
-    "release": {RUNNING: QUEUED, SETTLING: QUEUED},
+    "postpone": {RUNNING: POSTPONED},
+    "release": {RUNNING: QUEUED, SETTLING: QUEUED, POSTPONED: QUEUED},
     "settle": {RUNNING: SETTLING, QUEUED: SETTLING, BACKING_OFF: SETTLING, HELD: SETTLING},
     "back_off": {SETTLING: BACKING_OFF},
     "requeue": {SETTLING: QUEUED},
@@ -170,3 +173,26 @@ def test_the_end_of_a_superseded_job_leaves_the_job_of_the_new_text_open(registe
     register.add("1", text=OTHER_TEXT)
     register.table.finish(NAME)
     assert [job.content_hash for job in register.table.jobs()] == [OTHER_TEXT]
+
+
+def test_a_handler_goes_on_with_the_job_that_it_has_postponed_and_with_no_other() -> None:
+    register, woken = Register(), asyncio.Event()
+    name = register.add("1", RUNNING)
+    register.table.postpone(name, woken)
+    assert not register.table.resume(name, asyncio.Event())
+    assert register.state(name) is POSTPONED
+    assert register.table.resume(name, woken)
+    assert register.state(name) is RUNNING
+    assert not register.table.resume(name, woken)
+
+
+@pytest.mark.parametrize("event", ["finish", "remove", "release"])
+def test_the_handler_of_a_postponed_job_is_woken_when_the_job_gets_another_state(event: str) -> None:
+    register, woken = Register(), asyncio.Event()
+    name = register.add("1", RUNNING)
+    register.table.postpone(name, woken)
+    register.table.observe(shown("1"))
+    assert not woken.is_set()
+    getattr(register.table, event)(name)
+    assert woken.is_set()
+    assert not register.table.resume(name, woken)

@@ -36,7 +36,7 @@ def test_jobs_are_selected_by_source_and_by_state(register: Register) -> None:
     [
         (IN_FLIGHT, {RUNNING, SETTLING}),
         (ACTIVE, {CREATING, QUEUED, RUNNING, SETTLING}),
-        (OPEN, {CREATING, QUEUED, RUNNING, SETTLING, BACKING_OFF, JobState.HELD}),
+        (OPEN, {CREATING, QUEUED, RUNNING, SETTLING, BACKING_OFF, JobState.POSTPONED, JobState.HELD}),
     ],
     ids=["in flight", "active", "open"],
 )
@@ -58,6 +58,7 @@ def test_a_job_counts_in_its_present_state_alone(register: Register) -> None:
         RUNNING: 0,
         SETTLING: 0,
         BACKING_OFF: 1,
+        JobState.POSTPONED: 0,
         JobState.HELD: 0,
         DEAD_LETTERED: 0,
     }

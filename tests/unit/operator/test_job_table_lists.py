@@ -7,6 +7,7 @@ from embedding_operator.resources.embedding_job import EmbeddingJob, Phase
 from tests.support.jobs import OTHER_TEXT, Register, name_of, shown
 
 CREATING, QUEUED, RUNNING = JobState.CREATING, JobState.QUEUED, JobState.RUNNING
+POSTPONED = JobState.POSTPONED
 SETTLING, BACKING_OFF, DEAD_LETTERED = JobState.SETTLING, JobState.BACKING_OFF, JobState.DEAD_LETTERED
 NAME = name_of("1")
 
@@ -35,7 +36,7 @@ async def test_a_list_brings_what_the_watch_has_missed(register: Register) -> No
     assert (register.finished.count, register.finished.version(name_of("4"))) == (2, 5)
 
 
-@pytest.mark.parametrize("state", [QUEUED, BACKING_OFF, DEAD_LETTERED])
+@pytest.mark.parametrize("state", [QUEUED, BACKING_OFF, POSTPONED, DEAD_LETTERED])
 async def test_a_list_without_a_job_removes_it(register: Register, state: JobState) -> None:
     register.add("1", state)
     await resync_with(register)
@@ -55,7 +56,18 @@ async def test_a_job_that_no_list_shows_a_minute_after_its_create_request_is_rem
     assert register.state(NAME) is None
 
 
-@pytest.mark.parametrize("state", [CREATING, QUEUED, BACKING_OFF, DEAD_LETTERED])
+@pytest.mark.parametrize("phase", [Phase.PENDING, Phase.RETRYING])
+async def test_a_job_that_waits_for_the_provider_still_waits_after_a_list_that_shows_it_open(
+    register: Register, phase: Phase
+) -> None:
+    register.add("1", POSTPONED)
+    await resync_with(register, shown("1", phase, version=7))
+    job = register.table.get(NAME)
+    assert job is not None
+    assert (job.state, job.version) == (POSTPONED, 7)
+
+
+@pytest.mark.parametrize("state", [CREATING, QUEUED, BACKING_OFF, POSTPONED, DEAD_LETTERED])
 async def test_a_list_that_shows_a_job_finished_finishes_it(register: Register, state: JobState) -> None:
     register.add("1", state)
     await resync_with(register, shown("1", Phase.SUCCEEDED, version=5))

@@ -7,6 +7,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from embedding_operator.metrics import Metrics
+from embedding_worker.providers.circuit import CircuitState
 from embedding_worker.rows.records import Counts
 from tests.support.fake_clock import START, FakeClock
 
@@ -18,8 +19,8 @@ def metrics() -> Metrics:
 
 NAMES = {
     *("jobs_settled", "replays", "refused_creates", "due_rows", "rows", "oldest_due_seconds", "open_jobs"),
-    *("window_jobs", "dead_letters"),
-    *("provider_call_seconds", "provider_call_texts", "sweep_seconds", "job_seconds"),
+    *("window_jobs", "dead_letters", "source_dead_letters", "dead_letter_limit_reached"),
+    *("provider_call_seconds", "provider_call_texts", "circuit_open", "sweep_seconds", "job_seconds"),
 }
 
 
@@ -59,6 +60,16 @@ def test_a_replay_is_counted(metrics: Metrics) -> None:
     assert value(metrics, "replays_total", source="shops") == 1
 
 
+@pytest.mark.parametrize(
+    ("state", "expected"), [(CircuitState.CLOSED, 0), (CircuitState.OPEN, 1), (CircuitState.PROBING, 1)]
+)
+def test_a_circuit_is_open_until_calls_may_be_made_again(
+    metrics: Metrics, state: CircuitState, expected: float
+) -> None:
+    metrics.circuit_changed(circuit="local any@8", state=state)
+    assert value(metrics, "circuit_open", circuit="local any@8") == expected
+
+
 def test_the_rows_of_a_source_are_as_they_were_last_counted(metrics: Metrics) -> None:
     metrics.record_counts("shops", Counts(100, 7, True, START - timedelta(minutes=1), estimated=False))
     metrics.record_counts("shops", Counts(101, 5, True, START - timedelta(minutes=1), estimated=False))
@@ -80,8 +91,11 @@ def test_a_database_whose_clock_is_ahead_gives_no_negative_age(metrics: Metrics)
 def test_the_gauges_of_a_deleted_source_are_removed_and_no_others(metrics: Metrics) -> None:
     for source in ("shops", "others"):
         metrics.record_counts(source, Counts(100, 7, True, None, estimated=False))
+        metrics.record_dead_letters(source, 3, limit_reached=False)
     metrics.forget("shops")
     metrics.forget("unknown")
+    assert value(metrics, "source_dead_letters", source="shops") is None
+    assert value(metrics, "dead_letter_limit_reached", source="others") == 0
     assert value(metrics, "due_rows", source="shops") is None
     assert value(metrics, "due_rows", source="others") == 7
 
@@ -91,6 +105,14 @@ def test_the_open_jobs_the_window_and_the_dead_letters_are_those_of_the_page(met
     assert "embedding_operator_open_jobs 3.0" in written
     assert "embedding_operator_window_jobs 120.0" in written
     assert "embedding_operator_dead_letters 2.0" in written
+
+
+def test_a_source_has_its_dead_letters_and_whether_they_stop_it(metrics: Metrics) -> None:
+    metrics.record_dead_letters("shops", 500, limit_reached=True)
+    assert value(metrics, "source_dead_letters", source="shops") == 500
+    assert value(metrics, "dead_letter_limit_reached", source="shops") == 1
+    metrics.record_dead_letters("shops", 499, limit_reached=False)
+    assert value(metrics, "dead_letter_limit_reached", source="shops") == 0
 
 
 def test_a_turn_is_timed_also_where_it_fails(metrics: Metrics) -> None:

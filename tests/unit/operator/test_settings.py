@@ -127,6 +127,19 @@ def test_a_value_out_of_its_bounds_is_named_and_shown(name: str, value: str) -> 
     assert problem.startswith(f"{name} is {value!r}: ")
 
 
+@pytest.mark.parametrize("kind", ["REQUESTS", "TEXTS", "TOKENS"])
+@pytest.mark.parametrize("value", ["0", "-1", "1.5", "1e6", "3,000", "1_000", "many", "1000000001", "9" * 5000, "٣"])
+def test_a_rate_limit_that_is_no_whole_number_is_named_with_its_value_and_the_remedy(kind: str, value: str) -> None:
+    name = f"EMBEDDING_GEMINI_{kind}_PER_MINUTE"
+    assert problems(GOOD | {name: value}) == [
+        f"{name} is {value!r}: set a whole number from 1 to 1000000000, or unset it for no limit"
+    ]
+
+
+def test_a_secret_that_its_provider_refuses_is_left_to_the_source(tmp_path: Path) -> None:
+    assert settings_from(GOOD | {"GEMINI_API_KEY": "no key"}).provider_values() == {"GEMINI_API_KEY": "no key"}
+
+
 def test_an_empty_variable_is_an_unset_one() -> None:
     assert settings_from(GOOD | {"EMBEDDING_INTERVAL_SECONDS": "", "KUBECONFIG": ""}) == settings_from(GOOD)
 

@@ -175,8 +175,8 @@ async def test_a_source_that_is_refused_while_rows_are_embedded_is_stalled_and_s
     system: LoopedSource,
 ) -> None:
     async with system.running():
-        assert system.setup.rows is not None
-        system.setup.rows.refusal = TableRefused(REFUSED.reason, REFUSED.message)
+        assert system.setup.pipeline is not None
+        system.setup.pipeline.rows.refusal = TableRefused(REFUSED.reason, REFUSED.message)
         system.loop.wake()
         await settle()
         assert system.condition("Stalled") == ("True", "TableMissing", REFUSED.message)

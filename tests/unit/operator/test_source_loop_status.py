@@ -4,8 +4,7 @@ import pytest
 
 from embedding_operator.lifecycle.source_status import Pending
 from embedding_operator.resources.embedding_job import Phase
-from embedding_worker.errors import DatabaseUnavailable, ProviderThrottled
-from embedding_worker.providers.calls import Problem
+from embedding_worker.errors import DatabaseUnavailable, DayLimitReached, ProviderThrottled, ProviderUnavailable
 from tests.support.fake_clock import settle
 from tests.support.looped_source import INTERVAL_S, LoopedSource
 from tests.support.operator_parts import SOURCE, job_of, source
@@ -85,26 +84,60 @@ async def test_a_problem_of_the_provider_is_in_the_status_and_makes_the_source_i
     for n in range(50):
         system.parts.track(job_of(f"n{n}", "Garage"))
     async with system.running():
-        assert system.setup.calls is not None
-        system.setup.calls.problem = Problem("QuotaExhausted", "the quota of the day is used up")
+        assert system.setup.pipeline is not None
+        system.setup.pipeline.gate.close_for_the_day(DayLimitReached("as many texts were sent today as are allowed"))
         await system.clock.advance(1)
-        assert system.condition("ProviderReady") == ("False", "QuotaExhausted", "the quota of the day is used up")
+        assert system.condition("ProviderReady") == (
+            "False",
+            "DayLimitReached",
+            "as many texts were sent today as are allowed",
+        )
         assert system.parts.window.free("others") == 50
 
 
-async def test_a_pause_that_another_source_of_the_same_key_was_asked_for_is_in_the_status_too(
+async def test_a_pause_that_another_source_of_the_same_key_was_asked_for_is_in_the_status_until_a_call_succeeds(
     system: LoopedSource,
 ) -> None:
     for n in range(50):
         system.parts.track(job_of(f"n{n}", "Garage"))
-    system.setup.embedder.throttled_by = ProviderThrottled("429: it asks for a pause of 900 s", retry_after_s=900)
     async with system.running():
+        system.setup.client.failures = [ProviderThrottled("it asks for a pause", retry_after_s=900)]
+        with pytest.raises(ProviderThrottled):
+            await system.setup.embedder.embed(["of another source"])
         await system.clock.advance(1)
-        assert system.condition("ProviderReady") == ("False", "ProviderThrottled", "429: it asks for a pause of 900 s")
+        assert system.condition("ProviderReady") == (
+            "False",
+            "ProviderThrottled",
+            "it asks for a pause; no call is made before 2026-03-01T12:15:00Z",
+        )
         assert system.parts.window.free("others") == 50
-        system.setup.embedder.throttled_by = None
+        await system.clock.advance(900)
+        await system.setup.embedder.embed(["of another source"])
         await system.clock.advance(2)
         assert system.condition("ProviderReady")[:2] == ("Unknown", "NotCalled")
+
+
+async def test_while_the_circuit_is_open_the_status_says_so_and_probes_close_it(system: LoopedSource) -> None:
+    async with system.running():
+        system.setup.client.fails = lambda texts: ProviderUnavailable("the server is away")
+        with pytest.raises(ProviderUnavailable):
+            await system.setup.embedder.send_canary()
+        await system.clock.advance(3)
+        assert system.condition("ProviderReady")[:2] == ("False", "ProviderUnavailable")
+        system.setup.client.fails = lambda texts: None
+        await system.clock.advance(3)
+        assert system.condition("ProviderReady")[:2] == ("Unknown", "NotCalled")
+        assert system.setup.embedder.may_call
+
+
+async def test_a_suspended_source_sends_no_probe() -> None:
+    system = LoopedSource({"1": "Bakery"}, shown=source(suspend=True))
+    async with system.running():
+        system.setup.client.fails = lambda texts: ProviderUnavailable("the server is away")
+        with pytest.raises(ProviderUnavailable):
+            await system.setup.embedder.send_canary()
+        await system.clock.advance(120)
+        assert (system.setup.client.canaries, system.setup.embedder.may_call) == (1, False)
 
 
 async def test_too_many_dead_letters_stall_no_source_that_is_suspended() -> None:
@@ -123,6 +156,9 @@ async def test_too_many_dead_letters_are_in_the_status(system: LoopedSource) -> 
         await system.clock.advance(1)
         assert system.condition("Stalled")[:2] == ("True", "DeadLetterLimit")
         assert system.status["jobs"] == {"open": 0, "deadLettered": 500}
+        page = system.parts.metrics.page(open_jobs=0, window=0, dead_letters=0).decode()
+        assert 'dead_letter_limit_reached{source="businesses"} 1.0' in page
+        assert 'source_dead_letters{source="businesses"} 500.0' in page
 
 
 async def test_the_time_of_the_last_turn_goes_on_whatever_is_unreachable(system: LoopedSource) -> None:

@@ -87,11 +87,11 @@ class Inspected:
 @pytest.fixture
 def tables(monkeypatch: pytest.MonkeyPatch) -> Tables:
     found = Tables()
-    for name in ("configuration_on_record", "inspect"):
-        monkeypatch.setattr(RowStore, name, getattr(found, name))
+    monkeypatch.setattr(RowStore, "inspect", found.inspect)
     for name in ("claim_table", "edits_are_lost"):
         monkeypatch.setattr(source_setup, name, getattr(found, name))
-    monkeypatch.setattr(configuration, "owner_on_record", found.owner_on_record)
+    for name in ("configuration_on_record", "owner_on_record"):
+        monkeypatch.setattr(configuration, name, getattr(found, name))
     return found
 
 

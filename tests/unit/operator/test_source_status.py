@@ -18,7 +18,7 @@ from embedding_operator.lifecycle.source_status import (
     status,
     worth_writing,
 )
-from embedding_worker.providers.calls import Problem
+from embedding_worker.providers.problem import Problem
 from embedding_worker.rows.records import Counts, Used
 from tests.support.operator_parts import source
 
@@ -248,6 +248,8 @@ def test_an_estimate_of_more_due_rows_than_rows_gives_no_negative_number() -> No
 
 def test_a_provider_without_a_problem_is_ready() -> None:
     assert shown(replace(SWEEPING, provider_called=True), "ProviderReady") == (True, "ProviderReady")
+    unstable = replace(SWEEPING, provider_called=True, some_calls_fail=True)
+    assert shown(unstable, "ProviderReady") == (True, "SomeCallsFail")
 
 
 def test_a_provider_that_was_never_called_is_unknown() -> None:

@@ -1,5 +1,7 @@
 """A sweep supersedes jobs whose text has changed, and keeps within the limit of dead letters."""
 
+import asyncio
+
 import pytest
 
 from embedding_operator.api_errors import Gone
@@ -22,6 +24,19 @@ async def test_a_job_whose_text_has_changed_is_superseded_and_the_new_text_has_i
         "TextChanged",
         "the text has changed: the new text has its own job",
     )
+    assert system.phase("1", "Bakery and Café") == "Pending"
+
+
+async def test_a_job_that_waits_until_the_provider_can_be_called_is_superseded_when_its_text_changes() -> None:
+    system = SweptSource()
+    name = system.parts.track(job_of("1", "Bakery")).name
+    system.table.start(name)
+    system.table.postpone(name, woken := asyncio.Event())
+    system.store.edit("1", "Bakery and Café")
+    await system.sweep()
+    assert system.phase("1", "Bakery") == "Superseded"
+    assert system.table.get(name) is None
+    assert woken.is_set(), "its handler stops waiting"
     assert system.phase("1", "Bakery and Café") == "Pending"
 
 
@@ -117,7 +132,7 @@ async def test_at_the_limit_of_dead_letters_no_job_is_created_and_the_problem_sa
     assert system.server.requests == []
     assert system.sweeper.problem == (
         "DeadLetterLimit",
-        "there are 500 dead letters: no job is created until some of them are replayed or deleted, "
+        "there are 500 dead letters, and the limit is 500: no job is created until some of them are replayed or deleted, "
         "or their rows are corrected",
     )
 
@@ -130,3 +145,27 @@ async def test_at_the_limit_of_dead_letters_a_corrected_row_frees_its_place() ->
     await system.sweep()
     assert system.sweeper.problem is None
     assert system.phase("7", "Garage Seven") == "Pending"
+
+
+async def test_near_the_limit_of_dead_letters_no_more_jobs_are_open_than_may_become_dead_letters() -> None:
+    system = SweptSource({f"new {n}": "Bakery" for n in range(10)})
+    for n in range(MAX_DEAD_LETTERS - 3):
+        system.parts.track(job_of(str(n), "Garage", Phase.DEAD_LETTERED))
+    await system.sweep()
+    await system.sweep()
+    assert len([state for state in system.states().values() if state is JobState.QUEUED]) == 3
+    assert system.sweeper.problem is None
+
+
+async def test_a_replayed_dead_letter_makes_no_room_before_it_has_succeeded() -> None:
+    system = SweptSource({"new": "Bakery"})
+    for n in range(MAX_DEAD_LETTERS):
+        system.parts.track(job_of(str(n), "Garage", Phase.DEAD_LETTERED))
+    replayed = job_of("7", "Garage")
+    replayed["metadata"]["resourceVersion"] = "100000"
+    assert system.table.observe(system.parts.put_job(replayed))
+    await system.sweep()
+    assert "new" not in system.states()
+    system.table.finish(name_of("7", "Garage"))
+    await system.sweep()
+    assert system.states()["new"] is JobState.QUEUED

@@ -66,6 +66,23 @@ def test_a_job_that_backs_off_takes_no_place_in_the_window_but_counts_as_open(jo
     assert jobs.window.free("shops") == 20
 
 
+def test_a_job_that_waits_until_the_provider_can_be_called_takes_no_place_in_the_window_but_counts_as_open(
+    jobs: Windowed,
+) -> None:
+    jobs.fill(40, JobState.POSTPONED)
+    assert (jobs.window.free("shops"), jobs.window.free("others")) == (50, 50)
+    jobs.fill(40, JobState.POSTPONED)
+    assert (jobs.window.free("shops"), jobs.window.free("others")) == (20, 20)
+
+
+def test_while_the_provider_of_a_source_cannot_be_called_it_gets_no_more_jobs_than_the_window_holds(
+    jobs: Windowed,
+) -> None:
+    jobs.fill(40, JobState.POSTPONED, source="idle")
+    jobs.window.set_idle("idle", True)
+    assert (jobs.window.free("idle"), jobs.window.free("shops")) == (10, 50)
+
+
 def test_a_dead_letter_takes_no_place(jobs: Windowed) -> None:
     jobs.fill(200, JobState.DEAD_LETTERED)
     assert jobs.window.free("shops") == 50

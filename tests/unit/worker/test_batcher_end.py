@@ -7,7 +7,7 @@ import pytest
 
 from embedding_worker.batching.batcher import Batch, Batcher
 from embedding_worker.errors import Interrupted
-from tests.support.fake_clock import FakeClock
+from tests.support.fake_clock import FakeClock, settle
 
 
 async def never(batch: Batch[str, str]) -> None:
@@ -30,3 +30,22 @@ async def test_every_item_is_interrupted_at_whatever_moment_the_batcher_ends(
                 await asyncio.sleep(0)
         results = await asyncio.gather(*submitted, return_exceptions=True)
     assert {type(result) for result in results} == {Interrupted}
+
+
+async def test_a_batcher_that_drains_finishes_its_batches_and_interrupts_what_is_in_no_batch_yet() -> None:
+    may_end, clock = asyncio.Event(), FakeClock()
+
+    async def work(batch: Batch[str, str]) -> None:
+        await may_end.wait()
+        for item in batch.items:
+            batch.settle(item, item.upper())
+
+    async with asyncio.timeout(5), Batcher(work, max_items=1, concurrency=1, clock=clock) as batcher:
+        submitted = [asyncio.create_task(batcher.submit(item)) for item in "abc"]
+        await settle()
+        batcher.drain()
+        await settle()
+        assert [task.done() for task in submitted] == [False, True, True]
+        may_end.set()
+        results = await asyncio.gather(*submitted, batcher.submit("d"), return_exceptions=True)
+    assert [result if isinstance(result, str) else type(result) for result in results] == ["A", *[Interrupted] * 3]

@@ -32,7 +32,10 @@ class Bisection:
         largest: int | None = None,
         stop: Callable[[Sequence[AttemptRecord]], bool] = lambda history: False,
     ) -> "Bisection":
-        async for outcomes in bisect(items, self._attempt, on=Broken, largest=largest, stop=stop):
+        async def stops(history: Sequence[AttemptRecord]) -> bool:
+            return stop(history)
+
+        async for outcomes in bisect(items, self._attempt, on=Broken, largest=largest, stop=stops):
             for item, outcome in outcomes:
                 assert item not in self.outcomes
                 self.outcomes[item] = outcome

@@ -3,94 +3,47 @@
 import asyncio
 import importlib.util
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from importlib.metadata import EntryPoint
 
 import pytest
 
-from embedding_worker.errors import ProviderError, ProviderThrottled, ProviderUnavailable, SourceRefused
+from embedding_worker.errors import (
+    CallsPaused,
+    ProviderError,
+    ProviderMisconfigured,
+    ProviderThrottled,
+    ProviderUnavailable,
+    Quota,
+    SourceRefused,
+)
 from embedding_worker.providers import provider
+from embedding_worker.providers.circuit import CircuitState
 from embedding_worker.providers.embedder import Vector
-from embedding_worker.providers.provider import Provider, ProviderSetting, Values, registered_providers
+from embedding_worker.providers.observer import NoObserver
+from embedding_worker.providers.provider import registered_providers
 from embedding_worker.providers.registry import ProviderRegistry
 from embedding_worker.source import Model, TooLong
-from tests.support.fake_clock import FakeClock, let_time_pass, settle
-from tests.support.fake_provider import FakeEmbedder
+from tests.support.fake_clock import FakeClock, settle
+from tests.support.fake_provider import MODEL
+from tests.support.keyed_provider import KEY, KeyedSystem
 
-MODEL = Model("fake", "one", 3)
-KEY = "FAKE_KEY"
-
-
-def usable_key(value: str) -> str:
-    if not value.strip():
-        raise SourceRefused("ProviderKeyInvalid", f"{KEY} holds no key")
-    return value.strip()
-
-
-@dataclass
-class Observer:
-    """Records what is observed, and on which clock time it took."""
-
-    started: list[tuple[str, int]] = field(default_factory=list)
-    finished: list[tuple[str, str, float]] = field(default_factory=list)
-
-    def call_started(self, *, source: str, texts: int) -> None:
-        self.started.append((source, texts))
-
-    def call_finished(self, *, source: str, outcome: str, seconds: float) -> None:
-        self.finished.append((source, outcome, seconds))
-
-
-@dataclass
-class FakeProvider:
-    """A provider with one key; records the embedders that it made, with the key of each."""
-
-    made: list[tuple[Model, str, FakeEmbedder]] = field(default_factory=list)
-
-    def make(self, model: Model, values: Values) -> FakeEmbedder:
-        if model.name == "unknown":
-            raise SourceRefused("ModelUnknown", "there is no such model")
-        embedder = FakeEmbedder()
-        self.made.append((model, values[KEY], embedder))
-        return embedder
-
-    def registration(self) -> Provider:
-        setting = ProviderSetting(KEY, "a key of the fake", secret=True, required=True, usable=usable_key)
-        return Provider("fake", self.make, settings=(setting,), endpoint=lambda values: "https://fake.example")
-
-    def embedder(self, key: str) -> FakeEmbedder:
-        """The one embedder that was made with this key."""
-        (found,) = (embedder for _, made_with, embedder in self.made if made_with == key)
-        return found
-
-
-class System:
-    def __init__(self, **values: str) -> None:
-        self.clock, self.observer, self.provider = FakeClock(), Observer(), FakeProvider()
-        self.registry = ProviderRegistry(
-            values or {KEY: "old"},
-            clock=self.clock,
-            observer=self.observer,
-            providers={"fake": self.provider.registration()},
-        )
-
-    async def embed(self, *texts: str, source: str = "shops") -> list[Vector]:
-        embedder = self.registry.embedder(MODEL, source=source)
-        return await let_time_pass(self.clock, embedder.embed(texts))
+WRONG_KEY = ProviderMisconfigured("the key is wrong", reason="KeyRefused")
+UNKNOWN_MODEL = ProviderMisconfigured("no such model", of_the_model=True)
 
 
 @pytest.fixture
-def system() -> System:
-    return System()
+def system() -> KeyedSystem:
+    return KeyedSystem()
 
 
-def refusal(system: System, model: Model = MODEL) -> SourceRefused:
+def refusal(system: KeyedSystem, model: Model = MODEL) -> SourceRefused:
     with pytest.raises(SourceRefused) as refused:
         system.registry.embedder(model, source="shops")
     return refused.value
 
 
-def test_a_provider_that_is_not_known_is_refused_with_the_names_of_those_that_are(system: System) -> None:
+def test_a_provider_that_is_not_known_is_refused_with_the_names_of_those_that_are(system: KeyedSystem) -> None:
     refused = refusal(system, Model("nosuch", "one", 3))
     assert (refused.reason, refused.message) == (
         "ProviderUnknown",
@@ -99,7 +52,7 @@ def test_a_provider_that_is_not_known_is_refused_with_the_names_of_those_that_ar
 
 
 def test_a_provider_whose_key_is_missing_is_refused_with_the_setting_that_holds_it() -> None:
-    refused = refusal(System(OTHER="x"))
+    refused = refusal(KeyedSystem(OTHER="x"))
     assert (refused.reason, refused.message) == (
         "ProviderKeyMissing",
         "spec.model.provider is 'fake' and FAKE_KEY is not set: set it, or FAKE_KEY_FILE, to a key of the fake",
@@ -107,10 +60,10 @@ def test_a_provider_whose_key_is_missing_is_refused_with_the_setting_that_holds_
 
 
 def test_a_key_that_can_not_be_used_is_refused() -> None:
-    assert refusal(System(**{KEY: " "})).reason == "ProviderKeyInvalid"
+    assert refusal(KeyedSystem(**{KEY: " "})).reason == "ProviderKeyInvalid"
 
 
-def test_a_model_that_the_provider_does_not_have_is_refused(system: System) -> None:
+def test_a_model_that_the_provider_does_not_have_is_refused(system: KeyedSystem) -> None:
     assert refusal(system, replace(MODEL, name="unknown")).reason == "ModelUnknown"
 
 
@@ -121,7 +74,7 @@ def test_without_its_sdk_a_provider_is_refused_with_what_installs_it(
     def absent(module: str) -> None:
         raise ModuleNotFoundError(module)
 
-    registry = ProviderRegistry({}, clock=FakeClock(), observer=Observer())
+    registry = ProviderRegistry({}, clock=FakeClock(), observer=NoObserver())
     monkeypatch.setattr(importlib.util, "find_spec", absent)
     with pytest.raises(SourceRefused, match=rf"install embedding-operator\[{name}\]") as refused:
         registry.embedder(Model(name, "any", 3), source="shops")
@@ -142,7 +95,7 @@ def test_an_entry_point_that_names_no_provider_of_its_name_is_an_error(monkeypat
 
 
 async def test_all_sources_of_a_model_share_one_client_whatever_they_do_with_texts_that_are_too_long(
-    system: System,
+    system: KeyedSystem,
 ) -> None:
     for source, too_long in (("shops", TooLong.TRUNCATE), ("hotels", TooLong.REFUSE)):
         system.registry.embedder(replace(MODEL, too_long=too_long), source=source)
@@ -150,61 +103,67 @@ async def test_all_sources_of_a_model_share_one_client_whatever_they_do_with_tex
     assert [model.name for model, _, _ in system.provider.made] == ["one", "two"]
 
 
-async def test_a_pause_that_one_source_was_asked_for_holds_for_another_source_of_the_same_key(system: System) -> None:
+async def test_a_pause_that_one_source_was_asked_for_holds_for_another_source_of_the_same_key(
+    system: KeyedSystem,
+) -> None:
     await system.embed("warm")
-    asked = ProviderThrottled("429", retry_after_s=7)
-    system.provider.embedder("old").failures = [asked]
+    system.provider.client().failures = [ProviderThrottled("429", retry_after_s=7)]
     with pytest.raises(ProviderThrottled):
         await system.embed("a", source="shops")
     hotels = system.registry.embedder(MODEL, source="hotels")
-    assert hotels.throttled_by is asked
-    waiting = asyncio.create_task(hotels.embed(["b"]))
+    assert hotels.problem is not None
+    assert hotels.problem.reason == "ProviderThrottled"
     await system.clock.advance(6.9)
-    assert system.provider.embedder("old").calls == [["warm"], ["a"]]
+    with pytest.raises(CallsPaused, match="no call is made before 2026-03-01T12:00:07Z"):
+        await hotels.embed(["b"])
+    assert (system.provider.client().calls, hotels.may_call) == ([["warm"], ["a"]], False)
     await system.clock.advance(0.2)
-    assert len(await waiting) == 1
-    assert hotels.throttled_by is None
+    assert hotels.may_call
+    assert len(await hotels.embed(["b"])) == 1
+    assert hotels.problem is None
 
 
-async def test_a_pause_that_grows_while_a_call_waits_is_kept(system: System) -> None:
-    embedder = system.registry.embedder(MODEL, source="shops")
-    throttle = system.registry.connection("fake").throttle
-    throttle.pause(ProviderThrottled("429", retry_after_s=5))
-    waiting = asyncio.create_task(embedder.embed(["a"]))
-    await system.clock.advance(4)
-    throttle.pause(ProviderThrottled("429", retry_after_s=10))
-    await system.clock.advance(9)
-    assert not waiting.done()
-    await system.clock.advance(1)
-    assert waiting.done()
-
-
-async def test_only_a_throttled_call_asks_for_a_pause(system: System) -> None:
+async def test_only_a_throttled_call_asks_for_a_pause(system: KeyedSystem) -> None:
     await system.embed("warm")
-    system.provider.embedder("old").failures = [ProviderUnavailable("away")]
+    system.provider.client().failures = [ProviderUnavailable("away")]
     with pytest.raises(ProviderUnavailable):
         await system.embed("a")
-    assert system.registry.embedder(MODEL, source="shops").throttled_by is None
+    embedder = system.registry.embedder(MODEL, source="shops")
+    assert (embedder.problem, embedder.may_call, embedder.throttled_times) == (None, True, 0)
 
 
 async def test_a_rotated_key_ends_the_pause_of_the_old_one_for_embedders_that_were_handed_out_before(
-    system: System,
+    system: KeyedSystem,
 ) -> None:
     embedder = system.registry.embedder(MODEL, source="shops")
-    system.provider.embedder("old").failures = [ProviderThrottled("the day's quota", quota_exhausted=True)]
+    system.provider.client().failures = [ProviderThrottled("the day's quota", quota=Quota.DAY)]
     with pytest.raises(ProviderThrottled):
         await embedder.embed(["a"])
-    waiting = asyncio.create_task(embedder.embed(["b"]))
-    await system.clock.advance(60)
+    with pytest.raises(CallsPaused):
+        await embedder.embed(["b"])
     await system.registry.rotate(KEY, "new\n")
-    await system.clock.advance(1)
-    assert waiting.done()
-    assert (system.provider.embedder("old").calls, system.provider.embedder("new").calls) == ([["a"]], [["b"]])
+    await embedder.embed(["b"])
+    assert (system.provider.client().calls, system.provider.client("new").calls) == ([["a"]], [["b"]])
+    assert embedder.problem is None
 
 
-async def test_what_the_old_key_is_answered_late_pauses_no_call_with_the_new_one(system: System) -> None:
+async def test_a_rotated_key_closes_the_circuits_of_the_old_one(system: KeyedSystem) -> None:
     embedder = system.registry.embedder(MODEL, source="shops")
-    old = system.provider.embedder("old")
+    two = system.registry.embedder(replace(MODEL, name="two"), source="hotels")
+    for asked, model, error in ((embedder, "one", UNKNOWN_MODEL), (two, "two", WRONG_KEY)):
+        system.provider.client(model=model).canary_failures = [error]
+        with pytest.raises(ProviderMisconfigured):
+            await asked.send_canary()
+    assert system.observer.circuits[3:] == [("fake one@3", CircuitState.OPEN), ("fake", CircuitState.OPEN)]
+    assert not embedder.may_call
+    await system.registry.rotate(KEY, "new")
+    assert (embedder.may_call, two.may_call, embedder.problem) == (True, True, None)
+    assert dict(system.observer.circuits) == dict.fromkeys(("fake", "fake one@3", "fake two@3"), CircuitState.CLOSED)
+
+
+async def test_what_the_old_key_is_answered_late_pauses_no_call_with_the_new_one(system: KeyedSystem) -> None:
+    embedder = system.registry.embedder(MODEL, source="shops")
+    old = system.provider.client()
     answered = asyncio.Event()
 
     async def answer_late(texts: Sequence[str]) -> list[Vector]:
@@ -218,22 +177,22 @@ async def test_what_the_old_key_is_answered_late_pauses_no_call_with_the_new_one
     answered.set()
     with pytest.raises(ProviderThrottled):
         await in_flight
-    assert embedder.throttled_by is None
+    assert (embedder.problem, embedder.may_call) == (None, True)
 
 
 @pytest.mark.parametrize(("setting", "value"), [(KEY, " "), ("NO_SETTING", "x")])
 async def test_a_value_that_can_not_be_used_is_refused_and_the_old_one_stays(
-    system: System, setting: str, value: str
+    system: KeyedSystem, setting: str, value: str
 ) -> None:
     await system.embed("a")
     with pytest.raises(SourceRefused):
         await system.registry.rotate(setting, value)
     await system.embed("b")
-    assert system.provider.embedder("old").calls == [["a"], ["b"]]
+    assert system.provider.client().calls == [["a"], ["b"]]
 
 
 async def test_a_key_that_was_missing_is_used_once_it_is_rotated_in() -> None:
-    system = System(OTHER="x")
+    system = KeyedSystem(OTHER="x")
     assert refusal(system).reason == "ProviderKeyMissing"
     await system.registry.rotate(KEY, "new")
     assert len(await system.embed("a")) == 1
@@ -248,28 +207,41 @@ async def test_a_key_that_was_missing_is_used_once_it_is_rotated_in() -> None:
     ],
 )
 async def test_each_call_is_observed_with_its_source_its_texts_and_its_outcome(
-    system: System, error: ProviderError | None, outcome: str
+    system: KeyedSystem, error: ProviderError | None, outcome: str
 ) -> None:
     embedder = system.registry.embedder(MODEL, source="shops")
-    system.provider.embedder("old").failures = [error] if error else []
+    system.provider.client().failures = [error] if error else []
     await asyncio.gather(embedder.embed(["a", "b"]), return_exceptions=True)
     assert system.observer.started == [("shops", 2)]
     assert system.observer.finished == [("shops", outcome, 0.0)]
 
 
-async def test_a_cancelled_call_is_observed_and_the_time_that_it_waited_for_the_throttle_is_not(system: System) -> None:
+async def test_a_cancelled_call_is_observed_with_the_time_that_it_took(system: KeyedSystem) -> None:
     embedder = system.registry.embedder(MODEL, source="shops")
 
     async def hang(texts: Sequence[str]) -> list[Vector]:
         await system.clock.sleep(600)
         return []
 
-    system.provider.embedder("old").embed = hang  # type: ignore[method-assign]
-    system.registry.connection("fake").throttle.pause(ProviderThrottled("429", retry_after_s=30))
+    system.provider.client().embed = hang  # type: ignore[method-assign]
     calling = asyncio.create_task(embedder.embed(["a"]))
-    await system.clock.advance(30)
-    assert system.observer.started == [("shops", 1)]
     await system.clock.advance(5)
+    assert system.observer.started == [("shops", 1)]
     calling.cancel()
     await asyncio.gather(calling, return_exceptions=True)
     assert system.observer.finished == [("shops", "Cancelled", 5.0)]
+
+
+async def test_a_call_that_is_refused_during_a_pause_is_not_observed(system: KeyedSystem) -> None:
+    embedder = system.registry.embedder(MODEL, source="shops")
+    system.registry.connection("fake").throttle.pause(ProviderThrottled("429", retry_after_s=30), began=0.0)
+    with pytest.raises(CallsPaused):
+        await embedder.embed(["a"])
+    assert (system.observer.started, system.observer.finished) == ([], [])
+
+
+async def test_a_provider_and_each_of_its_models_has_a_circuit_which_is_closed_at_first(system: KeyedSystem) -> None:
+    system.registry.embedder(MODEL, source="shops")
+    system.registry.embedder(replace(MODEL, name="two"), source="hotels")
+    system.registry.embedder(MODEL, source="hotels")
+    assert system.observer.circuits == [(name, CircuitState.CLOSED) for name in ("fake", "fake one@3", "fake two@3")]

@@ -1,11 +1,21 @@
 """A batch of rows is embedded: each row gets what it needs, and waits for no other row's lock."""
 
 import asyncio
+from collections.abc import Sequence
 
 import pytest
 
-from embedding_worker.errors import DatabaseUnavailable, Interrupted, RowsLocked, RowsRefused
+from embedding_worker.errors import (
+    DatabaseUnavailable,
+    Interrupted,
+    ProviderError,
+    ProviderUnavailable,
+    RowsLocked,
+    RowsRefused,
+)
 from embedding_worker.outcome import OutcomeKind
+from embedding_worker.providers.canary import CANARY
+from embedding_worker.providers.embedder import Vector
 from embedding_worker.source import TooLong
 from tests.support.embedding_system import EmbeddingSystem, request, system_of
 from tests.support.fake_clock import let_time_pass, settle
@@ -13,6 +23,7 @@ from tests.support.fake_provider import FakeEmbedder
 from tests.support.kept_rows import fake_vector
 from tests.support.memory_store import MemoryStore
 
+AWAY = ProviderUnavailable("the server is away")
 EMBEDDED, BLANK_TEXT = OutcomeKind.EMBEDDED, OutcomeKind.BLANK_TEXT
 
 
@@ -205,3 +216,74 @@ async def test_an_outcome_says_how_long_the_call_took_where_there_was_one() -> N
     system = EmbeddingSystem(MemoryStore({"1": "one", "2": ""}))
     embedded, blank = await system.outcomes()
     assert (embedded.embed_ms, blank.embed_ms) == (0, None)
+
+
+async def test_a_batch_one_of_whose_calls_fails_keeps_no_other_batch_from_beginning() -> None:
+    system = system_of(6)
+    hanging = asyncio.Event()
+
+    def fails(texts: Sequence[str]) -> ProviderError | None:
+        return AWAY if "name 0" in texts or "name 1" in texts or "name 2" in texts else None
+
+    system.provider = FakeEmbedder(fails=fails)
+    embed = system.provider.embed
+
+    async def slow(texts: Sequence[str]) -> list[Vector]:
+        if list(texts) == [CANARY]:
+            await hanging.wait()
+        return await embed(texts)
+
+    system.provider.embed = slow  # type: ignore[method-assign]
+    async with system.batcher(max_items=1) as batcher:
+        submitted = [asyncio.create_task(batcher.submit(asked)) for asked in system.requests()]
+        await system.clock.advance(1)
+        assert [task.done() for task in submitted] == [False] * 3 + [True] * 3
+        hanging.set()
+        await system.clock.advance(1)
+        assert [task.result().kind for task in submitted[:3]] == [OutcomeKind.FAILED] * 3
+
+
+async def test_when_the_batcher_ends_the_calls_of_a_failing_batch_end_too() -> None:
+    system = system_of(1)
+    system.provider = FakeEmbedder(failures=[AWAY])
+    began, ended = asyncio.Event(), asyncio.Event()
+    embed = system.provider.embed
+
+    async def slow(texts: Sequence[str]) -> list[Vector]:
+        if list(texts) == [CANARY]:
+            began.set()
+            try:
+                await asyncio.Event().wait()
+            finally:
+                ended.set()
+        return await embed(texts)
+
+    system.provider.embed = slow  # type: ignore[method-assign]
+    async with system.batcher(max_items=1) as batcher:
+        (submitted,) = [asyncio.create_task(batcher.submit(asked)) for asked in system.requests()]
+        await settle()
+        assert began.is_set()
+    assert ended.is_set()
+    assert isinstance((await asyncio.gather(submitted, return_exceptions=True))[0], Interrupted)
+
+
+async def test_a_locked_row_in_a_batch_one_of_whose_calls_has_failed_is_written_when_the_lock_is_gone() -> None:
+    system = system_of(8)
+    system.store.locked = {"0"}
+    system.provider = FakeEmbedder(fails=lambda texts: AWAY if "name 7" in texts else None)
+    embed = system.provider.embed
+
+    async def slow(texts: Sequence[str]) -> list[Vector]:
+        await system.clock.sleep(0.1)
+        return await embed(texts)
+
+    system.provider.embed = slow  # type: ignore[method-assign]
+    async with system.batcher(max_items=8) as batcher:
+        submitted = [asyncio.create_task(batcher.submit(asked)) for asked in system.requests()]
+        await system.clock.advance(5)
+        assert all(task.done() for task in submitted)
+        assert submitted[0].result().kind is OutcomeKind.ROW_LOCKED
+        assert {task.result().kind for task in submitted[1:7]} == {EMBEDDED}
+        system.store.locked.clear()
+        again = await let_time_pass(system.clock, batcher.submit(system.requests()[0]))
+        assert again.kind is EMBEDDED

@@ -27,11 +27,16 @@ class Batch(Generic[Item, Result]):
     All submissions of equal items get the same result.
     """
 
-    def __init__(self, waiting: Iterable[tuple[Item, "asyncio.Future[Result]"]]) -> None:
+    def __init__(
+        self, waiting: Iterable[tuple[Item, "asyncio.Future[Result]"]], *, keep: Callable[["asyncio.Task[None]"], None]
+    ) -> None:
+        """`keep` is called with each task of the batch that may outlast its slot: it is cancelled when the batcher ends."""
         self._futures: dict[Item, list[asyncio.Future[Result]]] = {}
         for item, future in waiting:
             self._futures.setdefault(item, []).append(future)
-        self.unfinished: list[Callable[[], Coroutine[Any, Any, None]]] = []
+        self.keep = keep
+        self._has_slot = True
+        self._unfinished: list[Callable[[], Coroutine[Any, Any, None]]] = []
 
     @property
     def items(self) -> tuple[Item, ...]:
@@ -43,9 +48,24 @@ class Batch(Generic[Item, Result]):
             if not future.done():  # it is done if its handler was cancelled
                 future.set_result(result)
 
+    def release(self, item: Item, error: Exception) -> None:
+        """Give the item back without a result: all who wait for it get this error, and may submit it again."""
+        for future in self._futures[item]:
+            if not future.done():
+                future.set_exception(error)
+
     def finish_later(self, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
         """Do this work after the batch has released its slot. It is for work that mostly waits, such as for a lock."""
-        self.unfinished.append(work)
+        if self._has_slot:
+            self._unfinished.append(work)
+        else:
+            self.keep(asyncio.create_task(_settle_all(self, work)))
+
+    def begin_unfinished(self) -> None:
+        """The batch has released its slot: begin the work that was put off, and from now on begin such work at once."""
+        self._has_slot = False
+        for work in self._unfinished:
+            self.finish_later(work)
 
     def fail(self, error: Exception) -> None:
         """Give this error to all who have no result yet."""
@@ -86,6 +106,7 @@ class Batcher(Generic[Item, Result]):
         self._slots = asyncio.Semaphore(concurrency)
         self._tasks: set[asyncio.Task[None]] = set()
         self._waiting: set[asyncio.Future[Result]] = set()
+        self._draining = False
         self._ended = False
 
     async def __aenter__(self) -> Self:
@@ -102,12 +123,20 @@ class Batcher(Generic[Item, Result]):
             if not future.done():
                 future.set_exception(Interrupted(ENDED))
 
+    def drain(self) -> None:
+        """Work on no other item. All who wait for one that is in no batch yet get Interrupted."""
+        self._draining = True
+        while not self._queue.empty():
+            queued = self._queue.get_nowait()
+            if not queued.result.done():
+                queued.result.set_exception(Interrupted(ENDED))
+
     async def submit(self, item: Item, *, urgent: bool = False) -> Result:
         """The item's own result, as soon as it is known. Urgent items go before all others.
 
         Raises what its batch's work raised, or Interrupted.
         """
-        if self._ended:
+        if self._ended or self._draining:
             raise Interrupted(ENDED)
         result: asyncio.Future[Result] = asyncio.get_running_loop().create_future()
         self._waiting.add(result)
@@ -136,17 +165,20 @@ class Batcher(Generic[Item, Result]):
                 return
 
     async def _work_on(self, gathered: list[_Queued[Item, Result]]) -> None:
-        batch = Batch((queued.item, queued.result) for queued in gathered if not queued.result.done())
+        waiting = ((queued.item, queued.result) for queued in gathered if not queued.result.done())
+        batch = Batch(waiting, keep=self._keep)
         try:
             if batch.items:
                 await _settle_all(batch, partial(self._work, batch))
         finally:
             self._slots.release()
-            for work in () if self._ended else batch.unfinished:
-                self._start(_settle_all(batch, work))
+            if not self._ended:
+                batch.begin_unfinished()
 
     def _start(self, coroutine: Coroutine[Any, Any, None]) -> None:
-        task = asyncio.create_task(coroutine)
+        self._keep(asyncio.create_task(coroutine))
+
+    def _keep(self, task: "asyncio.Task[None]") -> None:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 

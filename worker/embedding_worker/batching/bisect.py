@@ -4,7 +4,7 @@ Used for calls to a provider (providers/calls.py) and for writes (writer.py). It
 attempt does, which errors are bisected, and when to stop are parameters.
 """
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Sequence
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
@@ -25,6 +25,8 @@ class Unattributed(Generic[Failure]):
     """The item has no result, and it is not known whether the item is the cause of the error."""
 
     error: Failure
+    pause_s: float = 0.0
+    """How long to wait before the item is attempted again."""
 
 
 @dataclass(frozen=True)
@@ -37,12 +39,12 @@ class AttemptRecord:
 
 Attempt = Callable[[Sequence[Item]], Awaitable[Sequence[Result | Unattributed[Failure]]]]
 """Works on some items together. Returns one result for each of them, in their order, or raises."""
-StopRule = Callable[[Sequence[AttemptRecord]], bool]
+StopRule = Callable[[Sequence[AttemptRecord]], Awaitable[bool]]
 """Called after each failed attempt with all attempts so far: whether to stop, because further ones would fail as well."""
 Outcomes = tuple[tuple[Item, Result | FailedAlone[Failure] | Unattributed[Failure]], ...]
 
 
-def never_stop(history: Sequence[AttemptRecord]) -> bool:
+async def never_stop(history: Sequence[AttemptRecord]) -> bool:
     """The rule that bisects every failure down to single items."""
     return False
 
@@ -53,15 +55,20 @@ async def bisect(
     *,
     on: type[Failure],
     largest: int | None = None,
+    apart: Collection[Item] = (),
     stop: StopRule = never_stop,
 ) -> AsyncIterator[Outcomes[Item, Result, Failure]]:
     """Attempt all items, at most `largest` at once. A part that fails is split into two; larger parts are attempted first.
+
+    Items of `apart` are attempted alone, after the others.
 
     Yields the outcomes of each successful attempt as soon as it has returned, and those of the other items at the end. Each
     item is yielded once. Only an error of type `on` causes a split; any other error is raised to the caller. If `stop`
     returns True, no more attempts are made, and all items without a result are Unattributed, also those that failed alone.
     """
-    parts = _parts(items, largest or len(items) or 1)
+    parts = _parts([item for item in items if item not in apart], largest or len(items) or 1)
+    parts += [[item] for item in items if item in apart]
+    parts.sort(key=len, reverse=True)
     history: list[AttemptRecord] = []
     alone: list[tuple[Item, Failure]] = []
     while parts:
@@ -70,7 +77,7 @@ async def bisect(
             results = await attempt(part)
         except on as exc:
             history.append(AttemptRecord(len(part), exc))
-            if stop(history):
+            if await stop(history):
                 remaining = [*part, *(item for other in parts for item in other), *(item for item, _ in alone)]
                 yield tuple((item, Unattributed(exc)) for item in remaining)
                 return

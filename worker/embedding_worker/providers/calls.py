@@ -1,125 +1,140 @@
-"""Makes a source's calls to its provider: with as many texts as the server accepts, counted by day, and bisected if they fail.
+"""Makes a source's calls to its provider, counted by day, and its canaries. Called by batch_calls.py for each batch."""
 
-Called by embedding.py. If the last call failed because of the provider, `problem` says why, for the condition ProviderReady.
-"""
+from collections import OrderedDict
+from collections.abc import Hashable, Sequence
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Hashable, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Generic, TypeVar
-
-from embedding_worker.batching.bisect import FailedAlone, Outcomes, Unattributed, bisect
 from embedding_worker.clock import Clock
-from embedding_worker.errors import (
-    DayLimitReached,
-    InputRejected,
-    ProviderError,
-    ProviderMisconfigured,
-    ProviderThrottled,
-)
-from embedding_worker.patience import until_answered
-from embedding_worker.providers.attribution import is_shared_failure
-from embedding_worker.providers.embedder import Embedder, Vector
+from embedding_worker.errors import CallsPaused, DayLimitReached, ProviderError, ProviderThrottled
+from embedding_worker.providers.attribution import Evidence, Verdict
+from embedding_worker.providers.call_size import CallSize
+from embedding_worker.providers.canary import CANARY
+from embedding_worker.providers.embedder import Vector
+from embedding_worker.providers.gate import CallGate
+from embedding_worker.providers.meter import PATIENTLY_S, Counted, Meter
+from embedding_worker.providers.shared_embedder import SharedEmbedder
 
-BYTES_PER_TOKEN = 3
-"""An estimate that is higher than the real number for most languages. The provider bills its own count."""
-DAY_LIMIT = "as many texts were sent today (UTC) as spec.maxTextsPerDay allows"
-Key = TypeVar("Key", bound=Hashable)
-AcquireTexts = Callable[[int, int], Awaitable[int]]
-"""Counts texts (first parameter) and their tokens (second) as sent today. Returns how many texts the limit of the day allows."""
+MOST_SUSPECTS = 2_000
+"""The oldest is forgotten first. It is found again by bisecting."""
 
 
-@dataclass(frozen=True)
-class Problem:
-    """Why calls fail at the moment: a reason in CamelCase, and a sentence."""
+class Suspects:
+    """Texts whose calls have failed when they were sent alone. They are sent alone again, so that no other waits for them."""
 
-    reason: str
-    message: str
+    def __init__(self) -> None:
+        self._keys: OrderedDict[Hashable, None] = OrderedDict()
+
+    def __contains__(self, key: object) -> bool:
+        return key in self._keys
+
+    def add(self, key: Hashable) -> None:
+        self._keys[key] = None
+        self._keys.move_to_end(key)
+        if len(self._keys) > MOST_SUSPECTS:
+            self._keys.popitem(last=False)
+
+    def discard(self, key: Hashable) -> None:
+        """Its call has succeeded."""
+        self._keys.pop(key, None)
 
 
 class ProviderCalls:
     """The calls of one source. Safe to use from several tasks at once."""
 
-    def __init__(self, embedder: Embedder, *, acquire_texts: AcquireTexts, clock: Clock) -> None:
+    def __init__(self, embedder: SharedEmbedder, gate: CallGate, meter: Meter, *, clock: Clock) -> None:
         self.max_text_bytes = embedder.max_text_bytes
-        self.problem: Problem | None = None
         self.called = False
         """A call has succeeded."""
+        self.size = CallSize(embedder.max_texts)
+        self.suspects = Suspects()
         self._embedder = embedder
-        self._acquire_texts = acquire_texts
+        self._gate = gate
+        self._meter = meter
         self._clock = clock
-        self._most_texts = embedder.max_texts
 
-    async def embed(self, texts: Mapping[Key, str]) -> AsyncIterator[Outcomes[Key, Vector, ProviderError]]:
-        """Embed texts. Yields the vectors of each call as soon as it has returned, and at the end the other texts' failures.
+    @property
+    def evidence(self) -> Evidence:
+        """What the recent calls of all sources with this model have shown."""
+        return self._embedder.evidence
 
-        Every text is counted before it is sent. Texts beyond the day's limit are not sent.
+    @property
+    def some_fail(self) -> bool:
+        """Whether calls fail because of the provider, although others succeed."""
+        return self.evidence.some_calls_fail(self.now())
+
+    def now(self) -> float:
+        """The moment, by the monotonic clock."""
+        return self._clock.monotonic()
+
+    @property
+    def is_day_over(self) -> bool:
+        """Whether the limit of the day was reached a short time ago."""
+        return self._gate.is_day_over
+
+    @property
+    def may_call(self) -> bool:
+        """Whether no circuit and no throttle prevents calls."""
+        return self._embedder.may_call
+
+    async def embed(self, texts: Sequence[str], *, waits_s: float = PATIENTLY_S) -> list[Vector]:
+        """Make one call with these texts, or with as many of them as may still be sent today. Returns their vectors, in order.
+
+        Each text is counted before it is sent, and given back if the call does not reach the provider. Raises what
+        SharedEmbedder.embed raises, DayLimitReached, and CallsPaused if the rate limits allow no call within `waits_s`.
         """
-        sizes = _Sizes[Key]()
-
-        async def attempt(keys: Sequence[Key]) -> list[Vector | Unattributed[ProviderError]]:
-            return await self._attempt(keys, texts, sizes)
-
-        most = self._most_texts
-        async for outcomes in bisect(list(texts), attempt, on=ProviderError, largest=most, stop=is_shared_failure):
-            for key, outcome in outcomes:
-                if isinstance(outcome, FailedAlone):
-                    sizes.failed_alone.add(key)
-                elif isinstance(outcome, Unattributed):
-                    self.problem = problem_of(outcome.error)
-                    sizes.conclusive = False
-            yield outcomes
-        if sizes.any_was_too_large():
-            self._most_texts = min(self._most_texts, sizes.largest_accepted)
-
-    async def _attempt(
-        self, keys: Sequence[Key], texts: Mapping[Key, str], sizes: "_Sizes[Key]"
-    ) -> list[Vector | Unattributed[ProviderError]]:
-        """Call with these texts, or with as many of them as may still be sent today."""
-        allowed = await self._acquire([texts[key] for key in keys])
-        if not allowed:
-            raise DayLimitReached(DAY_LIMIT)
-        sent = keys[:allowed]
+        if waits_s < PATIENTLY_S:  # a batch that has begun is not stopped because another one met the rate limits
+            self._gate.refuse_if_closed()
+        await self._embedder.wait_until_admitted()
+        # After the limit of the day was reached, one text finds out whether more may be sent: a whole batch that may not be sent
+        # would use up the rate limits of others.
+        counted = await self._acquire(texts[:1] if self._gate.is_of_the_day else texts, waits_s)
         try:
-            vectors = await self._embedder.embed([texts[key] for key in sent])
-        except InputRejected:
-            sizes.rejected.append(sent)
+            vectors = await self._embedder.embed(counted.texts)
+        except ProviderError as exc:
+            if not exc.reached:
+                await self._meter.give_back(counted)
+            if isinstance(exc, ProviderThrottled) and self._embedder.throttled_times > 1:
+                self.size.shrink()
             raise
-        sizes.largest_accepted = max(sizes.largest_accepted, len(sent))
-        self.problem = None
         self.called = True
-        unsent = Unattributed[ProviderError](DayLimitReached(DAY_LIMIT))
-        return [*vectors, *(unsent for _ in keys[allowed:])]
+        self._gate.record_success()
+        self.size.record_accepted(len(vectors))
+        return vectors
 
-    async def _acquire(self, texts: Sequence[str]) -> int:
-        tokens = sum(len(text.encode()) for text in texts) // BYTES_PER_TOKEN
-        return await until_answered("count texts", lambda: self._acquire_texts(len(texts), tokens), clock=self._clock)
+    async def is_well(self) -> bool:
+        """Whether a canary is embedded. If it is not, a circuit is open afterwards, or calls are paused."""
+        try:
+            counted = await self._acquire([CANARY], PATIENTLY_S)
+        except (DayLimitReached, CallsPaused):
+            return False
+        try:
+            await self._embedder.send_canary()
+        except ProviderError as exc:
+            if not exc.reached:
+                await self._meter.give_back(counted)
+            if isinstance(exc, ProviderThrottled):  # or the same call and this canary would use up the quota each time
+                self.size.shrink()
+            return False
+        return True
 
+    async def is_failure_of_rows(self, failure: int, evidence: Evidence, *, refused: bool) -> bool:
+        """Whether the failure of this number, and those before it, were the rows' own: sends as many canaries as that takes.
 
-@dataclass
-class _Sizes(Generic[Key]):
-    """What the calls for one set of texts say about the number of texts that the server accepts in one call."""
+        False if the credential was rotated since, because the evidence is of the old one.
+        """
+        while evidence is self.evidence:
+            verdict = evidence.verdict(failure, self.now(), refused=refused)
+            if verdict is not Verdict.ASK:
+                return verdict is Verdict.WELL
+            if not await self.is_well():
+                return False
+        return False
 
-    largest_accepted: int = 0
-    rejected: list[Sequence[Key]] = field(default_factory=list)
-    failed_alone: set[Key] = field(default_factory=set)
-    conclusive: bool = True
-    """Every text has a vector or has failed alone, so it is known which rejections had a text as their cause."""
-
-    def any_was_too_large(self) -> bool:
-        """Whether a call was rejected, but none of its texts was when sent with fewer others: it had too many texts."""
-        rejected_whole = any(self.failed_alone.isdisjoint(keys) for keys in self.rejected)
-        return self.conclusive and bool(self.largest_accepted) and rejected_whole
-
-
-def problem_of(error: ProviderError) -> Problem:
-    """What the source's condition ProviderReady says after this error."""
-    match error:
-        case ProviderMisconfigured():
-            reason = error.reason
-        case ProviderThrottled():
-            reason = "QuotaExhausted" if error.quota_exhausted else "ProviderThrottled"
-        case DayLimitReached():
-            reason = "DayLimitReached"
-        case _:
-            reason = "ProviderUnavailable"
-    return Problem(reason, error.message)
+    async def _acquire(self, texts: Sequence[str], waits_s: float) -> Counted:
+        try:
+            return await self._meter.acquire(texts, longest_wait_s=waits_s)
+        except DayLimitReached as exc:
+            self._gate.close_for_the_day(exc)
+            raise
+        except CallsPaused as exc:
+            self._gate.close_for_limits(exc)
+            raise

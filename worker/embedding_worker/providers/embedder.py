@@ -4,7 +4,7 @@ import math
 from collections.abc import Sequence
 from typing import Protocol
 
-from embedding_worker.errors import ProviderThrottled, ProviderUnavailable
+from embedding_worker.errors import AnswerUnusable
 
 Vector = Sequence[float]
 
@@ -27,34 +27,25 @@ class Embedder(Protocol):
         ...
 
 
-class SharedEmbedder(Embedder, Protocol):
-    """An embedder whose endpoint and credential other sources use too."""
-
-    @property
-    def throttled_by(self) -> ProviderThrottled | None:
-        """The error that asked for the pause in force, also where a call of another source got it; None where there is none."""
-        ...
-
-
 def check_vectors(vectors: Sequence[Vector], *, texts: int, dimensions: int) -> list[Vector]:
     """The vectors as they came, if each text has one and each is whole.
 
-    Raises ProviderUnavailable on a wrong number or size of vectors, or a value that is not finite: pairing texts with too
+    Raises AnswerUnusable on a wrong number or size of vectors, or a value that is not finite: pairing texts with too
     few vectors would write another row's vector.
     """
     if len(vectors) != texts:
-        raise ProviderUnavailable(f"{len(vectors)} vectors came for {texts} texts")
+        raise AnswerUnusable(f"{len(vectors)} vectors came for {texts} texts")
     for vector in vectors:
         if len(vector) != dimensions:
-            raise ProviderUnavailable(f"a vector of {len(vector)} dimensions came, {dimensions} were asked for")
+            raise AnswerUnusable(f"a vector of {len(vector)} dimensions came, {dimensions} were asked for")
         if not all(math.isfinite(value) for value in vector):
-            raise ProviderUnavailable("a vector came with a value that is not a finite number")
+            raise AnswerUnusable("a vector came with a value that is not a finite number")
     return list(vectors)
 
 
 def at_unit_length(vectors: Sequence[Vector]) -> list[Vector]:
-    """The same directions at length 1. Raises ProviderUnavailable on a vector that has no direction."""
+    """The same directions at length 1. Raises AnswerUnusable on a vector that has no direction."""
     lengths = [math.hypot(*vector) for vector in vectors]
     if not all(lengths):
-        raise ProviderUnavailable("a vector came that is zero throughout")
+        raise AnswerUnusable("a vector came that is zero throughout")
     return [[value / length for value in vector] for vector, length in zip(vectors, lengths, strict=True)]

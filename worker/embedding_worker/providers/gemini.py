@@ -1,25 +1,27 @@
 """Google's Gemini embeddings, through the google-generativeai SDK over REST. Called through the provider registry.
 
-The SDK's async REST transport is broken, so its blocking call runs in threads of this module: one that hangs occupies one of
-them, and never the event loop. The key is in a client of this module's own, because the SDK's global client can't change it.
+The SDK's async REST transport is broken, so each of its blocking calls runs in a thread of its own, and is aborted at its
+deadline or when its task is cancelled. The key is in a client of this module's own, because the SDK's global client can't
+change it.
 """
 
 import asyncio
 import logging
 import threading
 import warnings
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from functools import partial
-from typing import Any, TypeVar
+from typing import Any
 from urllib.parse import urlsplit
 
-from embedding_worker.errors import ProviderError, ProviderUnavailable, SourceRefused
+from embedding_worker.errors import AnswerUnusable, ProviderError, ProviderUnavailable, SourceRefused
+from embedding_worker.providers.blocking_call import BlockingCall
 from embedding_worker.providers.embedder import Vector, at_unit_length, check_vectors
 from embedding_worker.providers.google_errors import ErrorAnswer, reaction_to
 from embedding_worker.providers.provider import Provider, ProviderSetting, Values
+from embedding_worker.providers.rate_limits import rate_limit_settings
 from embedding_worker.source import Model
 
 NAME = "gemini"
@@ -35,12 +37,10 @@ TASK_TYPES = {TASK_TYPE, "RETRIEVAL_QUERY", "SEMANTIC_SIMILARITY", "CLASSIFICATI
     "FACT_VERIFICATION",
 }
 TIMEOUT_S = 15.0
-THREADS = 8  # two calls at a time are usual; the others are for calls that hang after their task was cancelled
-Result = TypeVar("Result")
 
 
 class GeminiEmbedder:
-    """Embeds in threads of its own. Safe to call from several tasks at once."""
+    """Embeds with a thread for each call. Safe to call from several tasks at once."""
 
     max_texts = 100  # of batchEmbedContents: with more it answers "at most 100 requests can be in one batch"
     # The model accepts 2,048 tokens (ai.google.dev, gemini-embedding-001) and silently ignores the others; at three bytes
@@ -57,36 +57,34 @@ class GeminiEmbedder:
         self._make_client = partial(make_client, usable_key(api_key), self._endpoint)
         self._client: Any = None
         self._making = threading.Lock()
-        self._threads = ThreadPoolExecutor(max_workers=THREADS, thread_name_prefix=NAME)
 
     async def embed(self, texts: Sequence[str]) -> list[Vector]:
         """See Embedder.embed. The first call imports the SDK (one to four seconds), which the timeout leaves out.
 
-        A cancelled task ends at once; its call ends in its thread, by its own timeout, and its answer is dropped.
+        At the timeout, and when its task is cancelled, the call is aborted, and its thread ends.
         """
-        client = self._client or await self._in_a_thread(self._ready_client)
+        client = self._client or await BlockingCall(NAME).run(self._ready_client)
+        call = BlockingCall(NAME)
         try:
             async with asyncio.timeout(
                 self._timeout_s
             ):  # the SDK's own timeout begins again with each part of an answer
-                return await self._in_a_thread(partial(self._call, client, list(texts)))
+                return await call.run(partial(self._call, call, client, list(texts)))
         except TimeoutError:
             raise ProviderUnavailable(
-                f"the provider {NAME!r} gave no answer within {self._timeout_s:g} s, at {self._endpoint}"
+                f"the provider {NAME!r} gave no answer within {self._timeout_s:g} s, at {self._endpoint}",
+                reached=call.reached,
             ) from None
 
-    async def _in_a_thread(self, work: Callable[[], Result]) -> Result:
-        return await asyncio.get_running_loop().run_in_executor(self._threads, work)
-
     def _ready_client(self) -> Any:
-        with self._making, translate_sdk_errors(self._endpoint):
+        with self._making, translate_sdk_errors(self._endpoint, BlockingCall(NAME)):
             if self._client is None:
                 self._client = self._make_client()
         return self._client
 
-    def _call(self, client: Any, texts: Sequence[str]) -> list[Vector]:
+    def _call(self, call: BlockingCall, client: Any, texts: Sequence[str]) -> list[Vector]:
         # Not genai.embed_content: it turns each float into text and back, which doubles the time of the whole call.
-        with translate_sdk_errors(self._endpoint):
+        with translate_sdk_errors(self._endpoint, call):
             from google.generativeai import protos
 
             requests = [
@@ -116,34 +114,39 @@ def make_client(api_key: str, endpoint: str) -> Any:
     import google.generativeai  # noqa: F401 (the call needs it: now, and not within its timeout)
     from google.ai.generativelanguage import GenerativeServiceClient
 
-    return GenerativeServiceClient(transport="rest", client_options={"api_key": api_key, "api_endpoint": endpoint})
+    from embedding_worker.providers.abortable_http import make_abortable
+
+    client = GenerativeServiceClient(transport="rest", client_options={"api_key": api_key, "api_endpoint": endpoint})
+    transport: Any = client.transport
+    make_abortable(transport._session)
+    return client
 
 
 @contextmanager
-def translate_sdk_errors(endpoint: str) -> Iterator[None]:
+def translate_sdk_errors(endpoint: str, call: BlockingCall) -> Iterator[None]:
     """Translate the SDK's errors, which are not chained: they quote requests and answers."""
     try:
         yield
     except ProviderError:
         raise
     except Exception as exc:
-        raise reaction_to_sdk_error(exc, endpoint=endpoint, now=datetime.now(UTC)) from None
+        raise reaction_to_sdk_error(exc, call, endpoint=endpoint, now=datetime.now(UTC)) from None
 
 
-def reaction_to_sdk_error(error: Exception, *, endpoint: str, now: datetime) -> ProviderError:
-    """By the answer that the SDK carries; without one (no connection, no answer in time, no JSON) it is an outage."""
+def reaction_to_sdk_error(error: Exception, call: BlockingCall, *, endpoint: str, now: datetime) -> ProviderError:
+    """By the answer that the error carries; without one (no connection, no answer in time) it is an outage."""
     response = getattr(error, "response", None)
     http_code = getattr(response, "status_code", None)
     if response is None or not isinstance(http_code, int):
         # Its class is enough: ConnectTimeout, SSLError, ParseError. Its message would quote the request.
-        kind = type(error).__name__
-        return ProviderUnavailable(f"the provider {NAME!r} gave no usable answer: {kind}, at {endpoint}")
+        message = f"the provider {NAME!r} gave no usable answer: {type(error).__name__}, at {endpoint}"
+        return AnswerUnusable(message) if call.answered else ProviderUnavailable(message, reached=call.reached)
     try:
         payload = response.json()
     except ValueError:
         payload = None
     answer = ErrorAnswer(http_code, payload, response.headers.get("Retry-After"))
-    return reaction_to(answer, provider=NAME, key_setting=KEY_SETTING, now=now)
+    return reaction_to(answer, provider=NAME, key_setting=KEY_SETTING, endpoint_setting=ENDPOINT_SETTING, now=now)
 
 
 def known_model(model: Model) -> str:
@@ -220,6 +223,7 @@ PROVIDER = Provider(
     settings=(
         ProviderSetting(KEY_SETTING, "a key of the Gemini API", secret=True, required=True, usable=usable_key),
         ProviderSetting(ENDPOINT_SETTING, "the address of another server that answers as Google's does"),
+        *rate_limit_settings(NAME),
     ),
     endpoint=endpoint_of,
 )

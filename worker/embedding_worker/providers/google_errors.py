@@ -6,7 +6,7 @@ text or the key: only names from closed or narrow sets are.
 
 import math
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from email.utils import parsedate_to_datetime
@@ -17,6 +17,7 @@ from embedding_worker.errors import (
     ProviderMisconfigured,
     ProviderThrottled,
     ProviderUnavailable,
+    Quota,
 )
 
 # google/rpc/code.proto
@@ -29,9 +30,11 @@ STATUSES = frozenset(
 REASON = re.compile(r"[A-Z][A-Z0-9_]{1,62}")  # google/rpc/error_details.proto, ErrorInfo.reason
 QUOTA_NAME = re.compile(r"[A-Za-z0-9_.-]{1,120}")
 DURATION = re.compile(r"(\d{1,9}(?:\.\d{1,9})?)s")  # google.protobuf.Duration, as JSON writes it
-PER_DAY = re.compile(r"per[_ -]?day", re.IGNORECASE)
-# In a 429 without details, this is what an account without money is answered. A plain 429 mentions billing too.
-OUT_OF_MONEY = re.compile(r"credits are depleted", re.IGNORECASE)
+PER_DAY = re.compile(r"per[_ -]?day|daily", re.IGNORECASE)
+# In a 429 without details, this is what an account without money is answered. A plain 429 mentions billing too, and the
+# spend-based rate limit, a sum for any ten minutes, ends by itself (ai.google.dev/gemini-api/docs/rate-limits).
+OUT_OF_MONEY = re.compile(r"credits are depleted|exceeded its monthly spending cap", re.IGNORECASE)
+REDIRECTS = frozenset({301, 302, 303, 307, 308})
 
 
 @dataclass(frozen=True)
@@ -100,10 +103,13 @@ class ErrorAnswer:
                 yield detail
 
 
-def reaction_to(answer: ErrorAnswer, *, provider: str, key_setting: str, now: datetime) -> ProviderError:
-    """The error whose type asks for the reaction to this answer. `key_setting` is the variable that holds the key."""
+def reaction_to(
+    answer: ErrorAnswer, *, provider: str, key_setting: str, endpoint_setting: str, now: datetime
+) -> ProviderError:
+    """The error whose type asks for the reaction to this answer. The settings are the variables of the key and the endpoint."""
     said = f"the provider {provider!r} answered {answer.code}" + (f" ({answer.reason})" if answer.reason else "")
     code = answer.code
+    reason = camel_case(answer.reason or answer.status) or "ProviderMisconfigured"
     match answer.http_code, answer.status:
         case 429, _:
             return _throttled(answer, said, now)
@@ -114,16 +120,19 @@ def reaction_to(answer: ErrorAnswer, *, provider: str, key_setting: str, now: da
         case 403, _:
             advice = f"the key of {key_setting} may not do this, give its project the permission, or set another key"
         case 404, _:
-            advice = "it has no such model, correct spec.model.name, or the endpoint"
+            advice = f"it has no such model, correct spec.model.name, or {endpoint_setting}"
         case 400, "FAILED_PRECONDITION":
             advice = "it does not serve this project or from this place, see its billing and its regions"
         case (400, "INVALID_ARGUMENT" | "OUT_OF_RANGE") | (413, _):
             return InputRejected("InputRejected", f"{said}: it refuses what was sent", code=code)
+        case http_code, _ if http_code in REDIRECTS:
+            advice = (
+                f"it redirects to another address, which would get the key, set {endpoint_setting} to the final one"
+            )
+            reason = "EndpointRedirects"
         case _:
             return ProviderUnavailable(said, code=code)
-    return ProviderMisconfigured(
-        f"{said}: {advice}", code=code, reason=camel_case(answer.reason or answer.status) or "ProviderMisconfigured"
-    )
+    return ProviderMisconfigured(f"{said}: {advice}", code=code, reason=reason, of_the_model=answer.http_code == 404)
 
 
 def camel_case(name: str) -> str:
@@ -135,13 +144,25 @@ def _throttled(answer: ErrorAnswer, said: str, now: datetime) -> ProviderThrottl
     quotas = list(answer.quotas())
     names = ", ".join(sorted({name for name, _ in quotas if name}))
     said += f", quota {names}" if names else ""
-    if answer.is_of_money or any(PER_DAY.search(name) or limit == "0" for name, limit in quotas):
+    quota, advice = _used_up(answer, quotas)
+    if quota is not Quota.MINUTE:
         # RetryInfo still names some seconds, after which nothing will have changed, so it is not passed on.
-        message = f"{said}: the quota of the day, or of the account, is used up, see its plan and its billing"
-        return ProviderThrottled(message, code=answer.code, quota_exhausted=True)
+        return ProviderThrottled(f"{said}: {advice}", code=answer.code, quota=quota)
     pause_s = answer.wanted_pause_s(now)
     message = f"{said}: it asks for a pause" + (f" of {pause_s:g} s" if pause_s is not None else "")
     return ProviderThrottled(message, code=answer.code, retry_after_s=pause_s)
+
+
+def _used_up(answer: ErrorAnswer, quotas: Sequence[tuple[str, str]]) -> tuple[Quota, str]:
+    """Which quota is used up, and what to do if no short pause ends that."""
+    if answer.is_of_money:
+        return Quota.SPEND, "its project has no credits left or has reached its spending cap, correct its billing"
+    if any(limit == "0" for _, limit in quotas):
+        return Quota.DAY, "the quota of its project for this model is 0, see its plan and its billing"
+    if any(PER_DAY.search(name) for name, _ in quotas):
+        # ai.google.dev/gemini-api/docs/rate-limits: "Requests per day (RPD) quotas reset at midnight Pacific time."
+        return Quota.DAY, "the quota of the day is used up until midnight Pacific time, or see its plan and its billing"
+    return Quota.MINUTE, ""
 
 
 def _quota(name: object, limit: object) -> tuple[str, str]:

@@ -4,7 +4,9 @@ A provider is one module that ends with `PROVIDER = Provider(...)`, named by an 
 `embedding_operator.providers`. Nothing else in this project knows a provider by its name.
 """
 
+import hashlib
 import importlib.util
+import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from importlib.metadata import entry_points
@@ -58,6 +60,12 @@ class Provider:
         """The values of this provider's own settings, as they are used. Raises SourceRefused."""
         given = (setting for setting in self.settings if values.get(setting.variable))
         return {setting.variable: setting.usable(values[setting.variable]) for setting in given}
+
+    def credential_key(self, values: Values) -> str:
+        """What the endpoint and the credential are known by in PostgreSQL, where neither is stored. Raises SourceRefused."""
+        usable = self.usable_values(values)
+        secrets = [usable.get(setting.variable) for setting in self.settings if setting.secret]
+        return hashlib.sha256(json.dumps([self.endpoint(usable), secrets]).encode()).hexdigest()[:16]
 
     def has_setting(self, variable: str) -> bool:
         return any(setting.variable == variable for setting in self.settings)

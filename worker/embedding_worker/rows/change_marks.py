@@ -14,9 +14,9 @@ from embedding_worker.rows.table import quoted
 from embedding_worker.source import ChangeDetection
 
 SCHEMA_EXISTS = f"SELECT EXISTS (SELECT FROM pg_namespace WHERE nspname = '{SCHEMA}')"
-BOOKKEEPING_EXISTS = (
-    f"SELECT to_regclass('{SCHEMA}.sources') IS NOT NULL, to_regclass($1) IS NOT NULL AND to_regclass($2) IS NOT NULL"
-)
+SHARED_TABLES = ("sources", "usage", "rate_limits")
+ALL_SHARED_EXIST = " AND ".join(f"to_regclass('{SCHEMA}.{table}') IS NOT NULL" for table in SHARED_TABLES)
+BOOKKEEPING_EXISTS = f"SELECT {ALL_SHARED_EXIST}, to_regclass($1) IS NOT NULL AND to_regclass($2) IS NOT NULL"
 SOURCES_EXIST = f"SELECT to_regclass('{SCHEMA}.sources') IS NOT NULL"
 # A trigger of a partitioned table has a copy on each partition, and a partition's owner may disable that one alone.
 TRIGGERS_FOUND = f"""
@@ -50,6 +50,11 @@ RECORD_FILLED = f"UPDATE {SCHEMA}.sources SET filled_for = $2 WHERE bookkeeping 
 TODAY = "(now() AT TIME ZONE 'UTC')::date"
 USED_TODAY = f"SELECT u.day::text, u.texts, u.tokens FROM {SCHEMA}.usage u WHERE u.bookkeeping = $1 AND u.day = {TODAY}"
 BEGIN_DAY = f"INSERT INTO {SCHEMA}.usage (bookkeeping, day) VALUES ($1, {TODAY}) ON CONFLICT DO NOTHING"
+# A call that was counted on another day than today is not given back.
+RETURN_TEXTS = f"""
+UPDATE {SCHEMA}.usage u SET texts = greatest(0, u.texts - $2::bigint), tokens = greatest(0, u.tokens - $3::bigint)
+WHERE u.bookkeeping = $1 AND u.day = {TODAY} AND u.day = ((now() - make_interval(secs => $4)) AT TIME ZONE 'UTC')::date
+"""
 # The subquery locks the row, so that two replicas never grant the same texts twice.
 ACQUIRE_TEXTS = f"""
 UPDATE {SCHEMA}.usage u SET texts = u.texts + g.granted, tokens = u.tokens + $3::bigint * g.granted / $2::bigint
@@ -71,11 +76,14 @@ CREATE_SHARED = (
     f"""CREATE TABLE IF NOT EXISTS {SCHEMA}.usage (
     bookkeeping text, day date, texts bigint NOT NULL DEFAULT 0, tokens bigint NOT NULL DEFAULT 0,
     PRIMARY KEY (bookkeeping, day))""",
+    f"""CREATE TABLE IF NOT EXISTS {SCHEMA}.rate_limits (
+    connection text PRIMARY KEY, requests float8 NOT NULL DEFAULT 0, texts float8 NOT NULL DEFAULT 0,
+    tokens float8 NOT NULL DEFAULT 0, as_of timestamptz NOT NULL DEFAULT clock_timestamp())""",
 )
 """`in_force` is the configuration in force (SourceConfig.as_record). `filled_for` is the signature of the configuration for which
 an audit has read the whole table; null if there is none. `owner` and `owner_seen_at` are explained in ownership.py.
 `triggers_paused_at` is null unless an administrator has paused the triggers. `usage` counts what is sent to the provider, by UTC
-day."""
+day. `rate_limits` is explained in rate_limits.py."""
 
 
 def create_bookkeeping(statements: Statements) -> tuple[str, ...]:

@@ -45,7 +45,7 @@ class Pages:
         except RowsRefused as exc:
             if self._shrink(exc, limit):
                 return await self.audit(after_id=after_id, limit=limit)
-            page = await self._audit_each_row(after_id, limit)
+            page = await self._audit_each_row(after_id, limit, all_texts=exc.is_of_the_table)
         else:
             self._grow(limit)
         await self._delete_orphans(after_id, page.last_id)
@@ -74,9 +74,14 @@ class Pages:
         if self._largest is not None and limit >= self._largest:
             self._largest *= 2
 
-    async def _audit_each_row(self, after_id: str | None, limit: int) -> AuditPage:
-        """Audit a page in which a text expression fails: rows for which it fails are marked, so that they get a job too."""
-        ids, last_id = await self._page_ids(after_id, limit)
+    async def _audit_each_row(self, after_id: str | None, limit: int, *, all_texts: bool) -> AuditPage:
+        """Audit a page in which a text expression fails: rows for which it fails are marked, so that they get a job too.
+
+        Rows that have a mark are due already, and most of the rows that fail are such rows. So their texts are not read, unless
+        `all_texts` is asked for, to find out whether the failure is the table's.
+        """
+        page, last_id = await self._page_ids(after_id, limit)
+        ids = page if all_texts else [row[0] for row in await self._run(self._statements.unmarked, page)]
 
         async def look(part: Sequence[str]) -> list[Row]:
             return await self._run(self._statements.look, part, self._fingerprint)
@@ -84,7 +89,7 @@ class Pages:
         found = await self._of_each_row(ids, look)
         due = [row_id for row_id, _, _, up_to_date in found.rows.values() if not up_to_date]
         marked = await self._run(self._statements.mark, [*due, *found.failures])
-        return AuditPage(last_id, len(ids), len(marked))
+        return AuditPage(last_id, len(page), len(marked))
 
     async def _page_ids(self, after_id: str | None, limit: int) -> tuple[list[str], str | None]:
         ids = [row[0] for row in await self._run(self._statements.page_ids, after_id, limit)]

@@ -85,6 +85,28 @@ class Used:
 
 
 @dataclass(frozen=True)
+class RateLimits:
+    """How much all processes together may send to a provider in a minute; None where there is no limit."""
+
+    requests: int | None = None
+    texts: int | None = None
+    tokens: int | None = None
+
+    @property
+    def are_set(self) -> bool:
+        return (self.requests, self.texts, self.tokens) != (None, None, None)
+
+
+@dataclass(frozen=True)
+class RateGrant:
+    """Whether a call was reserved within the provider's rate limits."""
+
+    granted: bool
+    wait_s: float
+    """How long to wait before the call; if it was not reserved, when it would have been possible at the earliest."""
+
+
+@dataclass(frozen=True)
 class VectorWrite:
     """What to write: the vector of the text with this hash, or None if that text is blank."""
 

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from embedding_worker.errors import SourceRefused
-from embedding_worker.rows.change_marks import Trigger, wants_trigger
+from embedding_worker.rows.change_marks import SHARED_TABLES, Trigger, wants_trigger
 from embedding_worker.rows.derived_table import SCHEMA
 from embedding_worker.rows.statements import Statements
 from embedding_worker.rows.table import qualified, quoted
@@ -16,7 +16,6 @@ from embedding_worker.source import TableColumn
 
 MOST_NAMED = 20
 """So many objects are named in one GRANT."""
-SHARED_TABLES = ("sources", "usage")
 WRITTEN, EMPTIED = ("SELECT", "INSERT", "UPDATE"), ("SELECT", "INSERT", "UPDATE", "DELETE")
 KEYWORDS = {"database": "DATABASE ", "schema": "SCHEMA ", "function": "FUNCTION "}
 

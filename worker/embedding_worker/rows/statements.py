@@ -44,6 +44,11 @@ SELECT x.eo_id::text, {HASH}, {BLANK}, {self.up_to_date("$2::text")}
 FROM {self.x} x LEFT JOIN {self.state} s ON s.id = {self._own("x.eo_id")} WHERE x.eo_id = ANY($1{self.ids})"""
 
     @cached_property
+    def evaluate(self) -> str:
+        """$1 ids → how many of their rows have a text. Fails if a text fails. Run by the search in failing_texts.py."""
+        return f"SELECT count({HASH}) FROM {self.x} x WHERE x.eo_id = ANY($1{self.ids})"
+
+    @cached_property
     def newest_marks(self) -> str:
         """$1 ids, $2 the newest mark known of each → id, newest mark, for each id with a newer mark.
 
@@ -187,6 +192,11 @@ SELECT (SELECT p.eo_id::text FROM page p ORDER BY p.eo_id DESC LIMIT 1), (SELECT
     def page_ids(self) -> str:
         """$1 the last id of the page before (null: begin), $2 rows of a page → ids of the page, in order. Evaluates no text."""
         return f"SELECT x.eo_id::text {self._from_page(state=self._no_state)}"
+
+    @cached_property
+    def unmarked(self) -> str:
+        """$1 ids → the ids of those that have no mark."""
+        return f"SELECT p.eo_id FROM unnest($1::text[]) p(eo_id) WHERE {self._unmarked}"
 
     @cached_property
     def mark(self) -> str:

@@ -7,7 +7,7 @@ that the type of the id column can't represent is treated as the id of no row, s
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from embedding_worker.providers.embedder import Vector
-from embedding_worker.rows import change_marks
+from embedding_worker.rows import change_marks, rate_limits
 from embedding_worker.rows.database import Database, Row
 from embedding_worker.rows.each_row import EachRow, Fetch, of_each_row, succeeds_for_any
 from embedding_worker.rows.inspection import inspect_table
@@ -19,14 +19,15 @@ from embedding_worker.rows.records import (
     NewerMark,
     PresentRow,
     PreviewPage,
+    RateGrant,
+    RateLimits,
     Used,
     VectorWrite,
     WriteResult,
 )
-from embedding_worker.rows.schema import configuration_on_record
 from embedding_worker.rows.statements import Statements
 from embedding_worker.rows.table_access import TableAccess
-from embedding_worker.source import SourceConfig, TableColumn
+from embedding_worker.source import SourceConfig
 
 PREVIEW_PAGE = 5_000
 SAMPLED_PAGES = 100
@@ -36,6 +37,7 @@ class RowStore:
     """The rows of one source, in the configuration in force."""
 
     def __init__(self, database: Database, statements: Statements) -> None:
+        self._database = database
         self._access = TableAccess(database, statements)
         self._statements = statements
         self._fingerprint = statements.config.fingerprint
@@ -47,11 +49,6 @@ class RowStore:
         statements, _ = await inspect_table(database, config)
         return cls(database, statements)
 
-    @staticmethod
-    async def configuration_on_record(database: Database, at: TableColumn) -> str | None:
-        """The configuration in force for this table and column (see SourceConfig.as_record); None if there is none yet."""
-        return await configuration_on_record(database, at)
-
     def id_problem(self, row_id: str) -> str | None:
         """Why no row of the table can have this id, in a few words; None if a row can have it."""
         return self._access.id_problem(row_id)
@@ -60,7 +57,9 @@ class RowStore:
         async def succeeds_for_others(ids: Sequence[str]) -> bool:
             return await succeeds_for_any(await self.rows_to_compare(except_ids=ids), fetch)
 
-        return await of_each_row(ids, fetch, succeeds_for_others=succeeds_for_others)
+        return await of_each_row(
+            ids, fetch, succeeds_for_others=succeeds_for_others, find_failing=self._access.find_failing
+        )
 
     async def sweep(self, *, leave_out: Iterable[str], limit: int) -> list[DueRow]:
         """Up to `limit` due rows except those in `leave_out`: up to half are the newest edits, the others the oldest marks."""
@@ -207,6 +206,22 @@ class RowStore:
             await transaction.fetch(change_marks.BEGIN_DAY, stem)
             granted = await transaction.fetch(change_marks.ACQUIRE_TEXTS, stem, texts, tokens, most_a_day)
         return int(granted[0][0])
+
+    async def return_texts(self, texts: int, *, tokens: int, counted_s_ago: float) -> None:
+        """Give back texts that were counted so long ago and have not reached the provider, if that was today."""
+        stem = self._statements.config.at.bookkeeping_name
+        await self._access.fetch(change_marks.RETURN_TEXTS, stem, texts, tokens, counted_s_ago)
+
+    async def acquire_rate(
+        self, key: str, limits: RateLimits, *, texts: int, tokens: int, longest_wait_s: float
+    ) -> RateGrant:
+        """Reserve a call in the limits that all processes keep together (see rate_limits.acquire).
+
+        `key` is that of the endpoint and the credential (see Provider.credential_key).
+        """
+        return await rate_limits.acquire(
+            self._database, key, limits, texts=texts, tokens=tokens, longest_wait_s=longest_wait_s
+        )
 
     async def used_today(self) -> Used | None:
         found = await self._access.fetch(change_marks.USED_TODAY, self._statements.config.at.bookkeeping_name)

@@ -9,6 +9,7 @@ from contextlib import asynccontextmanager
 from embedding_worker.errors import TableRefused
 from embedding_worker.rows.database import Database, Row, Transaction
 from embedding_worker.rows.each_row import separate
+from embedding_worker.rows.failing_texts import BEGIN_SEARCH, FOUND, SEARCH
 from embedding_worker.rows.inspection import inspect_table
 from embedding_worker.rows.statements import Statements
 from embedding_worker.rows.table import can_be_id
@@ -17,6 +18,8 @@ from embedding_worker.source import SourceConfig
 
 READ_TIMEOUT_S = 10.0
 """For statements that evaluate texts: if one takes longer, it is repeated with fewer rows."""
+SEARCHED_AT_ONCE = 500
+"""Some 0.2 s for each search, if all texts fail."""
 REPRESENTS_EVERYTHING = ("UTF8", "SQL_ASCII")  # encodings of the server
 
 
@@ -69,6 +72,17 @@ class TableAccess:
     async def read_texts(self, sql: str, *params: object) -> list[Row]:
         async with self.transaction(timeout_s=READ_TIMEOUT_S) as transaction:
             return await transaction.fetch(sql, *params)
+
+    async def find_failing(self, ids: Sequence[str]) -> dict[str, str]:
+        """The rows whose text fails: id → kind of the failure. Raises StatementTimedOut if a text takes too long."""
+        failing: dict[str, str] = {}
+        async with self.transaction(timeout_s=READ_TIMEOUT_S) as transaction:
+            for start in range(0, len(ids), SEARCHED_AT_ONCE):
+                part = ids[start : start + SEARCHED_AT_ONCE]
+                await transaction.fetch(BEGIN_SEARCH, part, self._statements.evaluate)
+                await transaction.fetch(SEARCH)
+                failing |= dict(await transaction.fetch(FOUND))
+        return failing
 
     async def refuse_changed_table(self) -> None:
         """Raises TableRefused if the table is not the one that was set up: its ids may be possible now."""

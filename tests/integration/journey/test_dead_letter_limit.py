@@ -1,0 +1,83 @@
+"""The limit of dead letters: the source that causes them stops loudly and goes on by itself, and no other source waits."""
+
+import urllib.request
+
+import psycopg
+import pytest
+
+from hack.installation.operator_process import OperatorProcess
+from hack.provider_server.process import FakeGemini
+from tests.integration.journey.conftest import GEMINI_MODEL, System
+from tests.support.deadline import wait_until
+
+LIMIT = 500
+BAD, GOOD = 600, 5
+TABLE = f"""
+CREATE TABLE public.archive (
+    id bigint PRIMARY KEY, name text, embedding vector(512),
+    CONSTRAINT not_searchable CHECK (id <= {GOOD} OR embedding IS NULL));
+INSERT INTO public.archive SELECT i, 'archived ' || i FROM generate_series(1, {BAD + GOOD}) i
+"""
+"""The write of each row but the first five is refused, after its text was sent."""
+
+
+def start(system: System, gemini: FakeGemini) -> OperatorProcess:
+    """Two sources: one of these rows, each of which is tried once, and one without a failure."""
+    system.book.run(TABLE)
+    role = psycopg.conninfo.conninfo_to_dict(system.database_url)["user"]
+    system.book.run(f'GRANT SELECT, TRIGGER, UPDATE (embedding) ON public.archive TO "{role}"')
+    system.book.add(20)
+    operator = system.start_with_gemini(gemini)
+    system.apply_source("archive", table="public.archive", text="name", model=GEMINI_MODEL, retry={"maxAttempts": 1})
+    return operator
+
+
+def embedded(system: System) -> int:
+    return int(system.book.run("SELECT count(*) FROM public.archive WHERE embedding IS NOT NULL")[0][0])
+
+
+def metrics(operator: OperatorProcess) -> str:
+    with urllib.request.urlopen(f"{operator.http_url}/metrics", timeout=10) as answer:  # noqa: S310
+        return str(answer.read().decode())
+
+
+def wait_until_stalled(system: System) -> str:
+    def message() -> str | None:
+        found = system.condition("Stalled", "archive")
+        return str(found["message"]) if found and found["reason"] == "DeadLetterLimit" else None
+
+    return str(wait_until(message, within_s=120, every_s=0.5, because="so many rows fail"))
+
+
+@pytest.mark.timeout(400)
+def test_at_the_limit_of_dead_letters_a_source_stops_loudly_others_go_on_and_it_resumes_when_some_are_replayed(
+    system: System, gemini: FakeGemini
+) -> None:
+    operator = start(system, gemini)
+    assert wait_until_stalled(system).startswith(f"there are {LIMIT} dead letters")
+    jobs = [job for job in system.jobs() if job["spec"]["sourceRef"]["name"] == "archive"]
+    dead = [job for job in jobs if job["status"]["phase"] == "DeadLettered"]
+    assert {job["status"]["phase"] for job in jobs} <= {"DeadLettered", "Succeeded"}
+    assert (len(dead), {job["status"]["reason"] for job in dead}) == (LIMIT, {"RetriesExhausted"})
+    assert embedded(system) == GOOD
+    assert 'embedding_operator_dead_letter_limit_reached{source="archive"} 1.0' in metrics(operator)
+    assert 'embedding_operator_dead_letter_limit_reached{source="businesses"} 0.0' in metrics(operator)
+    assert "DeadLetterLimit" in system.kubectl.run("get", "events")
+    system.book.run("UPDATE public.businesses SET name = 'new' WHERE id = 1")
+    wait_until(lambda: system.book.outdated_rows() == [], within_s=20, every_s=0.2, because="the other source goes on")
+
+    system.book.run("ALTER TABLE public.archive DROP CONSTRAINT not_searchable")
+    for job in dead[:3]:
+        system.patch_status(job["metadata"]["name"], {"phase": "Pending"})
+    wait_until(
+        lambda: embedded(system) == BAD - LIMIT + GOOD + 3,
+        within_s=60,
+        every_s=0.5,
+        because="all rows without a dead letter get a job",
+    )
+    wait_until(
+        lambda: system.condition("Stalled", "archive")["status"] == "False",
+        within_s=20,
+        because="it is below the limit",
+    )
+    assert 'embedding_operator_dead_letter_limit_reached{source="archive"} 0.0' in metrics(operator)

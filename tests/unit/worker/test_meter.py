@@ -1,0 +1,152 @@
+"""What is counted before a call, and what is given back if the call was not made."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import pytest
+
+from embedding_worker.errors import (
+    CallsPaused,
+    DatabaseUnavailable,
+    DayLimitReached,
+    RowsRefused,
+    SourceRefused,
+    StatementTimedOut,
+    TableRefused,
+)
+from embedding_worker.providers.meter import FIRST_CALL_WAITS_S, Counted, Counters, Meter, tokens_of
+from embedding_worker.rows.records import RateGrant
+from tests.support.fake_clock import FakeClock, let_time_pass
+
+TEXTS = ["a" * 30, "鮨" * 10, "b" * 9]
+"""Of 10, 10 and 3 tokens."""
+
+
+@dataclass
+class Database:
+    """Records what is asked of it, in order, and answers as it is told."""
+
+    allowed: int = 1_000
+    grant: RateGrant = field(default_factory=lambda: RateGrant(granted=True, wait_s=0.0))
+    asked: list[tuple[str, float, float]] = field(default_factory=list)
+    """The name of the request, the number of texts and that of tokens (of what is given back: of its age in seconds)."""
+    away: dict[str, int] = field(default_factory=dict)
+    """How often each request fails first."""
+    longest_wait_s: float | None = None
+    refusals: list[Exception] = field(default_factory=list)
+
+    async def acquire_texts(self, texts: int, tokens: int) -> int:
+        self._ask("day", texts, tokens)
+        return min(texts, self.allowed)
+
+    async def return_texts(self, texts: int, tokens: int, counted_s_ago: float) -> None:
+        self._ask("returned", texts, tokens)
+        self._ask("age", texts, counted_s_ago)
+
+    async def acquire_rate(self, texts: int, tokens: int, longest_wait_s: float) -> RateGrant:
+        self._ask("rate", texts, tokens)
+        self.longest_wait_s = longest_wait_s
+        return self.grant
+
+    def _ask(self, what: str, texts: float, tokens: float) -> None:
+        if self.refusals:
+            raise self.refusals.pop(0)
+        if self.away.get(what, 0):
+            self.away[what] -= 1
+            raise DatabaseUnavailable("away")
+        self.asked.append((what, texts, tokens))
+
+
+class Metered:
+    def __init__(self, **answers: object) -> None:
+        self.clock, self.database = FakeClock(), Database(**answers)  # type: ignore[arg-type]
+        database = self.database
+        counters = Counters(database.acquire_texts, database.return_texts, database.acquire_rate)
+        self.meter = Meter(counters, clock=self.clock)
+
+    async def acquire(self, texts: Sequence[str] = TEXTS) -> Counted:
+        return await let_time_pass(self.clock, self.meter.acquire(texts, longest_wait_s=FIRST_CALL_WAITS_S))
+
+
+async def test_texts_are_counted_for_the_rate_limits_and_then_for_the_day() -> None:
+    metered = Metered()
+    assert (await metered.acquire()).texts == TEXTS
+    assert metered.database.asked == [("rate", 3, 23), ("day", 3, 23)]
+    assert metered.database.longest_wait_s == FIRST_CALL_WAITS_S
+
+
+async def test_only_what_the_day_allows_may_be_sent() -> None:
+    metered = Metered(allowed=2)
+    assert (await metered.acquire()).texts == TEXTS[:2]
+
+
+async def test_where_the_day_allows_nothing_nothing_may_be_sent() -> None:
+    metered = Metered(allowed=0)
+    with pytest.raises(DayLimitReached, match=r"spec\.maxTextsPerDay"):
+        await metered.acquire()
+
+
+async def test_a_call_waits_until_the_rate_limits_allow_it() -> None:
+    metered = Metered(grant=RateGrant(granted=True, wait_s=1.5))
+    await metered.acquire()
+    assert metered.clock.slept == [1.5]
+
+
+async def test_a_call_that_would_wait_for_long_is_not_made_and_its_texts_are_not_counted() -> None:
+    metered = Metered(grant=RateGrant(granted=False, wait_s=40.0), allowed=2)
+    with pytest.raises(CallsPaused) as raised:
+        await metered.acquire()
+    assert (raised.value.pause_s, raised.value.reached) == (40.0, False)
+    assert metered.database.asked == [("rate", 3, 23)]
+    assert metered.clock.slept == []
+
+
+async def test_texts_are_given_back_with_the_time_since_they_were_counted() -> None:
+    metered = Metered()
+    counted = await metered.acquire()
+    await metered.clock.advance(14)
+    await metered.meter.give_back(counted)
+    assert metered.database.asked[-2:] == [("returned", 3, 23), ("age", 3, 14.0)]
+
+
+async def test_texts_that_wait_for_the_database_to_be_given_back_are_given_back_once() -> None:
+    metered = Metered(away={"returned": 2})
+    counted = await metered.acquire()
+    await let_time_pass(metered.clock, metered.meter.give_back(counted))
+    assert [what for what, *_ in metered.database.asked].count("returned") == 1
+
+
+@pytest.mark.parametrize("request_", ["day", "rate"])
+async def test_while_the_database_is_away_the_call_waits(request_: str) -> None:
+    metered = Metered(away={request_: 3})
+    await metered.acquire()
+    assert metered.clock.slept == [0.1, 0.2, 0.4]
+    assert [what for what, *_ in metered.database.asked] == ["rate", "day"]
+
+
+@pytest.mark.parametrize(("texts", "expected"), [([], 0), (["ab"], 0), (["abc"], 1), (["ab", "ab"], 1), (["鮨"], 1)])
+def test_three_bytes_are_about_a_token(texts: list[str], expected: int) -> None:
+    assert tokens_of(texts) == expected
+
+
+@pytest.mark.parametrize(
+    ("error", "expected"),
+    [
+        (RowsRefused("DatabaseRefused", "permission denied for table usage"), TableRefused),
+        (SourceRefused("SchemaMissing", "no schema"), SourceRefused),
+    ],
+)
+async def test_a_statement_of_the_counts_that_is_refused_is_of_the_table_and_of_no_row(
+    error: Exception, expected: type[Exception]
+) -> None:
+    metered = Metered()
+    metered.database.refusals = [error]
+    with pytest.raises(expected):
+        await metered.acquire()
+
+
+async def test_a_statement_of_the_counts_that_takes_too_long_is_tried_again() -> None:
+    metered = Metered()
+    metered.database.refusals = [StatementTimedOut("StatementTimedOut", "30 s")]
+    assert (await metered.acquire()).texts == TEXTS
+    assert metered.clock.slept == [0.1]

@@ -1,0 +1,59 @@
+"""Decides how many texts a call contains: fewer after larger calls have failed, and slowly more again. Pure.
+
+A large call that fails although its texts are embedded in smaller calls was too large for the server (a limit of texts or bytes,
+or more than it can embed before the deadline), or it has failed by chance. It was too large if none of its size has succeeded
+since the last one that failed.
+"""
+
+GROW_AFTER_CALLS = 10
+LONGEST_GROW_AFTER_CALLS = 640
+
+
+class CallSize:
+    """The size that was learned for one source. `most` is what the provider documents."""
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self._grow_after = GROW_AFTER_CALLS
+        self._calls = 0
+        """So many full calls have succeeded since the size has changed."""
+        self._accepted = 0
+        """The size of the largest call that has succeeded, since one of at least this size has failed."""
+        self._is_trying = False
+        """The size was doubled, and no call of it has succeeded yet."""
+        self.texts = most
+        """How many texts the next call may contain."""
+
+    def record_accepted(self, texts: int) -> None:
+        """A call with so many texts has succeeded. After enough full calls, twice as many texts are tried."""
+        self._accepted = max(self._accepted, texts)
+        if texts < self.texts:
+            return
+        if self._is_trying:
+            self._is_trying, self._grow_after = False, GROW_AFTER_CALLS
+        self._calls += 1
+        if self._calls >= self._grow_after and self.texts < self._most:
+            self._set(self.texts * 2)
+            self._is_trying = True
+
+    def was_too_large(self, texts: int, *, accepted: int) -> bool:
+        """Whether a call with so many texts has failed because they were too many. Calls with up to `accepted` have succeeded.
+
+        If it was too large, the next calls are smaller. If it was so because of the last growth, the next growth comes later.
+        """
+        if texts <= self._accepted:
+            self._accepted = accepted
+            return False
+        if self._is_trying:
+            self._grow_after = min(self._grow_after * 2, LONGEST_GROW_AFTER_CALLS)
+        self._set(min(self.texts, accepted))
+        return True
+
+    def shrink(self) -> None:
+        """Make smaller calls: the provider throttles them repeatedly, or the limit of the day came before a decision."""
+        self._set(self.texts // 2)
+
+    def _set(self, texts: int) -> None:
+        self.texts = max(1, min(texts, self._most))
+        self._calls = 0
+        self._is_trying = False

@@ -1,0 +1,100 @@
+"""Counts what a source sends before it is sent, in the database: for the limit of the day, and for the provider's rate limits.
+
+Called by calls.py and gate.py. Waits while the database is away.
+"""
+
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import TypeVar
+
+from embedding_worker.clock import Clock
+from embedding_worker.errors import (
+    CallsPaused,
+    DatabaseUnavailable,
+    DayLimitReached,
+    RowsRefused,
+    StatementTimedOut,
+    TableRefused,
+)
+from embedding_worker.patience import until_answered
+from embedding_worker.rows.records import RateGrant
+
+Answer = TypeVar("Answer")
+BYTES_PER_TOKEN = 3
+"""An estimate that is higher than the real number for most languages. The provider bills its own count."""
+DAY_LIMIT = "as many texts were sent today (UTC) as spec.maxTextsPerDay allows"
+FIRST_CALL_WAITS_S = 2.0
+"""A batch that has to wait for longer for its first call gives up its slot."""
+PATIENTLY_S = 3_600.0
+"""A batch that has begun keeps its slot while it waits for the rate limits: if it gave up, the same set of rows would fail in the
+same way each time."""
+
+
+@dataclass(frozen=True)
+class Counters:
+    """Where a source's texts are counted. The first two parameters are numbers of texts and of tokens."""
+
+    acquire_texts: Callable[[int, int], Awaitable[int]]
+    """Counts them as sent today. Returns how many of the texts the limit of the day allows."""
+    return_texts: Callable[[int, int, float], Awaitable[None]]
+    """They were counted so many seconds ago, and were not sent after all."""
+    acquire_rate: Callable[[int, int, float], Awaitable[RateGrant]]
+    """Reserves a call with them, unless it would have to wait for longer than so many seconds."""
+
+
+@dataclass(frozen=True)
+class Counted:
+    """Texts that were counted, and may be sent."""
+
+    texts: Sequence[str]
+    at: float
+    """When, by the monotonic clock."""
+
+
+class Meter:
+    def __init__(self, counters: Counters, *, clock: Clock) -> None:
+        self._counters = counters
+        self._clock = clock
+
+    async def acquire(self, texts: Sequence[str], *, longest_wait_s: float) -> Counted:
+        """Wait until the rate limits allow a call with these texts, and count as many of them as may still be sent today.
+
+        Raises CallsPaused if the rate limits allow no call within `longest_wait_s`, and DayLimitReached if the day's limit does.
+        """
+        tokens = tokens_of(texts)
+        reserve = partial(self._counters.acquire_rate, len(texts), tokens, longest_wait_s)
+        grant = await self._answered("keep the rate limits", reserve)
+        if not grant.granted:
+            raise CallsPaused("the rate limits that are set for the provider are reached", pause_s=grant.wait_s)
+        if grant.wait_s > 0:
+            await self._clock.sleep(grant.wait_s)
+        count = partial(self._counters.acquire_texts, len(texts), tokens)
+        allowed = await self._answered("count texts", count)
+        if not allowed:
+            raise DayLimitReached(DAY_LIMIT)
+        return Counted(texts[:allowed], self._clock.monotonic())
+
+    async def give_back(self, counted: Counted) -> None:
+        """These texts have not reached the provider. What was reserved of the rate limits stays reserved."""
+        texts, tokens, ago_s = len(counted.texts), tokens_of(counted.texts), self._clock.monotonic() - counted.at
+        give = partial(self._counters.return_texts, texts, tokens, ago_s)
+        await self._answered("give texts back", give)
+
+    async def _answered(self, what: str, ask: Callable[[], Awaitable[Answer]]) -> Answer:
+        """The answer, as soon as the database gives one. Raises TableRefused if it refuses a statement of this module."""
+
+        async def counted() -> Answer:
+            try:
+                return await ask()
+            except StatementTimedOut as exc:  # the statements touch one line of a table: the database is slow
+                raise DatabaseUnavailable(exc.message) from exc
+            except RowsRefused as exc:
+                raise TableRefused(exc.reason, exc.message) from exc
+
+        return await until_answered(what, counted, clock=self._clock)
+
+
+def tokens_of(texts: Sequence[str]) -> int:
+    """An estimate."""
+    return sum(len(text.encode()) for text in texts) // BYTES_PER_TOKEN
