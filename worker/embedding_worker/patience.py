@@ -1,4 +1,4 @@
-"""Ask the database until it answers. Called by embedding.py and providers/calls.py, which must not lose work that is done
+"""Ask the database until it answers. Called by embedding.py and providers/meter.py, which must not lose work that is done
 or has been paid for because the database is away for a while.
 """
 

@@ -29,9 +29,8 @@ def run(
     ] = False,
 ) -> None:
     """Run the operator in its namespace, until SIGTERM."""
-    for (
-        number
-    ) in SIGNALS:  # until the process has its own handlers: the first process of a container has none from the kernel
+    # Until the process has its own handlers: the first process of a container has none from the kernel.
+    for number in SIGNALS:
         signal.signal(number, end_at_once)
     settings = _settings()
     set_up_logs(settings)

@@ -110,8 +110,7 @@ class DeadLetters:
         costly = self._costly()
         sharing = sum(number >= FEW_DEAD_LETTERS for number in costly.values())
         here = AtRisk(costly[self._source], self._open_at_risk(self._source))
-        others = (source for source in self._table.sources() if source != self._source)
-        at_work = self._open_at_risk(*(source for source in others if source not in self._window.idle))
+        at_work = self._open_at_risk(*(self._table.sources() - self._window.idle - {self._source}))
         in_all = AtRisk(costly.total(), here.open + at_work)
         return more_open_jobs(here, in_all, sharing=max(sharing, 1))
 

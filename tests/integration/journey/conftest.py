@@ -120,6 +120,13 @@ class System:
         assert self.book.outdated_rows() == []
 
 
+def add(system: System, *names: str) -> list[int]:
+    """Add businesses with these names. Returns their ids."""
+    return [
+        system.book.run("INSERT INTO public.businesses (name) VALUES (%s) RETURNING id", name)[0][0] for name in names
+    ]
+
+
 @pytest.fixture
 def system(
     crds: None, cluster: Cluster, database_server: DatabaseServer, database: Database, tmp_path: Path

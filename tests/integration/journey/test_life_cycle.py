@@ -4,16 +4,10 @@ import json
 from datetime import UTC, datetime
 
 from hack.provider_server.process import FakeGemini
-from tests.integration.journey.conftest import System
+from tests.integration.journey.conftest import System, add
 from tests.support.deadline import wait_until
 
 SHORT_BACKOFF = {"initialSeconds": 1, "maxSeconds": 2}
-
-
-def add(system: System, *names: str) -> list[int]:
-    return [
-        system.book.run("INSERT INTO public.businesses (name) VALUES (%s) RETURNING id", name)[0][0] for name in names
-    ]
 
 
 def seconds_to_next_attempt(job: object) -> float:
@@ -134,9 +128,7 @@ def test_a_restart_during_a_backoff_waits_until_its_end(system: System, gemini: 
 
 
 def test_an_outage_that_all_rows_share_counts_as_an_attempt_of_none(system: System, gemini: FakeGemini) -> None:
-    """After a restart all rows are sent together. The failure of a row that was sent alone would count, because no other
-    call would show that the provider fails.
-    """
+    """Also across a restart, after which all rows are sent together."""
     gemini.fault("hang")
     system.book.add(20)
     first = system.start_with_gemini(gemini)

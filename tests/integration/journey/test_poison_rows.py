@@ -5,17 +5,11 @@ import json
 import pytest
 
 from hack.provider_server.process import FakeGemini
-from tests.integration.journey.conftest import System
+from tests.integration.journey.conftest import System, add
 from tests.integration.journey.test_refused_statuses import policy_is_enforced, refuse_statuses
 from tests.support.deadline import wait_until
 
 SHORT_SCHEDULE = {"initialSeconds": 1, "maxSeconds": 1}
-
-
-def add(system: System, *names: str) -> list[int]:
-    return [
-        system.book.run("INSERT INTO public.businesses (name) VALUES (%s) RETURNING id", name)[0][0] for name in names
-    ]
 
 
 def dead_letters(system: System) -> list[str]:

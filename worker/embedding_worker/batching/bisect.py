@@ -1,7 +1,7 @@
 """Splits a failing batch until each item that causes a failure is alone, so that the other items succeed.
 
-Used for calls to a provider (providers/calls.py) and for writes (writer.py). It does not depend on providers or rows: what an
-attempt does, which errors are bisected, and when to stop are parameters.
+Used for calls to a provider (providers/batch_calls.py), and for statements on rows (rows/each_row.py). It does not depend on
+either: what an attempt does, which errors are bisected, and when to stop are parameters.
 """
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Sequence

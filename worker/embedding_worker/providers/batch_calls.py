@@ -78,8 +78,7 @@ class BatchCalls(Generic[Key]):
         elif self._failed and self._calls.is_day_over:
             self._calls.size.shrink()
         if failed_alone:
-            async for outcomes in self._judge(failed_alone):
-                yield outcomes
+            yield await self._judge(failed_alone)
 
     async def _attempt(self, keys: Sequence[Key]) -> list[Vector | Unattributed[ProviderError]]:
         try:
@@ -117,8 +116,11 @@ class BatchCalls(Generic[Key]):
                 refused = call.error.is_refusal
                 self._evidence.record_provider_failure(call.number, call.ended, refused=refused)
 
-    async def _judge(self, failed: Mapping[Key, ProviderError]) -> AsyncIterator[Outcomes[Key, Vector, ProviderError]]:
-        """Yields the texts that failed alone as FailedAlone, or as Unattributed if the provider may be the cause."""
+    async def _judge(self, failed: Mapping[Key, ProviderError]) -> Outcomes[Key, Vector, ProviderError]:
+        """The texts that failed alone: as FailedAlone, or as Unattributed if the provider may be the cause.
+
+        A text that was accepted when it was sent again has its vector.
+        """
         undecided: dict[Key, ProviderError] = {}
         for refusal in (False, True):
             some = {key: error for key, error in failed.items() if error.is_refusal is refusal}
@@ -134,7 +136,7 @@ class BatchCalls(Generic[Key]):
         if refused and not self._evidence.trusts_refusals(self._calls.now()):
             undecided |= refused
         pause_s = UNDECIDED_PAUSE_S * (1 + self._jitter()) if self._calls.may_call else 0.0
-        yield (
+        return (
             *accepted.items(),
             *((key, Unattributed(error, pause_s)) for key, error in undecided.items()),
             *(
