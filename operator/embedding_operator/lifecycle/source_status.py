@@ -46,7 +46,7 @@ class SourceFacts:
     open_jobs: int = 0
     dead_letters: int = 0
     provider_called: bool = False
-    """A call was made since the source was set up."""
+    """A call with the model and its present credential has succeeded."""
     some_calls_fail: bool = False
     """Because of the provider, although others succeed."""
     provider_problem: Problem | None = None
@@ -154,7 +154,7 @@ def _provider(facts: SourceFacts) -> Condition:
         return Condition("ProviderReady", True, "SomeCallsFail", message)
     if facts.provider_called:
         return Condition("ProviderReady", True, "ProviderReady", "the last call succeeded")
-    return Condition("ProviderReady", None, "NotCalled", "no call was made since the source was set up")
+    return Condition("ProviderReady", None, "NotCalled", "no call with this model has succeeded yet")
 
 
 def _reembed_required(pending: Pending | None) -> Condition:

@@ -114,7 +114,7 @@ async def test_a_pause_that_another_source_of_the_same_key_was_asked_for_is_in_t
         await system.clock.advance(900)
         await system.setup.embedder.embed(["of another source"])
         await system.clock.advance(2)
-        assert system.condition("ProviderReady")[:2] == ("Unknown", "NotCalled")
+        assert system.condition("ProviderReady")[:2] == ("True", "ProviderReady")
 
 
 async def test_while_the_circuit_is_open_the_status_says_so_and_probes_close_it(system: LoopedSource) -> None:
@@ -126,7 +126,7 @@ async def test_while_the_circuit_is_open_the_status_says_so_and_probes_close_it(
         assert system.condition("ProviderReady")[:2] == ("False", "ProviderUnavailable")
         system.setup.client.fails = lambda texts: None
         await system.clock.advance(3)
-        assert system.condition("ProviderReady")[:2] == ("Unknown", "NotCalled")
+        assert system.condition("ProviderReady")[:2] == ("True", "ProviderReady")
         assert system.setup.embedder.may_call
 
 

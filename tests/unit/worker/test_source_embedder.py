@@ -331,3 +331,12 @@ async def test_while_this_process_beats_a_call_of_any_length_shows_what_it_shows
         await sources.clock.advance(BEAT_EVERY_S)
     await held.let_go()
     assert isinstance(call.exception(), ProviderUnavailable)
+
+
+async def test_a_probe_that_was_answered_counts_as_a_call_that_has_succeeded(sources: Sources) -> None:
+    """Otherwise the end of an outage that began before the first call would not be noticed."""
+    await sources.open_circuit()
+    assert not sources.hotels.evidence.any_succeeded
+    await sources.clock.advance(2.0)
+    assert await sources.probe(sources.shops)
+    assert sources.hotels.evidence.any_succeeded

@@ -80,6 +80,11 @@ class Evidence:
         """A call has failed, and it is not known why."""
         self._failures_since += 1
 
+    @property
+    def any_succeeded(self) -> bool:
+        """Whether any call, or canary, has succeeded."""
+        return self._succeeded_at > float("-inf")
+
     def some_calls_fail(self, now: float) -> bool:
         """Whether calls have failed because of the provider several times within a minute, with others between that succeeded."""
         latest = [call.succeeded for call in self._calls if now - call.ended <= WITHIN_S]

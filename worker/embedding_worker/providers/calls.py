@@ -42,8 +42,6 @@ class ProviderCalls:
 
     def __init__(self, embedder: SharedEmbedder, gate: CallGate, meter: Meter, *, clock: Clock) -> None:
         self.max_text_bytes = embedder.max_text_bytes
-        self.called = False
-        """A call has succeeded."""
         self.size = CallSize(embedder.max_texts)
         self.suspects = Suspects()
         self._embedder = embedder
@@ -55,6 +53,11 @@ class ProviderCalls:
     def evidence(self) -> Evidence:
         """What the recent calls of all sources with this model have shown."""
         return self._embedder.evidence
+
+    @property
+    def called(self) -> bool:
+        """Whether a call or a canary of any source has succeeded, with this model and the present credential."""
+        return self.evidence.any_succeeded
 
     @property
     def some_fail(self) -> bool:
@@ -95,7 +98,6 @@ class ProviderCalls:
             if isinstance(exc, ProviderThrottled) and self._embedder.throttled_times > 1:
                 self.size.shrink()
             raise
-        self.called = True
         self._gate.record_success()
         self.size.record_accepted(len(vectors))
         return vectors
