@@ -52,6 +52,7 @@ MOST_FAILING_BATCHES = 8
 
 RowBatch = Batch[RowRequest, RowOutcome]
 Writes = Mapping[RowRequest, VectorWrite]
+Texts = Mapping[RowRequest, NeedsEmbedding]
 
 
 class RowEmbedder:
@@ -101,28 +102,28 @@ class RowEmbedder:
     async def _embed_rows(self, batch: RowBatch, requests: list[RowRequest]) -> None:
         rows = await self._read(requests)
         writes: dict[RowRequest, VectorWrite] = {}
-        texts: dict[RowRequest, str] = {}
+        texts: dict[RowRequest, NeedsEmbedding] = {}
         for request in requests:
             match self._decide(request, rows.get(request.id)):
                 case Settled(result):
                     batch.settle(request, result)
                 case WriteNull(write):
                     writes[request] = write
-                case NeedsEmbedding(text):
-                    if (kept := self._locked_rows.find(request)) is not None:
+                case NeedsEmbedding() as needed:
+                    if (kept := self._locked_rows.find(request.id, needed.content_hash)) is not None:
                         writes[request] = kept
                     else:
-                        texts[request] = text
+                        texts[request] = needed
         await self._write(batch, writes, embed_ms=None)
         if texts:
             await self._embed_texts(batch, texts)
 
-    async def _embed_texts(self, batch: RowBatch, texts: Mapping[RowRequest, str]) -> None:
+    async def _embed_texts(self, batch: RowBatch, texts: Texts) -> None:
         """Embed and write. Releases the rows that have no vector because of a failure that is not attributed to them."""
         await until_answered("check the right to write", self._writer.check, clock=self._clock)
         texts = await self._settle_refused(batch, texts)
-        calls = BatchCalls(texts, self._calls)
-        work = asyncio.create_task(self._call_and_write(batch, calls), name="calls of a batch")
+        calls = BatchCalls({request: needed.text for request, needed in texts.items()}, self._calls)
+        work = asyncio.create_task(self._call_and_write(batch, texts, calls), name="calls of a batch")
         batch.keep(work)
         await _until_done_or(calls.failing, work)
         if work.done() or self._failing >= MOST_FAILING_BATCHES:
@@ -138,7 +139,7 @@ class RowEmbedder:
         finally:
             self._failing -= 1
 
-    async def _call_and_write(self, batch: RowBatch, calls: BatchCalls[RowRequest]) -> None:
+    async def _call_and_write(self, batch: RowBatch, texts: Texts, calls: BatchCalls[RowRequest]) -> None:
         started = self._clock.monotonic()
         released: Counter[ProviderError] = Counter()
         async for outcomes in calls.run():
@@ -151,26 +152,26 @@ class RowEmbedder:
                         batch.release(request, Postponed(result.error.message, pause_s=result.pause_s))
                         released[result.error] += 1
                     case _:
-                        vectors[request] = VectorWrite(request.id, request.content_hash, result)
+                        vectors[request] = VectorWrite(request.id, texts[request].content_hash, result)
             await self._write(batch, vectors, embed_ms=round((self._clock.monotonic() - started) * 1000))
         for error, rows in released.items():
             level = logging.DEBUG if isinstance(error, CallsPaused) else logging.WARNING
             log.log(level, "rows wait", why=type(error).__name__, message=error.message, rows=rows)
 
-    async def _settle_refused(self, batch: RowBatch, texts: Mapping[RowRequest, str]) -> Mapping[RowRequest, str]:
+    async def _settle_refused(self, batch: RowBatch, texts: Texts) -> Texts:
         """Where rows were refused before, find out before the call which others would be. Returns the texts of the others."""
         if not self._writer.rehearses:
             return texts
         rehearsing = partial(self._writer.rehearse, [request.id for request in texts])
         tried = await until_answered("try to write rows", rehearsing, clock=self._clock)
-        accepted: dict[RowRequest, str] = {}
-        for request, text in texts.items():
+        accepted: dict[RowRequest, NeedsEmbedding] = {}
+        for request, needed in texts.items():
             if request.id in tried.refused:
                 batch.settle(request, failed(tried.refused[request.id]))
             elif request.id in tried.suppressed:
                 batch.settle(request, outcome(OutcomeKind.UPDATE_SUPPRESSED))
             else:
-                accepted[request] = text
+                accepted[request] = needed
         return accepted
 
     async def _write(self, batch: RowBatch, rows: Writes, *, embed_ms: int | None) -> None:
@@ -191,7 +192,7 @@ class RowEmbedder:
             elif row.id in written.suppressed:
                 batch.settle(request, outcome(OutcomeKind.UPDATE_SUPPRESSED, embed_ms=embed_ms))
             elif row.id in written.ids:
-                self._locked_rows.forget(request)
+                self._locked_rows.forget(row)
                 kind = OutcomeKind.BLANK_TEXT if row.vector is None else OutcomeKind.EMBEDDED
                 batch.settle(request, outcome(kind, embed_ms=embed_ms))
             else:
@@ -203,7 +204,7 @@ class RowEmbedder:
         present = await self._read(rows) if rows else {}
         locked: dict[RowRequest, VectorWrite] = {}
         for request, row in rows.items():
-            match self._decide(request, present.get(row.id)):
+            match self._decide(RowRequest(row.id, row.content_hash), present.get(row.id)):
                 case Settled(result):
                     batch.settle(request, result)
                 case _:
@@ -215,9 +216,10 @@ class RowEmbedder:
 
         The vectors of rows that stay locked are kept, and their jobs give up their places in the window.
         """
-        for request in [known for known in rows if self._locked_rows.find(known) is not None]:
-            self._settle_locked(batch, request, rows[request], embed_ms)
-        rows = {request: row for request, row in rows.items() if self._locked_rows.find(request) is None}
+        for request, row in rows.items():
+            if self._locked_rows.keeps(row):
+                self._settle_locked(batch, request, row, embed_ms)
+        rows = {request: row for request, row in rows.items() if not self._locked_rows.keeps(row)}
         until = self._clock.monotonic() + LOCK_PATIENCE_S
         pause_s = FIRST_PAUSE_S
         while rows and self._clock.monotonic() < until:
@@ -228,7 +230,7 @@ class RowEmbedder:
             self._settle_locked(batch, request, row, embed_ms)
 
     def _settle_locked(self, batch: RowBatch, request: RowRequest, row: VectorWrite, embed_ms: int | None) -> None:
-        since = self._locked_rows.keep(request, row)
+        since = self._locked_rows.keep(row)
         batch.settle(request, row_locked(since, self._clock.now(), embed_ms))
 
     async def _read(self, requests: Iterable[RowRequest]) -> dict[str, PresentRow]:
@@ -242,24 +244,29 @@ class LockedRows:
 
     def __init__(self, *, clock: Clock) -> None:
         self._clock = clock
-        self._kept: OrderedDict[RowRequest, tuple[VectorWrite, datetime]] = OrderedDict()
+        self._kept: OrderedDict[tuple[str, str], tuple[VectorWrite, datetime]] = OrderedDict()
 
-    def keep(self, request: RowRequest, row: VectorWrite) -> datetime:
+    def keep(self, row: VectorWrite) -> datetime:
         """Keep a row's vector. Returns since when the row is known to be locked."""
-        _, since = self._kept.pop(request, (row, self._clock.now()))
-        self._kept[request] = (row, since)
+        key = (row.id, row.content_hash)
+        _, since = self._kept.pop(key, (row, self._clock.now()))
+        self._kept[key] = (row, since)
         if len(self._kept) > MOST_LOCKED_ROWS:
             self._kept.popitem(last=False)
         return since
 
-    def find(self, request: RowRequest) -> VectorWrite | None:
-        """The vector that was kept for this request; None if there is none."""
-        kept = self._kept.get(request)
+    def find(self, row_id: str, content_hash: str) -> VectorWrite | None:
+        """The vector that was kept for the row with this text; None if there is none."""
+        kept = self._kept.get((row_id, content_hash))
         return kept[0] if kept is not None else None
 
-    def forget(self, request: RowRequest) -> None:
-        """The row has its outcome."""
-        self._kept.pop(request, None)
+    def keeps(self, row: VectorWrite) -> bool:
+        """Whether the row's vector was kept before."""
+        return (row.id, row.content_hash) in self._kept
+
+    def forget(self, row: VectorWrite) -> None:
+        """The row was written."""
+        self._kept.pop((row.id, row.content_hash), None)
 
 
 async def _until_done_or(event: asyncio.Event, work: "asyncio.Task[None]") -> None:

@@ -29,10 +29,13 @@ class OutcomeKind(Enum):
 
 @dataclass(frozen=True)
 class RowRequest:
-    """One row that is to be embedded, and the hash of the text that it had when it was found due."""
+    """One row that is to be embedded, and the hash of the text that it had when it was found due.
+
+    Without a hash, as in a backfill, the text that it has now is embedded, whatever it was.
+    """
 
     id: str
-    content_hash: str
+    content_hash: str | None = None
 
 
 @dataclass(frozen=True)
@@ -66,9 +69,10 @@ class WriteNull:
 
 @dataclass(frozen=True)
 class NeedsEmbedding:
-    """The row needs the vector of this text, which is cut to the model's limit."""
+    """The row needs the vector of this text, which is cut to the model's limit. The hash is that of the whole text."""
 
     text: str
+    content_hash: str
 
 
 MESSAGES = {
@@ -137,12 +141,13 @@ def decide_need(
         return Settled(text_failed(row.failure))
     if row.up_to_date:
         return Settled(outcome(OutcomeKind.ALREADY_FRESH))
-    if row.content_hash != request.content_hash:
+    if request.content_hash not in (None, row.content_hash):
         return Settled(outcome(OutcomeKind.TEXT_CHANGED))
+    content_hash = row.content_hash or ""
     if row.blank:
-        return WriteNull(VectorWrite(row.id, request.content_hash, None))
+        return WriteNull(VectorWrite(row.id, content_hash, None))
     try:
         text = fit_text(row.text, whole_bytes=row.text_bytes, max_bytes=max_text_bytes, too_long=too_long)
-        return NeedsEmbedding(text)
+        return NeedsEmbedding(text, content_hash)
     except InputRejected as exc:
         return Settled(failed(exc))

@@ -97,7 +97,7 @@ class Batcher(Generic[Item, Result]):
         concurrency: int = 2,
     ) -> None:
         self._work = work
-        self._max_items = max_items
+        self.max_items = max_items
         self._clock = clock
         self._linger_s = linger_s
         self._queue: asyncio.PriorityQueue[_Queued[Item, Result]] = asyncio.PriorityQueue()
@@ -136,6 +136,10 @@ class Batcher(Generic[Item, Result]):
 
         Raises what its batch's work raised, or Interrupted.
         """
+        return await self.enqueue(item, urgent=urgent)
+
+    def enqueue(self, item: Item, *, urgent: bool = False) -> "asyncio.Future[Result]":
+        """What `submit` waits for. Raises Interrupted if the batcher accepts nothing any more."""
         if self._ended or self._draining:
             raise Interrupted(ENDED)
         result: asyncio.Future[Result] = asyncio.get_running_loop().create_future()
@@ -143,7 +147,7 @@ class Batcher(Generic[Item, Result]):
         result.add_done_callback(self._waiting.discard)
         self._queue.put_nowait(_Queued(not urgent, next(self._numbers), item, result))
         self._arrived.set()
-        return await result
+        return result
 
     async def _gather_continuously(self) -> None:
         while True:
@@ -155,7 +159,7 @@ class Batcher(Generic[Item, Result]):
     async def _linger(self, gathered: list[_Queued[Item, Result]]) -> None:
         """Add what is queued already, and what arrives within `linger_s`."""
         deadline = self._clock.monotonic() + self._linger_s
-        while len(gathered) < self._max_items:
+        while len(gathered) < self.max_items:
             if not self._queue.empty():
                 gathered.append(self._queue.get_nowait())
                 continue

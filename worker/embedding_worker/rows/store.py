@@ -7,7 +7,8 @@ that the type of the id column can't represent is treated as the id of no row, s
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from embedding_worker.providers.embedder import Vector
-from embedding_worker.rows import change_marks, rate_limits
+from embedding_worker.rows import change_marks, usage
+from embedding_worker.rows.backlog import Backlog
 from embedding_worker.rows.database import Database, Row
 from embedding_worker.rows.each_row import EachRow, Fetch, of_each_row, succeeds_for_any
 from embedding_worker.rows.inspection import inspect_table
@@ -41,6 +42,9 @@ class RowStore:
         self._access = TableAccess(database, statements)
         self._statements = statements
         self._fingerprint = statements.config.fingerprint
+        self._stem = statements.config.at.bookkeeping_name
+        self.backlog = Backlog(self._access, statements)
+        """The rows that are due although no edit made them due."""
         self._pages = Pages(self._access.read_texts, self._each_row, statements, self._fingerprint)
 
     @classmethod
@@ -201,16 +205,11 @@ class RowStore:
 
     async def acquire_texts(self, texts: int, *, tokens: int, most_a_day: int) -> int:
         """Count texts as sent to the provider today. Returns how many of them the day's limit still allows."""
-        stem = self._statements.config.at.bookkeeping_name
-        async with self._access.transaction() as transaction:
-            await transaction.fetch(change_marks.BEGIN_DAY, stem)
-            granted = await transaction.fetch(change_marks.ACQUIRE_TEXTS, stem, texts, tokens, most_a_day)
-        return int(granted[0][0])
+        return await usage.acquire_texts(self._access, self._stem, texts, tokens=tokens, most_a_day=most_a_day)
 
     async def return_texts(self, texts: int, *, tokens: int, counted_s_ago: float) -> None:
         """Give back texts that were counted so long ago and have not reached the provider, if that was today."""
-        stem = self._statements.config.at.bookkeeping_name
-        await self._access.fetch(change_marks.RETURN_TEXTS, stem, texts, tokens, counted_s_ago)
+        await usage.return_texts(self._access, self._stem, texts, tokens=tokens, counted_s_ago=counted_s_ago)
 
     async def acquire_rate(
         self, key: str, limits: RateLimits, *, texts: int, tokens: int, longest_wait_s: float
@@ -219,19 +218,18 @@ class RowStore:
 
         `key` is that of the endpoint and the credential (see Provider.credential_key).
         """
-        return await rate_limits.acquire(
+        return await usage.acquire_rate(
             self._database, key, limits, texts=texts, tokens=tokens, longest_wait_s=longest_wait_s
         )
 
     async def used_today(self) -> Used | None:
-        found = await self._access.fetch(change_marks.USED_TODAY, self._statements.config.at.bookkeeping_name)
-        return Used(*found[0]) if found else None
+        return await usage.used_today(self._access, self._stem)
 
     async def is_filled(self) -> bool:
         """Whether an audit has read the whole table in the configuration in force."""
-        record = await self._access.fetch(change_marks.SOURCE_RECORD, self._statements.config.at.bookkeeping_name)
+        record = await self._access.fetch(change_marks.SOURCE_RECORD, self._stem)
         return bool(record) and record[0][1] == self._statements.config.signature
 
     async def record_filled(self) -> None:
         config = self._statements.config
-        await self._access.fetch(change_marks.RECORD_FILLED, config.at.bookkeeping_name, config.signature)
+        await self._access.fetch(change_marks.RECORD_FILLED, self._stem, config.signature)

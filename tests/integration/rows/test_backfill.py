@@ -1,0 +1,165 @@
+"""Rows that no edit made due are embedded in pages, without jobs: each once, the failing ones handed over, nothing lost."""
+
+import asyncio
+from collections.abc import Sequence
+
+import pytest
+
+from embedding_worker.errors import InputRejected, ProviderError, ProviderUnavailable
+from embedding_worker.rows.backlog import Share
+from embedding_worker.rows.database import Database
+from tests.integration.rows.conftest import Keep
+from tests.support.backfilled_source import BackfilledSource
+from tests.support.deadline import eventually
+from tests.support.fake_provider import FakeEmbedder
+from tests.support.kept_rows import Application, Oracle, fake_vector
+
+ROWS = 95
+
+
+@pytest.fixture
+async def filled(businesses: Application, keep: Keep) -> tuple[BackfilledSource, Oracle]:
+    """A source of rows that were there before it, each with a mark of the audit."""
+    businesses.run(f"INSERT INTO businesses (name) SELECT 'name ' || n FROM generate_series(1, {ROWS}) n")
+    keeper, oracle = await keep()
+    assert await keeper.audit() == ROWS
+    return BackfilledSource(keeper), oracle
+
+
+async def test_each_row_is_embedded_once_and_no_mark_is_left(filled: tuple[BackfilledSource, Oracle]) -> None:
+    source, oracle = filled
+    assert await source.run() == (ROWS, 0)
+    assert (oracle.wrong(), oracle.marks()) == ([], [])
+    assert sorted(source.sent) == sorted(f"name {n}" for n in range(1, ROWS + 1))
+    assert max(source.provider.sizes) == 10
+
+
+async def test_shares_divide_the_rows_between_them(filled: tuple[BackfilledSource, Oracle]) -> None:
+    source, oracle = filled
+    done = await asyncio.gather(*(source.run(Share(index, 3)) for index in range(3)))
+    assert sum(rows for rows, _ in done) == ROWS
+    assert min(rows for rows, _ in done) >= ROWS // 3 - 1
+    assert len(source.sent) == ROWS
+    assert oracle.wrong() == []
+
+
+async def test_edited_rows_are_left_to_their_jobs(
+    filled: tuple[BackfilledSource, Oracle], businesses: Application
+) -> None:
+    source, oracle = filled
+    businesses.run("UPDATE businesses SET name = 'edited' WHERE id <= 5")
+    assert await source.run() == (ROWS - 5, 0)
+    assert oracle.wrong() == ["1", "2", "3", "4", "5"]
+    assert "edited" not in source.sent
+
+
+async def test_an_edit_during_the_call_is_not_overwritten(
+    filled: tuple[BackfilledSource, Oracle], businesses: Application
+) -> None:
+    source, oracle = filled
+
+    def edit() -> None:
+        if len(source.provider.calls) == 1:
+            businesses.run("UPDATE businesses SET name = 'edited' WHERE id = 5")
+
+    source.provider.meanwhile = edit
+    await source.run()
+    assert oracle.wrong() == ["5"]
+    assert (await source.keeper.store.sweep(leave_out=(), limit=5))[0].edited
+
+
+async def test_rows_that_need_nothing_lose_their_marks_without_a_call(
+    filled: tuple[BackfilledSource, Oracle], businesses: Application
+) -> None:
+    source, oracle = filled
+    businesses.run("DELETE FROM businesses WHERE id = 1")
+    businesses.run("UPDATE businesses SET name = ' ' WHERE id = 2")
+    stem = oracle.config.at.bookkeeping_name
+    businesses.run(f"""DELETE FROM embedding_operator."{stem}_marks" WHERE id = '2' AND edited""")
+    businesses.run(f"""INSERT INTO embedding_operator."{stem}_marks" (id, edited) VALUES ('no number', false)""")
+    assert await source.run() == (ROWS + 1, 0)
+    assert (oracle.wrong(), oracle.marks()) == ([], [])
+    assert len(source.sent) == ROWS - 2
+
+
+def refuses(*texts: str) -> FakeEmbedder:
+    def fails(sent: Sequence[str]) -> ProviderError | None:
+        return InputRejected("InputRejected", "refused") if set(texts) & set(sent) else None
+
+    return FakeEmbedder(max_texts=10, fails=fails)
+
+
+async def test_a_row_that_the_provider_refuses_is_handed_over_to_a_job(filled: tuple[BackfilledSource, Oracle]) -> None:
+    source, oracle = filled
+    source.provider = refuses("name 7", "name 8")
+    assert await source.run() == (ROWS - 2, 2)
+    assert oracle.wrong() == ["7", "8"]
+    assert [(row.id, row.edited) for row in await source.keeper.sweep()] == [("7", True), ("8", True)]
+
+
+async def test_rows_whose_text_or_write_fails_are_handed_over(
+    businesses: Application, keep: Keep, rows: Database
+) -> None:
+    businesses.run(f"INSERT INTO businesses (name) SELECT 'name ' || n FROM generate_series(0, {ROWS - 1}) n")
+    businesses.run(
+        f"ALTER TABLE businesses ADD CHECK ((embedding::real[])[1] <> {fake_vector('name 3 1')[0]}) NOT VALID"
+    )
+    keeper, _ = await keep(text="name || ' ' || (id / (id - 30))::text")
+    await keeper.audit()
+    source = BackfilledSource(keeper)
+    done, failed = await source.run()
+    assert (done + failed, failed >= 1) == (ROWS, True)
+    handed_over = {row.id for row in await keeper.sweep()}
+    assert "30" in handed_over
+    assert len(handed_over) == failed
+
+
+async def test_during_an_outage_nothing_is_handed_over_and_all_goes_on_afterwards(
+    filled: tuple[BackfilledSource, Oracle],
+) -> None:
+    source, oracle = filled
+    source.provider.fails = lambda texts: ProviderUnavailable("the server is away")
+    async with source.running() as (backfill, task):
+        await eventually(lambda: source.provider.canaries >= 2, within_s=30, because="the circuit has opened")
+        calls = len(source.provider.calls)
+        source.provider.fails = lambda texts: None
+        async with asyncio.timeout(60):
+            await task
+    assert (backfill.progress.done, backfill.progress.failed, oracle.wrong()) == (ROWS, 0, [])
+    assert calls <= 4
+
+
+async def test_a_locked_row_is_written_when_it_is_free_and_paid_for_once(
+    filled: tuple[BackfilledSource, Oracle], businesses: Application
+) -> None:
+    source, oracle = filled
+    async with source.running() as (backfill, task):
+        with businesses.transaction() as other:
+            other.execute("SELECT FROM businesses WHERE id = 11 FOR UPDATE")
+            await eventually(lambda: backfill.progress.done == ROWS - 1, within_s=30, because="all others are free")
+        async with asyncio.timeout(60):
+            await task
+    assert oracle.wrong() == []
+    assert source.sent.count("name 11") == 1
+
+
+async def test_at_the_limit_of_the_day_it_waits(filled: tuple[BackfilledSource, Oracle]) -> None:
+    source, _ = filled
+    source.max_texts_per_day = 40
+    async with source.running() as (backfill, task):
+        await eventually(lambda: backfill.progress.done == 40, within_s=30, because="so many may be sent")
+        await asyncio.wait({task}, timeout=1)
+        assert not task.done()
+    assert len(source.sent) == 40
+
+
+async def test_drained_it_finishes_the_calls_in_flight_and_begins_no_other(
+    filled: tuple[BackfilledSource, Oracle],
+) -> None:
+    source, oracle = filled
+    async with source.running() as (backfill, task):
+        source.provider.meanwhile = backfill.drain
+        async with asyncio.timeout(30):
+            await task
+    assert 0 < backfill.progress.done == len(source.sent) <= 20
+    assert len(oracle.wrong()) == ROWS - backfill.progress.done

@@ -1,0 +1,176 @@
+"""The backfills on record in PostgreSQL: what is to be embedded, and how far each worker has come.
+
+The operator begins and ends a backfill. Its workers may be other processes, which know only PostgreSQL and the provider: they
+read here what to do, report their progress, and notice that the backfill has ended or was replaced.
+"""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from datetime import datetime
+from typing import Any
+
+from embedding_worker.rows.database import Database, Row
+from embedding_worker.rows.derived_table import SCHEMA
+from embedding_worker.source import ChangeDetection, Model, SourceConfig, TableColumn, TooLong
+
+COLUMNS = "b.source, b.run, b.settings, b.total, b.begun_at, b.ended_at"
+BEGIN = f"""
+INSERT INTO {SCHEMA}.backfills AS b (bookkeeping, source, run, settings, total) VALUES ($1, $2, $3, $4, $5)
+ON CONFLICT (bookkeeping) DO UPDATE SET source = excluded.source, run = excluded.run, settings = excluded.settings,
+    total = excluded.total, begun_at = now(), ended_at = NULL
+RETURNING {COLUMNS}
+"""
+PRESENT = f"SELECT {COLUMNS} FROM {SCHEMA}.backfills b WHERE b.bookkeeping = $1"
+OF_SOURCE = (
+    f"SELECT {COLUMNS} FROM {SCHEMA}.backfills b WHERE b.source = $1 AND b.ended_at IS NULL ORDER BY b.begun_at DESC"
+)
+END = f"UPDATE {SCHEMA}.backfills SET ended_at = now() WHERE bookkeeping = $1 AND run = $2 AND ended_at IS NULL"
+RECORD_TOTAL = f"UPDATE {SCHEMA}.backfills SET total = $3 WHERE bookkeeping = $1 AND run = $2 AND total <> $3"
+# A worker that begins again, after its process was killed, counts on from what was reported. One of an earlier backfill that has
+# not noticed the present one reports nothing.
+REPORT = f"""
+INSERT INTO {SCHEMA}.backfill_workers AS w (bookkeeping, run, worker, done, failed, problem, finished)
+SELECT b.bookkeeping, b.run, $3::int, $4::bigint, $5::bigint, $6::text, $7::boolean
+FROM {SCHEMA}.backfills b WHERE b.bookkeeping = $1 AND b.run = $2
+ON CONFLICT (bookkeeping, worker) DO UPDATE SET run = excluded.run,
+    done = excluded.done + CASE WHEN w.run = excluded.run THEN w.done ELSE 0 END,
+    failed = excluded.failed + CASE WHEN w.run = excluded.run THEN w.failed ELSE 0 END,
+    problem = excluded.problem, finished = excluded.finished, reported_at = now()
+"""
+REPORTS = f"""
+SELECT w.worker, w.done, w.failed, w.problem, w.finished, extract(epoch FROM now() - w.reported_at)::float8
+FROM {SCHEMA}.backfill_workers w WHERE w.bookkeeping = $1 AND w.run = $2 ORDER BY w.worker
+"""
+
+
+@dataclass(frozen=True)
+class BackfillSettings:
+    """All that a worker needs to know in order to embed rows as the operator does."""
+
+    config: SourceConfig
+    max_texts_per_day: int
+    concurrency: int
+    """Calls in flight in each worker."""
+    workers: int
+    """Processes that share the marks; 0 if the operator itself embeds the rows."""
+
+    def as_record(self) -> str:
+        config = self.config
+        at, model = config.at, config.model
+        record = {
+            "at": [at.schema, at.table, at.id_column, at.embedding_column],
+            "text": config.text,
+            "model": [model.provider, model.name, model.dimensions, model.task_type, model.too_long.value],
+            "changeDetection": config.change_detection.value,
+            "maxTextsPerDay": self.max_texts_per_day,
+            "concurrency": self.concurrency,
+            "workers": self.workers,
+        }
+        return json.dumps(record, sort_keys=True)
+
+    @classmethod
+    def of_record(cls, record: str) -> "BackfillSettings":
+        known: Mapping[str, Any] = json.loads(record)
+        provider, name, dimensions, task_type, too_long = known["model"]
+        config = SourceConfig(
+            TableColumn(*known["at"]),
+            known["text"],
+            Model(provider, name, dimensions, task_type, TooLong(too_long)),
+            ChangeDetection(known["changeDetection"]),
+        )
+        return cls(config, known["maxTextsPerDay"], known["concurrency"], known["workers"])
+
+
+@dataclass(frozen=True)
+class BackfillRun:
+    """One backfill of one table and column, from its beginning to its end."""
+
+    source: str
+    """`namespace/name` of the EmbeddingSource."""
+    run: str
+    """A new one for each backfill, so that its workers notice that another one has begun."""
+    settings: BackfillSettings
+    total: int
+    """Rows that were to be embedded when they were last counted, those that are done included."""
+    begun_at: datetime
+    ended_at: datetime | None
+
+    @property
+    def bookkeeping(self) -> str:
+        return self.settings.config.at.bookkeeping_name
+
+    @property
+    def is_active(self) -> bool:
+        return self.ended_at is None
+
+
+@dataclass(frozen=True)
+class WorkerReport:
+    """What a worker has done. In `report`, since its last report; in `reports`, since the beginning."""
+
+    worker: int
+    done: int = 0
+    """Rows that need nothing more: embedded, or found up to date, without text, or gone."""
+    failed: int = 0
+    """Rows that were handed over to jobs, because they have failed."""
+    problem: str = ""
+    """What prevents it from embedding rows, in a sentence; empty if nothing does."""
+    finished: bool = False
+    """Nothing is left of its share."""
+    reported_s_ago: float = 0.0
+
+
+class BackfillRecords:
+    """The backfills of one database. Raises what Database.transaction raises."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def begin(self, run: str, source: str, settings: BackfillSettings, *, total: int) -> BackfillRun:
+        """Record a new backfill of a table and column, in place of the one before."""
+        stem = settings.config.at.bookkeeping_name
+        async with self._database.transaction() as transaction:
+            (row,) = await transaction.fetch(BEGIN, stem, source, run, settings.as_record(), total)
+        return _run_of(row)
+
+    async def present(self, bookkeeping: str) -> BackfillRun | None:
+        """The last backfill of this table and column, which may have ended; None if there was none."""
+        return _first(await self._fetch(PRESENT, bookkeeping))
+
+    async def of_source(self, source: str) -> BackfillRun | None:
+        """The active backfill of the source `namespace/name`; None if there is none."""
+        return _first(await self._fetch(OF_SOURCE, source))
+
+    async def end(self, run: BackfillRun) -> BackfillRun:
+        """Record that the backfill has ended. Its workers stop within seconds."""
+        await self._fetch(END, run.bookkeeping, run.run)
+        present = await self.present(run.bookkeeping)
+        return present if present is not None and present.run == run.run else run
+
+    async def record_total(self, run: BackfillRun, total: int) -> BackfillRun:
+        """Record how many rows were counted."""
+        await self._fetch(RECORD_TOTAL, run.bookkeeping, run.run, total)
+        return replace(run, total=total)
+
+    async def report(self, run: BackfillRun, report: WorkerReport) -> None:
+        """Add what a worker has done since its last report to what is known of it."""
+        counts = (report.worker, report.done, report.failed, report.problem, report.finished)
+        await self._fetch(REPORT, run.bookkeeping, run.run, *counts)
+
+    async def reports(self, run: BackfillRun) -> list[WorkerReport]:
+        """What each worker has done since the beginning, in the order of their indexes."""
+        return [WorkerReport(*row) for row in await self._fetch(REPORTS, run.bookkeeping, run.run)]
+
+    async def _fetch(self, sql: str, *params: object) -> list[Row]:
+        async with self._database.transaction() as transaction:
+            return await transaction.fetch(sql, *params)
+
+
+def _first(rows: list[Row]) -> BackfillRun | None:
+    return _run_of(rows[0]) if rows else None
+
+
+def _run_of(row: Row) -> BackfillRun:
+    source, run, settings, total, begun_at, ended_at = row
+    return BackfillRun(source, run, BackfillSettings.of_record(settings), total, begun_at, ended_at)
