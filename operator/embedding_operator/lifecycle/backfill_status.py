@@ -16,6 +16,7 @@ from embedding_operator.resources.base import timestamp
 BACKFILLING = "Backfilling"
 LARGE_BACKLOG = "LargeBacklogInJobs"
 COMPLETED = "Completed"
+NO_BACKFILL = "NoBackfill"
 MEASURED_S = 60.0
 """The rate is that of the last minute."""
 SHORTEST_MEASURED_S = 2.0
@@ -122,7 +123,7 @@ def backfilling(facts: BackfillFacts | None, backlog: Backlog | None) -> Conditi
         return Condition(BACKFILLING, False, LARGE_BACKLOG, large_backlog(backlog))
     if facts is not None:
         return Condition(BACKFILLING, False, COMPLETED, "the last backfill has ended: see status.backfill")
-    return Condition(BACKFILLING, False, "NoBackfill", "each due row gets an EmbeddingJob")
+    return Condition(BACKFILLING, False, NO_BACKFILL, "each due row gets an EmbeddingJob")
 
 
 def _active(facts: BackfillFacts) -> Condition:

@@ -71,6 +71,8 @@ class SourceFacts:
     """The one that is active, or the last one."""
     backlog: Backlog | None = None
     """With mode Jobs, the rows that no edit made due, where they are more than the threshold."""
+    index_advice: str | None = None
+    """What to do about an index on the vectors, in a sentence: recorded at the begin and at the end of a backfill."""
 
 
 def facts_of(source: EmbeddingSource, *, price_per_million_tokens: float) -> SourceFacts:
