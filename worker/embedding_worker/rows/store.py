@@ -6,7 +6,6 @@ that the type of the id column can't represent is treated as the id of no row, s
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
-from embedding_worker.providers.embedder import Vector
 from embedding_worker.rows import change_marks, usage
 from embedding_worker.rows.backlog import Backlog
 from embedding_worker.rows.database import Database, Row
@@ -135,7 +134,7 @@ class RowStore:
         written = {row_id for row_id, done in found if done}
         return WriteResult(written, {row_id for row_id, done in found if not done}, took_s)
 
-    async def try_write(self, ids: Sequence[str], vector: Vector | None = None) -> WriteResult:
+    async def try_write(self, ids: Sequence[str], vector: Sequence[float] | None = None) -> WriteResult:
         """Write this vector to rows (None: the one that each has), and roll back. A row in neither set is locked, or gone.
 
         Raises RowsRefused if the database refuses one of them.
