@@ -4,7 +4,6 @@ from functools import partial
 
 from embedding_operator.context import Context
 from embedding_operator.reconciler.api_server_watch import ApiServerWatch
-from embedding_operator.reconciler.backfill_workers import Workers, WorkersNotEnabled
 from embedding_operator.reconciler.deleted_sources import DeletedSources
 from embedding_operator.reconciler.housekeeping import Expiry, Housekeeping
 from embedding_operator.reconciler.job_runner import JobRunner, Recorders
@@ -14,6 +13,7 @@ from embedding_operator.reconciler.source_loop import LoopSettings, SourceLoop
 from embedding_operator.reconciler.source_setup import SourceSetup
 from embedding_operator.reconciler.sources import Sources
 from embedding_operator.reconciler.status_report import StatusReport
+from embedding_operator.reconciler.workers_job import make_workers
 from embedding_operator.resources.embedding_source import EmbeddingSource
 from embedding_operator.rotation import Rotation
 
@@ -42,9 +42,10 @@ class Factory:
 
     def source_loop(self, source: EmbeddingSource) -> SourceLoop:
         context, settings = self._context, self._context.settings
-        shared = SharedParts(
-            context.server, context.jobs, self.backfill_workers, settings.audit_rows_per_s, context.clock
+        workers = partial(
+            make_workers, server=context.server, template=settings.backfill_pod_template, clock=context.clock
         )
+        shared = SharedParts(context.server, context.jobs, workers, settings.audit_rows_per_s, context.clock)
         setup = SourceSetup(context.database, context.providers, catalog=context.catalog, shared=shared)
         report = StatusReport(
             source, server=context.server, events=context.events, table=context.jobs.table, clock=context.clock
@@ -59,9 +60,6 @@ class Factory:
             settings=LoopSettings(settings.interval_s, settings.price_per_million_tokens),
             clock=context.clock,
         )
-
-    def backfill_workers(self, source: EmbeddingSource) -> Workers:
-        return WorkersNotEnabled()
 
     def job_runner(self, sources: Sources) -> JobRunner:
         context = self._context

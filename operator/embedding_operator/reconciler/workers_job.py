@@ -12,6 +12,7 @@ import yaml
 
 from embedding_operator.api_errors import AlreadyExists, ApiServerError, ApiServerUnavailable, Gone
 from embedding_operator.api_server import ApiServer, Json
+from embedding_operator.reconciler.backfill_workers import Workers, WorkersNotEnabled
 from embedding_operator.resources.embedding_source import EmbeddingSource
 from embedding_operator.resources.workers_job import (
     JobState,
@@ -34,8 +35,13 @@ START_AGAIN_AFTER_S = 300.0
 Problem = tuple[str, str]
 
 
+def make_workers(source: EmbeddingSource, *, server: ApiServer, template: Path | None, clock: Clock) -> Workers:
+    """What runs the workers of this source. Without a template, the chart has not enabled them."""
+    return WorkersNotEnabled() if template is None else WorkersJob(source, server, template, clock=clock)
+
+
 class WorkersJob:
-    """Implements Workers of backfill_workers.py."""
+    """The Job of one source's workers."""
 
     def __init__(self, source: EmbeddingSource, server: ApiServer, template: Path, *, clock: Clock) -> None:
         self._source = source
