@@ -50,7 +50,7 @@ class WorkersJob:
         self._clock = clock
         self._name = job_name(source.name)
         self._run = ""
-        self._run_since = 0.0
+        self._seen_since = 0.0
         self._failed_since: float | None = None
         self._next_look_at = float("-inf")
         self._is_removed = False
@@ -61,7 +61,7 @@ class WorkersJob:
         """Have the Job of this backfill exist, and none of an earlier one."""
         now = self._clock.monotonic()
         if run.run != self._run:
-            self._run, self._run_since, self._failed_since = run.run, now, None
+            self._run, self._seen_since, self._failed_since = run.run, now, None
         elif now < self._next_look_at:
             return
         self._next_look_at, self._is_removed = now + LOOK_EVERY_S, False
@@ -87,7 +87,7 @@ class WorkersJob:
                 return None
             case JobState.FAILED:
                 await self._replace_later()
-        return problem_of(job, seen_for_s=self._clock.monotonic() - self._run_since)
+        return problem_of(job, seen_for_s=self._clock.monotonic() - self._seen_since)
 
     async def _remove(self) -> Problem | None:
         job = await self._find()
@@ -115,6 +115,7 @@ class WorkersJob:
             await self._server.to_worker_jobs("POST", body=manifest)
         except AlreadyExists:  # by another process that was the leader, or a lost answer
             return None
+        self._seen_since = self._clock.monotonic()
         log.info("workers created", source=self._source.name, job=self._name, workers=run.settings.workers)
         return None
 

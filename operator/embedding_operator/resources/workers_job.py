@@ -42,10 +42,10 @@ def job_name(source: str) -> str:
     return f"{slug}-backfill-{hashlib.sha256(source.encode()).hexdigest()[:8]}"
 
 
-def job_manifest(template: Mapping[str, Any], source: EmbeddingSource, run: BackfillRun) -> Json:
+def job_manifest(template: Any, source: EmbeddingSource, run: BackfillRun) -> Json:
     """An Indexed Job with a pod for each share. It is deleted with its source. Raises TemplateRefused."""
-    job: Json = deepcopy(dict(template))
     try:
+        job: Json = deepcopy(dict(template))
         pod = job["spec"]["template"]["spec"]
         (container,) = pod["containers"]
         metadata = {**(job.get("metadata") or {})}
