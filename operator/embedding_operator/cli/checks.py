@@ -70,8 +70,9 @@ class Checks:
             for what in ("CRDs", "rights", "sources"):
                 self._record(skipped(what, NO_SERVER))
             return
+        with_workers = self._settings.backfill_pod_template is not None
         served = self._record(await reach_verdict("CRDs", check_crds(server)))
-        self._record(await reach_verdict("rights", check_rights(server)))
+        self._record(await reach_verdict("rights", check_rights(server, with_workers=with_workers)))
         if served.mark is Mark.PASSED:
             self._record(await reach_verdict("sources", self._list_sources(server)))
         else:

@@ -99,6 +99,7 @@ def all_rights(allowed: Mapping[Right, bool], *, namespace: str) -> str:
         raise CheckFailed(
             f"in namespace {namespace} this account may not {', '.join(map(str, missing))}: bind it to a Role with the "
             "rules of charts/embedding-operator/files/rules.yaml"
+            + (" and workers-rules.yaml" if any(right.group == "batch" for right in missing) else "")
         )
     return f"all {len(allowed)} that the operator needs in namespace {namespace}"
 
