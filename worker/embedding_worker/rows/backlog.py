@@ -49,6 +49,11 @@ SELECT count(*) >= $1::bigint FROM (SELECT FROM (SELECT d.edited FROM {self._mar
         sql = f"SELECT count(*) FROM {self._marks} d WHERE d.edited IS NOT TRUE AND d.id IS NOT NULL"
         return int((await self._access.fetch(sql))[0][0])
 
+    async def edited_rows(self) -> int:
+        """How many rows have a mark of an edit."""
+        sql = f"SELECT count(DISTINCT d.id) FROM {self._marks} d WHERE d.edited"
+        return int((await self._access.fetch(sql))[0][0])
+
     async def page(self, *, after_seq: int, limit: int, share: Share) -> MarkPage:
         """The rows of up to `limit` such marks of this share, the oldest after `after_seq` first."""
         sql = f"""
