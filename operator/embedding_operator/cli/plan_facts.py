@@ -9,7 +9,6 @@ from embedding_operator.cli.plan_lines import DueRows, PlanFacts, ProviderFacts,
 from embedding_operator.resources.embedding_source import EmbeddingSource
 from embedding_worker.clock import SystemClock
 from embedding_worker.errors import SourceRefused
-from embedding_worker.providers.meter import BYTES_PER_TOKEN
 from embedding_worker.providers.observer import NoObserver
 from embedding_worker.providers.provider import Values
 from embedding_worker.providers.registry import ProviderRegistry
@@ -66,4 +65,4 @@ async def read_due_rows(store: RowStore, *, most_bytes: int) -> DueRows:
         blank += sum(row.blank for row in page.due)
         failing += sum(row.content_hash is None for row in page.due)
         if (after := page.last_id) is None:
-            return DueRows(due, due, texts, tokens=size // BYTES_PER_TOKEN, blank=blank, failing=failing)
+            return DueRows(due, due, texts, size, blank=blank, failing=failing)

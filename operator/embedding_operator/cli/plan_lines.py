@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 
 from embedding_operator.lifecycle.backfill_status import about
 from embedding_operator.resources.embedding_source import BackfillMode, EmbeddingSource
+from embedding_worker.providers.meter import BYTES_PER_TOKEN
 from embedding_worker.providers.rate_limits import pace
 from embedding_worker.rows.records import RateLimits
 
@@ -28,8 +29,8 @@ class DueRows:
     due: int
     texts: int
     """Texts to be sent."""
-    tokens: int
-    """Of these texts, about."""
+    text_bytes: int
+    """Of these texts, in UTF-8."""
     blank: int = 0
     failing: int = 0
     """Rows for which spec.text fails."""
@@ -37,6 +38,11 @@ class DueRows:
     """Rows that an edit made due."""
     estimated: bool = False
     """Whether `total` is an estimate."""
+
+    @property
+    def tokens(self) -> int:
+        """An estimate."""
+        return self.text_bytes // BYTES_PER_TOKEN
 
     @property
     def not_edited(self) -> int:

@@ -9,7 +9,7 @@ from embedding_operator.resources.embedding_source import parse_source
 from embedding_worker.rows.records import RateLimits
 from tests.support.manifests import a_source
 
-MILLIONS = DueRows(2_000_000, 2_000_000, 2_000_000, 120_000_000)
+MILLIONS = DueRows(2_000_000, 2_000_000, 2_000_000, 360_000_000)
 API = ProviderFacts(RateLimits(), 100, 6_000)
 
 
@@ -46,7 +46,7 @@ def test_a_table_without_a_due_row_has_nothing_more_to_say() -> None:
 
 
 def test_rows_that_are_not_sent_are_named_with_the_reason() -> None:
-    found = said(DueRows(30_000, 20, 15, 100, blank=3, failing=2, edited=8, estimated=True))
+    found = said(DueRows(30_000, 20, 15, 300, blank=3, failing=2, edited=8, estimated=True))
     assert found["rows"] == "about 30000"
     assert found["due"] == "20, of which no edit made 12 due"
     assert found["without text"] == "3: their vectors become null, without a call"

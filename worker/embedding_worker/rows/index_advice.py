@@ -18,7 +18,9 @@ MOST_INDEXED_DIMENSIONS = {"vector": 2_000, "halfvec": 4_000}
 
 # $1 schema, $2 table, $3 column → one line for each index on the column, and one with nulls if there is none.
 INDEX_FACTS = f"""
-SELECT c.relkind = 'p', coalesce(b.typname, t.typname)::text, v.nspname::text, k.oid::regclass::text, m.amname::text,
+SELECT (SELECT coalesce(sum(r.reltuples), 0)::bigint FROM pg_class r WHERE r.reltuples > 0 AND r.relkind = 'r'
+        AND r.oid IN (SELECT c.oid UNION SELECT p.relid FROM pg_partition_tree(c.oid) p)),
+    c.relkind = 'p', coalesce(b.typname, t.typname)::text, v.nspname::text, k.oid::regclass::text, m.amname::text,
     pg_get_indexdef(k.oid)
 FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
 LEFT JOIN pg_attribute a ON a.attrelid = c.oid AND a.attname = $3 AND NOT a.attisdropped
@@ -30,7 +32,7 @@ LEFT JOIN (pg_index i JOIN pg_class k ON k.oid = i.indexrelid JOIN pg_am m ON m.
     AND NOT k.relispartition AND m.amname::text IN ({", ".join(f"'{method}'" for method in METHODS)}) AND o.attname = $3
     AND (o.attnum = ANY (i.indkey) OR EXISTS (SELECT FROM pg_depend d WHERE d.classid = 'pg_class'::regclass
         AND d.objid = i.indexrelid AND d.refobjid = i.indrelid AND d.refobjsubid = o.attnum))
-WHERE n.nspname = $1 AND c.relname = $2 ORDER BY 4
+WHERE n.nspname = $1 AND c.relname = $2 ORDER BY 5
 """
 
 
@@ -47,6 +49,8 @@ class VectorIndex:
 class IndexFacts:
     """What the catalog says about the indexes on a vector column."""
 
+    rows: int = 0
+    """Of the table, about: PostgreSQL's estimate, 0 if it was never analysed."""
     partitioned: bool = False
     vector_type: str | None = None
     """The name of the column's type; None if the column is still to be added."""
@@ -62,8 +66,9 @@ async def read_index_facts(database: Database, at: TableColumn) -> IndexFacts:
         rows = await transaction.fetch(INDEX_FACTS, at.schema, at.table, at.embedding_column)
     if not rows:
         return IndexFacts()
-    partitioned, vector_type, schema = rows[0][:3]
-    return IndexFacts(partitioned, vector_type, schema, tuple(VectorIndex(*row[3:]) for row in rows if row[3]))
+    estimate, partitioned, vector_type, schema = rows[0][:4]
+    indexes = tuple(VectorIndex(*row[4:]) for row in rows if row[4] is not None)
+    return IndexFacts(estimate, partitioned, vector_type, schema, indexes)
 
 
 def index_advice(config: SourceConfig, facts: IndexFacts, *, rows: int, due: int) -> str | None:
@@ -82,7 +87,7 @@ def before_fill(facts: IndexFacts) -> str | None:
     drops = " ".join(f"DROP INDEX {concurrently}{index.name};" for index in facts.indexes)
     creates = " ".join(f"{_create_again(index, facts)};" for index in facts.indexes)
     return (
-        f"writes of vectors are several times slower beside {names}: if no search needs it until the fill is complete, "
+        f"writes of vectors are about ten times slower beside {names}: if no search needs it until the fill is complete, "
         f"run {drops} and afterwards {creates}"
     )
 
