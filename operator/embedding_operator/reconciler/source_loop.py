@@ -191,7 +191,7 @@ class SourceLoop:
         self._record(
             waiting_for=reaction.waiting_for if reaction else None,
             filled=ready.audit.filled,
-            backfill=ready.backfill.facts,
+            **ready.backfill.facts,
             provider_called=ready.pipeline.calls.called,
             some_calls_fail=ready.pipeline.calls.some_fail,
             provider_problem=problem,
@@ -199,8 +199,9 @@ class SourceLoop:
             jobs_refused=None if suspended else ready.sweeper.jobs_refused,
         )
         self._metrics.record_refused_creates(self._name, ready.sweeper.count_refused_creates())
-        letters = ready.sweeper.dead_letters.number
-        self._metrics.record_dead_letters(self._name, letters, limit_reached=limit is not None)
+        self._metrics.record_backfill(self._name, self._facts.backfill)
+        letters = ready.sweeper.dead_letters
+        self._metrics.record_dead_letters(self._name, letters.number, limit_reached=limit is not None)
         await self._report.write(self._facts)
         return max(reaction.pause_s if reaction else 0.0, self._interval_s)
 
@@ -209,9 +210,9 @@ class SourceLoop:
         if ready.pipeline.rows.refusal is not None:
             raise ready.pipeline.rows.refusal
         look = Look(self._source.spec.suspend, self._draining, requested=requested, handled=handled)
-        changed, failed = False, None
+        changed, failed, due = False, None, self._window.due(self._name)
         await self._watch(ready)
-        await ready.backfill.step(due=self._window.due(self._name), filled=ready.audit.filled)
+        await ready.backfill.step(due=due, filled=ready.audit.filled, texts_sent=self._facts.texts_sent)
         for step in turn.steps(look):
             match step:
                 case Step.SWEEP:
