@@ -76,7 +76,7 @@ async def test_what_cannot_be_the_vector_of_a_text_is_due(businesses: Applicatio
 async def test_each_type_of_column_is_adopted(application: Application, keep: Keep, kind: str) -> None:
     application.run(BUSINESSES.replace("vector(3)", kind))
     opening, closing = "{}" if "[]" in kind else "[]"
-    for numbers in ("1,2,3", "0,0,0", "0,0,1"):
+    for numbers in ("1,2,3", "0,-0,0", "0,0,1"):
         application.run("INSERT INTO businesses (name, embedding) VALUES ('x', %s)", opening + numbers + closing)
     keeper, oracle = await keep(existing=ADOPT)
     await keeper.audit()
@@ -162,7 +162,7 @@ async def test_a_row_that_another_process_writes_meanwhile_keeps_what_that_one_h
         filled.run("UPDATE businesses SET name = 'edited' WHERE id = 3")
         await keeper.keep()
         adopting = AdoptingStatements(keeper.statements.config, keeper.statements.layout)
-        sql = adopting.adopt.replace("$1", "'{1,3}'").replace("$2", "'fake@3'")
+        sql = adopting.adopt.replace("$1", "'{1,3}'").replace("$2", "2").replace("$3", "'fake@3'")
         with pytest.raises(psycopg.errors.SerializationFailure):
             run(connection, sql)
     assert oracle.states() == {"3": (content_hash("edited"), "fake@3")}

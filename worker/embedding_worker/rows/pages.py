@@ -96,7 +96,7 @@ class Pages:
         found = await self._of_each_row(ids, look)
         due = [row_id for row_id, _, _, up_to_date in found.rows.values() if not up_to_date]
         if self.adopts:
-            adopted = {row[0] for row in await self._run(self._adopting.adopt, due, self._fingerprint)}
+            adopted = {row[0] for row in await self._run(self._adopting.adopt, due, len(due), self._fingerprint)}
             due = [row_id for row_id in due if row_id not in adopted]
         marked = await self._run(self._statements.mark, [*due, *found.failures])
         return AuditPage(last_id, len(page), len(marked))
