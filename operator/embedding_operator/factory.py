@@ -4,10 +4,12 @@ from functools import partial
 
 from embedding_operator.context import Context
 from embedding_operator.reconciler.api_server_watch import ApiServerWatch
+from embedding_operator.reconciler.backfill_workers import Workers, WorkersNotEnabled
 from embedding_operator.reconciler.deleted_sources import DeletedSources
 from embedding_operator.reconciler.housekeeping import Expiry, Housekeeping
 from embedding_operator.reconciler.job_runner import JobRunner, Recorders
 from embedding_operator.reconciler.job_statuses import JobStatuses
+from embedding_operator.reconciler.ready_source import SharedParts
 from embedding_operator.reconciler.source_loop import LoopSettings, SourceLoop
 from embedding_operator.reconciler.source_setup import SourceSetup
 from embedding_operator.reconciler.sources import Sources
@@ -40,15 +42,10 @@ class Factory:
 
     def source_loop(self, source: EmbeddingSource) -> SourceLoop:
         context, settings = self._context, self._context.settings
-        setup = SourceSetup(
-            context.database,
-            context.server,
-            context.providers,
-            catalog=context.catalog,
-            jobs=context.jobs,
-            audit_rows_per_s=settings.audit_rows_per_s,
-            clock=context.clock,
+        shared = SharedParts(
+            context.server, context.jobs, self.backfill_workers, settings.audit_rows_per_s, context.clock
         )
+        setup = SourceSetup(context.database, context.providers, catalog=context.catalog, shared=shared)
         report = StatusReport(
             source, server=context.server, events=context.events, table=context.jobs.table, clock=context.clock
         )
@@ -62,6 +59,9 @@ class Factory:
             settings=LoopSettings(settings.interval_s, settings.price_per_million_tokens),
             clock=context.clock,
         )
+
+    def backfill_workers(self, source: EmbeddingSource) -> Workers:
+        return WorkersNotEnabled()
 
     def job_runner(self, sources: Sources) -> JobRunner:
         context = self._context

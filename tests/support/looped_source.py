@@ -7,6 +7,8 @@ from typing import Any
 
 from embedding_operator.lifecycle.source_status import Pending
 from embedding_operator.reconciler.audit import Audit
+from embedding_operator.reconciler.backfill import BackfillControl, BackfillParts
+from embedding_operator.reconciler.backfill_workers import WorkersNotEnabled
 from embedding_operator.reconciler.configuration import Configuration, Progress
 from embedding_operator.reconciler.ready_source import ReadySource
 from embedding_operator.reconciler.source_loop import LoopSettings, SourceLoop
@@ -34,10 +36,10 @@ class HeldStore(FakeStore):
         self.hold = False
         self.let_go = asyncio.Event()
 
-    async def sweep(self, *, leave_out: Any, limit: int) -> list[DueRow]:
+    async def sweep(self, *, leave_out: Any, limit: int, edits_only: bool = False) -> list[DueRow]:
         if self.hold:
             await self.let_go.wait()
-        return await super().sweep(leave_out=leave_out, limit=limit)
+        return await super().sweep(leave_out=leave_out, limit=limit, edits_only=edits_only)
 
 
 class FakeWatch(BookkeepingWatch):
@@ -107,6 +109,12 @@ class FakeSetup(SourceSetup):
             Audit(store, rows_per_s=500, filled=await store.is_filled(), clock=clock),
             pipeline,
             TableWatch(self.watch, signature=chosen.config.signature, clock=clock),
+            BackfillControl(
+                source,
+                chosen.config,
+                BackfillParts(store, pipeline, self._parts.table, WorkersNotEnabled()),
+                clock=clock,
+            ),
         )
 
 

@@ -65,7 +65,6 @@ def of_source(
 ) -> list[Event]:
     """The events of a source whose written conditions change from `before` to `after`."""
     old = {condition["type"]: (condition["status"], condition["reason"]) for condition in before}
-    regarding = _reference("EmbeddingSource", source.name, source.metadata.uid)
     events: list[Event] = []
     for condition in after:
         kind, status = condition["type"], condition["status"]
@@ -81,8 +80,15 @@ def of_source(
                 event_type, reason = NORMAL, kind
             case _:
                 continue
-        events.append(Event(source.name, kind, event_type, reason, condition["message"], regarding))
+        events.append(about_source(source, kind, event_type, reason, condition["message"]))
     return events
+
+
+def about_source(source: EmbeddingSource, action: str, kind: str, reason: str, note: str) -> Event:
+    """An event of a source as a whole."""
+    return Event(
+        source.name, action, kind, reason, note, _reference("EmbeddingSource", source.name, source.metadata.uid)
+    )
 
 
 def manifest(event: Event, *, more: int, name: str, namespace: str, instance: str, now: datetime) -> dict[str, Any]:

@@ -1,9 +1,15 @@
-"""Creates what the loop of an accepted source works with. Called by source_setup.py; reads the database and writes nothing."""
+"""Creates what the loop of a source works with, once the source is accepted.
 
+Called by source_setup.py; reads the database and writes nothing.
+"""
+
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from embedding_operator.api_server import ApiServer
 from embedding_operator.reconciler.audit import Audit
+from embedding_operator.reconciler.backfill import BackfillControl, BackfillParts
+from embedding_operator.reconciler.backfill_workers import Workers
 from embedding_operator.reconciler.registers import JobRegisters
 from embedding_operator.reconciler.sweep import Sweeper
 from embedding_operator.reconciler.table_watch import TableWatch
@@ -12,7 +18,6 @@ from embedding_worker.clock import Clock
 from embedding_worker.pipeline import RowPipeline, make_pipeline
 from embedding_worker.providers.shared_embedder import SharedEmbedder
 from embedding_worker.rows.store import RowStore
-from embedding_worker.rows.watch import BookkeepingWatch
 from embedding_worker.source import SourceConfig
 
 
@@ -25,31 +30,43 @@ class ReadySource:
     audit: Audit
     pipeline: RowPipeline
     watch: TableWatch
+    backfill: BackfillControl
+
+
+@dataclass(frozen=True)
+class SharedParts:
+    """What the loops of all sources share."""
+
+    server: ApiServer
+    jobs: JobRegisters
+    make_workers: Callable[[EmbeddingSource], Workers]
+    audit_rows_per_s: float
+    clock: Clock
 
 
 async def make_ready_source(
     source: EmbeddingSource,
-    table: tuple[RowStore, BookkeepingWatch],
+    config: SourceConfig,
     embedder: SharedEmbedder,
     *,
-    config: SourceConfig,
-    server: ApiServer,
-    jobs: JobRegisters,
-    audit_rows_per_s: float,
-    clock: Clock,
+    store: RowStore,
+    watch: TableWatch,
+    shared: SharedParts,
 ) -> ReadySource:
-    store, watch = table
-    filled = await store.is_filled()
+    clock, jobs = shared.clock, shared.jobs
+    pipeline = make_pipeline(
+        store,
+        embedder,
+        too_long=source.spec.model.too_long,
+        max_texts_per_day=source.spec.max_texts_per_day,
+        clock=clock,
+    )
+    parts = BackfillParts(store, pipeline, jobs.table, shared.make_workers(source))
     return ReadySource(
         store,
-        Sweeper(source.name, config.fingerprint, store=store, server=server, jobs=jobs, clock=clock),
-        Audit(store, rows_per_s=audit_rows_per_s, filled=filled, clock=clock),
-        make_pipeline(
-            store,
-            embedder,
-            too_long=source.spec.model.too_long,
-            max_texts_per_day=source.spec.max_texts_per_day,
-            clock=clock,
-        ),
-        TableWatch(watch, signature=config.signature, clock=clock),
+        Sweeper(source.name, config.fingerprint, store=store, server=shared.server, jobs=jobs, clock=clock),
+        Audit(store, rows_per_s=shared.audit_rows_per_s, filled=await store.is_filled(), clock=clock),
+        pipeline,
+        watch,
+        BackfillControl(source, config, parts, clock=clock),
     )

@@ -125,6 +125,10 @@ class Sources:
             loop.drain()
         self._queues.drain()
 
+    async def wait_until_drained(self) -> None:
+        """Return when the calls of backfills that are in flight are written."""
+        await asyncio.gather(*(loop.wait_until_drained() for _, loop in self.loops()))
+
     async def end(self) -> None:
         """End every loop. No other loop is started afterwards."""
         self._ended = True

@@ -10,7 +10,7 @@ import structlog
 from embedding_operator.api_errors import ApiServerUnavailable, Gone, RequestRefused
 from embedding_operator.api_server import ApiServer
 from embedding_operator.event_poster import EventPoster
-from embedding_operator.lifecycle import events, source_status
+from embedding_operator.lifecycle import backfill_events, events, source_status
 from embedding_operator.lifecycle.source_status import SourceFacts
 from embedding_operator.reconciler.job_table import JobTable
 from embedding_operator.reconciler.tracked_job import OPEN, JobState
@@ -79,7 +79,9 @@ class StatusReport:
             return
         self._refused = None
         self._written, self._written_at, self._altered = new, self._clock.monotonic(), False
-        for event in events.of_source(self._source, before.get("conditions", ()), new["conditions"]):
+        of_conditions = events.of_source(self._source, before.get("conditions", ()), new["conditions"])
+        of_backfill = backfill_events.of_backfill(self._source, before, new, index_advice=facts.index_advice)
+        for event in (*of_conditions, *of_backfill):
             self._events.emit(event)
 
     def _not_written(self, error: Exception, now: float) -> None:

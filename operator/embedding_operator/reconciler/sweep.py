@@ -92,29 +92,30 @@ class Sweeper:
         """How many create requests were refused since the last call."""
         return self._creator.count_refused()
 
-    async def sweep(self) -> None:
+    async def sweep(self, *, edits_only: bool = False) -> None:
         """Create jobs for due rows, as many as the window and the dead letters allow, and supersede jobs whose row has changed.
 
-        Raises what the store raises, ApiServerUnavailable, and RequestRefused if a job may not be read.
+        `edits_only`: a backfill embeds the other rows, without jobs. Raises what the store raises, ApiServerUnavailable, and
+        RequestRefused if a job may not be read.
         """
         await self._resolve_unconfirmed()
         await self._supersede()
         if self.problem is not None:
             return
-        plan = sort_due(await self._due_rows())
+        plan = sort_due(await self._due_rows(edits_only=edits_only))
         await self._store.clear(plan.clear)
         rows = await self._that_are_not_locked([*plan.jobs, *await self._write_blank(plan.blank)])
         rows = await self._that_can_be_shown(rows)
         await self._creator.create(rows, at_most=self.dead_letters.may_be_opened)
 
-    async def _due_rows(self) -> list[DueRow]:
+    async def _due_rows(self, *, edits_only: bool) -> list[DueRow]:
         with_jobs = {job.business_id for job in self._table.jobs(self._source)}
         leave_out = [*with_jobs, *self._creator.left_out()]
         limit = min(self._creator.limit(), self.dead_letters.may_be_opened)
         if limit and (self._creator.probing or (self._passes_over and self.jobs_refused is None)):
             limit = max(limit, PASSED_OVER)
         self._passes_over = False
-        return await self._store.sweep(leave_out=leave_out, limit=limit)
+        return await self._store.sweep(leave_out=leave_out, limit=limit, edits_only=edits_only)
 
     async def _write_blank(self, blank: list[DueRow]) -> list[DueRow]:
         """Write null vectors. Returns the rows that the database refuses to change: a job shows why. Locked rows wait."""

@@ -4,6 +4,7 @@ Called where sources are listed or watched. crds/embeddingsources.yaml is the co
 """
 
 from collections.abc import Iterable, Mapping
+from enum import StrEnum
 from typing import Any
 
 from pydantic import Field
@@ -33,6 +34,20 @@ class RetrySpec(Resource):
     max_seconds: int = 32
 
 
+class BackfillMode(StrEnum):
+    JOBS = "Jobs"
+    AUTO = "Auto"
+
+
+class BackfillSpec(Resource):
+    """How rows are embedded that no edit made due."""
+
+    mode: BackfillMode = BackfillMode.JOBS
+    threshold: int = 10_000
+    concurrency: int = 4
+    workers: int = 0
+
+
 class SourceSpec(Resource):
     table: str
     id_column: str
@@ -42,6 +57,7 @@ class SourceSpec(Resource):
     change_detection: ChangeDetection = ChangeDetection.TRIGGER
     existing_vectors: ExistingVectors = ExistingVectors.REPLACE
     retry: RetrySpec = RetrySpec()
+    backfill: BackfillSpec = BackfillSpec()
     max_texts_per_day: int = 1_000_000
     suspend: bool = False
     approved_fingerprint: str = ""

@@ -4,6 +4,9 @@ import pytest
 
 from embedding_worker.rows.backfills import BackfillRecords, BackfillSettings, WorkerReport
 from embedding_worker.rows.database import Database
+from embedding_worker.rows.ownership import Claim, Owner
+from embedding_worker.rows.release import release_owner
+from embedding_worker.rows.schema import prepare
 from embedding_worker.source import ChangeDetection, Model, TooLong
 from tests.integration.rows.conftest import Keep
 from tests.support.kept_rows import Application, source_config
@@ -56,3 +59,12 @@ async def test_a_worker_of_an_earlier_backfill_reports_nothing_about_the_present
     await records.report(present, WorkerReport(0, 2))
     assert [(one.worker, one.done) for one in await records.reports(present)] == [(0, 2)]
     assert (await records.record_total(present, 9)).total == 9
+
+
+async def test_a_backfill_ends_with_its_source(businesses: Application, rows: Database) -> None:
+    owner = Owner("shops", "businesses", "uid-1", "cluster")
+    await prepare(rows, SETTINGS.config, Claim(owner))
+    records = BackfillRecords(rows)
+    await records.begin("first", "shops/businesses", SETTINGS, total=20_000)
+    await release_owner(rows, owner)
+    assert await records.of_source("shops/businesses") is None

@@ -20,6 +20,8 @@ from embedding_operator.resources.embedding_job import (
 )
 from embedding_operator.resources.embedding_source import (
     RECONCILE_ANNOTATION,
+    BackfillMode,
+    BackfillSpec,
     ModelSpec,
     RetrySpec,
     SourceSpec,
@@ -41,6 +43,7 @@ MODELS = [
     (SourceSpec, SOURCE_SPEC),
     (ModelSpec, SOURCE_SPEC["properties"]["model"]),
     (RetrySpec, SOURCE_SPEC["properties"]["retry"]),
+    (BackfillSpec, SOURCE_SPEC["properties"]["backfill"]),
     (JobSpec, schema("embeddingjobs.yaml", "spec")),
 ]
 
@@ -70,6 +73,7 @@ def test_a_default_is_the_same_in_both(model: type[BaseModel], crd: Any) -> None
     [
         (Phase, schema("embeddingjobs.yaml", "status", "phase")),
         (ChangeDetection, SOURCE_SPEC["properties"]["changeDetection"]),
+        (BackfillMode, SOURCE_SPEC["properties"]["backfill"]["properties"]["mode"]),
         (TooLong, SOURCE_SPEC["properties"]["model"]["properties"]["tooLong"]),
     ],
 )

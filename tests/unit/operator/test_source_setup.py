@@ -8,8 +8,9 @@ from structlog.testing import capture_logs
 
 from embedding_operator.lifecycle.source_status import Pending
 from embedding_operator.reconciler import configuration, source_setup
+from embedding_operator.reconciler.backfill_workers import WorkersNotEnabled
 from embedding_operator.reconciler.configuration import Configuration, Progress
-from embedding_operator.reconciler.ready_source import ReadySource
+from embedding_operator.reconciler.ready_source import ReadySource, SharedParts
 from embedding_operator.reconciler.source_setup import SourceSetup
 from embedding_operator.resources.embedding_source import EmbeddingSource
 from embedding_worker.errors import DatabaseUnavailable, SourceRefused
@@ -99,15 +100,8 @@ def setup_of(parts: Parts, providers: Mapping[str, Provider] | None = None) -> S
     embedder = FakeEmbedder(max_texts=7)
     known = {"local": Provider("local", lambda model, values: embedder)} if providers is None else providers
     registry = ProviderRegistry({}, clock=parts.clock, observer=parts.metrics, providers=known)
-    return SourceSetup(
-        FakeDatabase(),
-        parts.server,
-        registry,
-        catalog=parts.catalog,
-        jobs=parts.jobs,
-        audit_rows_per_s=500,
-        clock=parts.clock,
-    )
+    shared = SharedParts(parts.server, parts.jobs, lambda source: WorkersNotEnabled(), 500, parts.clock)
+    return SourceSetup(FakeDatabase(), registry, catalog=parts.catalog, shared=shared)
 
 
 async def decide(shown: EmbeddingSource, parts: Parts | None = None) -> Configuration:

@@ -79,7 +79,16 @@ def test_each_condition_appears_once_with_a_reason_and_a_message() -> None:
     for facts in EVERY_STATE:
         found = conditions(facts)
         assert [condition.type for condition in found] == [
-            *("Ready", "Reconciling", "Stalled", "Fresh", "BlankTexts", "ProviderReady", "ReembedRequired")
+            *(
+                "Ready",
+                "Reconciling",
+                "Stalled",
+                "Fresh",
+                "BlankTexts",
+                "ProviderReady",
+                "ReembedRequired",
+                "Backfilling",
+            )
         ]
         assert all(re.fullmatch(r"[A-Z][A-Za-z]+", condition.reason) for condition in found), facts
         assert all(condition.message for condition in found), facts

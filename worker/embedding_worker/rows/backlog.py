@@ -7,6 +7,8 @@ by the operator, which decides when it begins.
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from embedding_worker.rows.backfills import BackfillRecords
+from embedding_worker.rows.database import Database
 from embedding_worker.rows.statements import Statements
 from embedding_worker.rows.table_access import TableAccess
 
@@ -33,7 +35,8 @@ class MarkPage:
 class Backlog:
     """The change marks that no edit has made, of one source."""
 
-    def __init__(self, access: TableAccess, statements: Statements) -> None:
+    def __init__(self, database: Database, access: TableAccess, statements: Statements) -> None:
+        self.records = BackfillRecords(database)
         self._access = access
         self._marks = statements.marks
 

@@ -28,11 +28,19 @@ class Statements(DerivedTable):
 
         Two index scans, from both ends of the change marks, so the cost depends on the window and not on the size of the table.
         """
+        return self._pick(oldest_of="true")
+
+    @cached_property
+    def pick_edits(self) -> str:
+        """As `pick`, of the marks of edits only: each of the scans uses the index of these."""
+        return self._pick(oldest_of="d.edited")
+
+    def _pick(self, *, oldest_of: str) -> str:
         return f"""
 WITH newest AS MATERIALIZED (SELECT d.id, d.seq, true AS edit, true AS is_newest FROM {self.marks} d
     WHERE d.edited AND {self._is_left("$1")} ORDER BY d.seq DESC LIMIT $2::bigint),
 oldest AS MATERIALIZED (SELECT d.id, d.seq, d.edited AS edit, false AS is_newest FROM {self.marks} d
-    WHERE {self._is_left("$1")} ORDER BY d.seq LIMIT $3::bigint)
+    WHERE {oldest_of} AND {self._is_left("$1")} ORDER BY d.seq LIMIT $3::bigint)
 SELECT p.id, max(p.seq), bool_or(p.edit) FROM (SELECT * FROM newest UNION ALL SELECT * FROM oldest) p
 GROUP BY p.id ORDER BY bool_or(p.is_newest) DESC, max(p.seq)"""
 

@@ -43,7 +43,7 @@ class RowStore:
         self._statements = statements
         self._fingerprint = statements.config.fingerprint
         self._stem = statements.config.at.bookkeeping_name
-        self.backlog = Backlog(self._access, statements)
+        self.backlog = Backlog(database, self._access, statements)
         """The rows that are due although no edit made them due."""
         self._pages = Pages(self._access.read_texts, self._each_row, statements, self._fingerprint, adopts=adopts)
 
@@ -65,13 +65,15 @@ class RowStore:
             ids, fetch, succeeds_for_others=succeeds_for_others, find_failing=self._access.find_failing
         )
 
-    async def sweep(self, *, leave_out: Iterable[str], limit: int) -> list[DueRow]:
-        """Up to `limit` due rows except those in `leave_out`: up to half are the newest edits, the others the oldest marks."""
+    async def sweep(self, *, leave_out: Iterable[str], limit: int, edits_only: bool = False) -> list[DueRow]:
+        """Up to `limit` due rows except those in `leave_out`: up to half are the newest edits, the others the oldest marks.
+
+        With `edits_only`, rows that no edit has made due are left out too.
+        """
         if limit < 1:
             return []
-        picked = await self._access.fetch(
-            self._statements.pick, await self._access.as_text(leave_out), (limit + 1) // 2, limit
-        )
+        pick = self._statements.pick_edits if edits_only else self._statements.pick
+        picked = await self._access.fetch(pick, await self._access.as_text(leave_out), (limit + 1) // 2, limit)
         picked = picked[:limit]
         found = await self._look([row[0] for row in picked])
         due = []

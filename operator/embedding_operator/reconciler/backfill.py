@@ -1,0 +1,255 @@
+"""Begins, follows and ends the backfills of one source, and runs them in this process, or has workers run them.
+
+Called by the source's loop in each turn. While a backfill is active, the sweep creates jobs for edited rows only.
+"""
+
+import asyncio
+import secrets
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from enum import Enum
+
+import structlog
+
+from embedding_operator.lifecycle.backfill_status import BackfillFacts, RowRate
+from embedding_operator.reconciler.backfill_workers import Workers
+from embedding_operator.reconciler.job_table import JobTable
+from embedding_operator.resources.embedding_source import BackfillMode, EmbeddingSource
+from embedding_operator.tasks import cancel_and_wait
+from embedding_worker.backfill import Backfill, Progress
+from embedding_worker.clock import Clock
+from embedding_worker.pipeline import RowPipeline
+from embedding_worker.rows.backfills import BackfillRun, BackfillSettings, WorkerReport
+from embedding_worker.rows.backlog import Share
+from embedding_worker.rows.store import RowStore
+from embedding_worker.source import SourceConfig
+
+log = structlog.get_logger(__name__)
+
+LOOK_EVERY_S = 2.0
+BEGIN_LOOK_EVERY_S = 5.0
+SEEN_WITHIN_S = 15.0
+"""A worker that has reported within this time is at work."""
+COUNT_AT_LEAST_EVERY_S = 10.0
+COUNT_COSTS = 100
+"""After a count of all marks, the next one waits for so many times as long as it took."""
+
+
+class Step(Enum):
+    NONE = "None"
+    BEGIN = "Begin"
+    GO_ON = "GoOn"
+    END = "End"
+
+
+def next_step(*, auto: bool, active: bool, over_threshold: bool, any_left: bool, filled: bool) -> Step:
+    """What is to be done now. A backfill goes on to its end, also when no more rows than the threshold are left.
+
+    Until the first audit has read the whole table (`filled`), it marks more rows.
+    """
+    if not active:
+        return Step.BEGIN if auto and over_threshold else Step.NONE
+    return Step.GO_ON if auto and (any_left or not filled) else Step.END
+
+
+@dataclass(frozen=True)
+class BackfillParts:
+    """What the backfills of a source work with."""
+
+    store: RowStore
+    pipeline: RowPipeline
+    jobs: JobTable
+    workers: Workers
+
+
+class BackfillControl:
+    def __init__(self, source: EmbeddingSource, config: SourceConfig, parts: BackfillParts, *, clock: Clock) -> None:
+        self._source = source
+        self._name = f"{source.metadata.namespace}/{source.name}"
+        self._spec = source.spec.backfill
+        self._settings = BackfillSettings(
+            config, source.spec.max_texts_per_day, self._spec.concurrency, self._spec.workers
+        )
+        self._records = parts.store.backlog.records
+        self._parts = parts
+        self._clock = clock
+        self._run: BackfillRun | None = None
+        self._engine: Backfill | None = None
+        self._task: asyncio.Task[None] | None = None
+        self._reported = Progress()
+        self._reports: list[WorkerReport] = []
+        self._rate = RowRate()
+        self._next_look_at = float("-inf")
+        self._next_count_at = float("-inf")
+        self._draining = False
+
+    @property
+    def is_active(self) -> bool:
+        """Whether only edited rows get jobs."""
+        return self._run is not None and self._run.is_active
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[None]:
+        """Continue the backfill that is on record, unless the spec has changed. What runs in this process ends with the block."""
+        self._run = await self._records.present(self._settings.config.at.bookkeeping_name)
+        if self._run is not None and self._run.is_active and not self._may_continue(self._run):
+            await self._end(self._run, why="the source has changed")
+        try:
+            yield
+        finally:
+            await self._stop_engine()
+
+    def _may_continue(self, run: BackfillRun) -> bool:
+        return run.settings == self._settings and run.source == self._name and self._is_auto
+
+    def drain(self) -> None:
+        """Begin no other call: the process is about to end."""
+        self._draining = True
+        if self._engine is not None:
+            self._engine.drain()
+
+    async def wait_until_drained(self) -> None:
+        """Return when the calls in flight in this process are written."""
+        if self._task is not None:
+            await asyncio.wait({self._task})
+
+    async def step(self, *, due: int, filled: bool) -> None:
+        """Do what is to be done now. `due`: rows that are due for any reason. `filled`: the first audit is complete.
+
+        Raises what the store raises, and what has ended the backfill in this process.
+        """
+        if self._task is not None and self._task.done() and not self._task.cancelled():
+            self._task.result()
+        may_begin = due > self._spec.threshold and self._is_auto and not self._source.spec.suspend
+        if self._draining or not (self.is_active or may_begin) or self._clock.monotonic() < self._next_look_at:
+            return
+        self._next_look_at = self._clock.monotonic() + (LOOK_EVERY_S if self.is_active else BEGIN_LOOK_EVERY_S)
+        match await self._decide(filled=filled):
+            case Step.BEGIN:
+                await self._begin()
+            case Step.GO_ON:
+                await self._follow()
+            case Step.END if self._run is not None:
+                await self._end(self._run, why="no row is left")
+
+    @property
+    def _is_auto(self) -> bool:
+        return self._spec.mode is BackfillMode.AUTO
+
+    async def _decide(self, *, filled: bool) -> Step:
+        active, backlog = self.is_active, self._parts.store.backlog
+        return next_step(
+            auto=self._is_auto,
+            active=active,
+            over_threshold=not active and await backlog.reaches(self._spec.threshold + 1),
+            any_left=active and await backlog.reaches(1),
+            filled=filled,
+        )
+
+    async def _begin(self) -> None:
+        """Rows that have a job keep it: the backfill leaves them alone."""
+        store = self._parts.store
+        await store.backlog.hand_over([job.business_id for job in self._parts.jobs.jobs(self._source.name)])
+        total = await store.backlog.count()
+        run = await self._records.begin(secrets.token_hex(4), self._name, self._settings, total=total)
+        self._run, self._reports, self._rate = run, [], RowRate()
+        log.info("backfill started", source=self._source.name, rows=total, workers=self._settings.workers)
+        await self._follow()
+
+    async def _follow(self) -> None:
+        """Have it run where it is to run, record what this process has done, and read what all have done."""
+        run = self._run
+        assert run is not None
+        if self._source.spec.suspend:
+            await self._stop_engine()
+            await self._parts.workers.remove()
+        elif self._settings.workers:
+            await self._parts.workers.ensure(run)
+        elif self._task is None or self._task.done():
+            self._start_engine()
+        await self._report(run)
+        self._reports = await self._records.reports(run)
+        self._rate.record(self._clock.monotonic(), self._worked_on)
+        if self._clock.monotonic() >= self._next_count_at:
+            await self._count(run)
+
+    async def _count(self, run: BackfillRun) -> None:
+        began = self._clock.monotonic()
+        total = self._worked_on + await self._parts.store.backlog.count()
+        took_s = self._clock.monotonic() - began
+        self._next_count_at = began + max(COUNT_AT_LEAST_EVERY_S, COUNT_COSTS * took_s)
+        self._run = await self._records.record_total(run, total)
+
+    @property
+    def _worked_on(self) -> int:
+        return sum(report.done + report.failed for report in self._reports)
+
+    def _start_engine(self) -> None:
+        self._engine = Backfill(
+            self._parts.store,
+            self._parts.pipeline,
+            share=Share(),
+            concurrency=self._settings.concurrency,
+            clock=self._clock,
+        )
+        self._reported = Progress()
+        self._task = asyncio.create_task(self._engine.run(), name=f"backfill of source {self._source.name}")
+
+    async def _stop_engine(self) -> None:
+        if self._task is not None:
+            await cancel_and_wait(self._task)
+        self._task = self._engine = None
+
+    async def _report(self, run: BackfillRun) -> None:
+        """Record what this process has done since the last report."""
+        if self._engine is None:
+            return
+        now, before = self._engine.progress, self._reported
+        done, failed = now.done - before.done, now.failed - before.failed
+        self._reported = Progress(now.done, now.failed)
+        await self._records.report(run, WorkerReport(0, done, failed))
+
+    async def _end(self, run: BackfillRun, *, why: str) -> None:
+        await self._report(run)
+        await self._stop_engine()
+        await self._parts.workers.remove()
+        self._run = await self._records.end(run)
+        self._reports = await self._records.reports(run)
+        if self._run.total != self._worked_on and why == "no row is left":
+            self._run = await self._records.record_total(self._run, self._worked_on)
+        log.info("backfill ended", source=self._source.name, why=why, rows=self._worked_on)
+
+    @property
+    def facts(self) -> BackfillFacts | None:
+        """What is known of the last backfill; None if there was none."""
+        run = self._run
+        if run is None:
+            return None
+        return BackfillFacts(
+            total=run.total,
+            done=sum(report.done for report in self._reports),
+            failed=sum(report.failed for report in self._reports),
+            rows_per_s=self._rate.rows_per_s if run.is_active else None,
+            workers=self._workers_at_work if run.settings.workers and run.is_active else 0,
+            began_at=run.begun_at,
+            completed_at=run.ended_at,
+            problem=self._problem if run.is_active else None,
+            paused=self._source.spec.suspend,
+        )
+
+    @property
+    def _workers_at_work(self) -> int:
+        return sum(report.reported_s_ago <= SEEN_WITHIN_S for report in self._reports)
+
+    @property
+    def _problem(self) -> tuple[str, str] | None:
+        """Why it does not get on, as far as it is not the provider's condition that says it."""
+        if self._parts.workers.problem is not None:
+            return self._parts.workers.problem
+        waiting = next((report.problem for report in self._reports if report.problem), None)
+        if waiting:
+            return "WorkersWaiting", waiting
+        if self._settings.workers and not self._workers_at_work:
+            return "WorkersStarting", "no worker has reported lately: see the pods of the backfill's Job"
+        return None
