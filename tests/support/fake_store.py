@@ -123,6 +123,8 @@ class FakeStore(RowStore):
         """Ids of rows for which the text expression fails."""
         self.backlog = FakeBacklog(self)
         self.filled = False
+        self.adopted: int | None = None
+        """How many rows the first audit has adopted; None if it was not to adopt any."""
         self.used: Used | None = None
         self.requests: list[str] = []
         self.meanwhile: Callable[[], None] = lambda: None
@@ -290,6 +292,7 @@ class FakeStore(RowStore):
         self._request("is_filled")
         return self.filled
 
-    async def record_filled(self) -> None:
+    async def record_filled(self) -> int | None:
         self._request("record_filled")
         self.filled = True
+        return self.adopted

@@ -203,6 +203,7 @@ class SourceLoop:
         letters = ready.sweeper.dead_letters
         self._metrics.record_dead_letters(self._name, letters.number, limit_reached=limit is not None)
         await self._report.write(self._facts)
+        self._report.emit_adopted(ready.audit.adopted)
         return max(reaction.pause_s if reaction else 0.0, self._interval_s)
 
     async def _do(self, ready: ReadySource) -> None:
