@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any, TypeVar
 
 import psycopg
 
@@ -11,8 +12,10 @@ from embedding_worker.rows.store import RowStore
 from embedding_worker.source import Model, SourceConfig, TableColumn
 from hack.benchmarks.slow_provider import DIMENSIONS, MODEL_NAME, NAME
 
+Item = TypeVar("Item")
 PAGE = 2_000
-TEXT = "concat_ws(' ', name, description)"
+TEXT = "lower(concat_ws(' ', name, description))"
+"""An edit that changes the case only leaves the text as it is."""
 # About 240 characters, which are 60 tokens.
 INSERT = """
 INSERT INTO {table} (name, description, phone) SELECT 'business ' || n,
@@ -33,14 +36,14 @@ class Listings:
         at = TableColumn("public", self.name, "id", "embedding")
         return SourceConfig(at, self.text, Model(NAME, MODEL_NAME, DIMENSIONS))
 
-    def run(self, sql: str, *parameters: object) -> list[tuple[object, ...]]:
+    def run(self, sql: str, *parameters: object) -> list[tuple[Any, ...]]:
         with psycopg.connect(self.url, autocommit=True) as connection:
             cursor = connection.execute(sql.encode(), parameters or None)
             return cursor.fetchall() if cursor.description else []
 
     def number(self, sql: str, *parameters: object) -> float:
         """The one number that a statement returns; 0 if it is null."""
-        return float(str(self.run(sql, *parameters)[0][0] or 0))
+        return float(self.run(sql, *parameters)[0][0] or 0)
 
     def create(self, rows: int) -> None:
         table = f"public.{self.name}"
@@ -66,5 +69,5 @@ async def audit(store: RowStore) -> int:
             return rows
 
 
-def in_batches(ids: Sequence[str], size: int) -> list[Sequence[str]]:
-    return [ids[start : start + size] for start in range(0, len(ids), size)]
+def in_batches(items: Sequence[Item], size: int) -> list[Sequence[Item]]:
+    return [items[start : start + size] for start in range(0, len(items), size)]

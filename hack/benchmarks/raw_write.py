@@ -31,11 +31,10 @@ def measure(setting: Setting) -> Mapping[str, float]:
     listings = Listings(setting.new_database().url)
     listings.create(setting.rows)
     statements = asyncio.run(mark_all(listings))
-    found = listings.run(f"SELECT id, {listings.text} FROM public.{listings.name} ORDER BY id")
-    batches = prepared([(str(row), str(text)) for row, text in found], statements.config.fingerprint)
+    batches = prepared(listings, statements)
     best = 0.0
     for connections, part in zip(CONNECTIONS, in_batches(batches, -(-len(batches) // len(CONNECTIONS))), strict=False):
-        rows_per_s = BATCH * len(part) / asyncio.run(_write(listings.url, statements, part, connections))
+        rows_per_s = BATCH * len(part) / asyncio.run(write(listings.url, statements, part, connections=connections))
         setting.say(f"raw write, connections: {connections}, rows/s: {rows_per_s:,.0f}")
         best = max(best, rows_per_s)
     return {"raw_write_rows_per_s": best}
@@ -45,23 +44,26 @@ async def mark_all(listings: Listings) -> Statements:
     """Create the book-keeping, and have the audit mark every row."""
     async with Database(listings.url) as database:
         statements = (await prepare(database, listings.config)).statements
-        await audit(RowStore(database, statements))
+        store = RowStore(database, statements)
+        await audit(store)
+        await store.record_filled()
         return statements
 
 
-def prepared(rows: Sequence[tuple[str, str]], fingerprint: str) -> list[Parameters]:
-    """The statements that write these rows, given as id and text."""
+def prepared(listings: Listings, statements: Statements) -> list[Parameters]:
+    """The statements that write all rows."""
+    found = listings.run(f"SELECT id, {listings.text} FROM public.{listings.name} ORDER BY id")
     vectors = [f'"[{",".join(map(repr, vector))}]"' for vector in make_vectors()]
     arrays = [_array((vectors[first:] * BATCH)[:BATCH]) for first in range(DIFFERENT_ARRAYS)]
-    full = [batch for batch in in_batches(rows, BATCH) if len(batch) == BATCH]
     return [
         (
-            _array([row_id for row_id, _ in batch]),
-            _array([content_hash(text) for _, text in batch]),
+            _array([str(row_id) for row_id, _ in batch]),
+            _array([content_hash(str(text)) for _, text in batch]),
             arrays[number % DIFFERENT_ARRAYS],
-            fingerprint,
+            statements.config.fingerprint,
         )
-        for number, batch in enumerate(full)
+        for number, batch in enumerate(in_batches(found, BATCH))
+        if len(batch) == BATCH
     ]
 
 
@@ -69,7 +71,7 @@ def _array(items: Sequence[str]) -> str:
     return "{" + ",".join(items) + "}"
 
 
-async def _write(url: str, statements: Statements, batches: Sequence[Parameters], connections: int) -> float:
+async def write(url: str, statements: Statements, batches: Sequence[Parameters], *, connections: int) -> float:
     """Run all statements. Returns the seconds that this took."""
     waiting = iter(batches)
     opened = [await psycopg.AsyncConnection.connect(url, autocommit=True) for _ in range(connections)]

@@ -14,10 +14,11 @@ import pg from 'pg'
 const BATCH = 100
 const LATENCY_MS = 200
 const DIMENSIONS = 768
-const READ = "SELECT id, concat_ws(' ', name, description) AS text FROM public.businesses WHERE id = ANY($1::bigint[])"
-const WRITE = `UPDATE public.businesses b SET embedding = v.embedding::vector
+const TEXT = "lower(concat_ws(' ', name, description))"
+const READ = `SELECT id, ${TEXT} AS text FROM public.businesses WHERE id = ANY($1::bigint[])`
+const WRITE = `UPDATE public.businesses SET embedding = v.embedding::vector
   FROM unnest($1::bigint[], $2::text[], $3::text[]) v(id, text, embedding)
-  WHERE b.id = v.id AND concat_ws(' ', b.name, b.description) = v.text`
+  WHERE businesses.id = v.id AND ${TEXT} = v.text`
 
 const [task, url, queue, rowsGiven, given] = process.argv.slice(2)
 const rows = Number(rowsGiven)
@@ -42,7 +43,6 @@ async function work (boss, concurrency) {
   let began
   const finished = new Promise((resolve, reject) => {
     boss.on('error', reject)
-    boss.on('wip', () => {})
     const options = { batchSize: BATCH, localConcurrency: concurrency, burstWhenBatchFull: true, pollingIntervalSeconds: 0.5 }
     boss.work(queue, options, async jobs => {
       began ??= performance.now()
