@@ -27,7 +27,9 @@ OF_SOURCE = (
 )
 END = f"UPDATE {SCHEMA}.backfills SET ended_at = now() WHERE bookkeeping = $1 AND run = $2 AND ended_at IS NULL"
 BACKFILLS_EXIST = f"SELECT to_regclass('{SCHEMA}.backfills') IS NOT NULL"
-END_OF_RELEASED = f"UPDATE {SCHEMA}.backfills SET ended_at = now() WHERE bookkeeping = ANY($1::text[]) AND ended_at IS NULL"
+END_OF_RELEASED = (
+    f"UPDATE {SCHEMA}.backfills SET ended_at = now() WHERE bookkeeping = ANY($1::text[]) AND ended_at IS NULL"
+)
 RECORD_TOTAL = f"UPDATE {SCHEMA}.backfills SET total = $3 WHERE bookkeeping = $1 AND run = $2 AND total <> $3"
 # A worker that begins again, after its process was killed, counts on from what was reported. One of an earlier backfill that has
 # not noticed the present one reports nothing.

@@ -122,6 +122,8 @@ class WriteResult:
     written: set[str]
     suppressed: set[str]
     """Their update has changed nothing, because a trigger or a rule suppresses it."""
+    took_s: float | None = None
+    """How long the database has needed, if it was measured."""
 
 
 @dataclass(frozen=True)

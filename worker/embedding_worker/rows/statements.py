@@ -84,10 +84,11 @@ FROM {self.x} x LEFT JOIN {self.state} s ON s.id = {self._own("x.eo_id")} WHERE 
         """
         # CASE: as a condition of the join, the hash would be computed for each row of a small table, and fail for some of them.
         embedding = quoted(self.config.at.embedding_column)
-        id_column = quoted(self.config.at.id_column)
+        id_column, kind = quoted(self.config.at.id_column), self.layout.vector_type
+        vectors = "text" if kind.endswith("[]") else kind
         return f"""
-WITH eo_given AS (SELECT * FROM unnest($1{self.ids}, $2::text[], $3::text[]) v(id, h, e)),
-locked AS MATERIALIZED (SELECT x.eo_id, x.eo_vector AS old, v.h, v.e::{self.layout.vector_type} AS e
+WITH eo_given AS (SELECT * FROM unnest($1{self.ids}, $2::text[], $3::{vectors}[]) v(id, h, e)),
+locked AS MATERIALIZED (SELECT x.eo_id, x.eo_vector AS old, v.h, v.e::{kind} AS e
     FROM eo_given v JOIN {self.x} x ON x.eo_id = v.id
     WHERE CASE WHEN x.eo_id = v.id THEN {HASH} = v.h END
     AND NOT EXISTS (SELECT FROM {self.own_rows} o WHERE o.{id_column} = v.id OFFSET 1)

@@ -6,7 +6,6 @@ that the type of the id column can't represent is treated as the id of no row, s
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
-from embedding_worker.providers.embedder import Vector
 from embedding_worker.rows import change_marks, usage
 from embedding_worker.rows.backlog import Backlog
 from embedding_worker.rows.database import Database, Row
@@ -28,6 +27,7 @@ from embedding_worker.rows.records import (
 )
 from embedding_worker.rows.statements import Statements
 from embedding_worker.rows.table_access import TableAccess
+from embedding_worker.rows.vectors import VectorEncoder
 from embedding_worker.source import SourceConfig
 
 PREVIEW_PAGE = 5_000
@@ -42,6 +42,7 @@ class RowStore:
         self._access = TableAccess(database, statements)
         self._statements = statements
         self._fingerprint = statements.config.fingerprint
+        self._vectors = VectorEncoder(self._access, statements.layout.vector_type)
         self._stem = statements.config.at.bookkeeping_name
         self.backlog = Backlog(database, self._access, statements)
         """The rows that are due although no edit made them due."""
@@ -124,26 +125,21 @@ class RowStore:
         """
         possible = set(await self._access.possible([row.id for row in rows]))
         rows = [row for row in rows if row.id in possible]
-        found = await self._access.fetch(
-            self._statements.write,
-            [row.id for row in rows],
-            [row.content_hash for row in rows],
-            [None if row.vector is None else self._literal(row.vector) for row in rows],
-            self._fingerprint,
-        )
+        vectors = await self._vectors.encode([row.vector for row in rows])
+        ids, hashes = [row.id for row in rows], [row.content_hash for row in rows]
+        async with self._access.transaction() as transaction:
+            found, took_s = await transaction.fetch_and_commit(
+                self._statements.write, ids, hashes, vectors, self._fingerprint
+            )
         written = {row_id for row_id, done in found if done}
-        return WriteResult(written, {row_id for row_id, done in found if not done})
+        return WriteResult(written, {row_id for row_id, done in found if not done}, took_s)
 
-    def _literal(self, vector: Vector) -> str:
-        opening, closing = "{}" if self._statements.layout.vector_type.endswith("[]") else "[]"
-        return opening + ",".join(map(repr, vector)) + closing
-
-    async def try_write(self, ids: Sequence[str], vector: Vector | None = None) -> WriteResult:
+    async def try_write(self, ids: Sequence[str], vector: Sequence[float] | None = None) -> WriteResult:
         """Write this vector to rows (None: the one that each has), and roll back. A row in neither set is locked, or gone.
 
         Raises RowsRefused if the database refuses one of them.
         """
-        literal = None if vector is None else self._literal(vector)
+        literal = None if vector is None else self._vectors.literal(vector)
         async with self._access.transaction() as transaction:
             tried = await transaction.fetch(self._statements.try_write, await self._access.possible(ids), literal)
             await transaction.undo()

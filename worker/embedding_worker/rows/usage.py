@@ -31,7 +31,7 @@ async def acquire_texts(access: TableAccess, stem: str, texts: int, *, tokens: i
     """Count texts as sent today. Returns how many of them the day's limit still allows."""
     async with access.transaction() as transaction:
         await transaction.fetch(BEGIN_DAY, stem)
-        granted = await transaction.fetch(ACQUIRE_TEXTS, stem, texts, tokens, most_a_day)
+        granted, _ = await transaction.fetch_and_commit(ACQUIRE_TEXTS, stem, texts, tokens, most_a_day)
     return int(granted[0][0])
 
 
