@@ -1,6 +1,7 @@
 """Tables as pg-boss workers, pgai, pgedge-vectorizer and pg_vectorize leave them, for the journey of docs/migrating.md.
 
-The definitions are those that these systems create: pg-boss 12.27 (src/plans.ts), pgai 0.12 (011-vectorizer-int.sql), pgedge-vectorizer 1.1 and pg_vectorize 0.23 (core/src/query.rs), with 768 dimensions.
+The definitions are those that these systems create, with 768 dimensions: pg-boss 12.27 (src/plans.ts), pgai 0.12
+(011-vectorizer-int.sql), pgedge-vectorizer 1.1 (its extension script), and pg_vectorize 0.23 (core/src/query.rs).
 """
 
 import psycopg

@@ -15,6 +15,7 @@ TERMS = {
     "up-to-date": r"up to date",
     "fresh": r"fresh",
     "fingerprint": r"fingerprints?",
+    "adopt": r"adopt(?:s|ed)?",
     "sweep": r"sweeps?",
     "audit": r"audits?",
     "window": r"windows?",

@@ -21,6 +21,10 @@ NOW = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
 FORM = "spec.table must be written schema.table, such as public.businesses"
 EXPRESSION = "spec.text must be an SQL expression over the row, such as concat_ws(' ', name, city)"
 MAX_BELOW_INITIAL = "spec.retry.maxSeconds must be at least spec.retry.initialSeconds"
+ADOPT_WITHOUT_TRIGGERS = (
+    "spec.existingVectors Adopt needs spec.changeDetection Trigger: without triggers, a row that is edited before the first "
+    "audit reads it would keep the vector of its old text"
+)
 LONG_NAME = "metadata.name may have at most 60 characters: it is part of the names and labels of its jobs"
 IMMUTABLE = {
     "table": ("public.others", "spec.table is immutable: declare another EmbeddingSource for another table"),
@@ -55,6 +59,8 @@ REFUSED: list[tuple[Json, str]] = [
     ({"model": {"taskType": "RETRIEVAL_QUERY"}}, 'spec.model.taskType: Unsupported value: "RETRIEVAL_QUERY"'),
     ({"model": {"tooLong": "Split"}}, 'spec.model.tooLong: Unsupported value: "Split"'),
     ({"changeDetection": "Poll"}, 'spec.changeDetection: Unsupported value: "Poll"'),
+    ({"existingVectors": "Keep"}, 'spec.existingVectors: Unsupported value: "Keep"'),
+    ({"existingVectors": "Adopt", "changeDetection": "Audit"}, ADOPT_WITHOUT_TRIGGERS),
     ({"retry": {"maxAttempts": 0}}, "spec.retry.maxAttempts in body should be greater than or equal to 1"),
     ({"retry": {"maxAttempts": 21}}, "spec.retry.maxAttempts in body should be less than or equal to 20"),
     ({"retry": {"initialSeconds": 0}}, "spec.retry.initialSeconds in body should be greater than or equal to 1"),
@@ -114,6 +120,7 @@ async def test_an_omitted_field_gets_its_documented_default(admin: PlainRequests
     assert {key: value for key, value in spec.items() if key not in ("table", "idColumn", "text")} == {
         "embeddingColumn": "embedding",
         "changeDetection": "Trigger",
+        "existingVectors": "Replace",
         "retry": {"maxAttempts": 6, "initialSeconds": 2, "factor": 2, "maxSeconds": 32},
         "backfill": {"mode": "Jobs", "threshold": 10_000, "concurrency": 4, "workers": 0},
         "maxTextsPerDay": 1_000_000,
@@ -175,6 +182,8 @@ async def test_every_value_at_its_limit_is_accepted(admin: PlainRequests, name: 
         {"backfill": {"mode": "Auto"}},
         {"changeDetection": "Trigger"},
         {"changeDetection": "Audit"},
+        {"existingVectors": "Replace"},
+        {"existingVectors": "Adopt"},
     ],
     ids=str,
 )
@@ -258,7 +267,8 @@ async def test_every_other_field_can_be_changed(admin: PlainRequests, name: str,
 
 
 def test_every_message_of_the_crd_is_tested_here() -> None:
-    tested = {FORM, EXPRESSION, MAX_BELOW_INITIAL, LONG_NAME, *(message for _, message in IMMUTABLE.values())}
+    always = {FORM, EXPRESSION, MAX_BELOW_INITIAL, ADOPT_WITHOUT_TRIGGERS, LONG_NAME}
+    tested = always | {message for _, message in IMMUTABLE.values()}
     assert validation_messages("embeddingsources.yaml") == tested
 
 

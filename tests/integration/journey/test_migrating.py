@@ -37,7 +37,7 @@ class Move:
 
     def __post_init__(self) -> None:
         self.left = steps(PAGE, self.heading)
-        self.sent_before = self._sent()
+        self.sent_before = self.sent()
 
     def _sent(self) -> "Counter[str]":
         return Counter(self.gemini.stats().texts_by_hash)
@@ -72,8 +72,8 @@ class Move:
     def create_source(self) -> int:
         """Run the steps up to the source. Returns how many rows were adopted; nothing was sent meanwhile."""
         self.run_until(Kind.MANIFEST)
-        note = wait_until(self._event, within_s=60, every_s=0.5, because="the first audit is complete")
-        assert self._sent() == self.sent_before
+        note: str = wait_until(self._event, within_s=60, every_s=0.5, because="the first audit is complete")
+        assert self.sent() == self.sent_before
         return int(note.split()[0])
 
     @property
@@ -81,7 +81,7 @@ class Move:
         manifests = [step for step in steps(PAGE, self.heading) if step.kind is Kind.MANIFEST]
         return str(yaml.safe_load(manifests[0].text)["metadata"]["name"])
 
-    def _event(self) -> str | None:
+    def _event(self) -> Any:
         events = self.system.kubectl.get("events", "--field-selector", "reason=VectorsAdopted")["items"]
         return next((str(event["message"]) for event in events if event["involvedObject"]["name"] == self.source), None)
 
@@ -103,11 +103,11 @@ class Move:
 
     def expect_sent(self, *texts: str) -> None:
         """Exactly these texts were sent since the section began."""
-        assert self._sent() - self.sent_before == Counter(map(hash_of, texts)), self.heading
+        assert self.sent() - self.sent_before == Counter(map(hash_of, texts)), self.heading
 
     def edit(self, sql: str, text: str, read: str) -> None:
         """An edit sends one text, this one."""
-        self.sent_before = self._sent()
+        self.sent_before = self.sent()
         self.connection.execute(sql.encode())
         self.wait_for_vectors(read)
         self.expect_sent(text)
@@ -140,7 +140,7 @@ def test_the_page_moves_each_system_and_only_outdated_vectors_cost_a_call(
 def compare_a_sample(move: Move) -> None:
     ((rows, largest),) = move.run_until(Kind.SQL, "largest_distance")
     assert (rows, float(largest)) == (20, 0.0)
-    assert sum((move._sent() - move.sent_before).values()) == 20
+    assert sum((move.sent() - move.sent_before).values()) == 20
     move.run_until()
 
 
@@ -152,11 +152,13 @@ def from_pg_boss(move: Move) -> None:
     assert move.run_until(Kind.SQL, "'active'") == [(0,)]
     move.run_until(Kind.COMMAND, "annotate")
     read = f"SELECT {BUSINESS_TEXT} AS text, embedding FROM public.businesses"
-    texts = dict(move.connection.execute(f"SELECT id, {BUSINESS_TEXT} FROM public.businesses".encode()).fetchall())
+    texts: dict[int, str] = dict(
+        move.connection.execute(f"SELECT id, {BUSINESS_TEXT} FROM public.businesses".encode()).fetchall()
+    )
     move.wait_for_vectors(read)
     move.run_until(Kind.COMMAND, "wait")
     wait_until(
-        lambda: len(move._sent() - move.sent_before) == 4, within_s=60, because="the audit finds the vector of 30"
+        lambda: len(move.sent() - move.sent_before) == 4, within_s=60, because="the audit finds the vector of 30"
     )
     move.expect_sent(*(texts[row] for row in (1, 28, 29, 30)))
     move.edit(

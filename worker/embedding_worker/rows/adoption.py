@@ -42,7 +42,7 @@ class AdoptingStatements(Statements):
 
     @property
     def _is_usable(self) -> str:
-        """Whether a binary form is of a vector that has the model's dimensions, and not only zeros, of which no cosine is defined.
+        """Whether a binary form is that of a vector with the model's dimensions, and not of zeros, which have no cosine.
 
         pgvector's binary forms begin with the dimensions in two bytes, and two bytes without a meaning. The bytes of zero are 00,
         and 80 for the sign.
