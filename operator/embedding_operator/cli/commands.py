@@ -96,6 +96,39 @@ def backfill_worker(
     raise typer.Exit(asyncio.run(_until_stopped(partial(run_worker, settings, wanted))))
 
 
+@app.command()
+def plan(
+    source: Annotated[str, typer.Argument(help="The name of an EmbeddingSource.")] = "",
+    file: Annotated[
+        typer.FileText | None, typer.Option("--filename", "-f", help="A manifest with EmbeddingSources; - for stdin.")
+    ] = None,
+    rows_per_second: Annotated[
+        float | None, typer.Option(min=0.1, help="With mode Jobs, in your cluster: 120 if not given.")
+    ] = None,
+    backfill_rows_per_second: Annotated[
+        float | None, typer.Option(min=0.1, help="With mode Auto: computed from calls of 0.2 s if not given.")
+    ] = None,
+) -> None:
+    """Say what a source would embed, how long that takes, and what limits it. Calls no model and writes nothing.
+
+    The times are estimates. The exit code is 0 if the source can be served, 1 if not, 2 if the settings can't be used.
+    """
+    if (file is None) == (not source):
+        raise typer.BadParameter("name either an EmbeddingSource, or a manifest with -f")
+    settings = _settings()
+    set_up_logs(settings)
+    from embedding_operator.cli.plan import plan_manifest, plan_source
+    from embedding_operator.cli.plan_lines import Rates
+
+    rates = Rates(rows_per_second, backfill_rows_per_second)
+    planned = (
+        plan_source(settings, source, rates, typer.echo)
+        if file is None
+        else plan_manifest(settings, file, rates, typer.echo)
+    )
+    raise typer.Exit(asyncio.run(planned))
+
+
 SourceName = Annotated[str, typer.Argument(help="The name of an EmbeddingSource.")]
 PrintSql = Annotated[bool, typer.Option("--dry-run", help="Print the SQL that would be run, and run none of it.")]
 

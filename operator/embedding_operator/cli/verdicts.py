@@ -27,6 +27,7 @@ class Mark(StrEnum):
     PASSED = "✓"
     FAILED = "✗"
     SKIPPED = "–"
+    ADVICE = "→"
 
 
 @dataclass(frozen=True)
@@ -51,6 +52,11 @@ def failed(what: str, message: str) -> Verdict:
 
 def skipped(what: str, because: str) -> Verdict:
     return Verdict(Mark.SKIPPED, what, f"skipped, because {because}")
+
+
+def advice(what: str, message: str) -> Verdict:
+    """What would be better, although nothing is wrong."""
+    return Verdict(Mark.ADVICE, what, message)
 
 
 def exit_code(verdicts: Sequence[Verdict]) -> int:
