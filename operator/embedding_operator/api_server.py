@@ -205,6 +205,11 @@ class ApiServer:
         params = {"labelSelector": labels, "fieldSelector": fields}
         await self._request("DELETE", self._url(JOBS), params=params)
 
+    async def to_worker_jobs(self, method: str, name: str = "", body: Json | None = None) -> Json:
+        """A request to the Jobs of Kubernetes (batch/v1), or to one. Raises Gone, AlreadyExists or RequestRefused."""
+        parts = [self.host, "apis/batch/v1/namespaces", self.namespace, "jobs", name]
+        return await self._request(method, "/".join(filter(None, parts)), json=body)
+
     async def _patch(self, url: str, body: Json) -> Json:
         try:
             return await self._request("PATCH", url, headers=MERGE_PATCH, data=json.dumps(body))

@@ -1,20 +1,15 @@
-"""Creates sources, loops, job runner, housekeeping and rotation from the objects of the context. Called by process.py."""
+"""Creates sources, job runner, housekeeping and rotation from the objects of the context. Called by process.py."""
 
 from functools import partial
 
 from embedding_operator.context import Context
+from embedding_operator.loop_factory import LoopFactory
 from embedding_operator.reconciler.api_server_watch import ApiServerWatch
-from embedding_operator.reconciler.backfill_workers import Workers, WorkersNotEnabled
 from embedding_operator.reconciler.deleted_sources import DeletedSources
 from embedding_operator.reconciler.housekeeping import Expiry, Housekeeping
 from embedding_operator.reconciler.job_runner import JobRunner, Recorders
 from embedding_operator.reconciler.job_statuses import JobStatuses
-from embedding_operator.reconciler.ready_source import SharedParts
-from embedding_operator.reconciler.source_loop import LoopSettings, SourceLoop
-from embedding_operator.reconciler.source_setup import SourceSetup
 from embedding_operator.reconciler.sources import Sources
-from embedding_operator.reconciler.status_report import StatusReport
-from embedding_operator.resources.embedding_source import EmbeddingSource
 from embedding_operator.rotation import Rotation
 
 DATABASE_URL_FILE = "DATABASE_URL_FILE"
@@ -27,7 +22,7 @@ class Factory:
     def sources(self) -> Sources:
         context = self._context
         return Sources(
-            self.source_loop,
+            LoopFactory(context).source_loop,
             catalog=context.catalog,
             queues=context.queues,
             jobs=context.jobs,
@@ -39,29 +34,6 @@ class Factory:
     def deleted_sources(self) -> DeletedSources:
         context = self._context
         return DeletedSources(context.database, context.server, context.events, clock=context.clock)
-
-    def source_loop(self, source: EmbeddingSource) -> SourceLoop:
-        context, settings = self._context, self._context.settings
-        shared = SharedParts(
-            context.server, context.jobs, self.backfill_workers, settings.audit_rows_per_s, context.clock
-        )
-        setup = SourceSetup(context.database, context.providers, catalog=context.catalog, shared=shared)
-        report = StatusReport(
-            source, server=context.server, events=context.events, table=context.jobs.table, clock=context.clock
-        )
-        return SourceLoop(
-            source,
-            setup,
-            report=report,
-            queues=context.queues,
-            window=context.jobs.window,
-            metrics=context.metrics,
-            settings=LoopSettings(settings.interval_s, settings.price_per_million_tokens),
-            clock=context.clock,
-        )
-
-    def backfill_workers(self, source: EmbeddingSource) -> Workers:
-        return WorkersNotEnabled()
 
     def job_runner(self, sources: Sources) -> JobRunner:
         context = self._context

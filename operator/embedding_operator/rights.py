@@ -1,6 +1,7 @@
 """All that the operator asks of the API server, as rights in its namespace: no more is granted, no less is enough.
 
-charts/embedding-operator/files/rules.yaml grants it, and a test holds the two equal. `embedding-operator check` asks for each.
+charts/embedding-operator/files/rules.yaml grants it, and workers-rules.yaml what worker pods need; a test holds them equal.
+`embedding-operator check` asks for each.
 """
 
 from dataclasses import dataclass
@@ -27,3 +28,5 @@ RIGHTS = (
     Right("patch", GROUP, f"{JOBS}/status"),
     Right("create", EVENTS_GROUP, EVENTS),
 )
+WORKER_RIGHTS = tuple(Right(verb, "batch", "jobs") for verb in ("get", "create", "delete"))
+"""Where the chart enables worker pods for backfills."""

@@ -76,6 +76,11 @@ class Settings(BaseModel):
         allow_inf_nan=False,
         description="pace of the audit, after its first pass",
     )
+    backfill_pod_template: Path | None = Field(
+        None,
+        alias="EMBEDDING_BACKFILL_POD_TEMPLATE_FILE",
+        description="where the chart enables worker pods: the template of their Job",
+    )
     log_format: Literal["json", "console"] = Field("json", alias="EMBEDDING_LOG_FORMAT")
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", alias="EMBEDDING_LOG_LEVEL")
     provider_settings: Mapping[str, SecretStr] = Field(
@@ -200,6 +205,12 @@ def pod_api_server() -> str | None:
     if not host or not port:
         return None
     return f"https://[{host}]:{port}" if ":" in host else f"https://{host}:{port}"
+
+
+def completion_index() -> int | None:
+    """The index of this pod in its Indexed Job, as Kubernetes tells it; None elsewhere."""
+    index = os.environ.get("JOB_COMPLETION_INDEX", "")
+    return int(index) if index.isdecimal() else None
 
 
 def environment_of_a_program() -> dict[str, str]:

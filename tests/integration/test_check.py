@@ -77,6 +77,18 @@ def test_where_every_check_passes_every_line_says_so_and_nothing_is_created(syst
     assert system.source() == before
 
 
+def test_advice_about_an_index_is_a_line_of_its_own_and_no_failure(system: System) -> None:
+    system.apply_source()
+    system.book.run("CREATE INDEX near ON public.businesses USING hnsw (embedding vector_cosine_ops)")
+    system.book.add(10_001)
+    system.book.run("ANALYZE public.businesses")
+    done = checked(system)
+    assert done.returncode == 0
+    assert lines(done)["index of businesses"].startswith(
+        "→ writes of vectors are about ten times slower beside public.near"
+    )
+
+
 def test_it_says_the_same_while_an_operator_is_at_work(system: System) -> None:
     system.book.add(3)
     system.apply_source()

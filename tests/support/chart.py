@@ -48,6 +48,13 @@ class Objects(list[Json]):
         return {entry["name"]: entry["value"] for entry in self.container()["env"]}
 
 
+def workers_template(rendered: Objects) -> Json:
+    """The template of the workers' Job, as the operator reads it."""
+    (config,) = rendered.of("ConfigMap")
+    found: Json = yaml.safe_load(config["data"]["job.yaml"])
+    return found
+
+
 class Helm(hack.installation.helm.Helm):
     """Helm with this chart."""
 

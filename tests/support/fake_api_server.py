@@ -23,6 +23,8 @@ class FakeApiServer(ApiServer):
         self.cluster = "cluster-1"
         self.stored_jobs: dict[str, Json] = {}
         self.stored_sources: dict[str, Json] = {}
+        self.worker_jobs: dict[str, Json] = {}
+        """Jobs of Kubernetes (batch/v1)."""
         self.events: list[Json] = []
         self.served = {JOBS, SOURCES}
         self.refuse_jobs_of: set[str] = set()
@@ -163,6 +165,16 @@ class FakeApiServer(ApiServer):
         stored: Json = self._store(self.stored_sources, source)["status"]
         self._end("patch_source_status")
         return stored
+
+    async def to_worker_jobs(self, method: str, name: str = "", body: Json | None = None) -> Json:
+        await self._begin(f"{method} worker job", name)
+        if method == "POST" and body is not None:
+            if (name := body["metadata"]["name"]) in self.worker_jobs:
+                raise AlreadyExists(f'jobs.batch "{name}" already exists')
+            return self._store(self.worker_jobs, copy.deepcopy(body))
+        if name not in self.worker_jobs:
+            raise Gone(f'jobs.batch "{name}" not found')
+        return self.worker_jobs.pop(name) if method == "DELETE" else copy.deepcopy(self.worker_jobs[name])
 
     async def create_event(self, manifest: Json) -> None:
         await self._begin("create_event", manifest["metadata"]["name"])

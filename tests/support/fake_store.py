@@ -11,6 +11,7 @@ from datetime import UTC, datetime
 from embedding_worker.errors import EmbeddingError, RowsRefused
 from embedding_worker.rows.backfills import BackfillRecords, BackfillRun, BackfillSettings, WorkerReport
 from embedding_worker.rows.backlog import Backlog, MarkPage, Share
+from embedding_worker.rows.index_advice import IndexFacts
 from embedding_worker.rows.records import (
     AuditPage,
     Counts,
@@ -75,6 +76,7 @@ class FakeBacklog(Backlog):
 
     def __init__(self, store: "FakeStore") -> None:
         self.records = FakeRecords()
+        self.indexes = IndexFacts()
         self._store = store
 
     @property
@@ -90,6 +92,9 @@ class FakeBacklog(Backlog):
     async def page(self, *, after_seq: int, limit: int, share: Share) -> MarkPage:
         page = [(seq, row_id) for seq, row_id in self._unedited if seq > after_seq][:limit]
         return MarkPage([row_id for _, row_id in page], page[-1][0] if page else None)
+
+    async def index_facts(self) -> IndexFacts:
+        return self.indexes
 
     async def hand_over(self, ids: Sequence[str]) -> None:
         for _, row_id in self._unedited:
@@ -118,6 +123,8 @@ class FakeStore(RowStore):
         """Ids of rows for which the text expression fails."""
         self.backlog = FakeBacklog(self)
         self.filled = False
+        self.adopted: int | None = None
+        """How many rows the first audit has adopted; None if it was not to adopt any."""
         self.used: Used | None = None
         self.requests: list[str] = []
         self.meanwhile: Callable[[], None] = lambda: None
@@ -285,6 +292,7 @@ class FakeStore(RowStore):
         self._request("is_filled")
         return self.filled
 
-    async def record_filled(self) -> None:
+    async def record_filled(self) -> int | None:
         self._request("record_filled")
         self.filled = True
+        return self.adopted

@@ -71,7 +71,7 @@ STATES = [
         "no pods to backfill", replace(SWEEPING, backfill=replace(BACKFILL, problem=NO_WORKERS)), "Current", "Healthy"
     ),
     State("backfilled", replace(SWEEPING, backfill=replace(BACKFILL, completed_at=NOW)), "Current", "Healthy"),
-    State("a large backlog of jobs", replace(SWEEPING, backlog=Backlog(50_000, True, 40.0)), "Current", "Healthy"),
+    State("a large backlog of jobs", replace(SWEEPING, backlog=Backlog(50_000, 40.0)), "Current", "Healthy"),
     State("sweeping, all fresh", SWEEPING, "Current", "Healthy"),
     State("fresh except for dead letters", replace(SWEEPING, counts=DEAD_LETTERS_ONLY), "Current", "Healthy"),
     State("no row fresh, each with a dead letter", replace(SWEEPING, counts=NONE_FRESH), "Current", "Healthy"),

@@ -18,6 +18,7 @@ TERMS = {
     "sweep": r"sweeps?",
     "audit": r"audits?",
     "window": r"windows?",
+    "backfill": r"backfills?",
     "linger": r"linger",
     "throttle": r"throttled?",
     "canary": r"canar(?:y|ies)",

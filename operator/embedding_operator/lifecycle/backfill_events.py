@@ -14,6 +14,8 @@ from embedding_operator.resources.base import parsed_timestamp
 from embedding_operator.resources.embedding_source import EmbeddingSource
 
 Status = Mapping[str, Any]
+SILENT = frozenset({NO_BACKFILL, COMPLETED, "WorkersStarting"})
+"""Reasons that have no event of their own, because nobody has to know or to act."""
 
 
 def of_backfill(
@@ -23,7 +25,7 @@ def of_backfill(
 
     `index_advice` is sent with the begin and with the end of a backfill, and is what is right at that moment.
     """
-    events = [*_began_or_ended(source, before.get("backfill") or {}, after.get("backfill") or {})]
+    events = _began_or_ended(source, before.get("backfill") or {}, after.get("backfill") or {})
     if events and index_advice is not None:
         events.append(about_source(source, "AdviseIndex", NORMAL, "IndexAdvice", index_advice))
     return events + _of_condition(source, _backfilling(before), _backfilling(after))
@@ -35,15 +37,15 @@ def _began_or_ended(source: EmbeddingSource, before: Status, after: Status) -> l
     if began_at is None or (not is_new and completed_at == before.get("completedAt")):
         return []
     if completed_at is None:
-        note = f"a backfill has begun: {after['total']} rows that no edit made due are embedded page by page, {_where(after)}"
+        note = f"a backfill has begun: {after['total']} rows that no edit made due are embedded page by page, {_where(source)}"
         return [about_source(source, "BeginBackfill", NORMAL, "BackfillStarted", note)]
     failed = f", and {after['failed']} have failed and got a job each" if after["failed"] else ""
     note = f"the backfill has ended: {after['done']} of {after['total']} rows are done{failed}; {_duration(after)}"
     return [about_source(source, "EndBackfill", NORMAL, "BackfillCompleted", note)]
 
 
-def _where(backfill: Status) -> str:
-    workers = backfill["workers"]
+def _where(source: EmbeddingSource) -> str:
+    workers = source.spec.backfill.workers
     return f"by {workers} pod{'s' if workers > 1 else ''}" if workers else "in the operator's process"
 
 
@@ -62,7 +64,7 @@ def _backfilling(status: Status) -> Status:
 
 def _of_condition(source: EmbeddingSource, before: Status, after: Status) -> list[Event]:
     reason = after["reason"]
-    if after["status"] != "False" or reason in (before["reason"], NO_BACKFILL, COMPLETED):
+    if after["status"] != "False" or reason in (before["reason"], *SILENT):
         return []
     kind = NORMAL if reason == LARGE_BACKLOG else WARNING
     return [about_source(source, BACKFILLING, kind, reason, after["message"])]

@@ -43,7 +43,7 @@ class BackfillFacts:
     problem: tuple[str, str] | None = None
     """Reason and sentence, where no row is embedded until someone acts."""
     paused: bool = False
-    """No row is embedded at the moment, because the source is suspended or its provider may not be called."""
+    """The source is suspended."""
 
     @property
     def rate(self) -> float | None:
@@ -58,9 +58,8 @@ class Backlog:
     """Rows that no edit made due, and that get a job each, because spec.backfill.mode is Jobs."""
 
     rows: int
-    estimated: bool
     rows_per_s: float | None
-    """Jobs of this source that were finished in a second, lately; None if that is not known yet."""
+    """Of this source that were embedded in a second, lately; None if that is not known."""
 
 
 class RowRate:
@@ -87,7 +86,7 @@ class RowRate:
         return (last - first) / measured_s if measured_s >= SHORTEST_MEASURED_S else None
 
 
-def backfill_status(facts: BackfillFacts | None, now: datetime) -> dict[str, Any] | None:
+def status(facts: BackfillFacts | None, now: datetime) -> dict[str, Any] | None:
     """The status' part `backfill`. None, which removes it, if there was no backfill."""
     if facts is None:
         return None
@@ -115,10 +114,13 @@ def estimated_completion(facts: BackfillFacts, now: datetime) -> datetime | None
     return datetime.fromtimestamp(math.ceil((now.timestamp() + left_s) / MINUTE_S) * MINUTE_S, UTC)
 
 
-def backfilling(facts: BackfillFacts | None, backlog: Backlog | None) -> Condition:
-    """The condition Backfilling: whether rows are embedded page by page, and if not, why."""
+def backfilling(facts: BackfillFacts | None, backlog: Backlog | None, *, no_calls: bool = False) -> Condition:
+    """The condition Backfilling: whether rows are embedded page by page, and if not, why.
+
+    `no_calls`: the provider may not be called at the moment.
+    """
     if facts is not None and facts.completed_at is None:
-        return _active(facts)
+        return _active(facts, paused=facts.paused or no_calls)
     if backlog is not None:
         return Condition(BACKFILLING, False, LARGE_BACKLOG, large_backlog(backlog))
     if facts is not None:
@@ -126,10 +128,10 @@ def backfilling(facts: BackfillFacts | None, backlog: Backlog | None) -> Conditi
     return Condition(BACKFILLING, False, NO_BACKFILL, "each due row gets an EmbeddingJob")
 
 
-def _active(facts: BackfillFacts) -> Condition:
+def _active(facts: BackfillFacts, *, paused: bool) -> Condition:
     if facts.problem is not None:
         return Condition(BACKFILLING, False, *facts.problem)
-    if facts.paused:
+    if paused:
         message = (
             "rows are embedded again when spec.suspend is false and the provider may be called: see the conditions "
             "Ready and ProviderReady"

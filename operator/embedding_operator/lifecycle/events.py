@@ -54,6 +54,12 @@ def triggers_left(source: str, uid: str, sql: str) -> Event:
     return Event(source, "DropTriggers", WARNING, "TriggersLeft", note, _reference("EmbeddingSource", source, uid))
 
 
+def vectors_adopted(source: EmbeddingSource, rows: int) -> Event:
+    note = f"{rows} rows keep the vectors that {source.spec.embedding_column} already held: no text of theirs was sent"
+    regarding = _reference("EmbeddingSource", source.name, source.metadata.uid)
+    return Event(source.name, "Adopt", NORMAL, "VectorsAdopted", note, regarding)
+
+
 def of_source(
     source: EmbeddingSource, before: Sequence[Mapping[str, Any]], after: Sequence[Mapping[str, Any]]
 ) -> list[Event]:

@@ -9,13 +9,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from embedding_operator.lifecycle.backfill_status import (
-    BackfillFacts,
-    Backlog,
-    backfill_status,
-    backfilling,
-    without_estimates,
-)
+from embedding_operator.lifecycle import backfill_status
+from embedding_operator.lifecycle.backfill_status import BackfillFacts, Backlog
 from embedding_operator.lifecycle.condition import Condition
 from embedding_operator.resources.base import timestamp
 from embedding_operator.resources.embedding_source import EmbeddingSource
@@ -73,6 +68,11 @@ class SourceFacts:
     """With mode Jobs, the rows that no edit made due, where they are more than the threshold."""
     index_advice: str | None = None
     """What to do about an index on the vectors, in a sentence: recorded at the begin and at the end of a backfill."""
+
+    @property
+    def texts_sent(self) -> int:
+        """Today."""
+        return 0 if self.used is None else self.used.texts
 
 
 def facts_of(source: EmbeddingSource, *, price_per_million_tokens: float) -> SourceFacts:
@@ -141,7 +141,7 @@ def _others(facts: SourceFacts) -> list[Condition]:
         _blank(facts.counts),
         _provider(facts),
         _reembed_required(facts.pending),
-        backfilling(facts.backfill, facts.backlog),
+        backfill_status.backfilling(facts.backfill, facts.backlog, no_calls=facts.provider_problem is not None),
     ]
 
 
@@ -217,7 +217,7 @@ def status(facts: SourceFacts, previous: Mapping[str, Any], now: datetime) -> di
         "lastHandledReconcileAt": facts.reconciled_at,
         "jobs": {"open": facts.open_jobs, "deadLettered": facts.dead_letters},
         "reembed": _reembed(facts),
-        "backfill": backfill_status(facts.backfill, now),
+        "backfill": backfill_status.status(facts.backfill, now),
         "conditions": written,
     }
     if facts.used is not None:
@@ -277,4 +277,4 @@ def worth_writing(new: Mapping[str, Any], written: Mapping[str, Any], *, since_w
 
 def _without_counts(status: Mapping[str, Any]) -> dict[str, Any]:
     compared = {key: value for key, value in status.items() if key not in ("rows", "jobs", "today", "backfill")}
-    return compared | {"conditions": without_estimates(status.get("conditions", ()))}
+    return compared | {"conditions": backfill_status.without_estimates(status.get("conditions", ()))}

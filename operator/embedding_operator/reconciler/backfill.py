@@ -9,11 +9,12 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from enum import Enum
+from typing import Any
 
 import structlog
 
-from embedding_operator.lifecycle.backfill_status import BackfillFacts, RowRate
 from embedding_operator.reconciler.backfill_workers import Workers
+from embedding_operator.reconciler.backlog_watch import BacklogWatch
 from embedding_operator.reconciler.job_table import JobTable
 from embedding_operator.resources.embedding_source import BackfillMode, EmbeddingSource
 from embedding_operator.tasks import cancel_and_wait
@@ -28,6 +29,7 @@ from embedding_worker.source import SourceConfig
 log = structlog.get_logger(__name__)
 
 LOOK_EVERY_S = 2.0
+NO_ROW_LEFT = "no row is left"
 BEGIN_LOOK_EVERY_S = 5.0
 SEEN_WITHIN_S = 15.0
 """A worker that has reported within this time is at work."""
@@ -79,7 +81,7 @@ class BackfillControl:
         self._task: asyncio.Task[None] | None = None
         self._reported = Progress()
         self._reports: list[WorkerReport] = []
-        self._rate = RowRate()
+        self._watch = BacklogWatch(source, config, parts.store, clock=clock)
         self._next_look_at = float("-inf")
         self._next_count_at = float("-inf")
         self._draining = False
@@ -92,9 +94,11 @@ class BackfillControl:
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
         """Continue the backfill that is on record, unless the spec has changed. What runs in this process ends with the block."""
-        self._run = await self._records.present(self._settings.config.at.bookkeeping_name)
-        if self._run is not None and self._run.is_active and not self._may_continue(self._run):
-            await self._end(self._run, why="the source has changed")
+        run = self._run = await self._records.present(self._settings.config.at.bookkeeping_name)
+        if run is not None:
+            self._reports = await self._records.reports(run)
+        if run is not None and run.is_active and not self._may_continue(run):
+            await self._end(run, why="the source has changed")
         try:
             yield
         finally:
@@ -114,13 +118,15 @@ class BackfillControl:
         if self._task is not None:
             await asyncio.wait({self._task})
 
-    async def step(self, *, due: int, filled: bool) -> None:
+    async def step(self, *, due: int, filled: bool, texts_sent: int = 0) -> None:
         """Do what is to be done now. `due`: rows that are due for any reason. `filled`: the first audit is complete.
+        `texts_sent`: today.
 
         Raises what the store raises, and what has ended the backfill in this process.
         """
         if self._task is not None and self._task.done() and not self._task.cancelled():
             self._task.result()
+        await self._watch.look(due=due, texts_sent=texts_sent)
         may_begin = due > self._spec.threshold and self._is_auto and not self._source.spec.suspend
         if self._draining or not (self.is_active or may_begin) or self._clock.monotonic() < self._next_look_at:
             return
@@ -131,7 +137,7 @@ class BackfillControl:
             case Step.GO_ON:
                 await self._follow()
             case Step.END if self._run is not None:
-                await self._end(self._run, why="no row is left")
+                await self._end(self._run, why=NO_ROW_LEFT)
 
     @property
     def _is_auto(self) -> bool:
@@ -152,8 +158,9 @@ class BackfillControl:
         store = self._parts.store
         await store.backlog.hand_over([job.business_id for job in self._parts.jobs.jobs(self._source.name)])
         total = await store.backlog.count()
+        await self._watch.before_backfill(total)
         run = await self._records.begin(secrets.token_hex(4), self._name, self._settings, total=total)
-        self._run, self._reports, self._rate = run, [], RowRate()
+        self._run, self._reports = run, []
         log.info("backfill started", source=self._source.name, rows=total, workers=self._settings.workers)
         await self._follow()
 
@@ -170,7 +177,7 @@ class BackfillControl:
             self._start_engine()
         await self._report(run)
         self._reports = await self._records.reports(run)
-        self._rate.record(self._clock.monotonic(), self._worked_on)
+        self._watch.record_rows(self._worked_on)
         if self._clock.monotonic() >= self._next_count_at:
             await self._count(run)
 
@@ -214,29 +221,24 @@ class BackfillControl:
         await self._report(run)
         await self._stop_engine()
         await self._parts.workers.remove()
-        self._run = await self._records.end(run)
         self._reports = await self._records.reports(run)
-        if self._run.total != self._worked_on and why == "no row is left":
+        if why == NO_ROW_LEFT:
+            await self._watch.after_backfill(self._worked_on)
+        self._run = await self._records.end(run)
+        if self._run.total != self._worked_on and why == NO_ROW_LEFT:
             self._run = await self._records.record_total(self._run, self._worked_on)
         log.info("backfill ended", source=self._source.name, why=why, rows=self._worked_on)
 
     @property
-    def facts(self) -> BackfillFacts | None:
-        """What is known of the last backfill; None if there was none."""
-        run = self._run
+    def facts(self) -> dict[str, Any]:
+        """What is known of the last backfill, and of a backlog without one, for SourceFacts."""
+        run, watch = self._run, self._watch
+        known = {"backlog": watch.backlog, "index_advice": watch.index_advice}
         if run is None:
-            return None
-        return BackfillFacts(
-            total=run.total,
-            done=sum(report.done for report in self._reports),
-            failed=sum(report.failed for report in self._reports),
-            rows_per_s=self._rate.rows_per_s if run.is_active else None,
-            workers=self._workers_at_work if run.settings.workers and run.is_active else 0,
-            began_at=run.begun_at,
-            completed_at=run.ended_at,
-            problem=self._problem if run.is_active else None,
-            paused=self._source.spec.suspend,
-        )
+            return known
+        return known | {
+            "backfill": self._watch.facts(run, self._reports, at_work=self._workers_at_work, problem=self._problem)
+        }
 
     @property
     def _workers_at_work(self) -> int:

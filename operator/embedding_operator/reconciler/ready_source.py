@@ -3,18 +3,14 @@
 Called by source_setup.py; reads the database and writes nothing.
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
-from embedding_operator.api_server import ApiServer
 from embedding_operator.reconciler.audit import Audit
 from embedding_operator.reconciler.backfill import BackfillControl, BackfillParts
-from embedding_operator.reconciler.backfill_workers import Workers
-from embedding_operator.reconciler.registers import JobRegisters
+from embedding_operator.reconciler.registers import SharedParts
 from embedding_operator.reconciler.sweep import Sweeper
 from embedding_operator.reconciler.table_watch import TableWatch
 from embedding_operator.resources.embedding_source import EmbeddingSource
-from embedding_worker.clock import Clock
 from embedding_worker.pipeline import RowPipeline, make_pipeline
 from embedding_worker.providers.shared_embedder import SharedEmbedder
 from embedding_worker.rows.store import RowStore
@@ -31,17 +27,6 @@ class ReadySource:
     pipeline: RowPipeline
     watch: TableWatch
     backfill: BackfillControl
-
-
-@dataclass(frozen=True)
-class SharedParts:
-    """What the loops of all sources share."""
-
-    server: ApiServer
-    jobs: JobRegisters
-    make_workers: Callable[[EmbeddingSource], Workers]
-    audit_rows_per_s: float
-    clock: Clock
 
 
 async def make_ready_source(

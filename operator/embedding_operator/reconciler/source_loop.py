@@ -15,7 +15,6 @@ import structlog
 from embedding_operator.lifecycle.source_status import facts_of
 from embedding_operator.metrics import Metrics
 from embedding_operator.reconciler import turn
-from embedding_operator.reconciler.backfill import BackfillControl
 from embedding_operator.reconciler.failure_log import FailureLog
 from embedding_operator.reconciler.ready_source import ReadySource
 from embedding_operator.reconciler.row_queues import RowQueues
@@ -68,7 +67,7 @@ class SourceLoop:
         self._locked_turns = 0
         self._wake = asyncio.Event()
         self._draining = False
-        self._backfill: BackfillControl | None = None
+        self._ready_source: ReadySource | None = None
         self._set_up_again = False
         self._failures = FailureLog(source.name)
         self.last_turn = clock.monotonic()
@@ -102,13 +101,13 @@ class SourceLoop:
     def drain(self) -> None:
         """Create no more jobs, and begin no other call of a backfill: the process is about to end."""
         self._draining = True
-        if self._backfill is not None:
-            self._backfill.drain()
+        if self._ready_source is not None:
+            self._ready_source.backfill.drain()
 
     async def wait_until_drained(self) -> None:
         """Return when the calls of a backfill that are in flight are written. Jobs have their own table."""
-        if self._backfill is not None:
-            await self._backfill.wait_until_drained()
+        if self._ready_source is not None:
+            await self._ready_source.backfill.wait_until_drained()
 
     async def run(self) -> None:
         """Run until cancelled."""
@@ -156,11 +155,11 @@ class SourceLoop:
     async def _backfilling(self, ready: ReadySource) -> AsyncIterator[None]:
         """Continue a backfill that was begun before, and let others drain it meanwhile."""
         async with ready.backfill.running():
-            self._backfill = ready.backfill
+            self._ready_source = ready
             try:
                 yield
             finally:
-                self._backfill = None
+                self._ready_source = None
 
     def _close_queue(self) -> None:
         self._queues.close(self._name)
@@ -192,7 +191,7 @@ class SourceLoop:
         self._record(
             waiting_for=reaction.waiting_for if reaction else None,
             filled=ready.audit.filled,
-            backfill=ready.backfill.facts,
+            **ready.backfill.facts,
             provider_called=ready.pipeline.calls.called,
             some_calls_fail=ready.pipeline.calls.some_fail,
             provider_problem=problem,
@@ -200,9 +199,11 @@ class SourceLoop:
             jobs_refused=None if suspended else ready.sweeper.jobs_refused,
         )
         self._metrics.record_refused_creates(self._name, ready.sweeper.count_refused_creates())
-        letters = ready.sweeper.dead_letters.number
-        self._metrics.record_dead_letters(self._name, letters, limit_reached=limit is not None)
+        self._metrics.record_backfill(self._name, self._facts.backfill)
+        letters = ready.sweeper.dead_letters
+        self._metrics.record_dead_letters(self._name, letters.number, limit_reached=limit is not None)
         await self._report.write(self._facts)
+        self._report.emit_adopted(ready.audit.adopted)
         return max(reaction.pause_s if reaction else 0.0, self._interval_s)
 
     async def _do(self, ready: ReadySource) -> None:
@@ -210,9 +211,9 @@ class SourceLoop:
         if ready.pipeline.rows.refusal is not None:
             raise ready.pipeline.rows.refusal
         look = Look(self._source.spec.suspend, self._draining, requested=requested, handled=handled)
-        changed, failed = False, None
+        changed, failed, due = False, None, self._window.due(self._name)
         await self._watch(ready)
-        await ready.backfill.step(due=self._window.due(self._name), filled=ready.audit.filled)
+        await ready.backfill.step(due=due, filled=ready.audit.filled, texts_sent=self._facts.texts_sent)
         for step in turn.steps(look):
             match step:
                 case Step.SWEEP:

@@ -10,7 +10,8 @@ from embedding_operator.reconciler.configuration import (
     Progress,
     decide_configuration,
 )
-from embedding_operator.reconciler.ready_source import ReadySource, SharedParts, make_ready_source
+from embedding_operator.reconciler.ready_source import ReadySource, make_ready_source
+from embedding_operator.reconciler.registers import SharedParts
 from embedding_operator.reconciler.table_watch import TableWatch
 from embedding_operator.resources.embedding_source import EmbeddingSource
 from embedding_worker.errors import EmbeddingError

@@ -315,7 +315,7 @@ def without_nulls(patch: Json) -> Json:
         ),
         SourceFacts(1, "any@8", set_up=True, backfill=BACKFILL),
         SourceFacts(1, "any@8", set_up=True, backfill=replace(BACKFILL, completed_at=NOW)),
-        SourceFacts(1, "any@8", set_up=True, backlog=Backlog(50_000, True, rows_per_s=None)),
+        SourceFacts(1, "any@8", set_up=True, backlog=Backlog(50_000, rows_per_s=None)),
     ],
     ids=[
         "being set up",

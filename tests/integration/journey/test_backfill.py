@@ -52,7 +52,10 @@ def test_rows_that_fail_get_jobs_and_a_changed_mode_stops_the_backfill(system: S
     for row in (7, 8):
         assert system.wait_for_phase(row, "DeadLettered", within_s=60)["status"]["reason"] == "InputRejected"
     wait_until(lambda: vectors(system) == 598, within_s=60, because="all others are embedded")
-    assert {job["spec"]["businessId"] for job in system.jobs() if job["status"]["phase"] == "DeadLettered"} == {"7", "8"}
+    assert {job["spec"]["businessId"] for job in system.jobs() if job["status"]["phase"] == "DeadLettered"} == {
+        "7",
+        "8",
+    }
     gemini.lift()
     job = next(job for job in system.jobs(7))["metadata"]["name"]
     system.patch_status(job, {"phase": "Pending"})

@@ -18,7 +18,7 @@ NONE = SourceFacts(3, "any@8", set_up=True, filled=True)
 ACTIVE = BackfillFacts(200, 50, 0, rows_per_s=10.0, workers=0, began_at=NOW)
 ENDED = replace(ACTIVE, done=197, failed=3, rows_per_s=None, completed_at=NOW + timedelta(seconds=20))
 PROBLEM = ("WorkersNotEnabled", "spec.backfill.workers is 3: set backfill.workers.enabled in the chart")
-BACKLOG = Backlog(50_000, estimated=True, rows_per_s=40.0)
+BACKLOG = Backlog(50_000, rows_per_s=40.0)
 BEGUN = "a backfill has begun: 200 rows that no edit made due are embedded page by page, in the operator's process"
 COMPLETED = (
     "the backfill has ended: 197 of 200 rows are done, and 3 have failed and got a job each; it took 0:00:20, at 10.0 "
@@ -48,6 +48,7 @@ def emitted(before: dict[str, Any], after: dict[str, Any], advice: str | None = 
         (written(ENDED), written(replace(ACTIVE, began_at=NOW + timedelta(hours=1))), [("Normal", "BackfillStarted")]),
         (written(ACTIVE), written(replace(ACTIVE, problem=PROBLEM)), [("Warning", "WorkersNotEnabled")]),
         (written(replace(ACTIVE, problem=PROBLEM)), written(replace(ACTIVE, problem=PROBLEM)), []),
+        (written(ACTIVE), written(replace(ACTIVE, problem=("WorkersStarting", "no worker has reported"))), []),
         (written(), written(backlog=BACKLOG), [("Normal", "LargeBacklogInJobs")]),
         (written(backlog=BACKLOG), written(backlog=replace(BACKLOG, rows_per_s=10.0)), []),
         (written(backlog=BACKLOG), written(), []),
@@ -64,6 +65,7 @@ def emitted(before: dict[str, Any], after: dict[str, Any], advice: str | None = 
         "another one",
         "cannot run",
         "still cannot run",
+        "not at work yet",
         "many jobs",
         "many jobs with another estimate",
         "few jobs again",
@@ -83,7 +85,8 @@ def test_the_events_say_how_many_rows_how_long_and_how_fast() -> None:
 
 
 def test_the_event_of_a_backfill_in_pods_says_how_many() -> None:
-    (begun,) = of_backfill(SOURCE, written(), written(replace(ACTIVE, workers=3)))
+    source = parse_source(a_source("businesses", backfill={"workers": 3}))
+    (begun,) = of_backfill(source, written(), written(ACTIVE))
     assert begun.note.endswith("page by page, by 3 pods")
 
 

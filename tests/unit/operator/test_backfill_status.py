@@ -5,12 +5,12 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
+from embedding_operator.lifecycle import backfill_status
 from embedding_operator.lifecycle.backfill_status import (
     BackfillFacts,
     Backlog,
     RowRate,
     about,
-    backfill_status,
     backfilling,
     estimated_completion,
 )
@@ -24,12 +24,12 @@ COMPLETE = replace(
     BACKFILL, done=199_990, failed=10, rows_per_s=None, completed_at=BACKFILL.began_at + timedelta(seconds=250)
 )
 PROBLEM = ("WorkersNotEnabled", "spec.backfill.workers is 3: set backfill.workers.enabled in the chart")
-BACKLOG = Backlog(50_000, estimated=True, rows_per_s=40.0)
+BACKLOG = Backlog(50_000, rows_per_s=40.0)
 SOURCE = SourceFacts(3, "any@8", set_up=True, filled=True)
 
 
 def test_an_active_backfill_has_its_counts_its_rate_and_an_estimate() -> None:
-    assert backfill_status(BACKFILL, NOW) == {
+    assert backfill_status.status(BACKFILL, NOW) == {
         "progress": "50000/200000",
         "total": 200_000,
         "done": 50_000,
@@ -43,14 +43,14 @@ def test_an_active_backfill_has_its_counts_its_rate_and_an_estimate() -> None:
 
 
 def test_a_complete_backfill_has_the_rate_of_all_its_rows_and_no_estimate() -> None:
-    found = backfill_status(COMPLETE, NOW)
+    found = backfill_status.status(COMPLETE, NOW)
     assert found is not None
     assert (found["rowsPerSecond"], found["estimatedCompletion"]) == ("800.0", None)
     assert found["completedAt"] == "2026-03-01T12:03:10.000Z"
 
 
 def test_a_source_without_a_backfill_has_no_such_status() -> None:
-    assert backfill_status(None, NOW) is None
+    assert backfill_status.status(None, NOW) is None
 
 
 @pytest.mark.parametrize("rows_per_s", [None, 0.0, 1e-12])
@@ -82,6 +82,12 @@ def test_the_condition_says_whether_rows_are_embedded_in_pages_and_why_not(
 ) -> None:
     condition = backfilling(facts, backlog)
     assert (condition.type, condition.status, condition.reason) == ("Backfilling", *expected)
+
+
+def test_a_backfill_whose_provider_may_not_be_called_is_paused() -> None:
+    condition = backfilling(BACKFILL, None, no_calls=True)
+    assert (condition.status, condition.reason) == (True, "Paused")
+    assert backfilling(COMPLETE, None, no_calls=True).reason == "Completed"
 
 
 def test_the_condition_says_where_the_rows_are_embedded() -> None:

@@ -40,6 +40,7 @@ def test_a_database_url_is_enough() -> None:
         "price_per_million_tokens": 0,
         "http_port": 8080,
         "audit_rows_per_s": 500,
+        "backfill_pod_template": None,
         "log_format": "json",
         "log_level": "info",
         "provider_settings": {},
@@ -62,6 +63,7 @@ def test_each_variable_is_read() -> None:
             "GEMINI_API_KEY": MARKER,
             "EMBEDDING_GEMINI_ENDPOINT": "https://gemini.example",
             "EMBEDDING_AUDIT_ROWS_PER_SECOND": "0.5",
+            "EMBEDDING_BACKFILL_POD_TEMPLATE_FILE": "/etc/embedding-operator/workers/job.yaml",
             "EMBEDDING_LOG_FORMAT": "console",
             "EMBEDDING_LOG_LEVEL": "debug",
         }
@@ -76,6 +78,7 @@ def test_each_variable_is_read() -> None:
         "price_per_million_tokens": 0.15,
         "http_port": 0,
         "audit_rows_per_s": 0.5,
+        "backfill_pod_template": Path("/etc/embedding-operator/workers/job.yaml"),
         "log_format": "console",
         "log_level": "debug",
         "provider_settings": {

@@ -10,7 +10,8 @@ from embedding_operator.lifecycle.source_status import Pending
 from embedding_operator.reconciler import configuration, source_setup
 from embedding_operator.reconciler.backfill_workers import WorkersNotEnabled
 from embedding_operator.reconciler.configuration import Configuration, Progress
-from embedding_operator.reconciler.ready_source import ReadySource, SharedParts
+from embedding_operator.reconciler.ready_source import ReadySource
+from embedding_operator.reconciler.registers import SharedParts
 from embedding_operator.reconciler.source_setup import SourceSetup
 from embedding_operator.resources.embedding_source import EmbeddingSource
 from embedding_worker.errors import DatabaseUnavailable, SourceRefused

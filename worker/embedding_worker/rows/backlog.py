@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from embedding_worker.rows.backfills import BackfillRecords
 from embedding_worker.rows.database import Database
+from embedding_worker.rows.index_advice import IndexFacts, read_index_facts
 from embedding_worker.rows.statements import Statements
 from embedding_worker.rows.table_access import TableAccess
 
@@ -37,6 +38,8 @@ class Backlog:
 
     def __init__(self, database: Database, access: TableAccess, statements: Statements) -> None:
         self.records = BackfillRecords(database)
+        self._database = database
+        self._at = statements.config.at
         self._access = access
         self._marks = statements.marks
 
@@ -52,6 +55,11 @@ SELECT count(*) >= $1::bigint FROM (SELECT FROM (SELECT d.edited FROM {self._mar
         sql = f"SELECT count(*) FROM {self._marks} d WHERE d.edited IS NOT TRUE AND d.id IS NOT NULL"
         return int((await self._access.fetch(sql))[0][0])
 
+    async def edited_rows(self) -> int:
+        """How many rows have a mark of an edit."""
+        sql = f"SELECT count(DISTINCT d.id) FROM {self._marks} d WHERE d.edited"
+        return int((await self._access.fetch(sql))[0][0])
+
     async def page(self, *, after_seq: int, limit: int, share: Share) -> MarkPage:
         """The rows of up to `limit` such marks of this share, the oldest after `after_seq` first."""
         sql = f"""
@@ -61,6 +69,10 @@ SELECT p.seq, p.id, EXISTS (SELECT FROM {self._marks} e WHERE e.id = p.id AND e.
         rows = await self._access.fetch(sql, after_seq, limit, share.of, share.index)
         ids = list(dict.fromkeys(row_id for _, row_id, edited in rows if not edited))
         return MarkPage(ids, rows[-1][0] if rows else None)
+
+    async def index_facts(self) -> IndexFacts:
+        """What the catalog says about indexes on the vectors."""
+        return await read_index_facts(self._database, self._at)
 
     async def hand_over(self, ids: Sequence[str]) -> None:
         """Make the marks of these rows those of edits, so that each row gets a job. A row without such a mark is left alone."""

@@ -40,13 +40,17 @@ SOURCE_RECORD = (
     f"SELECT s.trigger_definition, s.filled_for, s.in_force FROM {SCHEMA}.sources s WHERE s.bookkeeping = $1"
 )
 RECORD_SOURCE = f"""
-INSERT INTO {SCHEMA}.sources AS s (bookkeeping, table_name, embedding_column, trigger_definition, in_force)
-VALUES ($1, $2, $3, $4, $5) ON CONFLICT (bookkeeping)
-DO UPDATE SET trigger_definition = excluded.trigger_definition, in_force = excluded.in_force
+INSERT INTO {SCHEMA}.sources AS s (bookkeeping, table_name, embedding_column, trigger_definition, in_force, adoptable)
+VALUES ($1, $2, $3, $4, $5, $4::text <> '') ON CONFLICT (bookkeeping)
+DO UPDATE SET trigger_definition = excluded.trigger_definition, in_force = excluded.in_force,
+    adoptable = s.adoptable AND excluded.adoptable AND s.in_force = excluded.in_force
 """
+"""Without triggers (an empty definition) edits may be lost, so that a vector need not be that of the row's text."""
 PAUSED_SINCE = f"SELECT s.triggers_paused_at FROM {SCHEMA}.sources s WHERE s.bookkeeping = $1"
 FORGET_FILLED = f"UPDATE {SCHEMA}.sources SET filled_for = NULL WHERE bookkeeping = $1 AND filled_for IS NOT NULL"
-RECORD_FILLED = f"UPDATE {SCHEMA}.sources SET filled_for = $2 WHERE bookkeeping = $1"
+RECORD_FILLED = (
+    f"UPDATE {SCHEMA}.sources SET filled_for = $2, adoptable = false WHERE bookkeeping = $1 RETURNING adopted"
+)
 LONGEST_MARKED_ID = 2_600
 """Bytes. An entry of an index may have 2,704; a resource can carry ids of 1,024 at most."""
 
@@ -56,7 +60,7 @@ CREATE_SHARED = (
     bookkeeping text PRIMARY KEY, table_name text NOT NULL, embedding_column text NOT NULL,
     trigger_definition text NOT NULL, in_force text NOT NULL, filled_for text,
     owner text, owner_seen_at timestamptz, owner_changes bigint NOT NULL DEFAULT 0, triggers_paused_at timestamptz,
-    vector_type text)""",
+    vector_type text, adoptable boolean NOT NULL DEFAULT false, adopted bigint NOT NULL DEFAULT 0)""",
     f"""CREATE TABLE IF NOT EXISTS {SCHEMA}.usage (
     bookkeeping text, day date, texts bigint NOT NULL DEFAULT 0, tokens bigint NOT NULL DEFAULT 0,
     PRIMARY KEY (bookkeeping, day))""",
@@ -72,8 +76,10 @@ CREATE_SHARED = (
 )
 """`in_force` is the configuration in force (SourceConfig.as_record). `filled_for` is the signature of the configuration for which
 an audit has read the whole table; null if there is none. `owner` and `owner_seen_at` are explained in ownership.py.
-`triggers_paused_at` is null unless an administrator has paused the triggers. `usage` counts what is sent to the provider, by UTC
-day. `rate_limits` is explained in rate_limits.py, `backfills` and `backfill_workers` in backfills.py."""
+`triggers_paused_at` is null unless an administrator has paused the triggers. `adoptable` is true until an audit has read the
+whole table in the first configuration, and `adopted` is the number of rows whose vectors were taken over (see adoption.py).
+`usage` counts what is sent to the provider, by UTC day. `rate_limits` is explained in rate_limits.py, `backfills` and
+`backfill_workers` in backfills.py."""
 
 
 def create_bookkeeping(statements: Statements) -> tuple[str, ...]:

@@ -48,18 +48,15 @@ SERVER_CLOCK = b"SELECT extract(epoch FROM pg_catalog.clock_timestamp())::float8
 LOCKED = (errors.LockNotAvailable, errors.SerializationFailure, errors.DeadlockDetected)
 
 
-class BinaryParameter:
+class BinaryParameter(bytes):
     """A value in PostgreSQL's binary format, of the type to which the statement casts it."""
-
-    def __init__(self, value: bytes) -> None:
-        self.value = value
 
 
 class _BinaryDumper(Dumper):
     format = Format.BINARY
 
-    def dump(self, obj: Any) -> bytes:
-        return bytes(obj.value)
+    def dump(self, obj: BinaryParameter) -> bytes:
+        return obj
 
 
 psycopg.adapters.register_dumper(BinaryParameter, _BinaryDumper)

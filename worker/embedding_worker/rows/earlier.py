@@ -24,6 +24,8 @@ SOURCES_COLUMNS = {
     "owner_changes": "bigint NOT NULL DEFAULT 0",
     "triggers_paused_at": "timestamptz",
     "vector_type": "text",
+    "adoptable": "boolean NOT NULL DEFAULT false",
+    "adopted": "bigint NOT NULL DEFAULT 0",
 }
 STATE_COLUMNS = {"vector_hash": "bytea", "blank": "boolean NOT NULL DEFAULT false"}
 ANOTHER_VECTOR_TYPE = f"SELECT true FROM {SCHEMA}.sources s WHERE s.bookkeeping = $1 AND s.vector_type <> $2"

@@ -6,7 +6,6 @@ that the type of the id column can't represent is treated as the id of no row, s
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
-from embedding_worker.providers.embedder import Vector
 from embedding_worker.rows import change_marks, usage
 from embedding_worker.rows.backlog import Backlog
 from embedding_worker.rows.database import Database, Row
@@ -38,7 +37,7 @@ SAMPLED_PAGES = 100
 class RowStore:
     """The rows of one source, in the configuration in force."""
 
-    def __init__(self, database: Database, statements: Statements) -> None:
+    def __init__(self, database: Database, statements: Statements, *, adopts: bool = False) -> None:
         self._database = database
         self._access = TableAccess(database, statements)
         self._statements = statements
@@ -47,7 +46,7 @@ class RowStore:
         self._stem = statements.config.at.bookkeeping_name
         self.backlog = Backlog(database, self._access, statements)
         """The rows that are due although no edit made them due."""
-        self._pages = Pages(self._access.read_texts, self._each_row, statements, self._fingerprint)
+        self._pages = Pages(self._access.read_texts, self._each_row, statements, self._fingerprint, adopts=adopts)
 
     @classmethod
     async def inspect(cls, database: Database, config: SourceConfig) -> "RowStore":
@@ -135,7 +134,7 @@ class RowStore:
         written = {row_id for row_id, done in found if done}
         return WriteResult(written, {row_id for row_id, done in found if not done}, took_s)
 
-    async def try_write(self, ids: Sequence[str], vector: Vector | None = None) -> WriteResult:
+    async def try_write(self, ids: Sequence[str], vector: Sequence[float] | None = None) -> WriteResult:
         """Write this vector to rows (None: the one that each has), and roll back. A row in neither set is locked, or gone.
 
         Raises RowsRefused if the database refuses one of them.
@@ -229,6 +228,9 @@ class RowStore:
         record = await self._access.fetch(change_marks.SOURCE_RECORD, self._stem)
         return bool(record) and record[0][1] == self._statements.config.signature
 
-    async def record_filled(self) -> None:
-        config = self._statements.config
-        await self._access.fetch(change_marks.RECORD_FILLED, self._stem, config.signature)
+    async def record_filled(self) -> int | None:
+        """The first audit is complete. Returns how many rows it has adopted; None if it was not to adopt any."""
+        config, adopts = self._statements.config, self._pages.adopts
+        found = await self._access.fetch(change_marks.RECORD_FILLED, self._stem, config.signature)
+        self._pages.adopts = False
+        return int(found[0][0]) if adopts and found else None
