@@ -5,6 +5,7 @@ from typing import Any
 
 from embedding_operator.context import Context
 from embedding_operator.event_poster import EventPoster
+from embedding_operator.leadership import Leadership
 from embedding_operator.lifecycle.events import Event
 from embedding_operator.metrics import Metrics
 from embedding_operator.reconciler.catalog import SourceCatalog
@@ -74,6 +75,7 @@ class Parts:
             self.jobs,
             self.catalog,
             self.queues,
+            Leadership(self.server, identity="operator-1", clock=self.clock),
         )
 
     def put_job(self, body: Json) -> EmbeddingJob:
