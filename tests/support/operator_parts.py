@@ -46,6 +46,7 @@ class Parts:
     def __init__(self, *, server: FakeApiServer | None = None, max_open: int = 500, max_finished: int = 500) -> None:
         self.clock = FakeClock()
         self.server = server or FakeApiServer()
+        self.server.clock = self.clock
         self.finished = FinishedJobs("c0")
         self.table = JobTable(self.finished, clock=self.clock)
         self.window = Window(self.table, self.finished, max_open=max_open, max_finished=max_finished, clock=self.clock)
