@@ -39,7 +39,7 @@ class Move:
         self.left = steps(PAGE, self.heading)
         self.sent_before = self.sent()
 
-    def _sent(self) -> "Counter[str]":
+    def sent(self) -> "Counter[str]":
         return Counter(self.gemini.stats().texts_by_hash)
 
     def run_until(self, kind: Kind | None = None, containing: str = "") -> Any:

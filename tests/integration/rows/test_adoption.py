@@ -8,7 +8,8 @@ import pytest
 from embedding_worker.rows.adoption import AdoptingStatements
 from embedding_worker.rows.database import Database
 from embedding_worker.rows.pause import pause_triggers, record_resumed
-from embedding_worker.source import ChangeDetection, ExistingVectors
+from embedding_worker.rows.store import RowStore
+from embedding_worker.source import ChangeDetection, ExistingVectors, SourceConfig
 from embedding_worker.text import content_hash
 from tests.integration.rows.conftest import Keep
 from tests.support.kept_rows import BUSINESSES, MODEL, Application, Keeper, run, source_config
@@ -259,3 +260,31 @@ async def test_two_columns_of_a_table_are_adopted_each_by_its_own_source(
     second = await Keeper.prepare(rows, source_config(embedding_column="embedding_v2", model=model, existing=ADOPT))
     assert (await first.audit(), await second.audit()) == (0, 1)
     assert due(second, filled) == ["4"]
+
+
+async def test_what_would_be_embedded_does_not_include_what_would_be_adopted(
+    filled: Application, keep: Keep, rows: Database
+) -> None:
+    filled.run(
+        "INSERT INTO businesses (name, embedding) VALUES ('four', NULL), ('seven b', '[0,0,0]'), ('', '[1,2,3]')"
+    )
+    adopting, replacing = source_config(existing=ADOPT), source_config(existing=REPLACE)
+
+    async def would_embed(config: SourceConfig) -> int:
+        return (await (await RowStore.inspect(rows, config)).would_embed())[0]
+
+    assert (await would_embed(adopting), await would_embed(replacing)) == (2, 7)
+    keeper, _ = await keep(existing=ADOPT)
+    await keeper.store.audit(after_id=None, limit=2)
+    assert await would_embed(adopting) == 2
+    other = dataclasses.replace(adopting, model=dataclasses.replace(MODEL, name="other"))
+    assert await would_embed(other) == 7, "a changed model is not of the first configuration"
+    await keeper.audit()
+    await keeper.store.record_filled()
+    filled.run(LOADED)
+    assert await would_embed(adopting) == 3
+
+
+async def test_a_text_that_fails_does_not_hide_what_would_be_adopted(filled: Application, rows: Database) -> None:
+    store = await RowStore.inspect(rows, source_config(text="name || 1 / (id - 3)", existing=ADOPT))
+    assert [row.id for row in (await store.preview_due(after_id=None, limit=100)).due] == ["3"]

@@ -11,6 +11,10 @@ from embedding_worker.rows.statements import Statements
 from embedding_worker.rows.table import binary_form
 
 ADOPTABLE = f"SELECT s.adoptable FROM {SCHEMA}.sources s WHERE s.bookkeeping = $1"
+# An earlier version has not created the column.
+IN_FORCE_AND_ADOPTABLE = f"""
+SELECT s.in_force, coalesce((to_jsonb(s) ->> 'adoptable')::boolean, false) FROM {SCHEMA}.sources s WHERE s.bookkeeping = $1
+"""
 
 
 class AdoptingStatements(Statements):
@@ -100,3 +104,11 @@ SELECT (SELECT p.eo_id::text FROM page p ORDER BY p.eo_id DESC LIMIT 1), (SELECT
         return f"""{self._page(f"{rows} LIMIT $2::bigint")}
 {self._record}
 SELECT a.id::text FROM adopted a"""
+
+    def _preview(self, fingerprint: str) -> str:
+        """As in Statements, but a row that the first audit would adopt counts as up to date, whatever marks it has."""
+        adopted = (
+            f"SELECT v.eo_binary IS NOT NULL AND {self._is_usable} FROM (SELECT {self._binary} AS eo_binary OFFSET 0) v"
+        )
+        right = f"CASE WHEN s.id IS NULL THEN ({adopted}) ELSE {self.up_to_date(f'{fingerprint}::text')} END"
+        return f"x.eo_id::text, {HASH}, {BLANK}, {right}, pg_catalog.octet_length(x.eo_text)"

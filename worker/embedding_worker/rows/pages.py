@@ -111,7 +111,7 @@ class Pages:
         The page may be smaller than `limit`.
         """
         limit = min(limit, self._largest or limit)
-        sql = self._statements.due_preview(with_state=with_state)
+        sql = self._previewing.due_preview(with_state=with_state)
         try:
             rows: Sequence[Row] = await self._run(sql, after_id, limit, self._fingerprint)
         except RowsRefused as exc:
@@ -121,11 +121,15 @@ class Pages:
         self._grow(limit)
         return PreviewPage(_not_up_to_date(rows), rows[-1][0] if len(rows) == limit else None)
 
+    @property
+    def _previewing(self) -> Statements:
+        return self._adopting if self.adopts else self._statements
+
     async def _preview_each_row(self, after_id: str | None, limit: int, *, with_state: bool) -> PreviewPage:
         ids, last_id = await self._page_ids(after_id, limit)
 
         async def look(part: Sequence[str]) -> list[Row]:
-            return await self._run(self._statements.preview(with_state=with_state), part, self._fingerprint)
+            return await self._run(self._previewing.preview(with_state=with_state), part, self._fingerprint)
 
         found = await self._of_each_row(ids, look)
         failing = [DuePreview(row_id, None, False, 0) for row_id in found.failures]

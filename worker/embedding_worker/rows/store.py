@@ -10,7 +10,7 @@ from embedding_worker.rows import change_marks, usage
 from embedding_worker.rows.backlog import Backlog
 from embedding_worker.rows.database import Database, Row
 from embedding_worker.rows.each_row import EachRow, Fetch, of_each_row, succeeds_for_any
-from embedding_worker.rows.inspection import inspect_table
+from embedding_worker.rows.inspection import inspect_table, would_adopt
 from embedding_worker.rows.pages import Pages
 from embedding_worker.rows.records import (
     AuditPage,
@@ -52,7 +52,7 @@ class RowStore:
     async def inspect(cls, database: Database, config: SourceConfig) -> "RowStore":
         """The store of a configuration that is only inspected: nothing is created. Raises as `prepare` does."""
         statements, _ = await inspect_table(database, config)
-        return cls(database, statements)
+        return cls(database, statements, adopts=await would_adopt(database, config))
 
     def id_problem(self, row_id: str) -> str | None:
         """Why no row of the table can have this id, in a few words; None if a row can have it."""
