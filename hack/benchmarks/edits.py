@@ -1,10 +1,12 @@
 """How long an edit waits for its vector while a backfill uses the provider and the database. Called by __main__.py."""
 
+import math
 import random
 import time
 from collections.abc import Mapping, Sequence
 
 from hack.benchmarks.backfill import auto
+from hack.benchmarks.listings import Listings
 from hack.benchmarks.operator_system import OperatorSystem, operator_system
 from hack.benchmarks.setting import Setting
 from hack.benchmarks.waiting import wait_until
@@ -14,7 +16,9 @@ LEAST_EDITS = 100
 """A 99th percentile says nothing about fewer."""
 SHARE = 2
 """A half of the rows is enough."""
-EDIT = "UPDATE public.{table} SET name = name || ' (edited)' WHERE id = %s RETURNING extract(epoch FROM clock_timestamp())"
+EDIT = (
+    "UPDATE public.{table} SET name = name || ' (edited)' WHERE id = %s RETURNING extract(epoch FROM clock_timestamp())"
+)
 LATENCIES = """
 SELECT extract(epoch FROM s.embedded_at)::float8 - e.at FROM unnest(%s::bigint[], %s::float8[]) e(id, at)
 JOIN {state} s USING (id) JOIN public.{table} t USING (id)
@@ -39,22 +43,26 @@ def edit_until_over(system: OperatorSystem, rows: int) -> dict[int, float]:
     """Edit a row from time to time until the backfill is over. Returns when each row was edited."""
     ids = iter(random.Random(1).sample(range(1, rows + 1), rows))  # noqa: S311  # no secret depends on it
     edited: dict[int, float] = {}
-    edit = EDIT.format(table=system.listings.name)
     while not system.is_backfill_over() and (row_id := next(ids, None)) is not None:
-        edited[row_id] = system.listings.number(edit, row_id)
+        edited[row_id] = edit_row(system.listings, row_id)
         time.sleep(EDITS_EVERY_S)
     assert len(edited) >= LEAST_EDITS, f"{len(edited)} edits only: more rows are needed"
     return edited
+
+
+def edit_row(listings: Listings, row_id: int) -> float:
+    """Change the text of a row. Returns when, by the database's clock, in seconds since 1970."""
+    return listings.number(EDIT.format(table=listings.name), row_id)
 
 
 def latencies(system: OperatorSystem, edited: Mapping[int, float]) -> list[float]:
     """From each edit to its vector, for those that have one."""
     listings = system.listings
     sql = LATENCIES.format(state=system.state, table=listings.name, text=listings.text)
-    return [float(str(row[0])) for row in listings.run(sql, list(edited), list(edited.values()))]
+    return [float(row[0]) for row in listings.run(sql, list(edited), list(edited.values()))]
 
 
 def percentile(values: Sequence[float], percent: float) -> float:
     """The value that this share of the values does not exceed."""
     ordered = sorted(values)
-    return ordered[max(0, -(-len(ordered) * percent // 100).__int__() - 1)]
+    return ordered[max(0, math.ceil(len(ordered) * percent / 100) - 1)]

@@ -49,7 +49,9 @@ def at_most(bound: float) -> Aim:
 FIGURES = (
     Figure("raw_write_rows_per_s", None, "the same statement with ready vectors; the best of 1, 2 and 4 connections"),
     Figure("backfill_rows_per_s", None, "from the first write to the last, 32 calls of 200 ms in flight"),
-    Figure("backfill_vs_raw_write", at_least(0.6), "raw_write_rows_per_s", ("backfill_rows_per_s", "raw_write_rows_per_s")),
+    Figure(
+        "backfill_vs_raw_write", at_least(0.6), "raw_write_rows_per_s", ("backfill_rows_per_s", "raw_write_rows_per_s")
+    ),
     Figure("pgboss_tuned_rows_per_s", None, "the best of several settings of one worker process"),
     Figure(
         "backfill_vs_pgboss_tuned",
@@ -91,9 +93,7 @@ class Found:
 
 def needed_for(only: str) -> set[str]:
     """The figures that have to be measured for this one. Raises KeyError if there is no figure of this name."""
-    (figure,) = [figure for figure in FIGURES if figure.name == only] or [None]
-    if figure is None:
-        raise KeyError(only)
+    figure = {figure.name: figure for figure in FIGURES}[only]
     return {*(figure.ratio or ()), only}
 
 

@@ -25,9 +25,7 @@ def install_provider(folder: Path) -> dict[str, str]:
     metadata.mkdir(parents=True)
     shutil.copy(slow_provider.__file__, place / f"{MODULE}.py")
     (metadata / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {MODULE}\nVersion: 1.0\n")
-    (metadata / "entry_points.txt").write_text(
-        f"[{ENTRY_POINT_GROUP}]\n{slow_provider.NAME} = {MODULE}:PROVIDER\n"
-    )
+    (metadata / "entry_points.txt").write_text(f"[{ENTRY_POINT_GROUP}]\n{slow_provider.NAME} = {MODULE}:PROVIDER\n")
     inherited = environment.python_path()
     return {"PYTHONPATH": ":".join([str(place), *([inherited] if inherited else [])])}
 
@@ -35,7 +33,9 @@ def install_provider(folder: Path) -> dict[str, str]:
 @contextmanager
 def accepted_by_the_crd(kubectl: Kubectl) -> Iterator[None]:
     """Let sources name the provider while the context lasts."""
-    kubectl.run("patch", CRD, "--type=json", "-p", f'[{{"op":"add","path":"{PROVIDERS}/-","value":"{slow_provider.NAME}"}}]')
+    kubectl.run(
+        "patch", CRD, "--type=json", "-p", f'[{{"op":"add","path":"{PROVIDERS}/-","value":"{slow_provider.NAME}"}}]'
+    )
     try:
         yield
     finally:

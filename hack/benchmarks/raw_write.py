@@ -9,10 +9,11 @@ from collections.abc import Mapping, Sequence
 
 import psycopg
 
-from embedding_worker.rows.database import Database
+from embedding_worker.rows.database import BinaryParameter, Database
 from embedding_worker.rows.schema import prepare
 from embedding_worker.rows.statements import Statements
 from embedding_worker.rows.store import RowStore
+from embedding_worker.rows.vectors import array_of
 from embedding_worker.text import content_hash
 from hack.benchmarks.listings import Listings, audit, in_batches
 from hack.benchmarks.setting import Setting
@@ -22,8 +23,8 @@ BATCH = 100
 """As many as the batches of the backfill have."""
 CONNECTIONS = (1, 2, 4)
 DIFFERENT_ARRAYS = 8
-Parameters = tuple[str, str, str, str]
-"""Of one statement: ids, hashes and vectors, as arrays in PostgreSQL's text form, and the fingerprint."""
+Parameters = tuple[str, str, BinaryParameter, str]
+"""Of one statement: arrays of ids, hashes and vectors, as they are sent, and the fingerprint."""
 
 
 def measure(setting: Setting) -> Mapping[str, float]:
@@ -53,8 +54,12 @@ async def mark_all(listings: Listings) -> Statements:
 def prepared(listings: Listings, statements: Statements) -> list[Parameters]:
     """The statements that write all rows."""
     found = listings.run(f"SELECT id, {listings.text} FROM public.{listings.name} ORDER BY id")
-    vectors = [f'"[{",".join(map(repr, vector))}]"' for vector in make_vectors()]
-    arrays = [_array((vectors[first:] * BATCH)[:BATCH]) for first in range(DIFFERENT_ARRAYS)]
+    oid = int(listings.number(f"SELECT '{statements.layout.vector_type}'::regtype::oid::bigint"))
+    vectors = make_vectors()
+    arrays = [
+        BinaryParameter(array_of((vectors[first:] * BATCH)[:BATCH], element_oid=oid, number="f"))
+        for first in range(DIFFERENT_ARRAYS)
+    ]
     return [
         (
             _array([str(row_id) for row_id, _ in batch]),

@@ -21,7 +21,7 @@ DIFFERENT_VECTORS = 64
 def make_vectors() -> list[Vector]:
     """Always the same, at unit length, with as many digits as a real model's have."""
     numbers = random.Random(1)  # noqa: S311  # no secret depends on it
-    made = []
+    made: list[Vector] = []
     for _ in range(DIFFERENT_VECTORS):
         vector = [numbers.gauss(0, 1) for _ in range(DIMENSIONS)]
         length = sum(value * value for value in vector) ** 0.5

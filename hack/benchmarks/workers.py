@@ -13,7 +13,7 @@ from embedding_worker.rows.backfills import BackfillRecords, BackfillSettings
 from embedding_worker.rows.database import Database
 from hack.benchmarks.errors import Skipped
 from hack.benchmarks.listings import Listings
-from hack.benchmarks.operator_system import ENDS_WITHIN_S, RATE, STATE
+from hack.benchmarks.operator_system import ENDS_WITHIN_S, RATE
 from hack.benchmarks.raw_write import mark_all
 from hack.benchmarks.setting import Setting
 from hack.processes.daemons import Daemon, log_tail, start_daemon, wait_for_exit

@@ -20,7 +20,8 @@ class LoopFactory:
         workers = partial(
             make_workers, server=context.server, template=settings.backfill_pod_template, clock=context.clock
         )
-        shared = SharedParts(context.server, context.jobs, workers, settings.audit_rows_per_s, context.clock)
+        leads = context.leadership.may_start
+        shared = SharedParts(context.server, context.jobs, workers, settings.audit_rows_per_s, leads, context.clock)
         setup = SourceSetup(context.database, context.providers, catalog=context.catalog, shared=shared)
         report = StatusReport(
             source, server=context.server, events=context.events, table=context.jobs.table, clock=context.clock
@@ -32,6 +33,6 @@ class LoopFactory:
             queues=context.queues,
             window=context.jobs.window,
             metrics=context.metrics,
-            settings=LoopSettings(settings.interval_s, settings.price_per_million_tokens),
+            settings=LoopSettings(settings.interval_s, settings.price_per_million_tokens, leads),
             clock=context.clock,
         )

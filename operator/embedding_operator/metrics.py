@@ -46,6 +46,7 @@ class Metrics:
             self._gauge("backfill_rows_per_second", "Rows that the backfill embeds in a second", "source"),
             self._gauge("backfill_workers", "Pods that embed the rows; 0 if the operator does", "source"),
         )
+        self._leader = self._gauge("leader", "1 while this process leads, 0 while it stands by")
         self._calls = self._histogram(
             "provider_call_seconds", "Duration of a call to the provider", "source", "outcome"
         )
@@ -67,6 +68,10 @@ class Metrics:
         """A job has come to this phase, `took_s` after its handler started."""
         self._jobs.labels(source, phase, reason).inc()
         self._settle.labels(source).observe(took_s)
+
+    def record_leader(self, leads: bool) -> None:
+        """This process leads, or stands by."""
+        self._leader.set(leads)
 
     def record_replay(self, source: str) -> None:
         self._replays.labels(source).inc()

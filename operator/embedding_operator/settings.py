@@ -45,6 +45,13 @@ class Settings(BaseModel):
         min_length=1,
         description="where sources and jobs are; by default the pod's namespace, or the kubeconfig's",
     )
+    pod_name: str | None = Field(
+        None,
+        alias="EMBEDDING_POD_NAME",
+        min_length=1,
+        max_length=253,
+        description="who holds the Lease, as `kubectl get lease` shows it; by default the host's name",
+    )
     interval_s: float = Field(
         0.5, alias="EMBEDDING_INTERVAL_SECONDS", ge=0.05, le=60, description="between two looks at the due rows"
     )

@@ -157,6 +157,13 @@ def test_a_right_that_is_missing_is_named(system: System) -> None:
     assert said.startswith(f"in namespace {system.kubectl.namespace} this account may not create embeddingjobs: ")
 
 
+def test_the_rights_for_worker_pods_are_needed_only_where_the_chart_enables_them(system: System) -> None:
+    assert "rights" not in wrong(checked(system))
+    said = wrong(checked(system, EMBEDDING_BACKFILL_POD_TEMPLATE_FILE="/etc/embedding-operator/workers/job.yaml"))
+    assert "this account may not get jobs, create jobs, delete jobs: " in said["rights"]
+    assert said["rights"].endswith("files/rules.yaml and workers-rules.yaml")
+
+
 def test_an_api_server_that_is_away_hides_nothing_of_the_database(system: System) -> None:
     broken = system.folder / "away.kubeconfig"
     content = system.kubeconfig.read_text()

@@ -6,12 +6,13 @@ It keeps to what tests/integration/api_server shows of the real one. What needs 
 import asyncio
 import copy
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
 
 from embedding_operator.api_errors import AlreadyExists, ApiServerError, Gone, Invalid
 from embedding_operator.api_server import ApiServer, Json, version_of
 from embedding_operator.resources import JOBS, SOURCES
 from embedding_operator.resources.embedding_job import COHORT_LABEL, FINISHED
+from embedding_worker.clock import Clock, SystemClock
 
 
 class FakeApiServer(ApiServer):
@@ -25,6 +26,9 @@ class FakeApiServer(ApiServer):
         self.stored_sources: dict[str, Json] = {}
         self.worker_jobs: dict[str, Json] = {}
         """Jobs of Kubernetes (batch/v1)."""
+        self.stored_lease: Json | None = None
+        self.clock: Clock = SystemClock()
+        self._lease_changed = asyncio.Event()
         self.events: list[Json] = []
         self.served = {JOBS, SOURCES}
         self.refuse_jobs_of: set[str] = set()
@@ -175,6 +179,35 @@ class FakeApiServer(ApiServer):
         if name not in self.worker_jobs:
             raise Gone(f'jobs.batch "{name}" not found')
         return self.worker_jobs.pop(name) if method == "DELETE" else copy.deepcopy(self.worker_jobs[name])
+
+    async def lease(self, name: str) -> Json:
+        await self._begin("lease", name)
+        if self.stored_lease is None:
+            raise Gone(f'leases "{name}" not found')
+        return copy.deepcopy(self.stored_lease)
+
+    async def put_lease(self, name: str, spec: Json, *, version: str | None) -> Json:
+        await self._begin("put_lease", name)
+        present = self.stored_lease["metadata"]["resourceVersion"] if self.stored_lease is not None else None
+        if version != present:
+            raise AlreadyExists(f'leases "{name}" has been modified')
+        self._version += 1
+        metadata = {"name": name, "resourceVersion": str(self._version)}
+        self.stored_lease = {"metadata": metadata, "spec": copy.deepcopy(spec)}
+        self._lease_changed.set()
+        self._lease_changed = asyncio.Event()
+        self._end("put_lease")
+        return copy.deepcopy(self.stored_lease)
+
+    async def watch_lease(self, name: str, version: str, *, within_s: float) -> AsyncIterator[Json]:
+        await self._begin("watch_lease", name)
+        until = self.clock.monotonic() + within_s
+        while (left_s := until - self.clock.monotonic()) > 0:
+            if self.stored_lease is not None and self.stored_lease["metadata"]["resourceVersion"] != version:
+                version = self.stored_lease["metadata"]["resourceVersion"]
+                yield copy.deepcopy(self.stored_lease)
+            elif not await self.clock.wait_for(self._lease_changed, within_s=left_s):
+                return
 
     async def create_event(self, manifest: Json) -> None:
         await self._begin("create_event", manifest["metadata"]["name"])

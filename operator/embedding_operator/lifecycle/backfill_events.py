@@ -14,7 +14,7 @@ from embedding_operator.resources.base import parsed_timestamp
 from embedding_operator.resources.embedding_source import EmbeddingSource
 
 Status = Mapping[str, Any]
-SILENT = frozenset({NO_BACKFILL, COMPLETED, "WorkersStarting"})
+SILENT = frozenset({NO_BACKFILL, COMPLETED, "WorkersStarting", "WorkersQueued"})
 """Reasons that have no event of their own, because nobody has to know or to act."""
 
 

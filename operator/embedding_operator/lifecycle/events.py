@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from embedding_operator.lifecycle.job_status import JobPatch
+from embedding_operator.lifecycle.lease import LEASE
 from embedding_operator.resources import EVENTS_GROUP, GROUP, VERSION
 from embedding_operator.resources.embedding_job import EmbeddingJob
 from embedding_operator.resources.embedding_source import EmbeddingSource
@@ -58,6 +59,14 @@ def vectors_adopted(source: EmbeddingSource, rows: int) -> Event:
     note = f"{rows} rows keep the vectors that {source.spec.embedding_column} already held: no text of theirs was sent"
     regarding = _reference("EmbeddingSource", source.name, source.metadata.uid)
     return Event(source.name, "Adopt", NORMAL, "VectorsAdopted", note, regarding)
+
+
+def leader_changed(identity: str, *, leads: bool) -> Event:
+    """A process begins to lead, or has ceased to."""
+    lease = {"apiVersion": "coordination.k8s.io/v1", "kind": "Lease", "name": LEASE}
+    if leads:
+        return Event("", "Lead", NORMAL, "Leading", f"{identity} leads from now on", lease)
+    return Event("", "Lead", NORMAL, "NotLeading", f"{identity} does not lead any more, and starts no work", lease)
 
 
 def of_source(

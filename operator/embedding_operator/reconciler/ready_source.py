@@ -45,6 +45,7 @@ async def make_ready_source(
         too_long=source.spec.model.too_long,
         max_texts_per_day=source.spec.max_texts_per_day,
         clock=clock,
+        may_work=shared.may_work,
     )
     parts = BackfillParts(store, pipeline, jobs.table, shared.make_workers(source))
     return ReadySource(

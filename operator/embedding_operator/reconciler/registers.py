@@ -29,6 +29,8 @@ class SharedParts:
     make_workers: Callable[[EmbeddingSource], Workers]
     """For the backfills of a source that asks for worker processes."""
     audit_rows_per_s: float
+    may_work: Callable[[], bool]
+    """Whether this process leads, and so may begin calls."""
     clock: Clock
 
 

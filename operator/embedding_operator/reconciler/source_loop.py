@@ -5,7 +5,7 @@ loop does it, and writes the source's status. Created by sources.py.
 """
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, replace
 from typing import Any
@@ -34,6 +34,8 @@ class LoopSettings:
     interval_s: float
     """The pause after a turn without an error."""
     price_per_million_tokens: float
+    may_work: Callable[[], bool] = lambda: True
+    """Whether this process leads, and so may create jobs and begin backfills."""
 
 
 class SourceLoop:
@@ -56,7 +58,7 @@ class SourceLoop:
         self._queues = queues
         self._window = window
         self._metrics = metrics
-        self._interval_s = settings.interval_s
+        self._interval_s, self._may_work = settings.interval_s, settings.may_work
         self._clock = clock
         self._facts = facts_of(source, price_per_million_tokens=settings.price_per_million_tokens)
         self._refused_change: tuple[str, str] | None = None
@@ -210,10 +212,12 @@ class SourceLoop:
         requested, handled = self._requested, self._facts.reconciled_at
         if ready.pipeline.rows.refusal is not None:
             raise ready.pipeline.rows.refusal
-        look = Look(self._source.spec.suspend, self._draining, requested=requested, handled=handled)
+        idle = self._draining or not self._may_work()
+        look = Look(self._source.spec.suspend, idle, requested=requested, handled=handled)
         changed, failed, due = False, None, self._window.due(self._name)
         await self._watch(ready)
-        await ready.backfill.step(due=due, filled=ready.audit.filled, texts_sent=self._facts.texts_sent)
+        if not idle:
+            await ready.backfill.step(due=due, filled=ready.audit.filled, texts_sent=self._facts.texts_sent)
         for step in turn.steps(look):
             match step:
                 case Step.SWEEP:

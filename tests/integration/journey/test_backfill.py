@@ -14,6 +14,10 @@ def backfill(system: System) -> dict[str, object]:
     return system.source().get("status", {}).get("backfill") or {}
 
 
+def events(system: System) -> set[str]:
+    return {event["reason"] for event in system.kubectl.get("events")["items"]}
+
+
 def vectors(system: System) -> int:
     return int(system.book.run("SELECT count(*) FROM public.businesses WHERE embedding IS NOT NULL")[0][0])
 
@@ -42,6 +46,9 @@ def test_a_first_fill_is_embedded_without_jobs_edits_go_first_and_a_killed_opera
     shown = backfill(system)
     assert shown["completedAt"]
     assert shown["failed"] == 0
+    both = {"BackfillStarted", "BackfillCompleted"}
+    wait_until(lambda: both <= events(system), within_s=10, because="the begin and the end have their Events")
+    assert f"{shown['done']}/{shown['total']}" in system.kubectl.run("get", "esrc", "-o", "wide")
 
 
 def test_rows_that_fail_get_jobs_and_a_changed_mode_stops_the_backfill(system: System, gemini: FakeGemini) -> None:

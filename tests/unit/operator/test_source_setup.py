@@ -101,7 +101,7 @@ def setup_of(parts: Parts, providers: Mapping[str, Provider] | None = None) -> S
     embedder = FakeEmbedder(max_texts=7)
     known = {"local": Provider("local", lambda model, values: embedder)} if providers is None else providers
     registry = ProviderRegistry({}, clock=parts.clock, observer=parts.metrics, providers=known)
-    shared = SharedParts(parts.server, parts.jobs, lambda source: WorkersNotEnabled(), 500, parts.clock)
+    shared = SharedParts(parts.server, parts.jobs, lambda source: WorkersNotEnabled(), 500, lambda: True, parts.clock)
     return SourceSetup(FakeDatabase(), registry, catalog=parts.catalog, shared=shared)
 
 
