@@ -38,7 +38,7 @@ from embedding_worker.clock import SystemClock
 Json = dict[str, Any]
 MERGE_PATCH = {"Content-Type": "application/merge-patch+json"}
 PAGE = 500
-LEASE_TIMEOUT_S = 4.0
+LEASES, LEASE_TIMEOUT_S = "coordination.k8s.io/v1", 4.0
 
 
 class ApiServer:
@@ -215,8 +215,7 @@ class ApiServer:
         return await self._request(method, "/".join(filter(None, parts)), json=body)
 
     def _lease_url(self, name: str = "") -> str:
-        parts = [self.host, "apis/coordination.k8s.io/v1/namespaces", self.namespace, "leases", name]
-        return "/".join(filter(None, parts))
+        return f"{self.host}/apis/{LEASES}/namespaces/{self.namespace}/leases/{name}".rstrip("/")
 
     async def lease(self, name: str) -> Json:
         """Raises Gone."""

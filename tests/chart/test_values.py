@@ -16,8 +16,9 @@ RATE_LIMITS = {
 }
 """The values of group gemini, by their variables."""
 TEMPLATE = "EMBEDDING_BACKFILL_POD_TEMPLATE_FILE"
-NOT_A_VALUE = {"EMBEDDING_NAMESPACE", "EMBEDDING_HTTP_PORT", TEMPLATE, "EMBEDDING_GEMINI_ENDPOINT", *RATE_LIMITS}
-"""Not values of group settings: the pod's own namespace; a fixed port; a file of the chart; those of group gemini."""
+POD = {"EMBEDDING_NAMESPACE", "EMBEDDING_POD_NAME", "EMBEDDING_HTTP_PORT"}
+NOT_A_VALUE = {*POD, TEMPLATE, "EMBEDDING_GEMINI_ENDPOINT", *RATE_LIMITS}
+"""Not values of group settings: the pod's own namespace and name; a fixed port; a file of the chart; those of group gemini."""
 
 
 def settings_of(rendered: Objects) -> Settings:

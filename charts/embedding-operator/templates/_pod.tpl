@@ -80,6 +80,8 @@ resources: {{- include "embedding-operator.resources" . | nindent 2 }}
 {{- end }}
 env:
   - {name: DATABASE_URL_FILE, value: /etc/embedding-operator/database/DATABASE_URL}
+  - name: EMBEDDING_POD_NAME
+    valueFrom: {fieldRef: {fieldPath: metadata.name}}
   {{- if include "embedding-operator.geminiSecret" . }}
   - {name: GEMINI_API_KEY_FILE, value: /etc/embedding-operator/gemini/GEMINI_API_KEY}
   {{- end }}

@@ -175,7 +175,7 @@ class BackfillControl:
             await self._parts.workers.ensure(run)
         elif self._task is None or self._task.done():
             self._start_engine()
-        await self._report(run)
+        await self._report(run, self._engine)
         self._reports = await self._records.reports(run)
         self._watch.record_rows(self._worked_on)
         if self._clock.monotonic() >= self._next_count_at:
@@ -208,18 +208,19 @@ class BackfillControl:
             await cancel_and_wait(self._task)
         self._task = self._engine = None
 
-    async def _report(self, run: BackfillRun) -> None:
+    async def _report(self, run: BackfillRun, engine: Backfill | None) -> None:
         """Record what this process has done since the last report."""
-        if self._engine is None:
+        if engine is None:
             return
-        now, before = self._engine.progress, self._reported
+        now, before = engine.progress, self._reported
         done, failed = now.done - before.done, now.failed - before.failed
         self._reported = Progress(now.done, now.failed)
         await self._records.report(run, WorkerReport(0, done, failed))
 
     async def _end(self, run: BackfillRun, *, why: str) -> None:
-        await self._report(run)
+        engine = self._engine
         await self._stop_engine()
+        await self._report(run, engine)
         await self._parts.workers.remove()
         self._reports = await self._records.reports(run)
         if why == NO_ROW_LEFT:
@@ -249,9 +250,9 @@ class BackfillControl:
         """Why it does not get on, as far as it is not the provider's condition that says it."""
         if self._parts.workers.problem is not None:
             return self._parts.workers.problem
-        waiting = next((report.problem for report in self._reports if report.problem), None)
-        if waiting:
-            return "WorkersWaiting", waiting
+        at_work = [report for report in self._reports if report.reported_s_ago <= SEEN_WITHIN_S and not report.finished]
+        if at_work and all(report.problem for report in at_work):
+            return "WorkersWaiting", at_work[0].problem
         if self._settings.workers and not self._workers_at_work:
             return "WorkersStarting", "no worker has reported lately: see the pods of the backfill's Job"
         return None

@@ -4,6 +4,7 @@ Called by source_setup.py; reads the database and writes nothing.
 """
 
 from dataclasses import dataclass
+from typing import Any
 
 from embedding_operator.reconciler.audit import Audit
 from embedding_operator.reconciler.backfill import BackfillControl, BackfillParts
@@ -27,6 +28,18 @@ class ReadySource:
     pipeline: RowPipeline
     watch: TableWatch
     backfill: BackfillControl
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """What is known of its rows and its provider, for SourceFacts."""
+        calls = self.pipeline.calls
+        return {
+            "filled": self.audit.filled,
+            "provider_called": calls.called,
+            "some_calls_fail": calls.some_fail,
+            "provider_problem": self.pipeline.gate.problem,
+            **self.backfill.facts,
+        }
 
 
 async def make_ready_source(

@@ -192,13 +192,9 @@ class SourceLoop:
         limit = None if suspended else ready.sweeper.problem
         self._record(
             waiting_for=reaction.waiting_for if reaction else None,
-            filled=ready.audit.filled,
-            **ready.backfill.facts,
-            provider_called=ready.pipeline.calls.called,
-            some_calls_fail=ready.pipeline.calls.some_fail,
-            provider_problem=problem,
             refused=limit or self._refused_change,
             jobs_refused=None if suspended else ready.sweeper.jobs_refused,
+            **ready.facts,
         )
         self._metrics.record_refused_creates(self._name, ready.sweeper.count_refused_creates())
         self._metrics.record_backfill(self._name, self._facts.backfill)

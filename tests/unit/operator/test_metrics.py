@@ -26,6 +26,7 @@ NAMES = {
     *("window_jobs", "dead_letters", "source_dead_letters", "dead_letter_limit_reached"),
     *("backfill_active", "backfill_rows", "backfill_done_rows", "backfill_failed_rows"),
     *("backfill_rows_per_second", "backfill_workers"),
+    "leader",
     *("provider_call_seconds", "provider_call_texts", "circuit_open", "sweep_seconds", "job_seconds"),
 }
 
