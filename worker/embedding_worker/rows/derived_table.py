@@ -52,7 +52,7 @@ class DerivedTable:
     def ids(self) -> str:
         return f"::text[]::{self.layout.id_type}[]"
 
-    def _own(self, row_id: str) -> str:
+    def state_id(self, row_id: str) -> str:
         """A row's id, to be compared with one in the state: its index has no other collation than the database's."""
         return f'{row_id} COLLATE pg_catalog."default"' if self.layout.id_type in COLLATED else row_id
 
