@@ -37,17 +37,17 @@ class OperatorSystem:
     operator_url: str
     stack: ExitStack
 
-    def start_operator(self, name: str = "operator", **settings: str) -> OperatorProcess:
-        """Start one, and return when it is ready. It is stopped with the system."""
+    def start_operator(self, name: str = "operator", *, until: str = "operator ready") -> OperatorProcess:
+        """Start one, and return when it has logged this. It is stopped with the system."""
         process = OperatorProcess(
             kubeconfig=self.kubeconfig,
             database_url=self.operator_url,
             folder=self.setting.folder,
-            settings=self.setting.provider | settings,
+            settings=self.setting.provider | {"EMBEDDING_POD_NAME": name},
             name=f"{self.kubectl.namespace}-{name}",
         )
         self.stack.callback(process.stop)
-        process.start()
+        process.start(until=until)
         return process
 
     def apply_source(self, **spec: object) -> None:

@@ -183,7 +183,8 @@ class RowEmbedder:
         """Write rows and settle those that can be. Returns the others, which another session has locked."""
         if not rows:
             return {}
-        writing = partial(self._writer.write, list(rows.values()))
+        of_jobs = any(request.content_hash is not None for request in rows)
+        writing = partial(self._writer.write, list(rows.values()), of_jobs=of_jobs)
         written = await until_answered("write rows", writing, clock=self._clock)
         missing: dict[RowRequest, VectorWrite] = {}
         for request, row in rows.items():

@@ -24,6 +24,8 @@ CHECKED_FOR_S = 1.0
 """After a row was written, the right to write is not checked for so long."""
 WRITES_AT_ONCE = 3
 """More statements would only slow one another down, each holding its locks for longer, and leave no connection to the sweep."""
+WRITES_OF_JOBS_AT_ONCE = 2
+"""Those of jobs do not queue behind those of a backfill, of which tens may wait."""
 ROWS_COMPARED = 3
 INTEGRITY = "23"
 """The class of SQLSTATEs of constraints."""
@@ -45,6 +47,7 @@ class Writer:
         self._clock = clock
         self._size = FIRST_ROWS
         self._turns = asyncio.Semaphore(WRITES_AT_ONCE)
+        self._turns_of_jobs = asyncio.Semaphore(WRITES_OF_JOBS_AT_ONCE)
         self._vector: Vector | None = None
         """The last one that was to be written: what rows are tried with."""
         self._rehearsals = 0
@@ -115,8 +118,8 @@ class Writer:
             return exc
         return None
 
-    async def write(self, rows: Sequence[VectorWrite]) -> Written:
-        """Write all rows, in as many statements as their size asks for.
+    async def write(self, rows: Sequence[VectorWrite], *, of_jobs: bool = True) -> Written:
+        """Write all rows, in as many statements as their size asks for. `of_jobs` is false for the rows of a backfill.
 
         Raises TableRefused if the database refuses every row for a reason that is not a row's own, RowsLocked and
         DatabaseUnavailable.
@@ -125,7 +128,7 @@ class Writer:
         unwritten = list(rows)
         while unwritten:
             part, unwritten = unwritten[: self._size], unwritten[self._size :]
-            async with self._turns:
+            async with self._turns_of_jobs if of_jobs else self._turns:
                 took_s = await self._write_part(part, written)
             self._size = next_size(len(part), took_s=took_s)
         if written.suppressed or written.refused:

@@ -75,6 +75,13 @@ class DerivedTable:
             return "true"
         return f"coalesce({vector} OPERATOR({kind.rpartition('.')[0]}.<=>) {other} > {SAME_DIRECTION}, true)"
 
+    def is_kept(self, written: str, previous: str, given: str) -> str:
+        """Whether a trigger has kept the previous vector. The hashes are computed only if another one was written than given."""
+        kind = self.layout.vector_type
+        equals = f"OPERATOR({'pg_catalog' if kind.endswith('[]') else kind.rpartition('.')[0]}.=)"
+        kept = f"{self.vector_hash(written)} = {self.vector_hash(previous)} AND {self.differs(written, given)}"
+        return f"CASE WHEN {written} {equals} {given} THEN false ELSE coalesce({kept}, false) END"
+
     def up_to_date(self, fingerprint: str) -> str:
         """Whether the book-keeping says that this very vector is the one of the row's present text and this model.
 

@@ -96,9 +96,8 @@ locked AS MATERIALIZED (SELECT x.eo_id, x.eo_vector AS old, v.h, v.e::{kind} AS 
 written AS (UPDATE {self.own_rows} t SET {embedding} = l.e FROM locked l
     WHERE t.{id_column} = l.eo_id AND NOT (l.old IS NULL AND l.e IS NULL)
     RETURNING t.{id_column} AS id, l.h, {self.vector_hash(f"t.{embedding}")} AS v, l.e IS NULL AS blank,
-        {self.vector_hash("l.old")} AS old, {self.vector_hash("l.e")} AS e,
-        {self.differs(f"t.{embedding}", "l.e")} AS differs),
-done AS (SELECT id, h, v, blank FROM written WHERE (v IS NULL) = blank AND (v = old AND v <> e AND differs) IS NOT TRUE
+        {self.is_kept(f"t.{embedding}", "l.old", "l.e")} AS kept),
+done AS (SELECT id, h, v, blank FROM written WHERE (v IS NULL) = blank AND NOT kept
     UNION SELECT eo_id, h, NULL, true FROM locked WHERE old IS NULL AND e IS NULL),
 unmarked AS (DELETE FROM {self.marks} d USING done f WHERE d.id = f.id::text COLLATE pg_catalog."default"),
 recorded AS (INSERT INTO {self.state} AS s (id, content_hash, fingerprint, embedded_at, vector_hash, blank)
