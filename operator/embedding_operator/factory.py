@@ -33,7 +33,13 @@ class Factory:
 
     def deleted_sources(self) -> DeletedSources:
         context = self._context
-        return DeletedSources(context.database, context.server, context.events, clock=context.clock)
+        return DeletedSources(
+            context.database,
+            context.server,
+            context.events,
+            clock=context.clock,
+            may_work=context.leadership.may_start,
+        )
 
     def job_runner(self, sources: Sources) -> JobRunner:
         context = self._context
@@ -56,6 +62,7 @@ class Factory:
             jobs=context.jobs,
             expiry=Expiry(settings.max_finished_jobs, settings.finished_job_age_s),
             clock=context.clock,
+            may_work=context.leadership.may_start,
         )
 
     def api_server_watch(self, sources: Sources, housekeeping: Housekeeping) -> ApiServerWatch:

@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 import structlog
 
-from embedding_operator.api_errors import AlreadyExists, ApiServerError, ApiServerUnavailable, Gone
+from embedding_operator.api_errors import AlreadyExists, ApiServerError, Gone
 from embedding_operator.api_server import ApiServer
 from embedding_operator.lifecycle.lease import (
     DURATION_S,
@@ -20,6 +20,7 @@ from embedding_operator.lifecycle.lease import (
     held_by,
     parse_lease,
     released,
+    taken_from,
 )
 from embedding_operator.tasks import cancel_and_wait
 from embedding_worker.clock import Clock
@@ -29,6 +30,7 @@ log = structlog.get_logger(__name__)
 RENEW_EVERY_S = 3.0
 RENEW_AGAIN_AFTER_S = 1.0
 ASK_AGAIN_AFTER_S = 2.0
+WATCH_AGAIN_AFTER_S = 0.5
 WATCH_S = 50.0
 """How long a watch lasts. The next one begins with a read, so that a watch that has died silently is noticed."""
 
@@ -47,7 +49,9 @@ class Leadership:
         self._clock = clock
         self._changed = changed
         self._lease: LeaseState | None = None
+        self._was_read = False
         self._seen_at = clock.monotonic()
+        """When the Lease was last seen to change."""
         self._change = asyncio.Event()
         self._valid_until = float("-inf")
         self._held = False
@@ -86,8 +90,11 @@ class Leadership:
                 version = self._lease.version if self._lease is not None else ""
                 async for body in self._server.watch_lease(LEASE, version, within_s=WATCH_S):
                     self._observe(parse_lease(body))
-            except ApiServerError as exc:
+                await self._clock.sleep(WATCH_AGAIN_AFTER_S)
+            except Exception as exc:
                 self._fail(exc)
+                # After an outage the holder is given time to renew it.
+                self._seen_at = self._clock.monotonic()
                 await self._clock.sleep(ASK_AGAIN_AFTER_S)
 
     async def _read(self) -> None:
@@ -98,21 +105,25 @@ class Leadership:
 
     def _observe(self, lease: LeaseState | None) -> None:
         self.problem = None
-        if self._lease is None or lease is None or self._lease.version != lease.version:
-            self._seen_at = self._clock.monotonic()
-            if lease is not None and (self._lease is None or lease.holder != self._lease.holder):
-                log.info("standing by" if lease.holder else "the Lease is free", holder=lease.holder or None)
-        self._lease = lease
+        if self._was_read and lease == self._lease:
+            return
+        before, self._lease, self._was_read = self._lease, lease, True
+        self._seen_at = self._clock.monotonic()
+        if lease is not None and lease.holder != self.identity and (before is None or lease.holder != before.holder):
+            log.info("standing by" if lease.holder else "the Lease is free", holder=lease.holder or None)
         self._change.set()
 
     async def _take(self) -> bool:
-        """Try to take the Lease. Returns False if another process was faster, or the API server did not answer."""
+        """Try to take the Lease. Returns False if it was renewed unseen, another process was faster, or there was no answer."""
+        seen = self._lease
         try:
-            await self._write()
-        except ApiServerError as exc:
+            await self._read()  # a watch may have died silently
+            if self._lease == seen or self._lease is None or not self._lease.holder:
+                await self._write()
+                return True
+        except Exception as exc:
             self._fail(exc)
-            return False
-        return True
+        return False
 
     async def _write(self) -> None:
         """Write that this process holds the Lease. Raises ApiServerError; AlreadyExists if it has changed meanwhile."""
@@ -122,9 +133,12 @@ class Leadership:
         self._lease, self._seen_at, self.problem = parse_lease(body), sent_at, None
         self._valid_until = sent_at + DURATION_S - MARGIN_S
 
-    def _fail(self, error: ApiServerError) -> None:
+    def _fail(self, error: Exception) -> None:
+        """Whatever the error, it is tried again: a task that ended would leave a release of which no process works."""
         if isinstance(error, AlreadyExists):
             return
+        if not isinstance(error, ApiServerError):
+            log.error("Lease not read or written because of an unexpected error", exc_info=error)
         problem = f"the Lease {LEASE} cannot be read or written: {error}"
         if problem != self.problem:
             log.warning("Lease not available", message=str(error))
@@ -143,14 +157,15 @@ class Leadership:
             try:
                 await self._write()
             except (AlreadyExists, Gone):  # somebody has written it, perhaps this process, whose answer was lost
+                before = self._lease
                 await self._read()
-                if self._lease is not None and self._lease.holder not in ("", self.identity):
+                if taken_from(self.identity, before, self._lease):
                     self._valid_until = float("-inf")
-                    self._cease(f"{self._lease.holder} has taken it")
+                    self._cease("another process has taken it")
                     self.lost.set()
                     return False
                 await self._write()
-        except (ApiServerError, ApiServerUnavailable) as exc:
+        except Exception as exc:
             self._fail(exc)
             return False
         if not self._held:
@@ -161,18 +176,26 @@ class Leadership:
 
     def _cease(self, why: str) -> None:
         if self._held:
-            log.warning("not leading", holder=self.identity, why=why)
+            log.info("not leading", holder=self.identity, why=why)
             self._held = False
             self._changed(False)
 
     async def release(self) -> None:
         """Give the Lease up, so that a standby takes it at once. Nothing may be started any more."""
-        before, held, self._valid_until = self._lease, self.may_start(), float("-inf")
-        self._held = False
-        self._changed(False)
-        if before is None or not held:
+        may_release, self._valid_until = self.may_start(), float("-inf")
+        self._cease("the process ends")
+        if not may_release:
             return
         try:
-            await self._server.put_lease(LEASE, released(before, self._clock.now()), version=before.version)
+            try:
+                await self._write_released()
+            except AlreadyExists:  # a renewal was written, and its answer was not waited for
+                await self._read()
+                await self._write_released()
         except ApiServerError as exc:
             log.info("Lease not released: it expires by itself", message=str(exc))
+
+    async def _write_released(self) -> None:
+        before = self._lease
+        if before is not None and before.holder == self.identity:
+            await self._server.put_lease(LEASE, released(before, self._clock.now()), version=before.version)

@@ -28,7 +28,7 @@ class FakeApiServer(ApiServer):
         """Jobs of Kubernetes (batch/v1)."""
         self.stored_lease: Json | None = None
         self.clock: Clock = SystemClock()
-        self._lease_changed = asyncio.Event()
+        self._lease_changed, self._watches_ended = asyncio.Event(), asyncio.Event()
         self.events: list[Json] = []
         self.served = {JOBS, SOURCES}
         self.refuse_jobs_of: set[str] = set()
@@ -199,10 +199,16 @@ class FakeApiServer(ApiServer):
         self._end("put_lease")
         return copy.deepcopy(self.stored_lease)
 
+    def end_watches(self) -> None:
+        """End the watches of the Lease, as when connections break."""
+        self._watches_ended.set()
+        self._lease_changed.set()
+        self._lease_changed, self._watches_ended = asyncio.Event(), asyncio.Event()
+
     async def watch_lease(self, name: str, version: str, *, within_s: float) -> AsyncIterator[Json]:
         await self._begin("watch_lease", name)
-        until = self.clock.monotonic() + within_s
-        while (left_s := until - self.clock.monotonic()) > 0:
+        until, ended = self.clock.monotonic() + within_s, self._watches_ended
+        while (left_s := until - self.clock.monotonic()) > 0 and not ended.is_set():
             if self.stored_lease is not None and self.stored_lease["metadata"]["resourceVersion"] != version:
                 version = self.stored_lease["metadata"]["resourceVersion"]
                 yield copy.deepcopy(self.stored_lease)

@@ -56,6 +56,13 @@ def expires_in_s(lease: LeaseState | None, identity: str, *, unchanged_for_s: fl
     return max(0.0, lease.duration_s - unchanged_for_s)
 
 
+def taken_from(identity: str, before: LeaseState | None, now: LeaseState | None) -> bool:
+    """Whether another process holds the Lease, or has held it since `before`, when the one with this identity held it."""
+    if before is None or now is None:
+        return now is not None and now.holder not in ("", identity)
+    return now.holder not in ("", identity) or now.transitions != before.transitions
+
+
 def held_by(identity: str, before: LeaseState | None, now: datetime) -> dict[str, Any]:
     """The spec of the Lease while this process holds it, given the one before."""
     holds_already = before is not None and before.holder == identity

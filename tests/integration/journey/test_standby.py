@@ -1,13 +1,19 @@
 """Two processes of one release: one leads, the other is ready and waits; it takes over after a crash, and after an end."""
 
+import json
 import time
 import urllib.error
 import urllib.request
+from pathlib import Path
 
+from hack.control_plane.certificates import Authority
+from hack.control_plane.kubeconfig import current_context
 from hack.installation.operator_process import OperatorProcess
 from hack.provider_server.process import FakeGemini
 from tests.integration.journey.conftest import System, add
+from tests.integration.journey.test_api_server_outage import use_proxy
 from tests.support.deadline import wait_until
+from tests.support.tls_proxy import BlockingTlsProxy
 
 TAKES_OVER_WITHIN_S = 20
 HANDS_OVER_WITHIN_S = 3
@@ -91,3 +97,35 @@ def test_two_leaders_for_a_moment_do_no_harm(system: System, gemini: FakeGemini)
     wait_until(lambda: phases() <= {"Succeeded", "Superseded"}, within_s=60, because="every job has its outcome")
     assert all(process.is_running() for process in processes)
     system.wait_until_fresh()
+
+
+def moment(process: OperatorProcess, text: str) -> str:
+    """When the process has first logged this."""
+    lines = map(json.loads, process.log.read_text().splitlines())
+    return next(str(line["timestamp"]) for line in lines if line["event"] == text)
+
+
+def test_a_leader_that_is_cut_off_stops_before_another_one_leads_and_ends_when_it_sees_it(
+    system: System, gemini: FakeGemini, tmp_path: Path
+) -> None:
+    system.use_gemini()
+    direct = system.kubeconfig
+    url = current_context(direct).cluster["server"]
+    with BlockingTlsProxy(url, Authority(tmp_path / "of-the-proxy")) as proxy:
+        use_proxy(system, proxy.port)
+        cut_off = start(system, gemini, "pod-a")
+        system.kubeconfig = direct
+        standby = start(system, gemini, "pod-b", until="standing by")
+        system.book.add(3)
+        system.wait_until_fresh()
+        proxy.swallow()
+        wait_until(
+            lambda: holder(system) == "pod-b", within_s=TAKES_OVER_WITHIN_S + SLACK_S, because="pod-a is cut off"
+        )
+        system.book.add(3, prefix="After the cut")
+        system.wait_until_fresh()
+        assert moment(cut_off, "not leading") < moment(standby, "leading")
+        proxy.recover()
+        wait_until(lambda: not cut_off.is_running(), within_s=30, because="pod-a sees that pod-b leads")
+    assert '"clean": false' in cut_off.log.read_text()
+    assert holder(system) == "pod-b"

@@ -6,8 +6,8 @@ from contextlib import asynccontextmanager
 
 import pytest
 
-from embedding_operator.api_errors import AlreadyExists, ApiServerUnavailable
-from embedding_operator.leadership import Leadership
+from embedding_operator.api_errors import AlreadyExists, ApiServerUnavailable, RequestRefused
+from embedding_operator.leadership import RENEW_EVERY_S, Leadership
 from embedding_operator.lifecycle.lease import DURATION_S, LEASE, MARGIN_S, expires_in_s, held_by, parse_lease, released
 from embedding_operator.tasks import cancel_and_wait
 from tests.support.fake_api_server import FakeApiServer
@@ -160,6 +160,88 @@ async def test_a_missing_right_is_a_problem_that_is_shown_and_tried_again(releas
         assert LEASE in process.problem
         await release.clock.advance(4)
         assert acquiring.done()
+
+
+async def test_a_standby_whose_watch_dies_silently_sends_few_requests_too(release: Release) -> None:
+    release.server.hold("watch_lease")
+    async with release.leading("a"), release.acquiring(release.process("b")) as acquiring:
+        release.server.requests.clear()
+        await release.clock.advance(600)
+        assert not acquiring.done()
+    of_the_leader = 600 / RENEW_EVERY_S
+    assert len(release.server.requests) - of_the_leader <= 50
+
+
+async def test_after_an_outage_a_standby_gives_the_leader_time_to_renew_the_lease(release: Release) -> None:
+    async with release.leading("a"):
+        pass
+    async with release.acquiring(release.process("b")) as acquiring:
+        for method in ("put_lease", "lease", "watch_lease"):
+            release.server.fail(method, *[AWAY] * 1_000)
+        release.server.end_watches()
+        await release.clock.advance(60)
+        release.server.lift()
+        await release.clock.advance(DURATION_S - 3)
+        assert not acquiring.done()
+        await release.clock.advance(5)
+        assert acquiring.done()
+
+
+@pytest.mark.parametrize("method", ["lease", "put_lease", "watch_lease"])
+async def test_an_unexpected_error_leaves_no_release_without_a_leader(release: Release, method: str) -> None:
+    release.server.fail(method, ValueError("a defect"))  # type: ignore[arg-type]
+    process = release.process("a")
+    async with release.acquiring(process) as acquiring:
+        await release.clock.advance(10)
+        assert acquiring.done()
+        renewing = asyncio.create_task(process.run())
+        release.server.fail(method, ValueError("a defect"))  # type: ignore[arg-type]
+        await release.clock.advance(30)
+        assert process.may_start()
+        await cancel_and_wait(renewing)
+
+
+async def test_a_missing_right_to_write_it_is_tried_again_every_two_seconds(release: Release) -> None:
+    release.server.fail("put_lease", *[RequestRefused("not allowed")] * 10_000)
+    process = release.process("a")
+    async with release.acquiring(process):
+        await release.clock.advance(60)
+        assert process.problem is not None
+        assert "not allowed" in process.problem
+    assert 20 <= release.server.count("put_lease") <= 31
+
+
+async def test_a_leader_notices_that_another_one_has_led_and_ended_meanwhile(release: Release) -> None:
+    async with release.leading("a") as leader:
+        await release.clock.advance(5)
+        for spec in (held_by, lambda _, before, now: released(before, now)):
+            present = release.server.stored_lease
+            assert present is not None
+            version = present["metadata"]["resourceVersion"]
+            await release.server.put_lease(LEASE, spec("b", parse_lease(present), START), version=version)
+        await release.clock.advance(5)
+        assert (leader.lost.is_set(), leader.may_start()) == (True, False)
+
+
+async def test_a_lease_is_released_also_where_the_last_renewal_was_not_answered(release: Release) -> None:
+    async with release.leading("a") as leader:
+        await release.clock.advance(5)
+        present = release.server.stored_lease
+        assert present is not None
+        await release.server.put_lease(LEASE, present["spec"], version=present["metadata"]["resourceVersion"])
+        await leader.release()
+    assert release.holder() == ""
+
+
+async def test_only_a_process_that_leads_says_that_it_does_not_lead_any_more(release: Release) -> None:
+    said: list[bool] = []
+    async with release.leading("a"):
+        standby = Leadership(release.server, identity="b", clock=release.clock, changed=said.append)
+        async with release.acquiring(standby):
+            pass
+        await standby.release()
+        assert said == []
+        assert release.holder() == "a"
 
 
 @pytest.mark.parametrize(
