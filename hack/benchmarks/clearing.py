@@ -3,6 +3,7 @@
 import asyncio
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import replace
 
 from embedding_worker.rows.statements import Statements
@@ -11,8 +12,9 @@ from hack.benchmarks.operator_system import operator_system
 from hack.benchmarks.raw_write import BATCH, CONNECTIONS, mark_all, prepared, write
 from hack.benchmarks.setting import Setting
 from hack.benchmarks.waiting import wait_until
+from hack.errors import ToolError
 
-CLEARED_WITHIN_S = 600.0
+LONGEST_S = 60.0
 
 
 def measure(setting: Setting) -> Mapping[str, float]:
@@ -28,12 +30,14 @@ def measure(setting: Setting) -> Mapping[str, float]:
         listings.run(f"UPDATE public.{listings.name} SET name = upper(name)")
         edited = time.monotonic()
         marked = listings.number(f"SELECT count(*) FROM {statements.marks}")
-        any_left = f"SELECT count(*) FROM (SELECT FROM {statements.marks} LIMIT 1) m"
-        wait_until(
-            lambda: listings.number(any_left) == 0, within_s=CLEARED_WITHIN_S, because="no mark is left", every_s=0.02
-        )
+        left = f"SELECT count(*) FROM (SELECT DISTINCT id FROM {statements.marks}) m"
+        with suppress(ToolError):  # then it is slow, and what it has done so far counts
+            wait_until(
+                lambda: listings.number(left) == 0, within_s=LONGEST_S, because="no mark is left", every_s=0.05
+            )
+        took_s = time.monotonic() - edited
         assert marked > rows / 2, "the edit has marked the rows"
-        return {"unchanged_marks_cleared_per_s": rows / (time.monotonic() - edited)}
+        return {"unchanged_marks_cleared_per_s": (rows - listings.number(left)) / took_s}
 
 
 def fill(listings: Listings) -> Statements:

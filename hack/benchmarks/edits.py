@@ -11,7 +11,7 @@ from hack.benchmarks.operator_system import OperatorSystem, operator_system
 from hack.benchmarks.setting import Setting
 from hack.benchmarks.waiting import wait_until
 
-EDITS_EVERY_S = 0.05
+EDITS_EVERY_S = 0.02
 LEAST_EDITS = 100
 """A 99th percentile says nothing about fewer."""
 SHARE = 2
