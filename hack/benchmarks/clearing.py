@@ -32,9 +32,7 @@ def measure(setting: Setting) -> Mapping[str, float]:
         marked = listings.number(f"SELECT count(*) FROM {statements.marks}")
         left = f"SELECT count(*) FROM (SELECT DISTINCT id FROM {statements.marks}) m"
         with suppress(ToolError):  # then it is slow, and what it has done so far counts
-            wait_until(
-                lambda: listings.number(left) == 0, within_s=LONGEST_S, because="no mark is left", every_s=0.05
-            )
+            wait_until(lambda: listings.number(left) == 0, within_s=LONGEST_S, because="no mark is left", every_s=0.05)
         took_s = time.monotonic() - edited
         assert marked > rows / 2, "the edit has marked the rows"
         return {"unchanged_marks_cleared_per_s": (rows - listings.number(left)) / took_s}

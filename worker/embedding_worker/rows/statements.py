@@ -7,7 +7,7 @@ passed as text and cast to the type of the id column; change marks contain them 
 
 from functools import cached_property
 
-from embedding_worker.rows.derived_table import BLANK, HASH, SCHEMA, DerivedTable
+from embedding_worker.rows.derived_table import BEGAN, BLANK, HASH, SCHEMA, DerivedTable
 from embedding_worker.rows.table import quoted
 
 COUNTED_EXACTLY = 10_000
@@ -76,7 +76,7 @@ FROM {self.x} x LEFT JOIN {self.state} s ON s.id = {self._own("x.eo_id")} WHERE 
 
     @cached_property
     def write(self) -> str:
-        """$1 ids, $2 hashes, $3 vectors (null for a blank text), $4 fingerprint → id, whether it was written.
+        """$1 ids, $2 hashes, $3 vectors (null for a blank text), $4 fingerprint → id, whether it was written, when it began.
 
         The hash is compared under the row's lock. A row that was edited, or is locked by another session, is not returned, and
         keeps its marks. A row that is returned as not written was locked by this statement, but its update was suppressed, or a
@@ -96,7 +96,7 @@ locked AS MATERIALIZED (SELECT x.eo_id, x.eo_vector AS old, v.h, v.e::{kind} AS 
 written AS (UPDATE {self.own_rows} t SET {embedding} = l.e FROM locked l
     WHERE t.{id_column} = l.eo_id AND NOT (l.old IS NULL AND l.e IS NULL)
     RETURNING t.{id_column} AS id, l.h, {self.vector_hash(f"t.{embedding}")} AS v, l.e IS NULL AS blank,
-        {self.vector_hash("l.old")} AS old, {self.vector_hash("l.e")} AS e,
+        {self.vector_hash("l.old")} AS old, CASE WHEN l.old IS NOT NULL THEN {self.vector_hash("l.e")} END AS e,
         {self.differs(f"t.{embedding}", "l.e")} AS differs),
 done AS (SELECT id, h, v, blank FROM written WHERE (v IS NULL) = blank AND (v = old AND v <> e AND differs) IS NOT TRUE
     UNION SELECT eo_id, h, NULL, true FROM locked WHERE old IS NULL AND e IS NULL),
@@ -105,7 +105,7 @@ recorded AS (INSERT INTO {self.state} AS s (id, content_hash, fingerprint, embed
     SELECT f.id, f.h, $4::text, now(), f.v, f.blank FROM done f
     ON CONFLICT (id) DO UPDATE SET content_hash = excluded.content_hash, fingerprint = excluded.fingerprint,
         embedded_at = excluded.embedded_at, vector_hash = excluded.vector_hash, blank = excluded.blank)
-SELECT l.eo_id::text, EXISTS (SELECT FROM done f WHERE f.id = l.eo_id) FROM locked l"""
+SELECT l.eo_id::text, EXISTS (SELECT FROM done f WHERE f.id = l.eo_id), {BEGAN} FROM locked l"""
 
     @cached_property
     def try_write(self) -> str:
