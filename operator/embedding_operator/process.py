@@ -198,7 +198,8 @@ class Process:
         problems += [
             f"source {name} waits for {loop.waiting_for}" for name, loop in self._sources.loops() if loop.waiting_for
         ]
-        return [*problems, *filter(None, [self._api_server_problem, self.database_watch.waiting_for])]
+        others = [self._api_server_problem, self._leadership.problem, self.database_watch.waiting_for]
+        return [*problems, *filter(None, others)]
 
     @property
     def _api_server_problem(self) -> str | None:

@@ -9,6 +9,7 @@ from embedding_operator.lifecycle.source_status import Pending
 from embedding_operator.reconciler.audit import Audit
 from embedding_operator.reconciler.backfill import BackfillControl, BackfillParts
 from embedding_operator.reconciler.backfill_workers import WorkersNotEnabled
+from embedding_operator.reconciler.clearing import Clearing
 from embedding_operator.reconciler.configuration import Configuration, Progress
 from embedding_operator.reconciler.ready_source import ReadySource
 from embedding_operator.reconciler.source_loop import LoopSettings, SourceLoop
@@ -106,6 +107,7 @@ class FakeSetup(SourceSetup):
         return ReadySource(
             store,
             Sweeper(source.name, fingerprint, store=store, server=server, jobs=jobs, clock=clock),
+            Clearing(store, clock=clock),
             Audit(store, rows_per_s=500, filled=await store.is_filled(), clock=clock),
             pipeline,
             TableWatch(self.watch, signature=chosen.config.signature, clock=clock),

@@ -8,6 +8,7 @@ from typing import Any
 
 from embedding_operator.reconciler.audit import Audit
 from embedding_operator.reconciler.backfill import BackfillControl, BackfillParts
+from embedding_operator.reconciler.clearing import Clearing
 from embedding_operator.reconciler.registers import SharedParts
 from embedding_operator.reconciler.sweep import Sweeper
 from embedding_operator.reconciler.table_watch import TableWatch
@@ -24,10 +25,16 @@ class ReadySource:
 
     store: RowStore
     sweeper: Sweeper
+    clearing: Clearing
     audit: Audit
     pipeline: RowPipeline
     watch: TableWatch
     backfill: BackfillControl
+
+    async def sweep(self) -> bool:
+        """Sweep, and delete marks in pages where that is worth it. Returns whether the next turn is to follow at once."""
+        await self.sweeper.sweep(edits_only=self.backfill.is_active)
+        return await self.clearing.step(self.sweeper.seen)
 
     @property
     def facts(self) -> dict[str, Any]:
@@ -64,6 +71,7 @@ async def make_ready_source(
     return ReadySource(
         store,
         Sweeper(source.name, config.fingerprint, store=store, server=shared.server, jobs=jobs, clock=clock),
+        Clearing(store, clock=clock),
         Audit(store, rows_per_s=shared.audit_rows_per_s, filled=await store.is_filled(), clock=clock),
         pipeline,
         watch,

@@ -142,7 +142,8 @@ class SourceLoop:
             self._refusal = None
         async with AsyncExitStack() as stack:
             await stack.enter_async_context(ready.pipeline.running(probes=not self._source.spec.suspend))
-            await stack.enter_async_context(self._backfilling(ready))
+            await stack.enter_async_context(ready.backfill.running())
+            self._ready_source = ready
             stack.callback(self._close_queue)
             if not self._source.spec.suspend:
                 self._queues.open(self._name, ready.pipeline)
@@ -153,17 +154,8 @@ class SourceLoop:
             log.info("source ready", source=self._name, table=str(chosen.config.at), fingerprint=fingerprint)
             yield ready
 
-    @asynccontextmanager
-    async def _backfilling(self, ready: ReadySource) -> AsyncIterator[None]:
-        """Continue a backfill that was begun before, and let others drain it meanwhile."""
-        async with ready.backfill.running():
-            self._ready_source = ready
-            try:
-                yield
-            finally:
-                self._ready_source = None
-
     def _close_queue(self) -> None:
+        self._ready_source = None
         self._queues.close(self._name)
         self._window.set_idle(self._name, True)
 
@@ -244,7 +236,8 @@ class SourceLoop:
     async def _sweep(self, ready: ReadySource) -> Exception | None:
         """Returns an error after which the turn goes on, and raises any other."""
         try:
-            await ready.sweeper.sweep(edits_only=ready.backfill.is_active)
+            if await ready.sweep():
+                self.wake()
         except Exception as exc:
             if not turn.goes_on(exc):
                 raise

@@ -10,7 +10,7 @@ import kopf
 import pytest
 from structlog.testing import capture_logs
 
-from embedding_operator.api_errors import ApiServerUnreachable, Gone
+from embedding_operator.api_errors import ApiServerUnreachable, Gone, RequestRefused
 from embedding_operator.api_server import ApiServer
 from embedding_operator.lifecycle.lease import LEASE, held_by, parse_lease
 from embedding_operator.process import DRAIN_S, Process, close_connections
@@ -342,6 +342,15 @@ async def test_a_standby_is_not_stuck_and_ready_while_it_sees_the_lease(system: 
     assert system.server.count("jobs") == 0
     await system.stop()
     assert system.exit_code() == 0
+
+
+async def test_a_leader_that_may_not_renew_the_lease_any_more_is_not_ready_and_says_why(system: System) -> None:
+    await system.start()
+    system.process.database_watch.waiting_for = None
+    assert system.process.find_unreachable() == []
+    system.server.fail("put_lease", *[RequestRefused("leases are forbidden")] * 100)
+    await system.clock.advance(5)
+    assert system.process.find_unreachable() == [f"the Lease {LEASE} cannot be read or written: leases are forbidden"]
 
 
 async def test_a_process_whose_lease_was_taken_ends_with_an_error(system: System) -> None:

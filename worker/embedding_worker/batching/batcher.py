@@ -5,8 +5,9 @@ Called once for each row, through the operator's row queues. The function that w
 
 import asyncio
 import itertools
+from collections import deque
 from collections.abc import Awaitable, Callable, Coroutine, Hashable, Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 from typing import Any, Generic, Self, TypeVar
 
@@ -74,14 +75,40 @@ class Batch(Generic[Item, Result]):
                 future.set_exception(error)
 
 
-@dataclass(order=True)
+@dataclass(frozen=True)
 class _Queued(Generic[Item, Result]):
-    """In the order of the queue: urgent items first, then in the order of arrival."""
+    item: Item
+    result: "asyncio.Future[Result]"
 
-    not_urgent: bool
-    number: int
-    item: Item = field(compare=False)
-    result: "asyncio.Future[Result]" = field(compare=False)
+
+class _Queue(Generic[Item, Result]):
+    """Urgent items first, and otherwise in the order of arrival. A queue of tens of thousands costs no more for each item."""
+
+    def __init__(self) -> None:
+        self._urgent: deque[_Queued[Item, Result]] = deque()
+        self._others: deque[_Queued[Item, Result]] = deque()
+        self._arrived = asyncio.Event()
+
+    def put(self, queued: _Queued[Item, Result], *, urgent: bool) -> None:
+        (self._urgent if urgent else self._others).append(queued)
+        self._arrived.set()
+
+    def is_empty(self) -> bool:
+        return not self._urgent and not self._others
+
+    def take(self) -> _Queued[Item, Result]:
+        """The next item. Raises IndexError if there is none."""
+        return (self._urgent or self._others).popleft()
+
+    async def wait(self, clock: Clock, *, within_s: float | None = None) -> bool:
+        """Wait until there is an item. Returns whether there is one."""
+        while self.is_empty():
+            self._arrived.clear()
+            if within_s is None:
+                await self._arrived.wait()
+            elif within_s <= 0 or not await clock.wait_for(self._arrived, within_s=within_s):
+                return False
+        return True
 
 
 class Batcher(Generic[Item, Result]):
@@ -100,9 +127,7 @@ class Batcher(Generic[Item, Result]):
         self.max_items = max_items
         self._clock = clock
         self._linger_s = linger_s
-        self._queue: asyncio.PriorityQueue[_Queued[Item, Result]] = asyncio.PriorityQueue()
-        self._arrived = asyncio.Event()
-        self._numbers = itertools.count()
+        self._queue: _Queue[Item, Result] = _Queue()
         self._slots = asyncio.Semaphore(concurrency)
         self._tasks: set[asyncio.Task[None]] = set()
         self._waiting: set[asyncio.Future[Result]] = set()
@@ -126,8 +151,8 @@ class Batcher(Generic[Item, Result]):
     def drain(self) -> None:
         """Work on no other item. All who wait for one that is in no batch yet get Interrupted."""
         self._draining = True
-        while not self._queue.empty():
-            queued = self._queue.get_nowait()
+        while not self._queue.is_empty():
+            queued = self._queue.take()
             if not queued.result.done():
                 queued.result.set_exception(Interrupted(ENDED))
 
@@ -145,14 +170,14 @@ class Batcher(Generic[Item, Result]):
         result: asyncio.Future[Result] = asyncio.get_running_loop().create_future()
         self._waiting.add(result)
         result.add_done_callback(self._waiting.discard)
-        self._queue.put_nowait(_Queued(not urgent, next(self._numbers), item, result))
-        self._arrived.set()
+        self._queue.put(_Queued(item, result), urgent=urgent)
         return result
 
     async def _gather_continuously(self) -> None:
         while True:
             await self._slots.acquire()  # while all slots are taken, the next batch grows in the queue
-            gathered = [await self._queue.get()]
+            await self._queue.wait(self._clock)
+            gathered = [self._queue.take()]
             await self._linger(gathered)
             self._start(self._work_on(gathered))
 
@@ -160,13 +185,9 @@ class Batcher(Generic[Item, Result]):
         """Add what is queued already, and what arrives within `linger_s`."""
         deadline = self._clock.monotonic() + self._linger_s
         while len(gathered) < self.max_items:
-            if not self._queue.empty():
-                gathered.append(self._queue.get_nowait())
-                continue
-            self._arrived.clear()
-            remaining_s = deadline - self._clock.monotonic()
-            if remaining_s <= 0 or not await self._clock.wait_for(self._arrived, within_s=remaining_s):
+            if not await self._queue.wait(self._clock, within_s=deadline - self._clock.monotonic()):
                 return
+            gathered.append(self._queue.take())
 
     async def _work_on(self, gathered: list[_Queued[Item, Result]]) -> None:
         waiting = ((queued.item, queued.result) for queued in gathered if not queued.result.done())

@@ -92,7 +92,7 @@ counted AS (UPDATE {SCHEMA}.sources r SET adopted = r.adopted + n.number FROM (S
         return f"""{self._page(self._from_page(state=self.state))}
 {self._record},
 marked AS (INSERT INTO {self.marks} (id, edited) SELECT p.eo_id::text, false FROM page p
-    WHERE NOT p.eo_right AND {self._unmarked} AND NOT EXISTS (SELECT FROM adopted a WHERE a.id = {self._own("p.eo_id")})
+    WHERE NOT p.eo_right AND {self._unmarked} AND NOT EXISTS (SELECT FROM adopted a WHERE a.id = {self.state_id("p.eo_id")})
     RETURNING 1)
 SELECT (SELECT p.eo_id::text FROM page p ORDER BY p.eo_id DESC LIMIT 1), (SELECT count(*) FROM page),
     (SELECT count(*) FROM marked)"""
@@ -100,7 +100,7 @@ SELECT (SELECT p.eo_id::text FROM page p ORDER BY p.eo_id DESC LIMIT 1), (SELECT
     @cached_property
     def adopt(self) -> str:
         """$1 ids, $2 how many they are, $3 fingerprint → the ids of the rows whose vectors it has taken over."""
-        rows = f"FROM {self.x} x LEFT JOIN {self.state} s ON s.id = {self._own('x.eo_id')} WHERE x.eo_id = ANY($1{self.ids})"
+        rows = f"FROM {self.x} x LEFT JOIN {self.state} s ON s.id = {self.state_id('x.eo_id')} WHERE x.eo_id = ANY($1{self.ids})"
         return f"""{self._page(f"{rows} LIMIT $2::bigint")}
 {self._record}
 SELECT a.id::text FROM adopted a"""

@@ -1,7 +1,7 @@
-"""The rows of a source that are due although no edit made them due: after a first fill, or where a load has passed the triggers.
+"""Change marks in pages: of rows that are due although no edit made them due, and of rows that turn out to be up to date.
 
-Their change marks are not `edited`, because the audit has made them. Called by the backfill, which embeds such rows in pages, and
-by the operator, which decides when it begins.
+The marks of the first are not `edited`, because the audit has made them. Called by the backfill, which embeds such rows in pages,
+by the operator, which decides when it begins, and by clearing.py, which deletes the marks of the second.
 """
 
 from collections.abc import Sequence
@@ -33,8 +33,16 @@ class MarkPage:
     """Of the last mark that was read; None at the end of the marks."""
 
 
+@dataclass(frozen=True)
+class ClearedPage:
+    last_seq: int | None
+    """Of the last mark that was read; None at the end of the marks."""
+    read: int
+    deleted: int
+
+
 class Backlog:
-    """The change marks that no edit has made, of one source."""
+    """The change marks of one source, in pages."""
 
     def __init__(self, database: Database, access: TableAccess, statements: Statements) -> None:
         self.records = BackfillRecords(database)
@@ -42,6 +50,7 @@ class Backlog:
         self._at = statements.config.at
         self._access = access
         self._marks = statements.marks
+        self._statements = statements
 
     async def reaches(self, rows: int) -> bool:
         """Whether there are so many such marks, at least among the oldest marks."""
@@ -80,3 +89,22 @@ SELECT p.seq, p.id, EXISTS (SELECT FROM {self._marks} e WHERE e.id = p.id AND e.
 WITH taken AS (DELETE FROM {self._marks} d WHERE d.id = ANY($1::text[]) AND d.edited IS NOT TRUE RETURNING d.id, d.since)
 INSERT INTO {self._marks} (id, since, edited) SELECT t.id, min(t.since), true FROM taken t GROUP BY t.id"""
         await self._access.fetch(sql, await self._access.as_text(ids))
+
+    async def clear_page(self, *, after_seq: int, limit: int, share: Share) -> ClearedPage:
+        """Delete the marks of rows that are up to date, or gone, among up to `limit` marks of this share after `after_seq`.
+
+        A mark that was appended meanwhile stays, as that of a row that was edited meanwhile. Raises RowsRefused where a text, or
+        an id that no row can have, makes the statement fail, StatementTimedOut and RowsLocked: then nothing is deleted.
+        """
+        s = self._statements
+        sql = f"""
+WITH eo_page AS MATERIALIZED (SELECT d.seq, d.id FROM {s.marks} d WHERE d.id IS NOT NULL AND d.seq > $1::bigint
+    AND d.seq % $3::bigint = $4::bigint ORDER BY d.seq LIMIT $2::bigint),
+eo_right AS MATERIALIZED (SELECT k.seq, k.id FROM eo_page k LEFT JOIN LATERAL (SELECT {s.up_to_date("$5::text")} AS eo_right
+    FROM {s.x} x LEFT JOIN {s.state} s ON s.id = {s.state_id("x.eo_id")}
+    WHERE x.eo_id = k.id::{s.layout.id_type} OFFSET 0) f ON true WHERE coalesce(f.eo_right, true)),
+deleted AS (DELETE FROM {s.marks} d USING eo_right r WHERE d.seq = r.seq AND d.id = r.id RETURNING 1)
+SELECT (SELECT max(p.seq) FROM eo_page p), (SELECT count(*) FROM eo_page), (SELECT count(*) FROM deleted)"""
+        fingerprint = s.config.fingerprint
+        rows = await self._access.read_texts(sql, after_seq, limit, share.of, share.index, fingerprint)
+        return ClearedPage(*rows[0])

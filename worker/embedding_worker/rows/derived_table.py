@@ -54,7 +54,7 @@ class DerivedTable:
     def ids(self) -> str:
         return f"::text[]::{self.layout.id_type}[]"
 
-    def _own(self, row_id: str) -> str:
+    def state_id(self, row_id: str) -> str:
         """A row's id, to be compared with one in the state: its index has no other collation than the database's."""
         return f'{row_id} COLLATE pg_catalog."default"' if self.layout.id_type in COLLATED else row_id
 
@@ -76,6 +76,13 @@ class DerivedTable:
         if kind.endswith("[]"):
             return "true"
         return f"coalesce({vector} OPERATOR({kind.rpartition('.')[0]}.<=>) {other} > {SAME_DIRECTION}, true)"
+
+    def is_kept(self, written: str, previous: str, given: str) -> str:
+        """Whether a trigger has kept the previous vector. The hashes are computed only if another one was written than given."""
+        kind = self.layout.vector_type
+        equals = f"OPERATOR({'pg_catalog' if kind.endswith('[]') else kind.rpartition('.')[0]}.=)"
+        kept = f"{self.vector_hash(written)} = {self.vector_hash(previous)} AND {self.differs(written, given)}"
+        return f"CASE WHEN {written} {equals} {given} THEN false ELSE coalesce({kept}, false) END"
 
     def up_to_date(self, fingerprint: str) -> str:
         """Whether the book-keeping says that this very vector is the one of the row's present text and this model.

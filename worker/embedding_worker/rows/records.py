@@ -35,6 +35,14 @@ class DueRow:
 
 
 @dataclass(frozen=True)
+class Seen:
+    """How many rows a sweep, or a page, has looked at, and how many of them were up to date or gone."""
+
+    rows: int
+    up_to_date: int
+
+
+@dataclass(frozen=True)
 class PresentRow:
     """A row as it is now. If its text expression fails, `failure` says why, and the row has no text."""
 

@@ -49,7 +49,7 @@ GROUP BY p.id ORDER BY bool_or(p.is_newest) DESC, max(p.seq)"""
         """$1 ids, $2 fingerprint → id, hash, blank, up to date: the rows as they are now, by their unique index."""
         return f"""
 SELECT x.eo_id::text, {HASH}, {BLANK}, {self.up_to_date("$2::text")}
-FROM {self.x} x LEFT JOIN {self.state} s ON s.id = {self._own("x.eo_id")} WHERE x.eo_id = ANY($1{self.ids})"""
+FROM {self.x} x LEFT JOIN {self.state} s ON s.id = {self.state_id("x.eo_id")} WHERE x.eo_id = ANY($1{self.ids})"""
 
     @cached_property
     def evaluate(self) -> str:
@@ -72,7 +72,7 @@ JOIN {self.marks} d ON d.id = o.id AND d.seq > o.seq GROUP BY o.id"""
         return f"""
 SELECT x.eo_id::text, {HASH}, {BLANK}, {self.up_to_date("$2::text")}, pg_catalog.left(x.eo_text, $3::int),
     pg_catalog.octet_length(pg_catalog.convert_to(x.eo_text, 'UTF8'))
-FROM {self.x} x LEFT JOIN {self.state} s ON s.id = {self._own("x.eo_id")} WHERE x.eo_id = ANY($1{self.ids})"""
+FROM {self.x} x LEFT JOIN {self.state} s ON s.id = {self.state_id("x.eo_id")} WHERE x.eo_id = ANY($1{self.ids})"""
 
     @cached_property
     def write(self) -> str:
@@ -96,9 +96,8 @@ locked AS MATERIALIZED (SELECT x.eo_id, x.eo_vector AS old, v.h, v.e::{kind} AS 
 written AS (UPDATE {self.own_rows} t SET {embedding} = l.e FROM locked l
     WHERE t.{id_column} = l.eo_id AND NOT (l.old IS NULL AND l.e IS NULL)
     RETURNING t.{id_column} AS id, l.h, {self.vector_hash(f"t.{embedding}")} AS v, l.e IS NULL AS blank,
-        {self.vector_hash("l.old")} AS old, CASE WHEN l.old IS NOT NULL THEN {self.vector_hash("l.e")} END AS e,
-        {self.differs(f"t.{embedding}", "l.e")} AS differs),
-done AS (SELECT id, h, v, blank FROM written WHERE (v IS NULL) = blank AND (v = old AND v <> e AND differs) IS NOT TRUE
+        {self.is_kept(f"t.{embedding}", "l.old", "l.e")} AS kept),
+done AS (SELECT id, h, v, blank FROM written WHERE (v IS NULL) = blank AND NOT kept
     UNION SELECT eo_id, h, NULL, true FROM locked WHERE old IS NULL AND e IS NULL),
 unmarked AS (DELETE FROM {self.marks} d USING done f WHERE d.id = f.id::text COLLATE pg_catalog."default"),
 recorded AS (INSERT INTO {self.state} AS s (id, content_hash, fingerprint, embedded_at, vector_hash, blank)
@@ -159,7 +158,7 @@ UNION ALL (SELECT r.id::text FROM (SELECT t.{id_column} AS id FROM {self.own_row
         return f"""
 WITH eo_marks AS MATERIALIZED (SELECT d.seq, d.id FROM {self.marks} d WHERE d.id = ANY($1::text[]) FOR UPDATE SKIP LOCKED)
 DELETE FROM {self.marks} d USING eo_marks k LEFT JOIN LATERAL (SELECT {self.up_to_date("$2::text")} AS eo_right
-    FROM {self.x} x LEFT JOIN {self.state} s ON s.id = {self._own("x.eo_id")}
+    FROM {self.x} x LEFT JOIN {self.state} s ON s.id = {self.state_id("x.eo_id")}
     WHERE x.eo_id = k.id::{self.layout.id_type} OFFSET 0) f ON true
 WHERE d.seq = k.seq AND d.id = k.id AND coalesce(f.eo_right, true)"""
 
@@ -171,7 +170,7 @@ WHERE d.seq = k.seq AND d.id = k.id AND coalesce(f.eo_right, true)"""
     def _from_page(self, *, state: str) -> str:
         """One page by the index of the id column: $1 the last id of the page before (null: begin), $2 rows of a page."""
         # OFFSET 0 makes it a lookup for each row of the page: a merge would read the state from its first row on.
-        known = f"SELECT * FROM {state} o WHERE o.id = {self._own('x.eo_id')} OFFSET 0"
+        known = f"SELECT * FROM {state} o WHERE o.id = {self.state_id('x.eo_id')} OFFSET 0"
         return f"""FROM {self.x} x LEFT JOIN LATERAL ({known}) s ON true
     WHERE $1::text IS NULL OR x.eo_id > $1::text::{self.layout.id_type} ORDER BY x.eo_id LIMIT $2::bigint"""
 
@@ -231,7 +230,7 @@ RETURNING id"""
         """$1 ids, $2 fingerprint → id, hash, blank, up to date, bytes of text: for a few rows."""
         state = self.state if with_state else self._no_state
         return (
-            f"SELECT {self._preview('$2')} FROM {self.x} x LEFT JOIN {state} s ON s.id = {self._own('x.eo_id')} "
+            f"SELECT {self._preview('$2')} FROM {self.x} x LEFT JOIN {state} s ON s.id = {self.state_id('x.eo_id')} "
             f"WHERE x.eo_id = ANY($1{self.ids})"
         )
 
