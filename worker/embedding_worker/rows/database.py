@@ -152,18 +152,16 @@ class Transaction:
     async def fetch_and_commit(self, sql: str, *params: object) -> tuple[list[Row], float]:
         """Run the last statement, and commit. Both are sent at once, so that its locks last no longer than the server needs.
 
-        Returns its rows, and how many seconds the server has needed. Raises as `fetch` does.
+        Returns its rows, and when it had ended, by the server's clock, in seconds since 1970. Raises as `fetch` does.
         """
         with _translate_errors(quoting=self._quoting):
-            began, cursor, ended = (psycopg.AsyncRawCursor(self._connection) for _ in range(3))
+            cursor, ended = (psycopg.AsyncRawCursor(self._connection) for _ in range(2))
             async with self._connection.pipeline():
-                await began.execute(SERVER_CLOCK)
                 await cursor.execute(sql.encode(), params or None)
                 await ended.execute(SERVER_CLOCK)
                 await self._connection.commit()
-            ((begin,),) = await began.fetchall()
             ((end,),) = await ended.fetchall()
-            return await cursor.fetchall(), end - begin
+            return await cursor.fetchall(), end
 
     async def undo(self) -> None:
         """Roll back everything that this transaction did."""

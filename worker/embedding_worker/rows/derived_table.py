@@ -19,6 +19,8 @@ BLANK = (
     f"(CASE WHEN pg_catalog.btrim(pg_catalog.left(x.eo_text, 64), {WHITESPACE}) <> '' THEN false "
     f"ELSE pg_catalog.btrim(x.eo_text, {WHITESPACE}) = '' END)"
 )
+BEGAN = "extract(epoch FROM pg_catalog.statement_timestamp())::float8"
+"""When the server had received the statement with all of its parameters, in seconds since 1970: before, it holds no locks."""
 COLLATED = ("text", "bpchar")
 SAME_DIRECTION = 0.0001
 """A cosine distance that is larger than the rounding of float and half precision, and smaller than between different texts."""

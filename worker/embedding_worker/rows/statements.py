@@ -7,7 +7,7 @@ passed as text and cast to the type of the id column; change marks contain them 
 
 from functools import cached_property
 
-from embedding_worker.rows.derived_table import BLANK, HASH, SCHEMA, DerivedTable
+from embedding_worker.rows.derived_table import BEGAN, BLANK, HASH, SCHEMA, DerivedTable
 from embedding_worker.rows.table import quoted
 
 COUNTED_EXACTLY = 10_000
@@ -76,7 +76,7 @@ FROM {self.x} x LEFT JOIN {self.state} s ON s.id = {self.state_id("x.eo_id")} WH
 
     @cached_property
     def write(self) -> str:
-        """$1 ids, $2 hashes, $3 vectors (null for a blank text), $4 fingerprint → id, whether it was written.
+        """$1 ids, $2 hashes, $3 vectors (null for a blank text), $4 fingerprint → id, whether it was written, when it began.
 
         The hash is compared under the row's lock. A row that was edited, or is locked by another session, is not returned, and
         keeps its marks. A row that is returned as not written was locked by this statement, but its update was suppressed, or a
@@ -104,7 +104,7 @@ recorded AS (INSERT INTO {self.state} AS s (id, content_hash, fingerprint, embed
     SELECT f.id, f.h, $4::text, now(), f.v, f.blank FROM done f
     ON CONFLICT (id) DO UPDATE SET content_hash = excluded.content_hash, fingerprint = excluded.fingerprint,
         embedded_at = excluded.embedded_at, vector_hash = excluded.vector_hash, blank = excluded.blank)
-SELECT l.eo_id::text, EXISTS (SELECT FROM done f WHERE f.id = l.eo_id) FROM locked l"""
+SELECT l.eo_id::text, EXISTS (SELECT FROM done f WHERE f.id = l.eo_id), {BEGAN} FROM locked l"""
 
     @cached_property
     def try_write(self) -> str:
