@@ -128,6 +128,13 @@ def backfilling(facts: BackfillFacts | None, backlog: Backlog | None, *, no_call
     return Condition(BACKFILLING, False, NO_BACKFILL, "each due row gets an EmbeddingJob")
 
 
+def sweeping(facts: BackfillFacts | None) -> str:
+    """What the condition Ready says of a source that runs."""
+    if facts is not None and facts.completed_at is None:
+        return "edited rows get an EmbeddingJob each, and the other due rows are those of a backfill: see Backfilling"
+    return "every due row gets an EmbeddingJob"
+
+
 def _active(facts: BackfillFacts, *, paused: bool) -> Condition:
     if facts.problem is not None:
         return Condition(BACKFILLING, False, *facts.problem)

@@ -51,7 +51,7 @@ def test_a_first_fill_is_embedded_without_jobs_edits_go_first_and_a_killed_opera
     assert f"{shown['done']}/{shown['total']}" in system.kubectl.run("get", "esrc", "-o", "wide")
 
 
-def test_rows_that_fail_get_jobs_and_a_changed_mode_stops_the_backfill(system: System, gemini: FakeGemini) -> None:
+def test_rows_that_fail_get_jobs_which_live_as_any_other(system: System, gemini: FakeGemini) -> None:
     system.book.add(600)
     system.book.run("UPDATE public.businesses SET name = 'VENOM' WHERE id IN (7, 8)")
     gemini.fault("400", only_matching="VENOM")
