@@ -13,6 +13,8 @@ LEASE = "embedding-operator"
 """The name of the Lease. There is one release in a namespace, and one Lease for it."""
 DURATION_S = 15
 """After this time without a renewal, another process takes the Lease."""
+LONGEST_DURATION_S = 60.0
+"""A Lease that somebody has written by hand holds no process up for longer."""
 MARGIN_S = 3.0
 """So long before that, a holder that cannot renew it starts no more work."""
 
@@ -53,7 +55,7 @@ def expires_in_s(lease: LeaseState | None, identity: str, *, unchanged_for_s: fl
     """
     if lease is None or lease.holder in ("", identity):
         return 0.0
-    return max(0.0, lease.duration_s - unchanged_for_s)
+    return max(0.0, min(lease.duration_s, LONGEST_DURATION_S) - unchanged_for_s)
 
 
 def taken_from(identity: str, before: LeaseState | None, now: LeaseState | None) -> bool:

@@ -292,3 +292,10 @@ def test_the_times_of_a_lease_are_as_other_tools_read_them() -> None:
     again = held_by("b", lease, START)
     assert (again["leaseTransitions"], again["holderIdentity"]) == (1, "b")
     assert parse_lease({"metadata": {"resourceVersion": "8"}}).holder == ""
+
+
+def test_a_lease_that_somebody_has_written_holds_no_process_up_for_long() -> None:
+    spec = held_by("other", None, START) | {"leaseDurationSeconds": 100_000}
+    assert (
+        expires_in_s(parse_lease({"metadata": {"resourceVersion": "1"}, "spec": spec}), "me", unchanged_for_s=0) == 60
+    )

@@ -5,17 +5,13 @@ Called once for each row, through the operator's row queues. The function that w
 
 import asyncio
 import itertools
-from collections import deque
-from collections.abc import Awaitable, Callable, Coroutine, Hashable, Iterable
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Coroutine, Iterable
 from functools import partial
-from typing import Any, Generic, Self, TypeVar
+from typing import Any, Generic, Self
 
+from embedding_worker.batching.queue import Item, ItemQueue, Queued, Result
 from embedding_worker.clock import Clock
 from embedding_worker.errors import Interrupted
-
-Item = TypeVar("Item", bound=Hashable)
-Result = TypeVar("Result")
 
 LINGER_S = 0.05
 CANCELLED = "the batch was cancelled"
@@ -75,42 +71,6 @@ class Batch(Generic[Item, Result]):
                 future.set_exception(error)
 
 
-@dataclass(frozen=True)
-class _Queued(Generic[Item, Result]):
-    item: Item
-    result: "asyncio.Future[Result]"
-
-
-class _Queue(Generic[Item, Result]):
-    """Urgent items first, and otherwise in the order of arrival. A queue of tens of thousands costs no more for each item."""
-
-    def __init__(self) -> None:
-        self._urgent: deque[_Queued[Item, Result]] = deque()
-        self._others: deque[_Queued[Item, Result]] = deque()
-        self._arrived = asyncio.Event()
-
-    def put(self, queued: _Queued[Item, Result], *, urgent: bool) -> None:
-        (self._urgent if urgent else self._others).append(queued)
-        self._arrived.set()
-
-    def is_empty(self) -> bool:
-        return not self._urgent and not self._others
-
-    def take(self) -> _Queued[Item, Result]:
-        """The next item. Raises IndexError if there is none."""
-        return (self._urgent or self._others).popleft()
-
-    async def wait(self, clock: Clock, *, within_s: float | None = None) -> bool:
-        """Wait until there is an item. Returns whether there is one."""
-        while self.is_empty():
-            self._arrived.clear()
-            if within_s is None:
-                await self._arrived.wait()
-            elif within_s <= 0 or not await clock.wait_for(self._arrived, within_s=within_s):
-                return False
-        return True
-
-
 class Batcher(Generic[Item, Result]):
     """Gathers up to `max_items`, or as many as arrive in `linger_s`, and works on up to `concurrency` batches at once."""
 
@@ -127,7 +87,7 @@ class Batcher(Generic[Item, Result]):
         self.max_items = max_items
         self._clock = clock
         self._linger_s = linger_s
-        self._queue: _Queue[Item, Result] = _Queue()
+        self._queue: ItemQueue[Item, Result] = ItemQueue()
         self._slots = asyncio.Semaphore(concurrency)
         self._tasks: set[asyncio.Task[None]] = set()
         self._waiting: set[asyncio.Future[Result]] = set()
@@ -170,7 +130,7 @@ class Batcher(Generic[Item, Result]):
         result: asyncio.Future[Result] = asyncio.get_running_loop().create_future()
         self._waiting.add(result)
         result.add_done_callback(self._waiting.discard)
-        self._queue.put(_Queued(item, result), urgent=urgent)
+        self._queue.put(Queued(item, result), urgent=urgent)
         return result
 
     async def _gather_continuously(self) -> None:
@@ -181,7 +141,7 @@ class Batcher(Generic[Item, Result]):
             await self._linger(gathered)
             self._start(self._work_on(gathered))
 
-    async def _linger(self, gathered: list[_Queued[Item, Result]]) -> None:
+    async def _linger(self, gathered: list[Queued[Item, Result]]) -> None:
         """Add what is queued already, and what arrives within `linger_s`."""
         deadline = self._clock.monotonic() + self._linger_s
         while len(gathered) < self.max_items:
@@ -189,7 +149,7 @@ class Batcher(Generic[Item, Result]):
                 return
             gathered.append(self._queue.take())
 
-    async def _work_on(self, gathered: list[_Queued[Item, Result]]) -> None:
+    async def _work_on(self, gathered: list[Queued[Item, Result]]) -> None:
         waiting = ((queued.item, queued.result) for queued in gathered if not queued.result.done())
         batch = Batch(waiting, keep=self._keep)
         try:
