@@ -50,6 +50,8 @@ class Leadership:
         self._changed = changed
         self._lease: LeaseState | None = None
         self._was_read = False
+        self._was_away = False
+        """Whether the Lease could not be read when it was last tried."""
         self._seen_at = clock.monotonic()
         """When the Lease was last seen to change."""
         self._change = asyncio.Event()
@@ -93,15 +95,19 @@ class Leadership:
                 await self._clock.sleep(WATCH_AGAIN_AFTER_S)
             except Exception as exc:
                 self._fail(exc)
-                # After an outage the holder is given time to renew it.
-                self._seen_at = self._clock.monotonic()
                 await self._clock.sleep(ASK_AGAIN_AFTER_S)
 
     async def _read(self) -> None:
         try:
-            self._observe(parse_lease(await self._server.lease(LEASE)))
+            lease = parse_lease(await self._server.lease(LEASE))
         except Gone:
-            self._observe(None)
+            lease = None
+        except ApiServerError:
+            self._was_away = True
+            raise
+        if self._was_away:  # after an outage, the holder is given time to renew the Lease
+            self._was_away, self._seen_at = False, self._clock.monotonic()
+        self._observe(lease)
 
     def _observe(self, lease: LeaseState | None) -> None:
         self.problem = None
@@ -114,11 +120,11 @@ class Leadership:
         self._change.set()
 
     async def _take(self) -> bool:
-        """Try to take the Lease. Returns False if it was renewed unseen, another process was faster, or there was no answer."""
-        seen = self._lease
+        """Try to take the Lease. Returns False if it was renewed unseen, another was faster, or an outage has just ended."""
+        seen = self._lease, self._seen_at
         try:
             await self._read()  # a watch may have died silently
-            if self._lease == seen or self._lease is None or not self._lease.holder:
+            if (self._lease, self._seen_at) == seen or self._lease is None or not self._lease.holder:
                 await self._write()
                 return True
         except Exception as exc:

@@ -153,6 +153,7 @@ class Process:
             await self._drain()
         elif self._leadership.lost.is_set():
             log.error("another process leads: this one ends, and stands by when it is started again")
+            await self._drain()  # calls that were made are paid for: what they return is written
         else:
             log.error("a task of the process has ended", kopf=watching.done(), housekeeping=housekeeping.done())
         try:  # in no task of its own: kopf waits for tasks that began after it, and cancels them

@@ -108,9 +108,7 @@ def conditions(facts: SourceFacts) -> list[Condition]:
     if facts.jobs_refused is not None:
         return _jobs_refused(facts, *facts.jobs_refused)
     reason = "Suspended" if facts.suspended else "Sweeping"
-    message = (
-        "no job is created while spec.suspend is true" if facts.suspended else "every due row gets an EmbeddingJob"
-    )
+    message = _how_rows_are_embedded(facts)
     if facts.paused_since is not None:
         message += (
             f"; triggers are paused since {facts.paused_since}: only the audit finds edits, until resume-triggers"
@@ -122,6 +120,14 @@ def conditions(facts: SourceFacts) -> list[Condition]:
         _fresh(facts),
         *_others(facts),
     ]
+
+
+def _how_rows_are_embedded(facts: SourceFacts) -> str:
+    if facts.suspended:
+        return "no job is created while spec.suspend is true"
+    if facts.backfill is not None and facts.backfill.completed_at is None:
+        return "edited rows get an EmbeddingJob each, and the other due rows are those of a backfill: see Backfilling"
+    return "every due row gets an EmbeddingJob"
 
 
 def _jobs_refused(facts: SourceFacts, reason: str, message: str) -> list[Condition]:

@@ -20,6 +20,8 @@ SMALLEST_PAGE = 50
 CONNECTIONS = 2
 STEP_S = 0.5
 """How long a step may take: then the sweep looks for edits again."""
+PAUSE_S = 5.0
+"""Between two passes: one that finds little to delete is not repeated at once."""
 ENOUGH_ROWS = 20
 BEGINS_ABOVE = 0.5
 GOES_ON_ABOVE = 0.1
@@ -45,16 +47,19 @@ class Clearing:
         """Where each part of the pass goes on; empty while there is none."""
         self._page = MARKS_OF_A_PAGE
         self._deleted = 0
+        self._not_before = clock.monotonic()
 
     async def step(self, swept: Seen) -> bool:
         """Go on for half a second, or begin if the sweep has seen many rows that are up to date. Returns whether more is left.
 
         Raises what the store raises, except where a page cannot be cleared: the sweep then works on its rows one by one.
         """
-        if not self._positions and begins(swept):
+        if not self._positions and begins(swept) and self._clock.monotonic() >= self._not_before:
             self._positions = {Share(index, CONNECTIONS): 0 for index in range(CONNECTIONS)}
-        until = self._clock.monotonic() + STEP_S
+        began, until = bool(self._positions), self._clock.monotonic() + STEP_S
         await asyncio.gather(*(self._clear(share, until) for share in list(self._positions)))
+        if began and not self._positions:
+            self._not_before = self._clock.monotonic() + PAUSE_S
         if self._deleted and not self._positions:
             log.info("change marks of rows that are up to date deleted", marks=self._deleted)
             self._deleted = 0
@@ -71,11 +76,15 @@ class Clearing:
 
     async def _clear_page(self, share: Share) -> ClearedPage | None:
         """None where the page cannot be cleared."""
-        after = self._positions[share]
+        backlog, after = self._store.backlog, self._positions[share]
         try:
-            return await self._store.backlog.clear_page(after_seq=after, limit=self._page, share=share)
+            return await backlog.clear_page(after_seq=after, limit=self._page, share=share)
         except StatementTimedOut:
             self._page = max(SMALLEST_PAGE, self._page // 4)
-        except (RowsRefused, RowsLocked) as exc:
-            log.debug("page of change marks not cleared", error=type(exc).__name__, message=str(exc))
+        except RowsRefused:  # a text fails, or no row can have an id: such rows are separated from the others
+            marked = await backlog.marked_rows(after_seq=after, limit=self._page, share=share)
+            await self._store.clear(marked.ids)
+            return ClearedPage(marked.last_seq, len(marked.ids), len(marked.ids))
+        except RowsLocked:
+            log.debug("page of change marks not cleared, because another session has locked some of them")
         return None

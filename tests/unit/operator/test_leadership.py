@@ -187,6 +187,33 @@ async def test_after_an_outage_a_standby_gives_the_leader_time_to_renew_the_leas
         assert acquiring.done()
 
 
+async def test_a_standby_whose_watch_hangs_gives_the_leader_time_after_an_outage_too(release: Release) -> None:
+    async with release.leading("a"):
+        pass
+    release.server.hold("watch_lease")
+    async with release.acquiring(release.process("b")) as acquiring:
+        release.server.fail("lease", *[AWAY] * 1_000)
+        await release.clock.advance(40)
+        release.server.lift()
+        await release.clock.advance(DURATION_S - 5)
+        assert not acquiring.done()
+        await release.clock.advance(10)
+        assert acquiring.done()
+
+
+async def test_a_standby_whose_watches_are_broken_off_early_takes_over_all_the_same(release: Release) -> None:
+    """As by a load balancer that closes connections on which nothing was sent for ten seconds."""
+    async with release.leading("a"):
+        pass
+    async with release.acquiring(release.process("b")) as acquiring:
+        for _ in range(3):
+            await release.clock.advance(8)
+            release.server.fail("watch_lease", AWAY)
+            release.server.end_watches()
+            await settle()
+        assert acquiring.done()
+
+
 @pytest.mark.parametrize("method", ["lease", "put_lease", "watch_lease"])
 async def test_an_unexpected_error_leaves_no_release_without_a_leader(release: Release, method: str) -> None:
     release.server.fail(method, ValueError("a defect"))  # type: ignore[arg-type]

@@ -353,15 +353,32 @@ async def test_a_leader_that_may_not_renew_the_lease_any_more_is_not_ready_and_s
     assert system.process.find_unreachable() == [f"the Lease {LEASE} cannot be read or written: leases are forbidden"]
 
 
-async def test_a_process_whose_lease_was_taken_ends_with_an_error(system: System) -> None:
-    await system.start()
-    await system.clock.advance(10)
+async def take_lease(system: System) -> None:
+    """As another process does, and wait until the one of the system has seen it."""
     present = system.server.stored_lease
     assert present is not None
     taken = held_by("another pod", parse_lease(present), START)
     await system.server.put_lease(LEASE, taken, version=present["metadata"]["resourceVersion"])
+    await system.clock.advance(5)
+
+
+async def test_a_process_whose_lease_was_taken_ends_with_an_error(system: System) -> None:
+    await system.start()
     await system.clock.advance(10)
+    await take_lease(system)
     assert system.exit_code() == 1
+
+
+async def test_a_process_whose_lease_was_taken_finishes_the_jobs_in_flight_first(system: System) -> None:
+    await system.start()
+    name = system.parts.track(job_of("1", "Bakery")).name
+    system.table.start(name)
+    await take_lease(system)
+    assert system.exit_code() is None
+    system.table.settle(name)
+    system.table.finish(name)
+    await settle()
+    assert (system.exit_code(), system.kopf.ended) == (1, True)
 
 
 async def test_housekeeping_that_has_not_run_for_five_minutes_is_stuck(system: System) -> None:

@@ -108,3 +108,11 @@ SELECT (SELECT max(p.seq) FROM eo_page p), (SELECT count(*) FROM eo_page), (SELE
         fingerprint = s.config.fingerprint
         rows = await self._access.read_texts(sql, after_seq, limit, share.of, share.index, fingerprint)
         return ClearedPage(*rows[0])
+
+    async def marked_rows(self, *, after_seq: int, limit: int, share: Share) -> MarkPage:
+        """The rows of up to `limit` marks of this share, whatever has made them, the oldest after `after_seq` first."""
+        sql = f"""
+SELECT d.seq, d.id FROM {self._marks} d WHERE d.id IS NOT NULL AND d.seq > $1::bigint AND d.seq % $3::bigint = $4::bigint
+ORDER BY d.seq LIMIT $2::bigint"""
+        rows = await self._access.fetch(sql, after_seq, limit, share.of, share.index)
+        return MarkPage(list(dict.fromkeys(row_id for _, row_id in rows)), rows[-1][0] if rows else None)
