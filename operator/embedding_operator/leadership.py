@@ -147,7 +147,7 @@ class Leadership:
             log.error("Lease not read or written because of an unexpected error", exc_info=error)
         problem = f"the Lease {LEASE} cannot be read or written: {error}"
         if problem != self.problem:
-            log.warning("Lease not available", message=str(error))
+            log.warning("waiting for the API server, to read or write the Lease", message=str(error))
         self.problem = problem
 
     async def run(self) -> None:
