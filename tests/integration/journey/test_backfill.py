@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from hack.provider_server.process import FakeGemini
-from tests.integration.journey.conftest import System, add
+from tests.integration.journey.conftest import GEMINI_MODEL, System, add
 from tests.support.deadline import wait_until
 
 ROWS = 2_000
@@ -67,3 +67,18 @@ def test_rows_that_fail_get_jobs_which_live_as_any_other(system: System, gemini:
     job = next(job for job in system.jobs(7))["metadata"]["name"]
     system.patch_status(job, {"phase": "Pending"})
     system.wait_for_phase(7, "Succeeded")
+
+
+def test_a_changed_mode_ends_the_backfill_within_seconds_and_the_other_rows_get_jobs(
+    system: System, tmp_path: Path
+) -> None:
+    system.book.add(600)
+    gemini = system.stack.enter_context(FakeGemini(tmp_path, latency_ms=1_000))
+    system.start_with_gemini(gemini, backfill=AUTO | {"concurrency": 1})
+    wait_until(lambda: vectors(system) > 100, within_s=60, because="the backfill has begun")
+    system.apply_source(model=GEMINI_MODEL, backfill=AUTO | {"mode": "Jobs", "concurrency": 1})
+    wait_until(lambda: backfill(system).get("completedAt"), within_s=10, because="the backfill has ended")
+    assert vectors(system) < 600
+    assert (system.condition("Backfilling") or {})["status"] == "False"
+    wait_until(lambda: len(system.jobs()) > 50, within_s=10, because="the other rows get jobs")
+    system.wait_until_fresh(within_s=120)
