@@ -38,7 +38,7 @@ from embedding_worker.clock import SystemClock
 Json = dict[str, Any]
 MERGE_PATCH = {"Content-Type": "application/merge-patch+json"}
 PAGE = 500
-LEASES, LEASE_TIMEOUT_S = "coordination.k8s.io/v1", 4.0
+LEASES, LEASE_TIMEOUT_S = "coordination.k8s.io/v1", 9.0
 
 
 class ApiServer:
