@@ -83,6 +83,7 @@ class FakeSetup(SourceSetup):
         self.pipeline: RowPipeline | None = None
         self.client = FakeEmbedder()
         self.embedder = shared_embedder(self.client, clock=parts.clock)
+        self.leads = True
 
     async def explain(self, source: EmbeddingSource, refused: tuple[str, str]) -> tuple[str, str]:
         return refused[0], refused[1] + self.explanation
@@ -100,7 +101,12 @@ class FakeSetup(SourceSetup):
     async def prepare(self, source: EmbeddingSource, chosen: Configuration) -> ReadySource:
         clock, store, fingerprint = self._parts.clock, self._store, chosen.config.fingerprint
         pipeline = make_pipeline(
-            store, self.embedder, too_long=source.spec.model.too_long, max_texts_per_day=1_000, clock=clock
+            store,
+            self.embedder,
+            too_long=source.spec.model.too_long,
+            max_texts_per_day=1_000,
+            clock=clock,
+            may_work=lambda: self.leads,
         )
         self.pipeline = pipeline
         server, jobs = self._parts.server, self._parts.jobs
@@ -141,7 +147,7 @@ class LoopedSource:
             queues=self.parts.queues,
             window=self.parts.window,
             metrics=self.parts.metrics,
-            settings=LoopSettings(INTERVAL_S, price_per_million_tokens=0.15),
+            settings=LoopSettings(INTERVAL_S, price_per_million_tokens=0.15, may_work=lambda: self.setup.leads),
             clock=self.clock,
         )
 

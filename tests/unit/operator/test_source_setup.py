@@ -97,11 +97,11 @@ def tables(monkeypatch: pytest.MonkeyPatch) -> Tables:
     return found
 
 
-def setup_of(parts: Parts, providers: Mapping[str, Provider] | None = None) -> SourceSetup:
+def setup_of(parts: Parts, providers: Mapping[str, Provider] | None = None, *, leads: bool = True) -> SourceSetup:
     embedder = FakeEmbedder(max_texts=7)
     known = {"local": Provider("local", lambda model, values: embedder)} if providers is None else providers
     registry = ProviderRegistry({}, clock=parts.clock, observer=parts.metrics, providers=known)
-    shared = SharedParts(parts.server, parts.jobs, lambda source: WorkersNotEnabled(), 500, lambda: True, parts.clock)
+    shared = SharedParts(parts.server, parts.jobs, lambda source: WorkersNotEnabled(), 500, lambda: leads, parts.clock)
     return SourceSetup(FakeDatabase(), registry, catalog=parts.catalog, shared=shared)
 
 
@@ -238,6 +238,12 @@ async def test_a_source_is_prepared_with_its_provider_and_its_days_limit(tables:
         outcome = await let_time_pass(parts.clock, batcher.submit(first))
     assert outcome.kind is OutcomeKind.EMBEDDED
     assert await tables.store.acquire_texts(1, tokens=1, most_a_day=1) == 0
+
+
+@pytest.mark.parametrize("leads", [True, False])
+async def test_a_prepared_source_may_begin_calls_while_this_process_leads(tables: Tables, leads: bool) -> None:
+    ready = await setup_of(Parts(), leads=leads).prepare(source(), Configuration(source().spec.config()))
+    assert ready.pipeline.gate.is_open is leads
 
 
 async def test_the_audit_of_a_source_that_was_filled_before_does_not_begin_its_first_pass(tables: Tables) -> None:

@@ -67,6 +67,8 @@ class CallGate:
 
     def refuse_if_closed(self) -> None:
         """Raises CallsPaused while no call may be made."""
+        if not self._may_work():
+            raise CallsPaused("this process may not begin calls at present")
         if not self.is_open:
             problem = self.problem
             raise CallsPaused(problem.message if problem is not None else "a limit of calls is reached")
