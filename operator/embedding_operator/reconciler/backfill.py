@@ -168,6 +168,7 @@ class BackfillControl:
         """Have it run where it is to run, record what this process has done, and read what all have done."""
         run = self._run
         assert run is not None
+        await self._report(run, self._engine)
         if self._source.spec.suspend:
             await self._stop_engine()
             await self._parts.workers.remove()
@@ -175,7 +176,6 @@ class BackfillControl:
             await self._parts.workers.ensure(run)
         elif self._task is None or self._task.done():
             self._start_engine()
-        await self._report(run, self._engine)
         self._reports = await self._records.reports(run)
         self._watch.record_rows(self._worked_on)
         if self._clock.monotonic() >= self._next_count_at:
