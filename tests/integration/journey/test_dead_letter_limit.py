@@ -62,7 +62,11 @@ def test_at_the_limit_of_dead_letters_a_source_stops_loudly_others_go_on_and_it_
     assert embedded(system) == GOOD
     assert 'embedding_operator_dead_letter_limit_reached{source="archive"} 1.0' in metrics(operator)
     assert 'embedding_operator_dead_letter_limit_reached{source="businesses"} 0.0' in metrics(operator)
-    assert "DeadLetterLimit" in system.kubectl.run("get", "events")
+    wait_until(
+        lambda: "DeadLetterLimit" in system.kubectl.run("get", "events"),
+        within_s=30,
+        because="an Event is sent soon after",
+    )
     system.book.run("UPDATE public.businesses SET name = 'new' WHERE id = 1")
     wait_until(lambda: system.book.outdated_rows() == [], within_s=20, every_s=0.2, because="the other source goes on")
 
