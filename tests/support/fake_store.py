@@ -86,6 +86,9 @@ class FakeBacklog(Backlog):
     async def reaches(self, rows: int) -> bool:
         return len(self._unedited) >= rows
 
+    async def is_empty(self) -> bool:
+        return not self._unedited
+
     async def count(self) -> int:
         return len(self._unedited)
 

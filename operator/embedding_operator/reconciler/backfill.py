@@ -149,7 +149,7 @@ class BackfillControl:
             auto=self._is_auto,
             active=active,
             over_threshold=not active and await backlog.reaches(self._spec.threshold + 1),
-            any_left=active and await backlog.reaches(1),
+            any_left=active and not await backlog.is_empty(),
             filled=filled,
         )
 

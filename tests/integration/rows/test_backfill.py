@@ -129,6 +129,18 @@ async def test_during_an_outage_nothing_is_handed_over_and_all_goes_on_afterward
     assert calls <= 4
 
 
+async def test_a_backlog_behind_marks_of_edits_is_not_taken_for_empty(
+    filled: tuple[BackfilledSource, Oracle], businesses: Application
+) -> None:
+    source, oracle = filled
+    backlog = source.keeper.store.backlog
+    stem = oracle.config.at.bookkeeping_name
+    businesses.run(f"""UPDATE embedding_operator."{stem}_marks" SET edited = true WHERE id <> '{ROWS}'""")
+    assert not await backlog.is_empty()
+    businesses.run(f"""UPDATE embedding_operator."{stem}_marks" SET id = NULL WHERE id = '{ROWS}'""")
+    assert (await backlog.is_empty(), await backlog.reaches(1), await backlog.count()) == (True, False, 0)
+
+
 async def test_a_locked_row_is_written_when_it_is_free_and_paid_for_once(
     filled: tuple[BackfilledSource, Oracle], businesses: Application
 ) -> None:

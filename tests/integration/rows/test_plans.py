@@ -4,11 +4,16 @@ As planned for a disk without a needle: for one with a needle PostgreSQL reads a
 rather than looking up 500 rows of it, which is the better plan.
 """
 
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import suppress
+from functools import partial
 from typing import Any
 
 import pytest
 
+from embedding_worker.rows.backlog import Share
+from embedding_worker.rows.database import Row
+from embedding_worker.rows.table_access import TableAccess
 from hack.database.postgres import Database as GivenDatabase
 from hack.database.postgres import DatabaseServer
 from tests.integration.rows.conftest import Keep
@@ -159,6 +164,35 @@ async def test_a_page_of_the_audit_where_all_is_due(due: Keeper) -> None:
 
 async def test_forgetting_what_is_gone(fresh: Keeper) -> None:
     costs_the_window(await explained(fresh, fresh.statements.orphans, "25000", "25500", 5_000))
+
+
+@pytest.mark.parametrize("share", [Share(), Share(2, 3)])
+async def test_a_page_of_the_backfill(due: Keeper, monkeypatch: pytest.MonkeyPatch, share: Share) -> None:
+    costs_the_window(await as_planned(due, monkeypatch, partial(due.store.backlog.page, share=share)))
+
+
+@pytest.mark.parametrize("share", [Share(), Share(1, 2)])
+async def test_a_page_of_marks_to_be_cleared(due: Keeper, monkeypatch: pytest.MonkeyPatch, share: Share) -> None:
+    costs_the_window(await as_planned(due, monkeypatch, partial(due.store.backlog.clear_page, share=share)))
+
+
+async def as_planned(keeper: Keeper, patching: pytest.MonkeyPatch, read: Callable[..., Awaitable[object]]) -> list[Any]:
+    """The plan of the statement that this runs for a page of marks."""
+    given: list[Any] = []
+
+    async def record(sql: str, *parameters: object) -> list[Row]:
+        given[:] = [sql, *parameters]
+        raise Recorded
+
+    for method in ("fetch", "read_texts"):
+        patching.setattr(TableAccess, method, staticmethod(record))
+    with suppress(Recorded):
+        await read(after_seq=ROWS // 2, limit=WINDOW)
+    return await explained(keeper, *given)
+
+
+class Recorded(Exception):
+    """Instead of an answer."""
 
 
 async def test_counting(due: Keeper) -> None:

@@ -30,7 +30,7 @@ class MarkPage:
     ids: list[str]
     """In the order of their marks. A row that has a mark of an edit too is left out, because it gets a job."""
     last_seq: int | None
-    """Of the last mark that was read; None at the end of the marks."""
+    """Of the last mark that was looked at; None at the end of the marks."""
 
 
 @dataclass(frozen=True)
@@ -55,9 +55,14 @@ class Backlog:
     async def reaches(self, rows: int) -> bool:
         """Whether there are so many such marks, at least among the oldest marks."""
         sql = f"""
-SELECT count(*) >= $1::bigint FROM (SELECT FROM (SELECT d.edited FROM {self._marks} d ORDER BY d.seq LIMIT $2::bigint) m
-    WHERE m.edited IS NOT TRUE LIMIT $1::bigint) f"""
+SELECT count(*) >= $1::bigint FROM (SELECT FROM (SELECT d.id, d.edited FROM {self._marks} d ORDER BY d.seq LIMIT $2::bigint) m
+    WHERE m.edited IS NOT TRUE AND m.id IS NOT NULL LIMIT $1::bigint) f"""
         return bool((await self._access.fetch(sql, rows, rows * LOOKED_THROUGH))[0][0])
+
+    async def is_empty(self) -> bool:
+        """Whether there is no such mark at all, wherever it is among the others."""
+        sql = f"SELECT NOT EXISTS (SELECT FROM {self._marks} d WHERE d.edited IS NOT TRUE AND d.id IS NOT NULL)"
+        return bool((await self._access.fetch(sql))[0][0])
 
     async def count(self) -> int:
         """How many such marks there are: reads all of them."""
@@ -69,15 +74,26 @@ SELECT count(*) >= $1::bigint FROM (SELECT FROM (SELECT d.edited FROM {self._mar
         sql = f"SELECT count(DISTINCT d.id) FROM {self._marks} d WHERE d.edited"
         return int((await self._access.fetch(sql))[0][0])
 
+    @property
+    def _next(self) -> str:
+        """The marks that a page looks at: the oldest after $1, $2 for each of the $3 shares.
+
+        The share is chosen from these: with its remainder as a condition of this scan, PostgreSQL would expect few marks to
+        fulfil it, and read and sort all marks for each page.
+        """
+        return f"""
+eo_next AS MATERIALIZED (SELECT d.seq, d.id, d.edited FROM {self._marks} d WHERE d.seq > $1::bigint
+    ORDER BY d.seq LIMIT $2::bigint * $3::bigint),
+eo_page AS MATERIALIZED (SELECT n.seq, n.id, n.edited FROM eo_next n WHERE n.id IS NOT NULL AND n.seq % $3::bigint = $4::bigint)"""
+
     async def page(self, *, after_seq: int, limit: int, share: Share) -> MarkPage:
-        """The rows of up to `limit` such marks of this share, the oldest after `after_seq` first."""
+        """The rows of up to `limit` such marks of this share, the oldest after `after_seq` first. There may be none of a page."""
         sql = f"""
-WITH page AS MATERIALIZED (SELECT d.seq, d.id FROM {self._marks} d WHERE d.edited IS NOT TRUE AND d.id IS NOT NULL
-    AND d.seq > $1::bigint AND d.seq % $3::bigint = $4::bigint ORDER BY d.seq LIMIT $2::bigint)
-SELECT p.seq, p.id, EXISTS (SELECT FROM {self._marks} e WHERE e.id = p.id AND e.edited) FROM page p ORDER BY p.seq"""
-        rows = await self._access.fetch(sql, after_seq, limit, share.of, share.index)
-        ids = list(dict.fromkeys(row_id for _, row_id, edited in rows if not edited))
-        return MarkPage(ids, rows[-1][0] if rows else None)
+WITH {self._next}
+SELECT (SELECT max(n.seq) FROM eo_next n), coalesce(array_agg(p.id ORDER BY p.seq), '{{}}') FROM eo_page p
+WHERE p.edited IS NOT TRUE AND NOT EXISTS (SELECT FROM {self._marks} e WHERE e.id = p.id AND e.edited)"""
+        last_seq, ids = (await self._access.fetch(sql, after_seq, limit, share.of, share.index))[0]
+        return MarkPage(list(dict.fromkeys(ids)), last_seq)
 
     async def index_facts(self) -> IndexFacts:
         """What the catalog says about indexes on the vectors."""
@@ -98,13 +114,12 @@ INSERT INTO {self._marks} (id, since, edited) SELECT t.id, min(t.since), true FR
         """
         s = self._statements
         sql = f"""
-WITH eo_page AS MATERIALIZED (SELECT d.seq, d.id FROM {s.marks} d WHERE d.id IS NOT NULL AND d.seq > $1::bigint
-    AND d.seq % $3::bigint = $4::bigint ORDER BY d.seq LIMIT $2::bigint),
+WITH {self._next},
 eo_right AS MATERIALIZED (SELECT k.seq, k.id FROM eo_page k LEFT JOIN LATERAL (SELECT {s.up_to_date("$5::text")} AS eo_right
     FROM {s.x} x LEFT JOIN {s.state} s ON s.id = {s.state_id("x.eo_id")}
     WHERE x.eo_id = k.id::{s.layout.id_type} OFFSET 0) f ON true WHERE coalesce(f.eo_right, true)),
-deleted AS (DELETE FROM {s.marks} d USING eo_right r WHERE d.seq = r.seq AND d.id = r.id RETURNING 1)
-SELECT (SELECT max(p.seq) FROM eo_page p), (SELECT count(*) FROM eo_page), (SELECT count(*) FROM deleted)"""
+deleted AS (DELETE FROM {self._marks} d USING eo_right r WHERE d.seq = r.seq AND d.id = r.id RETURNING 1)
+SELECT (SELECT max(n.seq) FROM eo_next n), (SELECT count(*) FROM eo_page), (SELECT count(*) FROM deleted)"""
         fingerprint = s.config.fingerprint
         rows = await self._access.read_texts(sql, after_seq, limit, share.of, share.index, fingerprint)
         return ClearedPage(*rows[0])
@@ -112,7 +127,7 @@ SELECT (SELECT max(p.seq) FROM eo_page p), (SELECT count(*) FROM eo_page), (SELE
     async def marked_rows(self, *, after_seq: int, limit: int, share: Share) -> MarkPage:
         """The rows of up to `limit` marks of this share, whatever has made them, the oldest after `after_seq` first."""
         sql = f"""
-SELECT d.seq, d.id FROM {self._marks} d WHERE d.id IS NOT NULL AND d.seq > $1::bigint AND d.seq % $3::bigint = $4::bigint
-ORDER BY d.seq LIMIT $2::bigint"""
-        rows = await self._access.fetch(sql, after_seq, limit, share.of, share.index)
-        return MarkPage(list(dict.fromkeys(row_id for _, row_id in rows)), rows[-1][0] if rows else None)
+WITH {self._next}
+SELECT (SELECT max(n.seq) FROM eo_next n), coalesce(array_agg(p.id ORDER BY p.seq), '{{}}') FROM eo_page p"""
+        last_seq, ids = (await self._access.fetch(sql, after_seq, limit, share.of, share.index))[0]
+        return MarkPage(list(dict.fromkeys(ids)), last_seq)
