@@ -5,12 +5,12 @@ same pipeline as those of jobs, in batches of their own. A row that fails is han
 """
 
 import asyncio
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 
 import structlog
 
-from embedding_worker.batching.batcher import Batcher
+from embedding_worker.batching.batch import Slots
 from embedding_worker.clock import Clock
 from embedding_worker.errors import Interrupted, Postponed
 from embedding_worker.outcome import OutcomeKind, RowOutcome, RowRequest
@@ -22,8 +22,9 @@ from embedding_worker.rows.store import RowStore
 log = structlog.get_logger(__name__)
 
 MARKS_OF_A_PAGE = 1_000
+"""At most. A page is not larger than what the calls in flight hold, so that texts do not change long after they were read."""
 BATCHES_AHEAD = 2
-"""So many batches for each call in flight wait or are being worked on, so that a call is followed by the next one at once."""
+"""So many batches for each call in flight may be unfinished: also failing ones, and those whose rows are locked."""
 PASS_PAUSE_S = 10.0
 """Before the marks are read from the beginning again, where rows were left: locked, or not decided."""
 EDITED_MEANWHILE = frozenset({OutcomeKind.TEXT_CHANGED})
@@ -32,9 +33,6 @@ LEFT = frozenset({OutcomeKind.ROW_LOCKED}) | EDITED_MEANWHILE
 WRITTEN = frozenset({OutcomeKind.EMBEDDED, OutcomeKind.BLANK_TEXT})
 """The write has deleted the marks."""
 NEEDS_NOTHING = frozenset({OutcomeKind.ALREADY_FRESH, OutcomeKind.ROW_DELETED, OutcomeKind.ID_INVALID})
-
-RowBatcher = Batcher[RowRequest, RowOutcome]
-Outcome = asyncio.Future[RowOutcome]
 
 
 @dataclass
@@ -47,61 +45,41 @@ class Progress:
     """Rows that were handed over to jobs."""
 
 
-@dataclass
-class Finished:
-    """Rows that have their outcomes, by what is still to be done for them."""
-
-    rows: int = 0
-    written: int = 0
-    clear: list[str] = field(default_factory=list)
-    failed: list[str] = field(default_factory=list)
-    left: list[str] = field(default_factory=list)
-    any_locked: bool = False
-
-    def add(self, row_id: str, outcome: Outcome) -> None:
-        self.rows += 1
-        error = Interrupted("cancelled") if outcome.cancelled() else outcome.exception()
-        if error is not None:
-            self.left.append(row_id)
-            if not isinstance(error, (Postponed, Interrupted)):  # a defect of ours: the next pass tries the row again
-                log.error("row not embedded because of an unexpected error", business=row_id, exc_info=error)
-            return
-        kind = outcome.result().kind
-        self.any_locked |= kind is OutcomeKind.ROW_LOCKED
-        if kind in WRITTEN:
-            self.written += 1
-        elif kind in NEEDS_NOTHING:
-            self.clear.append(row_id)
-        else:
-            (self.left if kind in LEFT else self.failed).append(row_id)
-
-
-class PendingRows:
-    """The rows that are waiting for a call, are being worked on, or have an outcome that was not returned yet."""
+class Outcomes:
+    """What has become of rows, by what is still to be done for them."""
 
     def __init__(self) -> None:
-        self._number = 0
-        self._finished = Finished()
+        self.pending = 0
+        """Rows that are being worked on."""
+        self.written = 0
+        self.clear: list[str] = []
+        self.failed: list[str] = []
+        self.any_left = False
+        """Whether a row was left with its marks."""
+        self.any_locked = False
         self._some = asyncio.Event()
 
-    def __len__(self) -> int:
-        return self._number
-
-    def add(self, row_id: str, outcome: Outcome) -> None:
-        self._number += 1
-        outcome.add_done_callback(partial(self._finish, row_id))
-
-    def _finish(self, row_id: str, outcome: Outcome) -> None:
-        self._finished.add(row_id, outcome)
+    def add(self, request: RowRequest, result: RowOutcome | Exception) -> None:
+        self.pending -= 1
         self._some.set()
+        if isinstance(result, Exception):
+            self.any_left = True
+            if not isinstance(result, (Postponed, Interrupted)):  # a defect of ours: the next pass tries the row again
+                log.error("row not embedded because of an unexpected error", business=request.id, exc_info=result)
+        elif result.kind in WRITTEN:
+            self.written += 1
+        elif result.kind in NEEDS_NOTHING:
+            self.clear.append(request.id)
+        elif result.kind in LEFT:
+            self.any_left |= result.kind in EDITED_MEANWHILE
+            self.any_locked |= result.kind is OutcomeKind.ROW_LOCKED
+        else:
+            self.failed.append(request.id)
 
-    async def next_finished(self) -> Finished:
-        """Wait until rows have their outcomes, and return those that were not returned before."""
+    async def wait_for_some(self) -> None:
+        """Wait until rows have their outcomes that had none when this was called before."""
         await self._some.wait()
         self._some.clear()
-        finished, self._finished = self._finished, Finished()
-        self._number -= finished.rows
-        return finished
 
 
 class Backfill:
@@ -112,14 +90,8 @@ class Backfill:
         self._pipeline = pipeline
         self._share = share
         self._clock = clock
-        self._most_pending = pipeline.batcher.max_items * concurrency * BATCHES_AHEAD
-        self._make_batcher = partial(
-            RowBatcher,
-            pipeline.rows.embed_batch,
-            max_items=pipeline.batcher.max_items,
-            clock=clock,
-            concurrency=concurrency,
-        )
+        self._batch = pipeline.batcher.max_items
+        self._concurrency = concurrency
         self._looks_for_locks = False
         self._draining = asyncio.Event()
         self._woken = asyncio.Event()
@@ -135,29 +107,44 @@ class Backfill:
 
         If the table is refused, it waits until it is cancelled: see RowEmbedder.refusal. Raises SourceRefused.
         """
-        async with self._make_batcher() as batcher:
-            while await self._pass(batcher) and not self._draining.is_set():
-                await self._clock.wait_for(self._draining, within_s=PASS_PAUSE_S)
+        while await self._pass() and not self._draining.is_set():
+            await self._clock.wait_for(self._draining, within_s=PASS_PAUSE_S)
 
-    async def _pass(self, batcher: RowBatcher) -> bool:
+    async def _pass(self) -> bool:
         """Read the marks of the share once, from the oldest to the newest. Returns whether any row was left with its marks."""
-        pending = PendingRows()
-        after: int | None = 0
-        any_left = False
-        while after is not None and not self._draining.is_set():
-            await self._wait_until_callable()
-            after, ids = await self._next_page(after)
-            free = await self._that_are_not_locked(ids)
-            any_left |= len(free) < len(ids)
-            for row_id in free:
-                any_left |= await self._leave_room(pending)
-                if not self._draining.is_set():
-                    pending.add(row_id, batcher.enqueue(RowRequest(row_id)))
-        if self._draining.is_set():
-            batcher.drain()
-        while len(pending):
-            any_left |= await self._settle_some(pending)
-        return any_left
+        slots, outcomes = Slots(self._concurrency), Outcomes()
+        try:
+            after: int | None = 0
+            while after is not None and not self._draining.is_set():
+                await self._wait_until_callable()
+                after, ids = await self._next_page(after)
+                free = await self._that_are_not_locked(ids)
+                outcomes.any_locked |= len(free) < len(ids)
+                await self._begin_batches(free, slots, outcomes)
+            while outcomes.pending:
+                await outcomes.wait_for_some()
+                await self._settle(outcomes)
+            await self._settle(outcomes)
+        finally:
+            await slots.end()
+        self._looks_for_locks = outcomes.any_locked
+        return outcomes.any_left or outcomes.any_locked
+
+    async def _begin_batches(self, ids: list[str], slots: Slots, outcomes: Outcomes) -> None:
+        """Begin a batch of these rows whenever a slot is free. Returns when the last one has begun."""
+        rows = await self._pipeline.rows.read(ids) if ids else {}
+        work = partial(self._pipeline.rows.embed_batch, rows=rows)
+        for first in range(0, len(ids), self._batch):
+            await self._settle(outcomes)
+            while outcomes.pending >= self._batch * self._concurrency * BATCHES_AHEAD:
+                await outcomes.wait_for_some()
+                await self._settle(outcomes)
+            await slots.take()
+            if self._draining.is_set():
+                return
+            requests = [RowRequest(row_id) for row_id in ids[first : first + self._batch]]
+            outcomes.pending += len(requests)
+            slots.begin(requests, work, give=outcomes.add)
 
     async def _wait_until_callable(self) -> None:
         self._woken = asyncio.Event()  # the gate sets it
@@ -165,36 +152,29 @@ class Backfill:
 
     async def _next_page(self, after_seq: int) -> tuple[int | None, list[str]]:
         """The number of the page's last mark, and the ids of its rows."""
-        reading = partial(self._store.backlog.page, after_seq=after_seq, limit=MARKS_OF_A_PAGE, share=self._share)
+        rows = min(MARKS_OF_A_PAGE, self._batch * self._concurrency)
+        reading = partial(self._store.backlog.page, after_seq=after_seq, limit=rows, share=self._share)
         page = await until_answered("read change marks", reading, clock=self._clock)
         return page.last_seq, page.ids
 
     async def _that_are_not_locked(self, ids: list[str]) -> list[str]:
-        """Without the rows that another session has locked, where such rows were met: they would be paid for in each pass."""
+        """Without the rows that another session has locked, if the last pass has met such rows: they would be paid for again."""
         if not self._looks_for_locks or not ids:
             return ids
         finding = partial(self._store.find_locked, ids)
         locked = await until_answered("look for locked rows", finding, clock=self._clock)
-        self._looks_for_locks = bool(locked)
         return [row_id for row_id in ids if row_id not in locked]
 
-    async def _leave_room(self, pending: PendingRows) -> bool:
-        """Wait while too many rows are pending. Returns whether a row was left with its marks."""
-        any_left = False
-        while len(pending) >= self._most_pending and not self._draining.is_set():
-            any_left |= await self._settle_some(pending)
-        return any_left
-
-    async def _settle_some(self, pending: PendingRows) -> bool:
-        """Wait for the next outcomes. Returns whether a row was left with its marks."""
-        finished = await pending.next_finished()
-        self._looks_for_locks |= finished.any_locked
-        if finished.clear:
-            clearing = partial(self._store.clear, finished.clear)
-            await until_answered("delete change marks", clearing, clock=self._clock)
-        if finished.failed:
-            handing = partial(self._store.backlog.hand_over, finished.failed)
+    async def _settle(self, outcomes: Outcomes) -> None:
+        """Do what is still to be done for rows that have their outcomes."""
+        written, outcomes.written = outcomes.written, 0
+        self.progress.done += written
+        if outcomes.clear:
+            ids, outcomes.clear = outcomes.clear, []
+            await until_answered("delete change marks", partial(self._store.clear, ids), clock=self._clock)
+            self.progress.done += len(ids)
+        if outcomes.failed:
+            ids, outcomes.failed = outcomes.failed, []
+            handing = partial(self._store.backlog.hand_over, ids)
             await until_answered("hand rows over to jobs", handing, clock=self._clock)
-        self.progress.done += finished.written + len(finished.clear)
-        self.progress.failed += len(finished.failed)
-        return bool(finished.left)
+            self.progress.failed += len(ids)

@@ -8,14 +8,14 @@ rows wait here; while the provider is, or where the cause is not known yet, they
 import asyncio
 import logging
 from collections import Counter, OrderedDict
-from collections.abc import Coroutine, Iterable, Mapping
+from collections.abc import Coroutine, Mapping, Sequence
 from datetime import datetime
 from functools import partial
-from typing import Any
+from typing import Any, TypeVar
 
 import structlog
 
-from embedding_worker.batching.batcher import Batch
+from embedding_worker.batching.batch import Batch
 from embedding_worker.batching.bisect import FailedAlone, Unattributed
 from embedding_worker.clock import Clock
 from embedding_worker.errors import CallsPaused, Postponed, ProviderError, TableRefused
@@ -53,6 +53,8 @@ MOST_FAILING_BATCHES = 8
 RowBatch = Batch[RowRequest, RowOutcome]
 Writes = Mapping[RowRequest, VectorWrite]
 Texts = Mapping[RowRequest, NeedsEmbedding]
+PresentRows = Mapping[str, PresentRow]
+Value = TypeVar("Value")
 
 
 class RowEmbedder:
@@ -74,20 +76,29 @@ class RowEmbedder:
         """Before the first batch after this refusal: raises RowsRefused if the database still accepts no row."""
         await self._writer.find_accepted(refusal)
 
-    async def embed_batch(self, batch: RowBatch) -> None:
-        """Give every row of the batch its outcome, or release it by Postponed.
+    async def embed_batch(self, batch: RowBatch, rows: PresentRows | None = None) -> None:
+        """Give every row of the batch its outcome, or release it by Postponed. `rows`: what was read of them a moment ago.
 
-        If the database refuses the table, the rows wait here until the batcher ends, so that nothing more is sent.
+        If the database refuses the table, the rows wait here until the slots end, so that nothing more is sent.
         """
         if requests := self._settle_impossible(batch):
-            await self._unless_refused(self._embed_rows(batch, requests))
+            await self._unless_refused(self._embed_rows(batch, requests, rows))
 
-    async def _unless_refused(self, work: Coroutine[Any, Any, None]) -> None:
+    async def read(self, ids: Sequence[str]) -> PresentRows:
+        """The rows as they are now, by id, for embed_batch. Waits as that does: for the database, and if it refuses the table."""
+        return await self._unless_refused(self._read(ids))
+
+    async def _read(self, ids: Sequence[str]) -> PresentRows:
+        reading = partial(self._store.read, ids, characters=self._calls.max_text_bytes)
+        return await until_answered("read rows", reading, clock=self._clock)
+
+    async def _unless_refused(self, work: Coroutine[Any, Any, Value]) -> Value:
         try:
-            await work
+            return await work
         except TableRefused as exc:
             self.refusal = exc
-            await asyncio.Event().wait()
+        never: asyncio.Future[Value] = asyncio.get_running_loop().create_future()
+        return await never
 
     def _settle_impossible(self, batch: RowBatch) -> list[RowRequest]:
         """Settle requests for ids that no row can have. Returns the others."""
@@ -99,8 +110,9 @@ class RowEmbedder:
                 possible.append(request)
         return possible
 
-    async def _embed_rows(self, batch: RowBatch, requests: list[RowRequest]) -> None:
-        rows = await self._read(requests)
+    async def _embed_rows(self, batch: RowBatch, requests: list[RowRequest], rows: PresentRows | None) -> None:
+        if rows is None:
+            rows = await self._read([request.id for request in requests])
         writes: dict[RowRequest, VectorWrite] = {}
         texts: dict[RowRequest, NeedsEmbedding] = {}
         for request in requests:
@@ -114,7 +126,8 @@ class RowEmbedder:
                         writes[request] = kept
                     else:
                         texts[request] = needed
-        await self._write(batch, writes, embed_ms=None)
+        if writes:
+            await self._write(batch, writes, embed_ms=None)
         if texts:
             await self._embed_texts(batch, texts)
 
@@ -202,7 +215,7 @@ class RowEmbedder:
 
     async def _settle_changed(self, batch: RowBatch, rows: Writes) -> Writes:
         """Settle the rows that need no write any more. Returns the others."""
-        present = await self._read(rows) if rows else {}
+        present = await self._read([request.id for request in rows]) if rows else {}
         locked: dict[RowRequest, VectorWrite] = {}
         for request, row in rows.items():
             match self._decide(RowRequest(row.id, row.content_hash), present.get(row.id)):
@@ -233,11 +246,6 @@ class RowEmbedder:
     def _settle_locked(self, batch: RowBatch, request: RowRequest, row: VectorWrite, embed_ms: int | None) -> None:
         since = self._locked_rows.keep(row)
         batch.settle(request, row_locked(since, self._clock.now(), embed_ms))
-
-    async def _read(self, requests: Iterable[RowRequest]) -> dict[str, PresentRow]:
-        ids = [request.id for request in requests]
-        reading = partial(self._store.read, ids, characters=self._calls.max_text_bytes)
-        return await until_answered("read rows", reading, clock=self._clock)
 
 
 class LockedRows:

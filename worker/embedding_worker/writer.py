@@ -127,8 +127,8 @@ class Writer:
         written = Written()
         unwritten = list(rows)
         while unwritten:
-            part, unwritten = unwritten[: self._size], unwritten[self._size :]
             async with self._turns_of_jobs if of_jobs else self._turns:
+                part, unwritten = unwritten[: self._size], unwritten[self._size :]
                 took_s = await self._write_part(part, written)
             self._size = next_size(len(part), took_s=took_s)
         if written.suppressed or written.refused:

@@ -17,7 +17,8 @@ from embedding_operator.loop_factory import LoopFactory
 from embedding_operator.resources.embedding_job import Phase
 from embedding_operator.settings import settings_from
 from embedding_operator.tasks import cancel_and_wait
-from embedding_worker.batching.batcher import Batch, Batcher
+from embedding_worker.batching.batch import Batch
+from embedding_worker.batching.batcher import Batcher
 from embedding_worker.errors import DatabaseUnavailable
 from embedding_worker.outcome import OutcomeKind, RowOutcome, RowRequest, outcome
 from embedding_worker.pipeline import RowPipeline

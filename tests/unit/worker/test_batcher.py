@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from embedding_worker.batching.batcher import Batch, Batcher
+from embedding_worker.batching.batch import Batch
+from embedding_worker.batching.batcher import Batcher
 from embedding_worker.clock import Clock
 from embedding_worker.errors import Interrupted
 from tests.support.deadline import eventually

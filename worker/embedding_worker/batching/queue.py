@@ -2,14 +2,11 @@
 
 import asyncio
 from collections import deque
-from collections.abc import Hashable
 from dataclasses import dataclass
-from typing import Generic, TypeVar
+from typing import Generic
 
+from embedding_worker.batching.batch import Item, Result
 from embedding_worker.clock import Clock
-
-Item = TypeVar("Item", bound=Hashable)
-Result = TypeVar("Result")
 
 
 @dataclass(frozen=True)

@@ -84,7 +84,8 @@ SELECT count(*) >= $1::bigint FROM (SELECT FROM (SELECT d.id, d.edited FROM {sel
         return f"""
 eo_next AS MATERIALIZED (SELECT d.seq, d.id, d.edited FROM {self._marks} d WHERE d.seq > $1::bigint
     ORDER BY d.seq LIMIT $2::bigint * $3::bigint),
-eo_page AS MATERIALIZED (SELECT n.seq, n.id, n.edited FROM eo_next n WHERE n.id IS NOT NULL AND n.seq % $3::bigint = $4::bigint)"""
+eo_page AS MATERIALIZED (SELECT n.seq, n.id, n.edited FROM eo_next n
+    WHERE n.id IS NOT NULL AND n.seq % $3::bigint = $4::bigint)"""
 
     async def page(self, *, after_seq: int, limit: int, share: Share) -> MarkPage:
         """The rows of up to `limit` such marks of this share, the oldest after `after_seq` first. There may be none of a page."""

@@ -5,6 +5,7 @@ Called by the other modules of this folder. Nothing is held between two calls.
 
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from functools import lru_cache
 from typing import Any, Self
 
 import psycopg
@@ -64,6 +65,23 @@ psycopg.adapters.register_dumper(BinaryParameter, _BinaryDumper)
 
 class ServerUnsuitable(DatabaseUnavailable):
     """It answers, but all connections to it are useless: it accepts no writes, or is a PgBouncer that pools statements."""
+
+
+@lru_cache
+def _begin_with(settings: tuple[tuple[str, str], ...]) -> bytes:
+    """Begins a transaction with these settings, which end with it: two statements, for one message to the server.
+
+    BEGIN names the isolation: with a default such as SERIALIZABLE, the application's transactions could fail because of the
+    operator's. In `options` of the connection PgBouncer would refuse it.
+    """
+    pairs = ", ".join(f"pg_catalog.set_config({_literal(name)}, {_literal(value)}, true)" for name, value in settings)
+    return f"BEGIN ISOLATION LEVEL READ COMMITTED, NOT DEFERRABLE; SELECT {pairs}".encode()
+
+
+def _literal(value: str) -> str:
+    """Means the same whatever standard_conforming_strings is."""
+    doubled = value.replace("\\", "\\\\").replace("'", "''")
+    return f"E'{doubled}'"
 
 
 @contextmanager
@@ -228,13 +246,13 @@ class Database:
         Raises DatabaseUnavailable (wait), RowsLocked (again, later) or SourceRefused (someone must act), which is
         RowsRefused if a row's own values may be the cause.
         """
-        settings = {
-            **SETTINGS,
-            "search_path": ", ".join(search_path) or "pg_catalog",
-            "lock_timeout": lock_timeout,
-            "row_security": "on" if row_security else "off",
-            "statement_timeout": f"{statement_timeout_s * 1000:.0f}ms",
-        }
+        settings = (
+            *SETTINGS.items(),
+            ("search_path", ", ".join(search_path) or "pg_catalog"),
+            ("lock_timeout", lock_timeout),
+            ("row_security", "on" if row_security else "off"),
+            ("statement_timeout", f"{statement_timeout_s * 1000:.0f}ms"),
+        )
         with _translate_errors(quoting=quoting):
             try:
                 async with AsyncExitStack() as stack:
@@ -243,7 +261,7 @@ class Database:
                 await self._pool.drain()  # new connections may find the primary among the hosts of the URL
                 raise
 
-    async def _begin(self, stack: AsyncExitStack, settings: dict[str, str]) -> Connection:
+    async def _begin(self, stack: AsyncExitStack, settings: tuple[tuple[str, str], ...]) -> Connection:
         """A connection that has begun a transaction with these settings. The stack ends the transaction.
 
         A connection that was lost while nobody used it is replaced at once, because nothing has been sent yet. So no more are
@@ -266,12 +284,14 @@ class Database:
                 return connection
         raise AssertionError("the last attempt returns or raises")
 
-    async def _apply(self, settings: dict[str, str], connection: Connection) -> None:
+    async def _apply(self, settings: tuple[tuple[str, str], ...], connection: Connection) -> None:
         if connection.url != self._url:
             raise DatabaseUnavailable("the connection was being opened when the URL changed")
-        pairs = ", ".join(f"set_config(${2 * n + 1}, ${2 * n + 2}, true)" for n in range(len(settings)))
-        parameters = (part for pair in settings.items() for part in pair)
-        await Transaction(connection, quoting=False).fetch(f"SELECT {pairs}", *parameters)
+        with _translate_errors(quoting=False):
+            async with psycopg.AsyncRawCursor(connection) as cursor:
+                await cursor.execute(
+                    _begin_with(settings)
+                )  # by the simple protocol, which accepts both statements at once
         self.encoding = connection.info.parameter_status("server_encoding") or self.encoding
 
     async def _why_away(self) -> str:
