@@ -200,6 +200,7 @@ class RowEmbedder:
         writing = partial(self._writer.write, list(rows.values()), of_jobs=of_jobs)
         written = await until_answered("write rows", writing, clock=self._clock)
         missing: dict[RowRequest, VectorWrite] = {}
+        embedded, blank = (outcome(kind, embed_ms=embed_ms) for kind in (OutcomeKind.EMBEDDED, OutcomeKind.BLANK_TEXT))
         for request, row in rows.items():
             if row.id in written.refused:
                 batch.settle(request, failed(written.refused[row.id]))
@@ -207,8 +208,7 @@ class RowEmbedder:
                 batch.settle(request, outcome(OutcomeKind.UPDATE_SUPPRESSED, embed_ms=embed_ms))
             elif row.id in written.ids:
                 self._locked_rows.forget(row)
-                kind = OutcomeKind.BLANK_TEXT if row.vector is None else OutcomeKind.EMBEDDED
-                batch.settle(request, outcome(kind, embed_ms=embed_ms))
+                batch.settle(request, blank if row.vector is None else embedded)
             else:
                 missing[request] = row
         return await self._settle_changed(batch, missing)

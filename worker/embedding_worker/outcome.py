@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from datetime import datetime
 from enum import Enum
+from typing import NamedTuple
 
 from embedding_worker.errors import InputRejected, ProviderError, RowsRefused, StatementTimedOut
 from embedding_worker.rows.records import PresentRow, VectorWrite
@@ -27,8 +28,7 @@ class OutcomeKind(Enum):
     FAILED = "Failed"
 
 
-@dataclass(frozen=True)
-class RowRequest:
+class RowRequest(NamedTuple):
     """One row that is to be embedded, and the hash of the text that it had when it was found due.
 
     Without a hash, as in a backfill, the text that it has now is embedded, whatever it was.
@@ -67,8 +67,7 @@ class WriteNull:
     write: VectorWrite
 
 
-@dataclass(frozen=True)
-class NeedsEmbedding:
+class NeedsEmbedding(NamedTuple):
     """The row needs the vector of this text, which is cut to the model's limit. The hash is that of the whole text."""
 
     text: str

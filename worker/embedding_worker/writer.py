@@ -22,7 +22,7 @@ FIRST_ROWS = 25
 MOST_ROWS = 500
 CHECKED_FOR_S = 1.0
 """After a row was written, the right to write is not checked for so long."""
-WRITES_AT_ONCE = 3
+WRITES_AT_ONCE = 4
 """More statements would only slow one another down, each holding its locks for longer, and leave no connection to the sweep."""
 WRITES_OF_JOBS_AT_ONCE = 2
 """Those of jobs do not queue behind those of a backfill, of which tens may wait."""

@@ -3,6 +3,7 @@
 Called by calls.py and gate.py. Waits while the database is away.
 """
 
+import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -52,10 +53,22 @@ class Counted:
     """When, by the monotonic clock."""
 
 
+@dataclass(eq=False)
+class Uncounted:
+    """Texts of one batch that are to be counted."""
+
+    texts: int
+    tokens: int
+    allowed: int | None = None
+    """How many of them may be sent; None until they are counted."""
+
+
 class Meter:
     def __init__(self, counters: Counters, *, clock: Clock) -> None:
         self._counters = counters
         self._clock = clock
+        self._uncounted: list[Uncounted] = []
+        self._counting = asyncio.Lock()
 
     async def acquire(self, texts: Sequence[str], *, longest_wait_s: float) -> Counted:
         """Wait until the rate limits allow a call with these texts, and count as many of them as may still be sent today.
@@ -69,11 +82,29 @@ class Meter:
             raise CallsPaused("the rate limits that are set for the provider are reached", pause_s=grant.wait_s)
         if grant.wait_s > 0:
             await self._clock.sleep(grant.wait_s)
-        count = partial(self._counters.acquire_texts, len(texts), tokens)
-        allowed = await self._answered("count texts", count)
+        allowed = await self._count(Uncounted(len(texts), tokens))
         if not allowed:
             raise DayLimitReached(DAY_LIMIT)
         return Counted(texts[:allowed], self._clock.monotonic())
+
+    async def _count(self, mine: Uncounted) -> int:
+        """How many of these texts may still be sent today. Batches that ask at the same time are counted by one statement."""
+        self._uncounted.append(mine)
+        try:
+            async with self._counting:
+                if mine.allowed is None:  # no batch before this one has counted it, too
+                    await self._count_all(list(self._uncounted))
+        finally:
+            self._uncounted.remove(mine)
+        return mine.allowed or 0
+
+    async def _count_all(self, together: Sequence[Uncounted]) -> None:
+        texts, tokens = sum(each.texts for each in together), sum(each.tokens for each in together)
+        count = partial(self._counters.acquire_texts, texts, tokens)
+        left = await self._answered("count texts", count)
+        for each in together:
+            each.allowed = min(each.texts, left)
+            left -= each.allowed
 
     async def give_back(self, counted: Counted) -> None:
         """These texts have not reached the provider. What was reserved of the rate limits stays reserved."""

@@ -45,7 +45,6 @@ ENDED = ("FATAL", "PANIC")
 # In an encoding such as SQL_ASCII a column may contain bytes that are no characters.
 NOT_UNICODE = ("22021", "22P05")
 NOT_NULL = "23502"
-SERVER_CLOCK = b"SELECT extract(epoch FROM pg_catalog.clock_timestamp())::float8"
 LOCKED = (errors.LockNotAvailable, errors.SerializationFailure, errors.DeadlockDetected)
 
 
@@ -167,19 +166,17 @@ class Transaction:
                 await cursor.execute(sql.encode(), params or None, binary=None if params else True)
                 return await cursor.fetchall() if cursor.description else []
 
-    async def fetch_and_commit(self, sql: str, *params: object) -> tuple[list[Row], float]:
+    async def fetch_and_commit(self, sql: str, *params: object) -> list[Row]:
         """Run the last statement, and commit. Both are sent at once, so that its locks last no longer than the server needs.
 
-        Returns its rows, and when it had ended, by the server's clock, in seconds since 1970. Raises as `fetch` does.
+        Returns its rows. Raises as `fetch` does.
         """
         with _translate_errors(quoting=self._quoting):
-            cursor, ended = (psycopg.AsyncRawCursor(self._connection) for _ in range(2))
+            cursor = psycopg.AsyncRawCursor(self._connection)
             async with self._connection.pipeline():
                 await cursor.execute(sql.encode(), params or None)
-                await ended.execute(SERVER_CLOCK)
                 await self._connection.commit()
-            ((end,),) = await ended.fetchall()
-            return await cursor.fetchall(), end
+            return await cursor.fetchall()
 
     async def undo(self) -> None:
         """Roll back everything that this transaction did."""

@@ -19,8 +19,8 @@ BLANK = (
     f"(CASE WHEN pg_catalog.btrim(pg_catalog.left(x.eo_text, 64), {WHITESPACE}) <> '' THEN false "
     f"ELSE pg_catalog.btrim(x.eo_text, {WHITESPACE}) = '' END)"
 )
-BEGAN = "extract(epoch FROM pg_catalog.statement_timestamp())::float8"
-"""When the server had received the statement with all of its parameters, in seconds since 1970: before, it holds no locks."""
+TOOK_S = "extract(epoch FROM pg_catalog.clock_timestamp() - pg_catalog.statement_timestamp())::float8"
+"""Since the server had received the statement with all of its parameters: before, it holds no locks."""
 COLLATED = ("text", "bpchar")
 SAME_DIRECTION = 0.0001
 """A cosine distance that is larger than the rounding of float and half precision, and smaller than between different texts."""
@@ -65,6 +65,10 @@ class DerivedTable:
         vector = "NULL::real[]" if self.layout.column_missing else embedding
         return f"(SELECT {id_column} AS eo_id, {text} AS eo_text, {vector} AS eo_vector FROM {self.own_rows})"
 
+    def evaluated(self, ids: str) -> str:
+        """As `x`, of the rows with these ids: each text is evaluated once, however often the statement names it."""
+        return f"{self.x[:-1]} WHERE {quoted(self.config.at.id_column)} = ANY({ids}{self.ids}) OFFSET 0)"
+
     def vector_hash(self, vector: str) -> str:
         """8 bytes that identify a stored vector: a vector that anything else has written is not taken for the row's own."""
         form = binary_form("real[]" if self.layout.column_missing else self.layout.vector_type)
@@ -87,10 +91,11 @@ class DerivedTable:
     def up_to_date(self, fingerprint: str) -> str:
         """Whether the book-keeping says that this very vector is the one of the row's present text and this model.
 
-        A row without text is up to date without a vector. An earlier version has recorded no hash of the vector.
+        A row without text is up to date without a vector. The text is evaluated once more only where an earlier version has
+        recorded neither a hash of the vector nor that the text is blank.
         """
-        known = f"s.vector_hash IS NULL OR s.vector_hash = {self.vector_hash('x.eo_vector')}"
         return (
-            f"coalesce(s.content_hash = {HASH} AND s.fingerprint = {fingerprint} AND CASE WHEN {BLANK} "
-            f"THEN x.eo_vector IS NULL ELSE x.eo_vector IS NOT NULL AND ({known}) END, false)"
+            f"coalesce(s.content_hash = {HASH} AND s.fingerprint = {fingerprint} AND CASE "
+            f"WHEN s.vector_hash IS NOT NULL THEN s.vector_hash = {self.vector_hash('x.eo_vector')} "
+            f"WHEN s.blank OR {BLANK} THEN x.eo_vector IS NULL ELSE x.eo_vector IS NOT NULL END, false)"
         )

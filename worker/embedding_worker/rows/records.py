@@ -5,6 +5,7 @@ Made by store.py and pages.py; read by the sweep, the pipeline and the status.
 
 from dataclasses import dataclass
 from datetime import datetime
+from typing import NamedTuple
 
 from embedding_worker.errors import RowsRefused
 from embedding_worker.providers.embedder import Vector
@@ -42,8 +43,7 @@ class Seen:
     up_to_date: int
 
 
-@dataclass(frozen=True)
-class PresentRow:
+class PresentRow(NamedTuple):
     """A row as it is now. If its text expression fails, `failure` says why, and the row has no text."""
 
     id: str
@@ -114,8 +114,7 @@ class RateGrant:
     """How long to wait before the call; if it was not reserved, when it would have been possible at the earliest."""
 
 
-@dataclass(frozen=True)
-class VectorWrite:
+class VectorWrite(NamedTuple):
     """What to write: the vector of the text with this hash, or None if that text is blank."""
 
     id: str

@@ -7,7 +7,7 @@ passed as text and cast to the type of the id column; change marks contain them 
 
 from functools import cached_property
 
-from embedding_worker.rows.derived_table import BEGAN, BLANK, HASH, SCHEMA, DerivedTable
+from embedding_worker.rows.derived_table import BLANK, HASH, SCHEMA, TOOK_S, DerivedTable
 from embedding_worker.rows.table import quoted
 
 COUNTED_EXACTLY = 10_000
@@ -72,16 +72,17 @@ JOIN {self.marks} d ON d.id = o.id AND d.seq > o.seq GROUP BY o.id"""
         return f"""
 SELECT x.eo_id::text, {HASH}, {BLANK}, {self.up_to_date("$2::text")}, pg_catalog.left(x.eo_text, $3::int),
     pg_catalog.octet_length(pg_catalog.convert_to(x.eo_text, 'UTF8'))
-FROM {self.x} x LEFT JOIN {self.state} s ON s.id = {self.state_id("x.eo_id")} WHERE x.eo_id = ANY($1{self.ids})"""
+FROM {self.evaluated("$1")} x LEFT JOIN {self.state} s ON s.id = {self.state_id("x.eo_id")}"""
 
     @cached_property
     def write(self) -> str:
-        """$1 ids, $2 hashes, $3 vectors (null for a blank text), $4 fingerprint → id, whether it was written, when it began.
+        """$1 ids, $2 hashes, $3 vectors (null for a blank text), $4 fingerprint → id, whether it was written, seconds needed.
 
         The hash is compared under the row's lock. A row that was edited, or is locked by another session, is not returned, and
         keeps its marks. A row that is returned as not written was locked by this statement, but its update was suppressed, or a
         trigger has kept the previous vector. Rows are locked in the order of their ids, so that two writers never deadlock.
         """
+        # The last condition is always true. It makes PostgreSQL delete and record before it looks at the clock.
         # CASE: as a condition of the join, the hash would be computed for each row of a small table, and fail for some of them.
         embedding = quoted(self.config.at.embedding_column)
         id_column, kind = quoted(self.config.at.id_column), self.layout.vector_type
@@ -99,12 +100,13 @@ written AS (UPDATE {self.own_rows} t SET {embedding} = l.e FROM locked l
         {self.is_kept(f"t.{embedding}", "l.old", "l.e")} AS kept),
 done AS (SELECT id, h, v, blank FROM written WHERE (v IS NULL) = blank AND NOT kept
     UNION SELECT eo_id, h, NULL, true FROM locked WHERE old IS NULL AND e IS NULL),
-unmarked AS (DELETE FROM {self.marks} d USING done f WHERE d.id = f.id::text COLLATE pg_catalog."default"),
+unmarked AS (DELETE FROM {self.marks} d USING done f WHERE d.id = f.id::text COLLATE pg_catalog."default" RETURNING 1),
 recorded AS (INSERT INTO {self.state} AS s (id, content_hash, fingerprint, embedded_at, vector_hash, blank)
     SELECT f.id, f.h, $4::text, now(), f.v, f.blank FROM done f
     ON CONFLICT (id) DO UPDATE SET content_hash = excluded.content_hash, fingerprint = excluded.fingerprint,
-        embedded_at = excluded.embedded_at, vector_hash = excluded.vector_hash, blank = excluded.blank)
-SELECT l.eo_id::text, EXISTS (SELECT FROM done f WHERE f.id = l.eo_id), {BEGAN} FROM locked l"""
+        embedded_at = excluded.embedded_at, vector_hash = excluded.vector_hash, blank = excluded.blank RETURNING 1)
+SELECT l.eo_id::text, EXISTS (SELECT FROM done f WHERE f.id = l.eo_id), {TOOK_S} FROM locked l
+WHERE (SELECT count(*) FROM unmarked) + (SELECT count(*) FROM recorded) >= 0"""
 
     @cached_property
     def try_write(self) -> str:

@@ -128,11 +128,9 @@ class RowStore:
         vectors = await self._vectors.encode([row.vector for row in rows])
         ids, hashes = [row.id for row in rows], [row.content_hash for row in rows]
         async with self._access.transaction() as transaction:
-            found, ended = await transaction.fetch_and_commit(
-                self._statements.write, ids, hashes, vectors, self._fingerprint
-            )
+            found = await transaction.fetch_and_commit(self._statements.write, ids, hashes, vectors, self._fingerprint)
         written = {row_id for row_id, done, _ in found if done}
-        took_s = ended - found[0][2] if found else None
+        took_s = found[-1][2] if found else None
         return WriteResult(written, {row_id for row_id, done, _ in found if not done}, took_s)
 
     async def try_write(self, ids: Sequence[str], vector: Sequence[float] | None = None) -> WriteResult:

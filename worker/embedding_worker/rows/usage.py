@@ -29,10 +29,12 @@ WHERE u.bookkeeping = $1 AND u.day = {TODAY} RETURNING g.granted
 
 async def acquire_texts(access: TableAccess, stem: str, texts: int, *, tokens: int, most_a_day: int) -> int:
     """Count texts as sent today. Returns how many of them the day's limit still allows."""
-    async with access.transaction() as transaction:
-        await transaction.fetch(BEGIN_DAY, stem)
-        granted, _ = await transaction.fetch_and_commit(ACQUIRE_TEXTS, stem, texts, tokens, most_a_day)
-    return int(granted[0][0])
+    while True:
+        async with access.transaction() as transaction:
+            granted = await transaction.fetch_and_commit(ACQUIRE_TEXTS, stem, texts, tokens, most_a_day)
+        if granted:
+            return int(granted[0][0])
+        await access.fetch(BEGIN_DAY, stem)
 
 
 async def return_texts(access: TableAccess, stem: str, texts: int, *, tokens: int, counted_s_ago: float) -> None:
