@@ -59,6 +59,10 @@ class FakeRecords(BackfillRecords):
         self.runs[-1] = replace(run, total=total)
         return self.runs[-1]
 
+    async def record_paused(self, run: BackfillRun, *, paused: bool) -> BackfillRun:
+        self.runs[-1] = replace(run, paused=paused)
+        return self.runs[-1]
+
     async def report(self, run: BackfillRun, report: WorkerReport) -> None:
         before = self.reported.get(report.worker, WorkerReport(report.worker))
         self.reported[report.worker] = replace(

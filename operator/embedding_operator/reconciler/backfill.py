@@ -169,6 +169,8 @@ class BackfillControl:
         run = self._run
         assert run is not None
         await self._report(run, self._engine)
+        if run.paused != self._source.spec.suspend:  # workers that were started by hand know only the database
+            run = self._run = await self._records.record_paused(run, paused=self._source.spec.suspend)
         if self._source.spec.suspend:
             await self._stop_engine()
             await self._parts.workers.remove()
@@ -250,6 +252,8 @@ class BackfillControl:
         """Why it does not get on, as far as it is not the provider's condition that says it."""
         if self._parts.workers.problem is not None:
             return self._parts.workers.problem
+        if self._source.spec.suspend:  # its workers wait, as they should
+            return None
         at_work = [report for report in self._reports if report.reported_s_ago <= SEEN_WITHIN_S and not report.finished]
         if at_work and all(report.problem for report in at_work):
             return "WorkersWaiting", at_work[0].problem

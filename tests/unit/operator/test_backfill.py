@@ -104,6 +104,29 @@ async def test_a_suspended_source_begins_none_and_continues_none() -> None:
         assert (embedded(system), system.store.backlog.records.runs) == (0, [])
 
 
+@pytest.mark.parametrize("suspend", [True, False])
+async def test_workers_elsewhere_are_told_whether_the_source_is_suspended(suspend: bool) -> None:
+    system = looped(backfill=AUTO | {"workers": 1}, suspend=suspend)
+    settings = BackfillSettings(system.shown.spec.config(), 1_000_000, 4, 1)
+    records = system.store.backlog.records
+    run = await records.begin("before", f"{system.shown.metadata.namespace}/businesses", settings, total=ROWS)
+    await records.record_paused(run, paused=not suspend)
+    async with system.running():
+        await system.clock.advance(5)
+    assert [(run.run, run.paused, run.is_active) for run in records.runs] == [("before", suspend, True)]
+
+
+async def test_a_worker_that_waits_because_the_source_is_suspended_is_no_problem() -> None:
+    system = looped(backfill=AUTO, suspend=True)
+    settings = BackfillSettings(system.shown.spec.config(), 1_000_000, 4, 0)
+    records = system.store.backlog.records
+    run = await records.begin("before", f"{system.shown.metadata.namespace}/businesses", settings, total=ROWS)
+    await records.report(run, WorkerReport(0, problem="the source is suspended"))
+    async with system.running():
+        await system.clock.advance(5)
+        assert system.condition("Backfilling")[:2] == ("True", "Paused")
+
+
 async def test_a_backfill_on_record_is_continued_after_a_restart() -> None:
     system = looped(backfill=AUTO)
     settings = BackfillSettings(system.shown.spec.config(), 1_000_000, 4, 0)
