@@ -1,8 +1,8 @@
 """One of several processes that embed the backlog of a source: works on its share, and reports what it has done.
 
 Run by `embedding-operator backfill-worker`. It knows PostgreSQL and the provider only. It creates nothing in the database, and
-ends by itself when nothing is left of its share, or when the backfill has ended or was replaced. While the source is suspended, it
-begins no call, and waits.
+ends by itself when nothing is left of its share, or when the backfill has ended or was replaced. While the source is
+suspended, it begins no call, and waits.
 """
 
 import asyncio

@@ -6,7 +6,7 @@ import pytest
 
 from embedding_operator.reconciler.backfill import Step, next_step
 from embedding_operator.resources.embedding_job import Phase
-from embedding_worker.errors import InputRejected, ProviderUnavailable
+from embedding_worker.errors import DatabaseUnavailable, InputRejected, ProviderUnavailable
 from embedding_worker.rows.backfills import BackfillSettings, WorkerReport
 from tests.support.looped_source import LoopedSource
 from tests.support.operator_parts import job_of, source
@@ -137,6 +137,17 @@ async def test_a_backfill_on_record_is_continued_after_a_restart() -> None:
         await system.clock.advance(30)
     assert [run.run for run in records.runs] == ["before"]
     assert (embedded(system), records.reported[0].done) == (ROWS, 100 + ROWS)
+
+
+async def test_a_report_that_the_database_has_not_recorded_is_made_again() -> None:
+    system = looped(backfill=AUTO)
+    records = system.store.backlog.records
+    records.failures = [DatabaseUnavailable("the database is away")]
+    async with system.running():
+        await system.clock.advance(60)
+    assert (embedded(system), records.failures) == (ROWS, [])
+    assert [(run.total, run.is_active) for run in records.runs] == [(ROWS, False)]
+    assert records.reported[0].done == ROWS
 
 
 @pytest.mark.parametrize("changed", [{"mode": "Jobs"}, {"mode": "Auto", "concurrency": 7}])

@@ -1,7 +1,8 @@
 """The backfills on record in PostgreSQL: what is to be embedded, and how far each worker has come.
 
-The operator begins, pauses and ends a backfill. Its workers may be other processes, which know only PostgreSQL and the provider: they
-read here what to do, report their progress, and notice that the backfill is paused, has ended or was replaced.
+The operator begins, pauses and ends a backfill. Its workers may be other processes, which know only PostgreSQL and the
+provider: they read here what to do, report their progress, and notice that the backfill is paused, has
+ended or was replaced.
 """
 
 import json
