@@ -13,7 +13,7 @@ from typing import Any
 
 import structlog
 
-from embedding_operator.reconciler.backfill_workers import Workers
+from embedding_operator.reconciler.backfill_workers import Workers, WorkersNotEnabled
 from embedding_operator.reconciler.backlog_watch import BacklogWatch
 from embedding_operator.reconciler.job_table import JobTable
 from embedding_operator.resources.embedding_source import BackfillMode, EmbeddingSource
@@ -256,8 +256,10 @@ class BackfillControl:
     @property
     def _problem(self) -> tuple[str, str] | None:
         """Why it does not get on, as far as it is not the provider's condition that says it."""
-        if self._parts.workers.problem is not None:
-            return self._parts.workers.problem
+        workers = self._parts.workers
+        by_hand = isinstance(workers, WorkersNotEnabled) and self._workers_at_work > 0
+        if workers.problem is not None and not by_hand:
+            return workers.problem
         if self._source.spec.suspend:  # its workers wait, as they should
             return None
         at_work = [report for report in self._reports if report.reported_s_ago <= SEEN_WITHIN_S and not report.finished]

@@ -171,6 +171,17 @@ async def test_workers_that_are_not_enabled_are_a_problem_that_says_what_to_set(
     assert "backfill.workers.enabled" in message
 
 
+async def test_workers_that_are_not_enabled_are_no_problem_while_some_run_by_hand() -> None:
+    system = looped(backfill=AUTO | {"workers": 3})
+    async with system.running():
+        await system.clock.advance(10)
+        records = system.store.backlog.records
+        await records.report(records.runs[-1], WorkerReport(1, 4))
+        await system.clock.advance(20)
+        status, _, message = system.condition("Backfilling")
+    assert (status, "by 1 worker:" in message) == ("True", True)
+
+
 async def test_drained_it_begins_no_other_call_and_those_in_flight_are_written() -> None:
     system = looped(300, backfill=AUTO | {"concurrency": 1})
     system.setup.client.meanwhile = lambda: system.loop.drain()
