@@ -51,6 +51,7 @@ class Factory:
             context.catalog,
             recorders=Recorders(context.metrics, context.events, sources.job_done),
             clock=context.clock,
+            may_work=context.leadership.may_start,
         )
 
     def housekeeping(self, sources: Sources) -> Housekeeping:

@@ -34,6 +34,7 @@ CLOSED_WITHIN_S = 3.0
 EXIT_WITHIN_S = 19.5
 """From the signal to the exit, also where a task or a thread does not end. Less than a pod's grace period (25 s or more)."""
 CRDS_MISSING_PAUSE_S = 2.0
+LOST = "another process leads: this one ends, and stands by when it is started again"
 
 
 class Background(Protocol):
@@ -138,7 +139,7 @@ class Process:
             await self._sources.end()
             await while_leading.aclose()
             await self._leadership.release()
-            return 0
+            return 0 if self._stop.is_set() else 1
         housekeeping = asyncio.create_task(self._housekeeping.run(), name="housekeeping")
         stop_kopf = asyncio.Event()
         watching = await self._start_kopf(stop_kopf)
@@ -152,7 +153,7 @@ class Process:
         if self._stop.is_set():
             await self._drain()
         elif self._leadership.lost.is_set():
-            log.error("another process leads: this one ends, and stands by when it is started again")
+            log.error(LOST)
             await self._drain()  # calls that were made are paid for: what they return is written
         else:
             log.error("a task of the process has ended", kopf=watching.done(), housekeeping=housekeeping.done())
@@ -241,17 +242,19 @@ class Process:
     async def _list_first(self) -> bool:
         """List sources and jobs before anything is watched, because kopf does not notice a CRD that appears after its start.
 
-        Returns False if the process was told to stop meanwhile.
+        Returns False if the process was told to stop meanwhile, or if another one has taken the lead.
         """
-        while not self._stop.is_set():
+        while not self._stop.is_set() and not self._leadership.lost.is_set():
             try:
                 await unless_set(self._stop, self._list())
             except ApiServerError as exc:
                 log.warning("waiting for the API server, and for the CRDs to be there", message=str(exc))
                 await self._context.clock.wait_for(self._stop, within_s=CRDS_MISSING_PAUSE_S)
             else:
-                break
-        return not self._stop.is_set()
+                return not self._stop.is_set()
+        if not self._stop.is_set():
+            log.error(LOST)
+        return False
 
     async def _list(self) -> None:
         """kopf reads once at its start which resources are served, and a new one may be listed a little earlier."""

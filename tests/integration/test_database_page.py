@@ -473,7 +473,7 @@ async def test_the_connections_are_as_many_as_the_page_says(owned: OwnedTable) -
         await busy.wait()
         await asyncio.gather(*sessions)
     assert "at most eight connections" in " ".join(PAGE.split())
-    assert owned.admin.run("SELECT rolconnlimit FROM pg_roles WHERE rolname = %s", owned.operator) == [(10,)]
+    assert owned.admin.run("SELECT rolconnlimit FROM pg_roles WHERE rolname = %s", owned.operator) == [(20,)]
     assert sum(row[1] for row in found) == 8
 
 

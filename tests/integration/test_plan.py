@@ -157,7 +157,7 @@ def test_a_source_that_exists_is_planned_by_its_name_at_rates_that_are_given(
     assert done.stderr == ""
     found = said((done.returncode, done.stdout))
     assert found["spec.backfill.mode"].startswith(
-        "Auto: rows that no edit made due are embedded page by page, by 3 pods"
+        "Auto: rows that no edit made due are embedded page by page, by 3 workers"
     )
     assert found["with mode Jobs"].endswith("at 0.1 rows a second (--rows-per-second)")
     assert found["with mode Auto"].endswith("at 0.5 rows a second (--backfill-rows-per-second)")

@@ -42,6 +42,8 @@ class FakeRecords(BackfillRecords):
     def __init__(self) -> None:
         self.runs: list[BackfillRun] = []
         self.reported: dict[int, WorkerReport] = {}
+        self.failures: list[Exception] = []
+        """The next reports raise these, and record nothing."""
 
     async def begin(self, run: str, source: str, settings: BackfillSettings, *, total: int) -> BackfillRun:
         self.runs.append(BackfillRun(source, run, settings, total, BEGUN_AT, None))
@@ -59,7 +61,13 @@ class FakeRecords(BackfillRecords):
         self.runs[-1] = replace(run, total=total)
         return self.runs[-1]
 
+    async def record_paused(self, run: BackfillRun, *, paused: bool) -> BackfillRun:
+        self.runs[-1] = replace(run, paused=paused)
+        return self.runs[-1]
+
     async def report(self, run: BackfillRun, report: WorkerReport) -> None:
+        if self.failures:
+            raise self.failures.pop(0)
         before = self.reported.get(report.worker, WorkerReport(report.worker))
         self.reported[report.worker] = replace(
             report, done=before.done + report.done, failed=before.failed + report.failed

@@ -33,6 +33,9 @@ TERMS = {
     "superseded": r"superseded?s?",
     "orphaned-job": r"orphaned jobs?",
     "cohort": r"cohorts?",
+    "leader": r"leaders?",
+    "standby": r"(?<!synchronous )standbys?",
+    "lease": r"leases?",
 }
 """The anchor of each term, and the pattern of its uses."""
 PAGES = [ROOT / "README.md", *(path for path in sorted((ROOT / "docs").glob("*.md")) if path != CONCEPTS)]

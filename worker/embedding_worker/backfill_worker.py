@@ -1,7 +1,8 @@
 """One of several processes that embed the backlog of a source: works on its share, and reports what it has done.
 
 Run by `embedding-operator backfill-worker`. It knows PostgreSQL and the provider only. It creates nothing in the database, and
-ends by itself when nothing is left of its share, or when the backfill has ended or was replaced.
+ends by itself when nothing is left of its share, or when the backfill has ended or was replaced. While the source is
+suspended, it begins no call, and waits.
 """
 
 import asyncio
@@ -24,10 +25,11 @@ from embedding_worker.rows.store import RowStore
 log = structlog.get_logger(__name__)
 
 LOOK_EVERY_S = 1.0
-"""How often it looks whether the backfill goes on, and whether the table is refused."""
+"""How often it looks whether the backfill goes on or is paused, and whether the table is refused."""
 REPORT_EVERY_LOOKS = 2
 REFUSED_PAUSE_S = 5.0
 """Before a table that was refused is tried again."""
+SUSPENDED = "the source is suspended: set spec.suspend to false to embed its rows"
 DRAIN_S = 16.5
 """One call to a provider (15 s) and the write of its vectors."""
 
@@ -39,6 +41,7 @@ class BackfillWorker:
         self._database = database
         self._providers = providers
         self._run = run
+        self._is_paused = run.paused
         self._share = share
         self._clock = clock
         self._records = BackfillRecords(database)
@@ -103,7 +106,12 @@ class BackfillWorker:
         embedder = self._providers.embedder(model, source=self._run.source)
         store = await RowStore.inspect(self._database, settings.config)
         pipeline = make_pipeline(
-            store, embedder, too_long=model.too_long, max_texts_per_day=settings.max_texts_per_day, clock=clock
+            store,
+            embedder,
+            too_long=model.too_long,
+            max_texts_per_day=settings.max_texts_per_day,
+            clock=clock,
+            may_work=lambda: not self._is_paused,
         )
         if refusal is not None:
             await pipeline.rows.resume_after(refusal)
@@ -161,13 +169,19 @@ class BackfillWorker:
             present = await self._records.present(self._run.bookkeeping)
         except (DatabaseUnavailable, RowsLocked):
             return False
+        self._record_paused(present is not None and present.paused)
         return present is None or present.run != self._run.run or not present.is_active
+
+    def _record_paused(self, paused: bool) -> None:
+        if paused != self._is_paused:
+            log.info("the source is suspended" if paused else "the source is no longer suspended")
+        self._is_paused = paused
 
     async def _report(self) -> None:
         """Record what was done since the last report. While the database is away, it stays unreported."""
         now = self.progress
         done, failed = now.done - self._reported.done, now.failed - self._reported.failed
-        report = WorkerReport(self._share.index, done, failed, self._problem, self.is_over)
+        report = WorkerReport(self._share.index, done, failed, self.problem, self.is_over)
         try:
             await self._records.report(self._run, report)
         except (DatabaseUnavailable, RowsLocked) as exc:
@@ -176,6 +190,9 @@ class BackfillWorker:
             self._reported = now
 
     @property
-    def _problem(self) -> str:
+    def problem(self) -> str:
+        """What prevents it from embedding rows, in a sentence; empty if nothing does."""
+        if self._is_paused:
+            return SUSPENDED
         of_calls = self._pipeline.gate.problem if self._pipeline is not None else None
         return self._refusal or (of_calls.message if of_calls is not None else "")

@@ -10,7 +10,7 @@ from embedding_operator.resources.embedding_source import EmbeddingSource
 from embedding_worker.clock import SystemClock
 from embedding_worker.errors import SourceRefused
 from embedding_worker.providers.observer import NoObserver
-from embedding_worker.providers.provider import Values
+from embedding_worker.providers.provider import Values, registered_providers
 from embedding_worker.providers.registry import ProviderRegistry
 from embedding_worker.rows.database import Database
 from embedding_worker.rows.index_advice import index_advice, read_index_facts
@@ -46,12 +46,14 @@ async def read_plan_facts(database: Database, source: EmbeddingSource, rates: Ra
 
 def provider_facts(model: Model, values: Values) -> ProviderFacts:
     """What limits the calls; where the provider can't be used yet, why. Calls nothing."""
+    registered = registered_providers().get(model.provider)
+    calls_server = registered is None or registered.calls_server
     try:
         registry = ProviderRegistry(values, clock=SystemClock(), observer=NoObserver())
         embedder = registry.embedder(model, source="plan")
     except SourceRefused as exc:
-        return ProviderFacts(problem=exc.message)
-    return ProviderFacts(embedder.limits[1], embedder.max_texts, embedder.max_text_bytes)
+        return ProviderFacts(problem=exc.message, calls_server=calls_server)
+    return ProviderFacts(embedder.limits[1], embedder.max_texts, embedder.max_text_bytes, calls_server=calls_server)
 
 
 async def read_due_rows(store: RowStore, *, most_bytes: int) -> DueRows:

@@ -7,7 +7,7 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-from embedding_operator.lifecycle.backfill_status import about
+from embedding_operator.lifecycle.backfill_status import about, where
 from embedding_operator.resources.embedding_source import BackfillMode, EmbeddingSource
 from embedding_worker.providers.meter import BYTES_PER_TOKEN
 from embedding_worker.providers.rate_limits import pace
@@ -51,7 +51,10 @@ class DueRows:
 
 @dataclass(frozen=True)
 class Rates:
-    """Rows a second, as given or measured; None: the documented rate, or one that is computed."""
+    """Rows a second, as given or measured; None: the documented rate, or one that is computed.
+
+    Neither is known of a model that runs in the process that embeds the rows.
+    """
 
     jobs: float | None = None
     backfill: float | None = None
@@ -64,6 +67,8 @@ class ProviderFacts:
     limits: RateLimits = field(default_factory=RateLimits)
     texts_a_call: int = 64
     max_text_bytes: int = 8_000
+    calls_server: bool = True
+    """Otherwise the model is in the process that embeds, and no rate of it is known: its CPU decides."""
     problem: str | None = None
     """Why it can't be called yet, in a sentence; the other values are then assumed."""
 
@@ -137,8 +142,8 @@ def _mode(facts: PlanFacts) -> list[Line]:
         return []
     spec = facts.source.spec.backfill
     if facts.in_pages:
-        where = f"by {spec.workers} pods" if spec.workers else "in the operator's process"
-        said = f"{spec.mode}: rows that no edit made due are embedded page by page, {where}; each other one gets a job"
+        by = where(spec.workers)
+        said = f"{spec.mode}: rows that no edit made due are embedded page by page, {by}; each other one gets a job"
     elif spec.mode is BackfillMode.AUTO:
         why = f"not more than {spec.threshold} are due that no edit made due"
         said = f"{spec.mode}: each due row gets an EmbeddingJob, because {why}"
@@ -151,17 +156,23 @@ def _durations(facts: PlanFacts) -> list[Line]:
     texts = facts.rows.texts
     if not texts:
         return []
-    jobs, backfill = facts.rates.jobs or JOBS_ROWS_PER_S, facts.rates.backfill or computed_rate(facts)
+    jobs, backfill = facts.rates.jobs, facts.rates.backfill
+    if facts.provider.calls_server:
+        jobs, backfill = jobs or JOBS_ROWS_PER_S, backfill or computed_rate(facts)
     return [
-        Line("with mode Jobs", f"{about(texts / jobs)}, at {jobs:g} rows a second (--rows-per-second)"),
-        Line(
-            "with mode Auto", f"{about(texts / backfill)}, at {backfill:g} rows a second (--backfill-rows-per-second)"
-        ),
+        Line("with mode Jobs", _duration(texts, jobs, "--rows-per-second")),
+        Line("with mode Auto", _duration(texts, backfill, "--backfill-rows-per-second")),
     ]
 
 
+def _duration(texts: int, rows_per_s: float | None, option: str) -> str:
+    if rows_per_s is None:
+        return f"not known: the model runs on the CPU of the process that embeds the rows; measure the rate, and give {option}"
+    return f"{about(texts / rows_per_s)}, at {rows_per_s:g} rows a second ({option})"
+
+
 def computed_rate(facts: PlanFacts) -> float:
-    """Rows a second of a backfill whose calls take 0.2 s, if the database can write them."""
+    """Rows a second of a backfill whose calls to a server take 0.2 s, if the database can write them."""
     spec = facts.source.spec.backfill
     calls = spec.concurrency * max(1, spec.workers)
     return min(MOST_WRITTEN_PER_S, round(calls * facts.provider.texts_a_call / CALL_S))

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from datetime import timedelta
 from typing import Any
 
+from embedding_operator.lifecycle import backfill_status
 from embedding_operator.lifecycle.backfill_status import BACKFILLING, COMPLETED, LARGE_BACKLOG, NO_BACKFILL
 from embedding_operator.lifecycle.events import NORMAL, WARNING, Event, about_source
 from embedding_operator.resources.base import parsed_timestamp
@@ -25,28 +26,32 @@ def of_backfill(
 
     `index_advice` is sent with the begin and with the end of a backfill, and is what is right at that moment.
     """
-    events = _began_or_ended(source, before.get("backfill") or {}, after.get("backfill") or {})
+    where = _where(source, _backfilling(after))
+    events = _began_or_ended(source, before.get("backfill") or {}, after.get("backfill") or {}, where)
     if events and index_advice is not None:
         events.append(about_source(source, "AdviseIndex", NORMAL, "IndexAdvice", index_advice))
     return events + _of_condition(source, _backfilling(before), _backfilling(after))
 
 
-def _began_or_ended(source: EmbeddingSource, before: Status, after: Status) -> list[Event]:
+def _began_or_ended(source: EmbeddingSource, before: Status, after: Status, where: str) -> list[Event]:
     began_at, completed_at = after.get("beganAt"), after.get("completedAt")
     is_new = began_at != before.get("beganAt")
     if began_at is None or (not is_new and completed_at == before.get("completedAt")):
         return []
     if completed_at is None:
-        note = f"a backfill has begun: {after['total']} rows that no edit made due are embedded page by page, {_where(source)}"
+        note = f"a backfill has begun: {after['total']} rows that no edit made due are embedded page by page, {where}"
         return [about_source(source, "BeginBackfill", NORMAL, "BackfillStarted", note)]
     failed = f", and {after['failed']} have failed and got a job each" if after["failed"] else ""
     note = f"the backfill has ended: {after['done']} of {after['total']} rows are done{failed}; {_duration(after)}"
     return [about_source(source, "EndBackfill", NORMAL, "BackfillCompleted", note)]
 
 
-def _where(source: EmbeddingSource) -> str:
+def _where(source: EmbeddingSource, condition: Status) -> str:
+    """Where the backfill runs. If workers do not run, or not yet, the condition says why."""
     workers = source.spec.backfill.workers
-    return f"by {workers} pod{'s' if workers > 1 else ''}" if workers else "in the operator's process"
+    if workers and condition["status"] == "False":
+        return f"as soon as its {workers} worker{'s run' if workers > 1 else ' runs'}: see the condition {BACKFILLING}"
+    return backfill_status.where(workers)
 
 
 def _duration(backfill: Status) -> str:

@@ -37,7 +37,7 @@ class BackfillFacts:
     rows_per_s: float | None
     """In the last minute; None if that is not known yet."""
     workers: int
-    """Pods; 0 if the operator's process embeds the rows."""
+    """Worker processes; 0 if the operator's process embeds the rows."""
     began_at: datetime
     completed_at: datetime | None = None
     problem: tuple[str, str] | None = None
@@ -144,9 +144,13 @@ def _active(facts: BackfillFacts, *, paused: bool) -> Condition:
             "Ready and ProviderReady"
         )
         return Condition(BACKFILLING, True, "Paused", message)
-    where = f"by {facts.workers} pods" if facts.workers else "in the operator's process"
-    message = f"rows that no edit made due are embedded page by page, {where}: see status.backfill"
+    message = f"rows that no edit made due are embedded page by page, {where(facts.workers)}: see status.backfill"
     return Condition(BACKFILLING, True, BACKFILLING, message)
+
+
+def where(workers: int) -> str:
+    """Where a backfill with so many workers runs. They are pods, or were started by hand."""
+    return f"by {workers} worker{'s' if workers > 1 else ''}" if workers else "in the operator's process"
 
 
 def large_backlog(backlog: Backlog) -> str:

@@ -13,7 +13,7 @@ from typing import Any
 
 import structlog
 
-from embedding_operator.reconciler.backfill_workers import Workers
+from embedding_operator.reconciler.backfill_workers import Workers, WorkersNotEnabled
 from embedding_operator.reconciler.backlog_watch import BacklogWatch
 from embedding_operator.reconciler.job_table import JobTable
 from embedding_operator.resources.embedding_source import BackfillMode, EmbeddingSource
@@ -79,6 +79,7 @@ class BackfillControl:
         self._run: BackfillRun | None = None
         self._engine: Backfill | None = None
         self._task: asyncio.Task[None] | None = None
+        self._ended_engines = Progress()
         self._reported = Progress()
         self._reports: list[WorkerReport] = []
         self._watch = BacklogWatch(source, config, parts.store, clock=clock)
@@ -161,6 +162,7 @@ class BackfillControl:
         await self._watch.before_backfill(total)
         run = await self._records.begin(secrets.token_hex(4), self._name, self._settings, total=total)
         self._run, self._reports = run, []
+        self._ended_engines = self._reported = Progress()
         log.info("backfill started", source=self._source.name, rows=total, workers=self._settings.workers)
         await self._follow()
 
@@ -168,7 +170,9 @@ class BackfillControl:
         """Have it run where it is to run, record what this process has done, and read what all have done."""
         run = self._run
         assert run is not None
-        await self._report(run, self._engine)
+        await self._report(run)
+        if run.paused != self._source.spec.suspend:  # workers that were started by hand know only the database
+            run = self._run = await self._records.record_paused(run, paused=self._source.spec.suspend)
         if self._source.spec.suspend:
             await self._stop_engine()
             await self._parts.workers.remove()
@@ -192,7 +196,14 @@ class BackfillControl:
     def _worked_on(self) -> int:
         return sum(report.done + report.failed for report in self._reports)
 
+    @property
+    def _progress(self) -> Progress:
+        """What this process has done."""
+        before, now = self._ended_engines, self._engine.progress if self._engine is not None else Progress()
+        return Progress(before.done + now.done, before.failed + now.failed)
+
     def _start_engine(self) -> None:
+        self._ended_engines = self._progress
         self._engine = Backfill(
             self._parts.store,
             self._parts.pipeline,
@@ -200,27 +211,24 @@ class BackfillControl:
             concurrency=self._settings.concurrency,
             clock=self._clock,
         )
-        self._reported = Progress()
         self._task = asyncio.create_task(self._engine.run(), name=f"backfill of source {self._source.name}")
 
     async def _stop_engine(self) -> None:
         if self._task is not None:
             await cancel_and_wait(self._task)
-        self._task = self._engine = None
+        self._ended_engines, self._task, self._engine = self._progress, None, None
 
-    async def _report(self, run: BackfillRun, engine: Backfill | None) -> None:
-        """Record what this process has done since the last report."""
-        if engine is None:
+    async def _report(self, run: BackfillRun) -> None:
+        """Record what this process has done since the last report. If the database is away, the next report has it."""
+        now, before = self._progress, self._reported
+        if self._engine is None and now == before:
             return
-        now, before = engine.progress, self._reported
-        done, failed = now.done - before.done, now.failed - before.failed
-        self._reported = Progress(now.done, now.failed)
-        await self._records.report(run, WorkerReport(0, done, failed))
+        await self._records.report(run, WorkerReport(0, now.done - before.done, now.failed - before.failed))
+        self._reported = now
 
     async def _end(self, run: BackfillRun, *, why: str) -> None:
-        engine = self._engine
         await self._stop_engine()
-        await self._report(run, engine)
+        await self._report(run)
         await self._parts.workers.remove()
         self._reports = await self._records.reports(run)
         if why == NO_ROW_LEFT:
@@ -248,8 +256,12 @@ class BackfillControl:
     @property
     def _problem(self) -> tuple[str, str] | None:
         """Why it does not get on, as far as it is not the provider's condition that says it."""
-        if self._parts.workers.problem is not None:
-            return self._parts.workers.problem
+        workers = self._parts.workers
+        by_hand = isinstance(workers, WorkersNotEnabled) and self._workers_at_work > 0
+        if workers.problem is not None and not by_hand:
+            return workers.problem
+        if self._source.spec.suspend:  # its workers wait, as they should
+            return None
         at_work = [report for report in self._reports if report.reported_s_ago <= SEEN_WITHIN_S and not report.finished]
         if at_work and all(report.problem for report in at_work):
             return "WorkersWaiting", at_work[0].problem

@@ -54,7 +54,7 @@ class BacklogWatch:
     def facts(
         self, run: BackfillRun, reports: Sequence[WorkerReport], *, at_work: int, problem: tuple[str, str] | None
     ) -> BackfillFacts:
-        """What is known of a backfill. `at_work`: pods that embed its rows."""
+        """What is known of a backfill. `at_work`: worker processes that embed its rows."""
         return BackfillFacts(
             total=run.total,
             done=sum(report.done for report in reports),

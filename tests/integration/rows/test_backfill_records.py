@@ -68,3 +68,23 @@ async def test_a_backfill_ends_with_its_source(businesses: Application, rows: Da
     await records.begin("first", "shops/businesses", SETTINGS, total=20_000)
     await release_owner(rows, owner)
     assert await records.of_source("shops/businesses") is None
+
+
+async def test_a_worker_reads_that_the_source_is_suspended(records: BackfillRecords) -> None:
+    begun = await records.begin("first", "shops/businesses", SETTINGS, total=20_000)
+    assert not begun.paused
+    assert (await records.record_paused(begun, paused=True)).paused
+    assert (await records.present(begun.bookkeeping) or begun).paused
+    assert not (await records.begin("second", "shops/businesses", SETTINGS, total=5)).paused
+    await records.record_paused(begun, paused=True)
+    assert await records.of_source("shops/businesses") == await records.present(begun.bookkeeping)
+    assert not (await records.present(begun.bookkeeping) or begun).paused, "an earlier backfill is not the present one"
+
+
+async def test_a_table_of_backfills_from_before_gets_the_column(
+    businesses: Application, keep: Keep, rows: Database
+) -> None:
+    await keep()
+    businesses.run("ALTER TABLE embedding_operator.backfills DROP COLUMN paused")
+    await keep()
+    assert not (await BackfillRecords(rows).begin("first", "shops/businesses", SETTINGS, total=1)).paused

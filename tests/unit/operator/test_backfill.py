@@ -6,7 +6,7 @@ import pytest
 
 from embedding_operator.reconciler.backfill import Step, next_step
 from embedding_operator.resources.embedding_job import Phase
-from embedding_worker.errors import InputRejected, ProviderUnavailable
+from embedding_worker.errors import DatabaseUnavailable, InputRejected, ProviderUnavailable
 from embedding_worker.rows.backfills import BackfillSettings, WorkerReport
 from tests.support.looped_source import LoopedSource
 from tests.support.operator_parts import job_of, source
@@ -104,6 +104,29 @@ async def test_a_suspended_source_begins_none_and_continues_none() -> None:
         assert (embedded(system), system.store.backlog.records.runs) == (0, [])
 
 
+@pytest.mark.parametrize("suspend", [True, False])
+async def test_workers_elsewhere_are_told_whether_the_source_is_suspended(suspend: bool) -> None:
+    system = looped(backfill=AUTO | {"workers": 1}, suspend=suspend)
+    settings = BackfillSettings(system.shown.spec.config(), 1_000_000, 4, 1)
+    records = system.store.backlog.records
+    run = await records.begin("before", f"{system.shown.metadata.namespace}/businesses", settings, total=ROWS)
+    await records.record_paused(run, paused=not suspend)
+    async with system.running():
+        await system.clock.advance(5)
+    assert [(run.run, run.paused, run.is_active) for run in records.runs] == [("before", suspend, True)]
+
+
+async def test_a_worker_that_waits_because_the_source_is_suspended_is_no_problem() -> None:
+    system = looped(backfill=AUTO, suspend=True)
+    settings = BackfillSettings(system.shown.spec.config(), 1_000_000, 4, 0)
+    records = system.store.backlog.records
+    run = await records.begin("before", f"{system.shown.metadata.namespace}/businesses", settings, total=ROWS)
+    await records.report(run, WorkerReport(0, problem="the source is suspended"))
+    async with system.running():
+        await system.clock.advance(5)
+        assert system.condition("Backfilling")[:2] == ("True", "Paused")
+
+
 async def test_a_backfill_on_record_is_continued_after_a_restart() -> None:
     system = looped(backfill=AUTO)
     settings = BackfillSettings(system.shown.spec.config(), 1_000_000, 4, 0)
@@ -114,6 +137,17 @@ async def test_a_backfill_on_record_is_continued_after_a_restart() -> None:
         await system.clock.advance(30)
     assert [run.run for run in records.runs] == ["before"]
     assert (embedded(system), records.reported[0].done) == (ROWS, 100 + ROWS)
+
+
+async def test_a_report_that_the_database_has_not_recorded_is_made_again() -> None:
+    system = looped(backfill=AUTO)
+    records = system.store.backlog.records
+    records.failures = [DatabaseUnavailable("the database is away")]
+    async with system.running():
+        await system.clock.advance(60)
+    assert (embedded(system), records.failures) == (ROWS, [])
+    assert [(run.total, run.is_active) for run in records.runs] == [(ROWS, False)]
+    assert records.reported[0].done == ROWS
 
 
 @pytest.mark.parametrize("changed", [{"mode": "Jobs"}, {"mode": "Auto", "concurrency": 7}])
@@ -135,6 +169,17 @@ async def test_workers_that_are_not_enabled_are_a_problem_that_says_what_to_set(
         status, reason, message = system.condition("Backfilling")
     assert (status, reason) == ("False", "WorkersNotEnabled")
     assert "backfill.workers.enabled" in message
+
+
+async def test_workers_that_are_not_enabled_are_no_problem_while_some_run_by_hand() -> None:
+    system = looped(backfill=AUTO | {"workers": 3})
+    async with system.running():
+        await system.clock.advance(10)
+        records = system.store.backlog.records
+        await records.report(records.runs[-1], WorkerReport(1, 4))
+        await system.clock.advance(20)
+        status, _, message = system.condition("Backfilling")
+    assert (status, "by 1 worker:" in message) == ("True", True)
 
 
 async def test_drained_it_begins_no_other_call_and_those_in_flight_are_written() -> None:

@@ -84,10 +84,20 @@ def test_the_events_say_how_many_rows_how_long_and_how_fast() -> None:
     assert begun.regarding["uid"] == "uid-of-the-source"
 
 
-def test_the_event_of_a_backfill_in_pods_says_how_many() -> None:
-    source = parse_source(a_source("businesses", backfill={"workers": 3}))
-    (begun,) = of_backfill(source, written(), written(ACTIVE))
-    assert begun.note.endswith("page by page, by 3 pods")
+@pytest.mark.parametrize(
+    ("workers", "facts", "where"),
+    [
+        (0, ACTIVE, "in the operator's process"),
+        (1, ACTIVE, "by 1 worker"),
+        (3, replace(ACTIVE, workers=3), "by 3 workers"),
+        (3, replace(ACTIVE, problem=PROBLEM), "as soon as its 3 workers run: see the condition Backfilling"),
+    ],
+    ids=["in this process", "one worker", "workers", "workers that do not run"],
+)
+def test_the_event_of_the_begin_says_where_the_backfill_runs(workers: int, facts: BackfillFacts, where: str) -> None:
+    source = parse_source(a_source("businesses", backfill={"workers": workers}))
+    begun = of_backfill(source, written(), written(facts))[0]
+    assert begun.note.endswith(f"page by page, {where}")
 
 
 def test_without_a_failed_row_the_end_names_none() -> None:

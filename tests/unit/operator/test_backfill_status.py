@@ -92,7 +92,8 @@ def test_a_backfill_whose_provider_may_not_be_called_is_paused() -> None:
 
 def test_the_condition_says_where_the_rows_are_embedded() -> None:
     assert "in the operator's process" in backfilling(BACKFILL, None).message
-    assert "by 3 pods" in backfilling(replace(BACKFILL, workers=3), None).message
+    assert "by 3 workers" in backfilling(replace(BACKFILL, workers=3), None).message
+    assert "by 1 worker:" in backfilling(replace(BACKFILL, workers=1), None).message
 
 
 def test_a_large_backlog_says_how_long_its_jobs_take_and_what_auto_would_do() -> None:

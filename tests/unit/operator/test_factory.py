@@ -83,7 +83,8 @@ async def test_all_that_starts_work_asks_whether_this_process_leads(monkeypatch:
     context = parts.context({"DATABASE_URL": URL}, database=FakeDatabase())
     factory = Factory(context)
     LoopFactory(context).source_loop(source())
-    housekeeping = factory.housekeeping(factory.sources())
+    housekeeping, runner = factory.housekeeping(factory.sources()), factory.job_runner(factory.sources())
+    replayed = parts.put_job(job_of("1", "Bakery") | {"status": {"phase": Phase.PENDING, "attempts": 6}})
 
     def may_work() -> set[bool]:
         return {given["shared"].may_work(), given["settings"].may_work()}
@@ -91,10 +92,12 @@ async def test_all_that_starts_work_asks_whether_this_process_leads(monkeypatch:
     looking = asyncio.create_task(factory.deleted_sources().run())
     await parts.clock.advance(120)
     await housekeeping.turn()
+    await runner.run(replayed)
     assert (may_work(), parts.server.requests) == ({False}, [])
     await context.leadership.acquire()
+    await runner.run(replayed)
     await housekeeping.turn()
-    assert (may_work(), parts.server.count("jobs")) == ({True}, 1)
+    assert (may_work(), parts.server.count("jobs"), parts.server.count("patch_job_status")) == ({True}, 1, 1)
     await cancel_and_wait(looking)
 
 

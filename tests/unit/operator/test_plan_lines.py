@@ -66,7 +66,7 @@ def test_rows_that_are_not_sent_are_named_with_the_reason() -> None:
         (
             {"mode": "Auto", "workers": 3},
             0,
-            "Auto: rows that no edit made due are embedded page by page, by 3 pods; each other one gets a job",
+            "Auto: rows that no edit made due are embedded page by page, by 3 workers; each other one gets a job",
         ),
         (
             {"mode": "Auto"},
@@ -101,6 +101,22 @@ def test_the_rate_with_mode_auto_is_that_of_the_calls_in_flight(
 ) -> None:
     found = said(spec={"backfill": backfill}, provider=provider)["with mode Auto"]
     assert f"at {rows_per_s} rows a second" in found
+
+
+OWN_CPU = ProviderFacts(calls_server=False)
+
+
+def test_a_model_that_calls_no_server_has_no_time_that_nobody_has_measured() -> None:
+    found = said(provider=OWN_CPU)
+    assert found["with mode Jobs"].startswith("not known: the model runs on the CPU of the process that embeds")
+    assert found["with mode Jobs"].endswith("--rows-per-second")
+    assert found["with mode Auto"].endswith("--backfill-rows-per-second")
+
+
+def test_a_rate_that_was_measured_gives_the_time_of_a_model_that_calls_no_server() -> None:
+    found = said(provider=OWN_CPU, rates=Rates(backfill=500))
+    assert found["with mode Jobs"].startswith("not known")
+    assert found["with mode Auto"] == "about 1 hour, at 500 rows a second (--backfill-rows-per-second)"
 
 
 def test_rates_that_were_given_are_used() -> None:

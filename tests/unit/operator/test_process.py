@@ -369,6 +369,14 @@ async def test_a_process_whose_lease_was_taken_ends_with_an_error(system: System
     assert system.exit_code() == 1
 
 
+async def test_a_process_whose_lease_was_taken_while_it_waits_for_the_crds_ends_with_an_error(system: System) -> None:
+    system.server.fail("jobs", *[CRDS_MISSING] * 100)
+    await system.start()
+    await system.clock.advance(4)
+    await take_lease(system)
+    assert (system.exit_code(), system.kopf.started) == (1, False)
+
+
 async def test_a_process_whose_lease_was_taken_finishes_the_jobs_in_flight_first(system: System) -> None:
     await system.start()
     name = system.parts.track(job_of("1", "Bakery")).name

@@ -1,7 +1,8 @@
 """The backfills on record in PostgreSQL: what is to be embedded, and how far each worker has come.
 
-The operator begins and ends a backfill. Its workers may be other processes, which know only PostgreSQL and the provider: they
-read here what to do, report their progress, and notice that the backfill has ended or was replaced.
+The operator begins, pauses and ends a backfill. Its workers may be other processes, which know only PostgreSQL and the
+provider: they read here what to do, report their progress, and notice that the backfill is paused, has
+ended or was replaced.
 """
 
 import json
@@ -14,11 +15,11 @@ from embedding_worker.rows.database import Database, Row
 from embedding_worker.rows.derived_table import SCHEMA
 from embedding_worker.source import ChangeDetection, Model, SourceConfig, TableColumn, TooLong
 
-COLUMNS = "b.source, b.run, b.settings, b.total, b.begun_at, b.ended_at"
+COLUMNS = "b.source, b.run, b.settings, b.total, b.begun_at, b.ended_at, b.paused"
 BEGIN = f"""
 INSERT INTO {SCHEMA}.backfills AS b (bookkeeping, source, run, settings, total) VALUES ($1, $2, $3, $4, $5)
 ON CONFLICT (bookkeeping) DO UPDATE SET source = excluded.source, run = excluded.run, settings = excluded.settings,
-    total = excluded.total, begun_at = now(), ended_at = NULL
+    total = excluded.total, begun_at = now(), ended_at = NULL, paused = false
 RETURNING {COLUMNS}
 """
 PRESENT = f"SELECT {COLUMNS} FROM {SCHEMA}.backfills b WHERE b.bookkeeping = $1"
@@ -31,6 +32,7 @@ END_OF_RELEASED = (
     f"UPDATE {SCHEMA}.backfills SET ended_at = now() WHERE bookkeeping = ANY($1::text[]) AND ended_at IS NULL"
 )
 RECORD_TOTAL = f"UPDATE {SCHEMA}.backfills SET total = $3 WHERE bookkeeping = $1 AND run = $2 AND total <> $3"
+RECORD_PAUSED = f"UPDATE {SCHEMA}.backfills SET paused = $3 WHERE bookkeeping = $1 AND run = $2 AND paused <> $3"
 # A worker that begins again, after its process was killed, counts on from what was reported. One of an earlier backfill that has
 # not noticed the present one reports nothing.
 REPORT = f"""
@@ -99,6 +101,8 @@ class BackfillRun:
     """Rows that were to be embedded when they were last counted, those that are done included."""
     begun_at: datetime
     ended_at: datetime | None
+    paused: bool = False
+    """The source is suspended: no worker begins a call."""
 
     @property
     def bookkeeping(self) -> str:
@@ -157,6 +161,11 @@ class BackfillRecords:
         await self._fetch(RECORD_TOTAL, run.bookkeeping, run.run, total)
         return replace(run, total=total)
 
+    async def record_paused(self, run: BackfillRun, *, paused: bool) -> BackfillRun:
+        """Record whether the source is suspended. Workers begin no other call, or go on, within seconds."""
+        await self._fetch(RECORD_PAUSED, run.bookkeeping, run.run, paused)
+        return replace(run, paused=paused)
+
     async def report(self, run: BackfillRun, report: WorkerReport) -> None:
         """Add what a worker has done since its last report to what is known of it."""
         counts = (report.worker, report.done, report.failed, report.problem, report.finished)
@@ -176,5 +185,5 @@ def _first(rows: list[Row]) -> BackfillRun | None:
 
 
 def _run_of(row: Row) -> BackfillRun:
-    source, run, settings, total, begun_at, ended_at = row
-    return BackfillRun(source, run, BackfillSettings.of_record(settings), total, begun_at, ended_at)
+    source, run, settings, total, begun_at, ended_at, paused = row
+    return BackfillRun(source, run, BackfillSettings.of_record(settings), total, begun_at, ended_at, paused)

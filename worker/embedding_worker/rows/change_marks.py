@@ -69,7 +69,8 @@ CREATE_SHARED = (
     tokens float8 NOT NULL DEFAULT 0, as_of timestamptz NOT NULL DEFAULT clock_timestamp())""",
     f"""CREATE TABLE IF NOT EXISTS {SCHEMA}.backfills (
     bookkeeping text PRIMARY KEY, source text NOT NULL, run text NOT NULL, settings text NOT NULL,
-    total bigint NOT NULL, begun_at timestamptz NOT NULL DEFAULT now(), ended_at timestamptz)""",
+    total bigint NOT NULL, begun_at timestamptz NOT NULL DEFAULT now(), ended_at timestamptz,
+    paused boolean NOT NULL DEFAULT false)""",
     f"""CREATE TABLE IF NOT EXISTS {SCHEMA}.backfill_workers (
     bookkeeping text, worker int, run text NOT NULL, done bigint NOT NULL, failed bigint NOT NULL, problem text NOT NULL,
     finished boolean NOT NULL, reported_at timestamptz NOT NULL DEFAULT now(), PRIMARY KEY (bookkeeping, worker))""",

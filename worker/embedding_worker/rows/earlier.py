@@ -27,6 +27,7 @@ SOURCES_COLUMNS = {
     "adoptable": "boolean NOT NULL DEFAULT false",
     "adopted": "bigint NOT NULL DEFAULT 0",
 }
+BACKFILLS_COLUMNS = {"paused": "boolean NOT NULL DEFAULT false"}
 STATE_COLUMNS = {"vector_hash": "bytea", "blank": "boolean NOT NULL DEFAULT false"}
 ANOTHER_VECTOR_TYPE = f"SELECT true FROM {SCHEMA}.sources s WHERE s.bookkeeping = $1 AND s.vector_type <> $2"
 RECORD_VECTOR_TYPE = (
@@ -46,9 +47,11 @@ async def alter_bookkeeping(database: Database, statements: Statements) -> None:
     id_type = statements.layout.id_type
     async with database.transaction() as transaction:
         sources = await _columns(transaction, f"{SCHEMA}.sources", id_type)
+        backfills = await _columns(transaction, f"{SCHEMA}.backfills", id_type)
         state = await _columns(transaction, statements.state, id_type)
     wanted = [
         *_added(f"{SCHEMA}.sources", SOURCES_COLUMNS, sources),
+        *_added(f"{SCHEMA}.backfills", BACKFILLS_COLUMNS, backfills),
         *_added(statements.state, STATE_COLUMNS, state),
     ]
     if wanted:
