@@ -49,7 +49,7 @@ async def fresh(application: Application, keep: Keep) -> Keeper:
         "fresh_ones",
         "UPDATE fresh_ones SET embedding = '[1,2,3]'; TRUNCATE {due}; INSERT INTO {state} "
         "SELECT id, encode(sha256(convert_to(name, 'UTF8')), 'hex'), 'fake@3', now(), "
-        "substring(sha256(vector_send(embedding)) FROM 1 FOR 8) FROM fresh_ones",
+        "int8send(hash_record_extended(ROW(vector_send(embedding)), 0)) FROM fresh_ones",
     )
 
 

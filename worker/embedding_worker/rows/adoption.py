@@ -6,7 +6,7 @@ operator had just written these vectors. The statements make no call, and write 
 
 from functools import cached_property
 
-from embedding_worker.rows.derived_table import BLANK, HASH, SCHEMA
+from embedding_worker.rows.derived_table import BLANK, HASH, SCHEMA, binary_hash
 from embedding_worker.rows.statements import Statements
 from embedding_worker.rows.table import binary_form
 
@@ -60,11 +60,11 @@ class AdoptingStatements(Statements):
     def _page(self, rows: str) -> str:
         """The query of `page`. `rows` reads them, as x and s; a row can be adopted if it has a hash of its vector.
 
-        The hashes are 8 bytes of the binary forms, as those of vector_hash.
+        The hashes are those of vector_hash.
         """
         return f"""
 WITH page AS MATERIALIZED (SELECT v.eo_id, v.eo_hash, v.eo_right, CASE WHEN v.eo_binary IS NOT NULL AND {self._is_usable}
-    THEN pg_catalog.substring(pg_catalog.sha256(v.eo_binary), 1, 8) END AS eo_vector_hash
+    THEN {binary_hash("v.eo_binary")} END AS eo_vector_hash
     FROM (SELECT x.eo_id, CASE WHEN s.id IS NULL THEN {HASH} END AS eo_hash, {self._binary} AS eo_binary,
         CASE WHEN s.id IS NULL THEN false ELSE {self.up_to_date("$3::text")} END AS eo_right {rows}) v),"""
 

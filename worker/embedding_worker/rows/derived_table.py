@@ -26,6 +26,14 @@ SAME_DIRECTION = 0.0001
 """A cosine distance that is larger than the rounding of float and half precision, and smaller than between different texts."""
 
 
+def binary_hash(form: str) -> str:
+    """8 bytes of a vector's binary form. Where PostgreSQL is built without OpenSSL, SHA-256 takes ten times as long.
+
+    PostgreSQL keeps the results of this function from version to version, because hash partitions depend on them.
+    """
+    return f"pg_catalog.int8send(pg_catalog.hash_record_extended(ROW({form}), 0))"
+
+
 @dataclass(frozen=True)
 class DerivedTable:
     """One table and column, in one configuration."""
@@ -72,7 +80,12 @@ class DerivedTable:
     def vector_hash(self, vector: str) -> str:
         """8 bytes that identify a stored vector: a vector that anything else has written is not taken for the row's own."""
         form = binary_form("real[]" if self.layout.column_missing else self.layout.vector_type)
-        return f"substring(pg_catalog.sha256({form}({vector})) FROM 1 FOR 8)"
+        return f"CASE WHEN {vector} IS NOT NULL THEN {binary_hash(f'{form}({vector})')} END"
+
+    @property
+    def hashed_as(self) -> str:
+        """What the hashes of vectors depend on: after a change they are computed anew, and the vectors are trusted."""
+        return f"{self.layout.vector_type} by hash_record_extended"
 
     def differs(self, vector: str, other: str) -> str:
         """Whether two vectors point in different directions. A trigger of the application may normalise what is written."""

@@ -62,7 +62,7 @@ async def prepare(database: Database, config: SourceConfig, claim: Claim | None 
         await transaction.fetch(change_marks.continue_sequence(statements))  # before the triggers lock the user's table
         paused_since = await _update_triggers(transaction, statements, trigger)
         adoptable = await transaction.fetch(ADOPTABLE, config.at.bookkeeping_name)
-        await transaction.fetch(RECORD_VECTOR_TYPE, config.at.bookkeeping_name, layout.vector_type)
+        await transaction.fetch(RECORD_VECTOR_TYPE, config.at.bookkeeping_name, statements.hashed_as)
         if claim is not None:
             owner = claim.owner
             await transaction.fetch(ownership.CLAIM, config.at.bookkeeping_name, owner.as_record(), owner.uid)
