@@ -29,7 +29,6 @@ PASS_PAUSE_S = 10.0
 """Before the marks are read from the beginning again, where rows were left: locked, or not decided."""
 EDITED_MEANWHILE = frozenset({OutcomeKind.TEXT_CHANGED})
 """The edit has a mark of its own, and gets a job; without triggers, the next pass finds the row again."""
-LEFT = frozenset({OutcomeKind.ROW_LOCKED}) | EDITED_MEANWHILE
 WRITTEN = frozenset({OutcomeKind.EMBEDDED, OutcomeKind.BLANK_TEXT})
 """The write has deleted the marks."""
 NEEDS_NOTHING = frozenset({OutcomeKind.ALREADY_FRESH, OutcomeKind.ROW_DELETED, OutcomeKind.ID_INVALID})
@@ -46,18 +45,20 @@ class Progress:
 
 
 class Outcomes:
-    """What has become of rows, by what is still to be done for them."""
+    """What has become of the rows of one pass, by what is still to be done for them."""
 
-    def __init__(self) -> None:
+    def __init__(self, progress: Progress) -> None:
         self.pending = 0
         """Rows that are being worked on."""
-        self.written = 0
-        self.clear: list[str] = []
-        self.failed: list[str] = []
         self.any_left = False
         """Whether a row was left with its marks."""
         self.any_locked = False
+        self.unsettled = asyncio.Event()
+        """Set when rows get an outcome that leaves something to be done. The gate sets it too, when calls may be made."""
+        self._progress = progress
         self._some = asyncio.Event()
+        self._clear: list[str] = []
+        self._failed: list[str] = []
 
     def add(self, request: RowRequest, result: RowOutcome | Exception) -> None:
         self.pending -= 1
@@ -67,14 +68,24 @@ class Outcomes:
             if not isinstance(result, (Postponed, Interrupted)):  # a defect of ours: the next pass tries the row again
                 log.error("row not embedded because of an unexpected error", business=request.id, exc_info=result)
         elif result.kind in WRITTEN:
-            self.written += 1
-        elif result.kind in NEEDS_NOTHING:
-            self.clear.append(request.id)
-        elif result.kind in LEFT:
-            self.any_left |= result.kind in EDITED_MEANWHILE
-            self.any_locked |= result.kind is OutcomeKind.ROW_LOCKED
+            self._progress.done += 1
+        elif result.kind is OutcomeKind.ROW_LOCKED:
+            self.any_locked = True
+        elif result.kind in EDITED_MEANWHILE:
+            self.any_left = True
         else:
-            self.failed.append(request.id)
+            (self._clear if result.kind in NEEDS_NOTHING else self._failed).append(request.id)
+            self.unsettled.set()
+
+    @property
+    def are_unsettled(self) -> bool:
+        return bool(self._clear or self._failed)
+
+    def take_unsettled(self) -> tuple[list[str], list[str]]:
+        """The rows whose marks are to be deleted, and those that are to be handed over to jobs."""
+        self.unsettled.clear()
+        clear, failed, self._clear, self._failed = self._clear, self._failed, [], []
+        return clear, failed
 
     async def wait_for_some(self) -> None:
         """Wait until rows have their outcomes that had none when this was called before."""
@@ -94,13 +105,13 @@ class Backfill:
         self._concurrency = concurrency
         self._looks_for_locks = False
         self._draining = asyncio.Event()
-        self._woken = asyncio.Event()
         self.progress = Progress()
+        self._outcomes = Outcomes(self.progress)
 
     def drain(self) -> None:
         """Begin no other call. `run` returns when the calls in flight are written."""
         self._draining.set()
-        self._woken.set()
+        self._outcomes.unsettled.set()
 
     async def run(self) -> None:
         """Return when no mark of this share is left. Waits while the provider may not be called, or the database is away.
@@ -112,7 +123,8 @@ class Backfill:
 
     async def _pass(self) -> bool:
         """Read the marks of the share once, from the oldest to the newest. Returns whether any row was left with its marks."""
-        slots, outcomes = Slots(self._concurrency), Outcomes()
+        slots, outcomes = Slots(self._concurrency), Outcomes(self.progress)
+        self._outcomes = outcomes
         try:
             after: int | None = 0
             while after is not None and not self._draining.is_set():
@@ -120,35 +132,41 @@ class Backfill:
                 after, ids = await self._next_page(after)
                 free = await self._that_are_not_locked(ids)
                 outcomes.any_locked |= len(free) < len(ids)
-                await self._begin_batches(free, slots, outcomes)
-            while outcomes.pending:
-                await outcomes.wait_for_some()
-                await self._settle(outcomes)
-            await self._settle(outcomes)
+                await self._begin_batches(free, slots)
+            await self._wait_until_pending_are(0)
+            await self._settle()
         finally:
             await slots.end()
         self._looks_for_locks = outcomes.any_locked
         return outcomes.any_left or outcomes.any_locked
 
-    async def _begin_batches(self, ids: list[str], slots: Slots, outcomes: Outcomes) -> None:
+    async def _begin_batches(self, ids: list[str], slots: Slots) -> None:
         """Begin a batch of these rows whenever a slot is free. Returns when the last one has begun."""
         rows = await self._pipeline.rows.read(ids) if ids else {}
         work = partial(self._pipeline.rows.embed_batch, rows=rows)
         for first in range(0, len(ids), self._batch):
-            await self._settle(outcomes)
-            while outcomes.pending >= self._batch * self._concurrency * BATCHES_AHEAD:
-                await outcomes.wait_for_some()
-                await self._settle(outcomes)
+            await self._settle()
+            await self._wait_until_pending_are(self._batch * self._concurrency * BATCHES_AHEAD - 1)
             await slots.take()
             if self._draining.is_set():
                 return
             requests = [RowRequest(row_id) for row_id in ids[first : first + self._batch]]
-            outcomes.pending += len(requests)
-            slots.begin(requests, work, give=outcomes.add)
+            self._outcomes.pending += len(requests)
+            slots.begin(requests, work, give=self._outcomes.add)
+
+    async def _wait_until_pending_are(self, rows: int) -> None:
+        """Return when at most so many rows have no outcome."""
+        while self._outcomes.pending > rows:
+            await self._outcomes.wait_for_some()
+            await self._settle()
 
     async def _wait_until_callable(self) -> None:
-        self._woken = asyncio.Event()  # the gate sets it
-        await self._pipeline.gate.wait_until_open(self._woken, pause_s=0.0)
+        """Wait while the provider may not be called. Meanwhile rows of earlier batches are settled."""
+        while True:
+            await self._settle()
+            await self._pipeline.gate.wait_until_open(self._outcomes.unsettled, pause_s=0.0)
+            if self._draining.is_set() or not self._outcomes.are_unsettled:
+                return
 
     async def _next_page(self, after_seq: int) -> tuple[int | None, list[str]]:
         """The number of the page's last mark, and the ids of its rows."""
@@ -165,16 +183,13 @@ class Backfill:
         locked = await until_answered("look for locked rows", finding, clock=self._clock)
         return [row_id for row_id in ids if row_id not in locked]
 
-    async def _settle(self, outcomes: Outcomes) -> None:
+    async def _settle(self) -> None:
         """Do what is still to be done for rows that have their outcomes."""
-        written, outcomes.written = outcomes.written, 0
-        self.progress.done += written
-        if outcomes.clear:
-            ids, outcomes.clear = outcomes.clear, []
-            await until_answered("delete change marks", partial(self._store.clear, ids), clock=self._clock)
-            self.progress.done += len(ids)
-        if outcomes.failed:
-            ids, outcomes.failed = outcomes.failed, []
-            handing = partial(self._store.backlog.hand_over, ids)
+        clear, failed = self._outcomes.take_unsettled()
+        if clear:
+            await until_answered("delete change marks", partial(self._store.clear, clear), clock=self._clock)
+            self.progress.done += len(clear)
+        if failed:
+            handing = partial(self._store.backlog.hand_over, failed)
             await until_answered("hand rows over to jobs", handing, clock=self._clock)
-            self.progress.failed += len(ids)
+            self.progress.failed += len(failed)

@@ -165,6 +165,18 @@ async def test_at_the_limit_of_the_day_it_waits(filled: tuple[BackfilledSource, 
     assert len(source.sent) == 40
 
 
+async def test_what_needs_no_call_is_settled_while_none_may_be_made(
+    filled: tuple[BackfilledSource, Oracle], businesses: Application
+) -> None:
+    source, oracle = filled
+    source.max_texts_per_day = 20
+    stem = oracle.config.at.bookkeeping_name
+    businesses.run(f"""INSERT INTO embedding_operator."{stem}_marks" (seq, id, edited) VALUES (30, 'no number', false)""")
+    async with source.running() as (backfill, _):
+        await eventually(lambda: backfill.progress.done == 21, within_s=30, because="it is no row's id")
+    assert len(source.sent) == 20
+
+
 async def test_drained_it_finishes_the_calls_in_flight_and_begins_no_other(
     filled: tuple[BackfilledSource, Oracle],
 ) -> None:

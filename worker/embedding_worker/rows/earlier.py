@@ -29,7 +29,9 @@ SOURCES_COLUMNS = {
 }
 BACKFILLS_COLUMNS = {"paused": "boolean NOT NULL DEFAULT false"}
 STATE_COLUMNS = {"vector_hash": "bytea", "blank": "boolean NOT NULL DEFAULT false"}
-ANOTHER_VECTOR_TYPE = f"SELECT true FROM {SCHEMA}.sources s WHERE s.bookkeeping = $1 AND s.vector_type IS DISTINCT FROM $2"
+ANOTHER_VECTOR_TYPE = (
+    f"SELECT true FROM {SCHEMA}.sources s WHERE s.bookkeeping = $1 AND s.vector_type IS DISTINCT FROM $2"
+)
 RECORD_VECTOR_TYPE = (
     f"UPDATE {SCHEMA}.sources SET vector_type = $2 WHERE bookkeeping = $1 AND vector_type IS DISTINCT FROM $2"
 )
