@@ -35,7 +35,7 @@ class Measurement:
 
 
 MEASUREMENTS = (
-    Measurement(raw_write.measure, ("raw_write_rows_per_s",)),
+    Measurement(raw_write.measure, ("raw_write_rows_per_s", "raw_parallel_write_rows_per_s")),
     Measurement(backfill.measure, ("backfill_rows_per_s", "backfill_api_requests", "rss_mb_backfill")),
     Measurement(pgboss_worker.measure, ("pgboss_tuned_rows_per_s",)),
     Measurement(workers.measure, ("backfill_3_workers_speedup",)),

@@ -7,9 +7,8 @@ rows wait here; while the provider is, or where the cause is not known yet, they
 
 import asyncio
 import logging
-from collections import Counter, OrderedDict
+from collections import Counter
 from collections.abc import Coroutine, Mapping, Sequence
-from datetime import datetime
 from functools import partial
 from typing import Any, TypeVar
 
@@ -19,6 +18,7 @@ from embedding_worker.batching.batch import Batch
 from embedding_worker.batching.bisect import FailedAlone, Unattributed
 from embedding_worker.clock import Clock
 from embedding_worker.errors import CallsPaused, Postponed, ProviderError, TableRefused
+from embedding_worker.locked_rows import LockedRows
 from embedding_worker.outcome import (
     NeedsEmbedding,
     OutcomeKind,
@@ -44,9 +44,6 @@ log = structlog.get_logger(__name__)
 
 LOCK_PATIENCE_S = 0.5
 """How long a locked row may keep its job's place in the window."""
-MOST_LOCKED_ROWS = 1_000
-"""About 3 MB of vectors each with 768 dimensions. Beyond it, the oldest is embedded again."""
-
 MOST_FAILING_BATCHES = 8
 """So many batches at once are bisected outside of the slots. Others keep theirs, so that calls do not grow without limit."""
 
@@ -246,36 +243,6 @@ class RowEmbedder:
     def _settle_locked(self, batch: RowBatch, request: RowRequest, row: VectorWrite, embed_ms: int | None) -> None:
         since = self._locked_rows.keep(row)
         batch.settle(request, row_locked(since, self._clock.now(), embed_ms))
-
-
-class LockedRows:
-    """The vectors of rows that another session keeps locked: they were paid for, and are written when their jobs come again."""
-
-    def __init__(self, *, clock: Clock) -> None:
-        self._clock = clock
-        self._kept: OrderedDict[tuple[str, str], tuple[VectorWrite, datetime]] = OrderedDict()
-
-    def keep(self, row: VectorWrite) -> datetime:
-        """Keep a row's vector. Returns since when the row is known to be locked."""
-        key = (row.id, row.content_hash)
-        _, since = self._kept.pop(key, (row, self._clock.now()))
-        self._kept[key] = (row, since)
-        if len(self._kept) > MOST_LOCKED_ROWS:
-            self._kept.popitem(last=False)
-        return since
-
-    def find(self, row_id: str, content_hash: str) -> VectorWrite | None:
-        """The vector that was kept for the row with this text; None if there is none."""
-        kept = self._kept.get((row_id, content_hash))
-        return kept[0] if kept is not None else None
-
-    def keeps(self, row: VectorWrite) -> bool:
-        """Whether the row's vector was kept before."""
-        return (row.id, row.content_hash) in self._kept
-
-    def forget(self, row: VectorWrite) -> None:
-        """The row was written."""
-        self._kept.pop((row.id, row.content_hash), None)
 
 
 async def _until_done_or(event: asyncio.Event, work: "asyncio.Task[None]") -> None:

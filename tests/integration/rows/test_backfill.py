@@ -171,7 +171,9 @@ async def test_what_needs_no_call_is_settled_while_none_may_be_made(
     source, oracle = filled
     source.max_texts_per_day = 20
     stem = oracle.config.at.bookkeeping_name
-    businesses.run(f"""INSERT INTO embedding_operator."{stem}_marks" (seq, id, edited) VALUES (30, 'no number', false)""")
+    businesses.run(
+        f"""INSERT INTO embedding_operator."{stem}_marks" (seq, id, edited) VALUES (30, 'no number', false)"""
+    )
     async with source.running() as (backfill, _):
         await eventually(lambda: backfill.progress.done == 21, within_s=30, because="it is no row's id")
     assert len(source.sent) == 20

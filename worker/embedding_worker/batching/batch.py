@@ -41,7 +41,7 @@ class Batch(Generic[Item, Result]):
         self._close(item, result)
 
     def release(self, item: Item, error: Exception) -> None:
-        """Give the item back without a result: whoever waits for it gets this error, and may submit it again."""
+        """Give the item back without a result: what waits for it gets this error, and may submit it again."""
         self._close(item, error)
 
     def fail(self, error: Exception) -> None:

@@ -5,7 +5,6 @@ Called by the other modules of this folder. Nothing is held between two calls.
 
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
-from functools import lru_cache
 from typing import Any, Self
 
 import psycopg
@@ -25,19 +24,10 @@ from embedding_worker.errors import (
 from embedding_worker.rows.connection_causes import STATEMENT_POOLING
 from embedding_worker.rows.connections import CONNECTION, Connection, Diagnosis
 from embedding_worker.rows.database_url import libpq_url
+from embedding_worker.rows.session import LOCK_TIMEOUT, Settings, begin_with
 
 Row = tuple[Any, ...]
 
-# Below PostgreSQL's deadlock_timeout (1 s), so that in a deadlock with an application it is the operator that gives way.
-LOCK_TIMEOUT = "100ms"
-# A text expression must give the same text in every session, or every audit would find every row due.
-SETTINGS = {
-    "TimeZone": "UTC",
-    "DateStyle": "ISO, MDY",
-    "IntervalStyle": "postgres",
-    "extra_float_digits": "1",
-    "bytea_output": "hex",
-}
 # Not caused by the statement, although the session goes on: out of connections, memory or disk.
 AWAY = ("53",)
 # The session is ended: the server shuts down, has crashed, or ends sessions that are idle for too long.
@@ -64,23 +54,6 @@ psycopg.adapters.register_dumper(BinaryParameter, _BinaryDumper)
 
 class ServerUnsuitable(DatabaseUnavailable):
     """It answers, but all connections to it are useless: it accepts no writes, or is a PgBouncer that pools statements."""
-
-
-@lru_cache
-def _begin_with(settings: tuple[tuple[str, str], ...]) -> bytes:
-    """Begins a transaction with these settings, which end with it: two statements, for one message to the server.
-
-    BEGIN names the isolation: with a default such as SERIALIZABLE, the application's transactions could fail because of the
-    operator's. In `options` of the connection PgBouncer would refuse it.
-    """
-    pairs = ", ".join(f"pg_catalog.set_config({_literal(name)}, {_literal(value)}, true)" for name, value in settings)
-    return f"BEGIN ISOLATION LEVEL READ COMMITTED, NOT DEFERRABLE; SELECT {pairs}".encode()
-
-
-def _literal(value: str) -> str:
-    """Means the same whatever standard_conforming_strings is."""
-    doubled = value.replace("\\", "\\\\").replace("'", "''")
-    return f"E'{doubled}'"
 
 
 @contextmanager
@@ -244,7 +217,6 @@ class Database:
         RowsRefused if a row's own values may be the cause.
         """
         settings = (
-            *SETTINGS.items(),
             ("search_path", ", ".join(search_path) or "pg_catalog"),
             ("lock_timeout", lock_timeout),
             ("row_security", "on" if row_security else "off"),
@@ -258,7 +230,7 @@ class Database:
                 await self._pool.drain()  # new connections may find the primary among the hosts of the URL
                 raise
 
-    async def _begin(self, stack: AsyncExitStack, settings: tuple[tuple[str, str], ...]) -> Connection:
+    async def _begin(self, stack: AsyncExitStack, settings: Settings) -> Connection:
         """A connection that has begun a transaction with these settings. The stack ends the transaction.
 
         A connection that was lost while nobody used it is replaced at once, because nothing has been sent yet. So no more are
@@ -281,13 +253,13 @@ class Database:
                 return connection
         raise AssertionError("the last attempt returns or raises")
 
-    async def _apply(self, settings: tuple[tuple[str, str], ...], connection: Connection) -> None:
+    async def _apply(self, settings: Settings, connection: Connection) -> None:
         if connection.url != self._url:
             raise DatabaseUnavailable("the connection was being opened when the URL changed")
         with _translate_errors(quoting=False):
             async with psycopg.AsyncRawCursor(connection) as cursor:
                 await cursor.execute(
-                    _begin_with(settings)
+                    begin_with(settings)
                 )  # by the simple protocol, which accepts both statements at once
         self.encoding = connection.info.parameter_status("server_encoding") or self.encoding
 

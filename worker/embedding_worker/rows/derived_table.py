@@ -84,7 +84,7 @@ class DerivedTable:
 
     @property
     def hashed_as(self) -> str:
-        """What the hashes of vectors depend on: after a change they are computed anew, and the vectors are trusted."""
+        """What the hashes of vectors depend on: after a change they are computed again, and the vectors are trusted."""
         return f"{self.layout.vector_type} by hash_record_extended"
 
     def differs(self, vector: str, other: str) -> str:

@@ -77,7 +77,7 @@ async def _forget_hashes_of_another_type(database: Database, statements: Stateme
         if changed:
             await transaction.fetch(f"UPDATE {statements.state} SET vector_hash = NULL WHERE vector_hash IS NOT NULL")
             await transaction.fetch(RECORD_VECTOR_TYPE, at.bookkeeping_name, hashed_as)
-            log.info("hashes of the vectors are computed anew", table=str(at), hashed_as=hashed_as)
+            log.info("hashes of the vectors are computed again", table=str(at), hashed_as=hashed_as)
 
 
 async def _columns(transaction: Transaction, table: str, id_type: str) -> dict[str, bool]:

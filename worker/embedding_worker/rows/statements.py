@@ -53,15 +53,12 @@ FROM {self.x} x LEFT JOIN {self.state} s ON s.id = {self.state_id("x.eo_id")} WH
 
     @cached_property
     def evaluate(self) -> str:
-        """$1 ids → how many of their rows have a text. Fails if a text fails. Run by the search in failing_texts.py."""
+        """$1 ids → how many of their rows have a text. Fails if a text fails. See failing_texts.py."""
         return f"SELECT count({HASH}) FROM {self.x} x WHERE x.eo_id = ANY($1{self.ids})"
 
     @cached_property
     def newest_marks(self) -> str:
-        """$1 ids, $2 the newest mark known of each → id, newest mark, for each id with a newer mark.
-
-        One index lookup for each open job and dead letter, of which there are few.
-        """
+        """$1 ids, $2 the newest mark known of each → id, newest mark, for each id with a newer mark: one index lookup each."""
         return f"""
 SELECT o.id, max(d.seq) FROM unnest($1::text[], $2::bigint[]) o(id, seq)
 JOIN {self.marks} d ON d.id = o.id AND d.seq > o.seq GROUP BY o.id"""

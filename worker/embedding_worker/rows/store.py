@@ -26,7 +26,7 @@ from embedding_worker.rows.records import (
     WriteResult,
 )
 from embedding_worker.rows.statements import Statements
-from embedding_worker.rows.table_access import TableAccess
+from embedding_worker.rows.table_access import TableAccess, plain_array
 from embedding_worker.rows.vectors import VectorEncoder
 from embedding_worker.source import SourceConfig
 
@@ -112,7 +112,8 @@ class RowStore:
         """The rows as they are now, by id, with the first `characters` of their texts; a row that is gone is left out."""
 
         async def read(part: Sequence[str]) -> list[Row]:
-            return await self._access.read_texts(self._statements.read, part, self._fingerprint, characters)
+            ids = self._access.array(list(part))
+            return await self._access.read_texts(self._statements.read, ids, self._fingerprint, characters)
 
         found = await self._each_row(await self._access.possible(ids), read)
         failing = {row_id: PresentRow(row_id, None, failure=error) for row_id, error in found.failures.items()}
@@ -126,7 +127,8 @@ class RowStore:
         possible = set(await self._access.possible([row.id for row in rows]))
         rows = [row for row in rows if row.id in possible]
         vectors = await self._vectors.encode([row.vector for row in rows])
-        ids, hashes = [row.id for row in rows], [row.content_hash for row in rows]
+        ids = self._access.array([row.id for row in rows])
+        hashes = plain_array(row.content_hash for row in rows)
         async with self._access.transaction() as transaction:
             found = await transaction.fetch_and_commit(self._statements.write, ids, hashes, vectors, self._fingerprint)
         written = {row_id for row_id, done, _ in found if done}

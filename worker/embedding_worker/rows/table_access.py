@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager
 
 from embedding_worker.errors import TableRefused
 from embedding_worker.rows.database import Database, Row, Transaction
+from embedding_worker.rows.derived_table import COLLATED
 from embedding_worker.rows.each_row import separate
 from embedding_worker.rows.failing_texts import BEGIN_SEARCH, FOUND, SEARCH
 from embedding_worker.rows.inspection import inspect_table
@@ -21,6 +22,11 @@ READ_TIMEOUT_S = 10.0
 SEARCHED_AT_ONCE = 500
 """Some 0.2 s for each search, if all texts fail."""
 REPRESENTS_EVERYTHING = ("UTF8", "SQL_ASCII")  # encodings of the server
+
+
+def plain_array(items: Iterable[str]) -> str:
+    """PostgreSQL's text form of an array of items without special characters: psycopg looks for these in each item of a list."""
+    return f"{{{','.join(items)}}}"
 
 
 class TableAccess:
@@ -37,6 +43,10 @@ class TableAccess:
         return await self._representable(
             [row_id for row_id in ids if can_be_id(self._statements.layout.id_type, row_id)]
         )
+
+    def array(self, possible_ids: list[str]) -> str | list[str]:
+        """The parameter for an array of ids that can be those of rows."""
+        return possible_ids if self._statements.layout.id_type in COLLATED else plain_array(possible_ids)
 
     async def as_text(self, ids: Iterable[str]) -> list[str]:
         """The ids that PostgreSQL can represent as text: the others are no row's, and are in no change mark."""
