@@ -20,13 +20,13 @@ from embedding_worker.clock import Clock
 from embedding_worker.errors import CallsPaused, Postponed, ProviderError, TableRefused
 from embedding_worker.locked_rows import LockedRows
 from embedding_worker.outcome import (
+    Decide,
     NeedsEmbedding,
     OutcomeKind,
     RowOutcome,
     RowRequest,
     Settled,
     WriteNull,
-    decide_need,
     failed,
     id_invalid,
     outcome,
@@ -37,7 +37,6 @@ from embedding_worker.providers.batch_calls import BatchCalls
 from embedding_worker.providers.calls import ProviderCalls
 from embedding_worker.rows.records import PresentRow, VectorWrite
 from embedding_worker.rows.store import RowStore
-from embedding_worker.source import TooLong
 from embedding_worker.writer import Writer
 
 log = structlog.get_logger(__name__)
@@ -57,12 +56,12 @@ Value = TypeVar("Value")
 class RowEmbedder:
     """Embeds rows of one source, a batch at a time: the work of its batcher."""
 
-    def __init__(self, store: RowStore, calls: ProviderCalls, *, too_long: TooLong, clock: Clock) -> None:
+    def __init__(self, store: RowStore, calls: ProviderCalls, *, decide: Decide, clock: Clock) -> None:
         self._store = store
         self._writer = Writer(store, clock=clock)
         self._locked_rows = LockedRows(clock=clock)
         self._calls = calls
-        self._decide = partial(decide_need, max_text_bytes=calls.max_text_bytes, too_long=too_long)
+        self._decide = decide
         self._clock = clock
         self._failing = 0
         """So many batches have released their slots because a call has failed, and are being bisected."""

@@ -1,8 +1,10 @@
 """Decides what a row needs, and names what became of it. Pure; called by embedding.py, and read by the jobs' status."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
 from enum import Enum
+from functools import partial
 from typing import NamedTuple
 
 from embedding_worker.errors import InputRejected, ProviderError, RowsRefused, StatementTimedOut
@@ -130,9 +132,17 @@ def id_invalid(row_id: str, problem: str) -> RowOutcome:
     return RowOutcome(OutcomeKind.ID_INVALID, OutcomeKind.ID_INVALID.value, message)
 
 
-def decide_need(
-    request: RowRequest, row: PresentRow | None, *, max_text_bytes: int, too_long: TooLong
-) -> Settled | WriteNull | NeedsEmbedding:
+Need = Settled | WriteNull | NeedsEmbedding
+Decide = Callable[[RowRequest, PresentRow | None], Need]
+"""What a row needs, as it is now (None: it is gone)."""
+
+
+def decider(*, max_text_bytes: int, too_long: TooLong) -> Decide:
+    """Decides for a model that accepts texts of so many bytes."""
+    return partial(decide_need, max_text_bytes=max_text_bytes, too_long=too_long)
+
+
+def decide_need(request: RowRequest, row: PresentRow | None, *, max_text_bytes: int, too_long: TooLong) -> Need:
     """What the row needs, as it is now (None: it is gone)."""
     if row is None:
         return Settled(outcome(OutcomeKind.ROW_DELETED))

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from embedding_worker.batching.batcher import Batcher
 from embedding_worker.clock import Clock
 from embedding_worker.embedding import RowEmbedder
-from embedding_worker.outcome import RowOutcome, RowRequest
+from embedding_worker.outcome import RowOutcome, RowRequest, decider
 from embedding_worker.providers.calls import ProviderCalls
 from embedding_worker.providers.gate import CallGate
 from embedding_worker.providers.meter import Counters, Meter
@@ -71,5 +71,7 @@ def make_pipeline(
     meter = Meter(Counters(acquire_texts, return_texts, acquire_rate), clock=clock)
     gate = CallGate(embedder, meter, clock=clock, may_work=may_work)
     calls = ProviderCalls(embedder, gate, meter, clock=clock)
-    rows = RowEmbedder(store, calls, too_long=too_long, clock=clock)
+    rows = RowEmbedder(
+        store, calls, decide=decider(max_text_bytes=calls.max_text_bytes, too_long=too_long), clock=clock
+    )
     return RowPipeline(calls, gate, rows, Batcher(rows.embed_batch, max_items=embedder.max_texts, clock=clock))

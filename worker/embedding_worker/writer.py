@@ -1,7 +1,7 @@
 """The conditional write, sized by time: how many rows one statement may hold, so that their locks last 50 ms at most.
 
-Called by embedding.py and by the sweep. An HNSW index makes the write of a row a hundred times as expensive, so the size is
-learned from how long the statements take.
+Called by embedding.py. The size is learned from how long the statements take, because an HNSW index makes the write of a row a
+hundred times as expensive.
 """
 
 import asyncio
