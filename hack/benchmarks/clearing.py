@@ -30,10 +30,13 @@ def measure(setting: Setting) -> Mapping[str, float]:
         listings.run(f"UPDATE public.{listings.name} SET name = upper(name)")
         edited = time.monotonic()
         marked = listings.number(f"SELECT count(*) FROM {statements.marks}")
-        left = f"SELECT count(*) FROM (SELECT DISTINCT id FROM {statements.marks}) m"
+        any_left = f"SELECT count(*) FROM (SELECT FROM {statements.marks} LIMIT 1) m"
         with suppress(ToolError):  # then it is slow, and what it has done so far counts
-            wait_until(lambda: listings.number(left) == 0, within_s=LONGEST_S, because="no mark is left", every_s=0.05)
+            wait_until(
+                lambda: listings.number(any_left) == 0, within_s=LONGEST_S, because="no mark is left", every_s=0.05
+            )
         took_s = time.monotonic() - edited
+        left = f"SELECT count(*) FROM (SELECT DISTINCT id FROM {statements.marks}) m"
         assert marked > rows / 2, "the edit has marked the rows"
         return {"unchanged_marks_cleared_per_s": (rows - listings.number(left)) / took_s}
 

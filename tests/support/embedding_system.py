@@ -38,11 +38,6 @@ class EmbeddingSystem:
         calls, gate = gated_calls(embedder, clock=self.clock)
         decide = decider(max_text_bytes=calls.max_text_bytes, too_long=self.too_long)
         rows = RowEmbedder(cast(RowStore, self.store), calls, decide=decide, clock=self.clock)
-            cast(RowStore, self.store),
-            calls,
-            decide=decider(max_text_bytes=calls.max_text_bytes, too_long=self.too_long),
-            clock=self.clock,
-        )
         batcher = Batcher(rows.embed_batch, max_items=max_items, clock=self.clock)
         pipeline = RowPipeline(calls, gate, rows, batcher)
         async with pipeline.running(probes=True):

@@ -69,8 +69,6 @@ async def test_a_batch_settles_its_other_rows_and_its_culprits_fail_alone(
     calls = fake_calls(FakeEmbedder(), clock=clock)
     decide = decider(max_text_bytes=calls.max_text_bytes, too_long=TooLong.TRUNCATE)
     row_embedder = RowEmbedder(keeper.store, calls, decide=decide, clock=clock)
-        keeper.store, calls, decide=decider(max_text_bytes=calls.max_text_bytes, too_long=TooLong.TRUNCATE), clock=clock
-    )
     async with Batcher[RowRequest, RowOutcome](row_embedder.embed_batch, max_items=ROWS, clock=clock) as batcher:
         requests = [RowRequest(str(n), content_hash(f"name {n}")) for n in range(1, ROWS + 1)]
         results = await asyncio.gather(*map(batcher.submit, requests))
