@@ -18,8 +18,8 @@ log = structlog.get_logger(__name__)
 MARKS_OF_A_PAGE = 5_000
 SMALLEST_PAGE = 50
 CONNECTIONS = 2
-STEP_S = 0.5
-"""How long a step may take: then the sweep looks for edits again."""
+STEP_S = 1.0
+"""How long a step may take: then the sweep looks for edits again. Between two steps, nothing is deleted for some 0.1 s."""
 PAUSE_S = 5.0
 """Between two passes: one that finds little to delete is not repeated at once."""
 ENOUGH_ROWS = 20
@@ -50,7 +50,7 @@ class Clearing:
         self._not_before = clock.monotonic()
 
     async def step(self, swept: Seen) -> bool:
-        """Go on for half a second, or begin if the sweep has seen many rows that are up to date. Returns whether more is left.
+        """Go on for a second, or begin if the sweep has seen many rows that are up to date. Returns whether more is left.
 
         Raises what the store raises, except where a page cannot be cleared: the sweep then works on its rows one by one.
         """

@@ -13,7 +13,8 @@ import pytest
 
 from embedding_worker.rows.backlog import Share
 from embedding_worker.rows.database import Row
-from embedding_worker.rows.table_access import TableAccess
+from embedding_worker.rows.session import Settings
+from embedding_worker.rows.table_access import BY_INDEX, TableAccess
 from hack.database.postgres import Database as GivenDatabase
 from hack.database.postgres import DatabaseServer
 from tests.integration.rows.conftest import Keep
@@ -74,9 +75,9 @@ def nodes(plan: dict[str, Any]) -> Iterator[dict[str, Any]]:
         yield from nodes(part)
 
 
-async def explained(keeper: Keeper, sql: str, *parameters: object) -> list[dict[str, Any]]:
+async def explained(keeper: Keeper, sql: str, *parameters: object, planner: Settings = ()) -> list[dict[str, Any]]:
     """The nodes of the plan as it ran, with the parameters that it ran with. Nothing stays."""
-    async with keeper.database.transaction(search_path=["public"]) as transaction:
+    async with keeper.database.transaction(search_path=["public"], planner=planner) as transaction:
         await transaction.fetch("SET LOCAL random_page_cost = 1.1")
         found = await transaction.fetch(f"EXPLAIN (ANALYZE, BUFFERS off, TIMING off, FORMAT JSON) {sql}", *parameters)
         await transaction.undo()
@@ -176,7 +177,26 @@ async def test_a_page_of_marks_to_be_cleared(due: Keeper, monkeypatch: pytest.Mo
     costs_the_window(await as_planned(due, monkeypatch, partial(due.store.backlog.clear_page, share=share)))
 
 
-async def as_planned(keeper: Keeper, patching: pytest.MonkeyPatch, read: Callable[..., Awaitable[object]]) -> list[Any]:
+@pytest.mark.parametrize("limit", [WINDOW, 10 * WINDOW])
+async def test_clearing_marks_where_the_statistics_are_from_before_they_were_made(
+    application: Application, keep: Keep, monkeypatch: pytest.MonkeyPatch, limit: int
+) -> None:
+    keeper = await filled(application, keep, "suddenly_due_ones")
+    marks = keeper.statements.marks
+    application.run(f"DELETE FROM {marks}")
+    application.run(f"ANALYZE {marks}")
+    application.run(f"INSERT INTO {marks} (id) SELECT id::text FROM suddenly_due_ones")
+    plan = await as_planned(keeper, monkeypatch, partial(keeper.store.backlog.clear_page, share=Share()), limit=limit)
+    assert max(rows_met(node) for node in plan) <= max(limit, FEW), plan
+    ids = [str(n) for n in range(1, ROWS, ROWS // WINDOW)]
+    costs_the_window(
+        await explained(keeper, keeper.statements.clear, ids, keeper.statements.config.fingerprint, planner=BY_INDEX)
+    )
+
+
+async def as_planned(
+    keeper: Keeper, patching: pytest.MonkeyPatch, read: Callable[..., Awaitable[object]], *, limit: int = WINDOW
+) -> list[Any]:
     """The plan of the statement that this runs for a page of marks."""
     given: list[Any] = []
 
@@ -184,11 +204,11 @@ async def as_planned(keeper: Keeper, patching: pytest.MonkeyPatch, read: Callabl
         given[:] = [sql, *parameters]
         raise Recorded
 
-    for method in ("fetch", "read_texts"):
+    for method in ("fetch_by_index", "read_texts"):
         patching.setattr(TableAccess, method, staticmethod(record))
     with suppress(Recorded):
-        await read(after_seq=ROWS // 2, limit=WINDOW)
-    return await explained(keeper, *given)
+        await read(after_seq=0 if limit > WINDOW else ROWS // 2, limit=limit)
+    return await explained(keeper, *given, planner=BY_INDEX)
 
 
 class Recorded(Exception):

@@ -57,7 +57,7 @@ class Backlog:
         sql = f"""
 SELECT count(*) >= $1::bigint FROM (SELECT FROM (SELECT d.id, d.edited FROM {self._marks} d ORDER BY d.seq LIMIT $2::bigint) m
     WHERE m.edited IS NOT TRUE AND m.id IS NOT NULL LIMIT $1::bigint) f"""
-        return bool((await self._access.fetch(sql, rows, rows * LOOKED_THROUGH))[0][0])
+        return bool((await self._access.fetch_by_index(sql, rows, rows * LOOKED_THROUGH))[0][0])
 
     async def is_empty(self) -> bool:
         """Whether there is no such mark at all, wherever it is among the others."""
@@ -82,9 +82,9 @@ SELECT count(*) >= $1::bigint FROM (SELECT FROM (SELECT d.id, d.edited FROM {sel
         fulfil it, and read and sort all marks for each page.
         """
         return f"""
-eo_next AS MATERIALIZED (SELECT d.seq, d.id, d.edited FROM {self._marks} d WHERE d.seq > $1::bigint
+eo_next AS MATERIALIZED (SELECT d.seq, d.id, d.edited, d.ctid AS eo_place FROM {self._marks} d WHERE d.seq > $1::bigint
     ORDER BY d.seq LIMIT $2::bigint * $3::bigint),
-eo_page AS MATERIALIZED (SELECT n.seq, n.id, n.edited FROM eo_next n
+eo_page AS MATERIALIZED (SELECT n.seq, n.id, n.edited, n.eo_place FROM eo_next n
     WHERE n.id IS NOT NULL AND n.seq % $3::bigint = $4::bigint)"""
 
     async def page(self, *, after_seq: int, limit: int, share: Share) -> MarkPage:
@@ -93,7 +93,7 @@ eo_page AS MATERIALIZED (SELECT n.seq, n.id, n.edited FROM eo_next n
 WITH {self._next}
 SELECT (SELECT max(n.seq) FROM eo_next n), coalesce(array_agg(p.id ORDER BY p.seq), '{{}}') FROM eo_page p
 WHERE p.edited IS NOT TRUE AND NOT EXISTS (SELECT FROM {self._marks} e WHERE e.id = p.id AND e.edited)"""
-        last_seq, ids = (await self._access.fetch(sql, after_seq, limit, share.of, share.index))[0]
+        last_seq, ids = (await self._access.fetch_by_index(sql, after_seq, limit, share.of, share.index))[0]
         return MarkPage(list(dict.fromkeys(ids)), last_seq)
 
     async def index_facts(self) -> IndexFacts:
@@ -116,10 +116,10 @@ INSERT INTO {self._marks} (id, since, edited) SELECT t.id, min(t.since), true FR
         s = self._statements
         sql = f"""
 WITH {self._next},
-eo_right AS MATERIALIZED (SELECT k.seq, k.id FROM eo_page k LEFT JOIN LATERAL (SELECT {s.up_to_date("$5::text")} AS eo_right
+eo_right AS MATERIALIZED (SELECT k.eo_place FROM eo_page k LEFT JOIN LATERAL (SELECT {s.up_to_date("$5::text")} AS eo_right
     FROM {s.x} x LEFT JOIN {s.state} s ON s.id = {s.state_id("x.eo_id")}
     WHERE x.eo_id = k.id::{s.layout.id_type} OFFSET 0) f ON true WHERE coalesce(f.eo_right, true)),
-deleted AS (DELETE FROM {self._marks} d USING eo_right r WHERE d.seq = r.seq AND d.id = r.id RETURNING 1)
+deleted AS (DELETE FROM {self._marks} d WHERE d.ctid = ANY(ARRAY(SELECT r.eo_place FROM eo_right r)) RETURNING 1)
 SELECT (SELECT max(n.seq) FROM eo_next n), (SELECT count(*) FROM eo_page), (SELECT count(*) FROM deleted)"""
         fingerprint = s.config.fingerprint
         rows = await self._access.read_texts(sql, after_seq, limit, share.of, share.index, fingerprint)
@@ -130,5 +130,5 @@ SELECT (SELECT max(n.seq) FROM eo_next n), (SELECT count(*) FROM eo_page), (SELE
         sql = f"""
 WITH {self._next}
 SELECT (SELECT max(n.seq) FROM eo_next n), coalesce(array_agg(p.id ORDER BY p.seq), '{{}}') FROM eo_page p"""
-        last_seq, ids = (await self._access.fetch(sql, after_seq, limit, share.of, share.index))[0]
+        last_seq, ids = (await self._access.fetch_by_index(sql, after_seq, limit, share.of, share.index))[0]
         return MarkPage(list(dict.fromkeys(ids)), last_seq)

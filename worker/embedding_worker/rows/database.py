@@ -207,6 +207,7 @@ class Database:
         statement_timeout_s: float = 30.0,
         lock_timeout: str = LOCK_TIMEOUT,
         row_security: bool = False,
+        planner: Settings = (),
         quoting: bool = False,
     ) -> AsyncIterator[Transaction]:
         """A transaction with the session settings, committed at the end of the block, rolled back on an error.
@@ -221,6 +222,7 @@ class Database:
             ("lock_timeout", lock_timeout),
             ("row_security", "on" if row_security else "off"),
             ("statement_timeout", f"{statement_timeout_s * 1000:.0f}ms"),
+            *planner,
         )
         with _translate_errors(quoting=quoting):
             try:

@@ -74,7 +74,7 @@ class RowStore:
         if limit < 1:
             return []
         pick = self._statements.pick_edits if edits_only else self._statements.pick
-        picked = await self._access.fetch(pick, await self._access.as_text(leave_out), (limit + 1) // 2, limit)
+        picked = await self._access.fetch_by_index(pick, await self._access.as_text(leave_out), (limit + 1) // 2, limit)
         picked = picked[:limit]
         found = await self._look([row[0] for row in picked])
         due = []
@@ -129,7 +129,7 @@ class RowStore:
         vectors = await self._vectors.encode([row.vector for row in rows])
         ids = self._access.array([row.id for row in rows])
         hashes = plain_array(row.content_hash for row in rows)
-        async with self._access.transaction() as transaction:
+        async with self._access.transaction(by_index=True) as transaction:
             found = await transaction.fetch_and_commit(self._statements.write, ids, hashes, vectors, self._fingerprint)
         written = {row_id for row_id, done, _ in found if done}
         took_s = found[-1][2] if found else None

@@ -19,6 +19,9 @@ from embedding_worker.source import SourceConfig
 
 READ_TIMEOUT_S = 10.0
 """For statements that evaluate texts: if one takes longer, it is repeated with fewer rows."""
+BY_INDEX = (("enable_seqscan", "off"), ("enable_bitmapscan", "off"))
+"""The change marks may be analysed when there are none, and be millions a minute later: then PostgreSQL expects one, and would
+read all of them for each page."""
 SEARCHED_AT_ONCE = 500
 """Some 0.2 s for each search, if all texts fail."""
 REPRESENTS_EVERYTHING = ("UTF8", "SQL_ASCII")  # encodings of the server
@@ -64,10 +67,14 @@ class TableAccess:
         return [row_id for row_id in ids if row_id in found.rows]
 
     @asynccontextmanager
-    async def transaction(self, *, timeout_s: float = 30.0) -> AsyncIterator[Transaction]:
+    async def transaction(self, *, timeout_s: float = 30.0, by_index: bool = False) -> AsyncIterator[Transaction]:
+        """`by_index`: for statements that read rows by an index, however many rows PostgreSQL expects (see BY_INDEX)."""
         layout = self._statements.layout
         async with self._database.transaction(
-            search_path=(layout.search_path,), statement_timeout_s=timeout_s, row_security=layout.row_security
+            search_path=(layout.search_path,),
+            statement_timeout_s=timeout_s,
+            row_security=layout.row_security,
+            planner=BY_INDEX if by_index else (),
         ) as transaction:
             if layout.row_security:  # rows that a policy hides would be taken for deleted ones
                 await transaction.fetch(f"LOCK TABLE {self._statements.own_rows} IN ACCESS SHARE MODE")
@@ -79,8 +86,12 @@ class TableAccess:
         async with self.transaction() as transaction:
             return await transaction.fetch(sql, *params)
 
+    async def fetch_by_index(self, sql: str, *params: object) -> list[Row]:
+        async with self.transaction(by_index=True) as transaction:
+            return await transaction.fetch(sql, *params)
+
     async def read_texts(self, sql: str, *params: object) -> list[Row]:
-        async with self.transaction(timeout_s=READ_TIMEOUT_S) as transaction:
+        async with self.transaction(timeout_s=READ_TIMEOUT_S, by_index=True) as transaction:
             return await transaction.fetch(sql, *params)
 
     async def find_failing(self, ids: Sequence[str]) -> dict[str, str]:
