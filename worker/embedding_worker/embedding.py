@@ -149,9 +149,13 @@ class RowEmbedder:
             self._failing -= 1
 
     async def _call_and_write(self, batch: RowBatch, texts: Texts, calls: BatchCalls[RowRequest]) -> None:
-        started = self._clock.monotonic()
+        """After the last call, the next batch may call: the slots are for calls, and the writer has turns of its own."""
+        started, not_sent = self._clock.monotonic(), len(texts)
         released: Counter[ProviderError] = Counter()
         async for outcomes in calls.run():
+            not_sent -= len(outcomes)
+            if not not_sent:
+                batch.leave_slot()
             vectors: dict[RowRequest, VectorWrite] = {}
             for request, result in outcomes:
                 match result:

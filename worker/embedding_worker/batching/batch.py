@@ -21,13 +21,15 @@ class Batch(Generic[Item, Result]):
         *,
         give: Callable[[Item, Result | Exception], None],
         keep: Callable[["asyncio.Task[None]"], None],
+        leave: Callable[[], None],
     ) -> None:
         """`give` is called once for each item, with its result or with the error because of which it has none. `keep` is called
-        with each task of the batch that may outlast its slot: it is cancelled when the slots end.
+        with each task of the batch that may outlast its slot: it is cancelled when the slots end. `leave` gives the slot back.
         """
         self._open = dict.fromkeys(items)
         self._give = give
         self.keep = keep
+        self._leave = leave
         self._has_slot = True
         self._unfinished: list[Callable[[], Coroutine[Any, Any, None]]] = []
 
@@ -61,10 +63,16 @@ class Batch(Generic[Item, Result]):
         else:
             self.keep(asyncio.create_task(_settle_all(self, work)))
 
-    def begin_unfinished(self) -> None:
-        """The batch has released its slot: begin the work that was put off, and from now on begin such work at once."""
+    def leave_slot(self, *, begin_unfinished: bool = True) -> None:
+        """Give the slot back to the next batch, if that was not done before: what is left to do needs none.
+
+        Then begin the work that was put off, and from now on begin such work at once.
+        """
+        if not self._has_slot:
+            return
         self._has_slot = False
-        for work in self._unfinished:
+        self._leave()
+        for work in self._unfinished if begin_unfinished else ():
             self.finish_later(work)
 
 
@@ -81,7 +89,7 @@ class Slots:
         await self._free.acquire()
 
     def give_back(self) -> None:
-        """A slot was taken, and no batch begins."""
+        """The slot that was taken is free."""
         self._free.release()
 
     def begin(
@@ -92,7 +100,7 @@ class Slots:
         give: Callable[[Item, Result | Exception], None],
     ) -> None:
         """Work on a batch of these items in the slot that was taken."""
-        batch: Batch[Item, Result] = Batch(items, give=give, keep=self.keep)
+        batch: Batch[Item, Result] = Batch(items, give=give, keep=self.keep, leave=self.give_back)
         self.keep(asyncio.create_task(self._work_on(batch, work)))
 
     async def _work_on(
@@ -101,9 +109,7 @@ class Slots:
         try:
             await _settle_all(batch, partial(work, batch))
         finally:
-            self.give_back()
-            if not self._ended:
-                batch.begin_unfinished()
+            batch.leave_slot(begin_unfinished=not self._ended)
 
     def keep(self, task: "asyncio.Task[None]") -> None:
         self._tasks.add(task)
