@@ -10,6 +10,7 @@ from functools import partial
 
 import structlog
 
+from embedding_worker.backfill_pages import Page, PagesAhead
 from embedding_worker.batching.batch import Slots
 from embedding_worker.clock import Clock
 from embedding_worker.errors import Interrupted, Postponed
@@ -21,8 +22,6 @@ from embedding_worker.rows.store import RowStore
 
 log = structlog.get_logger(__name__)
 
-MARKS_OF_A_PAGE = 1_000
-"""At most. A page is not larger than what the calls in flight hold, so that texts do not change long after they were read."""
 BATCHES_AHEAD = 2
 """So many batches for each call in flight may be unfinished: also failing ones, and those whose rows are locked."""
 PASS_PAUSE_S = 10.0
@@ -103,7 +102,7 @@ class Backfill:
         self._clock = clock
         self._batch = pipeline.batcher.max_items
         self._concurrency = concurrency
-        self._looks_for_locks = False
+        self._met_locked_rows = False
         self._draining = asyncio.Event()
         self.progress = Progress()
         self._outcomes = Outcomes(self.progress)
@@ -125,34 +124,38 @@ class Backfill:
         """Read the marks of the share once, from the oldest to the newest. Returns whether any row was left with its marks."""
         slots, outcomes = Slots(self._concurrency), Outcomes(self.progress)
         self._outcomes = outcomes
+        pages = PagesAhead(
+            self._store,
+            self._pipeline.rows,
+            self._share,
+            limit=self._batch * self._concurrency,
+            without_locked=self._met_locked_rows,
+            clock=self._clock,
+        )
         try:
-            after: int | None = 0
-            while after is not None and not self._draining.is_set():
-                await self._wait_until_callable()
-                after, ids = await self._next_page(after)
-                free = await self._that_are_not_locked(ids)
-                outcomes.any_locked |= len(free) < len(ids)
-                await self._begin_batches(free, slots)
+            async with pages:
+                while not self._draining.is_set() and (page := await pages.next()) is not None:
+                    outcomes.any_locked |= page.any_locked
+                    await self._begin_batches(page, slots)
             await self._wait_until_pending_are(0)
             await self._settle()
         finally:
             await slots.end()
-        self._looks_for_locks = outcomes.any_locked
+        self._met_locked_rows = outcomes.any_locked
         return outcomes.any_left or outcomes.any_locked
 
-    async def _begin_batches(self, ids: list[str], slots: Slots) -> None:
+    async def _begin_batches(self, page: Page, slots: Slots) -> None:
         """Begin a batch of these rows whenever a slot is free. Returns when the last one has begun."""
-        rows = await self._pipeline.rows.read(ids) if ids else {}
-        work = partial(self._pipeline.rows.embed_batch, rows=rows)
-        for first in range(0, len(ids), self._batch):
-            await self._settle()
+        for first in range(0, len(page.ids), self._batch):
+            await self._wait_until_callable()
             await self._wait_until_pending_are(self._batch * self._concurrency * BATCHES_AHEAD - 1)
             await slots.take()
             if self._draining.is_set():
                 return
-            requests = [RowRequest(row_id) for row_id in ids[first : first + self._batch]]
+            requests = [RowRequest(row_id) for row_id in page.ids[first : first + self._batch]]
             self._outcomes.pending += len(requests)
-            slots.begin(requests, work, give=self._outcomes.add)
+            rows = page.present_rows(self._clock.monotonic())
+            slots.begin(requests, partial(self._pipeline.rows.embed_batch, rows=rows), give=self._outcomes.add)
 
     async def _wait_until_pending_are(self, rows: int) -> None:
         """Return when at most so many rows have no outcome."""
@@ -167,21 +170,6 @@ class Backfill:
             await self._pipeline.gate.wait_until_open(self._outcomes.unsettled, pause_s=0.0)
             if self._draining.is_set() or not self._outcomes.are_unsettled:
                 return
-
-    async def _next_page(self, after_seq: int) -> tuple[int | None, list[str]]:
-        """The number of the page's last mark, and the ids of its rows."""
-        rows = min(MARKS_OF_A_PAGE, self._batch * self._concurrency)
-        reading = partial(self._store.backlog.page, after_seq=after_seq, limit=rows, share=self._share)
-        page = await until_answered("read change marks", reading, clock=self._clock)
-        return page.last_seq, page.ids
-
-    async def _that_are_not_locked(self, ids: list[str]) -> list[str]:
-        """Without the rows that another session has locked, if the last pass has met such rows: they would be paid for again."""
-        if not self._looks_for_locks or not ids:
-            return ids
-        finding = partial(self._store.find_locked, ids)
-        locked = await until_answered("look for locked rows", finding, clock=self._clock)
-        return [row_id for row_id in ids if row_id not in locked]
 
     async def _settle(self) -> None:
         """Do what is still to be done for rows that have their outcomes."""
