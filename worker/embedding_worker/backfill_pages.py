@@ -1,4 +1,4 @@
-"""Reads the rows of a backfill, page by page: one page ahead of the calls, so that these never wait for it. Called by backfill.py."""
+"""Reads the rows of a backfill in pages, one page ahead of the calls, so that these never wait for it. Called by backfill.py."""
 
 import asyncio
 from collections.abc import Mapping

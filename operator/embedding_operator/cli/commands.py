@@ -1,6 +1,7 @@
 """The `embedding-operator` command. Settings come from the environment; no argument is ever a secret."""
 
 import asyncio
+import gc
 import signal
 import sys
 from collections.abc import Awaitable, Callable
@@ -43,6 +44,7 @@ def run(
 
 
 async def _until_stopped(run_process: Callable[[asyncio.Event], Awaitable[int]]) -> int:
+    gc.freeze()  # what was imported stays: the garbage collector need not look through it again and again
     stop = asyncio.Event()
     stop_on_signals(stop)
     return await run_process(stop)
