@@ -13,8 +13,8 @@ from tests.support.deadline import wait_until
 from tests.support.installed import Release
 from tests.support.yellow_book import YellowBook, local_model
 
-ROWS, WORKERS, THRESHOLD = 1_600, 2, 300
-WITHIN_S = 120
+ROWS, WORKERS, THRESHOLD = 4_000, 2, 300
+WITHIN_S = 180
 TABLE = "CREATE TABLE public.catalogue (id bigint PRIMARY KEY, name text NOT NULL, embedding vector(512))"
 FILL = "INSERT INTO public.catalogue SELECT i, 'entry ' || i || ' of the catalogue' FROM generate_series(1, %s) i"
 TOKEN = "/var/run/secrets/kubernetes.io/serviceaccount"
@@ -74,7 +74,7 @@ def test_a_backfill_on_pods_survives_the_loss_of_one_and_of_all(yellow_book: Rel
     assert "No such file or directory" in listed.stderr
     kill(yellow_book, [first])
     done = filled(book)
-    wait_until_filled(book, min(done + 300, ROWS - 300))
+    wait_until_filled(book, min(done + 300, ROWS - 1_000))
     kill(yellow_book, worker_pods(yellow_book))
     assert filled(book) < ROWS
 
