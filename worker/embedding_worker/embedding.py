@@ -149,12 +149,15 @@ class RowEmbedder:
             self._failing -= 1
 
     async def _call_and_write(self, batch: RowBatch, texts: Texts, calls: BatchCalls[RowRequest]) -> None:
-        """After the last call, the next batch may call: the slots are for calls, and the writer has turns of its own."""
+        """After the last call of a backfill's batch, the next one may call: its slots are for calls, and it bounds what waits to
+        be written. A batch of jobs keeps its slot, so that no more than two are paid for and not written while the database is away.
+        """
         started, not_sent = self._clock.monotonic(), len(texts)
+        of_jobs = any(request.content_hash is not None for request in texts)
         released: Counter[ProviderError] = Counter()
         async for outcomes in calls.run():
             not_sent -= len(outcomes)
-            if not not_sent:
+            if not not_sent and not of_jobs:
                 batch.leave_slot()
             vectors: dict[RowRequest, VectorWrite] = {}
             for request, result in outcomes:
