@@ -150,7 +150,7 @@ class RowEmbedder:
 
     async def _call_and_write(self, batch: RowBatch, texts: Texts, calls: BatchCalls[RowRequest]) -> None:
         """After the last call of a backfill's batch, the next one may call: its slots are for calls, and it bounds what waits to
-        be written. A batch of jobs keeps its slot, so that no more than two are paid for and not written while the database is away.
+        be written. A batch of jobs keeps its slot, so that no more than two wait, paid for, while the database is away.
         """
         started, not_sent = self._clock.monotonic(), len(texts)
         of_jobs = any(request.content_hash is not None for request in texts)
