@@ -26,8 +26,6 @@ BATCHES_AHEAD = 2
 """So many batches for each call in flight may be unfinished: also failing ones, and those whose rows are locked."""
 PASS_PAUSE_S = 10.0
 """Before the marks are read from the beginning again, where rows were left: locked, or not decided."""
-EDITED_MEANWHILE = frozenset({OutcomeKind.TEXT_CHANGED})
-"""The edit has a mark of its own, and gets a job; without triggers, the next pass finds the row again."""
 WRITTEN = frozenset({OutcomeKind.EMBEDDED, OutcomeKind.BLANK_TEXT})
 """The write has deleted the marks."""
 NEEDS_NOTHING = frozenset({OutcomeKind.ALREADY_FRESH, OutcomeKind.ROW_DELETED, OutcomeKind.ID_INVALID})
@@ -70,8 +68,10 @@ class Outcomes:
             self._progress.done += 1
         elif result.kind is OutcomeKind.ROW_LOCKED:
             self.any_locked = True
-        elif result.kind in EDITED_MEANWHILE:
-            self.any_left = True
+        elif result.kind is OutcomeKind.TEXT_CHANGED:
+            self.any_left = (
+                True  # the edit has a mark of its own, and a job; without triggers, the next pass finds the row
+            )
         else:
             (self._clear if result.kind in NEEDS_NOTHING else self._failed).append(request.id)
             self.unsettled.set()

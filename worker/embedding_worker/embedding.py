@@ -8,7 +8,7 @@ rows wait here; while the provider is, or where the cause is not known yet, they
 import asyncio
 import logging
 from collections import Counter
-from collections.abc import Coroutine, Mapping, Sequence
+from collections.abc import Coroutine, Iterable, Mapping, Sequence
 from functools import partial
 from typing import Any, TypeVar
 
@@ -122,8 +122,7 @@ class RowEmbedder:
                         writes[request] = kept
                     else:
                         texts[request] = needed
-        if writes:
-            await self._write(batch, writes, embed_ms=None)
+        await self._write(batch, writes, embed_ms=None)
         if texts:
             await self._embed_texts(batch, texts)
 
@@ -153,7 +152,7 @@ class RowEmbedder:
         be written. A batch of jobs keeps its slot, so that no more than two wait, paid for, while the database is away.
         """
         started, not_sent = self._clock.monotonic(), len(texts)
-        of_jobs = any(request.content_hash is not None for request in texts)
+        of_jobs = _are_of_jobs(texts)
         released: Counter[ProviderError] = Counter()
         async for outcomes in calls.run():
             not_sent -= len(outcomes)
@@ -199,8 +198,7 @@ class RowEmbedder:
         """Write rows and settle those that can be. Returns the others, which another session has locked."""
         if not rows:
             return {}
-        of_jobs = any(request.content_hash is not None for request in rows)
-        writing = partial(self._writer.write, list(rows.values()), of_jobs=of_jobs)
+        writing = partial(self._writer.write, list(rows.values()), of_jobs=_are_of_jobs(rows))
         written = await until_answered("write rows", writing, clock=self._clock)
         missing: dict[RowRequest, VectorWrite] = {}
         embedded, blank = (outcome(kind, embed_ms=embed_ms) for kind in (OutcomeKind.EMBEDDED, OutcomeKind.BLANK_TEXT))
@@ -249,6 +247,11 @@ class RowEmbedder:
     def _settle_locked(self, batch: RowBatch, request: RowRequest, row: VectorWrite, embed_ms: int | None) -> None:
         since = self._locked_rows.keep(row)
         batch.settle(request, row_locked(since, self._clock.now(), embed_ms))
+
+
+def _are_of_jobs(requests: Iterable[RowRequest]) -> bool:
+    """Whether a job names the text of one of them; in a backfill, none does."""
+    return any(request.content_hash is not None for request in requests)
 
 
 async def _until_done_or(event: asyncio.Event, work: "asyncio.Task[None]") -> None:

@@ -13,6 +13,8 @@ from embedding_worker.rows.index_advice import IndexFacts, read_index_facts
 from embedding_worker.rows.statements import Statements
 from embedding_worker.rows.table_access import TableAccess
 
+UNEDITED = "d.edited IS NOT TRUE AND d.id IS NOT NULL"
+"""The condition of such a mark, with the alias d. No constraint keeps out a mark without an id, which is no row's."""
 LOOKED_THROUGH = 10
 """So many times the number that is counted: marks of edits between the others do not make the count more expensive than that."""
 
@@ -55,18 +57,18 @@ class Backlog:
     async def reaches(self, rows: int) -> bool:
         """Whether there are so many such marks, at least among the oldest marks."""
         sql = f"""
-SELECT count(*) >= $1::bigint FROM (SELECT FROM (SELECT d.id, d.edited FROM {self._marks} d ORDER BY d.seq LIMIT $2::bigint) m
-    WHERE m.edited IS NOT TRUE AND m.id IS NOT NULL LIMIT $1::bigint) f"""
+SELECT count(*) >= $1::bigint FROM (SELECT FROM (SELECT m.id, m.edited FROM {self._marks} m ORDER BY m.seq LIMIT $2::bigint) d
+    WHERE {UNEDITED} LIMIT $1::bigint) f"""
         return bool((await self._access.fetch_by_index(sql, rows, rows * LOOKED_THROUGH))[0][0])
 
     async def is_empty(self) -> bool:
         """Whether there is no such mark at all, wherever it is among the others."""
-        sql = f"SELECT NOT EXISTS (SELECT FROM {self._marks} d WHERE d.edited IS NOT TRUE AND d.id IS NOT NULL)"
+        sql = f"SELECT NOT EXISTS (SELECT FROM {self._marks} d WHERE {UNEDITED})"
         return bool((await self._access.fetch(sql))[0][0])
 
     async def count(self) -> int:
         """How many such marks there are: reads all of them."""
-        sql = f"SELECT count(*) FROM {self._marks} d WHERE d.edited IS NOT TRUE AND d.id IS NOT NULL"
+        sql = f"SELECT count(*) FROM {self._marks} d WHERE {UNEDITED}"
         return int((await self._access.fetch(sql))[0][0])
 
     async def edited_rows(self) -> int:
@@ -89,10 +91,17 @@ eo_page AS MATERIALIZED (SELECT n.seq, n.id, n.edited, n.eo_place FROM eo_next n
 
     async def page(self, *, after_seq: int, limit: int, share: Share) -> MarkPage:
         """The rows of up to `limit` such marks of this share, the oldest after `after_seq` first. There may be none of a page."""
+        has_edit = f"EXISTS (SELECT FROM {self._marks} e WHERE e.id = p.id AND e.edited)"
+        return await self._rows_of_page(f"p.edited IS NOT TRUE AND NOT {has_edit}", after_seq, limit, share)
+
+    async def marked_rows(self, *, after_seq: int, limit: int, share: Share) -> MarkPage:
+        """The rows of up to `limit` marks of this share, whatever has made them, the oldest after `after_seq` first."""
+        return await self._rows_of_page("true", after_seq, limit, share)
+
+    async def _rows_of_page(self, condition: str, after_seq: int, limit: int, share: Share) -> MarkPage:
         sql = f"""
 WITH {self._next}
-SELECT (SELECT max(n.seq) FROM eo_next n), coalesce(array_agg(p.id ORDER BY p.seq), '{{}}') FROM eo_page p
-WHERE p.edited IS NOT TRUE AND NOT EXISTS (SELECT FROM {self._marks} e WHERE e.id = p.id AND e.edited)"""
+SELECT (SELECT max(n.seq) FROM eo_next n), coalesce(array_agg(p.id ORDER BY p.seq), '{{}}') FROM eo_page p WHERE {condition}"""
         last_seq, ids = (await self._access.fetch_by_index(sql, after_seq, limit, share.of, share.index))[0]
         return MarkPage(list(dict.fromkeys(ids)), last_seq)
 
@@ -116,19 +125,9 @@ INSERT INTO {self._marks} (id, since, edited) SELECT t.id, min(t.since), true FR
         s = self._statements
         sql = f"""
 WITH {self._next},
-eo_right AS MATERIALIZED (SELECT k.eo_place FROM eo_page k LEFT JOIN LATERAL (SELECT {s.up_to_date("$5::text")} AS eo_right
-    FROM {s.x} x LEFT JOIN {s.state} s ON s.id = {s.state_id("x.eo_id")}
-    WHERE x.eo_id = k.id::{s.layout.id_type} OFFSET 0) f ON true WHERE coalesce(f.eo_right, true)),
+eo_right AS MATERIALIZED ({s.right_marks("eo_page", "$5::text")}),
 deleted AS (DELETE FROM {self._marks} d WHERE d.ctid = ANY(ARRAY(SELECT r.eo_place FROM eo_right r)) RETURNING 1)
 SELECT (SELECT max(n.seq) FROM eo_next n), (SELECT count(*) FROM eo_page), (SELECT count(*) FROM deleted)"""
         fingerprint = s.config.fingerprint
         rows = await self._access.read_texts(sql, after_seq, limit, share.of, share.index, fingerprint)
         return ClearedPage(*rows[0])
-
-    async def marked_rows(self, *, after_seq: int, limit: int, share: Share) -> MarkPage:
-        """The rows of up to `limit` marks of this share, whatever has made them, the oldest after `after_seq` first."""
-        sql = f"""
-WITH {self._next}
-SELECT (SELECT max(n.seq) FROM eo_next n), coalesce(array_agg(p.id ORDER BY p.seq), '{{}}') FROM eo_page p"""
-        last_seq, ids = (await self._access.fetch_by_index(sql, after_seq, limit, share.of, share.index))[0]
-        return MarkPage(list(dict.fromkeys(ids)), last_seq)

@@ -112,3 +112,10 @@ class DerivedTable:
             f"WHEN s.vector_hash IS NOT NULL THEN s.vector_hash = {self.vector_hash('x.eo_vector')} "
             f"WHEN s.blank OR {BLANK} THEN x.eo_vector IS NULL ELSE x.eo_vector IS NOT NULL END, false)"
         )
+
+    def right_marks(self, marks: str, fingerprint: str) -> str:
+        """Selects the places of those of these marks (a query with `id` and `eo_place`) whose rows are up to date, or gone."""
+        # OFFSET 0 makes it a lookup for each mark: in a join, the texts of all rows of a small table would be computed.
+        return f"""SELECT k.eo_place FROM {marks} k LEFT JOIN LATERAL (SELECT {self.up_to_date(fingerprint)} AS eo_right
+    FROM {self.x} x LEFT JOIN {self.state} s ON s.id = {self.state_id("x.eo_id")}
+    WHERE x.eo_id = k.id::{self.layout.id_type} OFFSET 0) f ON true WHERE coalesce(f.eo_right, true)"""

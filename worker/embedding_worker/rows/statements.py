@@ -153,14 +153,10 @@ UNION ALL (SELECT r.id::text FROM (SELECT t.{id_column} AS id FROM {self.own_row
 
         Only marks that this statement can see are deleted. An edit that commits meanwhile has appended another mark.
         """
-        # OFFSET 0 makes it a lookup for each mark: in a join, the texts of all rows of a small table would be computed.
         return f"""
 WITH eo_marks AS MATERIALIZED (SELECT d.ctid AS eo_place, d.id FROM {self.marks} d WHERE d.id = ANY($1::text[])
     FOR UPDATE SKIP LOCKED)
-DELETE FROM {self.marks} d WHERE d.ctid = ANY(ARRAY(SELECT k.eo_place FROM eo_marks k
-    LEFT JOIN LATERAL (SELECT {self.up_to_date("$2::text")} AS eo_right
-        FROM {self.x} x LEFT JOIN {self.state} s ON s.id = {self.state_id("x.eo_id")}
-        WHERE x.eo_id = k.id::{self.layout.id_type} OFFSET 0) f ON true WHERE coalesce(f.eo_right, true)))"""
+DELETE FROM {self.marks} d WHERE d.ctid = ANY(ARRAY({self.right_marks("eo_marks", "$2::text")}))"""
 
     @cached_property
     def clear_impossible(self) -> str:
