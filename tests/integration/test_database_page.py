@@ -206,7 +206,7 @@ HELD: dict[str, tuple[Hold, ...]] = {
     "write": (statement("write", ["2"], [TWO.content_hash], [VECTOR], FINGERPRINT),),
     "compare": (statement("rows_to_compare", IDS, 100.0),),
     "try": (statement("try_write", IDS, None),),
-    "find locked rows": (statement("lockable", IDS),),
+    "find locked rows": (statement("locked_rows", IDS),),
     "inspect": (inspected,),
     "create or replace the triggers": (created,),
     "drop the triggers": (dropped,),

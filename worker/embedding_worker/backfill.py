@@ -136,6 +136,7 @@ class Backfill:
             async with pages:
                 while not self._draining.is_set() and (page := await pages.next()) is not None:
                     outcomes.any_locked |= page.any_locked
+                    outcomes.any_left |= page.any_repeated
                     await self._begin_batches(page, slots)
             await self._wait_until_pending_are(0)
             await self._settle()
@@ -167,8 +168,10 @@ class Backfill:
         """Wait while the provider may not be called. Meanwhile rows of earlier batches are settled."""
         while True:
             await self._settle()
+            if self._draining.is_set():
+                return
             await self._pipeline.gate.wait_until_open(self._outcomes.unsettled, pause_s=0.0)
-            if self._draining.is_set() or not self._outcomes.are_unsettled:
+            if not self._outcomes.are_unsettled:
                 return
 
     async def _settle(self) -> None:

@@ -1,9 +1,11 @@
 """Reads the rows of a backfill in pages, one page ahead of the calls, so that these never wait for it. Called by backfill.py."""
 
 import asyncio
+from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import partial
+from itertools import chain
 from typing import Self
 
 from embedding_worker.clock import Clock
@@ -15,8 +17,10 @@ from embedding_worker.rows.store import RowStore
 
 MARKS_OF_A_PAGE = 1_000
 """At most."""
-TEXTS_LAST_S = 30.0
+TEXTS_LAST_S = 5.0
 """While the provider may not be called, texts change: after so long, rows are read again."""
+PAGES_IN_WORK = 3
+"""A page is read while rows of the two before it may be without their vectors still."""
 
 
 @dataclass(frozen=True)
@@ -27,6 +31,8 @@ class Page:
     rows: Mapping[str, PresentRow] = field(default_factory=dict)
     any_locked: bool = False
     """Rows that another session has locked were left out."""
+    any_repeated: bool = False
+    """Rows of the pages just before were left out: when these were read, they may not have had their vectors yet."""
     read_at: float = 0.0
     """By the monotonic clock."""
 
@@ -49,6 +55,7 @@ class PagesAhead:
         self._without_locked = without_locked
         self._clock = clock
         self._next: asyncio.Task[Page] | None = None
+        self._in_work: deque[list[str]] = deque(maxlen=PAGES_IN_WORK - 1)
 
     async def __aenter__(self) -> Self:
         self._begin_next(Page())
@@ -73,9 +80,19 @@ class PagesAhead:
     async def _read(self, after_seq: int) -> Page:
         reading = partial(self._store.backlog.page, after_seq=after_seq, limit=self._limit, share=self._share)
         marks = await until_answered("read change marks", reading, clock=self._clock)
-        ids = await self._that_are_not_locked(marks.ids)
+        in_work = set(chain.from_iterable(self._in_work))
+        others = [row_id for row_id in marks.ids if row_id not in in_work]
+        ids = await self._that_are_not_locked(others)
+        self._in_work.append(ids)
         rows = await self._rows.read(ids) if ids else {}
-        return Page(marks.last_seq, ids, rows, len(ids) < len(marks.ids), self._clock.monotonic())
+        return Page(
+            marks.last_seq,
+            ids,
+            rows,
+            any_locked=len(ids) < len(others),
+            any_repeated=len(others) < len(marks.ids),
+            read_at=self._clock.monotonic(),
+        )
 
     async def _that_are_not_locked(self, ids: list[str]) -> list[str]:
         if not self._without_locked or not ids:

@@ -65,6 +65,7 @@ class RowEmbedder:
         self._clock = clock
         self._failing = 0
         """So many batches have released their slots because a call has failed, and are being bisected."""
+        self._has_written = False
         self.refusal: TableRefused | None = None
         """Why the database refuses to read or write any row. The source has to be set up again; until then all rows wait."""
 
@@ -130,6 +131,8 @@ class RowEmbedder:
         """Embed and write. Releases the rows that have no vector because of a failure that is not attributed to them."""
         await until_answered("check the right to write", self._writer.check, clock=self._clock)
         texts = await self._settle_refused(batch, texts)
+        if self.refusal is not None:  # another batch has met it meanwhile: nothing more is paid for
+            raise self.refusal
         calls = BatchCalls({request: needed.text for request, needed in texts.items()}, self._calls)
         work = asyncio.create_task(self._call_and_write(batch, texts, calls), name="calls of a batch")
         batch.keep(work)
@@ -149,14 +152,15 @@ class RowEmbedder:
 
     async def _call_and_write(self, batch: RowBatch, texts: Texts, calls: BatchCalls[RowRequest]) -> None:
         """After the last call of a backfill's batch, the next one may call: its slots are for calls, and it bounds what waits to
-        be written. A batch of jobs keeps its slot, so that no more than two wait, paid for, while the database is away.
+        be written. A batch of jobs keeps its slot, so that no more than two wait, paid for, while the database is away. So does
+        each batch until a row was written: the table may refuse all rows.
         """
         started, not_sent = self._clock.monotonic(), len(texts)
         of_jobs = _are_of_jobs(texts)
         released: Counter[ProviderError] = Counter()
         async for outcomes in calls.run():
             not_sent -= len(outcomes)
-            if not not_sent and not of_jobs:
+            if not not_sent and not of_jobs and self._has_written:
                 batch.leave_slot()
             vectors: dict[RowRequest, VectorWrite] = {}
             for request, result in outcomes:
@@ -200,6 +204,7 @@ class RowEmbedder:
             return {}
         writing = partial(self._writer.write, list(rows.values()), of_jobs=_are_of_jobs(rows))
         written = await until_answered("write rows", writing, clock=self._clock)
+        self._has_written |= bool(written.ids)
         missing: dict[RowRequest, VectorWrite] = {}
         embedded, blank = (outcome(kind, embed_ms=embed_ms) for kind in (OutcomeKind.EMBEDDED, OutcomeKind.BLANK_TEXT))
         for request, row in rows.items():

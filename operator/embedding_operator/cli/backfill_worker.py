@@ -19,9 +19,10 @@ from embedding_worker.errors import SourceRefused
 from embedding_worker.patience import until_answered
 from embedding_worker.providers.observer import NoObserver
 from embedding_worker.providers.registry import ProviderRegistry
-from embedding_worker.rows.backfills import BackfillRecords, BackfillRun
+from embedding_worker.rows.backfills import BackfillRecords, BackfillRun, BackfillSettings
 from embedding_worker.rows.backlog import Share
 from embedding_worker.rows.database import Database
+from embedding_worker.rows.derived_table import HASHED_BY
 
 log = structlog.get_logger(__name__)
 
@@ -57,9 +58,14 @@ def full_name(source: str, namespace: str | None) -> str:
     return f"{namespace}/{name}"
 
 
-def share_of(wanted: Wanted, recorded_workers: int) -> Share:
+def share_of(wanted: Wanted, settings: BackfillSettings) -> Share:
     """The share to work on. Raises ArgumentRefused."""
-    workers = wanted.workers or recorded_workers
+    if settings.hashed_by != HASHED_BY:
+        raise ArgumentRefused(
+            f"this version hashes vectors by {HASHED_BY}, the backfill's by {settings.hashed_by or 'another method'}: run the "
+            "operator and its workers from one image"
+        )
+    workers = wanted.workers or settings.workers
     if not workers:
         raise ArgumentRefused("this backfill runs in the operator itself: set spec.backfill.workers of the source")
     if wanted.index is None:
@@ -100,7 +106,7 @@ async def _run(
     if found is None or wanted.run not in ("", found.run):
         log.info("there is nothing to do: no such backfill is active", run=wanted.run)
         return DONE
-    share = share_of(wanted, found.settings.workers)
+    share = share_of(wanted, found.settings)
     structlog.contextvars.bind_contextvars(worker=share.index, run=found.run)
     providers = ProviderRegistry(settings.provider_values(), clock=clock, observer=NoObserver())
     worker = BackfillWorker(database, providers, found, share, clock=clock)

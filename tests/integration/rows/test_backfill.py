@@ -5,11 +5,13 @@ from collections.abc import Sequence
 
 import pytest
 
-from embedding_worker.errors import InputRejected, ProviderError, ProviderUnavailable
-from embedding_worker.rows.backlog import Share
+from embedding_worker.backfill import Backfill
+from embedding_worker.embedding import LOCK_PATIENCE_S
+from embedding_worker.errors import InputRejected, ProviderError, ProviderThrottled, ProviderUnavailable
+from embedding_worker.rows.backlog import MarkPage, Share
 from embedding_worker.rows.database import Database
 from tests.integration.rows.conftest import Keep
-from tests.support.backfilled_source import BackfilledSource
+from tests.support.backfilled_source import ALL, BackfilledSource
 from tests.support.deadline import eventually
 from tests.support.fake_provider import FakeEmbedder
 from tests.support.kept_rows import Application, Oracle, fake_vector
@@ -153,6 +155,75 @@ async def test_a_locked_row_is_written_when_it_is_free_and_paid_for_once(
             await task
     assert oracle.wrong() == []
     assert source.sent.count("name 11") == 1
+
+
+async def test_a_row_that_is_deleted_while_it_is_locked_does_not_keep_the_backfill_from_its_end(
+    filled: tuple[BackfilledSource, Oracle], businesses: Application
+) -> None:
+    source, oracle = filled
+    async with source.running() as (backfill, task):
+        with businesses.transaction() as other:
+            other.execute("DELETE FROM businesses WHERE id = 11")
+            await eventually(lambda: backfill.progress.done == ROWS - 1, within_s=30, because="all others are free")
+            await asyncio.wait({task}, timeout=2 * LOCK_PATIENCE_S)
+        async with asyncio.timeout(60):
+            await task
+    assert (backfill.progress.done, oracle.wrong(), oracle.marks()) == (ROWS, [], [])
+
+
+async def test_rows_that_are_gone_are_not_taken_for_locked(
+    filled: tuple[BackfilledSource, Oracle], businesses: Application
+) -> None:
+    source, _ = filled
+    with businesses.transaction() as other:
+        other.execute("SELECT FROM businesses WHERE id = 2 FOR UPDATE")
+        assert await source.keeper.store.find_locked(["1", "2", "999", "no number"]) == {"2"}
+
+
+async def test_a_row_with_several_marks_is_paid_for_once(
+    filled: tuple[BackfilledSource, Oracle], businesses: Application
+) -> None:
+    source, oracle = filled
+    stem = oracle.config.at.bookkeeping_name
+    businesses.run(f"""INSERT INTO embedding_operator."{stem}_marks" (seq, id, edited)
+        SELECT seq + 25, id, false FROM embedding_operator."{stem}_marks" ORDER BY seq LIMIT 70""")
+    await source.run()
+    assert (oracle.wrong(), oracle.marks()) == ([], [])
+    assert len(source.sent) == ROWS
+
+
+async def test_drained_while_a_page_is_read_and_no_call_may_be_made_it_ends(
+    filled: tuple[BackfilledSource, Oracle], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source, _ = filled
+    source.provider.fails = lambda texts: ProviderThrottled("wait a little", retry_after_s=600)
+    backlog = source.keeper.store.backlog
+    read = backlog.page
+    async with source.pipeline() as pipeline:
+        backfill = Backfill(source.keeper.store, pipeline, share=ALL, concurrency=1, clock=source.clock)
+
+        async def page(*, after_seq: int, limit: int, share: Share) -> MarkPage:
+            if 0 < after_seq <= 10:
+                await eventually(lambda: not pipeline.gate.is_open, within_s=30, because="the provider is throttled")
+                backfill.drain()
+            return await read(after_seq=after_seq, limit=limit, share=share)
+
+        monkeypatch.setattr(backlog, "page", page)
+        async with asyncio.timeout(30):
+            await backfill.run()
+
+
+async def test_the_applications_functions_are_not_compiled_and_keep_no_plan(
+    filled: tuple[BackfilledSource, Oracle], businesses: Application
+) -> None:
+    source, _ = filled
+    businesses.run("CREATE TABLE seen (jit text, plans text)")
+    businesses.run("""
+CREATE FUNCTION look() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+    INSERT INTO public.seen VALUES (current_setting('jit'), current_setting('plan_cache_mode')); RETURN NEW; END $$""")
+    businesses.run("CREATE TRIGGER look BEFORE UPDATE ON businesses FOR EACH ROW EXECUTE FUNCTION look()")
+    await source.run()
+    assert businesses.run("SELECT DISTINCT * FROM seen") == [("off", "force_custom_plan")]
 
 
 async def test_at_the_limit_of_the_day_it_waits(filled: tuple[BackfilledSource, Oracle]) -> None:

@@ -56,6 +56,17 @@ async def test_vectors_with_hashes_of_an_earlier_version_are_trusted_and_hashed_
     assert await keeper.audit() == 1
 
 
+async def test_a_column_that_the_operator_has_added_is_the_same_when_the_source_is_set_up_again(
+    application: Application, keep: Keep
+) -> None:
+    application.run("CREATE TABLE businesses (id bigint PRIMARY KEY, name text)")
+    keeper, _ = await keep()
+    recorded = application.run("SELECT vector_type FROM embedding_operator.sources")
+    again, _ = await keep()
+    assert again.statements == keeper.statements
+    assert application.run("SELECT vector_type FROM embedding_operator.sources") == recorded
+
+
 async def test_preparing_again_waits_for_no_writer(businesses: Application, keep: Keep) -> None:
     await keep()
     with businesses.transaction() as connection:

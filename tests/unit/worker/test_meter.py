@@ -101,10 +101,18 @@ def held(**answers: object) -> tuple[Metered, HeldDatabase]:
     return metered, database
 
 
+async def asking_one_after_another(metered: Metered, batches: int) -> list["asyncio.Task[Counted]"]:
+    """So many batches, the first of which is being counted when the others ask."""
+    asking = []
+    for _ in range(batches):
+        asking.append(asyncio.create_task(metered.meter.acquire(TEXTS, longest_wait_s=FIRST_CALL_WAITS_S)))
+        await settle()
+    return asking
+
+
 async def test_batches_that_ask_while_another_is_counted_are_counted_together_in_their_order() -> None:
     metered, database = held(allowed=5)
-    asking = [asyncio.create_task(metered.meter.acquire(TEXTS, longest_wait_s=FIRST_CALL_WAITS_S)) for _ in range(3)]
-    await settle()
+    asking = await asking_one_after_another(metered, 3)
     database.may_answer.set()
     first, second, third = await asyncio.gather(*asking, return_exceptions=True)
     assert [texts for what, texts, _ in database.asked if what == "day"] == [3, 6]
@@ -116,14 +124,23 @@ async def test_batches_that_ask_while_another_is_counted_are_counted_together_in
 
 async def test_a_batch_that_is_cancelled_while_it_is_counted_stops_no_other() -> None:
     metered, database = held()
-    asking = [asyncio.create_task(metered.meter.acquire(TEXTS, longest_wait_s=FIRST_CALL_WAITS_S)) for _ in range(3)]
-    await settle()
+    asking = await asking_one_after_another(metered, 3)
     asking[0].cancel()
-    await settle()
-    asking[1].cancel()  # its turn, and it counts the third one, too
     await settle()
     database.may_answer.set()
     assert len((await asking[2]).texts) == 3
+    assert [texts for what, texts, _ in database.asked if what == "day"] == [3, 6]
+
+
+async def test_batches_whose_count_was_begun_by_one_that_is_cancelled_are_counted_once() -> None:
+    metered, database = held()
+    asking = await asking_one_after_another(metered, 2)
+    for task in asking:  # the first one is asked for, the second one waits
+        task.cancel()
+    (later,) = await asking_one_after_another(metered, 1)
+    database.may_answer.set()
+    assert len((await later).texts) == 3
+    assert [texts for what, texts, _ in database.asked if what == "day"] == [3, 3]
 
 
 async def test_where_the_day_allows_nothing_nothing_may_be_sent() -> None:

@@ -12,7 +12,7 @@ from datetime import datetime
 from typing import Any
 
 from embedding_worker.rows.database import Database, Row
-from embedding_worker.rows.derived_table import SCHEMA
+from embedding_worker.rows.derived_table import HASHED_BY, SCHEMA
 from embedding_worker.source import ChangeDetection, Model, SourceConfig, TableColumn, TooLong
 
 COLUMNS = "b.source, b.run, b.settings, b.total, b.begun_at, b.ended_at, b.paused"
@@ -60,6 +60,8 @@ class BackfillSettings:
     """Calls in flight in each worker."""
     workers: int
     """Processes that share the marks; 0 if the operator itself embeds the rows."""
+    hashed_by: str = HASHED_BY
+    """How the hashes of the vectors are computed: a worker of another version must not write other ones."""
 
     def as_record(self) -> str:
         config = self.config
@@ -72,6 +74,7 @@ class BackfillSettings:
             "maxTextsPerDay": self.max_texts_per_day,
             "concurrency": self.concurrency,
             "workers": self.workers,
+            "hashedBy": self.hashed_by,
         }
         return json.dumps(record, sort_keys=True)
 
@@ -85,7 +88,7 @@ class BackfillSettings:
             Model(provider, name, dimensions, task_type, TooLong(too_long)),
             ChangeDetection(known["changeDetection"]),
         )
-        return cls(config, known["maxTextsPerDay"], known["concurrency"], known["workers"])
+        return cls(config, known["maxTextsPerDay"], known["concurrency"], known["workers"], known.get("hashedBy", ""))
 
 
 @dataclass(frozen=True)

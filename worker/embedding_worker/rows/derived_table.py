@@ -21,6 +21,8 @@ BLANK = (
 )
 TOOK_S = "extract(epoch FROM pg_catalog.clock_timestamp() - pg_catalog.statement_timestamp())::float8"
 """Since the server had received the statement with all of its parameters: before, it holds no locks."""
+HASHED_BY = "hash_record_extended"
+"""How `binary_hash` identifies vectors."""
 COLLATED = ("text", "bpchar")
 SAME_DIRECTION = 0.0001
 """A cosine distance that is larger than the rounding of float and half precision, and smaller than between different texts."""
@@ -31,7 +33,7 @@ def binary_hash(form: str) -> str:
 
     PostgreSQL keeps the results of this function from version to version, because hash partitions depend on them.
     """
-    return f"pg_catalog.int8send(pg_catalog.hash_record_extended(ROW({form}), 0))"
+    return f"pg_catalog.int8send(pg_catalog.{HASHED_BY}(ROW({form}), 0))"
 
 
 @dataclass(frozen=True)
@@ -85,7 +87,7 @@ class DerivedTable:
     @property
     def hashed_as(self) -> str:
         """What the hashes of vectors depend on: after a change they are computed again, and the vectors are trusted."""
-        return f"{self.layout.vector_type} by hash_record_extended"
+        return f"{self.layout.vector_type} by {HASHED_BY}"
 
     def differs(self, vector: str, other: str) -> str:
         """Whether two vectors point in different directions. A trigger of the application may normalise what is written."""

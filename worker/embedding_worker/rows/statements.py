@@ -121,11 +121,14 @@ tried AS (UPDATE {self.own_rows} t SET {embedding} = coalesce($2::text::{self.la
 SELECT f.id::text, EXISTS (SELECT FROM tried r WHERE r.id = f.id) FROM free f"""
 
     @cached_property
-    def lockable(self) -> str:
-        """$1 ids → ids of the rows that no other session has locked. Locks them; to be rolled back."""
+    def locked_rows(self) -> str:
+        """$1 ids → ids of the rows that another session has locked. Locks the others; to be rolled back."""
         id_column = quoted(self.config.at.id_column)
         return f"""
-SELECT t.{id_column}::text FROM {self.own_rows} t WHERE t.{id_column} = ANY($1{self.ids}) FOR NO KEY UPDATE OF t SKIP LOCKED"""
+WITH free AS MATERIALIZED (SELECT t.{id_column} AS id FROM {self.own_rows} t WHERE t.{id_column} = ANY($1{self.ids})
+    FOR NO KEY UPDATE OF t SKIP LOCKED)
+SELECT t.{id_column}::text FROM {self.own_rows} t WHERE t.{id_column} = ANY($1{self.ids})
+    AND NOT EXISTS (SELECT FROM free f WHERE f.id = t.{id_column})"""
 
     @cached_property
     def rows_to_compare(self) -> str:

@@ -148,11 +148,11 @@ class RowStore:
         return WriteResult(accepted, {row_id for row_id, done in tried if not done})
 
     async def find_locked(self, ids: Sequence[str]) -> set[str]:
-        """Those of these rows that another session has locked, or that are gone. Raises RowsLocked."""
+        """Those of these rows that another session has locked. Raises RowsLocked."""
         async with self._access.transaction() as transaction:
-            lockable = await transaction.fetch(self._statements.lockable, await self._access.possible(ids))
+            locked = await transaction.fetch(self._statements.locked_rows, await self._access.possible(ids))
             await transaction.undo()
-        return set(ids) - {row[0] for row in lockable}
+        return {row[0] for row in locked}
 
     async def rows_to_compare(self, *, except_ids: Sequence[str]) -> list[str]:
         """Up to 20 other rows: such that were written before, those with the newest marks, and some of any others."""

@@ -123,7 +123,7 @@ def accept_table(
     if embedding is not None:
         vector_type = _vector_type(at, dimensions, embedding)
     else:
-        vector_type = f"{quoted(vector.schema)}.vector" if vector else "real[]"
+        vector_type = f"{quoted(vector.schema)}.{quoted('vector')}" if vector else "real[]"
     if table.row_security and (table.restrictive_policies or not table.sees_all):
         raise _rows_hidden(at, table)
     return TableLayout(

@@ -19,9 +19,15 @@ from embedding_worker.source import SourceConfig
 
 READ_TIMEOUT_S = 10.0
 """For statements that evaluate texts: if one takes longer, it is repeated with fewer rows."""
-BY_INDEX = (("enable_seqscan", "off"), ("enable_bitmapscan", "off"))
+BY_INDEX = (
+    ("enable_seqscan", "off"),
+    ("enable_bitmapscan", "off"),
+    ("jit", "off"),
+    ("plan_cache_mode", "force_custom_plan"),
+)
 """The change marks may be analysed when there are none, and be millions a minute later: then PostgreSQL expects one, and would
-read all of them for each page."""
+read all of them for each page. The application's functions, which such a statement may call, are not compiled because of it (up
+to PostgreSQL 17 a scan that is off costs 10,000,000,000), and keep no plan of it for others with the same connection."""
 SEARCHED_AT_ONCE = 500
 """Some 0.2 s for each search, if all texts fail."""
 REPRESENTS_EVERYTHING = ("UTF8", "SQL_ASCII")  # encodings of the server
