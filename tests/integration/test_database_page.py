@@ -289,10 +289,9 @@ async def test_the_settings_of_a_transaction_are_those_of_the_table(keeper: Keep
             assert await transaction.fetch(f"SHOW {name}") == [(value,)]
 
 
-async def test_a_database_with_another_isolation_level_needs_the_setting_of_the_role(owned: OwnedTable) -> None:
+async def test_the_isolation_level_is_the_same_where_the_database_has_another_default(owned: OwnedTable) -> None:
     (database,) = owned.admin.run("SELECT current_database()")[0]
     owned.admin.run(f"ALTER DATABASE \"{database}\" SET default_transaction_isolation = 'serializable'")
-    owned.admin.run(block(owned, "Settings and timeouts"))
     async with owned.rows() as rows, rows.transaction() as transaction:
         assert await transaction.fetch("SHOW transaction_isolation") == [("read committed",)]
 

@@ -42,8 +42,8 @@ class FakeRecords(BackfillRecords):
     def __init__(self) -> None:
         self.runs: list[BackfillRun] = []
         self.reported: dict[int, WorkerReport] = {}
-        self.failures: list[Exception] = []
-        """The next reports raise these, and record nothing."""
+        self.lost_reports = 0
+        """So many of the next reports are not recorded."""
 
     async def begin(self, run: str, source: str, settings: BackfillSettings, *, total: int) -> BackfillRun:
         self.runs.append(BackfillRun(source, run, settings, total, BEGUN_AT, None))
@@ -65,13 +65,15 @@ class FakeRecords(BackfillRecords):
         self.runs[-1] = replace(run, paused=paused)
         return self.runs[-1]
 
-    async def report(self, run: BackfillRun, report: WorkerReport) -> None:
-        if self.failures:
-            raise self.failures.pop(0)
+    async def report(self, run: BackfillRun, report: WorkerReport) -> bool:
+        if self.lost_reports:
+            self.lost_reports -= 1
+            return False
         before = self.reported.get(report.worker, WorkerReport(report.worker))
         self.reported[report.worker] = replace(
             report, done=before.done + report.done, failed=before.failed + report.failed
         )
+        return True
 
     async def reports(self, run: BackfillRun) -> list[WorkerReport]:
         return list(self.reported.values())

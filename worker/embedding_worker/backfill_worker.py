@@ -182,11 +182,7 @@ class BackfillWorker:
         now = self.progress
         done, failed = now.done - self._reported.done, now.failed - self._reported.failed
         report = WorkerReport(self._share.index, done, failed, self.problem, self.is_over)
-        try:
-            await self._records.report(self._run, report)
-        except (DatabaseUnavailable, RowsLocked) as exc:
-            log.warning("progress not reported", error=type(exc).__name__, message=str(exc))
-        else:
+        if await self._records.report(self._run, report):
             self._reported = now
 
     @property

@@ -22,7 +22,6 @@ from embedding_worker.providers.registry import ProviderRegistry
 from embedding_worker.rows.backfills import BackfillRecords, BackfillRun, BackfillSettings
 from embedding_worker.rows.backlog import Share
 from embedding_worker.rows.database import Database
-from embedding_worker.rows.derived_table import HASHED_BY
 
 log = structlog.get_logger(__name__)
 
@@ -60,10 +59,10 @@ def full_name(source: str, namespace: str | None) -> str:
 
 def share_of(wanted: Wanted, settings: BackfillSettings) -> Share:
     """The share to work on. Raises ArgumentRefused."""
-    if settings.hashed_by != HASHED_BY:
+    if not settings.are_of_this_version:
         raise ArgumentRefused(
-            f"this version hashes vectors by {HASHED_BY}, the backfill's by {settings.hashed_by or 'another method'}: run the "
-            "operator and its workers from one image"
+            f"the backfill was begun by a version that hashes vectors in another way ({settings.hashed_by or 'an earlier one'}): "
+            "run the operator and its workers from one image"
         )
     workers = wanted.workers or settings.workers
     if not workers:

@@ -6,7 +6,7 @@ Called by the source's loop in each turn. While a backfill is active, the sweep 
 import asyncio
 import secrets
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from enum import Enum
 from typing import Any
@@ -34,6 +34,7 @@ BEGIN_LOOK_EVERY_S = 5.0
 SEEN_WITHIN_S = 15.0
 """A worker that has reported within this time is at work."""
 COUNT_AT_LEAST_EVERY_S = 10.0
+LAST_REPORT_S = 1.0
 COUNT_COSTS = 100
 """After a count of all marks, the next one waits for so many times as long as it took."""
 
@@ -104,6 +105,14 @@ class BackfillControl:
             yield
         finally:
             await self._stop_engine()
+            await self._report_the_last()
+
+    async def _report_the_last(self) -> None:
+        """Record what was done since the last look, if the database answers soon."""
+        if self._run is not None and self._run.is_active:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(LAST_REPORT_S):
+                    await self._report(self._run)
 
     def _may_continue(self, run: BackfillRun) -> bool:
         return run.settings == self._settings and run.source == self._name and self._is_auto
@@ -218,17 +227,19 @@ class BackfillControl:
             await cancel_and_wait(self._task)
         self._ended_engines, self._task, self._engine = self._progress, None, None
 
-    async def _report(self, run: BackfillRun) -> None:
-        """Record what this process has done since the last report. If the database is away, the next report has it."""
+    async def _report(self, run: BackfillRun) -> bool:
+        """Record what this process has done since the last report. Returns False if that is impossible now."""
         now, before = self._progress, self._reported
         if self._engine is None and now == before:
-            return
-        await self._records.report(run, WorkerReport(0, now.done - before.done, now.failed - before.failed))
-        self._reported = now
+            return True
+        recorded = await self._records.report(run, WorkerReport(0, now.done - before.done, now.failed - before.failed))
+        self._reported = now if recorded else before
+        return recorded
 
     async def _end(self, run: BackfillRun, *, why: str) -> None:
         await self._stop_engine()
-        await self._report(run)
+        if not await self._report(run):
+            return  # the next step tries again
         await self._parts.workers.remove()
         self._reports = await self._records.reports(run)
         if why == NO_ROW_LEFT:

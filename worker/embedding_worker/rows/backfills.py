@@ -11,9 +11,14 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
+import structlog
+
+from embedding_worker.errors import DatabaseUnavailable, RowsLocked, SourceRefused
 from embedding_worker.rows.database import Database, Row
 from embedding_worker.rows.derived_table import HASHED_BY, SCHEMA
 from embedding_worker.source import ChangeDetection, Model, SourceConfig, TableColumn, TooLong
+
+log = structlog.get_logger(__name__)
 
 COLUMNS = "b.source, b.run, b.settings, b.total, b.begun_at, b.ended_at, b.paused"
 BEGIN = f"""
@@ -62,6 +67,11 @@ class BackfillSettings:
     """Processes that share the marks; 0 if the operator itself embeds the rows."""
     hashed_by: str = HASHED_BY
     """How the hashes of the vectors are computed: a worker of another version must not write other ones."""
+
+    @property
+    def are_of_this_version(self) -> bool:
+        """Whether the hashes of vectors are those that this version computes."""
+        return self.hashed_by == HASHED_BY
 
     def as_record(self) -> str:
         config = self.config
@@ -133,7 +143,7 @@ class WorkerReport:
 
 
 class BackfillRecords:
-    """The backfills of one database. Raises what Database.transaction raises."""
+    """The backfills of one database. Raises what Database.transaction raises, if nothing else is said."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
@@ -169,10 +179,15 @@ class BackfillRecords:
         await self._fetch(RECORD_PAUSED, run.bookkeeping, run.run, paused)
         return replace(run, paused=paused)
 
-    async def report(self, run: BackfillRun, report: WorkerReport) -> None:
-        """Add what a worker has done since its last report to what is known of it."""
+    async def report(self, run: BackfillRun, report: WorkerReport) -> bool:
+        """Add what a worker has done since its last report to what is known of it. Returns False if that is impossible now."""
         counts = (report.worker, report.done, report.failed, report.problem, report.finished)
-        await self._fetch(REPORT, run.bookkeeping, run.run, *counts)
+        try:
+            await self._fetch(REPORT, run.bookkeeping, run.run, *counts)
+        except (DatabaseUnavailable, RowsLocked, SourceRefused) as exc:
+            log.warning("progress not reported", error=type(exc).__name__, message=str(exc))
+            return False
+        return True
 
     async def reports(self, run: BackfillRun) -> list[WorkerReport]:
         """What each worker has done since the beginning, in the order of their indexes."""
