@@ -12,6 +12,7 @@ from typing import Any
 from embedding_operator.lifecycle import backfill_status
 from embedding_operator.lifecycle.backfill_status import BackfillFacts, Backlog, sweeping
 from embedding_operator.lifecycle.condition import Condition
+from embedding_operator.lifecycle.source_summary import summary
 from embedding_operator.resources.base import timestamp
 from embedding_operator.resources.embedding_source import EmbeddingSource
 from embedding_worker.providers.problem import Problem
@@ -41,8 +42,8 @@ class SourceFacts:
     refused: tuple[str, str] | None = None
     """Reason and sentence, where someone must act."""
     suspended: bool = False
-    waiting_for: str | None = None
-    """What cannot be reached at the moment (the database, the API server), in a sentence."""
+    waiting_for: Problem | None = None
+    """What cannot be reached at the moment (the database, the API server), or keeps the rows locked."""
     filled: bool = False
     """The first audit has read the whole table."""
     counts: Counts | None = None
@@ -97,7 +98,8 @@ def conditions(facts: SourceFacts) -> list[Condition]:
             *_others(facts),
         ]
     if not facts.set_up:
-        why = facts.waiting_for or "the table is being inspected and its book-keeping created"
+        waiting_for = facts.waiting_for
+        why = waiting_for.message if waiting_for else "the table is being inspected and its book-keeping created"
         return [
             Condition("Ready", False, "SettingUp", why),
             Condition("Reconciling", True, "SettingUp", why),
@@ -136,11 +138,18 @@ def _jobs_refused(facts: SourceFacts, reason: str, message: str) -> list[Conditi
 def _others(facts: SourceFacts) -> list[Condition]:
     """The conditions that do not depend on whether the source runs."""
     return [
+        _reachable(facts.waiting_for),
         _blank(facts.counts),
         _provider(facts),
         _reembed_required(facts.pending),
         backfill_status.backfilling(facts.backfill, facts.backlog, no_calls=facts.provider_problem is not None),
     ]
+
+
+def _reachable(waiting_for: Problem | None) -> Condition:
+    if waiting_for is not None:
+        return Condition("Reachable", False, waiting_for.reason, waiting_for.message)
+    return Condition("Reachable", True, "Reachable", "the database and the API server answer")
 
 
 def _provider(facts: SourceFacts) -> Condition:
@@ -169,7 +178,8 @@ def _reembed_required(pending: Pending | None) -> Condition:
 def _fresh(facts: SourceFacts) -> Condition:
     """The messages contain no number: a condition is written when it changes, which would then be at every sweep."""
     if facts.waiting_for is not None or facts.counts is None:
-        return Condition("Fresh", None, "Waiting", facts.waiting_for or "the rows are being counted")
+        message = facts.waiting_for.message if facts.waiting_for is not None else "the rows are being counted"
+        return Condition("Fresh", None, "Waiting", message)
     if not facts.filled:
         return Condition("Fresh", False, "FirstAudit", "the first audit has not read the whole table yet")
     if facts.counts.due_without_dead_letter:
@@ -202,7 +212,8 @@ def status(facts: SourceFacts, previous: Mapping[str, Any], now: datetime) -> di
     """The whole status. A condition keeps its time of transition while its status stays the same."""
     before = {condition["type"]: condition for condition in previous.get("conditions", ())}
     written: list[dict[str, Any]] = []
-    for condition in conditions(facts):
+    present = conditions(facts)
+    for condition in present:
         new = condition.as_dict(facts.generation, timestamp(now))
         old = before.get(condition.type)
         if old is not None and old["status"] == new["status"]:
@@ -216,6 +227,7 @@ def status(facts: SourceFacts, previous: Mapping[str, Any], now: datetime) -> di
         "jobs": {"open": facts.open_jobs, "deadLettered": facts.dead_letters},
         "reembed": _reembed(facts),
         "backfill": backfill_status.status(facts.backfill, now),
+        "summary": summary(present, suspended=facts.suspended),
         "conditions": written,
     }
     if facts.used is not None:

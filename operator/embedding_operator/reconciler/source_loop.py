@@ -78,7 +78,8 @@ class SourceLoop:
     @property
     def waiting_for(self) -> str | None:
         """What cannot be reached at the moment, in a sentence; None if everything can be reached."""
-        return self._facts.waiting_for
+        waiting_for = self._facts.waiting_for
+        return waiting_for.message if waiting_for is not None else None
 
     def wake(self) -> None:
         """Begin the next turn now, or immediately after the present one."""

@@ -35,6 +35,7 @@ def counts(due: int, total: int = 100, *, without_dead_letter: bool = True) -> C
 
 SWEEPING = SourceFacts(3, "any@8", set_up=True, filled=True, counts=counts(0))
 PROBLEM = Problem("QuotaExhausted", "the quota of the day is used up")
+AWAY = Problem("DatabaseUnavailable", "the database: connection refused")
 PENDING = Pending("other@8#0123abcd", rows=90, tokens=2_000_000)
 EVERY_STATE = [
     SourceFacts(
@@ -55,7 +56,7 @@ EVERY_STATE = [
         (False, True),
         (None, REFUSED),
         (False, True),
-        (None, "the database: connection refused"),
+        (None, AWAY),
         (False, True),
         (None, counts(0), counts(2), counts(2, without_dead_letter=False)),
         (0, 2),
@@ -74,6 +75,33 @@ def test_exactly_one_of_ready_reconciling_and_stalled_holds_in_every_state() -> 
     for facts in EVERY_STATE:
         holds = [shown(facts, kind)[0] for kind in ("Ready", "Reconciling", "Stalled")]
         assert sorted(map(str, holds)) == ["False", "False", "True"], facts
+
+
+@pytest.mark.parametrize(
+    ("changes", "word"),
+    [
+        ({}, "Fresh"),
+        ({"counts": counts(2)}, "Sweeping"),
+        ({"counts": counts(2, without_dead_letter=False)}, "FreshExceptDeadLettered"),
+        ({"counts": counts(100, without_dead_letter=False)}, "NoneFresh"),
+        ({"filled": False}, "FirstAudit"),
+        ({"set_up": False}, "SettingUp"),
+        ({"pending": PENDING}, "ApprovalNeeded"),
+        ({"provider_problem": PROBLEM, "pending": PENDING}, "QuotaExhausted"),
+        ({"suspended": True, "provider_problem": PROBLEM}, "Suspended"),
+        ({"waiting_for": AWAY, "suspended": True}, "DatabaseUnavailable"),
+        ({"waiting_for": AWAY, "set_up": False}, "DatabaseUnavailable"),
+        ({"refused": REFUSED, "waiting_for": AWAY}, "TableMissing"),
+        ({"jobs_refused": ("JobsRefused", "a quota"), "provider_problem": PROBLEM}, "JobsRefused"),
+    ],
+)
+def test_the_summary_is_the_most_pressing_reason_in_one_word(changes: dict[str, Any], word: str) -> None:
+    assert status(replace(SWEEPING, **changes), {}, NOW)["summary"] == word
+
+
+def test_the_summary_is_one_word_in_every_state() -> None:
+    for facts in EVERY_STATE:
+        assert re.fullmatch(r"[A-Z][A-Za-z]+", status(facts, {}, NOW)["summary"]), facts
 
 
 def test_each_condition_appears_once_with_a_reason_and_a_message() -> None:
@@ -116,13 +144,13 @@ def test_a_refused_source_is_stalled_with_the_reason_and_the_remedy() -> None:
 
 
 def test_a_source_without_a_database_from_the_start_is_still_being_set_up() -> None:
-    facts = SourceFacts(3, "any@8", waiting_for="the database: connection refused")
+    facts = SourceFacts(3, "any@8", waiting_for=AWAY)
     assert shown(facts, "Reconciling") == (True, "SettingUp")
     assert conditions(facts)[0].message == "the database: connection refused"
 
 
 def test_a_source_stays_ready_while_the_database_is_unavailable() -> None:
-    facts = SourceFacts(3, "any@8", set_up=True, waiting_for="the database: connection refused")
+    facts = SourceFacts(3, "any@8", set_up=True, waiting_for=AWAY)
     assert shown(facts, "Ready")[0] is True
 
 
