@@ -4,33 +4,44 @@ Recorded by the job runner, the sources' loops and the provider registry (it is 
 source's name, a phase, a reason; never a row's id.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from datetime import datetime
+from importlib.metadata import version
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector, generate_latest
 
 from embedding_operator.lifecycle.backfill_status import BackfillFacts
+from embedding_operator.lifecycle.condition import Condition
 from embedding_worker.clock import Clock
 from embedding_worker.providers.circuit import CircuitState
 from embedding_worker.rows.records import Counts
 
 PREFIX = "embedding_operator"
 SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
+CONDITION = ("source", "condition", "status")
+STATUSES = {True: "True", False: "False", None: "Unknown"}
 TEXTS = (1, 2, 5, 10, 25, 50, 100, 250)
 
 
 class Metrics:
-    """One registry for each process; every name begins with embedding_operator_."""
+    """One registry for each process. Every name begins with embedding_operator_, except those of the process (process_…)."""
 
     def __init__(self, *, clock: Clock) -> None:
         self._clock = clock
         self._registry = CollectorRegistry()
-        self._jobs = self._counter("jobs_settled", "Transitions of jobs to a phase", "source", "phase", "reason")
+        ProcessCollector(registry=self._registry)
+        self._gauge("build_info", "1, with the version as a label", "version").labels(version("embedding-operator")).set(1)
+        self._jobs = self._counter("job_transitions", "Transitions of jobs to a phase", "source", "phase", "reason")
         self._replays = self._counter("replays", "Replays of jobs", "source")
         self._refused = self._counter("refused_creates", "Creates of jobs that the API server has refused", "source")
         self._due = self._gauge("due_rows", "Rows whose embedding is missing or stale", "source")
         self._rows = self._gauge("rows", "Rows of the table", "source")
-        self._oldest = self._gauge("oldest_due_seconds", "Age of the oldest change mark", "source")
+        self._oldest = self._gauge("oldest_due_seconds", "Age of the oldest change mark, at the scrape", "source")
+        self._oldest_since: dict[str, datetime | None] = {}
+        self._conditions = self._gauge(
+            "source_condition", "1 for the status of each condition of a source, 0 for the others", *CONDITION
+        )
         self._open = self._gauge("open_jobs", "Open jobs of all sources")
         self._window = self._gauge("window_jobs", "Jobs that may be open at the moment, in all sources")
         self._dead = self._gauge("dead_letters", "Jobs in phase DeadLettered")
@@ -84,8 +95,14 @@ class Metrics:
         """The source's rows were counted."""
         self._due.labels(source).set(counts.due)
         self._rows.labels(source).set(counts.total)
-        since = counts.oldest_due_since
-        self._oldest.labels(source).set(0 if since is None else max(0.0, (self._clock.now() - since).total_seconds()))
+        self._oldest_since[source] = counts.oldest_due_since
+
+    def record_conditions(self, source: str, conditions: Iterable[Condition]) -> None:
+        """What the source's status says."""
+        for condition in conditions:
+            for status in STATUSES:
+                labels = (source, condition.type, STATUSES[status])
+                self._conditions.labels(*labels).set(condition.status is status)
 
     def record_dead_letters(self, source: str, number: int, *, limit_reached: bool) -> None:
         """So many jobs of the source are dead letters now, and whether they stop it."""
@@ -107,6 +124,8 @@ class Metrics:
         for gauge in (self._due, self._rows, self._oldest, self._dead_here, self._limited, *self._backfill):
             if (source,) in gauge._metrics:
                 gauge.remove(source)
+        self._oldest_since.pop(source, None)
+        self._conditions.remove_by_labels({"source": source})
 
     def call_started(self, *, source: str, texts: int) -> None:
         """A call to the provider with so many texts is about to be sent."""
@@ -131,4 +150,7 @@ class Metrics:
         self._open.set(open_jobs)
         self._window.set(window)
         self._dead.set(dead_letters)
+        for source, since in self._oldest_since.items():
+            age_s = 0.0 if since is None else (self._clock.now() - since).total_seconds()
+            self._oldest.labels(source).set(max(0.0, age_s))
         return generate_latest(self._registry)

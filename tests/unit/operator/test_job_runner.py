@@ -223,7 +223,7 @@ async def test_a_place_in_the_window_is_free_when_a_job_is_done_and_not_when_it_
 
 async def test_the_metrics_count_each_end_by_phase_and_reason(world: World) -> None:
     await world.run(world.put())
-    line = 'embedding_operator_jobs_settled_total{phase="Succeeded",reason="Embedded",source="shops"} 1.0'
+    line = 'embedding_operator_job_transitions_total{phase="Succeeded",reason="Embedded",source="shops"} 1.0'
     assert line in world.metrics.page(open_jobs=0, window=0, dead_letters=0).decode()
 
 

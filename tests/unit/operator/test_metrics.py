@@ -8,6 +8,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from embedding_operator.lifecycle.backfill_status import BackfillFacts
+from embedding_operator.lifecycle.condition import Condition
 from embedding_operator.metrics import Metrics
 from embedding_worker.providers.circuit import CircuitState
 from embedding_worker.rows.records import Counts
@@ -22,11 +23,11 @@ def metrics() -> Metrics:
 
 
 NAMES = {
-    *("jobs_settled", "replays", "refused_creates", "due_rows", "rows", "oldest_due_seconds", "open_jobs"),
+    *("job_transitions", "replays", "refused_creates", "due_rows", "rows", "oldest_due_seconds", "open_jobs"),
     *("window_jobs", "dead_letters", "source_dead_letters", "dead_letter_limit_reached"),
     *("backfill_active", "backfill_rows", "backfill_done_rows", "backfill_failed_rows"),
     *("backfill_rows_per_second", "backfill_workers"),
-    "leader",
+    *("leader", "source_condition", "build_info"),
     *("provider_call_seconds", "provider_call_texts", "circuit_open", "sweep_seconds", "job_seconds"),
 }
 
@@ -51,14 +52,14 @@ def test_the_page_has_all_documented_names_and_no_other(metrics: Metrics) -> Non
 
 def test_every_metric_has_our_prefix_and_a_description(metrics: Metrics) -> None:
     for family in text_string_to_metric_families(page(metrics)):
-        assert family.name.startswith("embedding_operator_")
+        assert family.name.startswith(("embedding_operator_", "process_"))
         assert family.documentation
 
 
 def test_a_settled_job_is_counted_by_phase_and_reason_and_its_time_observed(metrics: Metrics) -> None:
     for _ in range(2):
         metrics.record_job("shops", phase="Succeeded", reason="Embedded", took_s=0.3)
-    assert value(metrics, "jobs_settled_total", source="shops", phase="Succeeded", reason="Embedded") == 2
+    assert value(metrics, "job_transitions_total", source="shops", phase="Succeeded", reason="Embedded") == 2
     assert value(metrics, "job_seconds_sum", source="shops") == pytest.approx(0.6)
 
 
@@ -93,6 +94,25 @@ def test_without_a_due_row_the_age_of_the_oldest_is_zero(metrics: Metrics) -> No
 def test_a_database_whose_clock_is_ahead_gives_no_negative_age(metrics: Metrics) -> None:
     metrics.record_counts("shops", Counts(1, 1, True, START + timedelta(minutes=1), estimated=False))
     assert value(metrics, "oldest_due_seconds", source="shops") == 0
+
+
+def test_the_age_of_the_oldest_row_grows_between_two_counts(metrics: Metrics, clock: FakeClock) -> None:
+    metrics.record_counts("shops", Counts(1, 1, True, START, estimated=False))
+    clock.set_forward(timedelta(minutes=2))
+    assert value(metrics, "oldest_due_seconds", source="shops") == 120
+
+
+def test_a_condition_has_the_value_1_for_its_status_alone(metrics: Metrics) -> None:
+    metrics.record_conditions("shops", [Condition("Ready", True, "Sweeping", ""), Condition("Fresh", None, "Waiting", "")])
+    metrics.record_conditions("shops", [Condition("Ready", False, "TableMissing", "")])
+    found = {
+        (kind, status): value(metrics, "source_condition", source="shops", condition=kind, status=status)
+        for kind in ("Ready", "Fresh")
+        for status in ("True", "False", "Unknown")
+    }
+    assert {key for key, number in found.items() if number == 1} == {("Ready", "False"), ("Fresh", "Unknown")}
+    metrics.forget("shops")
+    assert value(metrics, "source_condition", source="shops", condition="Ready", status="False") is None
 
 
 def test_the_gauges_of_a_deleted_source_are_removed_and_no_others(metrics: Metrics) -> None:
