@@ -31,7 +31,9 @@ class Metrics:
         self._clock = clock
         self._registry = CollectorRegistry()
         ProcessCollector(registry=self._registry)
-        self._gauge("build_info", "1, with the version as a label", "version").labels(version("embedding-operator")).set(1)
+        self._gauge("build_info", "1, with the version as a label", "version").labels(
+            version("embedding-operator")
+        ).set(1)
         self._jobs = self._counter("job_transitions", "Transitions of jobs to a phase", "source", "phase", "reason")
         self._replays = self._counter("replays", "Replays of jobs", "source")
         self._refused = self._counter("refused_creates", "Creates of jobs that the API server has refused", "source")

@@ -21,6 +21,8 @@ from embedding_worker.rows.records import Counts, Used
 COUNTS_EVERY_S = 10.0
 CONDITIONS_EVERY_S = 1.0
 MANY_BLANK = 0.1
+DATABASE_PROBLEMS = {"DatabaseUnavailable", "RowsLocked"}
+"""Reasons of what a source waits for; its other ones are of the API server."""
 
 
 @dataclass(frozen=True)
@@ -138,7 +140,7 @@ def _jobs_refused(facts: SourceFacts, reason: str, message: str) -> list[Conditi
 def _others(facts: SourceFacts) -> list[Condition]:
     """The conditions that do not depend on whether the source runs."""
     return [
-        _reachable(facts.waiting_for),
+        _database(facts),
         _blank(facts.counts),
         _provider(facts),
         _reembed_required(facts.pending),
@@ -146,10 +148,13 @@ def _others(facts: SourceFacts) -> list[Condition]:
     ]
 
 
-def _reachable(waiting_for: Problem | None) -> Condition:
-    if waiting_for is not None:
-        return Condition("Reachable", False, waiting_for.reason, waiting_for.message)
-    return Condition("Reachable", True, "Reachable", "the database and the API server answer")
+def _database(facts: SourceFacts) -> Condition:
+    problem = facts.waiting_for
+    if problem is not None and problem.reason in DATABASE_PROBLEMS:
+        return Condition("DatabaseReady", False, problem.reason, problem.message)
+    if facts.set_up:
+        return Condition("DatabaseReady", True, "DatabaseReady", "the database answers")
+    return Condition("DatabaseReady", None, "SettingUp", "the table is not set up yet")
 
 
 def _provider(facts: SourceFacts) -> Condition:
@@ -178,8 +183,8 @@ def _reembed_required(pending: Pending | None) -> Condition:
 def _fresh(facts: SourceFacts) -> Condition:
     """The messages contain no number: a condition is written when it changes, which would then be at every sweep."""
     if facts.waiting_for is not None or facts.counts is None:
-        message = facts.waiting_for.message if facts.waiting_for is not None else "the rows are being counted"
-        return Condition("Fresh", None, "Waiting", message)
+        waiting_for = facts.waiting_for or Problem("Counting", "the rows are being counted")
+        return Condition("Fresh", None, waiting_for.reason, waiting_for.message)
     if not facts.filled:
         return Condition("Fresh", False, "FirstAudit", "the first audit has not read the whole table yet")
     if facts.counts.due_without_dead_letter:

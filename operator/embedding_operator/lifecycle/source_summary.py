@@ -7,9 +7,15 @@ from collections.abc import Sequence
 
 from embedding_operator.lifecycle.condition import Condition
 
-STOPPED = (("Stalled", True), ("Reachable", False), ("Reconciling", True))
+STOPPED = (("Stalled", True), ("DatabaseReady", False), ("Reconciling", True))
 """Types of conditions, and the statuses in which no row becomes fresh; the most pressing one first."""
-HINDERED = (("ProviderReady", False), ("ReembedRequired", True), ("BlankTexts", True), ("Backfilling", True))
+HINDERED = (
+    ("Fresh", None),
+    ("ProviderReady", False),
+    ("ReembedRequired", True),
+    ("BlankTexts", True),
+    ("Backfilling", True),
+)
 WELL = {"RowsDue": "Sweeping", "AllFresh": "Fresh"}
 """Words for reasons of the condition Fresh that need no attention. Its other reasons are shown as they are."""
 
@@ -23,5 +29,5 @@ def summary(conditions: Sequence[Condition], *, suspended: bool) -> str:
     return WELL.get(found["Fresh"].reason, found["Fresh"].reason)
 
 
-def _reasons(found: dict[str, Condition], shown: Sequence[tuple[str, bool]]) -> list[str]:
+def _reasons(found: dict[str, Condition], shown: Sequence[tuple[str, bool | None]]) -> list[str]:
     return [found[kind].reason for kind, status in shown if found[kind].status is status]

@@ -68,7 +68,7 @@ def after_failed_turn(error: Exception, *, locked_turns: int) -> Reaction | None
         case RowsLocked() if locked_turns < LOCKED_TURNS:
             return Reaction(0.0)
         case RowsLocked():
-            problem = Problem("RowsLocked", f"the database: {error}, {locked_turns} times in a row")
+            problem = Problem("RowsLocked", f"the database: {error}, several times in a row")
             return Reaction(UNREACHABLE_PAUSE_S, problem)
         case DatabaseUnavailable():
             return Reaction(UNREACHABLE_PAUSE_S, _of_the_database(error))

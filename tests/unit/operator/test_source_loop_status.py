@@ -56,7 +56,7 @@ async def test_an_incomplete_first_audit_is_in_the_status_until_it_is_complete(s
     system.store.fail("audit", AWAY, AWAY)
     async with system.running():
         await system.clock.advance(3)
-        assert system.condition("Fresh")[:2] == ("Unknown", "Waiting")
+        assert system.condition("Fresh")[:2] == ("Unknown", "DatabaseUnavailable")
         await system.clock.advance(5)
         assert system.condition("Fresh")[:2] == ("False", "RowsDue")
 

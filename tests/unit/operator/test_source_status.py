@@ -91,6 +91,8 @@ def test_exactly_one_of_ready_reconciling_and_stalled_holds_in_every_state() -> 
         ({"suspended": True, "provider_problem": PROBLEM}, "Suspended"),
         ({"waiting_for": AWAY, "suspended": True}, "DatabaseUnavailable"),
         ({"waiting_for": AWAY, "set_up": False}, "DatabaseUnavailable"),
+        ({"waiting_for": Problem("RequestRefused", "a quota"), "provider_problem": PROBLEM}, "RequestRefused"),
+        ({"counts": None}, "Counting"),
         ({"refused": REFUSED, "waiting_for": AWAY}, "TableMissing"),
         ({"jobs_refused": ("JobsRefused", "a quota"), "provider_problem": PROBLEM}, "JobsRefused"),
     ],
@@ -113,6 +115,7 @@ def test_each_condition_appears_once_with_a_reason_and_a_message() -> None:
                 "Reconciling",
                 "Stalled",
                 "Fresh",
+                "DatabaseReady",
                 "BlankTexts",
                 "ProviderReady",
                 "ReembedRequired",
@@ -163,8 +166,8 @@ def test_a_suspended_source_is_ready_with_reason_suspended() -> None:
     [
         (SWEEPING, (True, "AllFresh")),
         (SourceFacts(3, "any@8", set_up=True, counts=counts(0)), (False, "FirstAudit")),
-        (SourceFacts(3, "any@8", set_up=True, filled=True), (None, "Waiting")),
-        (SourceFacts(3, "any@8", True, None, False, "the database: away", True, counts(0)), (None, "Waiting")),
+        (SourceFacts(3, "any@8", set_up=True, filled=True), (None, "Counting")),
+        (SourceFacts(3, "any@8", True, None, False, AWAY, True, counts(0)), (None, "DatabaseUnavailable")),
         (SourceFacts(3, "any@8", set_up=True, filled=True, counts=counts(3)), (False, "RowsDue")),
         (SourceFacts(3, "any@8", set_up=True, filled=True, counts=counts(3), dead_letters=2), (False, "RowsDue")),
         (
