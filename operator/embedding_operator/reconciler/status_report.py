@@ -83,6 +83,14 @@ class StatusReport:
         of_backfill = backfill_events.of_backfill(self._source, before, new, index_advice=facts.index_advice)
         for event in (*of_conditions, *of_backfill):
             self._events.emit(event)
+            if event.type == events.WARNING:
+                log.warning(
+                    "source needs attention",
+                    source=name,
+                    condition=event.action,
+                    reason=event.reason,
+                    message=event.note,
+                )
 
     def _not_written(self, error: Exception, now: float) -> None:
         """A refusal, for example by a policy, will most likely be repeated: it is tried again after a pause, and logged once."""
