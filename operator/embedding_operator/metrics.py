@@ -6,6 +6,7 @@ source's name, a phase, a reason; never a row's id.
 
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from datetime import datetime
 from importlib.metadata import version
 
@@ -24,12 +25,23 @@ STATUSES = {True: "True", False: "False", None: "Unknown"}
 TEXTS = (1, 2, 5, 10, 25, 50, 100, 250)
 
 
+@dataclass(frozen=True)
+class Described:
+    """A metric, for its line in docs/metrics.md."""
+
+    name: str
+    kind: str
+    description: str
+    labels: tuple[str, ...]
+
+
 class Metrics:
     """One registry for each process. Every name begins with embedding_operator_, except those of the process (process_…)."""
 
     def __init__(self, *, clock: Clock) -> None:
         self._clock = clock
         self._registry = CollectorRegistry()
+        self.described: list[Described] = []
         ProcessCollector(registry=self._registry)
         self._gauge("build_info", "1, with the version as a label", "version").labels(
             version("embedding-operator")
@@ -69,12 +81,15 @@ class Metrics:
         self._settle = self._histogram("job_seconds", "Time from the start of a job's handler to its outcome", "source")
 
     def _counter(self, name: str, description: str, *labels: str) -> Counter:
+        self.described.append(Described(f"{PREFIX}_{name}_total", "counter", description, labels))
         return Counter(f"{PREFIX}_{name}", description, labels, registry=self._registry)
 
     def _gauge(self, name: str, description: str, *labels: str) -> Gauge:
+        self.described.append(Described(f"{PREFIX}_{name}", "gauge", description, labels))
         return Gauge(f"{PREFIX}_{name}", description, labels, registry=self._registry)
 
     def _histogram(self, name: str, description: str, *labels: str, buckets: tuple[float, ...] = SECONDS) -> Histogram:
+        self.described.append(Described(f"{PREFIX}_{name}", "histogram", description, labels))
         return Histogram(f"{PREFIX}_{name}", description, labels, buckets=buckets, registry=self._registry)
 
     def record_job(self, source: str, *, phase: str, reason: str, took_s: float) -> None:
