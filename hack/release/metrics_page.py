@@ -1,4 +1,4 @@
-"""The table of metrics in docs/metrics.md, from their definitions in the code. `make format` writes it, and a test compares it."""
+"""The table of metrics in docs/metrics.md, from the code. `make format` writes it, and a test compares it."""
 
 from embedding_operator.metrics import Described, Metrics
 from embedding_worker.clock import SystemClock

@@ -4,7 +4,7 @@ Recorded by the job runner, the sources' loops and the provider registry (it is 
 source's name, a phase, a reason; never a row's id.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
@@ -13,7 +13,8 @@ from importlib.metadata import version
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector, generate_latest
 
 from embedding_operator.lifecycle.backfill_status import BackfillFacts
-from embedding_operator.lifecycle.condition import Condition
+from embedding_operator.lifecycle.source_conditions import conditions
+from embedding_operator.lifecycle.source_facts import SourceFacts
 from embedding_worker.clock import Clock
 from embedding_worker.providers.circuit import CircuitState
 from embedding_worker.rows.records import Counts
@@ -114,9 +115,9 @@ class Metrics:
         self._rows.labels(source).set(counts.total)
         self._oldest_since[source] = counts.oldest_due_since
 
-    def record_conditions(self, source: str, conditions: Iterable[Condition]) -> None:
-        """What the source's status says."""
-        for condition in conditions:
+    def record_conditions(self, source: str, facts: SourceFacts) -> None:
+        """What the source's conditions are, also while they cannot be written to its status."""
+        for condition in conditions(facts):
             for status in STATUSES:
                 labels = (source, condition.type, STATUSES[status])
                 self._conditions.labels(*labels).set(condition.status is status)

@@ -12,7 +12,7 @@ from typing import Any
 
 import structlog
 
-from embedding_operator.lifecycle.source_status import conditions, facts_of
+from embedding_operator.lifecycle.source_facts import facts_of
 from embedding_operator.metrics import Metrics
 from embedding_operator.reconciler import turn
 from embedding_operator.reconciler.failure_log import FailureLog
@@ -86,9 +86,11 @@ class SourceLoop:
         self._wake.set()
 
     def request_reconcile(self, token: str | None) -> None:
-        """Have the next turn sweep, and audit the whole table as fast as possible, if this token is a new one."""
+        """If this token is a new one: have the next turn sweep, and audit the whole table, and the provider called now."""
         if token != self._requested:
             self._requested = token
+            if self._ready_source is not None:
+                self._ready_source.pipeline.gate.retry_now()
             self.wake()
 
     def compare_status(self, listed: EmbeddingSource, *, listed_at: float) -> None:
@@ -193,7 +195,7 @@ class SourceLoop:
         self._metrics.record_backfill(self._name, self._facts.backfill)
         letters = ready.sweeper.dead_letters
         self._metrics.record_dead_letters(self._name, letters.number, limit_reached=limit is not None)
-        self._metrics.record_conditions(self._name, conditions(self._facts))
+        self._metrics.record_conditions(self._name, self._facts)
         await self._report.write(self._facts)
         self._report.emit_adopted(ready.audit.adopted)
         return max(reaction.pause_s if reaction else 0.0, self._interval_s)
@@ -265,7 +267,7 @@ class SourceLoop:
         self._failures.record_stall(error)
         refused = reaction.refused and await self._setup.explain(self._source, reaction.refused)
         self._record(set_up=False, waiting_for=reaction.waiting_for, refused=refused)
-        self._metrics.record_conditions(self._name, conditions(self._facts))
+        self._metrics.record_conditions(self._name, self._facts)
         await self._report.write(self._facts, at_once=True)
         await self._pause(reaction.pause_s)
 

@@ -66,7 +66,7 @@ class TrackedJob:
     woken: asyncio.Event | None = None
     """Of a job in state Postponed: is set when it gets another state, or is removed, so that its handler stops waiting."""
     reason: str = ""
-    """Of a dead letter, and of a job that backs off: why."""
+    """What its status shows: why it is a dead letter, or backs off, or waits."""
 
     def is_held(self, now: float) -> bool:
         """Its status was refused, and it is not yet time to try again."""

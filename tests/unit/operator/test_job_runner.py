@@ -6,6 +6,7 @@ from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
+from structlog.testing import capture_logs
 
 from embedding_operator.api_errors import ApiServerError, ApiServerUnavailable, Invalid, RequestRefused
 from embedding_operator.event_poster import EventPoster
@@ -236,6 +237,15 @@ async def test_a_dead_letter_emits_a_warning_with_its_own_message(world: World) 
     world.batcher.outcome = TOO_LONG
     await world.run(world.put())
     assert await world.emitted() == [("Warning", "TextTooLong", "the text has 9,000 bytes")]
+
+
+async def test_a_dead_letter_is_a_warning_in_the_log_with_its_reason(world: World) -> None:
+    world.batcher.outcome = TOO_LONG
+    with capture_logs() as logs:
+        await world.run(world.put())
+    (line,) = [line for line in logs if line["event"] == "job settled"]
+    assert (line["log_level"], line["source"], line["reason"]) == ("warning", "shops", "TextTooLong")
+    assert line["message"] == "the text has 9,000 bytes"
 
 
 # Replays.

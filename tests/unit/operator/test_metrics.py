@@ -8,7 +8,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from embedding_operator.lifecycle.backfill_status import BackfillFacts
-from embedding_operator.lifecycle.condition import Condition
+from embedding_operator.lifecycle.source_facts import SourceFacts
 from embedding_operator.metrics import Metrics
 from embedding_worker.providers.circuit import CircuitState
 from embedding_worker.rows.records import Counts
@@ -108,10 +108,8 @@ async def test_the_age_of_the_oldest_row_grows_between_two_counts(metrics: Metri
 
 
 def test_a_condition_has_the_value_1_for_its_status_alone(metrics: Metrics) -> None:
-    metrics.record_conditions(
-        "shops", [Condition("Ready", True, "Sweeping", ""), Condition("Fresh", None, "Waiting", "")]
-    )
-    metrics.record_conditions("shops", [Condition("Ready", False, "TableMissing", "")])
+    metrics.record_conditions("shops", SourceFacts(1, "any@8", set_up=True))
+    metrics.record_conditions("shops", SourceFacts(1, "any@8", refused=("TableMissing", "create the table")))
     found = {
         (kind, status): value(metrics, "source_condition", source="shops", condition=kind, status=status)
         for kind in ("Ready", "Fresh")

@@ -2,7 +2,7 @@
 
 import pytest
 
-from embedding_operator.lifecycle.source_status import Pending
+from embedding_operator.lifecycle.source_facts import Pending
 from embedding_operator.resources.embedding_job import Phase
 from embedding_worker.errors import DatabaseUnavailable, DayLimitReached, ProviderThrottled, ProviderUnavailable
 from tests.support.fake_clock import settle

@@ -9,16 +9,9 @@ from typing import Any
 import pytest
 
 from embedding_operator.lifecycle.backfill_status import BackfillFacts
-from embedding_operator.lifecycle.source_status import (
-    Pending,
-    SourceFacts,
-    conditions,
-    cost,
-    facts_of,
-    fresh_percent,
-    status,
-    worth_writing,
-)
+from embedding_operator.lifecycle.source_conditions import conditions
+from embedding_operator.lifecycle.source_facts import Pending, SourceFacts, facts_of
+from embedding_operator.lifecycle.source_status import why_jobs_wait, cost, fresh_percent, status, worth_writing
 from embedding_worker.providers.problem import Problem
 from embedding_worker.rows.records import Counts, Used
 from tests.support.operator_parts import source
@@ -106,6 +99,24 @@ def test_the_summary_is_one_word_in_every_state() -> None:
         assert re.fullmatch(r"[A-Z][A-Za-z]+", status(facts, {}, NOW)["summary"]), facts
 
 
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"counts": counts(2)}, None),
+        ({"pending": PENDING}, None),
+        ({"some_calls_fail": True}, None),
+        ({"provider_problem": PROBLEM}, "QuotaExhausted"),
+        ({"suspended": True, "provider_problem": PROBLEM}, "Suspended"),
+        ({"waiting_for": AWAY}, "DatabaseUnavailable"),
+        ({"set_up": False}, "SettingUp"),
+        ({"refused": REFUSED}, "TableMissing"),
+    ],
+)
+def test_jobs_wait_for_what_stops_all_of_them(changes: dict[str, Any], reason: str | None) -> None:
+    why = why_jobs_wait(replace(SWEEPING, **changes))
+    assert (why.reason if why else None) == reason
+
+
 def test_each_condition_appears_once_with_a_reason_and_a_message() -> None:
     for facts in EVERY_STATE:
         found = conditions(facts)
@@ -137,6 +148,13 @@ def test_the_rows_that_a_changed_model_would_embed_are_in_the_message() -> None:
         found for found in conditions(replace(SWEEPING, pending=PENDING)) if found.type == "ReembedRequired"
     ]
     assert "90 rows would be embedded again" in condition.message
+    assert condition.message.endswith(f"until spec.approvedFingerprint is {PENDING.signature}")
+
+
+def test_a_wrong_approval_is_told_beside_the_right_one() -> None:
+    facts = replace(SWEEPING, pending=replace(PENDING, approved="other@8"))
+    (condition,) = [found for found in conditions(facts) if found.type == "ReembedRequired"]
+    assert condition.message.endswith(f"until spec.approvedFingerprint is {PENDING.signature}; it is other@8")
 
 
 def test_a_refused_source_is_stalled_with_the_reason_and_the_remedy() -> None:

@@ -7,7 +7,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from embedding_operator.api_errors import ApiServerError, ApiServerUnreachable, Gone, RequestRefused
-from embedding_operator.lifecycle.source_status import SourceFacts, facts_of
+from embedding_operator.lifecycle.source_facts import SourceFacts, facts_of
 from embedding_operator.reconciler.status_report import StatusReport
 from embedding_operator.resources.embedding_job import Phase
 from embedding_worker.providers.problem import Problem
