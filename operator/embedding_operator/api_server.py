@@ -38,7 +38,7 @@ from embedding_worker.clock import SystemClock
 Json = dict[str, Any]
 MERGE_PATCH = {"Content-Type": "application/merge-patch+json"}
 PAGE = 500
-LEASES, LEASE_TIMEOUT_S = "coordination.k8s.io/v1", 9.0
+LEASES, LEASE_TIMEOUT_S, WATCH_ENDS_WITHIN_S = "coordination.k8s.io/v1", 3.0, 9.0
 
 
 class ApiServer:
@@ -231,7 +231,7 @@ class ApiServer:
     async def watch_lease(self, name: str, version: str, *, within_s: float) -> AsyncIterator[Json]:
         """The Lease, each time that it changes, for so long. Ends early where it is deleted or the version is too old."""
         params = {"watch": "1", "fieldSelector": f"metadata.name={name}", "timeoutSeconds": str(round(within_s))}
-        timeout = aiohttp.ClientTimeout(total=within_s + LEASE_TIMEOUT_S)
+        timeout = aiohttp.ClientTimeout(total=within_s + WATCH_ENDS_WITHIN_S)
         try:
             async with self._session_for_leases.get(
                 self._lease_url(), params=params | {"resourceVersion": version}, timeout=timeout

@@ -7,6 +7,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from typing import Any
 
 from embedding_worker.errors import EmbeddingError, RowsRefused
 from embedding_worker.rows.backfills import BackfillRecords, BackfillRun, BackfillSettings, WorkerReport
@@ -46,29 +47,38 @@ class FakeRecords(BackfillRecords):
         """So many of the next reports are not recorded."""
 
     async def begin(self, run: str, source: str, settings: BackfillSettings, *, total: int) -> BackfillRun:
-        self.runs.append(BackfillRun(source, run, settings, total, BEGUN_AT, None))
-        self.reported.clear()
+        if not self.runs or not self.runs[-1].is_active:
+            self.runs.append(BackfillRun(source, run, settings, total, BEGUN_AT, None))
+            self.reported.clear()
         return self.runs[-1]
+
+    def _is_on_record(self, run: BackfillRun) -> bool:
+        return bool(self.runs) and self.runs[-1].run == run.run
 
     async def present(self, bookkeeping: str) -> BackfillRun | None:
         return self.runs[-1] if self.runs else None
 
-    async def end(self, run: BackfillRun) -> BackfillRun:
-        self.runs[-1] = replace(run, ended_at=BEGUN_AT)
-        return self.runs[-1]
+    async def end(self, run: BackfillRun) -> BackfillRun | None:
+        self._replace(run, ended_at=BEGUN_AT)
+        return self.runs[-1] if self.runs else None
 
     async def record_total(self, run: BackfillRun, total: int) -> BackfillRun:
-        self.runs[-1] = replace(run, total=total)
-        return self.runs[-1]
+        return self._replace(run, total=total)
 
     async def record_paused(self, run: BackfillRun, *, paused: bool) -> BackfillRun:
-        self.runs[-1] = replace(run, paused=paused)
-        return self.runs[-1]
+        return self._replace(run, paused=paused)
+
+    def _replace(self, run: BackfillRun, **changes: Any) -> BackfillRun:
+        if self._is_on_record(run):
+            self.runs[-1] = replace(self.runs[-1], **changes)
+        return replace(run, **changes)
 
     async def report(self, run: BackfillRun, report: WorkerReport) -> bool:
         if self.lost_reports:
             self.lost_reports -= 1
             return False
+        if not self._is_on_record(run):
+            return True
         before = self.reported.get(report.worker, WorkerReport(report.worker))
         self.reported[report.worker] = replace(
             report, done=before.done + report.done, failed=before.failed + report.failed

@@ -47,6 +47,8 @@ class Outcomes:
     def __init__(self, progress: Progress) -> None:
         self.pending = 0
         """Rows that are being worked on."""
+        self.in_work: set[str] = set()
+        """Rows that were read, and have no outcome yet."""
         self.any_left = False
         """Whether a row was left with its marks."""
         self.any_locked = False
@@ -59,6 +61,7 @@ class Outcomes:
 
     def add(self, request: RowRequest, result: RowOutcome | Exception) -> None:
         self.pending -= 1
+        self.in_work.discard(request.id)
         self._some.set()
         if isinstance(result, Exception):
             self.any_left = True
@@ -130,11 +133,12 @@ class Backfill:
             self._share,
             limit=self._batch * self._concurrency,
             without_locked=self._met_locked_rows,
+            in_work=outcomes.in_work,
             clock=self._clock,
         )
         try:
             async with pages:
-                while not self._draining.is_set() and (page := await pages.next()) is not None:
+                while (page := await pages.next(unless=self._draining)) is not None:
                     outcomes.any_locked |= page.any_locked
                     outcomes.any_left |= page.any_repeated
                     await self._begin_batches(page, slots)

@@ -1,11 +1,9 @@
 """Reads the rows of a backfill in pages, one page ahead of the calls, so that these never wait for it. Called by backfill.py."""
 
 import asyncio
-from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import partial
-from itertools import chain
 from typing import Self
 
 from embedding_worker.clock import Clock
@@ -19,8 +17,6 @@ MARKS_OF_A_PAGE = 1_000
 """At most."""
 TEXTS_LAST_S = 5.0
 """While the provider may not be called, texts change: after so long, rows are read again."""
-PAGES_IN_WORK = 3
-"""A page is read while rows of the two before it may be without their vectors still."""
 
 
 @dataclass(frozen=True)
@@ -32,7 +28,7 @@ class Page:
     any_locked: bool = False
     """Rows that another session has locked were left out."""
     any_repeated: bool = False
-    """Rows of the pages just before were left out: when these were read, they may not have had their vectors yet."""
+    """Rows that are being worked on, because of another mark of theirs, were left out."""
     read_at: float = 0.0
     """By the monotonic clock."""
 
@@ -45,9 +41,19 @@ class PagesAhead:
     """The pages of one pass over the marks of a share, from the oldest marks to the newest."""
 
     def __init__(
-        self, store: RowStore, rows: RowEmbedder, share: Share, *, limit: int, without_locked: bool, clock: Clock
+        self,
+        store: RowStore,
+        rows: RowEmbedder,
+        share: Share,
+        *,
+        limit: int,
+        without_locked: bool,
+        in_work: set[str],
+        clock: Clock,
     ) -> None:
-        """`without_locked`: leave out rows that another session has locked, because they would be paid for again."""
+        """`without_locked`: leave out rows that another session has locked, because they would be paid for again. `in_work`: the
+        rows without an outcome; those of each page are added.
+        """
         self._store = store
         self._rows = rows
         self._share = share
@@ -55,7 +61,7 @@ class PagesAhead:
         self._without_locked = without_locked
         self._clock = clock
         self._next: asyncio.Task[Page] | None = None
-        self._in_work: deque[list[str]] = deque(maxlen=PAGES_IN_WORK - 1)
+        self._in_work = in_work
 
     async def __aenter__(self) -> Self:
         self._begin_next(Page())
@@ -66,11 +72,21 @@ class PagesAhead:
             self._next.cancel()
             await asyncio.gather(self._next, return_exceptions=True)
 
-    async def next(self) -> Page | None:
-        """The next page, which may have no rows; None at the end. Waits while the database is away. Raises SourceRefused."""
+    async def next(self, *, unless: asyncio.Event) -> Page | None:
+        """The next page, which may have no rows; None at the end. Raises SourceRefused.
+
+        Waits while the database is away; returns None if the event is set first.
+        """
         if self._next is None:
             return None
-        page = await self._next
+        stopping = asyncio.create_task(unless.wait())
+        try:
+            await asyncio.wait({self._next, stopping}, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            stopping.cancel()
+        if unless.is_set():
+            return None
+        page = self._next.result()
         self._begin_next(page)
         return page
 
@@ -80,10 +96,9 @@ class PagesAhead:
     async def _read(self, after_seq: int) -> Page:
         reading = partial(self._store.backlog.page, after_seq=after_seq, limit=self._limit, share=self._share)
         marks = await until_answered("read change marks", reading, clock=self._clock)
-        in_work = set(chain.from_iterable(self._in_work))
-        others = [row_id for row_id in marks.ids if row_id not in in_work]
+        others = [row_id for row_id in marks.ids if row_id not in self._in_work]
         ids = await self._that_are_not_locked(others)
-        self._in_work.append(ids)
+        self._in_work.update(ids)
         rows = await self._rows.read(ids) if ids else {}
         return Page(
             marks.last_seq,

@@ -153,7 +153,7 @@ class RowEmbedder:
     async def _call_and_write(self, batch: RowBatch, texts: Texts, calls: BatchCalls[RowRequest]) -> None:
         """After the last call of a backfill's batch, the next one may call: its slots are for calls, and it bounds what waits to
         be written. A batch of jobs keeps its slot, so that no more than two wait, paid for, while the database is away. So does
-        each batch until a row was written: the table may refuse all rows.
+        each batch until a vector was written: the table may refuse all of them.
         """
         started, not_sent = self._clock.monotonic(), len(texts)
         of_jobs = _are_of_jobs(texts)
@@ -204,7 +204,7 @@ class RowEmbedder:
             return {}
         writing = partial(self._writer.write, list(rows.values()), of_jobs=_are_of_jobs(rows))
         written = await until_answered("write rows", writing, clock=self._clock)
-        self._has_written |= bool(written.ids)
+        self._has_written |= any(row.vector is not None and row.id in written.ids for row in rows.values())
         missing: dict[RowRequest, VectorWrite] = {}
         embedded, blank = (outcome(kind, embed_ms=embed_ms) for kind in (OutcomeKind.EMBEDDED, OutcomeKind.BLANK_TEXT))
         for request, row in rows.items():

@@ -16,13 +16,12 @@ import structlog
 from embedding_operator.reconciler.backfill_workers import Workers, WorkersNotEnabled
 from embedding_operator.reconciler.backlog_watch import BacklogWatch
 from embedding_operator.reconciler.job_table import JobTable
+from embedding_operator.reconciler.local_backfill import LocalBackfill
 from embedding_operator.resources.embedding_source import BackfillMode, EmbeddingSource
-from embedding_operator.tasks import cancel_and_wait
-from embedding_worker.backfill import Backfill, Progress
 from embedding_worker.clock import Clock
+from embedding_worker.errors import SourceRefused
 from embedding_worker.pipeline import RowPipeline
 from embedding_worker.rows.backfills import BackfillRun, BackfillSettings, WorkerReport
-from embedding_worker.rows.backlog import Share
 from embedding_worker.rows.store import RowStore
 from embedding_worker.source import SourceConfig
 
@@ -78,10 +77,11 @@ class BackfillControl:
         self._parts = parts
         self._clock = clock
         self._run: BackfillRun | None = None
-        self._engine: Backfill | None = None
-        self._task: asyncio.Task[None] | None = None
-        self._ended_engines = Progress()
-        self._reported = Progress()
+        """The one on record, when that was last read."""
+        self._was_read = False
+        self._local = LocalBackfill(
+            parts.store, parts.pipeline, source=source.name, concurrency=self._spec.concurrency, clock=clock
+        )
         self._reports: list[WorkerReport] = []
         self._watch = BacklogWatch(source, config, parts.store, clock=clock)
         self._next_look_at = float("-inf")
@@ -95,22 +95,17 @@ class BackfillControl:
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
-        """Continue the backfill that is on record, unless the spec has changed. What runs in this process ends with the block."""
-        run = self._run = await self._records.present(self._settings.config.at.bookkeeping_name)
-        if run is not None:
-            self._reports = await self._records.reports(run)
-        if run is not None and run.is_active and not self._may_continue(run):
-            await self._end(run, why="the source has changed")
+        """What runs in this process ends with the block."""
         try:
             yield
         finally:
-            await self._stop_engine()
+            await self._local.stop()
             await self._report_the_last()
 
     async def _report_the_last(self) -> None:
         """Record what was done since the last look, if the database answers soon."""
         if self._run is not None and self._run.is_active:
-            with suppress(TimeoutError):
+            with suppress(TimeoutError, SourceRefused):
                 async with asyncio.timeout(LAST_REPORT_S):
                     await self._report(self._run)
 
@@ -120,13 +115,11 @@ class BackfillControl:
     def drain(self) -> None:
         """Begin no other call: the process is about to end."""
         self._draining = True
-        if self._engine is not None:
-            self._engine.drain()
+        self._local.drain()
 
     async def wait_until_drained(self) -> None:
         """Return when the calls in flight in this process are written."""
-        if self._task is not None:
-            await asyncio.wait({self._task})
+        await self._local.wait_until_drained()
 
     async def step(self, *, due: int, filled: bool, texts_sent: int = 0) -> None:
         """Do what is to be done now. `due`: rows that are due for any reason. `filled`: the first audit is complete.
@@ -134,11 +127,14 @@ class BackfillControl:
 
         Raises what the store raises, and what has ended the backfill in this process.
         """
-        if self._task is not None and self._task.done() and not self._task.cancelled():
-            self._task.result()
+        self._local.raise_failure()
         await self._watch.look(due=due, texts_sent=texts_sent)
         may_begin = due > self._spec.threshold and self._is_auto and not self._source.spec.suspend
-        if self._draining or not (self.is_active or may_begin) or self._clock.monotonic() < self._next_look_at:
+        if self._draining or self._clock.monotonic() < self._next_look_at:
+            return
+        if not self._was_read or self.is_active or may_begin:
+            await self._read_record()
+        if not (self.is_active or may_begin):
             return
         self._next_look_at = self._clock.monotonic() + (LOOK_EVERY_S if self.is_active else BEGIN_LOOK_EVERY_S)
         match await self._decide(filled=filled):
@@ -148,6 +144,18 @@ class BackfillControl:
                 await self._follow()
             case Step.END if self._run is not None:
                 await self._end(self._run, why=NO_ROW_LEFT)
+
+    async def _read_record(self) -> None:
+        """Another process that leads, or led, may have begun or ended a backfill, and a database may be an earlier one."""
+        run, before = await self._records.present(self._settings.config.at.bookkeeping_name), self._run
+        if before is not None and before.is_active and (run is None or run.run != before.run or not run.is_active):
+            log.warning("the backfill on record is not the one that was followed", source=self._source.name)
+            await self._local.stop()
+            self._local.forget()
+        self._run, self._was_read = run, True
+        self._reports = [] if run is None else await self._records.reports(run)
+        if run is not None and run.is_active and not self._may_continue(run):
+            await self._end(run, why="the source has changed")
 
     @property
     def _is_auto(self) -> bool:
@@ -171,7 +179,7 @@ class BackfillControl:
         await self._watch.before_backfill(total)
         run = await self._records.begin(secrets.token_hex(4), self._name, self._settings, total=total)
         self._run, self._reports = run, []
-        self._ended_engines = self._reported = Progress()
+        self._local.forget()
         log.info("backfill started", source=self._source.name, rows=total, workers=self._settings.workers)
         await self._follow()
 
@@ -183,12 +191,12 @@ class BackfillControl:
         if run.paused != self._source.spec.suspend:  # workers that were started by hand know only the database
             run = self._run = await self._records.record_paused(run, paused=self._source.spec.suspend)
         if self._source.spec.suspend:
-            await self._stop_engine()
+            await self._local.stop()
             await self._parts.workers.remove()
         elif self._settings.workers:
             await self._parts.workers.ensure(run)
-        elif self._task is None or self._task.done():
-            self._start_engine()
+        else:
+            self._local.start()
         self._reports = await self._records.reports(run)
         self._watch.record_rows(self._worked_on)
         if self._clock.monotonic() >= self._next_count_at:
@@ -205,39 +213,17 @@ class BackfillControl:
     def _worked_on(self) -> int:
         return sum(report.done + report.failed for report in self._reports)
 
-    @property
-    def _progress(self) -> Progress:
-        """What this process has done."""
-        before, now = self._ended_engines, self._engine.progress if self._engine is not None else Progress()
-        return Progress(before.done + now.done, before.failed + now.failed)
-
-    def _start_engine(self) -> None:
-        self._ended_engines = self._progress
-        self._engine = Backfill(
-            self._parts.store,
-            self._parts.pipeline,
-            share=Share(),
-            concurrency=self._settings.concurrency,
-            clock=self._clock,
-        )
-        self._task = asyncio.create_task(self._engine.run(), name=f"backfill of source {self._source.name}")
-
-    async def _stop_engine(self) -> None:
-        if self._task is not None:
-            await cancel_and_wait(self._task)
-        self._ended_engines, self._task, self._engine = self._progress, None, None
-
     async def _report(self, run: BackfillRun) -> bool:
-        """Record what this process has done since the last report. Returns False if that is impossible now."""
-        now, before = self._progress, self._reported
-        if self._engine is None and now == before:
+        """Record what this process has done since the last report. Returns False while the database is away."""
+        report = self._local.unreported()
+        if report is None:
             return True
-        recorded = await self._records.report(run, WorkerReport(0, now.done - before.done, now.failed - before.failed))
-        self._reported = now if recorded else before
+        if recorded := await self._records.report(run, report):
+            self._local.record_reported(report)
         return recorded
 
     async def _end(self, run: BackfillRun, *, why: str) -> None:
-        await self._stop_engine()
+        await self._local.stop()
         if not await self._report(run):
             return  # the next step tries again
         await self._parts.workers.remove()
@@ -245,7 +231,7 @@ class BackfillControl:
         if why == NO_ROW_LEFT:
             await self._watch.after_backfill(self._worked_on)
         self._run = await self._records.end(run)
-        if self._run.total != self._worked_on and why == NO_ROW_LEFT:
+        if self._run is not None and self._run.total != self._worked_on and why == NO_ROW_LEFT:
             self._run = await self._records.record_total(self._run, self._worked_on)
         log.info("backfill ended", source=self._source.name, why=why, rows=self._worked_on)
 

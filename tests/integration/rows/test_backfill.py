@@ -7,7 +7,13 @@ import pytest
 
 from embedding_worker.backfill import Backfill
 from embedding_worker.embedding import LOCK_PATIENCE_S
-from embedding_worker.errors import InputRejected, ProviderError, ProviderThrottled, ProviderUnavailable
+from embedding_worker.errors import (
+    DatabaseUnavailable,
+    InputRejected,
+    ProviderError,
+    ProviderThrottled,
+    ProviderUnavailable,
+)
 from embedding_worker.rows.backlog import MarkPage, Share
 from embedding_worker.rows.database import Database
 from tests.integration.rows.conftest import Keep
@@ -211,6 +217,35 @@ async def test_drained_while_a_page_is_read_and_no_call_may_be_made_it_ends(
         monkeypatch.setattr(backlog, "page", page)
         async with asyncio.timeout(30):
             await backfill.run()
+
+
+async def test_drained_while_the_database_is_away_it_ends(
+    filled: tuple[BackfilledSource, Oracle], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source, _ = filled
+    tries = []
+
+    async def page(**_: object) -> MarkPage:
+        tries.append(1)
+        raise DatabaseUnavailable("connection refused")
+
+    monkeypatch.setattr(source.keeper.store.backlog, "page", page)
+    async with source.running() as (backfill, task):
+        await eventually(lambda: len(tries) >= 2, within_s=30, because="the page is read again")
+        backfill.drain()
+        async with asyncio.timeout(30):
+            await task
+
+
+async def test_marks_that_are_too_many_to_be_counted_are_estimated(
+    filled: tuple[BackfilledSource, Oracle], businesses: Application, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source, oracle = filled
+    marks = f'embedding_operator."{oracle.config.at.bookkeeping_name}_marks"'
+    businesses.run(f"INSERT INTO {marks} (id, edited) SELECT n::text, false FROM generate_series(1000, 200000) n")
+    businesses.run(f"ANALYZE {marks}")
+    monkeypatch.setattr("embedding_worker.rows.backlog.COUNT_TIMEOUT_S", 0.001)
+    assert await source.keeper.store.backlog.count() == pytest.approx(ROWS + 199_001, rel=0.01)
 
 
 async def test_the_applications_functions_are_not_compiled_and_keep_no_plan(

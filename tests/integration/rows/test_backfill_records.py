@@ -32,10 +32,11 @@ async def test_a_worker_reads_what_was_recorded(records: BackfillRecords) -> Non
 async def test_a_backfill_that_has_ended_is_not_worked_on_but_still_known(records: BackfillRecords) -> None:
     begun = await records.begin("first", "shops/businesses", SETTINGS, total=20_000)
     ended = await records.end(begun)
+    assert ended is not None
     assert ended.ended_at is not None
     assert await records.of_source("shops/businesses") is None
     assert await records.present(begun.bookkeeping) == ended
-    assert (await records.end(begun)).ended_at == ended.ended_at
+    assert await records.end(begun) == ended
 
 
 async def test_progress_is_added_up_by_worker_also_after_a_restart(records: BackfillRecords) -> None:
@@ -53,12 +54,18 @@ async def test_progress_is_added_up_by_worker_also_after_a_restart(records: Back
 async def test_a_worker_of_an_earlier_backfill_reports_nothing_about_the_present_one(records: BackfillRecords) -> None:
     earlier = await records.begin("first", "shops/businesses", SETTINGS, total=20_000)
     await records.report(earlier, WorkerReport(0, 10))
+    await records.end(earlier)
     present = await records.begin("second", "shops/businesses", SETTINGS, total=5)
     assert await records.reports(present) == []
     await records.report(earlier, WorkerReport(0, 10))
     await records.report(present, WorkerReport(0, 2))
     assert [(one.worker, one.done) for one in await records.reports(present)] == [(0, 2)]
     assert (await records.record_total(present, 9)).total == 9
+
+
+async def test_an_active_backfill_is_not_replaced_by_another(records: BackfillRecords) -> None:
+    first = await records.begin("first", "shops/businesses", SETTINGS, total=20_000)
+    assert await records.begin("second", "shops/businesses", SETTINGS, total=5) == first
 
 
 async def test_a_backfill_ends_with_its_source(businesses: Application, rows: Database) -> None:
@@ -75,6 +82,7 @@ async def test_a_worker_reads_that_the_source_is_suspended(records: BackfillReco
     assert not begun.paused
     assert (await records.record_paused(begun, paused=True)).paused
     assert (await records.present(begun.bookkeeping) or begun).paused
+    await records.end(begun)
     assert not (await records.begin("second", "shops/businesses", SETTINGS, total=5)).paused
     await records.record_paused(begun, paused=True)
     assert await records.of_source("shops/businesses") == await records.present(begun.bookkeeping)

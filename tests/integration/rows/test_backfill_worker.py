@@ -1,7 +1,7 @@
 """One worker of a backfill, in the test's own process: what it waits for, and what it reports meanwhile."""
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
@@ -10,7 +10,6 @@ import pytest
 from embedding_worker.backfill_worker import BackfillWorker
 from embedding_worker.clock import SystemClock
 from embedding_worker.errors import ProviderThrottled
-from embedding_worker.providers.embedder import Vector
 from embedding_worker.providers.observer import NoObserver
 from embedding_worker.providers.provider import Provider
 from embedding_worker.providers.registry import ProviderRegistry
@@ -28,19 +27,6 @@ REFUSING = """
 CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE EXCEPTION 'closed'; END $$;
 CREATE TRIGGER refuse BEFORE UPDATE ON businesses FOR EACH ROW EXECUTE FUNCTION refuse()
 """
-
-
-class HeldEmbedder(FakeEmbedder):
-    """Answers no call before `may_answer` is set."""
-
-    def __init__(self, *, max_texts: int) -> None:
-        super().__init__(max_texts=max_texts)
-        self.may_answer = asyncio.Event()
-
-    async def embed(self, texts: Sequence[str]) -> list[Vector]:
-        vectors = await super().embed(texts)
-        await self.may_answer.wait()
-        return vectors
 
 
 @dataclass
@@ -144,7 +130,8 @@ async def test_what_the_provider_prevents_is_reported(one: OneWorker) -> None:
 async def test_while_the_source_is_suspended_it_begins_no_other_call_and_then_it_goes_on(one: OneWorker) -> None:
     await one.keeper.store.record_filled()
     records = BackfillRecords(one.database)
-    one.provider = provider = HeldEmbedder(max_texts=10)
+    provider, held = one.provider, asyncio.Event()
+    provider.held = held
 
     async def has_paused() -> bool:
         report = await one.report()
@@ -154,7 +141,7 @@ async def test_while_the_source_is_suspended_it_begins_no_other_call_and_then_it
         await eventually(lambda: len(provider.calls) == 2, within_s=WITHIN_S, because="two calls are in flight")
         await records.record_paused(one.run, paused=True)
         await eventually(lambda: "suspended" in worker.problem, within_s=WITHIN_S, because="the worker looks")
-        provider.may_answer.set()
+        held.set()
         await eventually(has_paused, within_s=WITHIN_S, because="the calls in flight are written")
         assert (len(provider.calls), task.done()) == (2, False)
         await records.record_paused(one.run, paused=False)

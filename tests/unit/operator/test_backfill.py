@@ -1,5 +1,6 @@
 """When a backfill begins, goes on and ends; where it runs; and what is known of it."""
 
+import asyncio
 from typing import Any
 
 import pytest
@@ -148,6 +149,46 @@ async def test_a_report_that_the_database_has_not_recorded_is_made_again() -> No
     assert (embedded(system), records.lost_reports) == (ROWS, 0)
     assert [(run.total, run.is_active) for run in records.runs] == [(ROWS, False)]
     assert records.reported[0].done == ROWS
+
+
+async def test_a_backfill_that_the_database_has_lost_is_begun_again_and_ends() -> None:
+    system = looped(300, backfill=AUTO | {"concurrency": 1})
+    records, held = system.store.backlog.records, asyncio.Event()
+    system.setup.client.held = held
+    async with system.running():
+        await system.clock.advance(1)
+        records.runs.clear()  # a failover to a replica that was behind
+        await system.clock.advance(9)
+        held.set()
+        await system.clock.advance(60)
+    assert embedded(system) == 300
+    assert [run.is_active for run in records.runs] == [False]
+
+
+async def test_a_backfill_that_another_leader_has_begun_meanwhile_is_followed() -> None:
+    system = looped(300, backfill=AUTO | {"concurrency": 1})
+    records, name = system.store.backlog.records, f"{system.shown.metadata.namespace}/businesses"
+    system.setup.client.held = held = asyncio.Event()
+    async with system.running():
+        await system.clock.advance(1)
+        mine = records.runs.pop()
+        others = await records.begin("of the other", name, mine.settings, total=300)
+        held.set()
+        await system.clock.advance(60)
+    assert [(run.run, run.is_active) for run in records.runs] == [(others.run, False)]
+    assert embedded(system) == 300
+
+
+async def test_what_is_done_is_reported_where_the_source_changes_while_calls_are_in_flight() -> None:
+    system = looped(300, backfill=AUTO | {"concurrency": 1})
+    system.setup.client.held = held = asyncio.Event()
+    held.set()
+    system.setup.client.meanwhile = lambda: held.clear() if len(system.setup.client.calls) == 3 else None
+    async with system.running():
+        await system.clock.advance(1)
+        assert 0 < embedded(system) < 300
+        assert system.store.backlog.records.reported == {}
+    assert system.store.backlog.records.reported[0].done == embedded(system)
 
 
 @pytest.mark.parametrize("changed", [{"mode": "Jobs"}, {"mode": "Auto", "concurrency": 7}])

@@ -125,6 +125,10 @@ class Meter:
                 if each.is_waited_for:
                     each.allowed.set_exception(exc)
             return
+        except asyncio.CancelledError:
+            for each in together:
+                each.allowed.cancel()
+            raise
         for each in together:
             allowed = min(each.texts, left)
             left -= allowed

@@ -13,7 +13,7 @@ from typing import Any
 
 import structlog
 
-from embedding_worker.errors import DatabaseUnavailable, RowsLocked, SourceRefused
+from embedding_worker.errors import DatabaseUnavailable, RowsLocked
 from embedding_worker.rows.database import Database, Row
 from embedding_worker.rows.derived_table import HASHED_BY, SCHEMA
 from embedding_worker.source import ChangeDetection, Model, SourceConfig, TableColumn, TooLong
@@ -25,6 +25,7 @@ BEGIN = f"""
 INSERT INTO {SCHEMA}.backfills AS b (bookkeeping, source, run, settings, total) VALUES ($1, $2, $3, $4, $5)
 ON CONFLICT (bookkeeping) DO UPDATE SET source = excluded.source, run = excluded.run, settings = excluded.settings,
     total = excluded.total, begun_at = now(), ended_at = NULL, paused = false
+WHERE b.ended_at IS NOT NULL
 RETURNING {COLUMNS}
 """
 PRESENT = f"SELECT {COLUMNS} FROM {SCHEMA}.backfills b WHERE b.bookkeeping = $1"
@@ -149,11 +150,10 @@ class BackfillRecords:
         self._database = database
 
     async def begin(self, run: str, source: str, settings: BackfillSettings, *, total: int) -> BackfillRun:
-        """Record a new backfill of a table and column, in place of the one before."""
+        """Record a new backfill of a table and column, in place of the one before. Returns that instead where it is active."""
         stem = settings.config.at.bookkeeping_name
-        async with self._database.transaction() as transaction:
-            (row,) = await transaction.fetch(BEGIN, stem, source, run, settings.as_record(), total)
-        return _run_of(row)
+        begun = await self._fetch(BEGIN, stem, source, run, settings.as_record(), total)
+        return _run_of((begun or await self._fetch(PRESENT, stem))[0])
 
     async def present(self, bookkeeping: str) -> BackfillRun | None:
         """The last backfill of this table and column, which may have ended; None if there was none."""
@@ -163,11 +163,10 @@ class BackfillRecords:
         """The active backfill of the source `namespace/name`; None if there is none."""
         return _first(await self._fetch(OF_SOURCE, source))
 
-    async def end(self, run: BackfillRun) -> BackfillRun:
-        """Record that the backfill has ended. Its workers stop within seconds."""
+    async def end(self, run: BackfillRun) -> BackfillRun | None:
+        """Record that the backfill has ended. Its workers stop within seconds. Returns what is on record then."""
         await self._fetch(END, run.bookkeeping, run.run)
-        present = await self.present(run.bookkeeping)
-        return present if present is not None and present.run == run.run else run
+        return await self.present(run.bookkeeping)
 
     async def record_total(self, run: BackfillRun, total: int) -> BackfillRun:
         """Record how many rows were counted."""
@@ -180,11 +179,11 @@ class BackfillRecords:
         return replace(run, paused=paused)
 
     async def report(self, run: BackfillRun, report: WorkerReport) -> bool:
-        """Add what a worker has done since its last report to what is known of it. Returns False if that is impossible now."""
+        """Add what a worker has done since its last report to what is known of it. Returns False while the database is away."""
         counts = (report.worker, report.done, report.failed, report.problem, report.finished)
         try:
             await self._fetch(REPORT, run.bookkeeping, run.run, *counts)
-        except (DatabaseUnavailable, RowsLocked, SourceRefused) as exc:
+        except (DatabaseUnavailable, RowsLocked) as exc:
             log.warning("progress not reported", error=type(exc).__name__, message=str(exc))
             return False
         return True

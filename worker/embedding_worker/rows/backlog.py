@@ -7,6 +7,7 @@ by the operator, which decides when it begins, and by clearing.py, which deletes
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from embedding_worker.errors import StatementTimedOut
 from embedding_worker.rows.backfills import BackfillRecords
 from embedding_worker.rows.database import Database
 from embedding_worker.rows.index_advice import IndexFacts, read_index_facts
@@ -15,6 +16,7 @@ from embedding_worker.rows.table_access import TableAccess
 
 UNEDITED = "d.edited IS NOT TRUE AND d.id IS NOT NULL"
 """The condition of such a mark, with the alias d. No constraint keeps out a mark without an id, which is no row's."""
+COUNT_TIMEOUT_S = 20.0
 LOOKED_THROUGH = 10
 """So many times the number that is counted: marks of edits between the others do not make the count more expensive than that."""
 
@@ -62,14 +64,22 @@ SELECT count(*) >= $1::bigint FROM (SELECT FROM (SELECT m.id, m.edited FROM {sel
         return bool((await self._access.fetch_by_index(sql, rows, rows * LOOKED_THROUGH))[0][0])
 
     async def is_empty(self) -> bool:
-        """Whether there is no such mark at all, wherever it is among the others."""
-        sql = f"SELECT NOT EXISTS (SELECT FROM {self._marks} d WHERE {UNEDITED})"
-        return bool((await self._access.fetch(sql))[0][0])
+        """Whether there is no such mark at all, wherever it is among the others.
+
+        Reads them in their order: those at the beginning of the table are deleted first, and would be read again each time.
+        """
+        sql = f"SELECT (SELECT d.seq FROM {self._marks} d WHERE {UNEDITED} ORDER BY d.seq LIMIT 1) IS NULL"
+        return bool((await self._access.fetch_by_index(sql))[0][0])
 
     async def count(self) -> int:
-        """How many such marks there are: reads all of them."""
+        """How many such marks there are: reads all of them. If that takes too long, PostgreSQL's estimate of all marks."""
         sql = f"SELECT count(*) FROM {self._marks} d WHERE {UNEDITED}"
-        return int((await self._access.fetch(sql))[0][0])
+        try:
+            async with self._access.transaction(timeout_s=COUNT_TIMEOUT_S) as transaction:
+                return int((await transaction.fetch(sql))[0][0])
+        except StatementTimedOut:
+            estimate = "SELECT greatest(c.reltuples, 0)::bigint FROM pg_class c WHERE c.oid = $1::regclass"
+            return int((await self._access.fetch(estimate, self._marks))[0][0])
 
     async def edited_rows(self) -> int:
         """How many rows have a mark of an edit."""
