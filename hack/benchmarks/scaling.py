@@ -44,7 +44,7 @@ class Bytes:
 
 TIER_1, TIER_2 = Quota(3_000, 1_000_000), Quota(5_000, 5_000_000)
 JOBS_PER_S = 120
-BACKFILL_PER_S = 4_400
+BACKFILL_PER_S = 7_900
 SPEEDS = (
     Speed("an EmbeddingJob for each row (`mode: Jobs`)", JOBS_PER_S),
     Speed("quota of 1,000,000 tokens a minute", TIER_1.rows_per_s()),
