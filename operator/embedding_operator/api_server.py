@@ -262,8 +262,8 @@ class ApiServer:
 
         Raises Gone, or RequestRefused where the job's phase or a policy forbids the patch.
         """
-        condition = {} if version is None else {"metadata": {"resourceVersion": str(version)}}
-        return version_of(await self._patch(self._url(JOBS, name, "status"), {"status": status} | condition))
+        body = {"status": status} | ({} if version is None else {"metadata": {"resourceVersion": str(version)}})
+        return version_of(await self._patch(self._url(JOBS, name, "status"), body))
 
     async def annotate_job(self, name: str, annotations: Mapping[str, str | None]) -> None:
         """Set annotations, and remove those that are None. Raises Gone or RequestRefused."""

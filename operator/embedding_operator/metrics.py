@@ -7,7 +7,6 @@ source's name, a phase, a reason; never a row's id.
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import datetime
 from importlib.metadata import version
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector, generate_latest
@@ -17,12 +16,12 @@ from embedding_operator.lifecycle.source_conditions import conditions
 from embedding_operator.lifecycle.source_facts import SourceFacts
 from embedding_worker.clock import Clock
 from embedding_worker.providers.circuit import CircuitState
-from embedding_worker.rows.records import Counts
 
 PREFIX = "embedding_operator"
 SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
 CONDITION = ("source", "condition", "status")
 STATUSES = {True: "True", False: "False", None: "Unknown"}
+LONG = (0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 1_800, 7_200)
 TEXTS = (1, 2, 5, 10, 25, 50, 100, 250)
 
 
@@ -43,6 +42,7 @@ class Metrics:
         self._clock = clock
         self._registry = CollectorRegistry()
         self.described: list[Described] = []
+        self._of_sources: list[Gauge] = []
         ProcessCollector(registry=self._registry)
         self._gauge("build_info", "1, with the version as a label", "version").labels(
             version("embedding-operator")
@@ -53,7 +53,6 @@ class Metrics:
         self._due = self._gauge("due_rows", "Rows whose embedding is missing or stale", "source")
         self._rows = self._gauge("rows", "Rows of the table", "source")
         self._oldest = self._gauge("oldest_due_seconds", "Age of the oldest change mark, at the scrape", "source")
-        self._oldest_since: dict[str, datetime | None] = {}
         self._conditions = self._gauge(
             "source_condition", "1 for the status of each condition of a source, 0 for the others", *CONDITION
         )
@@ -64,6 +63,16 @@ class Metrics:
         self._limited = self._gauge(
             "dead_letter_limit_reached", "1 while no job is created because of too many dead letters, else 0", "source"
         )
+        self._blank = self._gauge("blank_rows", "Rows whose text is empty, so that they have no vector", "source")
+        self._texts_today = self._gauge("texts_today", "Texts that were sent today (UTC)", "source")
+        self._texts_limit = self._gauge("texts_per_day_limit", "Texts that may be sent in a day", "source")
+        self._tokens_today = self._gauge("tokens_today", "Estimated tokens of the texts that were sent today", "source")
+        self._audited = self._gauge("audited_rows", "Rows that the present pass of the audit has read", "source")
+        self._last_pass = self._gauge(
+            "audit_completed_timestamp_seconds",
+            "When the audit last came to the end of the table, in Unix time",
+            "source",
+        )
         self._backfill = (
             self._gauge("backfill_active", "1 while rows are embedded without a job for each, else 0", "source"),
             self._gauge("backfill_rows", "Rows of the present or last backfill", "source"),
@@ -72,6 +81,8 @@ class Metrics:
             self._gauge("backfill_rows_per_second", "Rows that the backfill embeds in a second", "source"),
             self._gauge("backfill_workers", "Pods that embed the rows; 0 if the operator does", "source"),
         )
+        self._facts: dict[str, SourceFacts] = {}
+        self._database = self._gauge("database_up", "1 if the database answered when it was last asked, else 0")
         self._leader = self._gauge("leader", "1 while this process leads, 0 while it stands by")
         self._calls = self._histogram(
             "provider_call_seconds", "Duration of a call to the provider", "source", "outcome"
@@ -80,6 +91,12 @@ class Metrics:
         self._circuit = self._gauge("circuit_open", "1 while no call is made to a provider, or with a model", "circuit")
         self._turns = self._histogram("sweep_seconds", "Duration of a turn of a source's loop", "source")
         self._settle = self._histogram("job_seconds", "Time from the start of a job's handler to its outcome", "source")
+        self._fresh = self._histogram(
+            "edit_to_fresh_seconds",
+            "Time from an edit of a row to its vector, where a job has written it",
+            "source",
+            buckets=LONG,
+        )
 
     def _counter(self, name: str, description: str, *labels: str) -> Counter:
         self.described.append(Described(f"{PREFIX}_{name}_total", "counter", description, labels))
@@ -87,7 +104,10 @@ class Metrics:
 
     def _gauge(self, name: str, description: str, *labels: str) -> Gauge:
         self.described.append(Described(f"{PREFIX}_{name}", "gauge", description, labels))
-        return Gauge(f"{PREFIX}_{name}", description, labels, registry=self._registry)
+        gauge = Gauge(f"{PREFIX}_{name}", description, labels, registry=self._registry)
+        if "source" in labels:
+            self._of_sources.append(gauge)
+        return gauge
 
     def _histogram(self, name: str, description: str, *labels: str, buckets: tuple[float, ...] = SECONDS) -> Histogram:
         self.described.append(Described(f"{PREFIX}_{name}", "histogram", description, labels))
@@ -109,41 +129,28 @@ class Metrics:
         """So many more creates of the source's jobs were refused by the API server."""
         self._refused.labels(source).inc(number)
 
-    def record_counts(self, source: str, counts: Counts) -> None:
-        """The source's rows were counted."""
-        self._due.labels(source).set(counts.due)
-        self._rows.labels(source).set(counts.total)
-        self._oldest_since[source] = counts.oldest_due_since
+    def record_facts(self, source: str, facts: SourceFacts) -> None:
+        """What is known of a source now, also while its status cannot be written."""
+        self._facts[source] = facts
 
-    def record_conditions(self, source: str, facts: SourceFacts) -> None:
-        """What the source's conditions are, also while they cannot be written to its status."""
-        for condition in conditions(facts):
-            for status in STATUSES:
-                labels = (source, condition.type, STATUSES[status])
-                self._conditions.labels(*labels).set(condition.status is status)
+    def record_fresh(self, source: str, *, edited_s_ago: float) -> None:
+        """A row has the vector of a text that was edited so long ago."""
+        self._fresh.labels(source).observe(edited_s_ago)
+
+    def record_database(self, *, up: bool) -> None:
+        """Whether the database has answered."""
+        self._database.set(up)
 
     def record_dead_letters(self, source: str, number: int, *, limit_reached: bool) -> None:
         """So many jobs of the source are dead letters now, and whether they stop it."""
         self._dead_here.labels(source).set(number)
         self._limited.labels(source).set(limit_reached)
 
-    def record_backfill(self, source: str, facts: BackfillFacts | None) -> None:
-        """How far the source's backfill has come. The counts of the last one stay after its end. None: there was none."""
-        if facts is None:
-            return
-        active = facts.completed_at is None
-        rows_per_s, workers = (facts.rows_per_s or 0.0, facts.workers) if active else (0.0, 0)
-        values = (active, facts.total, facts.done, facts.failed, rows_per_s, workers)
-        for gauge, value in zip(self._backfill, values, strict=True):
-            gauge.labels(source).set(value)
-
     def forget(self, source: str) -> None:
         """The source was deleted: its gauges are removed, or they would show its last values without end."""
-        for gauge in (self._due, self._rows, self._oldest, self._dead_here, self._limited, *self._backfill):
-            if (source,) in gauge._metrics:
-                gauge.remove(source)
-        self._oldest_since.pop(source, None)
-        self._conditions.remove_by_labels({"source": source})
+        self._facts.pop(source, None)
+        for gauge in self._of_sources:
+            gauge.remove_by_labels({"source": source})
 
     def call_started(self, *, source: str, texts: int) -> None:
         """A call to the provider with so many texts is about to be sent."""
@@ -168,7 +175,45 @@ class Metrics:
         self._open.set(open_jobs)
         self._window.set(window)
         self._dead.set(dead_letters)
-        for source, since in self._oldest_since.items():
-            age_s = 0.0 if since is None else (self._clock.now() - since).total_seconds()
-            self._oldest.labels(source).set(max(0.0, age_s))
+        for source, facts in self._facts.items():
+            self._show_rows(source, facts)
+            self._show_conditions(source, facts)
+            self._show_backfill(source, facts.backfill)
         return generate_latest(self._registry)
+
+    def _show_rows(self, source: str, facts: SourceFacts) -> None:
+        self._audited.labels(source).set(facts.audited_rows)
+        if facts.audit_completed_at is not None:
+            self._last_pass.labels(source).set(facts.audit_completed_at.timestamp())
+        self._texts_limit.labels(source).set(facts.texts_per_day)
+        if facts.used is not None:
+            self._texts_today.labels(source).set(facts.used.texts)
+            self._tokens_today.labels(source).set(facts.used.tokens)
+        if (counts := facts.counts) is None:
+            return
+        since = counts.oldest_due_since
+        age_s = 0.0 if since is None else (self._clock.now() - since).total_seconds()
+        values = {
+            self._due: counts.due,
+            self._rows: counts.total,
+            self._blank: counts.blank,
+            self._oldest: max(0.0, age_s),
+        }
+        for gauge, value in values.items():
+            gauge.labels(source).set(value)
+
+    def _show_conditions(self, source: str, facts: SourceFacts) -> None:
+        for condition in conditions(facts):
+            for status in STATUSES:
+                labels = (source, condition.type, STATUSES[status])
+                self._conditions.labels(*labels).set(condition.status is status)
+
+    def _show_backfill(self, source: str, facts: BackfillFacts | None) -> None:
+        """The counts of the last one stay after its end."""
+        if facts is None:
+            return
+        active = facts.completed_at is None
+        rows_per_s, workers = (facts.rows_per_s or 0.0, facts.workers) if active else (0.0, 0)
+        values = (active, facts.total, facts.done, facts.failed, rows_per_s, workers)
+        for gauge, value in zip(self._backfill, values, strict=True):
+            gauge.labels(source).set(value)

@@ -1,6 +1,7 @@
 """What is known of a source at one moment: changed by its loop, and the base of its status and conditions. Pure."""
 
 from dataclasses import dataclass
+from datetime import datetime
 
 from embedding_operator.lifecycle.backfill_status import BackfillFacts, Backlog
 from embedding_operator.resources.embedding_source import EmbeddingSource
@@ -33,6 +34,10 @@ class SourceFacts:
     """What cannot be reached at the moment (the database, the API server), or keeps the rows locked."""
     filled: bool = False
     """The first audit has read the whole table."""
+    audited_rows: int = 0
+    """Rows that the present pass of the audit has read."""
+    audit_completed_at: datetime | None = None
+    """When a pass of this process has last come to the end of the table."""
     counts: Counts | None = None
     open_jobs: int = 0
     dead_letters: int = 0
@@ -43,6 +48,8 @@ class SourceFacts:
     provider_problem: Problem | None = None
     pending: Pending | None = None
     used: Used | None = None
+    texts_per_day: int = 0
+    """The limit."""
     price_per_million_tokens: float = 0.0
     reconciled_at: str | None = None
     """The token of the last request to reconcile that was carried out."""
@@ -69,6 +76,7 @@ def facts_of(source: EmbeddingSource, *, price_per_million_tokens: float) -> Sou
         source.metadata.generation,
         source.spec.config().fingerprint,
         suspended=source.spec.suspend,
+        texts_per_day=source.spec.max_texts_per_day,
         reconciled_at=source.status.get("lastHandledReconcileAt"),
         price_per_million_tokens=price_per_million_tokens,
     )

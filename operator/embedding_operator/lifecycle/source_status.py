@@ -4,11 +4,10 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
-from embedding_operator.lifecycle import backfill_status
+from embedding_operator.lifecycle import backfill_status, source_summary
+from embedding_operator.lifecycle.condition import Condition
 from embedding_operator.lifecycle.source_conditions import conditions
 from embedding_operator.lifecycle.source_facts import SourceFacts
-from embedding_operator.lifecycle import source_summary
-from embedding_operator.lifecycle.condition import Condition
 from embedding_operator.resources.base import timestamp
 from embedding_worker.rows.records import Counts
 

@@ -10,7 +10,13 @@ from embedding_operator.lifecycle.condition import Condition
 
 STOPPED = (("Stalled", True), ("DatabaseReady", False), ("Reconciling", True))
 """Types of conditions, and the statuses in which no row becomes fresh; the most pressing one first."""
-HINDERED = (("Fresh", None), ("ProviderReady", False), ("ReembedRequired", True), ("BlankTexts", True), ("Backfilling", True))
+HINDERED = (
+    ("Fresh", None),
+    ("ProviderReady", False),
+    ("ReembedRequired", True),
+    ("BlankTexts", True),
+    ("Backfilling", True),
+)
 WELL = {"RowsDue": "Sweeping", "AllFresh": "Fresh"}
 """Words for reasons of the condition Fresh that need no attention. Its other reasons are shown as they are."""
 SUSPENDED = Condition("Suspended", True, "Suspended", "the source is suspended: set spec.suspend to false")

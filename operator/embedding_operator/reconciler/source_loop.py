@@ -192,10 +192,9 @@ class SourceLoop:
             **ready.facts,
         )
         self._metrics.record_refused_creates(self._name, ready.sweeper.count_refused_creates())
-        self._metrics.record_backfill(self._name, self._facts.backfill)
         letters = ready.sweeper.dead_letters
         self._metrics.record_dead_letters(self._name, letters.number, limit_reached=limit is not None)
-        self._metrics.record_conditions(self._name, self._facts)
+        self._metrics.record_facts(self._name, self._facts)
         await self._report.write(self._facts)
         self._report.emit_adopted(ready.audit.adopted)
         return max(reaction.pause_s if reaction else 0.0, self._interval_s)
@@ -256,7 +255,6 @@ class SourceLoop:
         counts = await ready.store.counts(dead_letters=self._report.dead_letters())
         self._counted_at = now
         self._window.record_due(self._name, counts.due, jobs_for_all=not ready.backfill.is_active)
-        self._metrics.record_counts(self._name, counts)
         self._record(counts=counts, used=await ready.store.used_today())
 
     async def _stall(self, error: Exception) -> None:
@@ -267,7 +265,7 @@ class SourceLoop:
         self._failures.record_stall(error)
         refused = reaction.refused and await self._setup.explain(self._source, reaction.refused)
         self._record(set_up=False, waiting_for=reaction.waiting_for, refused=refused)
-        self._metrics.record_conditions(self._name, self._facts)
+        self._metrics.record_facts(self._name, self._facts)
         await self._report.write(self._facts, at_once=True)
         await self._pause(reaction.pause_s)
 

@@ -55,6 +55,8 @@ class TrackedJob:
     """The newest change mark of which it is known that this job has the row's text; 0 if none is known (after a restart)."""
     edited: bool = False
     """An application has edited the row; False for a first fill, and if it is not known."""
+    edited_at: float | None = None
+    """When the edit's transaction began, by the monotonic clock; None if no edit is known."""
     not_before: datetime | None = None
     """When the pause of a job in state BackingOff is over."""
     version: int = 0

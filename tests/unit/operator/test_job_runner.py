@@ -23,7 +23,7 @@ from embedding_worker.outcome import OutcomeKind, RowOutcome, RowRequest
 from embedding_worker.pipeline import RowPipeline
 from tests.support.fake_api_server import FakeApiServer
 from tests.support.fake_clock import START, settle
-from tests.support.jobs import TEXT, Register, job_body, name_of
+from tests.support.jobs import TEXT, Register, job_body, name_of, tracked
 from tests.support.manifests import Json, a_source
 
 NAME = name_of("1")
@@ -226,6 +226,17 @@ async def test_the_metrics_count_each_end_by_phase_and_reason(world: World) -> N
     await world.run(world.put())
     line = 'embedding_operator_job_transitions_total{phase="Succeeded",reason="Embedded",source="shops"} 1.0'
     assert line in world.metrics.page(open_jobs=0, window=0, dead_letters=0).decode()
+
+
+@pytest.mark.parametrize(("edited", "observed"), [(True, 2.0), (False, None)])
+async def test_the_time_from_an_edit_to_its_vector_is_measured(
+    world: World, edited: bool, observed: float | None
+) -> None:
+    world.table.begin_create(tracked("1", edited_at=world.clock.monotonic() - 2 if edited else None))
+    await world.run(world.put())
+    page = world.metrics.page(open_jobs=0, window=0, dead_letters=0).decode()
+    line = f'edit_to_fresh_seconds_sum{{source="shops"}} {observed}'
+    assert (line in page) is edited
 
 
 async def test_a_job_that_succeeds_emits_no_event(world: World) -> None:

@@ -11,7 +11,7 @@ import pytest
 from embedding_operator.lifecycle.backfill_status import BackfillFacts
 from embedding_operator.lifecycle.source_conditions import conditions
 from embedding_operator.lifecycle.source_facts import Pending, SourceFacts, facts_of
-from embedding_operator.lifecycle.source_status import why_jobs_wait, cost, fresh_percent, status, worth_writing
+from embedding_operator.lifecycle.source_status import cost, fresh_percent, status, why_jobs_wait, worth_writing
 from embedding_worker.providers.problem import Problem
 from embedding_worker.rows.records import Counts, Used
 from tests.support.operator_parts import source

@@ -28,6 +28,8 @@ class DueRow:
     gone: bool = False
     text_fails: bool = False
     """The text expression fails for this row."""
+    marked_s_ago: float = 0.0
+    """The age of the newest change mark."""
 
     @property
     def job_hash(self) -> str:

@@ -24,7 +24,8 @@ class Statements(DerivedTable):
 
     @cached_property
     def pick(self) -> str:
-        """$1 ids left out, $2 newest edits, $3 oldest marks → id, newest mark, edited, in the order in which they get jobs.
+        """$1 ids left out, $2 newest edits, $3 oldest marks → id, newest mark, edited, seconds since the newest mark, in the order
+        in which they get jobs.
 
         Two index scans, from both ends of the change marks, so the cost depends on the window and not on the size of the table.
         """
@@ -37,11 +38,12 @@ class Statements(DerivedTable):
 
     def _pick(self, *, oldest_of: str) -> str:
         return f"""
-WITH newest AS MATERIALIZED (SELECT d.id, d.seq, true AS edit, true AS is_newest FROM {self.marks} d
+WITH newest AS MATERIALIZED (SELECT d.id, d.seq, d.since, true AS edit, true AS is_newest FROM {self.marks} d
     WHERE d.edited AND {self._is_left("$1")} ORDER BY d.seq DESC LIMIT $2::bigint),
-oldest AS MATERIALIZED (SELECT d.id, d.seq, d.edited AS edit, false AS is_newest FROM {self.marks} d
+oldest AS MATERIALIZED (SELECT d.id, d.seq, d.since, d.edited AS edit, false AS is_newest FROM {self.marks} d
     WHERE {oldest_of} AND {self._is_left("$1")} ORDER BY d.seq LIMIT $3::bigint)
-SELECT p.id, max(p.seq), bool_or(p.edit) FROM (SELECT * FROM newest UNION ALL SELECT * FROM oldest) p
+SELECT p.id, max(p.seq), bool_or(p.edit), extract(epoch FROM now() - max(p.since))::float8
+FROM (SELECT * FROM newest UNION ALL SELECT * FROM oldest) p
 GROUP BY p.id ORDER BY bool_or(p.is_newest) DESC, max(p.seq)"""
 
     @cached_property
