@@ -24,8 +24,8 @@ class Statements(DerivedTable):
 
     @cached_property
     def pick(self) -> str:
-        """$1 ids left out, $2 newest edits, $3 oldest marks → id, newest mark, edited, seconds since the newest mark, in the order
-        in which they get jobs.
+        """$1 ids left out, $2 newest edits, $3 oldest marks → id, newest mark, edited, seconds since that mark, in the order in
+        which they get jobs.
 
         Two index scans, from both ends of the change marks, so the cost depends on the window and not on the size of the table.
         """
