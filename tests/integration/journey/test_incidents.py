@@ -92,7 +92,7 @@ INCIDENTS = [
     Incident(
         "column",
         lambda on: on.run("ALTER TABLE public.businesses RENAME COLUMN description TO about"),
-        "TextInvalid",
+        "TextRefused",
         "Stalled",
         lambda on: on.run("ALTER TABLE public.businesses RENAME COLUMN about TO description"),
     ),
