@@ -90,7 +90,8 @@ def catalog(owned: OwnedTable) -> set[tuple[str, str]]:
     """All objects of the database that an administrator would see, by kind and name."""
     return set(
         owned.admin.run(
-            "SELECT CASE relkind WHEN 'r' THEN 'table' WHEN 'i' THEN 'index' WHEN 'S' THEN 'sequence' ELSE relkind::text END, "
+            "SELECT CASE relkind WHEN 'r' THEN 'table' WHEN 'i' THEN 'index' WHEN 'S' THEN 'sequence' "
+            "WHEN 'v' THEN 'view' ELSE relkind::text END, "
             "relname::text FROM pg_class WHERE relnamespace::regnamespace::text NOT IN ('pg_toast') "
             "UNION ALL SELECT 'function', proname::text FROM pg_proc "
             "UNION ALL SELECT 'trigger on ' || tgrelid::regclass, tgname::text FROM pg_trigger WHERE NOT tgisinternal "
