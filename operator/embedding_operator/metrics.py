@@ -56,6 +56,7 @@ class Metrics:
         self._conditions = self._gauge(
             "source_condition", "1 for the status of each condition of a source, 0 for the others", *CONDITION
         )
+        self._suspended = self._gauge("source_suspended", "1 while spec.suspend of a source is true, else 0", "source")
         self._open = self._gauge("open_jobs", "Open jobs of all sources")
         self._window = self._gauge("window_jobs", "Jobs that may be open at the moment, in all sources")
         self._dead = self._gauge("dead_letters", "Jobs in phase DeadLettered")
@@ -182,6 +183,7 @@ class Metrics:
         return generate_latest(self._registry)
 
     def _show_rows(self, source: str, facts: SourceFacts) -> None:
+        self._suspended.labels(source).set(facts.suspended)
         self._audited.labels(source).set(facts.audited_rows)
         if facts.audit_completed_at is not None:
             self._last_pass.labels(source).set(facts.audit_completed_at.timestamp())
