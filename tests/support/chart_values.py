@@ -37,7 +37,7 @@ EVERYTHING: Json = {
     },
     "podDisruptionBudget": {"enabled": True},
     "serviceAnnotations": {"k": "l"},
-    "deploymentAnnotations": {"m": "n"},
+    "deploymentAnnotations": {"m": "o"},
     "podAnnotations": {"a/b": "c"},
     "podLabels": {"c": "d"},
     "nodeSelector": {"kubernetes.io/os": "linux"},
