@@ -12,8 +12,8 @@ from hack.processes.environment import our_cache
 from hack.repository import ROOT
 
 MODULES = ROOT / "hack" / "programs"
-TAGS = {"promtool": "remove_all_sd"}
-"""Go's build tags of a program: promtool without the clients of twenty clouds, in which Prometheus finds its targets."""
+TAGS = {"promtool": "remove_all_sd", "prometheus": "remove_all_sd"}
+"""Go's build tags of a program: Prometheus without the clients of twenty clouds, in which it would find its targets."""
 
 
 def go_program(name: str) -> Path:

@@ -75,7 +75,7 @@ class Incident:
     series: Series
     labels: Mapping[str, str] = field(default_factory=lambda: SOURCE)
     shown: str = ""
-    at: str = "3h"
+    at: str = "100m"
 
 
 INCIDENTS: dict[str, Incident] = {
@@ -87,8 +87,8 @@ INCIDENTS: dict[str, Incident] = {
     "SourceStalled": Incident(STALLED),
     "SourceNotReady": Incident(condition("Ready", "False")),
     "NoSweep": Incident(of_source("sweep_seconds_count", always(5))),
-    "RowsNotFresh": Incident(DUE, shown="3h 0m 0s"),
-    "DeadLettersGrowing": Incident(of_source("source_dead_letters", "3x150 13x100"), shown="10"),
+    "RowsNotFresh": Incident(DUE, shown="1h 40m 0s"),
+    "DeadLettersGrowing": Incident(of_source("source_dead_letters", "3x80 13x100"), shown="10"),
     "DeadLetterLimit": Incident({**STALLED, **of_source("dead_letter_limit_reached", always(1))}),
     "ApprovalNeeded": Incident(condition("ReembedRequired", "True"), at="25h"),
 }
@@ -100,19 +100,19 @@ NO_ALERT: dict[str, Series] = {
     "a backfill takes hours": {**DUE, **of_source("backfill_active", always(1))},
     "rows are due for less than the threshold": {**DUE, **of_source("oldest_due_seconds", always(899))},
     "the only rows that are due have a dead letter": of_source("oldest_due_seconds", "0+60x1600"),
-    "there are nine more dead letters": of_source("source_dead_letters", "3x150 12x100"),
+    "there are nine more dead letters": of_source("source_dead_letters", "3x80 12x100"),
     "an operator with dead letters is replaced": {
-        **of_source("source_dead_letters", "30x150 stale"),
-        'source_dead_letters{source="businesses",pod="second"}': "_x150 30x100",
+        **of_source("source_dead_letters", "30x80 stale"),
+        'source_dead_letters{source="businesses",pod="second"}': "_x80 30x100",
     },
-    "the database is away for a minute": {"database_up{}": "1x178 0 0 1x20"},
-    "the provider is away for four minutes": {'circuit_open{circuit="gemini"}': "0x175 1x3 0x20"},
+    "the database is away for a minute": {"database_up{}": "1x98 0 0 1x20"},
+    "the provider is away for four minutes": {'circuit_open{circuit="gemini"}': "0x95 1x4 0x20"},
     "the provider is throttled for twenty minutes": {
-        'source_condition{source="businesses",condition="ProviderReady",status="False"}': "0x159 1x20"
+        'source_condition{source="businesses",condition="ProviderReady",status="False"}': "0x79 1x20"
     },
-    "a change waits for three hours": condition("ReembedRequired", "True"),
+    "a change waits for an hour": condition("ReembedRequired", "True"),
     "a source is being set up for ten minutes": {
-        'source_condition{source="businesses",condition="Ready",status="True"}': "1x169 0x20"
+        'source_condition{source="businesses",condition="Ready",status="True"}': "1x89 0x20"
     },
     "another release has no leader": {'leader{namespace="other"}': always(0)},
 }
@@ -146,7 +146,7 @@ def firing(alert: str, incident: Incident) -> Json:
     return {"exp_labels": {**rule["labels"], **labels}, "exp_annotations": annotations}
 
 
-def tested(rules: Path, series: Series, at: str, fires: Mapping[str, Json]) -> Json:
+def promtool_file(rules: Path, series: Series, at: str, fires: Mapping[str, Json]) -> Json:
     """A file for promtool: at this time these alerts fire, and no other one."""
     whole = {**HEALTHY, **series}
     given = [{"series": in_the_release(name), "values": values} for name, values in whole.items() if values]
@@ -173,18 +173,18 @@ def test_an_alert_fires_in_its_incident_and_no_other_one(
     promtool: Path, rules: Path, tmp_path: Path, name: str
 ) -> None:
     alert, incident = f"{PREFIX}{name}", INCIDENTS[name]
-    run_test(promtool, tmp_path, tested(rules, incident.series, incident.at, {alert: firing(alert, incident)}))
+    run_test(promtool, tmp_path, promtool_file(rules, incident.series, incident.at, {alert: firing(alert, incident)}))
 
 
 @pytest.mark.parametrize("series", NO_ALERT.values(), ids=NO_ALERT)
 def test_no_alert_fires_without_an_incident(promtool: Path, rules: Path, tmp_path: Path, series: Series) -> None:
-    run_test(promtool, tmp_path, tested(rules, series, "3h", {}))
+    run_test(promtool, tmp_path, promtool_file(rules, series, "100m", {}))
 
 
 def test_an_operator_without_metrics_has_no_leader(promtool: Path, rules: Path, tmp_path: Path) -> None:
     alert = f"{PREFIX}NoLeader"
     fires = {alert: firing(alert, INCIDENTS["NoLeader"])}
-    run_test(promtool, tmp_path, tested(rules, dict.fromkeys(HEALTHY), "3h", fires))
+    run_test(promtool, tmp_path, promtool_file(rules, dict.fromkeys(HEALTHY), "100m", fires))
 
 
 def test_prometheus_accepts_the_rules_rendered_and_as_they_are(promtool: Path, rules: Path) -> None:
