@@ -50,7 +50,9 @@ def a_refused_key_is_a_provider_that_is_down(system: System, gemini: FakeGemini,
     gemini.fault("400-key")
     add(system, "Bakery")
     wait_until(lambda: firing(prometheus, "ProviderDown", "gemini"), within_s=WITHIN_S, because="the key is refused")
-    assert firing(prometheus, "ProviderNotReady", "businesses")
+    wait_until(
+        lambda: firing(prometheus, "ProviderNotReady", "businesses"), within_s=WITHIN_S, because="no call is made"
+    )
     gemini.lift()
     system.wait_until_fresh()
     wait_until(lambda: prometheus.firing() == set(), within_s=WITHIN_S, because="the key is accepted")
@@ -58,8 +60,8 @@ def a_refused_key_is_a_provider_that_is_down(system: System, gemini: FakeGemini,
 
 def a_wrong_table_is_a_stalled_source(system: System, prometheus: Prometheus) -> None:
     system.apply_source("wrong", table="public.busineses")
-    wait_until(lambda: firing(prometheus, "SourceStalled", "wrong"), within_s=WITHIN_S, because="its table is missing")
-    assert prometheus.firing() == {(f"{PREFIX}SourceStalled", "wrong")}
+    expected = {(f"{PREFIX}SourceStalled", "wrong")}
+    wait_until(lambda: prometheus.firing() == expected, within_s=WITHIN_S, because="its table is missing")
     system.kubectl.run("delete", "esrc", "wrong")
     wait_until(lambda: prometheus.firing() == set(), within_s=WITHIN_S, because="the source was deleted")
 
