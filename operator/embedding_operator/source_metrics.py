@@ -53,6 +53,7 @@ GAUGES = (
     SourceGauge(
         "blank_rows", "Rows whose text is empty, so that they have no vector", _counted(lambda counts: counts.blank)
     ),
+    SourceGauge("source_suspended", "1 while spec.suspend of a source is true, else 0", lambda facts: facts.suspended),
     SourceGauge("texts_today", "Texts that were sent today (UTC)", _sent(lambda used: used.texts)),
     SourceGauge("tokens_today", "Estimated tokens of the texts that were sent today", _sent(lambda used: used.tokens)),
     SourceGauge("texts_per_day_limit", "Texts that may be sent in a day", lambda facts: facts.texts_per_day),

@@ -34,7 +34,7 @@ NAMES = {
     *("backfill_active", "backfill_rows", "backfill_done_rows", "backfill_failed_rows"),
     *("backfill_rows_per_second", "backfill_workers"),
     *("leader", "source_condition", "build_info", "database_up"),
-    *("blank_rows", "texts_today", "texts_per_day_limit", "tokens_today", "audited_rows"),
+    *("blank_rows", "source_suspended", "texts_today", "texts_per_day_limit", "tokens_today", "audited_rows"),
     *("audit_completed_timestamp_seconds", "edit_to_fresh_seconds"),
     *("provider_call_seconds", "provider_call_texts", "circuit_open", "sweep_seconds", "job_seconds"),
 }
@@ -120,6 +120,12 @@ def test_what_was_sent_today_is_beside_what_may_be_sent(metrics: Metrics) -> Non
     metrics.record_facts("shops", replace(FACTS, used=Used("2026-03-01", 400, 9_000)))
     names = ("texts_today", "texts_per_day_limit", "tokens_today")
     assert [value(metrics, name, source="shops") for name in names] == [400, 1_000, 9_000]
+
+
+@pytest.mark.parametrize("suspended", [True, False])
+def test_whether_a_source_is_suspended(metrics: Metrics, suspended: bool) -> None:
+    metrics.record_facts("shops", replace(FACTS, suspended=suspended))
+    assert value(metrics, "source_suspended", source="shops") == suspended
 
 
 def test_the_audit_has_its_position_and_its_last_end(metrics: Metrics) -> None:
