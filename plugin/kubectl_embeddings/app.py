@@ -12,11 +12,11 @@ from typing import Annotated
 import typer
 
 from embedding_worker.clock import SystemClock
-from kubectl_embeddings import approval, dead_letters, jobs, replay, source_changes, status
-from kubectl_embeddings.connection import Connection, run_verb
+from kubectl_embeddings import approval, dead_letter_groups, jobs, replay, source_changes, status
 from kubectl_embeddings.failures import WrongUse
 from kubectl_embeddings.layout import Format, Screen, parsed_duration
 from kubectl_embeddings.option_groups import with_option_groups
+from kubectl_embeddings.user_connection import Connection, run_verb
 
 app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, rich_markup_mode=None)
 clock = SystemClock()
@@ -54,10 +54,11 @@ def _jobs(connection: Connection, wanted: jobs.Filter, output: Output = None) ->
 
 
 @verb("dead-letters")
-def _dead_letters(connection: Connection, wanted: dead_letters.Filter, output: Output = None) -> None:
+def _dead_letters(connection: Connection, wanted: dead_letter_groups.Filter, output: Output = None) -> None:
     """Show the dead letters by their reasons, and what to do about each."""
     run_verb(
-        connection, lambda cluster: dead_letters.show_dead_letters(cluster, wanted, screen(output), now=clock.now())
+        connection,
+        lambda cluster: dead_letter_groups.show_dead_letters(cluster, wanted, screen(output), now=clock.now()),
     )
 
 

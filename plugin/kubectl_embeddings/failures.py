@@ -1,6 +1,6 @@
 """Why a command did not do what it was asked, with the exit code that scripts see. Pure.
 
-Raised by the verbs, and reported by connection.py, which also translates the API server's errors into these.
+Raised by the verbs, and reported by user_connection.py, which also translates the API server's errors into these.
 """
 
 DONE, FAILED, WRONG_USE, NOT_FOUND = 0, 1, 2, 3

@@ -17,7 +17,7 @@ from embedding_operator.api_errors import ApiServerUnavailable, Invalid
 from embedding_operator.resources.embedding_job import FINISHED, Phase
 from embedding_worker.clock import Clock
 from kubectl_embeddings.cluster import Requests
-from kubectl_embeddings.dead_letters import LONG_AGO, Filter, dead_letters
+from kubectl_embeddings.dead_letter_groups import LONG_AGO, Filter, dead_letters
 from kubectl_embeddings.failures import DONE, FAILED, NOT_FOUND, NotFound, WrongUse
 from kubectl_embeddings.layout import Screen, parsed_duration
 from kubectl_embeddings.views import Job, job_of

@@ -31,7 +31,7 @@ def said(*, wanted: bool, changed: bool) -> str:
     if not changed:
         return "it is suspended already" if wanted else "it is not suspended"
     if wanted:
-        return "suspended: no jobs and no calls from now on, and edits are still recorded"
+        return "suspended: no more jobs and calls, and edits are recorded"
     return "resumed: what became due meanwhile gets jobs"
 
 
@@ -70,5 +70,5 @@ def handled(body: dict[str, object], token: str) -> bool:
 
 
 def why(source: Source) -> str:
-    sentences = attention(source)
-    return f"; {sentences[0]}" if sentences else ", and it goes on: see `kubectl embeddings status`"
+    found = attention(source)
+    return f"; {found[0].sentence}" if found else ", and it goes on: see `kubectl embeddings status`"

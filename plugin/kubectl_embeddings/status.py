@@ -4,6 +4,7 @@ Called by app.py. Decides what to show; the requests are those of cluster.py.
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import datetime
 
 from embedding_operator.lifecycle.condition import Condition
@@ -14,8 +15,20 @@ from kubectl_embeddings.failures import DONE, NotFound
 from kubectl_embeddings.layout import Screen, duration, objects, paragraph, table
 from kubectl_embeddings.views import Source, source_of
 
-HEADERS = ("SOURCE", "STATUS", "FRESH %", "DUE", "OLDEST", "OPEN", "DEAD", "MODEL")
-NOT_PROCESSED = "no operator has looked at it yet: `kubectl get lease embedding-operator` says whether one runs here"
+HEADERS = ("SOURCE", "STATUS", "FRESH %", "DUE", "OLDEST", "OPEN", "DEAD")
+
+
+@dataclass(frozen=True)
+class Attention:
+    """Something that somebody should know, and the command that helps, where there is one."""
+
+    sentence: str
+    command: str = ""
+
+
+NOT_PROCESSED = Attention(
+    "no operator has looked at it yet: see whether one runs here", "kubectl get lease embedding-operator"
+)
 
 
 async def show_status(cluster: Requests, names: Sequence[str], screen: Screen, *, now: datetime) -> int:
@@ -43,9 +56,15 @@ def status_text(sources: Sequence[Source], *, now: datetime, width: int | None) 
     """The table, and what needs attention."""
     parts = [table(HEADERS, [cells(source, now) for source in sources], width=width)]
     for source in sources:
-        if sentences := attention(source):
-            parts.append("\n".join([source.name, *(paragraph(one, width=width) for one in sentences)]))
+        if found := attention(source):
+            parts.append("\n".join([source.name, *(_lines(one, width) for one in found)]))
     return "\n\n".join(parts)
+
+
+def _lines(one: Attention, width: int | None) -> str:
+    """A command has a line of its own, so that it can be copied."""
+    sentence = paragraph(one.sentence, width=width)
+    return f"{sentence}\n    {one.command}" if one.command else sentence
 
 
 def cells(source: Source, now: datetime) -> list[str]:
@@ -59,21 +78,20 @@ def cells(source: Source, now: datetime) -> list[str]:
         duration(now - oldest if oldest else None),
         str(source.jobs.get("open", "")),
         str(source.jobs.get("deadLettered", "")),
-        source.model,
     ]
 
 
-def attention(source: Source) -> list[str]:
+def attention(source: Source) -> list[Attention]:
     """What somebody should know or do, the most pressing first."""
     if not source.processed:
         return [NOT_PROCESSED]
-    sentences = [_sentence(condition, source.name) for condition in pressing(source)]
+    found = [_of_condition(condition, source.name) for condition in pressing(source)]
     if source.suspended:
-        sentences.insert(0, f"suspended, edits are only recorded: `kubectl embeddings resume {source.name}`")
+        found.insert(0, Attention("Suspended: edits are only recorded", f"kubectl embeddings resume {source.name}"))
     if dead := source.jobs.get("deadLettered"):
         noun = "dead letter" if dead == 1 else "dead letters"
-        sentences.append(f"{dead} {noun}: `kubectl embeddings dead-letters --source {source.name}`")
-    return sentences
+        found.append(Attention(f"{dead} {noun}", f"kubectl embeddings dead-letters --source {source.name}"))
+    return found
 
 
 def pressing(source: Source) -> list[Condition]:
@@ -91,6 +109,6 @@ def _found(source: Source, wanted: Sequence[tuple[str, bool | None]]) -> list[Co
     return [condition for condition, status in known if condition is not None and condition.status is status]
 
 
-def _sentence(condition: Condition, source: str) -> str:
-    command = f" (`kubectl embeddings approve {source}`)" if condition.type == "ReembedRequired" else ""
-    return f"{condition.reason}: {condition.message}{command}"
+def _of_condition(condition: Condition, source: str) -> Attention:
+    command = f"kubectl embeddings approve {source}" if condition.type == "ReembedRequired" else ""
+    return Attention(f"{condition.reason}: {condition.message}", command)

@@ -7,7 +7,7 @@ import yaml
 
 from embedding_operator.resources.embedding_job import Phase
 from embedding_worker.outcome import OutcomeKind
-from kubectl_embeddings.dead_letters import (
+from kubectl_embeddings.dead_letter_groups import (
     OTHER_REMEDY,
     REMEDIES,
     Filter,
