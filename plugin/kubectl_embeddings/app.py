@@ -12,7 +12,7 @@ from typing import Annotated
 import typer
 
 from embedding_worker.clock import SystemClock
-from kubectl_embeddings import approval, dead_letter_groups, jobs, replay, source_changes, status
+from kubectl_embeddings import approval, dead_letter_groups, explanation, jobs, replay, source_changes, status
 from kubectl_embeddings.failures import WrongUse
 from kubectl_embeddings.layout import Format, Screen, parsed_duration
 from kubectl_embeddings.option_groups import with_option_groups
@@ -60,6 +60,15 @@ def _dead_letters(connection: Connection, wanted: dead_letter_groups.Filter, out
         connection,
         lambda cluster: dead_letter_groups.show_dead_letters(cluster, wanted, screen(output), now=clock.now()),
     )
+
+
+@verb("explain")
+def _explain(
+    connection: Connection,
+    name: Annotated[str, typer.Argument(metavar="JOB", help="The name of an EmbeddingJob.")],
+) -> None:
+    """Tell the story of a job in the order of time, and what to do."""
+    run_verb(connection, lambda cluster: explanation.explain(cluster, name, screen(), now=clock.now()))
 
 
 @verb("replay")

@@ -1,6 +1,7 @@
 """The requests that the verbs send to the API server, as the user of a kubeconfig.
 
-Made by user_connection.py. A request that was not answered is sent again, at most twice: none of them does harm when it is repeated.
+Made by user_connection.py. A request that was not answered is sent again, at most twice: none of them does harm when it is
+repeated.
 """
 
 import json

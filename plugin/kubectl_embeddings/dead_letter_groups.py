@@ -48,7 +48,7 @@ class Group:
 
     @property
     def remedy(self) -> str:
-        return REMEDIES.get(self.reason, OTHER_REMEDY)
+        return remedy(self.reason)
 
     @property
     def sources(self) -> Counter[str]:
@@ -75,6 +75,11 @@ async def dead_letters(cluster: Requests, wanted: Filter) -> list[Job]:
     of_source = {"source": wanted.source} if wanted.source else {}
     found = [job_of(body) for body in await cluster.jobs(phase=Phase.DEAD_LETTERED, **of_source)]
     return [job for job in found if wanted.reason in (None, job.reason)]
+
+
+def remedy(reason: str) -> str:
+    """What to do about a dead letter with this reason."""
+    return REMEDIES.get(reason, OTHER_REMEDY)
 
 
 def grouped(jobs: Sequence[Job]) -> list[Group]:

@@ -25,6 +25,11 @@ class Attention:
     sentence: str
     command: str = ""
 
+    def lines(self, width: int | None) -> str:
+        """The command has a line of its own, so that it can be copied."""
+        sentence = paragraph(self.sentence, width=width)
+        return f"{sentence}\n    {self.command}" if self.command else sentence
+
 
 NOT_PROCESSED = Attention(
     "no operator has looked at it yet: see whether one runs here", "kubectl get lease embedding-operator"
@@ -57,14 +62,8 @@ def status_text(sources: Sequence[Source], *, now: datetime, width: int | None) 
     parts = [table(HEADERS, [cells(source, now) for source in sources], width=width)]
     for source in sources:
         if found := attention(source):
-            parts.append("\n".join([source.name, *(_lines(one, width) for one in found)]))
+            parts.append("\n".join([source.name, *(one.lines(width) for one in found)]))
     return "\n\n".join(parts)
-
-
-def _lines(one: Attention, width: int | None) -> str:
-    """A command has a line of its own, so that it can be copied."""
-    sentence = paragraph(one.sentence, width=width)
-    return f"{sentence}\n    {one.command}" if one.command else sentence
 
 
 def cells(source: Source, now: datetime) -> list[str]:

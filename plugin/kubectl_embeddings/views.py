@@ -28,8 +28,12 @@ class Job:
     next_attempt: datetime | None
     completed: datetime | None
     replays: int
-    last_failure: str
-    """The reason of the last attempt that failed, with the provider's code where there is one."""
+    failures: tuple[tuple[datetime | None, str], ...]
+    """When the last ten attempts failed, the oldest first, and the reason with the provider's code where there is one."""
+
+    @property
+    def last_failure(self) -> str:
+        return self.failures[-1][1] if self.failures else ""
 
 
 @dataclass(frozen=True)
@@ -64,7 +68,7 @@ def job_of(body: Body) -> Job:
         next_attempt=parsed_timestamp(status.get("nextAttemptTime")),
         completed=parsed_timestamp(status.get("completionTime")),
         replays=status.get("replays") or 0,
-        last_failure=_failure((status.get("history") or [{}])[-1]),
+        failures=tuple((parsed_timestamp(one.get("time")), _failure(one)) for one in status.get("history") or ()),
     )
 
 

@@ -70,7 +70,10 @@ def test_a_last_failure_that_is_the_reason_is_not_said_twice() -> None:
 
 def test_of_many_dead_letters_the_newest_are_named_and_the_others_counted() -> None:
     (group,) = grouped(jobs(*(dead(str(number), minute=10 + number) for number in range(8))))
-    assert group_text(group, ALL, now=START, width=None).splitlines()[-2:] == [f"    {name_of('3')}", "    … and 3 more"]
+    assert group_text(group, ALL, now=START, width=None).splitlines()[-2:] == [
+        f"    {name_of('3')}",
+        "    … and 3 more",
+    ]
 
 
 def test_the_command_replays_what_is_shown_and_nothing_else() -> None:
@@ -79,7 +82,9 @@ def test_the_command_replays_what_is_shown_and_nothing_else() -> None:
     assert "  kubectl embeddings replay --reason RetriesExhausted --source shops\n" in shown
 
 
-@pytest.mark.parametrize("kind", [OutcomeKind.INPUT_REJECTED, OutcomeKind.TEXT_EXPRESSION_FAILED, OutcomeKind.UPDATE_SUPPRESSED])
+@pytest.mark.parametrize(
+    "kind", [OutcomeKind.INPUT_REJECTED, OutcomeKind.TEXT_EXPRESSION_FAILED, OutcomeKind.UPDATE_SUPPRESSED]
+)
 def test_each_outcome_that_ends_in_a_dead_letter_at_once_has_a_remedy_of_its_own(kind: OutcomeKind) -> None:
     assert kind.value in REMEDIES
 

@@ -13,9 +13,7 @@ ROWS = [["businesses", "a sentence of several words"], ["b", "c"]]
 
 
 def test_the_columns_of_a_table_begin_below_each_other() -> None:
-    assert table(("SOURCE", "WHY"), ROWS) == (
-        "SOURCE      WHY\nbusinesses  a sentence of several words\nb           c"
-    )
+    assert table(("SOURCE", "WHY"), ROWS) == ("SOURCE      WHY\nbusinesses  a sentence of several words\nb           c")
 
 
 def test_the_widest_column_is_shortened_where_the_terminal_is_narrow() -> None:

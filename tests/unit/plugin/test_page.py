@@ -11,8 +11,8 @@ from typer.testing import CliRunner
 from embedding_operator.resources.embedding_job import Phase
 from hack.repository import ROOT
 from kubectl_embeddings import app as command
-from kubectl_embeddings.user_connection import Connection
 from kubectl_embeddings.layout import Format, Screen
+from kubectl_embeddings.user_connection import Connection
 from tests.support.fake_clock import START, FakeClock
 from tests.support.fake_requests import FakeRequests, condition, source_body
 from tests.support.jobs import job_body
@@ -95,7 +95,11 @@ def stand() -> Stand:
         nextAttemptTime="2026-03-01T12:00:04Z",
     )
     return Stand(
-        sources=[source_body("businesses", status=well), source_body("archive", status=idle, suspend=True), source_body("photos", status=away, table="public.photos")],
+        sources=[
+            source_body("businesses", status=well),
+            source_body("archive", status=idle, suspend=True),
+            source_body("photos", status=away, table="public.photos"),
+        ],
         jobs=[
             dead("17", "RetriesExhausted", 55, failed, "RowsRefused", "23514"),
             dead("23", "RetriesExhausted", 52, failed, "RowsRefused", "23514"),

@@ -19,9 +19,7 @@ NONE = Selection()
 
 
 def dead(business: str, reason: str = "RetriesExhausted", *, at: str = "11:50", **changes: Any) -> Json:
-    return job_body(
-        business, Phase.DEAD_LETTERED, reason=reason, completionTime=f"2026-03-01T{at}:00.000Z", **changes
-    )
+    return job_body(business, Phase.DEAD_LETTERED, reason=reason, completionTime=f"2026-03-01T{at}:00.000Z", **changes)
 
 
 async def replayed(

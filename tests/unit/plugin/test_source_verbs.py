@@ -109,7 +109,10 @@ async def test_without_consent_nothing_is_approved_and_the_exit_code_stops_a_scr
 
 @pytest.mark.parametrize(
     ("reembed", "price"),
-    [({"rows": 3, "estimatedCost": "0.0000"}, "not known: EMBEDDING_PRICE_PER_MILLION_TOKENS"), (None, "not estimated")],
+    [
+        ({"rows": 3, "estimatedCost": "0.0000"}, "not known: EMBEDDING_PRICE_PER_MILLION_TOKENS"),
+        (None, "not estimated"),
+    ],
 )
 async def test_a_price_that_is_not_known_is_not_shown_as_nothing(reembed: Json | None, price: str) -> None:
     cluster = FakeRequests(sources=[source_body("a", status=CHANGED | {"reembed": reembed})])
