@@ -38,7 +38,11 @@ def kubectl_embeddings() -> None:
 
 def verb(name: str) -> Callable[[Callable[..., None]], None]:
     """Registers a verb, whose options may be groups."""
-    return lambda function: app.command(name)(with_option_groups(function)) and None
+
+    def register(function: Callable[..., None]) -> None:
+        app.command(name)(with_option_groups(function))
+
+    return register
 
 
 @verb("status")

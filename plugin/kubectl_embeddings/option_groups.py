@@ -13,7 +13,7 @@ from typing import Any
 def with_option_groups(verb: Callable[..., None]) -> Callable[..., None]:
     """The same verb with these fields as its options, in the order in which typer is to show them."""
     parameters = inspect.signature(verb).parameters.values()
-    groups = {one.name: one.annotation for one in parameters if is_dataclass(one.annotation)}
+    groups: dict[str, Any] = {one.name: one.annotation for one in parameters if is_dataclass(one.annotation)}
 
     def run(**given: Any) -> None:
         for name, group in groups.items():

@@ -13,7 +13,7 @@ from typing import Annotated
 
 import typer
 
-from embedding_operator.api_errors import ApiServerUnavailable, Invalid
+from embedding_operator.api_errors import ApiServerUnavailable, ApiServerUnreachable, Invalid, Unauthorized
 from embedding_operator.resources.embedding_job import FINISHED, Phase
 from embedding_worker.clock import Clock
 from kubectl_embeddings.cluster import Requests
@@ -156,11 +156,13 @@ def foreseen(job: Job, *, dry_run: bool) -> Replay | None:
 
 
 async def replay(cluster: Requests, job: Job) -> Replay:
-    """Raises RequestRefused where the user may replay no job at all."""
+    """Raises RequestRefused, ApiServerUnreachable or Unauthorized where no other job could be replayed either."""
     try:
         await cluster.set_phase(job.name, Phase.PENDING)
     except NotFound:
         return Replay(job.name, "it was deleted meanwhile", NOT_FOUND)
+    except (ApiServerUnreachable, Unauthorized):
+        raise
     except (Invalid, ApiServerUnavailable) as exc:
         return Replay(job.name, str(exc), FAILED)
     return Replay(job.name, f"replayed, after {job.reason or job.phase}")

@@ -19,7 +19,7 @@ from embedding_operator.api_access.access import AccessRefused
 from embedding_operator.api_access.credentials import Credentials
 from embedding_operator.api_access.kubeconfig import read_kubeconfig
 from embedding_operator.api_access.session import Connections, new_session, proxy_for
-from embedding_operator.api_errors import ApiServerError, RequestRefused
+from embedding_operator.api_errors import ApiServerError, RequestRefused, Unauthorized
 from embedding_worker.clock import SystemClock
 from kubectl_embeddings.cluster import Cluster
 from kubectl_embeddings.failures import CommandFailed, WrongUse
@@ -60,6 +60,10 @@ async def _run(connection: Connection, verb: Callable[[Cluster], Awaitable[int]]
             return await verb(cluster)
     except RequestRefused as exc:
         raise CommandFailed(f"the API server refuses this: {exc}") from exc
+    except Unauthorized as exc:
+        raise CommandFailed(
+            f"the API server does not accept the kubeconfig's credentials ({exc}): log in again"
+        ) from exc
     except ApiServerError as exc:
         raise CommandFailed(f"{exc}: look with `kubectl cluster-info`") from exc
 

@@ -72,8 +72,8 @@ def test_status_shows_a_source_and_the_command_that_helps(plugin: Plugin) -> Non
 
 def test_kubectl_finds_the_plugin(plugin: Plugin) -> None:
     path = f"{PROGRAM.parent}:{program_environment()['PATH']}"
-    where = ["--kubeconfig", plugin.namespace.admin_kubeconfig, "-n", plugin.namespace.name]
-    command = [plugin.kubectl.cluster.kubectl, "embeddings", "status", "shops", *where]
+    where = ["--kubeconfig", str(plugin.namespace.admin_kubeconfig), "-n", plugin.namespace.name]
+    command = [str(plugin.kubectl.cluster.kubectl), "embeddings", "status", "shops", *where]
     done = run_to_end(command, within_s=60, settings={"PATH": path})
     assert (done.returncode, done.stdout) == (0, plugin.says("status", "shops"))
 
@@ -184,3 +184,11 @@ def test_an_api_server_that_is_away_is_said_in_a_sentence(plugin: Plugin, tmp_pa
     assert done.stderr == (
         "kubectl embeddings: the API server cannot be reached (ClientConnectorError): look with `kubectl cluster-info`\n"
     )
+
+
+def test_kubectl_completes_verbs_and_options(plugin: Plugin) -> None:
+    path = f"{PROGRAM.parent}:{program_environment()['PATH']}"
+    kubectl = str(plugin.kubectl.cluster.kubectl)
+    for words, expected in ((["s"], {"status", "suspend"}), (["jobs", "--ph"], {"--phase"})):
+        done = run_to_end([kubectl, "__complete", "embeddings", *words], within_s=60, settings={"PATH": path})
+        assert {line.split()[0] for line in done.stdout.splitlines() if not line.startswith(":")} == expected

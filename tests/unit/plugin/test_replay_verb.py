@@ -4,7 +4,13 @@ from typing import Any
 
 import pytest
 
-from embedding_operator.api_errors import ApiServerUnavailable, Invalid, RequestRefused
+from embedding_operator.api_errors import (
+    ApiServerUnavailable,
+    ApiServerUnreachable,
+    Invalid,
+    RequestRefused,
+    Unauthorized,
+)
 from embedding_operator.resources.embedding_job import Phase
 from kubectl_embeddings.failures import DONE, FAILED, NOT_FOUND, WrongUse
 from kubectl_embeddings.replay import Pace, Selection, check_use, rate, show_replay
@@ -117,11 +123,15 @@ async def test_one_replay_that_fails_does_not_stop_the_others(refusal: Exception
     assert printed.notes == ["1 of 2 replayed"]
 
 
-async def test_a_user_without_the_right_is_refused_once_and_not_for_each_job() -> None:
+@pytest.mark.parametrize(
+    "refusal", [RequestRefused("forbidden"), ApiServerUnreachable("it is away"), Unauthorized("log in")]
+)
+async def test_what_holds_for_every_job_is_said_once_and_not_for_each_job(refusal: Exception) -> None:
     cluster = FakeRequests(jobs=[dead("1"), dead("2")])
-    cluster.refusals |= dict.fromkeys((name_of("1"), name_of("2")), RequestRefused("forbidden"))
-    with pytest.raises(RequestRefused):
+    cluster.refusals[name_of("1")] = refusal
+    with pytest.raises(type(refusal)):
         await replayed(cluster, selection=ALL)
+    assert cluster.writes == []
 
 
 @pytest.mark.parametrize(
