@@ -258,10 +258,7 @@ class ApiServer:
             raise ApiServerUnavailable(str(exc), retry_after_s=0.1) from exc
 
     async def patch_job_status(self, name: str, status: Json, *, version: int | None = None) -> int:
-        """Returns the job's new resource version. `version`: only if this is the job's resource version still.
-
-        Raises Gone, or RequestRefused where the job's phase or a policy forbids the patch.
-        """
+        """Returns the new version. `version`: only if it is that one still. Raises Gone, or RequestRefused by a rule."""
         body = {"status": status} | ({} if version is None else {"metadata": {"resourceVersion": str(version)}})
         return version_of(await self._patch(self._url(JOBS, name, "status"), body))
 

@@ -69,7 +69,7 @@ class Factory:
     def api_server_watch(self, sources: Sources, housekeeping: Housekeeping) -> ApiServerWatch:
         def go_on() -> None:
             housekeeping.resync_soon()
-            sources.wake_all()
+            sources.retry_all()
 
         return ApiServerWatch(self._context.server, on_return=go_on, clock=self._context.clock)
 
@@ -82,7 +82,7 @@ class Factory:
                 await context.database.move_to(value)
                 return
             await context.providers.rotate(variable.removesuffix("_FILE"), value)
-            sources.wake_all()
+            sources.retry_all()
 
         mounted = context.settings.mounted_secrets()
         rotations = {secret.variable: partial(rotate, secret.variable) for secret in mounted}

@@ -34,13 +34,13 @@ class SourceFacts:
     """What cannot be reached at the moment (the database, the API server), or keeps the rows locked."""
     filled: bool = False
     """The first audit has read the whole table."""
+    counts: Counts | None = None
+    open_jobs: int = 0
+    dead_letters: int = 0
     audited_rows: int = 0
     """Rows that the present pass of the audit has read."""
     audit_completed_at: datetime | None = None
     """When a pass of this process has last come to the end of the table."""
-    counts: Counts | None = None
-    open_jobs: int = 0
-    dead_letters: int = 0
     provider_called: bool = False
     """A call with the model and its present credential has succeeded."""
     some_calls_fail: bool = False

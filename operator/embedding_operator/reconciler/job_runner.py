@@ -161,7 +161,12 @@ class JobRunner:
         took_s = (self._clock.now() - started).total_seconds()
         reason = str(patch.status["reason"])
         self._recorders.metrics.record_job(job.source, phase=patch.phase, reason=reason, took_s=took_s)
-        about = {"job": job.name, "source": job.source, "business": job.spec.business_id, "phase": patch.phase}
+        about: dict[str, object] = {
+            "job": job.name,
+            "source": job.source,
+            "business": job.spec.business_id,
+            "phase": patch.phase,
+        }
         about |= {"reason": reason, "attempts": patch.status["attempts"], "took_s": round(took_s, 3)}
         if patch.phase is Phase.DEAD_LETTERED:
             self._recorders.events.emit(dead_lettered(job, patch))

@@ -18,8 +18,7 @@ from embedding_operator.resources.embedding_job import FINISHED, EmbeddingJob
 from embedding_worker.clock import Clock
 
 WAITING = (JobState.QUEUED, JobState.BACKING_OFF, JobState.HELD)
-CREATE_TAKES_S = 60.0
-"""Longer than a create request may take, its timeout being 30 s."""
+CREATE_TAKES_S = 60.0  # longer than a create request may take, its timeout being 30 s
 
 
 class ImpossibleTransition(Exception):

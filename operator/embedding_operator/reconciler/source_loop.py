@@ -85,6 +85,12 @@ class SourceLoop:
         """Begin the next turn now, or immediately after the present one."""
         self._wake.set()
 
+    def retry(self) -> None:
+        """Begin the next turn now, also with rows whose jobs were refused: what has refused them may have changed."""
+        if self._ready_source is not None:
+            self._ready_source.sweeper.retry_refused()
+        self.wake()
+
     def request_reconcile(self, token: str | None) -> None:
         """If this token is a new one: have the next turn sweep, and audit the whole table, and the provider called now."""
         if token != self._requested:

@@ -95,6 +95,10 @@ class Sweeper:
         """How many create requests were refused since the last call."""
         return self._creator.count_refused()
 
+    def retry_refused(self) -> None:
+        """Create jobs for rows whose jobs were refused in the next sweep, and not after their pauses."""
+        self._creator.retry_refused()
+
     async def sweep(self, *, edits_only: bool = False) -> None:
         """Create jobs for due rows, as many as the window and the dead letters allow, and supersede jobs whose row has changed.
 

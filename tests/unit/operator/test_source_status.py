@@ -442,7 +442,7 @@ def test_a_new_generation_is_written_as_soon_as_a_condition() -> None:
 def test_before_anything_is_done_the_facts_are_those_of_the_source() -> None:
     shown = source(generation=7, suspend=True).model_copy(update={"status": {"lastHandledReconcileAt": "today"}})
     assert facts_of(shown, price_per_million_tokens=0.15) == SourceFacts(
-        7, "any@8", suspended=True, price_per_million_tokens=0.15, reconciled_at="today"
+        7, "any@8", suspended=True, price_per_million_tokens=0.15, reconciled_at="today", texts_per_day=1_000_000
     )
 
 
