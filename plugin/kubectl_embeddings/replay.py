@@ -70,11 +70,10 @@ async def show_replay(
         jobs = await selected(cluster, selection, now=pace.clock.now())
     for replayed in done:
         screen.emit(str(replayed))
-    with progress(0 if pace.dry_run else len(jobs)) as step:
+    with progress(0 if pace.dry_run else len(jobs), screen.emit) as outcome:
         async for replayed in replays(cluster, jobs, pace):
-            screen.emit(str(replayed))
+            outcome(str(replayed))
             done.append(replayed)
-            step()
     good = sum(replayed.code == DONE for replayed in done)
     screen.note(f"{good} of {len(done)} {'would be ' if pace.dry_run else ''}replayed")
     return exit_code({replayed.code for replayed in done})
@@ -169,14 +168,27 @@ async def replay(cluster: Requests, job: Job) -> Replay:
 
 
 @contextmanager
-def progress(total: int) -> Iterator[Callable[[], None]]:
-    """A progress bar in the terminal, where there is one and anything to wait for. Gives what moves it on by one."""
+def progress(total: int, emit: Callable[[str], None]) -> Iterator[Callable[[str], None]]:
+    """A progress bar in the terminal, where there is one and anything to wait for. Gives what prints an outcome, and moves it on.
+
+    Where the outcomes go to the same terminal, they are printed above the bar.
+    """
     if total < 2 or not sys.stderr.isatty():
-        yield lambda: None
+        yield emit
         return
     from rich.console import Console
     from rich.progress import Progress
 
-    with Progress(console=Console(stderr=True), transient=True) as bar:
+    together = sys.stdout.isatty()
+    console = Console(stderr=not together)
+    with Progress(console=console, transient=True, redirect_stdout=False, redirect_stderr=False) as bar:
         task = bar.add_task("replaying", total=total)
-        yield lambda: bar.advance(task)
+
+        def outcome(line: str) -> None:
+            if together:
+                console.print(line, markup=False, highlight=False, soft_wrap=True)
+            else:
+                emit(line)
+            bar.advance(task)
+
+        yield outcome

@@ -1,5 +1,6 @@
 """`kubectl embeddings replay` replays what was named or selected, no faster than it was told, and says what happened to each."""
 
+import sys
 from typing import Any
 
 import pytest
@@ -79,6 +80,14 @@ async def test_replays_follow_each_other_at_the_rate() -> None:
     await let_time_pass(clock, show_replay(cluster, (), ALL, Printed().screen, pace=Pace(0.5, False, clock)))
     assert len(written(cluster)) == 5
     assert clock.monotonic() - began == 8.0
+
+
+async def test_with_a_progress_bar_in_the_terminal_the_outcomes_still_go_where_the_output_goes(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+    _, printed = await replayed(FakeRequests(jobs=[dead("1"), dead("2")]), selection=ALL)
+    assert printed.lines == [f"✓ {name_of(one)}: replayed, after RetriesExhausted" for one in ("1", "2")]
 
 
 async def test_a_dry_run_writes_nothing_and_waits_for_nothing() -> None:
