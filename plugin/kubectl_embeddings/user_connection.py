@@ -45,7 +45,7 @@ class Connection:
 
 def run_verb(connection: Connection, verb: Callable[[Cluster], Awaitable[int]]) -> None:
     """Run the verb on the cluster, and exit with the code that it returns or that its failure has."""
-    structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.stderr))
+    structlog.configure(logger_factory=lambda *_: structlog.PrintLogger(sys.stderr))
     try:
         code = asyncio.run(_run(connection, verb))
     except CommandFailed as exc:

@@ -2,9 +2,11 @@
 
 import re
 import shlex
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import structlog
 from typer.testing import CliRunner
 
 from kubectl_embeddings.app import app
@@ -14,6 +16,14 @@ from tests.support.kubeconfigs import kubeconfig, write
 
 VERBS = ("status", "jobs", "dead-letters", "explain", "replay", "suspend", "resume", "reconcile", "approve")
 MARKER = "secret-that-must-not-be-shown"
+
+
+@pytest.fixture(autouse=True)
+def _logs_as_before() -> Iterator[None]:
+    """The command sends the log of the whole process to its errors, which would hold for later tests too."""
+    before = structlog.get_config()
+    yield
+    structlog.configure(**before)
 
 
 def run(*arguments: str, kubeconfig: Path | str = "/nowhere") -> tuple[int, str]:
