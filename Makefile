@@ -9,7 +9,7 @@ PYTHON ?= python3
 UV_VERSION := 0.13.9
 UV := .cache/uv-$(UV_VERSION)/bin/uv
 RUN := .venv/bin/python -m
-PY_DIRS := operator worker hack tests
+PY_DIRS := operator plugin worker hack tests
 # Tests mostly wait, so there are more workers than cores; each has an API server and a PostgreSQL of its own.
 WORKERS ?= 3
 
