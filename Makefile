@@ -3,7 +3,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help lint hooks format test e2e e2e-down demo demo-down kind-demo kind-demo-down benchmark-triggers simulate clean
+.PHONY: help lint hooks format test e2e e2e-down demo demo-down kind-demo kind-demo-down bench benchmark-triggers simulate clean
 
 PYTHON ?= python3
 UV_VERSION := 0.13.9
@@ -63,6 +63,9 @@ kind-demo: .venv/.synced ## Run the demo on kind, with the operator's image and 
 kind-demo-down: .venv/.synced ## Delete the cluster of `make kind-demo`
 	@$(RUN) hack.demo.on_kind --down
 
+bench: .venv/.synced ## Measure how fast the operator is, in about five minutes (ONLY=backfill_rows_per_s, ROWS=20000; docs/benchmarks.md)
+	@$(RUN) hack.benchmarks $(if $(ONLY),--only=$(ONLY)) $(if $(ROWS),--rows=$(ROWS))
+
 benchmark-triggers: .venv/.synced ## Measure what each form of the trigger costs an application (docs/database.md)
 	@$(RUN) hack.benchmarks.trigger_cost
 
@@ -72,4 +75,4 @@ simulate: .venv/.synced ## Simulate a day of provider failures over 100,000 rows
 clean: ## Remove what the targets created here (the caches outside of the repository stay)
 	@[ ! -d .run ] || [ -z "$$(find .run -name '*.json' -print -quit)" ] || \
 		{ echo "make clean: a demo or a cluster is still up: make demo-down, make kind-demo-down, hack/cluster down" >&2; exit 2; }
-	rm -rf .venv .cache .run .import_linter_cache .pytest_cache .mypy_cache .ruff_cache
+	rm -rf .venv .cache .run build .import_linter_cache .pytest_cache .mypy_cache .ruff_cache

@@ -52,6 +52,11 @@ def gemini_api_key() -> str | None:
     return os.environ.get("GEMINI_API_KEY") or None
 
 
+def python_path() -> str:
+    """PYTHONPATH, which a started program gets with another folder before it."""
+    return os.environ.get("PYTHONPATH", "")
+
+
 def program_environment() -> dict[str, str]:
     """The environment of the programs that are started here: this process's, without the settings of an operator."""
     return without_operator_settings(os.environ)

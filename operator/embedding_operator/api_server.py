@@ -5,7 +5,7 @@ the request. kopf gets the same kind of session.
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
 from functools import partial
 from typing import Any, Self
 
@@ -17,9 +17,9 @@ from embedding_operator.api_access.kubeconfig import read_kubeconfig
 from embedding_operator.api_access.pod import pod_access
 from embedding_operator.api_access.session import (
     Connections,
-    CredentialsMissing,
     new_session,
     proxy_for,
+    reason_unreachable,
     wait_for_resources,
 )
 from embedding_operator.api_errors import (
@@ -38,6 +38,7 @@ from embedding_worker.clock import SystemClock
 Json = dict[str, Any]
 MERGE_PATCH = {"Content-Type": "application/merge-patch+json"}
 PAGE = 500
+LEASES, LEASE_TIMEOUT_S, WATCH_ENDS_WITHIN_S = "coordination.k8s.io/v1", 3.0, 9.0
 
 
 class ApiServer:
@@ -53,6 +54,7 @@ class ApiServer:
         self._connections = Connections()
         self._session = self.new_session(limit=32)
         self._session_to_ask = self.new_session(limit=1)
+        self._session_for_leases = self.new_session(limit=2)
 
     @classmethod
     async def connected(cls, settings: Settings) -> Self:
@@ -75,6 +77,7 @@ class ApiServer:
     async def __aexit__(self, *exc: object) -> None:
         await self._session.close()
         await self._session_to_ask.close()
+        await self._session_for_leases.close()
 
     def new_session(self, *, limit: int, patient: bool = False) -> aiohttp.ClientSession:
         """A session of at most so many connections, each of whose requests has the credentials in force.
@@ -115,7 +118,7 @@ class ApiServer:
                 raise reaction_to(response.status, body, response.headers.get("Retry-After"))
         except (aiohttp.ClientError, TimeoutError) as exc:
             never_sent = isinstance(exc, aiohttp.ClientConnectorError)
-            message = f"the API server cannot be reached ({_reason_unreachable(exc)})"
+            message = f"the API server cannot be reached ({reason_unreachable(exc)})"
             raise ApiServerUnreachable(message, may_have_happened=not never_sent) from exc
 
     async def _to_collection(self, method: str, resource: str, **kwargs: Any) -> Json:
@@ -160,6 +163,7 @@ class ApiServer:
             "group": right.group,
             "resource": resource,
             "subresource": subresource,
+            "name": right.name,
         }
         review = {
             "apiVersion": "authorization.k8s.io/v1",
@@ -205,6 +209,48 @@ class ApiServer:
         params = {"labelSelector": labels, "fieldSelector": fields}
         await self._request("DELETE", self._url(JOBS), params=params)
 
+    async def to_worker_jobs(self, method: str, name: str = "", body: Json | None = None) -> Json:
+        """A request to the Jobs of Kubernetes (batch/v1), or to one. Raises Gone, AlreadyExists or RequestRefused."""
+        parts = [self.host, "apis/batch/v1/namespaces", self.namespace, "jobs", name]
+        return await self._request(method, "/".join(filter(None, parts)), json=body)
+
+    def _lease_url(self, name: str = "") -> str:
+        return f"{self.host}/apis/{LEASES}/namespaces/{self.namespace}/leases/{name}".rstrip("/")
+
+    async def lease(self, name: str) -> Json:
+        """Raises Gone."""
+        return await self._request("GET", self._lease_url(name), **self._for_leases)
+
+    async def put_lease(self, name: str, spec: Json, *, version: str | None) -> Json:
+        """Create the Lease (`version` None), or replace its spec. Raises AlreadyExists if it is of another version, and Gone."""
+        metadata = {"name": name} | ({} if version is None else {"resourceVersion": version})
+        lease = {"apiVersion": "coordination.k8s.io/v1", "kind": "Lease", "metadata": metadata, "spec": spec}
+        method, url = ("POST", self._lease_url()) if version is None else ("PUT", self._lease_url(name))
+        return await self._request(method, url, json=lease, **self._for_leases)
+
+    async def watch_lease(self, name: str, version: str, *, within_s: float) -> AsyncIterator[Json]:
+        """The Lease, each time that it changes, for so long. Ends early where it is deleted or the version is too old."""
+        params = {"watch": "1", "fieldSelector": f"metadata.name={name}", "timeoutSeconds": str(round(within_s))}
+        timeout = aiohttp.ClientTimeout(total=within_s + WATCH_ENDS_WITHIN_S)
+        try:
+            async with self._session_for_leases.get(
+                self._lease_url(), params=params | {"resourceVersion": version}, timeout=timeout
+            ) as response:
+                if response.status >= 300:
+                    raise reaction_to(response.status, await response.read(), response.headers.get("Retry-After"))
+                async for line in response.content:
+                    event = json.loads(line)
+                    if event["type"] not in ("ADDED", "MODIFIED"):
+                        return
+                    yield event["object"]
+        except (aiohttp.ClientError, TimeoutError) as exc:
+            raise ApiServerUnavailable(f"the API server cannot be reached ({reason_unreachable(exc)})") from exc
+
+    @property
+    def _for_leases(self) -> dict[str, Any]:
+        """On connections of their own, and not for long: a Lease that is not renewed in time is lost."""
+        return {"session": self._session_for_leases, "timeout": aiohttp.ClientTimeout(total=LEASE_TIMEOUT_S)}
+
     async def _patch(self, url: str, body: Json) -> Json:
         try:
             return await self._request("PATCH", url, headers=MERGE_PATCH, data=json.dumps(body))
@@ -236,12 +282,3 @@ class ApiServer:
 def version_of(body: Json) -> int:
     """The resource version of an object, as a number."""
     return int(body["metadata"]["resourceVersion"])
-
-
-def _reason_unreachable(exc: Exception) -> str:
-    """The kind of the error, and of a refused certificate the reason: a wrong authority, a wrong name, or an old date."""
-    if isinstance(exc, CredentialsMissing):
-        return str(exc)
-    refused = exc.certificate_error if isinstance(exc, aiohttp.ClientConnectorCertificateError) else None
-    reason = getattr(refused, "verify_message", "")
-    return f"{type(exc).__name__}: {reason}" if reason else type(exc).__name__

@@ -9,6 +9,8 @@ from dataclasses import dataclass
 
 from embedding_operator.api_server import ApiServer
 from embedding_operator.event_poster import EventPoster
+from embedding_operator.leadership import Leadership
+from embedding_operator.lifecycle import events
 from embedding_operator.metrics import Metrics
 from embedding_operator.reconciler.catalog import SourceCatalog
 from embedding_operator.reconciler.registers import JobRegisters, make_registers
@@ -31,6 +33,7 @@ class Context:
     jobs: JobRegisters
     catalog: SourceCatalog
     queues: RowQueues
+    leadership: Leadership
 
 
 async def open_context(settings: Settings, stack: AsyncExitStack) -> Context:
@@ -40,15 +43,23 @@ async def open_context(settings: Settings, stack: AsyncExitStack) -> Context:
     database = await stack.enter_async_context(Database(settings.database_url.get_secret_value()))
     metrics = Metrics(clock=clock)
     catalog = SourceCatalog()
+    identity = settings.pod_name or socket.gethostname()
+    poster = EventPoster(server.create_event, namespace=server.namespace, instance=identity, clock=clock)
+
+    def record_leader(leads: bool) -> None:
+        metrics.record_leader(leads)
+        poster.emit(events.leader_changed(identity, leads=leads))
+
     return Context(
         settings,
         clock,
         server,
         database,
         metrics,
-        EventPoster(server.create_event, namespace=server.namespace, instance=socket.gethostname(), clock=clock),
+        poster,
         ProviderRegistry(settings.provider_values(), clock=clock, observer=metrics),
         make_registers(max_open=settings.max_open_jobs, max_finished=settings.max_finished_jobs, clock=clock),
         catalog,
         RowQueues(catalog, clock=clock),
+        Leadership(server, identity=identity, clock=clock, changed=record_leader),
     )

@@ -1,18 +1,15 @@
-"""Creates sources, loops, job runner, housekeeping and rotation from the objects of the context. Called by process.py."""
+"""Creates sources, job runner, housekeeping and rotation from the objects of the context. Called by process.py."""
 
 from functools import partial
 
 from embedding_operator.context import Context
+from embedding_operator.loop_factory import LoopFactory
 from embedding_operator.reconciler.api_server_watch import ApiServerWatch
 from embedding_operator.reconciler.deleted_sources import DeletedSources
 from embedding_operator.reconciler.housekeeping import Expiry, Housekeeping
 from embedding_operator.reconciler.job_runner import JobRunner, Recorders
 from embedding_operator.reconciler.job_statuses import JobStatuses
-from embedding_operator.reconciler.source_loop import LoopSettings, SourceLoop
-from embedding_operator.reconciler.source_setup import SourceSetup
 from embedding_operator.reconciler.sources import Sources
-from embedding_operator.reconciler.status_report import StatusReport
-from embedding_operator.resources.embedding_source import EmbeddingSource
 from embedding_operator.rotation import Rotation
 
 DATABASE_URL_FILE = "DATABASE_URL_FILE"
@@ -25,7 +22,7 @@ class Factory:
     def sources(self) -> Sources:
         context = self._context
         return Sources(
-            self.source_loop,
+            LoopFactory(context).source_loop,
             catalog=context.catalog,
             queues=context.queues,
             jobs=context.jobs,
@@ -36,31 +33,12 @@ class Factory:
 
     def deleted_sources(self) -> DeletedSources:
         context = self._context
-        return DeletedSources(context.database, context.server, context.events, clock=context.clock)
-
-    def source_loop(self, source: EmbeddingSource) -> SourceLoop:
-        context, settings = self._context, self._context.settings
-        setup = SourceSetup(
+        return DeletedSources(
             context.database,
             context.server,
-            context.providers,
-            catalog=context.catalog,
-            jobs=context.jobs,
-            audit_rows_per_s=settings.audit_rows_per_s,
+            context.events,
             clock=context.clock,
-        )
-        report = StatusReport(
-            source, server=context.server, events=context.events, table=context.jobs.table, clock=context.clock
-        )
-        return SourceLoop(
-            source,
-            setup,
-            report=report,
-            queues=context.queues,
-            window=context.jobs.window,
-            metrics=context.metrics,
-            settings=LoopSettings(settings.interval_s, settings.price_per_million_tokens),
-            clock=context.clock,
+            may_work=context.leadership.may_start,
         )
 
     def job_runner(self, sources: Sources) -> JobRunner:
@@ -73,6 +51,7 @@ class Factory:
             context.catalog,
             recorders=Recorders(context.metrics, context.events, sources.job_done),
             clock=context.clock,
+            may_work=context.leadership.may_start,
         )
 
     def housekeeping(self, sources: Sources) -> Housekeeping:
@@ -84,12 +63,13 @@ class Factory:
             jobs=context.jobs,
             expiry=Expiry(settings.max_finished_jobs, settings.finished_job_age_s),
             clock=context.clock,
+            may_work=context.leadership.may_start,
         )
 
     def api_server_watch(self, sources: Sources, housekeeping: Housekeeping) -> ApiServerWatch:
         def go_on() -> None:
             housekeeping.resync_soon()
-            sources.wake_all()
+            sources.retry_all()
 
         return ApiServerWatch(self._context.server, on_return=go_on, clock=self._context.clock)
 
@@ -102,7 +82,7 @@ class Factory:
                 await context.database.move_to(value)
                 return
             await context.providers.rotate(variable.removesuffix("_FILE"), value)
-            sources.wake_all()
+            sources.retry_all()
 
         mounted = context.settings.mounted_secrets()
         rotations = {secret.variable: partial(rotate, secret.variable) for secret in mounted}

@@ -31,6 +31,7 @@ def traceback_without_content(exc_info: structlog.typing.ExcInfo) -> str:
 
 def set_up_logs(settings: Settings) -> None:
     shared: list[structlog.typing.Processor] = [
+        structlog.contextvars.merge_contextvars,
         structlog.stdlib.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
         structlog.stdlib.ExtraAdder(allow=()),

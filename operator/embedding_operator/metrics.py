@@ -9,6 +9,7 @@ from contextlib import contextmanager
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
+from embedding_operator.lifecycle.backfill_status import BackfillFacts
 from embedding_worker.clock import Clock
 from embedding_worker.providers.circuit import CircuitState
 from embedding_worker.rows.records import Counts
@@ -37,6 +38,15 @@ class Metrics:
         self._limited = self._gauge(
             "dead_letter_limit_reached", "1 while no job is created because of too many dead letters, else 0", "source"
         )
+        self._backfill = (
+            self._gauge("backfill_active", "1 while rows are embedded without a job for each, else 0", "source"),
+            self._gauge("backfill_rows", "Rows of the present or last backfill", "source"),
+            self._gauge("backfill_done_rows", "Rows of the backfill that need nothing more", "source"),
+            self._gauge("backfill_failed_rows", "Rows of the backfill that failed and got a job", "source"),
+            self._gauge("backfill_rows_per_second", "Rows that the backfill embeds in a second", "source"),
+            self._gauge("backfill_workers", "Pods that embed the rows; 0 if the operator does", "source"),
+        )
+        self._leader = self._gauge("leader", "1 while this process leads, 0 while it stands by")
         self._calls = self._histogram(
             "provider_call_seconds", "Duration of a call to the provider", "source", "outcome"
         )
@@ -59,6 +69,10 @@ class Metrics:
         self._jobs.labels(source, phase, reason).inc()
         self._settle.labels(source).observe(took_s)
 
+    def record_leader(self, leads: bool) -> None:
+        """This process leads, or stands by."""
+        self._leader.set(leads)
+
     def record_replay(self, source: str) -> None:
         self._replays.labels(source).inc()
 
@@ -78,9 +92,19 @@ class Metrics:
         self._dead_here.labels(source).set(number)
         self._limited.labels(source).set(limit_reached)
 
+    def record_backfill(self, source: str, facts: BackfillFacts | None) -> None:
+        """How far the source's backfill has come. The counts of the last one stay after its end. None: there was none."""
+        if facts is None:
+            return
+        active = facts.completed_at is None
+        rows_per_s, workers = (facts.rows_per_s or 0.0, facts.workers) if active else (0.0, 0)
+        values = (active, facts.total, facts.done, facts.failed, rows_per_s, workers)
+        for gauge, value in zip(self._backfill, values, strict=True):
+            gauge.labels(source).set(value)
+
     def forget(self, source: str) -> None:
         """The source was deleted: its gauges are removed, or they would show its last values without end."""
-        for gauge in (self._due, self._rows, self._oldest, self._dead_here, self._limited):
+        for gauge in (self._due, self._rows, self._oldest, self._dead_here, self._limited, *self._backfill):
             if (source,) in gauge._metrics:
                 gauge.remove(source)
 

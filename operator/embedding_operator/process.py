@@ -4,6 +4,7 @@ To drain means to finish the jobs in flight: calls, writes and status patches. T
 """
 
 import asyncio
+from collections.abc import Iterable
 from contextlib import AsyncExitStack
 from typing import Protocol
 
@@ -33,6 +34,15 @@ CLOSED_WITHIN_S = 3.0
 EXIT_WITHIN_S = 19.5
 """From the signal to the exit, also where a task or a thread does not end. Less than a pod's grace period (25 s or more)."""
 CRDS_MISSING_PAUSE_S = 2.0
+LOST = "another process leads: this one ends, and stands by when it is started again"
+
+
+class Background(Protocol):
+    """What works beside the sources, as long as the process."""
+
+    async def run(self) -> None:
+        """Run until cancelled."""
+        ...
 
 
 async def run(settings: Settings, stop: asyncio.Event) -> int:
@@ -67,10 +77,16 @@ async def _run(settings: Settings, stop: asyncio.Event, stack: AsyncExitStack) -
     except OSError as exc:
         log.error("EMBEDDING_HTTP_PORT can't be used: set another one", port=settings.http_port, error=exc.strerror)
         return 2
-    for background in process.background:
-        task = asyncio.create_task(background.run(), name=type(background).__name__)
+    start_all(process.background, stack)
+    async with AsyncExitStack() as while_leading:
+        return await process.run(while_leading)
+
+
+def start_all(background: Iterable[Background], stack: AsyncExitStack) -> None:
+    """Start what works in the background. The stack ends it."""
+    for each in background:
+        task = asyncio.create_task(each.run(), name=type(each).__name__)
         stack.push_async_callback(cancel_and_wait, task)
-    return await process.run()
 
 
 async def close_connections(stack: AsyncExitStack) -> None:
@@ -80,14 +96,6 @@ async def close_connections(stack: AsyncExitStack) -> None:
             await stack.aclose()
     except (Exception, asyncio.CancelledError) as exc:  # kopf has cancelled what the pool of the database waits for
         log.warning("a connection was not closed: it ends with the process", error=type(exc).__name__)
-
-
-class Background(Protocol):
-    """What works beside the sources, as long as the process."""
-
-    async def run(self) -> None:
-        """Run until cancelled."""
-        ...
 
 
 class Process:
@@ -102,51 +110,80 @@ class Process:
         self._housekeeping = factory.housekeeping(self._sources)
         self.database_watch = DatabaseWatch(context.database, clock=context.clock)
         self.api_server_watch = factory.api_server_watch(self._sources, self._housekeeping)
+        self._leadership = context.leadership
         self.background: tuple[Background, ...] = (
             factory.rotation(self._sources),
-            factory.deleted_sources(),
             context.events,
             self.database_watch,
-            self.api_server_watch,
         )
+        """What works also while the process stands by."""
+        self._while_leading = (context.leadership, factory.deleted_sources(), self.api_server_watch)
+        self._leads = False
         self._watching = False
 
-    async def run(self) -> int:
-        """Run until told to stop. Returns the exit code."""
+    async def run(self, while_leading: AsyncExitStack) -> int:
+        """Stand by until this process leads, and then run until told to stop, or until another process has taken the lead.
+
+        Returns the exit code. The stack ends what works in the background meanwhile.
+        """
+        await unless_set(self._stop, self._leadership.acquire())
+        if self._stop.is_set():
+            await self._leadership.release()
+            return 0
+        self._leads, self._housekeeping.last_turn = True, self._context.clock.monotonic()
+        start_all(self._while_leading, while_leading)
+        return await self._lead(while_leading)
+
+    async def _lead(self, while_leading: AsyncExitStack) -> int:
         if not await self._list_first():
             await self._sources.end()
-            return 0
+            await while_leading.aclose()
+            await self._leadership.release()
+            return 0 if self._stop.is_set() else 1
         housekeeping = asyncio.create_task(self._housekeeping.run(), name="housekeeping")
         stop_kopf = asyncio.Event()
         watching = await self._start_kopf(stop_kopf)
         stopping = asyncio.create_task(self._stop.wait(), name="stopping")
-        await asyncio.wait({stopping, watching, housekeeping}, return_when=asyncio.FIRST_COMPLETED)
+        losing = asyncio.create_task(self._leadership.lost.wait(), name="losing the lead")
+        await asyncio.wait({stopping, losing, watching, housekeeping}, return_when=asyncio.FIRST_COMPLETED)
         began = self._context.clock.monotonic()
         self._watching = False
         await cancel_and_wait(stopping)
+        await cancel_and_wait(losing)
         if self._stop.is_set():
             await self._drain()
+        elif self._leadership.lost.is_set():
+            log.error(LOST)
+            await self._drain()  # calls that were made are paid for: what they return is written
         else:
             log.error("a task of the process has ended", kopf=watching.done(), housekeeping=housekeeping.done())
         try:  # in no task of its own: kopf waits for tasks that began after it, and cancels them
             async with asyncio.timeout(END_WITHIN_S - (self._context.clock.monotonic() - began)):
-                await self._end_tasks(housekeeping, watching, stop_kopf)
+                await self._end_tasks(housekeeping, watching, stop_kopf, while_leading)
         except TimeoutError:
             log.warning("not all tasks have ended in time: they end with the process")
         log.info("operator ended", clean=self._stop.is_set())
         return 0 if self._stop.is_set() else 1
 
     async def _end_tasks(
-        self, housekeeping: asyncio.Task[None], watching: asyncio.Task[None], stop_kopf: asyncio.Event
+        self,
+        housekeeping: asyncio.Task[None],
+        watching: asyncio.Task[None],
+        stop_kopf: asyncio.Event,
+        while_leading: AsyncExitStack,
     ) -> None:
         await cancel_and_wait(housekeeping)
         await self._sources.end()
+        await while_leading.aclose()
+        await self._leadership.release()  # a standby goes on at once, while this process takes its time to end
         stop_kopf.set()
         await asyncio.wait({watching}, timeout=KOPF_ENDS_WITHIN_S)
         await cancel_and_wait(watching)
 
     def find_stuck(self) -> list[str]:
         """What a restart would repair, one sentence for each problem."""
+        if not self._leads:
+            return []
         now = self._context.clock.monotonic()
         problems = overdue(now - self._housekeeping.last_turn, "housekeeping")
         for name, loop in self._sources.loops():
@@ -157,11 +194,14 @@ class Process:
 
     def find_unreachable(self) -> list[str]:
         """What cannot be reached at the moment, one sentence for each problem."""
+        if not self._leads:
+            return list(filter(None, [self._leadership.problem, self.database_watch.waiting_for]))
         problems = [] if self._watching else ["the watch is not up, or the process is ending"]
         problems += [
             f"source {name} waits for {loop.waiting_for}" for name, loop in self._sources.loops() if loop.waiting_for
         ]
-        return [*problems, *filter(None, [self._api_server_problem, self.database_watch.waiting_for])]
+        others = [self._api_server_problem, self._leadership.problem, self.database_watch.waiting_for]
+        return [*problems, *filter(None, others)]
 
     @property
     def _api_server_problem(self) -> str | None:
@@ -202,17 +242,19 @@ class Process:
     async def _list_first(self) -> bool:
         """List sources and jobs before anything is watched, because kopf does not notice a CRD that appears after its start.
 
-        Returns False if the process was told to stop meanwhile.
+        Returns False if the process was told to stop meanwhile, or if another one has taken the lead.
         """
-        while not self._stop.is_set():
+        while not self._stop.is_set() and not self._leadership.lost.is_set():
             try:
                 await unless_set(self._stop, self._list())
             except ApiServerError as exc:
                 log.warning("waiting for the API server, and for the CRDs to be there", message=str(exc))
                 await self._context.clock.wait_for(self._stop, within_s=CRDS_MISSING_PAUSE_S)
             else:
-                break
-        return not self._stop.is_set()
+                return not self._stop.is_set()
+        if not self._stop.is_set():
+            log.error(LOST)
+        return False
 
     async def _list(self) -> None:
         """kopf reads once at its start which resources are served, and a new one may be listed a little earlier."""
@@ -227,5 +269,8 @@ class Process:
         log.info("draining", in_flight=table.count(IN_FLIGHT))
         self._runner.drain()
         self._sources.drain()
+        backfills = asyncio.create_task(self._sources.wait_until_drained(), name="drain of backfills")
         await table.wait_until_drained(within_s=DRAIN_S)
+        await asyncio.wait({backfills}, timeout=DRAIN_S - (clock.monotonic() - began))
+        await cancel_and_wait(backfills)
         log.info("drained", left=table.count(IN_FLIGHT), took_s=round(clock.monotonic() - began, 2))

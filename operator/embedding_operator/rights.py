@@ -1,11 +1,15 @@
 """All that the operator asks of the API server, as rights in its namespace: no more is granted, no less is enough.
 
-charts/embedding-operator/files/rules.yaml grants it, and a test holds the two equal. `embedding-operator check` asks for each.
+charts/embedding-operator/files/rules.yaml grants it, and workers-rules.yaml what worker pods need; a test holds them equal.
+`embedding-operator check` asks for each.
 """
 
 from dataclasses import dataclass
 
+from embedding_operator.lifecycle.lease import LEASE
 from embedding_operator.resources import EVENTS, EVENTS_GROUP, GROUP, JOBS, SOURCES
+
+LEASES_GROUP = "coordination.k8s.io"
 
 
 @dataclass(frozen=True, order=True)
@@ -15,6 +19,8 @@ class Right:
     verb: str
     group: str
     resource: str
+    name: str = ""
+    """Of the only object that it is for; empty if it is for all."""
 
     def __str__(self) -> str:
         return f"{self.verb} {self.resource}"
@@ -26,4 +32,8 @@ RIGHTS = (
     *(Right(verb, GROUP, JOBS) for verb in ("get", "list", "watch", "create", "patch", "delete", "deletecollection")),
     Right("patch", GROUP, f"{JOBS}/status"),
     Right("create", EVENTS_GROUP, EVENTS),
+    Right("create", LEASES_GROUP, "leases"),
+    *(Right(verb, LEASES_GROUP, "leases", LEASE) for verb in ("get", "watch", "update")),
 )
+WORKER_RIGHTS = tuple(Right(verb, "batch", "jobs") for verb in ("get", "create", "delete"))
+"""Where the chart enables worker pods for backfills."""

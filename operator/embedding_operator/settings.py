@@ -45,6 +45,13 @@ class Settings(BaseModel):
         min_length=1,
         description="where sources and jobs are; by default the pod's namespace, or the kubeconfig's",
     )
+    pod_name: str | None = Field(
+        None,
+        alias="EMBEDDING_POD_NAME",
+        min_length=1,
+        max_length=253,
+        description="who holds the Lease, as `kubectl get lease` shows it; by default the host's name",
+    )
     interval_s: float = Field(
         0.5, alias="EMBEDDING_INTERVAL_SECONDS", ge=0.05, le=60, description="between two looks at the due rows"
     )
@@ -75,6 +82,11 @@ class Settings(BaseModel):
         gt=0,
         allow_inf_nan=False,
         description="pace of the audit, after its first pass",
+    )
+    backfill_pod_template: Path | None = Field(
+        None,
+        alias="EMBEDDING_BACKFILL_POD_TEMPLATE_FILE",
+        description="where the chart enables worker pods: the template of their Job",
     )
     log_format: Literal["json", "console"] = Field("json", alias="EMBEDDING_LOG_FORMAT")
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", alias="EMBEDDING_LOG_LEVEL")
@@ -200,6 +212,12 @@ def pod_api_server() -> str | None:
     if not host or not port:
         return None
     return f"https://[{host}]:{port}" if ":" in host else f"https://{host}:{port}"
+
+
+def completion_index() -> int | None:
+    """The index of this pod in its Indexed Job, as Kubernetes tells it; None elsewhere."""
+    index = os.environ.get("JOB_COMPLETION_INDEX", "")
+    return int(index) if index.isdecimal() else None
 
 
 def environment_of_a_program() -> dict[str, str]:

@@ -67,18 +67,18 @@ def end_at_once(number: int, frame: FrameType | None) -> None:
     os._exit(128 + number)
 
 
-async def end_process_after(stop: asyncio.Event, *, seconds: float) -> None:
-    """End the process with exit code 0 if it still runs so long after the event, whatever its tasks and threads wait for.
+async def end_process_after(stop: asyncio.Event, *, seconds: float, code: int = 0) -> None:
+    """End the process with this exit code if it still runs so long after the event, whatever its tasks and threads wait for.
 
     Nothing is lost by it: the next process continues from the database and the API server, as after a failure of the node.
     """
     await stop.wait()
-    timer = threading.Timer(seconds, _end_process)
+    timer = threading.Timer(seconds, _end_process, [code])
     timer.daemon = True  # it does not keep a process that has ended by itself
     timer.start()
 
 
-def _end_process() -> None:
+def _end_process(code: int) -> None:
     log.warning("not everything has ended in time: the process ends now, and the next one continues")
     sys.stdout.flush()
-    os._exit(0)
+    os._exit(code)

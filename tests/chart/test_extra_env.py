@@ -15,6 +15,7 @@ NO_VALUE = {
     "8080: remove it",
     "EMBEDDING_NAMESPACE": "extraEnv contains EMBEDDING_NAMESPACE, but the operator has rights only in the release's namespace: "
     "install a release in the other namespace, with --namespace",
+    "EMBEDDING_POD_NAME": "extraEnv contains EMBEDDING_POD_NAME, but each pod holds the Lease under its own name: remove it",
 }
 OUTSIDE_A_CLUSTER = "KUBECONFIG"
 
@@ -33,7 +34,7 @@ def test_a_setting_of_the_operator_is_set_by_a_value_that_there_is(helm: Helm, n
 
 
 @pytest.mark.parametrize(("name", "sentence"), NO_VALUE.items(), ids=NO_VALUE)
-def test_port_and_namespace_are_the_charts(each_helm: Helm, name: str, sentence: str) -> None:
+def test_port_namespace_and_pod_name_are_the_charts(each_helm: Helm, name: str, sentence: str) -> None:
     assert sentence in refused(each_helm, name)
 
 

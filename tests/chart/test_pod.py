@@ -55,13 +55,29 @@ def test_an_images_pull_policy_is_a_value(helm: Helm) -> None:
     assert helm.render({"image": {"pullPolicy": "Never"}}).container()["imagePullPolicy"] == "Never"
 
 
-@pytest.mark.parametrize("replicas", [0, 1])
-def test_it_has_one_pod_or_none(helm: Helm, replicas: int) -> None:
+@pytest.mark.parametrize("replicas", [0, 1, 2])
+def test_it_has_as_many_pods_as_the_values_say(helm: Helm, replicas: int) -> None:
     assert helm.render({"replicas": replicas}).one("Deployment")["spec"]["replicas"] == replicas
 
 
-def test_the_old_pod_ends_before_the_new_one_begins(helm: Helm) -> None:
-    assert helm.render().one("Deployment")["spec"]["strategy"] == {"type": "Recreate"}
+def test_the_new_pod_stands_by_before_the_old_one_ends(helm: Helm) -> None:
+    strategy = helm.render().one("Deployment")["spec"]["strategy"]
+    assert strategy == {"type": "RollingUpdate", "rollingUpdate": {"maxUnavailable": 0, "maxSurge": 1}}
+
+
+def test_a_pod_holds_the_lease_under_its_own_name(helm: Helm) -> None:
+    (named,) = [entry for entry in helm.render().container()["env"] if entry["name"] == "EMBEDDING_POD_NAME"]
+    assert named["valueFrom"] == {"fieldRef": {"fieldPath": "metadata.name"}}
+
+
+def test_several_pods_are_spread_over_nodes_unless_the_values_say_otherwise(helm: Helm) -> None:
+    assert "topologySpreadConstraints" not in helm.render().pod()
+    rendered = helm.render({"replicas": 2})
+    (spread,) = rendered.pod()["topologySpreadConstraints"]
+    assert (spread["topologyKey"], spread["whenUnsatisfiable"]) == ("kubernetes.io/hostname", "ScheduleAnyway")
+    assert spread["labelSelector"]["matchLabels"] == rendered.one("Deployment")["spec"]["selector"]["matchLabels"]
+    given = [{"maxSkew": 2, "topologyKey": "zone", "whenUnsatisfiable": "DoNotSchedule"}]
+    assert helm.render({"replicas": 2, "topologySpreadConstraints": given}).pod()["topologySpreadConstraints"] == given
 
 
 def test_its_grace_period_is_longer_than_the_process_needs_to_end(helm: Helm) -> None:

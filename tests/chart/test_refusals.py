@@ -12,7 +12,7 @@ URL = "postgresql://user:secret@db.example/yellow_book"
 LONGEST = 2**31 - 1
 WRONG: dict[str, tuple[Json, str]] = {
     "a wrong type": ({"replicas": "three"}, "at '/replicas': got string, want integer"),
-    "more than one replica": ({"replicas": 2}, "at '/replicas': maximum: got 2, want 1"),
+    "too many replicas": ({"replicas": 11}, "at '/replicas': maximum: got 11, want 10"),
     "an unknown key": ({"replica": 1}, "at '': additional properties 'replica' not allowed"),
     "an unknown nested key": (
         {"settings": {"maxOpenjobs": 3}},

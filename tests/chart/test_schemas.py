@@ -7,8 +7,12 @@ import kubernetes_validate
 import pytest
 from kubernetes_validate import utils
 
-from tests.support.chart import Helm, Json
+from embedding_operator.resources.embedding_source import parse_source
+from embedding_operator.resources.workers_job import job_manifest
+from tests.support.chart import Helm, Json, workers_template
 from tests.support.chart_values import VALUE_SETS
+from tests.support.manifests import a_source
+from tests.support.workers import a_run
 
 OLDEST, NEWEST = "1.32", utils.major_minor(kubernetes_validate.latest_version())
 
@@ -29,6 +33,13 @@ def _schema_contents(filename: str, version: str, *, read: Any = utils.schema_co
 def test_every_object_matches_the_schema(helm: Helm, values: Json, version: str) -> None:
     for found in helm.render(values, crds=True):
         assert kubernetes_validate.validate(found, version, strict=True) == version
+
+
+@pytest.mark.parametrize("version", [OLDEST, NEWEST])
+def test_the_job_of_workers_matches_the_schema(helm: Helm, version: str) -> None:
+    template = workers_template(helm.render(VALUE_SETS["everything"]))
+    job = job_manifest(template, parse_source(a_source("businesses")), a_run(workers=3))
+    assert kubernetes_validate.validate(job, version, strict=True) == version
 
 
 def test_a_misspelt_field_is_refused(helm: Helm) -> None:

@@ -90,7 +90,7 @@ def test_a_rotation_reaches_a_running_pod(helm: Helm) -> None:
     assert before.of("Secret") != after.of("Secret")
     assert before.one("Deployment") == after.one("Deployment")
     assert not any("subPath" in mounted for mounted in before.container()["volumeMounts"])
-    assert not any("valueFrom" in entry for entry in before.container()["env"])
+    assert not any("secretKeyRef" in entry.get("valueFrom", {}) for entry in before.container()["env"])
 
 
 def test_no_proxy_is_named_where_none_is_given(helm: Helm) -> None:

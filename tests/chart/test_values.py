@@ -15,8 +15,10 @@ RATE_LIMITS = {
     f"EMBEDDING_GEMINI_{kind.upper()}_PER_MINUTE": f"{kind}PerMinute" for kind in ("requests", "texts", "tokens")
 }
 """The values of group gemini, by their variables."""
-NOT_A_VALUE = {"EMBEDDING_NAMESPACE", "EMBEDDING_HTTP_PORT", "EMBEDDING_GEMINI_ENDPOINT", *RATE_LIMITS}
-"""Not values of group settings: the pod's own namespace; a fixed port; those of group gemini."""
+TEMPLATE = "EMBEDDING_BACKFILL_POD_TEMPLATE_FILE"
+POD = {"EMBEDDING_NAMESPACE", "EMBEDDING_POD_NAME", "EMBEDDING_HTTP_PORT"}
+NOT_A_VALUE = {*POD, TEMPLATE, "EMBEDDING_GEMINI_ENDPOINT", *RATE_LIMITS}
+"""Not values of group settings: the pod's own namespace and name; a fixed port; a file of the chart; those of group gemini."""
 
 
 def settings_of(rendered: Objects) -> Settings:

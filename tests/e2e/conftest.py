@@ -73,6 +73,7 @@ def pods(request: pytest.FixtureRequest) -> Iterator[PodCluster]:
 def yellow_book(pods: PodCluster) -> Release:
     """Installed by Helm 4 with `--wait`, with the chart's own development PostgreSQL."""
     values = ["postgresql.enabled=true", f"postgresql.password={PASSWORD}", f"postgresql.database={DATABASE}"]
+    values += ["backfill.workers.enabled=true"]
     flags = (*(f"--set={value}" for value in values), *pods.load_postgresql_image())
     release = Release(RELEASES[0], RELEASES[0], pods, "helm4", flags)
     release.install()

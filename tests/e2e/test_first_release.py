@@ -131,6 +131,16 @@ def test_a_pod_that_is_killed_during_its_work_loses_no_row(yellow_book: Release,
     assert yellow_book.pod()["metadata"]["uid"] != pod["uid"]
 
 
+def test_a_second_pod_works_when_the_leader_is_killed(yellow_book: Release, book: YellowBook) -> None:
+    yellow_book.install("--set=replicas=2")
+    leader = wait_until(yellow_book.leader, within_s=60, because="one of the pods leads")
+    yellow_book.kubectl.run("delete", "pod", leader, "--grace-period=0", "--force")
+    book.add(10, prefix="Without the first leader")
+    wait_until_fresh(yellow_book, book)
+    assert yellow_book.leader() not in ("", leader)
+    yellow_book.install("--set=replicas=1")
+
+
 @pytest.mark.parametrize(
     ("helm_version", "words"), [("helm3", "context deadline exceeded"), ("helm4", "Progress deadline exceeded")]
 )

@@ -77,6 +77,18 @@ def test_where_every_check_passes_every_line_says_so_and_nothing_is_created(syst
     assert system.source() == before
 
 
+def test_advice_about_an_index_is_a_line_of_its_own_and_no_failure(system: System) -> None:
+    system.apply_source()
+    system.book.run("CREATE INDEX near ON public.businesses USING hnsw (embedding vector_cosine_ops)")
+    system.book.add(10_001)
+    system.book.run("ANALYZE public.businesses")
+    done = checked(system)
+    assert done.returncode == 0
+    assert lines(done)["index of businesses"].startswith(
+        "→ writes of vectors are about ten times slower beside public.near"
+    )
+
+
 def test_it_says_the_same_while_an_operator_is_at_work(system: System) -> None:
     system.book.add(3)
     system.apply_source()
@@ -143,6 +155,13 @@ def test_a_right_that_is_missing_is_named(system: System) -> None:
 
     said = wait_until(refused, within_s=20, because="the Role has changed")
     assert said.startswith(f"in namespace {system.kubectl.namespace} this account may not create embeddingjobs: ")
+
+
+def test_the_rights_for_worker_pods_are_needed_only_where_the_chart_enables_them(system: System) -> None:
+    assert "rights" not in wrong(checked(system))
+    said = wrong(checked(system, EMBEDDING_BACKFILL_POD_TEMPLATE_FILE="/etc/embedding-operator/workers/job.yaml"))
+    assert "this account may not get jobs, create jobs, delete jobs: " in said["rights"]
+    assert said["rights"].endswith("files/rules.yaml and workers-rules.yaml")
 
 
 def test_an_api_server_that_is_away_hides_nothing_of_the_database(system: System) -> None:

@@ -206,7 +206,7 @@ HELD: dict[str, tuple[Hold, ...]] = {
     "write": (statement("write", ["2"], [TWO.content_hash], [VECTOR], FINGERPRINT),),
     "compare": (statement("rows_to_compare", IDS, 100.0),),
     "try": (statement("try_write", IDS, None),),
-    "find locked rows": (statement("lockable", IDS),),
+    "find locked rows": (statement("locked_rows", IDS),),
     "inspect": (inspected,),
     "create or replace the triggers": (created,),
     "drop the triggers": (dropped,),
@@ -289,10 +289,9 @@ async def test_the_settings_of_a_transaction_are_those_of_the_table(keeper: Keep
             assert await transaction.fetch(f"SHOW {name}") == [(value,)]
 
 
-async def test_a_database_with_another_isolation_level_needs_the_setting_of_the_role(owned: OwnedTable) -> None:
+async def test_the_isolation_level_is_the_same_where_the_database_has_another_default(owned: OwnedTable) -> None:
     (database,) = owned.admin.run("SELECT current_database()")[0]
     owned.admin.run(f"ALTER DATABASE \"{database}\" SET default_transaction_isolation = 'serializable'")
-    owned.admin.run(block(owned, "Settings and timeouts"))
     async with owned.rows() as rows, rows.transaction() as transaction:
         assert await transaction.fetch("SHOW transaction_isolation") == [("read committed",)]
 
@@ -473,7 +472,7 @@ async def test_the_connections_are_as_many_as_the_page_says(owned: OwnedTable) -
         await busy.wait()
         await asyncio.gather(*sessions)
     assert "at most eight connections" in " ".join(PAGE.split())
-    assert owned.admin.run("SELECT rolconnlimit FROM pg_roles WHERE rolname = %s", owned.operator) == [(10,)]
+    assert owned.admin.run("SELECT rolconnlimit FROM pg_roles WHERE rolname = %s", owned.operator) == [(20,)]
     assert sum(row[1] for row in found) == 8
 
 

@@ -45,7 +45,15 @@ class Objects(list[Json]):
         return found
 
     def environment(self) -> dict[str, str]:
-        return {entry["name"]: entry["value"] for entry in self.container()["env"]}
+        """The variables with a value. That of EMBEDDING_POD_NAME is a field of the pod, which is not known before it exists."""
+        return {entry["name"]: entry["value"] for entry in self.container()["env"] if "valueFrom" not in entry}
+
+
+def workers_template(rendered: Objects) -> Json:
+    """The template of the workers' Job, as the operator reads it."""
+    (config,) = rendered.of("ConfigMap")
+    found: Json = yaml.safe_load(config["data"]["job.yaml"])
+    return found
 
 
 class Helm(hack.installation.helm.Helm):

@@ -15,6 +15,17 @@ EVERYTHING: Json = {
         "tokensPerMinute": 5_000_000,
     },
     "settings": {"finishedJobSeconds": 2_000_000, "logFormat": "console"},
+    "backfill": {
+        "workers": {
+            "enabled": True,
+            "resources": {"limits": {"nvidia.com/gpu": 1}},
+            "labels": {"kueue.x-k8s.io/queue-name": "embeddings"},
+            "annotations": {"e": "f"},
+            "podLabels": {"g": "h"},
+            "podAnnotations": {"i": "j"},
+            "runtimeClassName": "nvidia",
+        }
+    },
     "proxy": {"httpProxy": "http://proxy.example:3128", "httpsProxy": "http://proxy.example:3128"},
     "privateCA": {"secret": "corporate"},
     "serviceAccount": {"annotations": {"iam.example/role": "embedding"}},

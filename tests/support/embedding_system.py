@@ -9,7 +9,7 @@ from typing import cast
 from embedding_worker.batching.batcher import Batcher
 from embedding_worker.embedding import RowEmbedder
 from embedding_worker.errors import Postponed
-from embedding_worker.outcome import OutcomeKind, RowOutcome, RowRequest
+from embedding_worker.outcome import OutcomeKind, RowOutcome, RowRequest, decider
 from embedding_worker.pipeline import RowPipeline
 from embedding_worker.rows.store import RowStore
 from embedding_worker.source import TooLong
@@ -36,7 +36,8 @@ class EmbeddingSystem:
     async def pipeline(self, *, max_items: int = 64) -> AsyncIterator[RowPipeline]:
         embedder = shared_embedder(self.provider, clock=self.clock)
         calls, gate = gated_calls(embedder, clock=self.clock)
-        rows = RowEmbedder(cast(RowStore, self.store), calls, too_long=self.too_long, clock=self.clock)
+        decide = decider(max_text_bytes=calls.max_text_bytes, too_long=self.too_long)
+        rows = RowEmbedder(cast(RowStore, self.store), calls, decide=decide, clock=self.clock)
         batcher = Batcher(rows.embed_batch, max_items=max_items, clock=self.clock)
         pipeline = RowPipeline(calls, gate, rows, batcher)
         async with pipeline.running(probes=True):

@@ -6,12 +6,13 @@ It keeps to what tests/integration/api_server shows of the real one. What needs 
 import asyncio
 import copy
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
 
 from embedding_operator.api_errors import AlreadyExists, ApiServerError, Gone, Invalid
 from embedding_operator.api_server import ApiServer, Json, version_of
 from embedding_operator.resources import JOBS, SOURCES
 from embedding_operator.resources.embedding_job import COHORT_LABEL, FINISHED
+from embedding_worker.clock import Clock, SystemClock
 
 
 class FakeApiServer(ApiServer):
@@ -23,6 +24,11 @@ class FakeApiServer(ApiServer):
         self.cluster = "cluster-1"
         self.stored_jobs: dict[str, Json] = {}
         self.stored_sources: dict[str, Json] = {}
+        self.worker_jobs: dict[str, Json] = {}
+        """Jobs of Kubernetes (batch/v1)."""
+        self.stored_lease: Json | None = None
+        self.clock: Clock = SystemClock()
+        self._lease_changed, self._watches_ended = asyncio.Event(), asyncio.Event()
         self.events: list[Json] = []
         self.served = {JOBS, SOURCES}
         self.refuse_jobs_of: set[str] = set()
@@ -163,6 +169,51 @@ class FakeApiServer(ApiServer):
         stored: Json = self._store(self.stored_sources, source)["status"]
         self._end("patch_source_status")
         return stored
+
+    async def to_worker_jobs(self, method: str, name: str = "", body: Json | None = None) -> Json:
+        await self._begin(f"{method} worker job", name)
+        if method == "POST" and body is not None:
+            if (name := body["metadata"]["name"]) in self.worker_jobs:
+                raise AlreadyExists(f'jobs.batch "{name}" already exists')
+            return self._store(self.worker_jobs, copy.deepcopy(body))
+        if name not in self.worker_jobs:
+            raise Gone(f'jobs.batch "{name}" not found')
+        return self.worker_jobs.pop(name) if method == "DELETE" else copy.deepcopy(self.worker_jobs[name])
+
+    async def lease(self, name: str) -> Json:
+        await self._begin("lease", name)
+        if self.stored_lease is None:
+            raise Gone(f'leases "{name}" not found')
+        return copy.deepcopy(self.stored_lease)
+
+    async def put_lease(self, name: str, spec: Json, *, version: str | None) -> Json:
+        await self._begin("put_lease", name)
+        present = self.stored_lease["metadata"]["resourceVersion"] if self.stored_lease is not None else None
+        if version != present:
+            raise AlreadyExists(f'leases "{name}" has been modified')
+        self._version += 1
+        metadata = {"name": name, "resourceVersion": str(self._version)}
+        self.stored_lease = {"metadata": metadata, "spec": copy.deepcopy(spec)}
+        self._lease_changed.set()
+        self._lease_changed = asyncio.Event()
+        self._end("put_lease")
+        return copy.deepcopy(self.stored_lease)
+
+    def end_watches(self) -> None:
+        """End the watches of the Lease, as when connections break."""
+        self._watches_ended.set()
+        self._lease_changed.set()
+        self._lease_changed, self._watches_ended = asyncio.Event(), asyncio.Event()
+
+    async def watch_lease(self, name: str, version: str, *, within_s: float) -> AsyncIterator[Json]:
+        await self._begin("watch_lease", name)
+        until, ended = self.clock.monotonic() + within_s, self._watches_ended
+        while (left_s := until - self.clock.monotonic()) > 0 and not ended.is_set():
+            if self.stored_lease is not None and self.stored_lease["metadata"]["resourceVersion"] != version:
+                version = self.stored_lease["metadata"]["resourceVersion"]
+                yield copy.deepcopy(self.stored_lease)
+            elif not await self.clock.wait_for(self._lease_changed, within_s=left_s):
+                return
 
     async def create_event(self, manifest: Json) -> None:
         await self._begin("create_event", manifest["metadata"]["name"])

@@ -1,5 +1,6 @@
 """A provider that a test controls, and a day's limit. Called by the tests of what calls a provider."""
 
+import asyncio
 from collections.abc import Callable, Sequence
 
 from embedding_worker.clock import Clock
@@ -42,6 +43,8 @@ class FakeEmbedder:
         self.fails = fails
         self.meanwhile = meanwhile
         """Happens during each call."""
+        self.held: asyncio.Event | None = None
+        """While it is not set, no call is answered."""
         self.failures = list(failures)
         self.canary_failures: list[ProviderError] = []
 
@@ -57,6 +60,8 @@ class FakeEmbedder:
         else:
             self.calls.append(list(texts))
             self.meanwhile()
+            if self.held is not None:
+                await self.held.wait()
         error = failures.pop(0) if failures else self.fails(texts)
         if error is not None:
             raise error

@@ -5,9 +5,14 @@ It keeps to what tests/integration/rows shows of the real store, but for the ord
 
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from typing import Any
 
 from embedding_worker.errors import EmbeddingError, RowsRefused
+from embedding_worker.rows.backfills import BackfillRecords, BackfillRun, BackfillSettings, WorkerReport
+from embedding_worker.rows.backlog import Backlog, MarkPage, Share
+from embedding_worker.rows.index_advice import IndexFacts
 from embedding_worker.rows.records import (
     AuditPage,
     Counts,
@@ -23,6 +28,8 @@ from embedding_worker.rows.records import (
 from embedding_worker.rows.store import RowStore
 from embedding_worker.text import content_hash, is_blank
 
+BEGUN_AT = datetime(2026, 3, 1, 12, tzinfo=UTC)
+
 
 @dataclass(frozen=True)
 class Mark:
@@ -30,8 +37,98 @@ class Mark:
     edited: bool
 
 
+class FakeRecords(BackfillRecords):
+    """Backfills on record, in memory."""
+
+    def __init__(self) -> None:
+        self.runs: list[BackfillRun] = []
+        self.reported: dict[int, WorkerReport] = {}
+        self.lost_reports = 0
+        """So many of the next reports are not recorded."""
+
+    async def begin(self, run: str, source: str, settings: BackfillSettings, *, total: int) -> BackfillRun:
+        if not self.runs or not self.runs[-1].is_active:
+            self.runs.append(BackfillRun(source, run, settings, total, BEGUN_AT, None))
+            self.reported.clear()
+        return self.runs[-1]
+
+    def _is_on_record(self, run: BackfillRun) -> bool:
+        return bool(self.runs) and self.runs[-1].run == run.run
+
+    async def present(self, bookkeeping: str) -> BackfillRun | None:
+        return self.runs[-1] if self.runs else None
+
+    async def end(self, run: BackfillRun) -> BackfillRun | None:
+        self._replace(run, ended_at=BEGUN_AT)
+        return self.runs[-1] if self.runs else None
+
+    async def record_total(self, run: BackfillRun, total: int) -> BackfillRun:
+        return self._replace(run, total=total)
+
+    async def record_paused(self, run: BackfillRun, *, paused: bool) -> BackfillRun:
+        return self._replace(run, paused=paused)
+
+    def _replace(self, run: BackfillRun, **changes: Any) -> BackfillRun:
+        if self._is_on_record(run):
+            self.runs[-1] = replace(self.runs[-1], **changes)
+        return replace(run, **changes)
+
+    async def report(self, run: BackfillRun, report: WorkerReport) -> bool:
+        if self.lost_reports:
+            self.lost_reports -= 1
+            return False
+        if not self._is_on_record(run):
+            return True
+        before = self.reported.get(report.worker, WorkerReport(report.worker))
+        self.reported[report.worker] = replace(
+            report, done=before.done + report.done, failed=before.failed + report.failed
+        )
+        return True
+
+    async def reports(self, run: BackfillRun) -> list[WorkerReport]:
+        return list(self.reported.values())
+
+
+class FakeBacklog(Backlog):
+    """The marks of a FakeStore that no edit has made."""
+
+    records: FakeRecords
+
+    def __init__(self, store: "FakeStore") -> None:
+        self.records = FakeRecords()
+        self.indexes = IndexFacts()
+        self._store = store
+
+    @property
+    def _unedited(self) -> list[tuple[int, str]]:
+        return sorted((mark.number, row_id) for row_id, mark in self._store.marks.items() if not mark.edited)
+
+    async def reaches(self, rows: int) -> bool:
+        return len(self._unedited) >= rows
+
+    async def is_empty(self) -> bool:
+        return not self._unedited
+
+    async def count(self) -> int:
+        return len(self._unedited)
+
+    async def page(self, *, after_seq: int, limit: int, share: Share) -> MarkPage:
+        page = [(seq, row_id) for seq, row_id in self._unedited if seq > after_seq][:limit]
+        return MarkPage([row_id for _, row_id in page], page[-1][0] if page else None)
+
+    async def index_facts(self) -> IndexFacts:
+        return self.indexes
+
+    async def hand_over(self, ids: Sequence[str]) -> None:
+        for _, row_id in self._unedited:
+            if row_id in ids:
+                self._store.mark(row_id, edited=True)
+
+
 class FakeStore(RowStore):
     """`requests` holds the name of every method that was called, in order."""
+
+    backlog: FakeBacklog
 
     def __init__(self, texts: Mapping[str, str] | None = None) -> None:
         """These rows exist from before: no trigger has seen them, and only an audit marks them."""
@@ -47,7 +144,10 @@ class FakeStore(RowStore):
         """Ids of rows that another session has locked."""
         self.failing: set[str] = set()
         """Ids of rows for which the text expression fails."""
+        self.backlog = FakeBacklog(self)
         self.filled = False
+        self.adopted: int | None = None
+        """How many rows the first audit has adopted; None if it was not to adopt any."""
         self.used: Used | None = None
         self.requests: list[str] = []
         self.meanwhile: Callable[[], None] = lambda: None
@@ -58,7 +158,7 @@ class FakeStore(RowStore):
     def edit(self, row_id: str, text: str) -> None:
         """The application writes a row, and the trigger marks it."""
         self.texts[row_id] = text
-        self._mark(row_id, edited=True)
+        self.mark(row_id, edited=True)
 
     def delete(self, row_id: str) -> None:
         """The application deletes a row. Its marks stay."""
@@ -81,7 +181,7 @@ class FakeStore(RowStore):
         """The hash of the row's present text."""
         return content_hash(self.texts[row_id])
 
-    def _mark(self, row_id: str, *, edited: bool) -> None:
+    def mark(self, row_id: str, *, edited: bool) -> None:
         self._number += 1
         self.marks[row_id] = Mark(self._number, edited)
 
@@ -96,10 +196,12 @@ class FakeStore(RowStore):
     def id_problem(self, row_id: str) -> str | None:
         return None
 
-    async def sweep(self, *, leave_out: Iterable[str], limit: int) -> list[DueRow]:
+    async def sweep(self, *, leave_out: Iterable[str], limit: int, edits_only: bool = False) -> list[DueRow]:
         self._request("sweep")
         left_out = set(leave_out)
-        due = [row_id for row_id in self.marks if row_id not in left_out]
+        due = [
+            row_id for row_id, mark in self.marks.items() if row_id not in left_out and (mark.edited or not edits_only)
+        ]
         return [self._due_row(row_id) for row_id in due[: max(limit, 0)]]
 
     def _due_row(self, row_id: str) -> DueRow:
@@ -179,7 +281,7 @@ class FakeStore(RowStore):
         page = ids[:limit]
         found = [row_id for row_id in page if not self._is_up_to_date(row_id) and row_id not in self.marks]
         for row_id in found:
-            self._mark(row_id, edited=False)
+            self.mark(row_id, edited=False)
         return AuditPage(page[-1] if len(page) == limit else None, len(page), len(found))
 
     async def counts(self, *, dead_letters: Iterable[str] = ()) -> Counts:
@@ -213,6 +315,7 @@ class FakeStore(RowStore):
         self._request("is_filled")
         return self.filled
 
-    async def record_filled(self) -> None:
+    async def record_filled(self) -> int | None:
         self._request("record_filled")
         self.filled = True
+        return self.adopted

@@ -36,6 +36,7 @@ class HousekeepingSystem:
         self.parts = Parts(server=server)
         self.server, self.table, self.clock = self.parts.server, self.parts.table, self.parts.clock
         self.sources = RecordedSources(self.parts)
+        self.leads = True
         self.housekeeping = Housekeeping(
             self.server,
             self.sources,
@@ -43,6 +44,7 @@ class HousekeepingSystem:
             jobs=self.parts.jobs,
             expiry=Expiry(max_finished, age_s),
             clock=self.clock,
+            may_work=lambda: self.leads,
         )
 
     def finish(self, row_id: str, *, cohort: str = "c0-1") -> None:

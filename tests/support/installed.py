@@ -51,15 +51,21 @@ class Release:
         self.helm.run("uninstall", self.name, "--namespace", self.namespace, "--wait", within_s=180)
 
     def pod(self) -> Any:
-        """The operator's running pod."""
+        """The operator's running pod, once it is the only one: after an upgrade, the one before ends later."""
+        return wait_until(self._only_pod, within_s=60, every_s=0.5, because="one pod is wanted")
+
+    def _only_pod(self) -> Any:
         selector = f"app.kubernetes.io/instance={self.name},app.kubernetes.io/component=operator"
         pods = [
             pod
             for pod in self.kubectl.get("pods", "--selector", selector)["items"]
             if "deletionTimestamp" not in pod["metadata"]
         ]
-        assert len(pods) == 1, [pod["metadata"]["name"] for pod in pods]
-        return pods[0]
+        return pods[0] if len(pods) == 1 else None
+
+    def leader(self) -> str:
+        """The name of the pod that works; empty while none does."""
+        return str(self.kubectl.get("lease", DEPLOYMENT)["spec"].get("holderIdentity", ""))
 
     def wait_for(self, condition: str, resource: str, *, within_s: int = 120) -> None:
         self.kubectl.run("wait", f"--for={condition}", resource, f"--timeout={within_s}s", within_s=within_s + 30)

@@ -17,7 +17,7 @@ from embedding_worker.rows.schema import prepare
 from embedding_worker.rows.statements import Statements
 from embedding_worker.rows.store import RowStore
 from embedding_worker.rows.table import quoted
-from embedding_worker.source import ChangeDetection, Model, SourceConfig, TableColumn
+from embedding_worker.source import ChangeDetection, ExistingVectors, Model, SourceConfig, TableColumn
 from embedding_worker.text import content_hash, is_blank
 
 DIMENSIONS = 3
@@ -38,8 +38,9 @@ def source_config(
     text: str = "name",
     model: Model = MODEL,
     detection: ChangeDetection = ChangeDetection.TRIGGER,
+    existing: ExistingVectors = ExistingVectors.REPLACE,
 ) -> SourceConfig:
-    return SourceConfig(TableColumn(schema, table, id_column, embedding_column), text, model, detection)
+    return SourceConfig(TableColumn(schema, table, id_column, embedding_column), text, model, detection, existing)
 
 
 def fake_vector(text: str) -> list[float]:
@@ -84,8 +85,8 @@ class Keeper:
 
     @classmethod
     async def prepare(cls, database: Database, config: SourceConfig) -> "Keeper":
-        statements = (await prepare(database, config)).statements
-        return cls(database, statements, RowStore(database, statements))
+        prepared = await prepare(database, config)
+        return cls(database, prepared.statements, RowStore(database, prepared.statements, adopts=prepared.adopts))
 
     async def sweep(self, *, leave_out: tuple[str, ...] = (), limit: int = 100) -> list[DueRow]:
         return await self.store.sweep(leave_out=leave_out, limit=limit)

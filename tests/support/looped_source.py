@@ -7,6 +7,9 @@ from typing import Any
 
 from embedding_operator.lifecycle.source_status import Pending
 from embedding_operator.reconciler.audit import Audit
+from embedding_operator.reconciler.backfill import BackfillControl, BackfillParts
+from embedding_operator.reconciler.backfill_workers import WorkersNotEnabled
+from embedding_operator.reconciler.clearing import Clearing
 from embedding_operator.reconciler.configuration import Configuration, Progress
 from embedding_operator.reconciler.ready_source import ReadySource
 from embedding_operator.reconciler.source_loop import LoopSettings, SourceLoop
@@ -34,10 +37,10 @@ class HeldStore(FakeStore):
         self.hold = False
         self.let_go = asyncio.Event()
 
-    async def sweep(self, *, leave_out: Any, limit: int) -> list[DueRow]:
+    async def sweep(self, *, leave_out: Any, limit: int, edits_only: bool = False) -> list[DueRow]:
         if self.hold:
             await self.let_go.wait()
-        return await super().sweep(leave_out=leave_out, limit=limit)
+        return await super().sweep(leave_out=leave_out, limit=limit, edits_only=edits_only)
 
 
 class FakeWatch(BookkeepingWatch):
@@ -80,6 +83,7 @@ class FakeSetup(SourceSetup):
         self.pipeline: RowPipeline | None = None
         self.client = FakeEmbedder()
         self.embedder = shared_embedder(self.client, clock=parts.clock)
+        self.leads = True
 
     async def explain(self, source: EmbeddingSource, refused: tuple[str, str]) -> tuple[str, str]:
         return refused[0], refused[1] + self.explanation
@@ -97,16 +101,28 @@ class FakeSetup(SourceSetup):
     async def prepare(self, source: EmbeddingSource, chosen: Configuration) -> ReadySource:
         clock, store, fingerprint = self._parts.clock, self._store, chosen.config.fingerprint
         pipeline = make_pipeline(
-            store, self.embedder, too_long=source.spec.model.too_long, max_texts_per_day=1_000, clock=clock
+            store,
+            self.embedder,
+            too_long=source.spec.model.too_long,
+            max_texts_per_day=1_000,
+            clock=clock,
+            may_work=lambda: self.leads,
         )
         self.pipeline = pipeline
         server, jobs = self._parts.server, self._parts.jobs
         return ReadySource(
             store,
             Sweeper(source.name, fingerprint, store=store, server=server, jobs=jobs, clock=clock),
+            Clearing(store, clock=clock),
             Audit(store, rows_per_s=500, filled=await store.is_filled(), clock=clock),
             pipeline,
             TableWatch(self.watch, signature=chosen.config.signature, clock=clock),
+            BackfillControl(
+                source,
+                chosen.config,
+                BackfillParts(store, pipeline, self._parts.table, WorkersNotEnabled()),
+                clock=clock,
+            ),
         )
 
 
@@ -131,7 +147,7 @@ class LoopedSource:
             queues=self.parts.queues,
             window=self.parts.window,
             metrics=self.parts.metrics,
-            settings=LoopSettings(INTERVAL_S, price_per_million_tokens=0.15),
+            settings=LoopSettings(INTERVAL_S, price_per_million_tokens=0.15, may_work=lambda: self.setup.leads),
             clock=self.clock,
         )
 

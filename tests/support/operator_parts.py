@@ -5,6 +5,7 @@ from typing import Any
 
 from embedding_operator.context import Context
 from embedding_operator.event_poster import EventPoster
+from embedding_operator.leadership import Leadership
 from embedding_operator.lifecycle.events import Event
 from embedding_operator.metrics import Metrics
 from embedding_operator.reconciler.catalog import SourceCatalog
@@ -45,6 +46,7 @@ class Parts:
     def __init__(self, *, server: FakeApiServer | None = None, max_open: int = 500, max_finished: int = 500) -> None:
         self.clock = FakeClock()
         self.server = server or FakeApiServer()
+        self.server.clock = self.clock
         self.finished = FinishedJobs("c0")
         self.table = JobTable(self.finished, clock=self.clock)
         self.window = Window(self.table, self.finished, max_open=max_open, max_finished=max_finished, clock=self.clock)
@@ -74,6 +76,7 @@ class Parts:
             self.jobs,
             self.catalog,
             self.queues,
+            Leadership(self.server, identity="operator-1", clock=self.clock),
         )
 
     def put_job(self, body: Json) -> EmbeddingJob:

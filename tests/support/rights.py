@@ -7,7 +7,7 @@ import yaml
 from hack.repository import RULES
 from tests.support.manifests import Json
 
-EVENTS = "events.k8s.io"
+EVENTS, LEASES = "events.k8s.io", "coordination.k8s.io"
 Rule = tuple[str, str, str]
 """Verb, API group, and resource with its subresource, as in a Role."""
 

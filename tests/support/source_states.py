@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from itertools import product
 from typing import Any
 
+from embedding_operator.lifecycle.backfill_status import BackfillFacts, Backlog
 from embedding_operator.lifecycle.source_status import Pending, SourceFacts, status
 from embedding_worker.providers.problem import Problem
 from embedding_worker.rows.records import Counts
@@ -26,6 +27,9 @@ SOME_DUE = Counts(total=100, due=40, due_without_dead_letter=True, oldest_due_si
 MANY_BLANK = Counts(total=100, due=0, due_without_dead_letter=False, oldest_due_since=None, estimated=False, blank=60)
 NONE_FRESH = Counts(total=100, due=100, due_without_dead_letter=False, oldest_due_since=NOW, estimated=False)
 DEAD_LETTERS_ONLY = Counts(total=100, due=2, due_without_dead_letter=False, oldest_due_since=NOW, estimated=False)
+
+BACKFILL = BackfillFacts(200_000, 50_000, 3, rows_per_s=800.0, workers=3, began_at=NOW)
+NO_WORKERS = ("WorkersNotEnabled", "spec.backfill.workers is 3: set backfill.workers.enabled in the chart")
 
 NEW = SourceFacts(GENERATION, "any@8")
 SWEEPING = SourceFacts(GENERATION, "any@8", set_up=True, filled=True, counts=ALL_FRESH)
@@ -61,6 +65,13 @@ STATES = [
     State("its jobs refused", replace(SWEEPING, jobs_refused=JOBS_REFUSED, counts=SOME_DUE), "Failed", "Degraded"),
     State("first audit not complete", replace(SWEEPING, filled=False, counts=SOME_DUE), "Current", "Healthy"),
     State("backfill: rows due", replace(SWEEPING, counts=SOME_DUE), "Current", "Healthy"),
+    State("backfilling", replace(SWEEPING, counts=SOME_DUE, backfill=BACKFILL), "Current", "Healthy"),
+    State("a paused backfill", replace(SWEEPING, backfill=replace(BACKFILL, paused=True)), "Current", "Healthy"),
+    State(
+        "no pods to backfill", replace(SWEEPING, backfill=replace(BACKFILL, problem=NO_WORKERS)), "Current", "Healthy"
+    ),
+    State("backfilled", replace(SWEEPING, backfill=replace(BACKFILL, completed_at=NOW)), "Current", "Healthy"),
+    State("a large backlog of jobs", replace(SWEEPING, backlog=Backlog(50_000, 40.0)), "Current", "Healthy"),
     State("sweeping, all fresh", SWEEPING, "Current", "Healthy"),
     State("fresh except for dead letters", replace(SWEEPING, counts=DEAD_LETTERS_ONLY), "Current", "Healthy"),
     State("no row fresh, each with a dead letter", replace(SWEEPING, counts=NONE_FRESH), "Current", "Healthy"),

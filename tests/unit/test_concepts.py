@@ -15,9 +15,11 @@ TERMS = {
     "up-to-date": r"up to date",
     "fresh": r"fresh",
     "fingerprint": r"fingerprints?",
+    "adopt": r"adopt(?:s|ed)?",
     "sweep": r"sweeps?",
     "audit": r"audits?",
     "window": r"windows?",
+    "backfill": r"backfills?",
     "linger": r"linger",
     "throttle": r"throttled?",
     "canary": r"canar(?:y|ies)",
@@ -31,6 +33,9 @@ TERMS = {
     "superseded": r"superseded?s?",
     "orphaned-job": r"orphaned jobs?",
     "cohort": r"cohorts?",
+    "leader": r"leaders?",
+    "standby": r"(?<!synchronous )standbys?",
+    "lease": r"leases?",
 }
 """The anchor of each term, and the pattern of its uses."""
 PAGES = [ROOT / "README.md", *(path for path in sorted((ROOT / "docs").glob("*.md")) if path != CONCEPTS)]

@@ -36,7 +36,7 @@ COMMAND = re.compile(
     r"kubectl (?:-n \S+ )?(?:get|describe|wait|patch|annotate|delete|edit) (?:-[nf] \S+ |-\S+ )*([a-z][a-z,]*)"
 )
 FIELD = re.compile(r"--field-selector[ =]'?([\w.]+)")
-OF_KUBERNETES = {"pods", "pod", "deployment", "deployments", "secret", "events", "crd", "lease", "leases"}
+OF_KUBERNETES = {"jobs", "pods", "pod", "deployment", "deployments", "secret", "events", "crd", "lease", "leases"}
 HEADING = re.compile(r"^#+ (.*)$", re.MULTILINE)
 ANCHOR = re.compile(r"\]\(([^)#:\s]*)#([^)]*)\)")
 SET = re.compile(r"(?:--set(?:-\w+)?[ =]|(?<=,))([a-z][A-Za-z.]+)=")

@@ -11,6 +11,10 @@ BESIDE_THE_WAY = {
     "operator/embedding_operator/dry_run.py",  # logs what would be done
     "operator/embedding_operator/reconciler/job_rate.py",  # counts the jobs of a row within a minute
     "operator/embedding_operator/reconciler/status_report.py",  # counts without the dead letters
+    "operator/embedding_operator/reconciler/backfill.py",  # leaves the rows that have jobs to their jobs
+    "worker/embedding_worker/backfill.py",  # the other way: rows without jobs, through the same pipeline
+    "worker/embedding_worker/backfill_pages.py",  # reads the rows of that way
+    "worker/embedding_worker/locked_rows.py",  # keeps the vectors of rows that are written later
     "worker/embedding_worker/pipeline.py",  # names the types that it connects
     "worker/embedding_worker/rows/records.py",  # defines the types that are passed on
     "worker/embedding_worker/rows/pages.py",  # the audit

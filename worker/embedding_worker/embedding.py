@@ -7,26 +7,26 @@ rows wait here; while the provider is, or where the cause is not known yet, they
 
 import asyncio
 import logging
-from collections import Counter, OrderedDict
-from collections.abc import Coroutine, Iterable, Mapping
-from datetime import datetime
+from collections import Counter
+from collections.abc import Coroutine, Iterable, Mapping, Sequence
 from functools import partial
-from typing import Any
+from typing import Any, TypeVar
 
 import structlog
 
-from embedding_worker.batching.batcher import Batch
+from embedding_worker.batching.batch import Batch
 from embedding_worker.batching.bisect import FailedAlone, Unattributed
 from embedding_worker.clock import Clock
 from embedding_worker.errors import CallsPaused, Postponed, ProviderError, TableRefused
+from embedding_worker.locked_rows import LockedRows
 from embedding_worker.outcome import (
+    Decide,
     NeedsEmbedding,
     OutcomeKind,
     RowOutcome,
     RowRequest,
     Settled,
     WriteNull,
-    decide_need,
     failed,
     id_invalid,
     outcome,
@@ -37,35 +37,35 @@ from embedding_worker.providers.batch_calls import BatchCalls
 from embedding_worker.providers.calls import ProviderCalls
 from embedding_worker.rows.records import PresentRow, VectorWrite
 from embedding_worker.rows.store import RowStore
-from embedding_worker.source import TooLong
 from embedding_worker.writer import Writer
 
 log = structlog.get_logger(__name__)
 
 LOCK_PATIENCE_S = 0.5
 """How long a locked row may keep its job's place in the window."""
-MOST_LOCKED_ROWS = 1_000
-"""About 3 MB of vectors each with 768 dimensions. Beyond it, the oldest is embedded again."""
-
 MOST_FAILING_BATCHES = 8
 """So many batches at once are bisected outside of the slots. Others keep theirs, so that calls do not grow without limit."""
 
 RowBatch = Batch[RowRequest, RowOutcome]
 Writes = Mapping[RowRequest, VectorWrite]
+Texts = Mapping[RowRequest, NeedsEmbedding]
+PresentRows = Mapping[str, PresentRow]
+Value = TypeVar("Value")
 
 
 class RowEmbedder:
     """Embeds rows of one source, a batch at a time: the work of its batcher."""
 
-    def __init__(self, store: RowStore, calls: ProviderCalls, *, too_long: TooLong, clock: Clock) -> None:
+    def __init__(self, store: RowStore, calls: ProviderCalls, *, decide: Decide, clock: Clock) -> None:
         self._store = store
         self._writer = Writer(store, clock=clock)
         self._locked_rows = LockedRows(clock=clock)
         self._calls = calls
-        self._decide = partial(decide_need, max_text_bytes=calls.max_text_bytes, too_long=too_long)
+        self._decide = decide
         self._clock = clock
         self._failing = 0
         """So many batches have released their slots because a call has failed, and are being bisected."""
+        self._has_written = False
         self.refusal: TableRefused | None = None
         """Why the database refuses to read or write any row. The source has to be set up again; until then all rows wait."""
 
@@ -73,20 +73,29 @@ class RowEmbedder:
         """Before the first batch after this refusal: raises RowsRefused if the database still accepts no row."""
         await self._writer.find_accepted(refusal)
 
-    async def embed_batch(self, batch: RowBatch) -> None:
-        """Give every row of the batch its outcome, or release it by Postponed.
+    async def embed_batch(self, batch: RowBatch, rows: PresentRows | None = None) -> None:
+        """Give every row of the batch its outcome, or release it by Postponed. `rows`: what was read of them a moment ago.
 
-        If the database refuses the table, the rows wait here until the batcher ends, so that nothing more is sent.
+        If the database refuses the table, the rows wait here until the slots end, so that nothing more is sent.
         """
         if requests := self._settle_impossible(batch):
-            await self._unless_refused(self._embed_rows(batch, requests))
+            await self._unless_refused(self._embed_rows(batch, requests, rows))
 
-    async def _unless_refused(self, work: Coroutine[Any, Any, None]) -> None:
+    async def read(self, ids: Sequence[str]) -> PresentRows:
+        """The rows as they are now, by id, for embed_batch. Waits as that does: for the database, and if it refuses the table."""
+        return await self._unless_refused(self._read(ids))
+
+    async def _read(self, ids: Sequence[str]) -> PresentRows:
+        reading = partial(self._store.read, ids, characters=self._calls.max_text_bytes)
+        return await until_answered("read rows", reading, clock=self._clock)
+
+    async def _unless_refused(self, work: Coroutine[Any, Any, Value]) -> Value:
         try:
-            await work
+            return await work
         except TableRefused as exc:
             self.refusal = exc
-            await asyncio.Event().wait()
+        never: asyncio.Future[Value] = asyncio.get_running_loop().create_future()
+        return await never
 
     def _settle_impossible(self, batch: RowBatch) -> list[RowRequest]:
         """Settle requests for ids that no row can have. Returns the others."""
@@ -98,31 +107,34 @@ class RowEmbedder:
                 possible.append(request)
         return possible
 
-    async def _embed_rows(self, batch: RowBatch, requests: list[RowRequest]) -> None:
-        rows = await self._read(requests)
+    async def _embed_rows(self, batch: RowBatch, requests: list[RowRequest], rows: PresentRows | None) -> None:
+        if rows is None:
+            rows = await self._read([request.id for request in requests])
         writes: dict[RowRequest, VectorWrite] = {}
-        texts: dict[RowRequest, str] = {}
+        texts: dict[RowRequest, NeedsEmbedding] = {}
         for request in requests:
             match self._decide(request, rows.get(request.id)):
                 case Settled(result):
                     batch.settle(request, result)
                 case WriteNull(write):
                     writes[request] = write
-                case NeedsEmbedding(text):
-                    if (kept := self._locked_rows.find(request)) is not None:
+                case NeedsEmbedding() as needed:
+                    if (kept := self._locked_rows.find(request.id, needed.content_hash)) is not None:
                         writes[request] = kept
                     else:
-                        texts[request] = text
+                        texts[request] = needed
         await self._write(batch, writes, embed_ms=None)
         if texts:
             await self._embed_texts(batch, texts)
 
-    async def _embed_texts(self, batch: RowBatch, texts: Mapping[RowRequest, str]) -> None:
+    async def _embed_texts(self, batch: RowBatch, texts: Texts) -> None:
         """Embed and write. Releases the rows that have no vector because of a failure that is not attributed to them."""
         await until_answered("check the right to write", self._writer.check, clock=self._clock)
         texts = await self._settle_refused(batch, texts)
-        calls = BatchCalls(texts, self._calls)
-        work = asyncio.create_task(self._call_and_write(batch, calls), name="calls of a batch")
+        if self.refusal is not None:  # another batch has met it meanwhile: nothing more is paid for
+            raise self.refusal
+        calls = BatchCalls({request: needed.text for request, needed in texts.items()}, self._calls)
+        work = asyncio.create_task(self._call_and_write(batch, texts, calls), name="calls of a batch")
         batch.keep(work)
         await _until_done_or(calls.failing, work)
         if work.done() or self._failing >= MOST_FAILING_BATCHES:
@@ -138,10 +150,18 @@ class RowEmbedder:
         finally:
             self._failing -= 1
 
-    async def _call_and_write(self, batch: RowBatch, calls: BatchCalls[RowRequest]) -> None:
-        started = self._clock.monotonic()
+    async def _call_and_write(self, batch: RowBatch, texts: Texts, calls: BatchCalls[RowRequest]) -> None:
+        """After the last call of a backfill's batch, the next one may call: its slots are for calls, and it bounds what waits to
+        be written. A batch of jobs keeps its slot, so that no more than two wait, paid for, while the database is away. So does
+        each batch until a vector was written: the table may refuse all of them.
+        """
+        started, not_sent = self._clock.monotonic(), len(texts)
+        of_jobs = _are_of_jobs(texts)
         released: Counter[ProviderError] = Counter()
         async for outcomes in calls.run():
+            not_sent -= len(outcomes)
+            if not not_sent and not of_jobs and self._has_written:
+                batch.leave_slot()
             vectors: dict[RowRequest, VectorWrite] = {}
             for request, result in outcomes:
                 match result:
@@ -151,26 +171,26 @@ class RowEmbedder:
                         batch.release(request, Postponed(result.error.message, pause_s=result.pause_s))
                         released[result.error] += 1
                     case _:
-                        vectors[request] = VectorWrite(request.id, request.content_hash, result)
+                        vectors[request] = VectorWrite(request.id, texts[request].content_hash, result)
             await self._write(batch, vectors, embed_ms=round((self._clock.monotonic() - started) * 1000))
         for error, rows in released.items():
             level = logging.DEBUG if isinstance(error, CallsPaused) else logging.WARNING
             log.log(level, "rows wait", why=type(error).__name__, message=error.message, rows=rows)
 
-    async def _settle_refused(self, batch: RowBatch, texts: Mapping[RowRequest, str]) -> Mapping[RowRequest, str]:
+    async def _settle_refused(self, batch: RowBatch, texts: Texts) -> Texts:
         """Where rows were refused before, find out before the call which others would be. Returns the texts of the others."""
         if not self._writer.rehearses:
             return texts
         rehearsing = partial(self._writer.rehearse, [request.id for request in texts])
         tried = await until_answered("try to write rows", rehearsing, clock=self._clock)
-        accepted: dict[RowRequest, str] = {}
-        for request, text in texts.items():
+        accepted: dict[RowRequest, NeedsEmbedding] = {}
+        for request, needed in texts.items():
             if request.id in tried.refused:
                 batch.settle(request, failed(tried.refused[request.id]))
             elif request.id in tried.suppressed:
                 batch.settle(request, outcome(OutcomeKind.UPDATE_SUPPRESSED))
             else:
-                accepted[request] = text
+                accepted[request] = needed
         return accepted
 
     async def _write(self, batch: RowBatch, rows: Writes, *, embed_ms: int | None) -> None:
@@ -182,28 +202,29 @@ class RowEmbedder:
         """Write rows and settle those that can be. Returns the others, which another session has locked."""
         if not rows:
             return {}
-        writing = partial(self._writer.write, list(rows.values()))
+        writing = partial(self._writer.write, list(rows.values()), of_jobs=_are_of_jobs(rows))
         written = await until_answered("write rows", writing, clock=self._clock)
+        self._has_written |= any(row.vector is not None and row.id in written.ids for row in rows.values())
         missing: dict[RowRequest, VectorWrite] = {}
+        embedded, blank = (outcome(kind, embed_ms=embed_ms) for kind in (OutcomeKind.EMBEDDED, OutcomeKind.BLANK_TEXT))
         for request, row in rows.items():
             if row.id in written.refused:
                 batch.settle(request, failed(written.refused[row.id]))
             elif row.id in written.suppressed:
                 batch.settle(request, outcome(OutcomeKind.UPDATE_SUPPRESSED, embed_ms=embed_ms))
             elif row.id in written.ids:
-                self._locked_rows.forget(request)
-                kind = OutcomeKind.BLANK_TEXT if row.vector is None else OutcomeKind.EMBEDDED
-                batch.settle(request, outcome(kind, embed_ms=embed_ms))
+                self._locked_rows.forget(row)
+                batch.settle(request, blank if row.vector is None else embedded)
             else:
                 missing[request] = row
         return await self._settle_changed(batch, missing)
 
     async def _settle_changed(self, batch: RowBatch, rows: Writes) -> Writes:
         """Settle the rows that need no write any more. Returns the others."""
-        present = await self._read(rows) if rows else {}
+        present = await self._read([request.id for request in rows]) if rows else {}
         locked: dict[RowRequest, VectorWrite] = {}
         for request, row in rows.items():
-            match self._decide(request, present.get(row.id)):
+            match self._decide(RowRequest(row.id, row.content_hash), present.get(row.id)):
                 case Settled(result):
                     batch.settle(request, result)
                 case _:
@@ -215,9 +236,10 @@ class RowEmbedder:
 
         The vectors of rows that stay locked are kept, and their jobs give up their places in the window.
         """
-        for request in [known for known in rows if self._locked_rows.find(known) is not None]:
-            self._settle_locked(batch, request, rows[request], embed_ms)
-        rows = {request: row for request, row in rows.items() if self._locked_rows.find(request) is None}
+        for request, row in rows.items():
+            if self._locked_rows.keeps(row):
+                self._settle_locked(batch, request, row, embed_ms)
+        rows = {request: row for request, row in rows.items() if not self._locked_rows.keeps(row)}
         until = self._clock.monotonic() + LOCK_PATIENCE_S
         pause_s = FIRST_PAUSE_S
         while rows and self._clock.monotonic() < until:
@@ -228,38 +250,13 @@ class RowEmbedder:
             self._settle_locked(batch, request, row, embed_ms)
 
     def _settle_locked(self, batch: RowBatch, request: RowRequest, row: VectorWrite, embed_ms: int | None) -> None:
-        since = self._locked_rows.keep(request, row)
+        since = self._locked_rows.keep(row)
         batch.settle(request, row_locked(since, self._clock.now(), embed_ms))
 
-    async def _read(self, requests: Iterable[RowRequest]) -> dict[str, PresentRow]:
-        ids = [request.id for request in requests]
-        reading = partial(self._store.read, ids, characters=self._calls.max_text_bytes)
-        return await until_answered("read rows", reading, clock=self._clock)
 
-
-class LockedRows:
-    """The vectors of rows that another session keeps locked: they were paid for, and are written when their jobs come again."""
-
-    def __init__(self, *, clock: Clock) -> None:
-        self._clock = clock
-        self._kept: OrderedDict[RowRequest, tuple[VectorWrite, datetime]] = OrderedDict()
-
-    def keep(self, request: RowRequest, row: VectorWrite) -> datetime:
-        """Keep a row's vector. Returns since when the row is known to be locked."""
-        _, since = self._kept.pop(request, (row, self._clock.now()))
-        self._kept[request] = (row, since)
-        if len(self._kept) > MOST_LOCKED_ROWS:
-            self._kept.popitem(last=False)
-        return since
-
-    def find(self, request: RowRequest) -> VectorWrite | None:
-        """The vector that was kept for this request; None if there is none."""
-        kept = self._kept.get(request)
-        return kept[0] if kept is not None else None
-
-    def forget(self, request: RowRequest) -> None:
-        """The row has its outcome."""
-        self._kept.pop(request, None)
+def _are_of_jobs(requests: Iterable[RowRequest]) -> bool:
+    """Whether a job names the text of one of them; in a backfill, none does."""
+    return any(request.content_hash is not None for request in requests)
 
 
 async def _until_done_or(event: asyncio.Event, work: "asyncio.Task[None]") -> None:

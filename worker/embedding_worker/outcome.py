@@ -1,8 +1,11 @@
 """Decides what a row needs, and names what became of it. Pure; called by embedding.py, and read by the jobs' status."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
 from enum import Enum
+from functools import partial
+from typing import NamedTuple
 
 from embedding_worker.errors import InputRejected, ProviderError, RowsRefused, StatementTimedOut
 from embedding_worker.rows.records import PresentRow, VectorWrite
@@ -27,12 +30,14 @@ class OutcomeKind(Enum):
     FAILED = "Failed"
 
 
-@dataclass(frozen=True)
-class RowRequest:
-    """One row that is to be embedded, and the hash of the text that it had when it was found due."""
+class RowRequest(NamedTuple):
+    """One row that is to be embedded, and the hash of the text that it had when it was found due.
+
+    Without a hash, as in a backfill, the text that it has now is embedded, whatever it was.
+    """
 
     id: str
-    content_hash: str
+    content_hash: str | None = None
 
 
 @dataclass(frozen=True)
@@ -64,11 +69,11 @@ class WriteNull:
     write: VectorWrite
 
 
-@dataclass(frozen=True)
-class NeedsEmbedding:
-    """The row needs the vector of this text, which is cut to the model's limit."""
+class NeedsEmbedding(NamedTuple):
+    """The row needs the vector of this text, which is cut to the model's limit. The hash is that of the whole text."""
 
     text: str
+    content_hash: str
 
 
 MESSAGES = {
@@ -127,9 +132,17 @@ def id_invalid(row_id: str, problem: str) -> RowOutcome:
     return RowOutcome(OutcomeKind.ID_INVALID, OutcomeKind.ID_INVALID.value, message)
 
 
-def decide_need(
-    request: RowRequest, row: PresentRow | None, *, max_text_bytes: int, too_long: TooLong
-) -> Settled | WriteNull | NeedsEmbedding:
+Need = Settled | WriteNull | NeedsEmbedding
+Decide = Callable[[RowRequest, PresentRow | None], Need]
+"""What a row needs, as it is now (None: it is gone)."""
+
+
+def decider(*, max_text_bytes: int, too_long: TooLong) -> Decide:
+    """Decides for a model that accepts texts of so many bytes."""
+    return partial(decide_need, max_text_bytes=max_text_bytes, too_long=too_long)
+
+
+def decide_need(request: RowRequest, row: PresentRow | None, *, max_text_bytes: int, too_long: TooLong) -> Need:
     """What the row needs, as it is now (None: it is gone)."""
     if row is None:
         return Settled(outcome(OutcomeKind.ROW_DELETED))
@@ -137,12 +150,13 @@ def decide_need(
         return Settled(text_failed(row.failure))
     if row.up_to_date:
         return Settled(outcome(OutcomeKind.ALREADY_FRESH))
-    if row.content_hash != request.content_hash:
+    if request.content_hash not in (None, row.content_hash):
         return Settled(outcome(OutcomeKind.TEXT_CHANGED))
+    content_hash = row.content_hash or ""
     if row.blank:
-        return WriteNull(VectorWrite(row.id, request.content_hash, None))
+        return WriteNull(VectorWrite(row.id, content_hash, None))
     try:
         text = fit_text(row.text, whole_bytes=row.text_bytes, max_bytes=max_text_bytes, too_long=too_long)
-        return NeedsEmbedding(text)
+        return NeedsEmbedding(text, content_hash)
     except InputRejected as exc:
         return Settled(failed(exc))

@@ -4,14 +4,14 @@ Called by the operator's set-up of a source. It starts nothing: the source's loo
 """
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
 from embedding_worker.batching.batcher import Batcher
 from embedding_worker.clock import Clock
 from embedding_worker.embedding import RowEmbedder
-from embedding_worker.outcome import RowOutcome, RowRequest
+from embedding_worker.outcome import RowOutcome, RowRequest, decider
 from embedding_worker.providers.calls import ProviderCalls
 from embedding_worker.providers.gate import CallGate
 from embedding_worker.providers.meter import Counters, Meter
@@ -45,9 +45,18 @@ class RowPipeline:
 
 
 def make_pipeline(
-    store: RowStore, embedder: SharedEmbedder, *, too_long: TooLong, max_texts_per_day: int, clock: Clock
+    store: RowStore,
+    embedder: SharedEmbedder,
+    *,
+    too_long: TooLong,
+    max_texts_per_day: int,
+    clock: Clock,
+    may_work: Callable[[], bool] = lambda: True,
 ) -> RowPipeline:
-    """The pipeline of the source that this store belongs to. Every text is counted in the database before it is sent."""
+    """The pipeline of the source that this store belongs to. Every text is counted in the database before it is sent.
+
+    `may_work`: whether this process may begin calls. While it may not, rows wait as if the provider was away.
+    """
 
     async def acquire_texts(texts: int, tokens: int) -> int:
         return await store.acquire_texts(texts, tokens=tokens, most_a_day=max_texts_per_day)
@@ -60,7 +69,9 @@ def make_pipeline(
         return await store.acquire_rate(key, limits, texts=texts, tokens=tokens, longest_wait_s=longest_wait_s)
 
     meter = Meter(Counters(acquire_texts, return_texts, acquire_rate), clock=clock)
-    gate = CallGate(embedder, meter, clock=clock)
+    gate = CallGate(embedder, meter, clock=clock, may_work=may_work)
     calls = ProviderCalls(embedder, gate, meter, clock=clock)
-    rows = RowEmbedder(store, calls, too_long=too_long, clock=clock)
+    rows = RowEmbedder(
+        store, calls, decide=decider(max_text_bytes=calls.max_text_bytes, too_long=too_long), clock=clock
+    )
     return RowPipeline(calls, gate, rows, Batcher(rows.embed_batch, max_items=embedder.max_texts, clock=clock))

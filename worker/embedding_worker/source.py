@@ -15,6 +15,11 @@ class ChangeDetection(StrEnum):
     AUDIT = "Audit"
 
 
+class ExistingVectors(StrEnum):
+    REPLACE = "Replace"
+    ADOPT = "Adopt"
+
+
 class TooLong(StrEnum):
     TRUNCATE = "Truncate"
     REFUSE = "Refuse"
@@ -68,6 +73,8 @@ class SourceConfig:
     text: str
     model: Model
     change_detection: ChangeDetection = ChangeDetection.TRIGGER
+    existing_vectors: ExistingVectors = ExistingVectors.REPLACE
+    """What the first audit does with vectors that the column held before."""
 
     @property
     def fingerprint(self) -> str:

@@ -1,10 +1,11 @@
 """The conditional write, sized by time: how many rows one statement may hold, so that their locks last 50 ms at most.
 
-Called by embedding.py and by the sweep. An HNSW index makes the write of a row a hundred times as expensive, so the size is
-learned from how long the statements take.
+Called by embedding.py. The size is learned from how long the statements take, because an HNSW index makes the write of a row a
+hundred times as expensive.
 """
 
-from collections.abc import Awaitable, Sequence
+import asyncio
+from collections.abc import Sequence
 from contextlib import suppress
 
 from embedding_worker.clock import Clock
@@ -19,6 +20,12 @@ from embedding_worker.rows.store import RowStore
 AIM_S = 0.05
 FIRST_ROWS = 25
 MOST_ROWS = 500
+CHECKED_FOR_S = 1.0
+"""After a row was written, the right to write is not checked for so long."""
+WRITES_AT_ONCE = 4
+"""More statements would only slow one another down, each holding its locks for longer, and leave no connection to the sweep."""
+WRITES_OF_JOBS_AT_ONCE = 2
+"""Those of jobs do not queue behind those of a backfill, of which tens may wait."""
 ROWS_COMPARED = 3
 INTEGRITY = "23"
 """The class of SQLSTATEs of constraints."""
@@ -39,9 +46,12 @@ class Writer:
         self._store = store
         self._clock = clock
         self._size = FIRST_ROWS
+        self._turns = asyncio.Semaphore(WRITES_AT_ONCE)
+        self._turns_of_jobs = asyncio.Semaphore(WRITES_OF_JOBS_AT_ONCE)
         self._vector: Vector | None = None
         """The last one that was to be written: what rows are tried with."""
         self._rehearsals = 0
+        self._wrote_at = float("-inf")
         self._compares = True
 
     @property
@@ -56,6 +66,8 @@ class Writer:
 
     async def check(self) -> None:
         """Raises TableRefused if the role may not write at all any more: no call is to be paid for that."""
+        if self._clock.monotonic() - self._wrote_at < CHECKED_FOR_S:
+            return
         try:
             await self._store.write([])
         except RowsRefused as exc:
@@ -69,7 +81,8 @@ class Writer:
         written = Written()
 
         async def attempt(part: Sequence[str]) -> list[Row]:
-            return await _recorded(written, self._store.try_write(part, self._vector))
+            with as_refusal():
+                return _recorded(written, await self._store.try_write(part, self._vector))
 
         for start in range(0, len(ids), self._size):
             failures = (await separate(list(ids[start : start + self._size]), attempt)).failures
@@ -105,8 +118,8 @@ class Writer:
             return exc
         return None
 
-    async def write(self, rows: Sequence[VectorWrite]) -> Written:
-        """Write all rows, in as many statements as their size asks for.
+    async def write(self, rows: Sequence[VectorWrite], *, of_jobs: bool = True) -> Written:
+        """Write all rows, in as many statements as their size asks for. `of_jobs` is false for the rows of a backfill.
 
         Raises TableRefused if the database refuses every row for a reason that is not a row's own, RowsLocked and
         DatabaseUnavailable.
@@ -114,24 +127,34 @@ class Writer:
         written = Written()
         unwritten = list(rows)
         while unwritten:
-            part, unwritten = unwritten[: self._size], unwritten[self._size :]
-            started = self._clock.monotonic()
-            await self._write_part(part, written)
-            self._size = next_size(len(part), took_s=self._clock.monotonic() - started)
+            async with self._turns_of_jobs if of_jobs else self._turns:
+                part, unwritten = unwritten[: self._size], unwritten[self._size :]
+                took_s = await self._write_part(part, written)
+            self._size = next_size(len(part), took_s=took_s)
         if written.suppressed or written.refused:
             self._rehearsals = REHEARSALS
         await self._compare_if_alike(written)
         return written
 
-    async def _write_part(self, part: Sequence[VectorWrite], written: Written) -> None:
+    async def _write_part(self, part: Sequence[VectorWrite], written: Written) -> float:
+        """Returns how long the database has needed for the longest statement, as far as it says so, or else the whole time."""
+        started, longest_s = self._clock.monotonic(), 0.0
         by_id = {row.id: row for row in part}
         self._vector = next((row.vector for row in part if row.vector is not None), self._vector)
 
         async def write(ids: Sequence[str]) -> list[Row]:
-            return await _recorded(written, self._store.write([by_id[row_id] for row_id in ids]))
+            nonlocal longest_s
+            with as_refusal():
+                result = await self._store.write([by_id[row_id] for row_id in ids])
+            longest_s = max(longest_s, result.took_s or 0.0)
+            return _recorded(written, result)
 
         failures = (await of_each_row(list(by_id), write, succeeds_for_others=self._succeeds_for_others)).failures
         written.refused.update(own_failures(failures))
+        now = self._clock.monotonic()
+        if len(failures) < len(part):
+            self._wrote_at = now
+        return longest_s or now - started
 
     async def _compare_if_alike(self, written: Written) -> None:
         """Raises TableRefused if all rows were refused alike, and the database refuses the same vector for other rows too."""
@@ -171,10 +194,8 @@ class Writer:
         return not any_refused
 
 
-async def _recorded(written: Written, writing: Awaitable[WriteResult]) -> list[Row]:
+def _recorded(written: Written, result: WriteResult) -> list[Row]:
     """Add what a statement has written or found suppressed. Returns the ids written, as of_each_row takes them."""
-    with as_refusal():
-        result = await writing
     written.ids.update(result.written)
     written.suppressed.update(result.suppressed)
     return [(row_id,) for row_id in result.written]

@@ -1,9 +1,13 @@
 {{/* The settings that the operator's pod and the pod of `helm test` share, so that the check runs under the same conditions as the
-operator. */}}
+operator. The pods of workers have the same, except for the service account and its token: they never ask the API server. */}}
 
 {{- define "embedding-operator.podSettings" -}}
+{{- if .isWorker -}}
+automountServiceAccountToken: false
+{{- else -}}
 serviceAccountName: {{ include "embedding-operator.serviceAccountName" . | quote }}
 automountServiceAccountToken: true
+{{- end }}
 enableServiceLinks: false # the operator needs no variables for the Services of the namespace
 {{- with .Values.imagePullSecrets }}
 imagePullSecrets: {{- toYaml . | nindent 2 }}
@@ -52,6 +56,11 @@ volumes:
         - {key: {{ .key | quote }}, path: ca.crt}
   {{- end }}
   {{- end }}
+  {{- if include "embedding-operator.createsWorkers" . }}
+  - name: workers
+    configMap:
+      name: {{ printf "%s-workers" (include "embedding-operator.fullname" .) | quote }}
+  {{- end }}
   {{- with .Values.extraVolumes }}
   {{- toYaml . | nindent 2 }}
   {{- end }}
@@ -71,6 +80,8 @@ resources: {{- include "embedding-operator.resources" . | nindent 2 }}
 {{- end }}
 env:
   - {name: DATABASE_URL_FILE, value: /etc/embedding-operator/database/DATABASE_URL}
+  - name: EMBEDDING_POD_NAME
+    valueFrom: {fieldRef: {fieldPath: metadata.name}}
   {{- if include "embedding-operator.geminiSecret" . }}
   - {name: GEMINI_API_KEY_FILE, value: /etc/embedding-operator/gemini/GEMINI_API_KEY}
   {{- end }}
@@ -105,6 +116,9 @@ env:
   {{- if or .Values.privateCA.configMap .Values.privateCA.secret }}
   - {name: REQUESTS_CA_BUNDLE, value: /etc/embedding-operator/ca/ca.crt}
   {{- end }}
+  {{- if include "embedding-operator.createsWorkers" . }}
+  - {name: EMBEDDING_BACKFILL_POD_TEMPLATE_FILE, value: /etc/embedding-operator/workers/job.yaml}
+  {{- end }}
   {{- with .Values.extraEnv }}
   {{- toYaml . | nindent 2 }}
   {{- end }}
@@ -117,7 +131,15 @@ volumeMounts:
   {{- if or .Values.privateCA.configMap .Values.privateCA.secret }}
   - {name: private-ca, mountPath: /etc/embedding-operator/ca, readOnly: true}
   {{- end }}
+  {{- if include "embedding-operator.createsWorkers" . }}
+  - {name: workers, mountPath: /etc/embedding-operator/workers, readOnly: true}
+  {{- end }}
   {{- with .Values.extraVolumeMounts }}
   {{- toYaml . | nindent 2 }}
   {{- end }}
+{{- end }}
+
+{{/* Whether the pod is one that creates the Jobs of workers, or checks the rights for it. */}}
+{{- define "embedding-operator.createsWorkers" -}}
+{{- if and .Values.backfill.workers.enabled (not .isWorker) }}true{{ end -}}
 {{- end }}

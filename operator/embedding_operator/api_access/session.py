@@ -129,3 +129,12 @@ def _is_loopback(name: str) -> bool:
         return ipaddress.ip_address(name).is_loopback
     except ValueError:
         return False
+
+
+def reason_unreachable(exc: Exception) -> str:
+    """The kind of the error, and of a refused certificate the reason: a wrong authority, a wrong name, or an old date."""
+    if isinstance(exc, CredentialsMissing):
+        return str(exc)
+    refused = exc.certificate_error if isinstance(exc, aiohttp.ClientConnectorCertificateError) else None
+    reason = getattr(refused, "verify_message", "")
+    return f"{type(exc).__name__}: {reason}" if reason else type(exc).__name__

@@ -17,6 +17,7 @@ from embedding_operator.api_errors import (
 from embedding_operator.api_server import ApiServer
 from embedding_operator.cli import verdicts
 from embedding_operator.cli.cluster_checks import check_crds, check_rights
+from embedding_operator.cli.index_checks import advise_index
 from embedding_operator.cli.verdicts import CheckFailed, Mark, Verdict, failed, passed, skipped
 from embedding_operator.resources.embedding_source import EmbeddingSource, older_on_the_same_column, parse_source
 from embedding_operator.settings import Settings
@@ -24,7 +25,6 @@ from embedding_worker.errors import EmbeddingError
 from embedding_worker.providers.registry import embed_canary
 from embedding_worker.rows import readiness
 from embedding_worker.rows.database import Database
-from embedding_worker.rows.readiness import DatabaseFacts
 from embedding_worker.source import Model
 
 log = structlog.get_logger(__name__)
@@ -55,7 +55,7 @@ class Checks:
         self._emit = emit
         self._server: ApiServer | None = None
         self._sources: list[EmbeddingSource] | None = None
-        self._facts: DatabaseFacts | None = None
+        self._facts: readiness.DatabaseFacts | None = None
         self.verdicts: list[Verdict] = []
 
     def _record(self, verdict: Verdict) -> Verdict:
@@ -70,8 +70,9 @@ class Checks:
             for what in ("CRDs", "rights", "sources"):
                 self._record(skipped(what, NO_SERVER))
             return
+        with_workers = self._settings.backfill_pod_template is not None
         served = self._record(await reach_verdict("CRDs", check_crds(server)))
-        self._record(await reach_verdict("rights", check_rights(server)))
+        self._record(await reach_verdict("rights", check_rights(server, with_workers=with_workers)))
         if served.mark is Mark.PASSED:
             self._record(await reach_verdict("sources", self._list_sources(server)))
         else:
@@ -91,8 +92,10 @@ class Checks:
         ]
         self._record(verdicts.pgvector(await reach_verdict("pgvector", decide(readiness.usable_vector, facts)), tables))
         self._record(await reach_verdict("schema", decide(readiness.creatable_schema, facts)))
-        for verdict in tables:
+        for source, verdict in zip(sources, tables, strict=True):
             self._record(verdict)
+            if verdict.mark is Mark.PASSED and (advice := await advise_index(database, source)) is not None:
+                self._record(advice)
 
     async def check_providers(self) -> None:
         if self._sources is None:
@@ -142,7 +145,7 @@ async def reach_verdict(what: str, check: Awaitable[str]) -> Verdict:
         return failed(what, f"an unexpected error, {type(exc).__name__}: see the log on stderr, and report it")
 
 
-async def decide(decide: Callable[[DatabaseFacts], str], facts: DatabaseFacts) -> str:
+async def decide(decide: Callable[[readiness.DatabaseFacts], str], facts: readiness.DatabaseFacts) -> str:
     return decide(facts)
 
 

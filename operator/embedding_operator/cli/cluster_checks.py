@@ -13,7 +13,7 @@ from embedding_operator.cli import verdicts
 from embedding_operator.cli.verdicts import CheckFailed
 from embedding_operator.resources import GROUP, JOBS, VERSION
 from embedding_operator.resources.embedding_job import OPEN_SELECTOR
-from embedding_operator.rights import RIGHTS, Right
+from embedding_operator.rights import RIGHTS, WORKER_RIGHTS, Right
 
 CRDS_SERVED_WITHIN_S = 10.0
 
@@ -46,10 +46,11 @@ async def _select_by_phase(server: ApiServer) -> None:
             await asyncio.sleep(exc.retry_after_s)
 
 
-async def check_rights(server: ApiServer) -> str:
+async def check_rights(server: ApiServer, *, with_workers: bool) -> str:
     await _check_namespace(server)
-    allowed = await asyncio.gather(*map(server.may, RIGHTS))
-    return verdicts.all_rights(dict(zip(RIGHTS, allowed, strict=True)), namespace=server.namespace)
+    rights = (*RIGHTS, *WORKER_RIGHTS) if with_workers else RIGHTS
+    allowed = await asyncio.gather(*map(server.may, rights))
+    return verdicts.all_rights(dict(zip(rights, allowed, strict=True)), namespace=server.namespace)
 
 
 async def _check_namespace(server: ApiServer) -> None:

@@ -1,6 +1,7 @@
 """The `embedding-operator` command. Settings come from the environment; no argument is ever a secret."""
 
 import asyncio
+import gc
 import signal
 import sys
 from collections.abc import Awaitable, Callable
@@ -11,7 +12,7 @@ import typer
 
 from embedding_operator.cli.verdicts import failed, passed, skipped
 from embedding_operator.logs import set_up_logs
-from embedding_operator.settings import Settings, SettingsRefused, settings_of_this_process
+from embedding_operator.settings import Settings, SettingsRefused, completion_index, settings_of_this_process
 from embedding_operator.tasks import SIGNALS, end_at_once, stop_on_signals
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
@@ -43,6 +44,7 @@ def run(
 
 
 async def _until_stopped(run_process: Callable[[asyncio.Event], Awaitable[int]]) -> int:
+    gc.freeze()  # what was imported stays: the garbage collector need not look through it again and again
     stop = asyncio.Event()
     stop_on_signals(stop)
     return await run_process(stop)
@@ -67,6 +69,66 @@ def check() -> None:
     from embedding_operator.cli.checks import check as run_checks
 
     raise typer.Exit(asyncio.run(run_checks(settings, typer.echo)))
+
+
+@app.command()
+def backfill_worker(
+    source: Annotated[str, typer.Argument(help="The EmbeddingSource, as NAME or NAMESPACE/NAME.")],
+    index: Annotated[
+        int | None, typer.Option(min=0, help="Which share: 0 is the first. [default: $JOB_COMPLETION_INDEX]")
+    ] = None,
+    workers: Annotated[
+        int | None, typer.Option(min=1, help="How many shares there are. [default: spec.backfill.workers]")
+    ] = None,
+    run: Annotated[str, typer.Option(help="End at once where another backfill than this one is active.")] = "",
+) -> None:
+    """Embed a share of the rows of a backfill, beside other workers. Needs the database and the provider, and no cluster.
+
+    The exit code is 0 if nothing is left of the share or the backfill has ended, 143 after SIGTERM, 1 after an unexpected error,
+    2 if the settings or arguments can't be used.
+    """
+    for number in SIGNALS:
+        signal.signal(number, end_at_once)
+    settings = _settings()
+    set_up_logs(settings)
+    from embedding_operator.cli.backfill_worker import Wanted
+    from embedding_operator.cli.backfill_worker import run as run_worker
+
+    wanted = Wanted(source, completion_index() if index is None else index, workers, run)
+    raise typer.Exit(asyncio.run(_until_stopped(partial(run_worker, settings, wanted))))
+
+
+@app.command()
+def plan(
+    source: Annotated[str, typer.Argument(help="The name of an EmbeddingSource.")] = "",
+    file: Annotated[
+        typer.FileText | None, typer.Option("--filename", "-f", help="A manifest with EmbeddingSources; - for stdin.")
+    ] = None,
+    rows_per_second: Annotated[
+        float | None, typer.Option(min=0.1, help="With mode Jobs, in your cluster: 120 if not given.")
+    ] = None,
+    backfill_rows_per_second: Annotated[
+        float | None, typer.Option(min=0.1, help="With mode Auto: computed from calls of 0.2 s if not given.")
+    ] = None,
+) -> None:
+    """Say what a source would embed, how long that takes, and what limits it. Calls no model and writes nothing.
+
+    The times are estimates. The exit code is 0 if the source can be served, 1 if not, 2 if the settings can't be used.
+    """
+    if (file is None) == (not source):
+        raise typer.BadParameter("name either an EmbeddingSource, or a manifest with -f")
+    settings = _settings()
+    set_up_logs(settings)
+    from embedding_operator.cli.plan import plan_manifest, plan_source
+    from embedding_operator.cli.plan_lines import Rates
+
+    rates = Rates(rows_per_second, backfill_rows_per_second)
+    planned = (
+        plan_source(settings, source, rates, typer.echo)
+        if file is None
+        else plan_manifest(settings, file, rates, typer.echo)
+    )
+    raise typer.Exit(asyncio.run(planned))
 
 
 SourceName = Annotated[str, typer.Argument(help="The name of an EmbeddingSource.")]

@@ -34,7 +34,7 @@ class CommandFailed(Exception):
 async def run(settings: Settings, name: str, emit: Emit, *, resume: bool, dry_run: bool) -> int:
     """Pause or resume the triggers of this source, or emit the SQL that would do it. Returns the exit code."""
     try:
-        source = await _find_source(settings, name)
+        source = await find_source(settings, name)
         async with Database(settings.database_url.get_secret_value(), max_connections=1) as database:
             command = resume_triggers if resume else pause_triggers
             await command(database, source, emit, dry_run=dry_run)
@@ -44,7 +44,8 @@ async def run(settings: Settings, name: str, emit: Emit, *, resume: bool, dry_ru
     return 0
 
 
-async def _find_source(settings: Settings, name: str) -> EmbeddingSource:
+async def find_source(settings: Settings, name: str) -> EmbeddingSource:
+    """The source of this name in the operator's namespace. Raises CommandFailed and ApiServerError."""
     async with await ApiServer.connected(settings) as server:
         bodies = {body["metadata"]["name"]: body for body in await server.sources()}
         if name not in bodies:

@@ -27,6 +27,7 @@ class Mark(StrEnum):
     PASSED = "✓"
     FAILED = "✗"
     SKIPPED = "–"
+    ADVICE = "→"
 
 
 @dataclass(frozen=True)
@@ -51,6 +52,11 @@ def failed(what: str, message: str) -> Verdict:
 
 def skipped(what: str, because: str) -> Verdict:
     return Verdict(Mark.SKIPPED, what, f"skipped, because {because}")
+
+
+def advice(what: str, message: str) -> Verdict:
+    """What would be better, although nothing is wrong."""
+    return Verdict(Mark.ADVICE, what, message)
 
 
 def exit_code(verdicts: Sequence[Verdict]) -> int:
@@ -99,6 +105,7 @@ def all_rights(allowed: Mapping[Right, bool], *, namespace: str) -> str:
         raise CheckFailed(
             f"in namespace {namespace} this account may not {', '.join(map(str, missing))}: bind it to a Role with the "
             "rules of charts/embedding-operator/files/rules.yaml"
+            + (" and workers-rules.yaml" if any(right.group == "batch" for right in missing) else "")
         )
     return f"all {len(allowed)} that the operator needs in namespace {namespace}"
 

@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from embedding_operator.lifecycle.job_status import JobPatch
+from embedding_operator.lifecycle.lease import LEASE
 from embedding_operator.resources import EVENTS_GROUP, GROUP, VERSION
 from embedding_operator.resources.embedding_job import EmbeddingJob
 from embedding_operator.resources.embedding_source import EmbeddingSource
@@ -54,12 +55,25 @@ def triggers_left(source: str, uid: str, sql: str) -> Event:
     return Event(source, "DropTriggers", WARNING, "TriggersLeft", note, _reference("EmbeddingSource", source, uid))
 
 
+def vectors_adopted(source: EmbeddingSource, rows: int) -> Event:
+    note = f"{rows} rows keep the vectors that {source.spec.embedding_column} already held: no text of theirs was sent"
+    regarding = _reference("EmbeddingSource", source.name, source.metadata.uid)
+    return Event(source.name, "Adopt", NORMAL, "VectorsAdopted", note, regarding)
+
+
+def leader_changed(identity: str, *, leads: bool) -> Event:
+    """A process begins to lead, or has ceased to."""
+    lease = {"apiVersion": "coordination.k8s.io/v1", "kind": "Lease", "name": LEASE}
+    if leads:
+        return Event("", "Lead", NORMAL, "Leading", f"{identity} leads from now on", lease)
+    return Event("", "Lead", NORMAL, "NotLeading", f"{identity} does not lead any more, and starts no work", lease)
+
+
 def of_source(
     source: EmbeddingSource, before: Sequence[Mapping[str, Any]], after: Sequence[Mapping[str, Any]]
 ) -> list[Event]:
     """The events of a source whose written conditions change from `before` to `after`."""
     old = {condition["type"]: (condition["status"], condition["reason"]) for condition in before}
-    regarding = _reference("EmbeddingSource", source.name, source.metadata.uid)
     events: list[Event] = []
     for condition in after:
         kind, status = condition["type"], condition["status"]
@@ -75,8 +89,15 @@ def of_source(
                 event_type, reason = NORMAL, kind
             case _:
                 continue
-        events.append(Event(source.name, kind, event_type, reason, condition["message"], regarding))
+        events.append(about_source(source, kind, event_type, reason, condition["message"]))
     return events
+
+
+def about_source(source: EmbeddingSource, action: str, kind: str, reason: str, note: str) -> Event:
+    """An event of a source as a whole."""
+    return Event(
+        source.name, action, kind, reason, note, _reference("EmbeddingSource", source.name, source.metadata.uid)
+    )
 
 
 def manifest(event: Event, *, more: int, name: str, namespace: str, instance: str, now: datetime) -> dict[str, Any]:

@@ -9,6 +9,9 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
+from embedding_operator.lifecycle import backfill_status
+from embedding_operator.lifecycle.backfill_status import BackfillFacts, Backlog, sweeping
+from embedding_operator.lifecycle.condition import Condition
 from embedding_operator.resources.base import timestamp
 from embedding_operator.resources.embedding_source import EmbeddingSource
 from embedding_worker.providers.problem import Problem
@@ -59,6 +62,17 @@ class SourceFacts:
     """An administrator has paused the triggers."""
     jobs_refused: tuple[str, str] | None = None
     """Reason and sentence, where no job can be created until someone acts. Rows are still audited and counted."""
+    backfill: BackfillFacts | None = None
+    """The one that is active, or the last one."""
+    backlog: Backlog | None = None
+    """With mode Jobs, the rows that no edit made due, where they are more than the threshold."""
+    index_advice: str | None = None
+    """What to do about an index on the vectors, in a sentence: recorded at the begin and at the end of a backfill."""
+
+    @property
+    def texts_sent(self) -> int:
+        """Today."""
+        return 0 if self.used is None else self.used.texts
 
 
 def facts_of(source: EmbeddingSource, *, price_per_million_tokens: float) -> SourceFacts:
@@ -70,24 +84,6 @@ def facts_of(source: EmbeddingSource, *, price_per_million_tokens: float) -> Sou
         reconciled_at=source.status.get("lastHandledReconcileAt"),
         price_per_million_tokens=price_per_million_tokens,
     )
-
-
-@dataclass(frozen=True)
-class Condition:
-    type: str
-    status: bool | None
-    reason: str
-    message: str
-
-    def as_dict(self, generation: int, since: str) -> dict[str, Any]:
-        return {
-            "type": self.type,
-            "status": "Unknown" if self.status is None else str(self.status),
-            "reason": self.reason,
-            "message": self.message,
-            "lastTransitionTime": since,
-            "observedGeneration": generation,
-        }
 
 
 def conditions(facts: SourceFacts) -> list[Condition]:
@@ -112,9 +108,7 @@ def conditions(facts: SourceFacts) -> list[Condition]:
     if facts.jobs_refused is not None:
         return _jobs_refused(facts, *facts.jobs_refused)
     reason = "Suspended" if facts.suspended else "Sweeping"
-    message = (
-        "no job is created while spec.suspend is true" if facts.suspended else "every due row gets an EmbeddingJob"
-    )
+    message = "no job is created while spec.suspend is true" if facts.suspended else sweeping(facts.backfill)
     if facts.paused_since is not None:
         message += (
             f"; triggers are paused since {facts.paused_since}: only the audit finds edits, until resume-triggers"
@@ -141,7 +135,12 @@ def _jobs_refused(facts: SourceFacts, reason: str, message: str) -> list[Conditi
 
 def _others(facts: SourceFacts) -> list[Condition]:
     """The conditions that do not depend on whether the source runs."""
-    return [_blank(facts.counts), _provider(facts), _reembed_required(facts.pending)]
+    return [
+        _blank(facts.counts),
+        _provider(facts),
+        _reembed_required(facts.pending),
+        backfill_status.backfilling(facts.backfill, facts.backlog, no_calls=facts.provider_problem is not None),
+    ]
 
 
 def _provider(facts: SourceFacts) -> Condition:
@@ -216,6 +215,7 @@ def status(facts: SourceFacts, previous: Mapping[str, Any], now: datetime) -> di
         "lastHandledReconcileAt": facts.reconciled_at,
         "jobs": {"open": facts.open_jobs, "deadLettered": facts.dead_letters},
         "reembed": _reembed(facts),
+        "backfill": backfill_status.status(facts.backfill, now),
         "conditions": written,
     }
     if facts.used is not None:
@@ -274,4 +274,5 @@ def worth_writing(new: Mapping[str, Any], written: Mapping[str, Any], *, since_w
 
 
 def _without_counts(status: Mapping[str, Any]) -> dict[str, Any]:
-    return {key: value for key, value in status.items() if key not in ("rows", "jobs", "today")}
+    compared = {key: value for key, value in status.items() if key not in ("rows", "jobs", "today", "backfill")}
+    return compared | {"conditions": backfill_status.without_estimates(status.get("conditions", ()))}

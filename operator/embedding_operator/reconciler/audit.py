@@ -31,6 +31,8 @@ class Audit:
         self._last_step = clock.monotonic()
         self.filled = filled
         """The first pass in the configuration in force is complete."""
+        self.adopted: int | None = None
+        """How many rows the first pass has adopted; None before its end, and if it was not to adopt any."""
 
     async def step(self) -> bool:
         """Read as many rows as the rate allows by now. Returns whether any row was marked or may have been.
@@ -77,6 +79,8 @@ class Audit:
         if page.marked and self.filled:
             log.info("audit found rows that no trigger saw", rows=page.marked)
         if page.last_id is None and not self.filled:
-            await self._store.record_filled()
+            self.adopted = await self._store.record_filled()
             self.filled = True
+            if self.adopted is not None:
+                log.info("existing vectors adopted", rows=self.adopted)
         return page

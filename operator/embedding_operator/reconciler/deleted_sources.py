@@ -4,6 +4,8 @@ Called by sources.py at the deletion, and by a task of the process every minute,
 operator or the database is away. Book-keeping and vectors stay.
 """
 
+from collections.abc import Callable
+
 import structlog
 
 from embedding_operator.api_errors import ApiServerError
@@ -25,7 +27,17 @@ PAUSE_S = 0.5
 
 
 class DeletedSources:
-    def __init__(self, database: Database, server: ApiServer, events: EventPoster, *, clock: Clock) -> None:
+    def __init__(
+        self,
+        database: Database,
+        server: ApiServer,
+        events: EventPoster,
+        *,
+        clock: Clock,
+        may_work: Callable[[], bool] = lambda: True,
+    ) -> None:
+        """`may_work`: whether this process leads, and so may drop triggers of sources that it does not see."""
+        self._may_work = may_work
         self._database = database
         self._server = server
         self._events = events
@@ -35,7 +47,8 @@ class DeletedSources:
         """Until cancelled."""
         while True:
             try:
-                await self.release_unseen()
+                if self._may_work():
+                    await self.release_unseen()
             except Exception:  # a bug, which must not end the task
                 log.exception("deleted sources not looked for by an unexpected error")
             await self._clock.sleep(LOOK_EVERY_S)

@@ -3,6 +3,7 @@ and sources once a minute, because a watch may have missed a change. Started by 
 """
 
 import asyncio
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import structlog
@@ -51,7 +52,10 @@ class Housekeeping:
         jobs: JobRegisters,
         expiry: Expiry,
         clock: Clock,
+        may_work: Callable[[], bool] = lambda: True,
     ) -> None:
+        """`may_work`: whether this process leads, and so may change jobs."""
+        self._may_work = may_work
         self._server = server
         self._sources = sources
         self._catalog = catalog
@@ -74,6 +78,8 @@ class Housekeeping:
     async def turn(self) -> None:
         """Do everything whose time has come. A request that fails is logged and not raised, and does not prevent other work."""
         self.last_turn = self._clock.monotonic()
+        if not self._may_work():
+            return
         errors: list[ApiServerError] = []
         for work in (self.expire, self.touch_orphans, self._resync_when_due):
             try:

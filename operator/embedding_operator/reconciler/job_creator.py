@@ -65,6 +65,10 @@ class JobCreator:
         """Create no job for this row until the time is over."""
         self._left_out_until[business_id] = self._clock.monotonic() + for_s
 
+    def retry_refused(self) -> None:
+        """Forget what was refused: the API server has returned from an outage, in which it may have refused anything."""
+        self._refusals = Refusals()
+
     def limit(self) -> int:
         """How many jobs may be created now: as many as the window has room for, or a few probes while jobs are refused.
 

@@ -49,7 +49,9 @@ class JobRunner:
         recorders: Recorders,
         clock: Clock,
         jitter: Callable[[], float] = random.random,
+        may_work: Callable[[], bool] = lambda: True,
     ) -> None:
+        """`may_work`: whether this process leads, and so may begin a replay. Of calls, the gate of the source decides that."""
         self._table = table
         self._statuses = statuses
         self._queues = queues
@@ -57,6 +59,7 @@ class JobRunner:
         self._recorders = recorders
         self._clock = clock
         self._jitter = jitter
+        self._may_work = may_work
         self._draining = False
         self._handled: dict[str, EmbeddingJob] = {}
         """The job that a handler works on, by name. A job of the same name may follow one that was deleted meanwhile."""
@@ -96,6 +99,9 @@ class JobRunner:
                 return
 
     async def _begin_replay(self, job: EmbeddingJob) -> None:
+        """Where this process may not, the job stays queued, and housekeeping finds it when it may."""
+        if not self._may_work():
+            return
         self._table.settle(job.name)
         version = await self._statuses.send(job.name, replay_begun(job, self._clock.now()))
         if version is None:

@@ -1,18 +1,21 @@
-"""Creates what the loop of an accepted source works with. Called by source_setup.py; reads the database and writes nothing."""
+"""Creates what the loop of a source works with, once the source is accepted.
+
+Called by source_setup.py; reads the database and writes nothing.
+"""
 
 from dataclasses import dataclass
+from typing import Any
 
-from embedding_operator.api_server import ApiServer
 from embedding_operator.reconciler.audit import Audit
-from embedding_operator.reconciler.registers import JobRegisters
+from embedding_operator.reconciler.backfill import BackfillControl, BackfillParts
+from embedding_operator.reconciler.clearing import Clearing
+from embedding_operator.reconciler.registers import SharedParts
 from embedding_operator.reconciler.sweep import Sweeper
 from embedding_operator.reconciler.table_watch import TableWatch
 from embedding_operator.resources.embedding_source import EmbeddingSource
-from embedding_worker.clock import Clock
 from embedding_worker.pipeline import RowPipeline, make_pipeline
 from embedding_worker.providers.shared_embedder import SharedEmbedder
 from embedding_worker.rows.store import RowStore
-from embedding_worker.rows.watch import BookkeepingWatch
 from embedding_worker.source import SourceConfig
 
 
@@ -22,34 +25,55 @@ class ReadySource:
 
     store: RowStore
     sweeper: Sweeper
+    clearing: Clearing
     audit: Audit
     pipeline: RowPipeline
     watch: TableWatch
+    backfill: BackfillControl
+
+    async def sweep(self) -> bool:
+        """Sweep, and delete marks in pages where that is worth it. Returns whether the next turn is to follow at once."""
+        await self.sweeper.sweep(edits_only=self.backfill.is_active)
+        return await self.clearing.step(self.sweeper.seen)
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """What is known of its rows and its provider, for SourceFacts."""
+        calls = self.pipeline.calls
+        return {
+            "filled": self.audit.filled,
+            "provider_called": calls.called,
+            "some_calls_fail": calls.some_fail,
+            "provider_problem": self.pipeline.gate.problem,
+            **self.backfill.facts,
+        }
 
 
 async def make_ready_source(
     source: EmbeddingSource,
-    table: tuple[RowStore, BookkeepingWatch],
+    config: SourceConfig,
     embedder: SharedEmbedder,
     *,
-    config: SourceConfig,
-    server: ApiServer,
-    jobs: JobRegisters,
-    audit_rows_per_s: float,
-    clock: Clock,
+    store: RowStore,
+    watch: TableWatch,
+    shared: SharedParts,
 ) -> ReadySource:
-    store, watch = table
-    filled = await store.is_filled()
+    clock, jobs = shared.clock, shared.jobs
+    pipeline = make_pipeline(
+        store,
+        embedder,
+        too_long=source.spec.model.too_long,
+        max_texts_per_day=source.spec.max_texts_per_day,
+        clock=clock,
+        may_work=shared.may_work,
+    )
+    parts = BackfillParts(store, pipeline, jobs.table, shared.make_workers(source))
     return ReadySource(
         store,
-        Sweeper(source.name, config.fingerprint, store=store, server=server, jobs=jobs, clock=clock),
-        Audit(store, rows_per_s=audit_rows_per_s, filled=filled, clock=clock),
-        make_pipeline(
-            store,
-            embedder,
-            too_long=source.spec.model.too_long,
-            max_texts_per_day=source.spec.max_texts_per_day,
-            clock=clock,
-        ),
-        TableWatch(watch, signature=config.signature, clock=clock),
+        Sweeper(source.name, config.fingerprint, store=store, server=shared.server, jobs=jobs, clock=clock),
+        Clearing(store, clock=clock),
+        Audit(store, rows_per_s=shared.audit_rows_per_s, filled=await store.is_filled(), clock=clock),
+        pipeline,
+        watch,
+        BackfillControl(source, config, parts, clock=clock),
     )

@@ -1,11 +1,15 @@
-"""What the process knows of jobs, and what bounds their number: one set of registers, shared by all sources."""
+"""What all sources share: what the process knows of jobs, what bounds their number, and what else their loops work with."""
 
 import secrets
+from collections.abc import Callable
 from dataclasses import dataclass
 
+from embedding_operator.api_server import ApiServer
+from embedding_operator.reconciler.backfill_workers import Workers
 from embedding_operator.reconciler.finished_jobs import FinishedJobs
 from embedding_operator.reconciler.job_table import JobTable
 from embedding_operator.reconciler.window import Window
+from embedding_operator.resources.embedding_source import EmbeddingSource
 from embedding_worker.clock import Clock
 
 
@@ -14,6 +18,20 @@ class JobRegisters:
     table: JobTable
     finished: FinishedJobs
     window: Window
+
+
+@dataclass(frozen=True)
+class SharedParts:
+    """What the loops of all sources work with."""
+
+    server: ApiServer
+    jobs: JobRegisters
+    make_workers: Callable[[EmbeddingSource], Workers]
+    """For the backfills of a source that asks for worker processes."""
+    audit_rows_per_s: float
+    may_work: Callable[[], bool]
+    """Whether this process leads, and so may begin calls."""
+    clock: Clock
 
 
 def make_registers(*, max_open: int, max_finished: int, clock: Clock) -> JobRegisters:

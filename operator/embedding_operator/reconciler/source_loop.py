@@ -5,7 +5,7 @@ loop does it, and writes the source's status. Created by sources.py.
 """
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, replace
 from typing import Any
@@ -15,6 +15,7 @@ import structlog
 from embedding_operator.lifecycle.source_status import facts_of
 from embedding_operator.metrics import Metrics
 from embedding_operator.reconciler import turn
+from embedding_operator.reconciler.failure_log import FailureLog
 from embedding_operator.reconciler.ready_source import ReadySource
 from embedding_operator.reconciler.row_queues import RowQueues
 from embedding_operator.reconciler.source_setup import SourceSetup
@@ -23,7 +24,7 @@ from embedding_operator.reconciler.turn import Look, Step
 from embedding_operator.reconciler.window import Window
 from embedding_operator.resources.embedding_source import EmbeddingSource
 from embedding_worker.clock import Clock
-from embedding_worker.errors import DatabaseUnavailable, RowsLocked, SourceRefused, TableRefused
+from embedding_worker.errors import RowsLocked, TableRefused
 
 log = structlog.get_logger(__name__)
 
@@ -33,6 +34,8 @@ class LoopSettings:
     interval_s: float
     """The pause after a turn without an error."""
     price_per_million_tokens: float
+    may_work: Callable[[], bool] = lambda: True
+    """Whether this process leads, and so may create jobs and begin backfills."""
 
 
 class SourceLoop:
@@ -55,7 +58,7 @@ class SourceLoop:
         self._queues = queues
         self._window = window
         self._metrics = metrics
-        self._interval_s = settings.interval_s
+        self._interval_s, self._may_work = settings.interval_s, settings.may_work
         self._clock = clock
         self._facts = facts_of(source, price_per_million_tokens=settings.price_per_million_tokens)
         self._refused_change: tuple[str, str] | None = None
@@ -66,9 +69,9 @@ class SourceLoop:
         self._locked_turns = 0
         self._wake = asyncio.Event()
         self._draining = False
+        self._ready_source: ReadySource | None = None
         self._set_up_again = False
-        self._last_failure: tuple[str, str] | None = None
-        """The last error that was logged, so that one that lasts is logged once."""
+        self._failures = FailureLog(source.name)
         self.last_turn = clock.monotonic()
         """When the loop last began a turn or a pause, or read a page, by the monotonic clock. If long ago, the loop hangs."""
 
@@ -80,6 +83,12 @@ class SourceLoop:
     def wake(self) -> None:
         """Begin the next turn now, or immediately after the present one."""
         self._wake.set()
+
+    def retry(self) -> None:
+        """Begin the next turn now, also with rows whose jobs were refused: what has refused them may have changed."""
+        if self._ready_source is not None:
+            self._ready_source.sweeper.retry_refused()
+        self.wake()
 
     def request_reconcile(self, token: str | None) -> None:
         """Have the next turn sweep, and audit the whole table as fast as possible, if this token is a new one."""
@@ -98,8 +107,15 @@ class SourceLoop:
         self.wake()
 
     def drain(self) -> None:
-        """Create no more jobs: the process is about to end."""
+        """Create no more jobs, and begin no other call of a backfill: the process is about to end."""
         self._draining = True
+        if self._ready_source is not None:
+            self._ready_source.backfill.drain()
+
+    async def wait_until_drained(self) -> None:
+        """Return when the calls of a backfill that are in flight are written. Jobs have their own table."""
+        if self._ready_source is not None:
+            await self._ready_source.backfill.wait_until_drained()
 
     async def run(self) -> None:
         """Run until cancelled."""
@@ -132,17 +148,20 @@ class SourceLoop:
             self._refusal = None
         async with AsyncExitStack() as stack:
             await stack.enter_async_context(ready.pipeline.running(probes=not self._source.spec.suspend))
+            await stack.enter_async_context(ready.backfill.running())
+            self._ready_source = ready
             stack.callback(self._close_queue)
             if not self._source.spec.suspend:
                 self._queues.open(self._name, ready.pipeline)
                 self._window.set_idle(self._name, False)
             self._record(set_up=True, filled=ready.audit.filled, paused_since=ready.watch.paused_since)
-            self._last_failure = None
+            self._failures.forget()
             fingerprint = chosen.config.fingerprint
             log.info("source ready", source=self._name, table=str(chosen.config.at), fingerprint=fingerprint)
             yield ready
 
     def _close_queue(self) -> None:
+        self._ready_source = None
         self._queues.close(self._name)
         self._window.set_idle(self._name, True)
 
@@ -162,36 +181,37 @@ class SourceLoop:
             reaction = turn.after_failed_turn(exc, locked_turns=self._locked_turns)
             if reaction is None:
                 raise
-            if self._is_new(exc):
-                log.info("turn not completed", source=self._name, error=type(exc).__name__, message=str(exc))
+            self._failures.record_turn(exc)
         else:
             self._locked_turns = 0
-            self._last_failure = None
+            self._failures.forget()
         problem, suspended = ready.pipeline.gate.problem, self._source.spec.suspend
         self._window.set_idle(self._name, problem is not None or suspended)
         limit = None if suspended else ready.sweeper.problem
         self._record(
             waiting_for=reaction.waiting_for if reaction else None,
-            filled=ready.audit.filled,
-            provider_called=ready.pipeline.calls.called,
-            some_calls_fail=ready.pipeline.calls.some_fail,
-            provider_problem=problem,
             refused=limit or self._refused_change,
             jobs_refused=None if suspended else ready.sweeper.jobs_refused,
+            **ready.facts,
         )
         self._metrics.record_refused_creates(self._name, ready.sweeper.count_refused_creates())
-        letters = ready.sweeper.dead_letters.number
-        self._metrics.record_dead_letters(self._name, letters, limit_reached=limit is not None)
+        self._metrics.record_backfill(self._name, self._facts.backfill)
+        letters = ready.sweeper.dead_letters
+        self._metrics.record_dead_letters(self._name, letters.number, limit_reached=limit is not None)
         await self._report.write(self._facts)
+        self._report.emit_adopted(ready.audit.adopted)
         return max(reaction.pause_s if reaction else 0.0, self._interval_s)
 
     async def _do(self, ready: ReadySource) -> None:
         requested, handled = self._requested, self._facts.reconciled_at
         if ready.pipeline.rows.refusal is not None:
             raise ready.pipeline.rows.refusal
-        look = Look(self._source.spec.suspend, self._draining, requested=requested, handled=handled)
-        changed, failed = False, None
+        idle = self._draining or not self._may_work()
+        look = Look(self._source.spec.suspend, idle, requested=requested, handled=handled)
+        changed, failed, due = False, None, self._window.due(self._name)
         await self._watch(ready)
+        if not idle:
+            await ready.backfill.step(due=due, filled=ready.audit.filled, texts_sent=self._facts.texts_sent)
         for step in turn.steps(look):
             match step:
                 case Step.SWEEP:
@@ -222,7 +242,8 @@ class SourceLoop:
     async def _sweep(self, ready: ReadySource) -> Exception | None:
         """Returns an error after which the turn goes on, and raises any other."""
         try:
-            await ready.sweeper.sweep()
+            if await ready.sweep():
+                self.wake()
         except Exception as exc:
             if not turn.goes_on(exc):
                 raise
@@ -236,7 +257,7 @@ class SourceLoop:
             return
         counts = await ready.store.counts(dead_letters=self._report.dead_letters())
         self._counted_at = now
-        self._window.record_due(self._name, counts.due)
+        self._window.record_due(self._name, counts.due, jobs_for_all=not ready.backfill.is_active)
         self._metrics.record_counts(self._name, counts)
         self._record(counts=counts, used=await ready.store.used_today())
 
@@ -245,26 +266,11 @@ class SourceLoop:
         reaction = turn.after_failed_setup(error)
         if isinstance(error, TableRefused):
             self._refusal = error
-        if self._is_new(error):
-            self._log_stall(error)
+        self._failures.record_stall(error)
         refused = reaction.refused and await self._setup.explain(self._source, reaction.refused)
         self._record(set_up=False, waiting_for=reaction.waiting_for, refused=refused)
         await self._report.write(self._facts, at_once=True)
         await self._pause(reaction.pause_s)
-
-    def _log_stall(self, error: Exception) -> None:
-        match error:
-            case SourceRefused(reason=reason, message=message):
-                log.error("source stalled", source=self._name, reason=reason, message=message)
-            case DatabaseUnavailable() | RowsLocked():
-                log.info("set-up not completed", source=self._name, error=type(error).__name__, message=str(error))
-            case _:
-                log.error("source stalled by an unexpected error", source=self._name, exc_info=error)
-
-    def _is_new(self, error: Exception) -> bool:
-        """Whether this error has another kind or message than the one before."""
-        before, self._last_failure = self._last_failure, (type(error).__name__, str(error))
-        return self._last_failure != before
 
     async def _pause(self, seconds: float) -> None:
         """Wait for the next turn. If `wake` was called during the present one, there is no pause."""

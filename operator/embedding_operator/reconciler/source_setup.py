@@ -3,7 +3,6 @@
 Called by the source's loop, again after each refusal. Creates the source's book-keeping and trigger in the database.
 """
 
-from embedding_operator.api_server import ApiServer
 from embedding_operator.reconciler.catalog import SourceCatalog
 from embedding_operator.reconciler.configuration import (
     ChangedConfiguration,
@@ -12,9 +11,9 @@ from embedding_operator.reconciler.configuration import (
     decide_configuration,
 )
 from embedding_operator.reconciler.ready_source import ReadySource, make_ready_source
-from embedding_operator.reconciler.registers import JobRegisters
+from embedding_operator.reconciler.registers import SharedParts
+from embedding_operator.reconciler.table_watch import TableWatch
 from embedding_operator.resources.embedding_source import EmbeddingSource
-from embedding_worker.clock import Clock
 from embedding_worker.errors import EmbeddingError
 from embedding_worker.providers.registry import ProviderRegistry
 from embedding_worker.rows.database import Database
@@ -24,24 +23,13 @@ from embedding_worker.rows.watch import claim_table, edits_are_lost
 
 class SourceSetup:
     def __init__(
-        self,
-        database: Database,
-        server: ApiServer,
-        providers: ProviderRegistry,
-        *,
-        catalog: SourceCatalog,
-        jobs: JobRegisters,
-        audit_rows_per_s: float,
-        clock: Clock,
+        self, database: Database, providers: ProviderRegistry, *, catalog: SourceCatalog, shared: SharedParts
     ) -> None:
         self._database = database
-        self._server = server
         self._providers = providers
         self._catalog = catalog
-        self._jobs = jobs
-        self._audit_rows_per_s = audit_rows_per_s
-        self._clock = clock
-        self._changed = ChangedConfiguration(database, clock=clock)
+        self._shared = shared
+        self._changed = ChangedConfiguration(database, clock=shared.clock)
 
     async def decide(self, source: EmbeddingSource, progress: Progress) -> Configuration:
         """The configuration to prepare. See decide_configuration."""
@@ -51,7 +39,7 @@ class SourceSetup:
 
     def _claim(self, source: EmbeddingSource) -> Claim:
         """Annotations may have changed since the loop began."""
-        return (self._catalog.get(source.name) or source).claim(self._server.cluster)
+        return (self._catalog.get(source.name) or source).claim(self._shared.server.cluster)
 
     async def explain(self, source: EmbeddingSource, refused: tuple[str, str]) -> tuple[str, str]:
         """Reason and message of a refusal; the message says it if edits are not recorded meanwhile."""
@@ -65,14 +53,12 @@ class SourceSetup:
     async def prepare(self, source: EmbeddingSource, chosen: Configuration) -> ReadySource:
         """Raises SourceRefused, before anything is created in the database where the provider is the reason."""
         embedder = self._providers.embedder(chosen.config.model, source=source.name)
-        table = await claim_table(self._database, chosen.config, self._claim(source))
+        store, watch = await claim_table(self._database, chosen.config, self._claim(source))
         return await make_ready_source(
             source,
-            table,
+            chosen.config,
             embedder,
-            config=chosen.config,
-            server=self._server,
-            jobs=self._jobs,
-            audit_rows_per_s=self._audit_rows_per_s,
-            clock=self._clock,
+            store=store,
+            watch=TableWatch(watch, signature=chosen.config.signature, clock=self._shared.clock),
+            shared=self._shared,
         )

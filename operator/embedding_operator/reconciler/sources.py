@@ -113,10 +113,10 @@ class Sources:
         if kept is not None and kept.loop is not None and self._window.has_room():
             kept.loop.wake()
 
-    def wake_all(self) -> None:
+    def retry_all(self) -> None:
         """Begin the next turn of each source now: a secret has changed, or the API server has returned from an outage."""
         for _, loop in self.loops():
-            loop.wake()
+            loop.retry()
 
     def drain(self) -> None:
         """Create no more jobs. Rows in flight are finished; handlers that wait for their source to be set up return."""
@@ -124,6 +124,10 @@ class Sources:
         for _, loop in self.loops():
             loop.drain()
         self._queues.drain()
+
+    async def wait_until_drained(self) -> None:
+        """Return when the calls of backfills that are in flight are written."""
+        await asyncio.gather(*(loop.wait_until_drained() for _, loop in self.loops()))
 
     async def end(self) -> None:
         """End every loop. No other loop is started afterwards."""

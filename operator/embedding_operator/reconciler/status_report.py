@@ -10,7 +10,7 @@ import structlog
 from embedding_operator.api_errors import ApiServerUnavailable, Gone, RequestRefused
 from embedding_operator.api_server import ApiServer
 from embedding_operator.event_poster import EventPoster
-from embedding_operator.lifecycle import events, source_status
+from embedding_operator.lifecycle import backfill_events, events, source_status
 from embedding_operator.lifecycle.source_status import SourceFacts
 from embedding_operator.reconciler.job_table import JobTable
 from embedding_operator.reconciler.tracked_job import OPEN, JobState
@@ -37,6 +37,7 @@ class StatusReport:
         """The status that the API server has stored, as it answered to the last write."""
         self._altered = False
         self._refused: str | None = None
+        self._adopted: int | None = None
         self._next_try_at = -math.inf
 
     def dead_letters(self) -> list[str]:
@@ -49,6 +50,12 @@ class StatusReport:
         if self._stored is not None and self._written_at < listed_at and listed != self._stored:
             log.warning("the status was changed by somebody else, and is written again", source=self._source.name)
             self._altered = True
+
+    def emit_adopted(self, rows: int | None) -> None:
+        """Emit an Event if the first audit has just ended, and has adopted so many rows. None: it has not."""
+        if rows is not None and rows != self._adopted:
+            self._events.emit(events.vectors_adopted(self._source, rows))
+        self._adopted = rows
 
     async def write(self, facts: SourceFacts, *, at_once: bool = False) -> None:
         """Write what has changed. A server that cannot be reached, or a deleted source, is logged and not raised."""
@@ -72,7 +79,9 @@ class StatusReport:
             return
         self._refused = None
         self._written, self._written_at, self._altered = new, self._clock.monotonic(), False
-        for event in events.of_source(self._source, before.get("conditions", ()), new["conditions"]):
+        of_conditions = events.of_source(self._source, before.get("conditions", ()), new["conditions"])
+        of_backfill = backfill_events.of_backfill(self._source, before, new, index_advice=facts.index_advice)
+        for event in (*of_conditions, *of_backfill):
             self._events.emit(event)
 
     def _not_written(self, error: Exception, now: float) -> None:

@@ -17,7 +17,7 @@ from embedding_operator.reconciler.job_statuses import refresh_job
 from embedding_operator.reconciler.registers import JobRegisters
 from embedding_operator.reconciler.tracked_job import IN_FLIGHT, JobState, TrackedJob
 from embedding_worker.clock import Clock
-from embedding_worker.rows.records import DueRow, VectorWrite
+from embedding_worker.rows.records import DueRow, Seen, VectorWrite
 from embedding_worker.rows.store import RowStore
 from embedding_worker.writer import Writer
 
@@ -28,6 +28,7 @@ MANY_LOCKED_PAUSE_S = 30.0
 FAILING_PAUSE_S = 60.0
 PASSED_OVER = 500
 """How many due rows a sweep looks at after one that has met rows which get no job now."""
+NOTHING = Seen(0, 0)
 SHOWN_LOCKED = 20
 """So many jobs show that rows are locked. If a session has locked thousands, the others get no job until they are free."""
 
@@ -77,6 +78,8 @@ class Sweeper:
         self.dead_letters = DeadLetters(source, jobs.table, jobs.window)
         self._review = DeadLetterReview()
         self._passes_over = False
+        self.seen = NOTHING
+        """What the last sweep has looked at."""
 
     @property
     def problem(self) -> tuple[str, str] | None:
@@ -92,29 +95,37 @@ class Sweeper:
         """How many create requests were refused since the last call."""
         return self._creator.count_refused()
 
-    async def sweep(self) -> None:
+    def retry_refused(self) -> None:
+        """Create jobs for rows whose jobs were refused in the next sweep, and not after their pauses."""
+        self._creator.retry_refused()
+
+    async def sweep(self, *, edits_only: bool = False) -> None:
         """Create jobs for due rows, as many as the window and the dead letters allow, and supersede jobs whose row has changed.
 
-        Raises what the store raises, ApiServerUnavailable, and RequestRefused if a job may not be read.
+        `edits_only`: a backfill embeds the other rows, without jobs. Raises what the store raises, ApiServerUnavailable, and
+        RequestRefused if a job may not be read.
         """
+        self.seen = NOTHING
         await self._resolve_unconfirmed()
         await self._supersede()
         if self.problem is not None:
             return
-        plan = sort_due(await self._due_rows())
+        due = await self._due_rows(edits_only=edits_only)
+        plan = sort_due(due)
+        self.seen = Seen(len(due), len(plan.clear))
         await self._store.clear(plan.clear)
         rows = await self._that_are_not_locked([*plan.jobs, *await self._write_blank(plan.blank)])
         rows = await self._that_can_be_shown(rows)
         await self._creator.create(rows, at_most=self.dead_letters.may_be_opened)
 
-    async def _due_rows(self) -> list[DueRow]:
+    async def _due_rows(self, *, edits_only: bool) -> list[DueRow]:
         with_jobs = {job.business_id for job in self._table.jobs(self._source)}
         leave_out = [*with_jobs, *self._creator.left_out()]
         limit = min(self._creator.limit(), self.dead_letters.may_be_opened)
         if limit and (self._creator.probing or (self._passes_over and self.jobs_refused is None)):
             limit = max(limit, PASSED_OVER)
         self._passes_over = False
-        return await self._store.sweep(leave_out=leave_out, limit=limit)
+        return await self._store.sweep(leave_out=leave_out, limit=limit, edits_only=edits_only)
 
     async def _write_blank(self, blank: list[DueRow]) -> list[DueRow]:
         """Write null vectors. Returns the rows that the database refuses to change: a job shows why. Locked rows wait."""

@@ -98,6 +98,7 @@ class Window:
         self._clock = clock
         self._throughput = Throughput()
         self._due: dict[str, int] = {}
+        self._sharing: set[str] = set()
         self._idle: set[str] = set()
 
     @property
@@ -109,8 +110,14 @@ class Window:
         """A job is done."""
         self._throughput.record(self._clock.monotonic())
 
-    def record_due(self, source: str, rows: int) -> None:
+    def record_due(self, source: str, rows: int, *, jobs_for_all: bool = True) -> None:
+        """So many rows are due. If a backfill embeds most of them without jobs, they claim no share of the window."""
         self._due[source] = rows
+        (self._sharing.add if jobs_for_all else self._sharing.discard)(source)
+
+    def due(self, source: str) -> int:
+        """How many rows were due when they were last counted."""
+        return self._due.get(source, 0)
 
     @property
     def idle(self) -> frozenset[str]:
@@ -124,6 +131,7 @@ class Window:
     def forget(self, source: str) -> None:
         """The source was deleted."""
         self._idle.discard(source)
+        self._sharing.discard(source)
         self._due.pop(source, None)
 
     def free(self, source: str) -> int:
@@ -136,7 +144,7 @@ class Window:
             open_in_all=self._jobs.count(OPEN, excluding=idle),
             existing=self._jobs.count(OPEN) + self._finished.count,
         )
-        due = {name: rows for name, rows in self._due.items() if name not in idle}
+        due = {name: rows for name, rows in self._due.items() if name in self._sharing - idle}
         return free_places(
             size,
             used,

@@ -4,13 +4,14 @@ Called where sources are listed or watched. crds/embeddingsources.yaml is the co
 """
 
 from collections.abc import Iterable, Mapping
+from enum import StrEnum
 from typing import Any
 
 from pydantic import Field
 
 from embedding_operator.resources.base import Metadata, Resource, understood
 from embedding_worker.rows.ownership import TAKE_OVER_ANNOTATION, Claim, Owner
-from embedding_worker.source import ChangeDetection, Model, SourceConfig, TableColumn, TooLong
+from embedding_worker.source import ChangeDetection, ExistingVectors, Model, SourceConfig, TableColumn, TooLong
 
 RECONCILE_ANNOTATION = "reconcile.embeddings.yellowbook.dev/requestedAt"
 """A token that changes requests a sweep and a full audit; it is copied to status.lastHandledReconcileAt when both are done."""
@@ -33,6 +34,20 @@ class RetrySpec(Resource):
     max_seconds: int = 32
 
 
+class BackfillMode(StrEnum):
+    JOBS = "Jobs"
+    AUTO = "Auto"
+
+
+class BackfillSpec(Resource):
+    """How rows are embedded that no edit made due."""
+
+    mode: BackfillMode = BackfillMode.JOBS
+    threshold: int = 10_000
+    concurrency: int = 4
+    workers: int = 0
+
+
 class SourceSpec(Resource):
     table: str
     id_column: str
@@ -40,7 +55,9 @@ class SourceSpec(Resource):
     embedding_column: str = "embedding"
     model: ModelSpec
     change_detection: ChangeDetection = ChangeDetection.TRIGGER
+    existing_vectors: ExistingVectors = ExistingVectors.REPLACE
     retry: RetrySpec = RetrySpec()
+    backfill: BackfillSpec = BackfillSpec()
     max_texts_per_day: int = 1_000_000
     suspend: bool = False
     approved_fingerprint: str = ""
@@ -55,6 +72,7 @@ class SourceSpec(Resource):
                 self.model.provider, self.model.name, self.model.dimensions, self.model.task_type, self.model.too_long
             ),
             change_detection=self.change_detection,
+            existing_vectors=self.existing_vectors,
         )
 
 

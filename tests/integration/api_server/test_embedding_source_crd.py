@@ -1,11 +1,13 @@
 """The API server's validation of an EmbeddingSource: every rule of crds/embeddingsources.yaml, and its message."""
 
 import re
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
 
+from embedding_operator.lifecycle.backfill_status import BackfillFacts, Backlog
 from embedding_operator.lifecycle.source_status import Pending, SourceFacts, status
 from embedding_operator.resources import SOURCES
 from embedding_worker.providers.problem import Problem
@@ -19,6 +21,10 @@ NOW = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
 FORM = "spec.table must be written schema.table, such as public.businesses"
 EXPRESSION = "spec.text must be an SQL expression over the row, such as concat_ws(' ', name, city)"
 MAX_BELOW_INITIAL = "spec.retry.maxSeconds must be at least spec.retry.initialSeconds"
+ADOPT_WITHOUT_TRIGGERS = (
+    "spec.existingVectors Adopt needs spec.changeDetection Trigger: without triggers, a row that is edited before the first "
+    "audit reads it would keep the vector of its old text"
+)
 LONG_NAME = "metadata.name may have at most 60 characters: it is part of the names and labels of its jobs"
 IMMUTABLE = {
     "table": ("public.others", "spec.table is immutable: declare another EmbeddingSource for another table"),
@@ -53,6 +59,8 @@ REFUSED: list[tuple[Json, str]] = [
     ({"model": {"taskType": "RETRIEVAL_QUERY"}}, 'spec.model.taskType: Unsupported value: "RETRIEVAL_QUERY"'),
     ({"model": {"tooLong": "Split"}}, 'spec.model.tooLong: Unsupported value: "Split"'),
     ({"changeDetection": "Poll"}, 'spec.changeDetection: Unsupported value: "Poll"'),
+    ({"existingVectors": "Keep"}, 'spec.existingVectors: Unsupported value: "Keep"'),
+    ({"existingVectors": "Adopt", "changeDetection": "Audit"}, ADOPT_WITHOUT_TRIGGERS),
     ({"retry": {"maxAttempts": 0}}, "spec.retry.maxAttempts in body should be greater than or equal to 1"),
     ({"retry": {"maxAttempts": 21}}, "spec.retry.maxAttempts in body should be less than or equal to 20"),
     ({"retry": {"initialSeconds": 0}}, "spec.retry.initialSeconds in body should be greater than or equal to 1"),
@@ -63,6 +71,13 @@ REFUSED: list[tuple[Json, str]] = [
     ({"retry": {"maxSeconds": 86_401}}, "spec.retry.maxSeconds in body should be less than or equal to 86400"),
     ({"retry": {"initialSeconds": 5, "maxSeconds": 4}}, MAX_BELOW_INITIAL),
     ({"retry": {"initialSeconds": 33}}, MAX_BELOW_INITIAL),
+    ({"backfill": {"mode": "Pages"}}, 'spec.backfill.mode: Unsupported value: "Pages"'),
+    ({"backfill": {"threshold": 0}}, "spec.backfill.threshold in body should be greater than or equal to 1"),
+    ({"backfill": {"threshold": 1_000_001}}, "spec.backfill.threshold in body should be less than or equal to 1000000"),
+    ({"backfill": {"concurrency": 0}}, "spec.backfill.concurrency in body should be greater than or equal to 1"),
+    ({"backfill": {"concurrency": 65}}, "spec.backfill.concurrency in body should be less than or equal to 64"),
+    ({"backfill": {"workers": -1}}, "spec.backfill.workers in body should be greater than or equal to 0"),
+    ({"backfill": {"workers": 1_001}}, "spec.backfill.workers in body should be less than or equal to 1000"),
     ({"maxTextsPerDay": 0}, "spec.maxTextsPerDay in body should be greater than or equal to 1"),
     ({"suspend": "yes"}, "spec.suspend in body must be of type boolean"),
     ({"approvedFingerprint": "f" * 257}, "spec.approvedFingerprint: Too long: may not be more than 256"),
@@ -81,6 +96,9 @@ REFUSED_STATUS: list[tuple[Json, str]] = [
     ({"rows": {"freshPercent": 99.5}}, "status.rows.freshPercent: Invalid value"),
     ({"rows": {"oldestDueSince": "yesterday"}}, "status.rows.oldestDueSince: Invalid value"),
     ({"jobs": {"open": 0.5}}, "status.jobs.open: Invalid value"),
+    ({"backfill": {"done": "1"}}, "status.backfill.done: Invalid value"),
+    ({"backfill": {"rowsPerSecond": 4.5}}, "status.backfill.rowsPerSecond: Invalid value"),
+    ({"backfill": {"estimatedCompletion": "soon"}}, "status.backfill.estimatedCompletion: Invalid value"),
     ({"today": {"texts": "1"}}, "status.today.texts: Invalid value"),
     ({"reembed": {"rows": "1"}}, "status.reembed.rows: Invalid value"),
     *(({"conditions": [without(CONDITION, field)]}, f"status.conditions[0].{field}: Required") for field in CONDITION),
@@ -102,7 +120,9 @@ async def test_an_omitted_field_gets_its_documented_default(admin: PlainRequests
     assert {key: value for key, value in spec.items() if key not in ("table", "idColumn", "text")} == {
         "embeddingColumn": "embedding",
         "changeDetection": "Trigger",
+        "existingVectors": "Replace",
         "retry": {"maxAttempts": 6, "initialSeconds": 2, "factor": 2, "maxSeconds": 32},
+        "backfill": {"mode": "Jobs", "threshold": 10_000, "concurrency": 4, "workers": 0},
         "maxTextsPerDay": 1_000_000,
         "suspend": False,
         "approvedFingerprint": "",
@@ -112,6 +132,11 @@ async def test_an_omitted_field_gets_its_documented_default(admin: PlainRequests
 async def test_a_retry_with_one_field_gets_the_other_defaults(admin: PlainRequests, name: str) -> None:
     answer = await admin.create(SOURCES, a_source(name, retry={"maxAttempts": 3}), dryRun="All")
     assert answer.body["spec"]["retry"] == {"maxAttempts": 3, "initialSeconds": 2, "factor": 2, "maxSeconds": 32}
+
+
+async def test_a_backfill_with_one_field_gets_the_other_defaults(admin: PlainRequests, name: str) -> None:
+    answer = await admin.create(SOURCES, a_source(name, backfill={"mode": "Auto"}), dryRun="All")
+    assert answer.body["spec"]["backfill"] == {"mode": "Auto", "threshold": 10_000, "concurrency": 4, "workers": 0}
 
 
 @pytest.mark.parametrize(
@@ -124,6 +149,7 @@ async def test_a_retry_with_one_field_gets_the_other_defaults(admin: PlainReques
             "embeddingColumn": "e",
             "model": {"provider": "gemini", "name": "m", "dimensions": 1},
             "retry": {"maxAttempts": 1, "initialSeconds": 1, "factor": 1, "maxSeconds": 1},
+            "backfill": {"threshold": 1, "concurrency": 1, "workers": 0},
             "maxTextsPerDay": 1,
         },
         {
@@ -133,6 +159,7 @@ async def test_a_retry_with_one_field_gets_the_other_defaults(admin: PlainReques
             "embeddingColumn": "ü" * 63,
             "model": {"provider": "local", "name": "ü" * 128, "dimensions": 16_000},
             "retry": {"maxAttempts": 20, "initialSeconds": 3_600, "factor": 10, "maxSeconds": 86_400},
+            "backfill": {"threshold": 1_000_000, "concurrency": 64, "workers": 1_000},
             "maxTextsPerDay": 2**62,
             "approvedFingerprint": "ü" * 256,
         },
@@ -151,8 +178,12 @@ async def test_every_value_at_its_limit_is_accepted(admin: PlainRequests, name: 
         *({"model": {"taskType": kind}} for kind in ("CLASSIFICATION", "CLUSTERING")),
         {"model": {"tooLong": "Truncate"}},
         {"model": {"tooLong": "Refuse"}},
+        {"backfill": {"mode": "Jobs"}},
+        {"backfill": {"mode": "Auto"}},
         {"changeDetection": "Trigger"},
         {"changeDetection": "Audit"},
+        {"existingVectors": "Replace"},
+        {"existingVectors": "Adopt"},
     ],
     ids=str,
 )
@@ -221,6 +252,7 @@ async def test_an_immutable_field_cannot_be_removed(admin: PlainRequests, name: 
         {"model": {"tooLong": "Refuse"}},
         {"changeDetection": "Audit"},
         {"retry": {"maxAttempts": 1}},
+        {"backfill": {"mode": "Auto", "workers": 3}},
         {"maxTextsPerDay": 5},
         {"suspend": True},
         {"approvedFingerprint": "another@16"},
@@ -235,7 +267,8 @@ async def test_every_other_field_can_be_changed(admin: PlainRequests, name: str,
 
 
 def test_every_message_of_the_crd_is_tested_here() -> None:
-    tested = {FORM, EXPRESSION, MAX_BELOW_INITIAL, LONG_NAME, *(message for _, message in IMMUTABLE.values())}
+    always = {FORM, EXPRESSION, MAX_BELOW_INITIAL, ADOPT_WITHOUT_TRIGGERS, LONG_NAME}
+    tested = always | {message for _, message in IMMUTABLE.values()}
     assert validation_messages("embeddingsources.yaml") == tested
 
 
@@ -259,6 +292,9 @@ COUNTS = Counts(
     total=200, due=3, due_without_dead_letter=True, oldest_due_since=NOW - timedelta(minutes=5), estimated=False
 )
 FACTS = SourceFacts(generation=1, fingerprint="any@8")
+BACKFILL = BackfillFacts(
+    200_000, 50_000, 3, rows_per_s=812.34, workers=3, began_at=NOW - timedelta(minutes=1), completed_at=None
+)
 
 
 def without_nulls(patch: Json) -> Json:
@@ -287,8 +323,20 @@ def without_nulls(patch: Json) -> Json:
             price_per_million_tokens=0.15,
             reconciled_at="now",
         ),
+        SourceFacts(1, "any@8", set_up=True, backfill=BACKFILL),
+        SourceFacts(1, "any@8", set_up=True, backfill=replace(BACKFILL, completed_at=NOW)),
+        SourceFacts(1, "any@8", set_up=True, backlog=Backlog(50_000, rows_per_s=None)),
     ],
-    ids=["being set up", "stalled", "sweeping", "empty", "waiting for approval and the provider"],
+    ids=[
+        "being set up",
+        "stalled",
+        "sweeping",
+        "empty",
+        "waiting for approval and the provider",
+        "backfilling",
+        "backfilled",
+        "with a large backlog",
+    ],
 )
 async def test_every_status_of_a_source_is_accepted_unchanged(
     admin: PlainRequests, name: str, facts: SourceFacts
@@ -312,9 +360,13 @@ async def test_kubectl_prints_the_documented_columns(admin: PlainRequests, names
     assert list(shown.values()) == [name, "public.businesses", "any", "98.5", "3", "2", "1", "True"]
 
 
-async def test_the_wide_table_also_shows_reason_and_fingerprint(
+async def test_the_wide_table_also_shows_the_reason_the_fingerprint_and_the_backfill(
     admin: PlainRequests, namespace: Namespace, name: str
 ) -> None:
+    in_force = SourceFacts(1, "any@8", set_up=True, filled=True, counts=COUNTS, backfill=BACKFILL)
     await admin.create(SOURCES, a_source(name))
-    header = namespace.kubectl.run("get", "embeddingsources", name, "-o", "wide").splitlines()[0]
-    assert header.split()[-2:] == ["REASON", "FINGERPRINT"]
+    await admin.patch_status(SOURCES, name, status(in_force, {}, NOW))
+    wide = namespace.kubectl.run("get", "embeddingsources", name, "-o", "wide").splitlines()
+    header, row = (re.split(r"\s{2,}", line) for line in wide)
+    assert header[-5:] == ["REASON", "FINGERPRINT", "BACKFILL", "ROWS/S", "ETA"]
+    assert row[-5:] == ["Sweeping", "any@8", "50000/200000", "812.3", "2026-03-01T12:04:00.000Z"]

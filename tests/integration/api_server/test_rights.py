@@ -5,12 +5,13 @@ Account, Role and binding are those that the chart renders. The requests that ne
 
 import pytest
 
+from embedding_operator.lifecycle.lease import LEASE
 from embedding_operator.resources import GROUP, JOBS, SOURCES
 from hack.control_plane.kubeconfig import service_account_kubeconfig
 from hack.installation.prerequisites import ACCOUNT
 from tests.integration.api_server.conftest import Namespace
 from tests.support.plain_requests import PlainRequests, plain_requests
-from tests.support.rights import EVENTS, GRANTED, Rule, single_rules
+from tests.support.rights import EVENTS, GRANTED, LEASES, Rule, single_rules
 
 RBAC = "rbac.authorization.k8s.io"
 FORBIDDEN: list[Rule] = [
@@ -20,8 +21,10 @@ FORBIDDEN: list[Rule] = [
     *((verb, "", "configmaps") for verb in ("get", "list", "create", "update")),
     *((verb, "", "pods") for verb in ("get", "list", "create", "delete")),
     *((verb, group, "events") for verb in ("get", "list", "update", "delete") for group in ("", EVENTS)),
-    # Until there are shards.
-    *((verb, "coordination.k8s.io", "leases") for verb in ("get", "create", "update", "patch")),
+    # Of Leases, only the one of the release.
+    *((verb, LEASES, "leases") for verb in ("get", "list", "watch", "update", "patch", "delete")),
+    *((verb, LEASES, "leases#another") for verb in ("get", "watch", "update")),
+    *((verb, LEASES, f"leases#{LEASE}") for verb in ("patch", "delete")),
     *(("create", "", resource) for resource in ("pods/exec", "serviceaccounts", "serviceaccounts/token")),
     ("get", "", "pods/log"),
     ("impersonate", "", "serviceaccounts"),

@@ -5,20 +5,24 @@ What the API server reports of these rights is in test_rights.
 
 import asyncio
 import json
+from datetime import UTC, datetime, timedelta
 
 import pytest
 
+from embedding_operator.api_errors import AlreadyExists, Gone
 from embedding_operator.api_server import ApiServer
+from embedding_operator.lifecycle.lease import LEASE, held_by, parse_lease, released
 from embedding_operator.resources import GROUP, JOBS, SOURCES
 from embedding_operator.resources.embedding_job import TOUCHED_ANNOTATION
 from hack.installation.prerequisites import ACCOUNT
 from tests.integration.api_server.conftest import Namespace
 from tests.support.manifests import Json, a_job, a_source
 from tests.support.plain_requests import PlainRequests
-from tests.support.rights import EVENTS, GRANTED, Rule
+from tests.support.rights import EVENTS, GRANTED, LEASES, Rule
 
 IN_NAMESPACE = "/namespaces/{namespace}"
 OUR_PATH, EVENTS_PATH = f"/apis/{GROUP}/v1alpha1{IN_NAMESPACE}", f"/apis/{EVENTS}/v1{IN_NAMESPACE}/events"
+LEASES_PATH = f"/apis/{LEASES}/v1{IN_NAMESPACE}/leases"
 
 
 def an_event(name: str) -> Json:
@@ -52,8 +56,10 @@ REQUESTS: dict[Rule, tuple[str, str, Json | None]] = {
     ("deletecollection", GROUP, JOBS): ("DELETE", f"{OUR_PATH}/{JOBS}?labelSelector=of={{name}}", None),
     ("patch", GROUP, f"{JOBS}/status"): ("PATCH", f"{OUR_PATH}/{JOBS}/{{name}}/status", {"status": {"attempts": 1}}),
     ("create", EVENTS, "events"): ("POST", EVENTS_PATH, an_event("created-by-a-test")),
+    ("create", LEASES, "leases"): ("POST", LEASES_PATH, {"metadata": {"name": "created-by-a-test"}}),
 }
-"""A request for each right that needs it. Watches have a test of their own."""
+"""A request for each right that needs it. Watches, and the rights on the Lease of the release, have tests of their own."""
+OTHERS = [rule for rule in GRANTED if rule[0] != "watch" and "#" not in rule[2]]
 
 
 @pytest.fixture(scope="module")
@@ -62,10 +68,10 @@ def namespace(rendered_namespace: Namespace) -> Namespace:
 
 
 def test_every_right_has_a_request_that_needs_it() -> None:
-    assert {rule for rule in GRANTED if rule[0] != "watch"} == set(REQUESTS)
+    assert set(OTHERS) == set(REQUESTS)
 
 
-@pytest.mark.parametrize("rule", [rule for rule in GRANTED if rule[0] != "watch"], ids=" ".join)
+@pytest.mark.parametrize("rule", OTHERS, ids=" ".join)
 async def test_a_request_that_needs_a_granted_right_is_accepted(
     admin: PlainRequests, operator: PlainRequests, name: str, rule: Rule
 ) -> None:
@@ -93,6 +99,23 @@ async def test_every_request_of_the_operators_client_is_accepted(
     await operator_server.create_job(a_job(name, labels={"of": name}))
     await operator_server.delete_jobs(labels=f"of={name}")
     assert name not in {job["metadata"]["name"] for job in await operator_server.jobs()}
+
+
+async def test_the_lease_is_created_read_watched_renewed_and_released(operator_server: ApiServer) -> None:
+    now = datetime.now(UTC)
+    with pytest.raises(Gone):
+        await operator_server.lease(LEASE)
+    created = parse_lease(await operator_server.put_lease(LEASE, held_by("a", None, now), version=None))
+    with pytest.raises(AlreadyExists):
+        await operator_server.put_lease(LEASE, held_by("b", None, now), version=None)
+    later = held_by("a", created, now + timedelta(seconds=3))
+    renewed = parse_lease(await operator_server.put_lease(LEASE, later, version=created.version))
+    with pytest.raises(AlreadyExists):  # it has changed since it was read
+        await operator_server.put_lease(LEASE, held_by("b", created, now), version=created.version)
+    await operator_server.put_lease(LEASE, released(renewed, now), version=renewed.version)
+    watched = [parse_lease(body) async for body in operator_server.watch_lease(LEASE, created.version, within_s=2)]
+    assert [lease.holder for lease in watched] == ["a", ""]
+    assert parse_lease(await operator_server.lease(LEASE)) == watched[-1]
 
 
 @pytest.mark.parametrize("resource", [SOURCES, JOBS])

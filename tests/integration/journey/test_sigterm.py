@@ -98,7 +98,7 @@ def api_server_hangs(found: Outages) -> None:
 
 def api_server_away_from_the_start(found: Outages) -> None:
     found.api_server.stop()
-    found.begin(until="waiting for the API server")
+    found.begin(until="to read or write the Lease")
 
 
 def api_server_hangs_from_the_start(found: Outages) -> None:

@@ -1,6 +1,7 @@
 """A vector is only ever written onto the text that it was made of, whatever happens between reading and writing."""
 
 import asyncio
+import time
 
 import pytest
 
@@ -149,3 +150,13 @@ async def test_an_edit_that_commits_while_the_write_looks_for_its_rows_is_seen(
     assert oracle.marks() == marks
     await keeper.keep()
     assert (oracle.wrong(), oracle.marks()) == ([], [])
+
+
+async def test_a_write_says_how_long_the_server_has_needed_without_the_time_until_its_vectors_have_arrived(
+    kept: tuple[Keeper, Oracle],
+) -> None:
+    began = time.monotonic()
+    result = await kept[0].store.write(ALL)
+    took_s = time.monotonic() - began
+    assert result.took_s is not None
+    assert 0 < result.took_s < took_s

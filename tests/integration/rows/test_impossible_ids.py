@@ -8,7 +8,7 @@ import pytest
 from embedding_worker.batching.batcher import Batcher
 from embedding_worker.clock import SystemClock
 from embedding_worker.embedding import RowEmbedder
-from embedding_worker.outcome import OutcomeKind, RowOutcome, RowRequest
+from embedding_worker.outcome import OutcomeKind, RowOutcome, RowRequest, decider
 from embedding_worker.source import TooLong
 from embedding_worker.text import content_hash
 from tests.integration.rows.conftest import Keep
@@ -62,7 +62,9 @@ async def test_a_job_for_such_an_id_is_settled_and_its_neighbours_are_embedded(
 ) -> None:
     (keeper, oracle), (possible, impossible) = kept, TYPES[id_type]
     clock, provider = SystemClock(), FakeEmbedder()
-    row_embedder = RowEmbedder(keeper.store, fake_calls(provider, clock=clock), too_long=TooLong.TRUNCATE, clock=clock)
+    calls = fake_calls(provider, clock=clock)
+    decide = decider(max_text_bytes=calls.max_text_bytes, too_long=TooLong.TRUNCATE)
+    row_embedder = RowEmbedder(keeper.store, calls, decide=decide, clock=clock)
     requests = [RowRequest(row_id, content_hash("one")) for row_id in (*impossible, possible)]
     async with Batcher[RowRequest, RowOutcome](row_embedder.embed_batch, max_items=10, clock=clock) as batcher:
         *refused, embedded = await asyncio.gather(*map(batcher.submit, requests))

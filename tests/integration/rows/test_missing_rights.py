@@ -20,7 +20,7 @@ TABLE, SCHEMA, COLUMN = '"Yellow Book"."Vip"', '"Yellow Book"', '"The Vector"'
 MADE = f"""
 DROP EXTENSION vector; CREATE SCHEMA "Ex tensions"; CREATE EXTENSION vector SCHEMA "Ex tensions";
 CREATE SCHEMA {SCHEMA}; CREATE SCHEMA helpers;
-CREATE TABLE {TABLE} (id bigint PRIMARY KEY, name text, about text, {COLUMN} "Ex tensions".vector(3));
+CREATE TABLE {TABLE} (id bigint PRIMARY KEY, name text, about text, {COLUMN} "Ex tensions"."vector"(3));
 CREATE TABLE {SCHEMA}."Kinds" (name text);
 CREATE FUNCTION helpers."Greet"(text, number int DEFAULT 1) RETURNS text LANGUAGE sql IMMUTABLE AS $$SELECT 'Hello ' || $1$$;
 INSERT INTO {TABLE} VALUES (1, 'one', 'about it')
@@ -169,7 +169,7 @@ async def test_a_missing_column_is_named_with_the_rights_that_it_needs(operator:
     assert (refused.reason, refused.message) == (
         "ColumnMissing",
         f"Yellow Book.Vip has no column 'The Vector', and role {operator.name} may not add it: "
-        f'ALTER TABLE {TABLE} ADD COLUMN {COLUMN} "Ex tensions".vector(3); '
+        f'ALTER TABLE {TABLE} ADD COLUMN {COLUMN} "Ex tensions"."vector"(3); '
         f"GRANT TRIGGER, UPDATE ({COLUMN}) ON {TABLE} TO {operator.name}",
     )
     operator.paste(refused)
@@ -178,7 +178,7 @@ async def test_a_missing_column_is_named_with_the_rights_that_it_needs(operator:
 
 PARTITIONED = f"""
 DROP TABLE {TABLE};
-CREATE TABLE {TABLE} (id bigint PRIMARY KEY, name text, {COLUMN} "Ex tensions".vector(3)) PARTITION BY RANGE (id);
+CREATE TABLE {TABLE} (id bigint PRIMARY KEY, name text, {COLUMN} "Ex tensions"."vector"(3)) PARTITION BY RANGE (id);
 CREATE TABLE {SCHEMA}."Low" PARTITION OF {TABLE} FOR VALUES FROM (0) TO (10) PARTITION BY RANGE (id);
 CREATE TABLE {SCHEMA}."Lowest" PARTITION OF {SCHEMA}."Low" FOR VALUES FROM (0) TO (5);
 CREATE TABLE public.high PARTITION OF {TABLE} FOR VALUES FROM (10) TO (20);

@@ -83,6 +83,8 @@ async def test_an_upgrade_keeps_what_was_right_and_finds_what_is_due(earlier: Ow
         assert await keeper.audit() == 0
         assert earlier.oracle.wrong() == []
     assert [row[0] for row in earlier.admin.run(OBJECTS)] == [
+        "backfill_workers",
+        "backfills",
         f"{STEM}_marks",
         f"{STEM}_state",
         "rate_limits",

@@ -4,11 +4,17 @@ As planned for a disk without a needle: for one with a needle PostgreSQL reads a
 rather than looking up 500 rows of it, which is the better plan.
 """
 
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import suppress
+from functools import partial
 from typing import Any
 
 import pytest
 
+from embedding_worker.rows.backlog import Share
+from embedding_worker.rows.database import Row
+from embedding_worker.rows.session import Settings
+from embedding_worker.rows.table_access import BY_INDEX, TableAccess
 from hack.database.postgres import Database as GivenDatabase
 from hack.database.postgres import DatabaseServer
 from tests.integration.rows.conftest import Keep
@@ -44,7 +50,7 @@ async def fresh(application: Application, keep: Keep) -> Keeper:
         "fresh_ones",
         "UPDATE fresh_ones SET embedding = '[1,2,3]'; TRUNCATE {due}; INSERT INTO {state} "
         "SELECT id, encode(sha256(convert_to(name, 'UTF8')), 'hex'), 'fake@3', now(), "
-        "substring(sha256(vector_send(embedding)) FROM 1 FOR 8) FROM fresh_ones",
+        "int8send(hash_record_extended(ROW(vector_send(embedding)), 0)) FROM fresh_ones",
     )
 
 
@@ -69,9 +75,9 @@ def nodes(plan: dict[str, Any]) -> Iterator[dict[str, Any]]:
         yield from nodes(part)
 
 
-async def explained(keeper: Keeper, sql: str, *parameters: object) -> list[dict[str, Any]]:
+async def explained(keeper: Keeper, sql: str, *parameters: object, planner: Settings = ()) -> list[dict[str, Any]]:
     """The nodes of the plan as it ran, with the parameters that it ran with. Nothing stays."""
-    async with keeper.database.transaction(search_path=["public"]) as transaction:
+    async with keeper.database.transaction(search_path=["public"], planner=planner) as transaction:
         await transaction.fetch("SET LOCAL random_page_cost = 1.1")
         found = await transaction.fetch(f"EXPLAIN (ANALYZE, BUFFERS off, TIMING off, FORMAT JSON) {sql}", *parameters)
         await transaction.undo()
@@ -159,6 +165,54 @@ async def test_a_page_of_the_audit_where_all_is_due(due: Keeper) -> None:
 
 async def test_forgetting_what_is_gone(fresh: Keeper) -> None:
     costs_the_window(await explained(fresh, fresh.statements.orphans, "25000", "25500", 5_000))
+
+
+@pytest.mark.parametrize("share", [Share(), Share(2, 3)])
+async def test_a_page_of_the_backfill(due: Keeper, monkeypatch: pytest.MonkeyPatch, share: Share) -> None:
+    costs_the_window(await as_planned(due, monkeypatch, partial(due.store.backlog.page, share=share)))
+
+
+@pytest.mark.parametrize("share", [Share(), Share(1, 2)])
+async def test_a_page_of_marks_to_be_cleared(due: Keeper, monkeypatch: pytest.MonkeyPatch, share: Share) -> None:
+    costs_the_window(await as_planned(due, monkeypatch, partial(due.store.backlog.clear_page, share=share)))
+
+
+@pytest.mark.parametrize("limit", [WINDOW, 10 * WINDOW])
+async def test_clearing_marks_where_the_statistics_are_from_before_they_were_made(
+    application: Application, keep: Keep, monkeypatch: pytest.MonkeyPatch, limit: int
+) -> None:
+    keeper = await filled(application, keep, "suddenly_due_ones")
+    marks = keeper.statements.marks
+    application.run(f"DELETE FROM {marks}")
+    application.run(f"ANALYZE {marks}")
+    application.run(f"INSERT INTO {marks} (id) SELECT id::text FROM suddenly_due_ones")
+    plan = await as_planned(keeper, monkeypatch, partial(keeper.store.backlog.clear_page, share=Share()), limit=limit)
+    assert max(rows_met(node) for node in plan) <= max(limit, FEW), plan
+    ids = [str(n) for n in range(1, ROWS, ROWS // WINDOW)]
+    costs_the_window(
+        await explained(keeper, keeper.statements.clear, ids, keeper.statements.config.fingerprint, planner=BY_INDEX)
+    )
+
+
+async def as_planned(
+    keeper: Keeper, patching: pytest.MonkeyPatch, read: Callable[..., Awaitable[object]], *, limit: int = WINDOW
+) -> list[Any]:
+    """The plan of the statement that this runs for a page of marks."""
+    given: list[Any] = []
+
+    async def record(sql: str, *parameters: object) -> list[Row]:
+        given[:] = [sql, *parameters]
+        raise Recorded
+
+    for method in ("fetch_by_index", "read_texts"):
+        patching.setattr(TableAccess, method, staticmethod(record))
+    with suppress(Recorded):
+        await read(after_seq=0 if limit > WINDOW else ROWS // 2, limit=limit)
+    return await explained(keeper, *given, planner=BY_INDEX)
+
+
+class Recorded(Exception):
+    """Instead of an answer."""
 
 
 async def test_counting(due: Keeper) -> None:

@@ -2,6 +2,7 @@
 
 import pytest
 
+from embedding_worker.rows.adoption import AdoptingStatements
 from tests.integration.rows.conftest import Keep
 from tests.integration.rows.test_plans import explained, rows_met
 from tests.support.kept_rows import Application, vector_write
@@ -46,11 +47,14 @@ async def test_statements_find_their_rows_by_the_index(application: Application,
     rows = [vector_write(row_id, "another text") for row_id in ids]
     written = (ids, [row.content_hash for row in rows], ["{1,2,3}"] * len(rows), "fake@3")
     pages = [row[0] for row in application.run(f"SELECT id::text FROM businesses b ORDER BY b.id LIMIT {WINDOW}")]
+    adopting = AdoptingStatements(statements.config, statements.layout)
     plans = {
         "look": await explained(keeper, statements.look, ids, "fake@3"),
         "write": await explained(keeper, statements.write, *written),
         "clear": await explained(keeper, statements.clear, ids, "fake@3"),
         "audit": await explained(keeper, statements.audit, pages[-1], WINDOW, "fake@3"),
+        "adopting audit": await explained(keeper, adopting.adopting_audit, pages[-1], WINDOW, "fake@3"),
+        "adopt": await explained(keeper, adopting.adopt, ids, WINDOW, "fake@3"),
         "orphans": await explained(keeper, statements.orphans, pages[0], pages[-1], 5_000),
     }
     for name, plan in plans.items():

@@ -41,6 +41,32 @@ async def test_preparing_twice_changes_nothing(businesses: Application, keep: Ke
     assert businesses.run(CATALOG) == before
 
 
+@pytest.mark.parametrize("recorded", [None, '"public"."vector"'], ids=["nothing recorded", "the type alone"])
+async def test_vectors_with_hashes_of_an_earlier_version_are_trusted_and_hashed_again(
+    businesses: Application, keep: Keep, recorded: str | None
+) -> None:
+    keeper, oracle = await keep()
+    businesses.run("INSERT INTO businesses (name) VALUES ('one'), ('two')")
+    await keeper.keep()
+    businesses.run(f"UPDATE {keeper.statements.state} SET vector_hash = '\\x0123456789abcdef'")
+    businesses.run("UPDATE embedding_operator.sources SET vector_type = %s", recorded)
+    keeper, oracle = await keep()
+    assert (await keeper.audit(), await keeper.keep(), oracle.wrong()) == (0, 0, [])
+    businesses.run("UPDATE businesses SET embedding = '[9,9,9]' WHERE name = 'one'")
+    assert await keeper.audit() == 1
+
+
+async def test_a_column_that_the_operator_has_added_is_the_same_when_the_source_is_set_up_again(
+    application: Application, keep: Keep
+) -> None:
+    application.run("CREATE TABLE businesses (id bigint PRIMARY KEY, name text)")
+    keeper, _ = await keep()
+    recorded = application.run("SELECT vector_type FROM embedding_operator.sources")
+    again, _ = await keep()
+    assert again.statements == keeper.statements
+    assert application.run("SELECT vector_type FROM embedding_operator.sources") == recorded
+
+
 async def test_preparing_again_waits_for_no_writer(businesses: Application, keep: Keep) -> None:
     await keep()
     with businesses.transaction() as connection:

@@ -9,7 +9,7 @@ from embedding_worker.batching.batcher import Batcher
 from embedding_worker.clock import SystemClock
 from embedding_worker.embedding import RowEmbedder
 from embedding_worker.errors import RowsRefused
-from embedding_worker.outcome import OutcomeKind, RowOutcome, RowRequest
+from embedding_worker.outcome import OutcomeKind, RowOutcome, RowRequest, decider
 from embedding_worker.source import TooLong
 from embedding_worker.text import content_hash
 from embedding_worker.writer import Writer
@@ -67,7 +67,8 @@ async def test_a_batch_settles_its_other_rows_and_its_culprits_fail_alone(
     businesses.run(POISON)
     clock = SystemClock()
     calls = fake_calls(FakeEmbedder(), clock=clock)
-    row_embedder = RowEmbedder(keeper.store, calls, too_long=TooLong.TRUNCATE, clock=clock)
+    decide = decider(max_text_bytes=calls.max_text_bytes, too_long=TooLong.TRUNCATE)
+    row_embedder = RowEmbedder(keeper.store, calls, decide=decide, clock=clock)
     async with Batcher[RowRequest, RowOutcome](row_embedder.embed_batch, max_items=ROWS, clock=clock) as batcher:
         requests = [RowRequest(str(n), content_hash(f"name {n}")) for n in range(1, ROWS + 1)]
         results = await asyncio.gather(*map(batcher.submit, requests))

@@ -11,7 +11,7 @@ from embedding_worker.batching.batcher import Batcher
 from embedding_worker.clock import SystemClock
 from embedding_worker.embedding import RowEmbedder
 from embedding_worker.errors import TableRefused
-from embedding_worker.outcome import RowOutcome, RowRequest
+from embedding_worker.outcome import RowOutcome, RowRequest, decider
 from embedding_worker.refused_rows import Written
 from embedding_worker.rows.database import Database
 from embedding_worker.source import TooLong
@@ -223,7 +223,9 @@ async def batcher(
     keeper: Keeper, provider: FakeEmbedder
 ) -> AsyncIterator[tuple[RowEmbedder, Batcher[RowRequest, RowOutcome]]]:
     clock = SystemClock()
-    embedder = RowEmbedder(keeper.store, fake_calls(provider, clock=clock), too_long=TooLong.TRUNCATE, clock=clock)
+    calls = fake_calls(provider, clock=clock)
+    decide = decider(max_text_bytes=calls.max_text_bytes, too_long=TooLong.TRUNCATE)
+    embedder = RowEmbedder(keeper.store, calls, decide=decide, clock=clock)
     async with Batcher[RowRequest, RowOutcome](embedder.embed_batch, max_items=ROWS, clock=clock) as rows:
         yield embedder, rows
 

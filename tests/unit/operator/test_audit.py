@@ -1,6 +1,7 @@
 """The audit marks what no trigger saw: as fast as it can at first, at its rate afterwards, and all at once on request."""
 
 import pytest
+from structlog.testing import capture_logs
 
 from embedding_operator.reconciler.audit import Audit
 from embedding_worker.errors import DatabaseUnavailable
@@ -60,6 +61,25 @@ async def test_the_first_pass_goes_on_where_the_last_step_ended(clock: FakeClock
     await audit.step()
     assert (audit.filled, len(store.marks)) == (True, 10_000)
     assert store.count("record_filled") == 1
+
+
+async def test_the_end_of_the_first_pass_says_how_many_rows_were_adopted(clock: FakeClock) -> None:
+    store = SlowStore(clock, rows(10_000))
+    store.adopted = 7_000
+    audit = audit_of(store, clock, filled=False)
+    await audit.step()
+    assert audit.adopted is None
+    with capture_logs() as logs:
+        await audit.step()
+    assert audit.adopted == 7_000
+    assert {"event": "existing vectors adopted", "rows": 7_000, "log_level": "info"} in logs
+
+
+async def test_a_source_that_adopts_nothing_says_nothing_of_it(clock: FakeClock) -> None:
+    audit = audit_of(FakeStore(rows(3)), clock, filled=False)
+    with capture_logs() as logs:
+        await audit.step()
+    assert (audit.filled, audit.adopted, logs) == (True, None, [])
 
 
 async def test_an_empty_table_is_filled_at_once(clock: FakeClock) -> None:

@@ -1,5 +1,6 @@
 """The triggers of deleted sources are dropped: at the deletion, or when the database can be reached and the table is free."""
 
+import asyncio
 from collections import defaultdict
 
 import pytest
@@ -7,6 +8,7 @@ import pytest
 from embedding_operator.api_errors import ApiServerUnreachable
 from embedding_operator.reconciler import deleted_sources
 from embedding_operator.reconciler.deleted_sources import DeletedSources
+from embedding_operator.tasks import cancel_and_wait
 from embedding_worker.errors import DatabaseUnavailable, RowsLocked
 from embedding_worker.rows.database import Database
 from embedding_worker.rows.ownership import Owner
@@ -124,3 +126,16 @@ async def test_nothing_is_released_while_the_sources_cannot_be_listed(records: R
     parts.server.fail("sources", ApiServerUnreachable("no route"))
     await deletions(parts).release_unseen()
     assert records.dropped == []
+
+
+async def test_a_process_that_does_not_lead_releases_nothing_that_it_does_not_see(records: Records) -> None:
+    parts = Parts()
+    may_work = False
+    deleted = DeletedSources(FakeDatabase(), parts.server, parts.events, clock=parts.clock, may_work=lambda: may_work)
+    running = asyncio.create_task(deleted.run())
+    await parts.clock.advance(180)
+    assert parts.server.count("sources") == 0
+    may_work = True
+    await parts.clock.advance(60)
+    assert parts.server.count("sources") == 1
+    await cancel_and_wait(running)

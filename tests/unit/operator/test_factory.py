@@ -1,19 +1,24 @@
 """The objects of a process are created from one context: what they share, and where a rotated secret goes."""
 
+import asyncio
 from contextlib import AsyncExitStack
 from pathlib import Path
 from types import SimpleNamespace
-from typing import cast
+from typing import Any, cast
 
 import pytest
 import yaml
 
+from embedding_operator import loop_factory
 from embedding_operator.api_errors import ApiServerUnusable
 from embedding_operator.context import open_context
 from embedding_operator.factory import Factory
+from embedding_operator.loop_factory import LoopFactory
 from embedding_operator.resources.embedding_job import Phase
 from embedding_operator.settings import settings_from
-from embedding_worker.batching.batcher import Batch, Batcher
+from embedding_operator.tasks import cancel_and_wait
+from embedding_worker.batching.batch import Batch
+from embedding_worker.batching.batcher import Batcher
 from embedding_worker.errors import DatabaseUnavailable
 from embedding_worker.outcome import OutcomeKind, RowOutcome, RowRequest, outcome
 from embedding_worker.pipeline import RowPipeline
@@ -68,6 +73,32 @@ async def test_finished_jobs_expire_by_the_bounds_of_the_settings() -> None:
     parts.finished.add("c0-1", job.name, version=job.metadata.version, now=parts.clock.monotonic())
     await factory.housekeeping(factory.sources()).expire()
     assert parts.server.stored_jobs == {}
+
+
+async def test_all_that_starts_work_asks_whether_this_process_leads(monkeypatch: pytest.MonkeyPatch) -> None:
+    given: dict[str, Any] = {}
+    monkeypatch.setattr(loop_factory, "SourceSetup", lambda *_, **parts: given.update(parts))
+    monkeypatch.setattr(loop_factory, "SourceLoop", lambda *_, **parts: given.update(parts))
+    parts = Parts()
+    context = parts.context({"DATABASE_URL": URL}, database=FakeDatabase())
+    factory = Factory(context)
+    LoopFactory(context).source_loop(source())
+    housekeeping, runner = factory.housekeeping(factory.sources()), factory.job_runner(factory.sources())
+    replayed = parts.put_job(job_of("1", "Bakery") | {"status": {"phase": Phase.PENDING, "attempts": 6}})
+
+    def may_work() -> set[bool]:
+        return {given["shared"].may_work(), given["settings"].may_work()}
+
+    looking = asyncio.create_task(factory.deleted_sources().run())
+    await parts.clock.advance(120)
+    await housekeeping.turn()
+    await runner.run(replayed)
+    assert (may_work(), parts.server.requests) == ({False}, [])
+    await context.leadership.acquire()
+    await runner.run(replayed)
+    await housekeeping.turn()
+    assert (may_work(), parts.server.count("jobs"), parts.server.count("patch_job_status")) == ({True}, 1, 1)
+    await cancel_and_wait(looking)
 
 
 async def test_a_job_that_succeeds_is_recorded_in_the_metrics() -> None:

@@ -193,6 +193,19 @@ async def test_a_turn_is_made_every_second_and_a_list_every_minute(running: Hous
     assert running.server.count("jobs") == 2
 
 
+async def test_a_process_that_does_not_lead_deletes_and_touches_nothing_and_is_not_stuck(
+    running: HousekeepingSystem,
+) -> None:
+    running.finish("1")
+    running.leads = False
+    await running.clock.advance(700)
+    assert running.server.requests == []
+    assert running.clock.monotonic() == running.housekeeping.last_turn
+    running.leads = True
+    await running.clock.advance(1)
+    assert (running.server.count("delete_jobs"), running.server.count("jobs")) == (1, 1)
+
+
 async def test_without_the_api_server_housekeeping_says_what_it_waits_for_and_goes_on(
     running: HousekeepingSystem,
 ) -> None:

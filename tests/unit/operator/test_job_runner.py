@@ -70,6 +70,7 @@ class World(Register):
         self.server = FakeApiServer()
         self.metrics = Metrics(clock=self.clock)
         self.done: list[str] = []
+        self.leads = True
         self.batcher = GatedBatcher()
         self.catalog = SourceCatalog()
         self.catalog.put(parse_source(a_source("shops", retry={"maxAttempts": 2, "initialSeconds": 10})))
@@ -86,6 +87,7 @@ class World(Register):
             recorders=Recorders(self.metrics, self.events, self.done.append),
             clock=self.clock,
             jitter=lambda: 0.0,
+            may_work=lambda: self.leads,
         )
 
     def put(self, phase: Phase | None = Phase.PENDING, *, business: str = "1", **status: Any) -> EmbeddingJob:
@@ -261,6 +263,17 @@ async def test_an_event_from_before_a_replay_began_begins_no_second_one(world: W
     await world.run(before)
     await world.run(before)
     assert (world.status["replays"], world.server.count("patch_job_status")) == (1, 1)
+
+
+async def test_a_process_that_may_start_no_work_begins_no_replay_and_leaves_the_job_queued(world: World) -> None:
+    world.add("1", JobState.DEAD_LETTERED)
+    world.leads = False
+    job = world.put(attempts=6)
+    await world.run(job)
+    assert (world.state(NAME), world.server.count("patch_job_status")) == (JobState.QUEUED, 0)
+    world.leads = True
+    await world.run(job)
+    assert (world.status["attempts"], world.status["replays"]) == (0, 1)
 
 
 async def test_the_metrics_count_replays(world: World) -> None:

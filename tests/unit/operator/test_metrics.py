@@ -1,15 +1,19 @@
 """The documented names of the metrics, and what changes each of them."""
 
 import re
+from dataclasses import replace
 from datetime import timedelta
 
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
+from embedding_operator.lifecycle.backfill_status import BackfillFacts
 from embedding_operator.metrics import Metrics
 from embedding_worker.providers.circuit import CircuitState
 from embedding_worker.rows.records import Counts
 from tests.support.fake_clock import START, FakeClock
+
+BACKFILL = BackfillFacts(200, 50, 3, rows_per_s=12.5, workers=4, began_at=START)
 
 
 @pytest.fixture
@@ -20,6 +24,9 @@ def metrics() -> Metrics:
 NAMES = {
     *("jobs_settled", "replays", "refused_creates", "due_rows", "rows", "oldest_due_seconds", "open_jobs"),
     *("window_jobs", "dead_letters", "source_dead_letters", "dead_letter_limit_reached"),
+    *("backfill_active", "backfill_rows", "backfill_done_rows", "backfill_failed_rows"),
+    *("backfill_rows_per_second", "backfill_workers"),
+    "leader",
     *("provider_call_seconds", "provider_call_texts", "circuit_open", "sweep_seconds", "job_seconds"),
 }
 
@@ -92,11 +99,14 @@ def test_the_gauges_of_a_deleted_source_are_removed_and_no_others(metrics: Metri
     for source in ("shops", "others"):
         metrics.record_counts(source, Counts(100, 7, True, None, estimated=False))
         metrics.record_dead_letters(source, 3, limit_reached=False)
+        metrics.record_backfill(source, BACKFILL)
     metrics.forget("shops")
     metrics.forget("unknown")
     assert value(metrics, "source_dead_letters", source="shops") is None
     assert value(metrics, "dead_letter_limit_reached", source="others") == 0
     assert value(metrics, "due_rows", source="shops") is None
+    assert value(metrics, "backfill_rows", source="shops") is None
+    assert value(metrics, "backfill_rows", source="others") == 200
     assert value(metrics, "due_rows", source="others") == 7
 
 
@@ -113,6 +123,26 @@ def test_a_source_has_its_dead_letters_and_whether_they_stop_it(metrics: Metrics
     assert value(metrics, "dead_letter_limit_reached", source="shops") == 1
     metrics.record_dead_letters("shops", 499, limit_reached=False)
     assert value(metrics, "dead_letter_limit_reached", source="shops") == 0
+
+
+def backfill(metrics: Metrics) -> list[float | None]:
+    names = ("active", "rows", "done_rows", "failed_rows", "rows_per_second", "workers")
+    return [value(metrics, f"backfill_{name}", source="shops") for name in names]
+
+
+def test_a_backfill_has_its_rows_its_rate_and_its_workers(metrics: Metrics) -> None:
+    metrics.record_backfill("shops", BACKFILL)
+    assert backfill(metrics) == [1, 200, 50, 3, 12.5, 4]
+
+
+def test_a_backfill_that_has_ended_keeps_its_rows_and_has_no_rate_and_no_workers(metrics: Metrics) -> None:
+    metrics.record_backfill("shops", replace(BACKFILL, completed_at=START))
+    assert backfill(metrics) == [0, 200, 50, 3, 0, 0]
+
+
+def test_a_source_without_a_backfill_has_no_such_metrics(metrics: Metrics) -> None:
+    metrics.record_backfill("shops", None)
+    assert set(backfill(metrics)) == {None}
 
 
 def test_a_turn_is_timed_also_where_it_fails(metrics: Metrics) -> None:

@@ -10,8 +10,9 @@ import kopf
 import pytest
 from structlog.testing import capture_logs
 
-from embedding_operator.api_errors import ApiServerUnreachable, Gone
+from embedding_operator.api_errors import ApiServerUnreachable, Gone, RequestRefused
 from embedding_operator.api_server import ApiServer
+from embedding_operator.lifecycle.lease import LEASE, held_by, parse_lease
 from embedding_operator.process import DRAIN_S, Process, close_connections
 from embedding_operator.reconciler.job_runner import JobRunner
 from embedding_operator.reconciler.sources import Sources
@@ -20,7 +21,7 @@ from embedding_operator.resources.embedding_job import EmbeddingJob, Phase
 from embedding_operator.tasks import SIGNALS, stop_on_signals
 from embedding_worker.clock import Clock
 from embedding_worker.errors import DatabaseUnavailable
-from tests.support.fake_clock import settle
+from tests.support.fake_clock import START, settle
 from tests.support.fake_database import FakeDatabase
 from tests.support.manifests import a_source, merged
 from tests.support.operator_parts import SOURCE, Parts, job_of
@@ -81,8 +82,12 @@ class System:
 
     async def start(self) -> None:
         stop_on_signals(self.stop_requested)
-        self.running = asyncio.create_task(self.process.run())
+        self.running = asyncio.create_task(self._run())
         await settle()
+
+    async def _run(self) -> int:
+        async with AsyncExitStack() as while_leading:
+            return await self.process.run(while_leading)
 
     async def stop(self) -> None:
         """What the kubelet does at the end of a pod."""
@@ -323,7 +328,70 @@ async def test_a_process_that_works_is_not_stuck(system: System) -> None:
     assert system.process.find_stuck() == []
 
 
+async def test_a_standby_is_not_stuck_and_ready_while_it_sees_the_lease(system: System) -> None:
+    spec = held_by("another pod", None, START)
+    await system.server.put_lease(LEASE, spec, version=None)
+    system.process.database_watch.waiting_for = None
+    await system.start()
+    for _ in range(40):
+        await system.clock.advance(10)
+        present = system.server.stored_lease
+        assert present is not None
+        await system.server.put_lease(LEASE, present["spec"], version=present["metadata"]["resourceVersion"])
+    assert (system.process.find_stuck(), system.process.find_unreachable()) == ([], [])
+    assert system.server.count("jobs") == 0
+    await system.stop()
+    assert system.exit_code() == 0
+
+
+async def test_a_leader_that_may_not_renew_the_lease_any_more_is_not_ready_and_says_why(system: System) -> None:
+    await system.start()
+    system.process.database_watch.waiting_for = None
+    assert system.process.find_unreachable() == []
+    system.server.fail("put_lease", *[RequestRefused("leases are forbidden")] * 100)
+    await system.clock.advance(5)
+    assert system.process.find_unreachable() == [f"the Lease {LEASE} cannot be read or written: leases are forbidden"]
+
+
+async def take_lease(system: System) -> None:
+    """As another process does, and wait until the one of the system has seen it."""
+    present = system.server.stored_lease
+    assert present is not None
+    taken = held_by("another pod", parse_lease(present), START)
+    await system.server.put_lease(LEASE, taken, version=present["metadata"]["resourceVersion"])
+    await system.clock.advance(5)
+
+
+async def test_a_process_whose_lease_was_taken_ends_with_an_error(system: System) -> None:
+    await system.start()
+    await system.clock.advance(10)
+    await take_lease(system)
+    assert system.exit_code() == 1
+
+
+async def test_a_process_whose_lease_was_taken_while_it_waits_for_the_crds_ends_with_an_error(system: System) -> None:
+    system.server.fail("jobs", *[CRDS_MISSING] * 100)
+    await system.start()
+    await system.clock.advance(4)
+    await take_lease(system)
+    assert (system.exit_code(), system.kopf.started) == (1, False)
+
+
+async def test_a_process_whose_lease_was_taken_finishes_the_jobs_in_flight_first(system: System) -> None:
+    await system.start()
+    name = system.parts.track(job_of("1", "Bakery")).name
+    system.table.start(name)
+    await take_lease(system)
+    assert system.exit_code() is None
+    system.table.settle(name)
+    system.table.finish(name)
+    await settle()
+    assert (system.exit_code(), system.kopf.ended) == (1, True)
+
+
 async def test_housekeeping_that_has_not_run_for_five_minutes_is_stuck(system: System) -> None:
+    system.server.hold("sources")
+    await system.start()
     await system.clock.advance(301)
     assert system.process.find_stuck() == ["housekeeping has not run for 301 s"]
 

@@ -20,12 +20,14 @@ from embedding_operator.resources.embedding_job import (
 )
 from embedding_operator.resources.embedding_source import (
     RECONCILE_ANNOTATION,
+    BackfillMode,
+    BackfillSpec,
     ModelSpec,
     RetrySpec,
     SourceSpec,
     parse_source,
 )
-from embedding_worker.source import ChangeDetection, TableColumn, TooLong
+from embedding_worker.source import ChangeDetection, ExistingVectors, TableColumn, TooLong
 from tests.support.manifests import CRDS, a_job, a_source, without
 
 
@@ -41,6 +43,7 @@ MODELS = [
     (SourceSpec, SOURCE_SPEC),
     (ModelSpec, SOURCE_SPEC["properties"]["model"]),
     (RetrySpec, SOURCE_SPEC["properties"]["retry"]),
+    (BackfillSpec, SOURCE_SPEC["properties"]["backfill"]),
     (JobSpec, schema("embeddingjobs.yaml", "spec")),
 ]
 
@@ -70,6 +73,8 @@ def test_a_default_is_the_same_in_both(model: type[BaseModel], crd: Any) -> None
     [
         (Phase, schema("embeddingjobs.yaml", "status", "phase")),
         (ChangeDetection, SOURCE_SPEC["properties"]["changeDetection"]),
+        (ExistingVectors, SOURCE_SPEC["properties"]["existingVectors"]),
+        (BackfillMode, SOURCE_SPEC["properties"]["backfill"]["properties"]["mode"]),
         (TooLong, SOURCE_SPEC["properties"]["model"]["properties"]["tooLong"]),
     ],
 )
@@ -93,9 +98,11 @@ def test_the_selectors_name_every_phase_that_they_exclude() -> None:
 
 
 def test_a_source_is_read_as_the_data_plane_needs_it() -> None:
-    config = parse_source(a_source("businesses", changeDetection="Audit", model={"tooLong": "Refuse"})).spec.config()
+    changes = {"changeDetection": "Audit", "existingVectors": "Adopt", "model": {"tooLong": "Refuse"}}
+    config = parse_source(a_source("businesses", **changes)).spec.config()
     assert config.at == TableColumn("public", "businesses", "id", "embedding")
     assert config.change_detection is ChangeDetection.AUDIT
+    assert config.existing_vectors is ExistingVectors.ADOPT
     assert config.model.too_long is TooLong.REFUSE
     assert config.fingerprint == "any@8"
 

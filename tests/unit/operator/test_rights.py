@@ -2,19 +2,22 @@
 
 from pathlib import Path
 
+import pytest
 import yaml
 
-from embedding_operator.rights import RIGHTS, Right
+from embedding_operator.rights import RIGHTS, WORKER_RIGHTS, Right
 
-RULES = Path(__file__).parents[3] / "charts" / "embedding-operator" / "files" / "rules.yaml"
+FILES = Path(__file__).parents[3] / "charts" / "embedding-operator" / "files"
 
 
-def test_the_rights_that_are_checked_are_those_of_the_chart() -> None:
+@pytest.mark.parametrize(("file", "rights"), [("rules.yaml", RIGHTS), ("workers-rules.yaml", WORKER_RIGHTS)])
+def test_the_rights_that_are_checked_are_those_of_the_chart(file: str, rights: tuple[Right, ...]) -> None:
     granted = [
-        Right(verb, group, resource)
-        for rule in yaml.safe_load(RULES.read_text())
+        Right(verb, group, resource, name)
+        for rule in yaml.safe_load((FILES / file).read_text())
         for group in rule["apiGroups"]
         for resource in rule["resources"]
         for verb in rule["verbs"]
+        for name in rule.get("resourceNames", [""])
     ]
-    assert sorted(RIGHTS) == sorted(granted)
+    assert sorted(rights) == sorted(granted)

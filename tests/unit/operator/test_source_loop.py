@@ -4,6 +4,7 @@ import asyncio
 
 import pytest
 
+from embedding_operator.reconciler.row_queues import ProviderNotCallable
 from embedding_worker.errors import DatabaseUnavailable
 from embedding_worker.outcome import RowRequest
 from embedding_worker.rows.records import AuditPage
@@ -103,6 +104,32 @@ async def test_open_jobs_of_a_suspended_source_take_no_place_of_others(suspend: 
         system.parts.track(job_of(str(n), "Bakery"))
     async with system.running():
         assert system.parts.window.free("others") == (50 if suspend else 0)
+
+
+async def test_a_process_that_does_not_lead_creates_no_job_until_it_leads_again(system: LoopedSource) -> None:
+    system.setup.leads = False
+    async with system.running():
+        await system.clock.advance(30)
+        assert (system.sweeps(), system.server.stored_jobs) == (0, {})
+        system.setup.leads = True
+        await system.clock.advance(INTERVAL_S)
+        assert [job["spec"]["businessId"] for job in system.server.stored_jobs.values()] == ["1"]
+
+
+async def test_a_process_that_does_not_lead_makes_no_call_for_a_row_until_it_leads_again(system: LoopedSource) -> None:
+    system.setup.leads = False
+    request = RowRequest("1", content_hash("Bakery"))
+    async with system.running():
+        first = asyncio.create_task(system.parts.queues.submit(SOURCE, request, urgent=False))
+        await system.clock.advance(30)
+        assert system.setup.client.calls == []
+        with pytest.raises(ProviderNotCallable):
+            await first
+        system.setup.leads = True
+        again = asyncio.create_task(system.parts.queues.submit(SOURCE, request, urgent=False))
+        await system.clock.advance(1)
+        assert again.done()
+        assert system.setup.client.calls == [["Bakery"]]
 
 
 async def test_a_draining_loop_creates_no_job_and_goes_on_with_its_audit(system: LoopedSource) -> None:

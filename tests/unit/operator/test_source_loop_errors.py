@@ -273,3 +273,19 @@ async def test_an_unexpected_error_stalls_the_source_without_its_message_and_is_
         )
         await system.clock.advance(31)
         assert system.condition("Ready")[0] == "True"
+
+
+async def test_a_job_that_was_refused_is_tried_at_once_when_the_api_server_has_returned(system: LoopedSource) -> None:
+    def jobs() -> list[str]:
+        return [job["spec"]["businessId"] for job in system.server.stored_jobs.values()]
+
+    async with system.running():
+        await system.clock.advance(5)
+        system.server.fail("create_job", RequestRefused("forbidden, for a moment"))
+        system.store.edit("1", "edited")
+        system.store.edit("2", "accepted")
+        await system.clock.advance(8)
+        assert sorted(jobs()) == ["1", "2"]
+        system.loop.retry()
+        await system.clock.advance(1)
+        assert sorted(jobs()) == ["1", "1", "2"]

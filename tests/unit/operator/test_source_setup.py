@@ -8,8 +8,10 @@ from structlog.testing import capture_logs
 
 from embedding_operator.lifecycle.source_status import Pending
 from embedding_operator.reconciler import configuration, source_setup
+from embedding_operator.reconciler.backfill_workers import WorkersNotEnabled
 from embedding_operator.reconciler.configuration import Configuration, Progress
 from embedding_operator.reconciler.ready_source import ReadySource
+from embedding_operator.reconciler.registers import SharedParts
 from embedding_operator.reconciler.source_setup import SourceSetup
 from embedding_operator.resources.embedding_source import EmbeddingSource
 from embedding_worker.errors import DatabaseUnavailable, SourceRefused
@@ -95,19 +97,12 @@ def tables(monkeypatch: pytest.MonkeyPatch) -> Tables:
     return found
 
 
-def setup_of(parts: Parts, providers: Mapping[str, Provider] | None = None) -> SourceSetup:
+def setup_of(parts: Parts, providers: Mapping[str, Provider] | None = None, *, leads: bool = True) -> SourceSetup:
     embedder = FakeEmbedder(max_texts=7)
     known = {"local": Provider("local", lambda model, values: embedder)} if providers is None else providers
     registry = ProviderRegistry({}, clock=parts.clock, observer=parts.metrics, providers=known)
-    return SourceSetup(
-        FakeDatabase(),
-        parts.server,
-        registry,
-        catalog=parts.catalog,
-        jobs=parts.jobs,
-        audit_rows_per_s=500,
-        clock=parts.clock,
-    )
+    shared = SharedParts(parts.server, parts.jobs, lambda source: WorkersNotEnabled(), 500, lambda: leads, parts.clock)
+    return SourceSetup(FakeDatabase(), registry, catalog=parts.catalog, shared=shared)
 
 
 async def decide(shown: EmbeddingSource, parts: Parts | None = None) -> Configuration:
@@ -243,6 +238,12 @@ async def test_a_source_is_prepared_with_its_provider_and_its_days_limit(tables:
         outcome = await let_time_pass(parts.clock, batcher.submit(first))
     assert outcome.kind is OutcomeKind.EMBEDDED
     assert await tables.store.acquire_texts(1, tokens=1, most_a_day=1) == 0
+
+
+@pytest.mark.parametrize("leads", [True, False])
+async def test_a_prepared_source_may_begin_calls_while_this_process_leads(tables: Tables, leads: bool) -> None:
+    ready = await setup_of(Parts(), leads=leads).prepare(source(), Configuration(source().spec.config()))
+    assert ready.pipeline.gate.is_open is leads
 
 
 async def test_the_audit_of_a_source_that_was_filled_before_does_not_begin_its_first_pass(tables: Tables) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from embedding_operator.lifecycle.backfill_status import BackfillFacts
 from embedding_operator.lifecycle.source_status import (
     Pending,
     SourceFacts,
@@ -79,7 +80,16 @@ def test_each_condition_appears_once_with_a_reason_and_a_message() -> None:
     for facts in EVERY_STATE:
         found = conditions(facts)
         assert [condition.type for condition in found] == [
-            *("Ready", "Reconciling", "Stalled", "Fresh", "BlankTexts", "ProviderReady", "ReembedRequired")
+            *(
+                "Ready",
+                "Reconciling",
+                "Stalled",
+                "Fresh",
+                "BlankTexts",
+                "ProviderReady",
+                "ReembedRequired",
+                "Backfilling",
+            )
         ]
         assert all(re.fullmatch(r"[A-Z][A-Za-z]+", condition.reason) for condition in found), facts
         assert all(condition.message for condition in found), facts
@@ -385,3 +395,15 @@ def test_before_anything_is_done_the_facts_are_those_of_the_source() -> None:
     assert facts_of(shown, price_per_million_tokens=0.15) == SourceFacts(
         7, "any@8", suspended=True, price_per_million_tokens=0.15, reconciled_at="today"
     )
+
+
+def test_ready_does_not_promise_a_job_for_each_row_while_a_backfill_embeds_them() -> None:
+    backfill = BackfillFacts(total=10, done=1, failed=0, rows_per_s=None, workers=0, began_at=NOW)
+    promise = "every due row gets an EmbeddingJob"
+    assert "backfill" in message_of(replace(SWEEPING, backfill=backfill))
+    assert promise not in message_of(replace(SWEEPING, backfill=backfill))
+    assert message_of(replace(SWEEPING, backfill=replace(backfill, completed_at=NOW))) == promise
+
+
+def message_of(facts: SourceFacts) -> str:
+    return next(condition.message for condition in conditions(facts) if condition.type == "Ready")

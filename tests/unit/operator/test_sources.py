@@ -34,6 +34,9 @@ class RecordedLoop(SourceLoop):
     def wake(self) -> None:
         self.woken += 1
 
+    def retry(self) -> None:
+        self.wake()
+
     def request_reconcile(self, token: str | None) -> None:
         self.requested.append(token)
 
@@ -402,7 +405,7 @@ async def test_the_end_of_a_job_without_a_source_is_counted_and_wakes_nothing(sy
 async def test_a_rotated_secret_wakes_every_loop(system: System) -> None:
     await system.observe(source())
     await system.observe(source("others", uid="uid-9"))
-    system.sources.wake_all()
+    system.sources.retry_all()
     assert [loop.woken for loop in system.made] == [1, 1]
 
 

@@ -206,3 +206,16 @@ async def test_a_restart_keeps_the_times_of_transition() -> None:
 
 def counted(*, due: int) -> Counts:
     return Counts(100, due, True, None, estimated=False)
+
+
+async def test_the_adopted_rows_are_told_by_one_event(system: System) -> None:
+    for adopted in (None, 7, 7, None):
+        system.report.emit_adopted(adopted)
+    (event,) = system.parts.events.emitted
+    assert (event.type, event.reason) == ("Normal", "VectorsAdopted")
+    assert event.note == "7 rows keep the vectors that embedding already held: no text of theirs was sent"
+
+
+async def test_that_no_row_was_adopted_is_an_event_too(system: System) -> None:
+    system.report.emit_adopted(0)
+    assert system.events() == [("Normal", "VectorsAdopted")]

@@ -82,7 +82,7 @@ def test_each_right_that_is_missing_is_named() -> None:
         verdicts.all_rights(allowed, namespace="yellow-book")
     assert str(unfit.value).startswith(
         "in namespace yellow-book this account may not watch embeddingsources, watch embeddingjobs, "
-        "deletecollection embeddingjobs: bind it to a Role"
+        "deletecollection embeddingjobs, watch leases: bind it to a Role"
     )
 
 

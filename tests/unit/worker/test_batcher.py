@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from embedding_worker.batching.batcher import Batch, Batcher
+from embedding_worker.batching.batch import Batch
+from embedding_worker.batching.batcher import Batcher
 from embedding_worker.clock import Clock
 from embedding_worker.errors import Interrupted
 from tests.support.deadline import eventually
@@ -167,6 +168,31 @@ async def test_work_that_is_finished_later_gives_its_slot_to_the_next_batch() ->
         assert not locked.done()
         lock_is_free.set()
         assert await within_a_second(locked) == "later"
+
+
+async def test_a_batch_that_leaves_its_slot_early_lets_the_next_one_begin_and_gives_back_no_other() -> None:
+    is_written = asyncio.Event()
+    batches: list[tuple[int, ...]] = []
+
+    async def work(batch: Numbers) -> None:
+        batches.append(batch.items)
+        batch.leave_slot()
+        batch.leave_slot()
+        await is_written.wait()
+        batch.settle(batch.items[0], "written")
+
+    async with batcher_of(work, max_items=1, concurrency=1) as batcher:
+        submitted = tasks(batcher.submit(0), batcher.submit(1))
+        await settled_down()
+        assert batches == [(0,), (1,)]
+        is_written.set()
+        assert await within_a_second(asyncio.gather(*submitted)) == ["written", "written"]
+        await settled_down()
+        is_written.clear()
+        (third,) = tasks(batcher.submit(2))
+        await settled_down()
+        third.cancel()
+    assert batches == [(0,), (1,), (2,)]
 
 
 async def test_an_error_reaches_all_items_that_are_not_settled() -> None:

@@ -5,7 +5,8 @@ from collections.abc import Awaitable, Callable
 
 import pytest
 
-from embedding_worker.batching.batcher import Batch, Batcher
+from embedding_worker.batching.batch import Batch
+from embedding_worker.batching.batcher import Batcher
 from embedding_worker.errors import Interrupted
 from tests.support.fake_clock import FakeClock, settle
 

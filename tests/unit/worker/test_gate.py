@@ -26,6 +26,7 @@ class Gated:
 
     def __init__(self, *, counters: Counters | None = None) -> None:
         self.clock, self.day = FakeClock(), Day(1_000)
+        self.leads = True
         self.client = FakeEmbedder(fails=lambda texts: AWAY)
         self.embedder = shared_embedder(self.client, clock=self.clock)
         self.gate = self.another_source(counters=counters)
@@ -33,7 +34,7 @@ class Gated:
     def another_source(self, *, counters: Counters | None = None) -> CallGate:
         """The gate of another source with the same endpoint, credential and model."""
         meter = Meter(counters or self.day.counters, clock=self.clock)
-        return CallGate(self.embedder, meter, clock=self.clock)
+        return CallGate(self.embedder, meter, clock=self.clock, may_work=lambda: self.leads)
 
     async def open_circuit(self) -> None:
         with pytest.raises(ProviderUnavailable):
@@ -83,6 +84,30 @@ async def test_rows_wait_while_the_circuit_is_open_and_all_go_on_when_a_probe_is
         gated.recover()
         await gated.clock.advance(4)
         assert all(row.done() for row in rows)
+
+
+async def test_rows_wait_while_this_process_does_not_lead_and_go_on_when_it_leads_again(gated: Gated) -> None:
+    gated.leads = False
+    with pytest.raises(CallsPaused, match="this process may not begin calls at present"):
+        gated.gate.refuse_if_closed()
+    async with gated.running():
+        row = await gated.wait()
+        await gated.clock.advance(600)
+        assert not row.done()
+        gated.leads = True
+        await gated.clock.advance(1)
+        assert row.done()
+
+
+async def test_a_process_that_does_not_lead_sends_no_probe(gated: Gated) -> None:
+    await gated.open_circuit()
+    gated.leads = False
+    async with gated.running():
+        await gated.clock.advance(600)
+        assert gated.client.canaries == 0
+        gated.leads = True
+        await gated.clock.advance(1)
+        assert gated.client.canaries == 1
 
 
 async def test_while_it_is_closed_a_call_is_refused_with_the_reason(gated: Gated) -> None:

@@ -1,5 +1,6 @@
 """What is counted before a call, and what is given back if the call was not made."""
 
+import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -16,7 +17,7 @@ from embedding_worker.errors import (
 )
 from embedding_worker.providers.meter import FIRST_CALL_WAITS_S, Counted, Counters, Meter, tokens_of
 from embedding_worker.rows.records import RateGrant
-from tests.support.fake_clock import FakeClock, let_time_pass
+from tests.support.fake_clock import FakeClock, let_time_pass, settle
 
 TEXTS = ["a" * 30, "鮨" * 10, "b" * 9]
 """Of 10, 10 and 3 tokens."""
@@ -78,6 +79,68 @@ async def test_texts_are_counted_for_the_rate_limits_and_then_for_the_day() -> N
 async def test_only_what_the_day_allows_may_be_sent() -> None:
     metered = Metered(allowed=2)
     assert (await metered.acquire()).texts == TEXTS[:2]
+
+
+@dataclass
+class HeldDatabase(Database):
+    """Answers the counts of a day when it is told to."""
+
+    may_answer: asyncio.Event = field(default_factory=asyncio.Event)
+
+    async def acquire_texts(self, texts: int, tokens: int) -> int:
+        self._ask("day", texts, tokens)
+        await self.may_answer.wait()
+        return min(texts, self.allowed)
+
+
+def held(**answers: object) -> tuple[Metered, HeldDatabase]:
+    metered = Metered()
+    database = HeldDatabase(**answers)  # type: ignore[arg-type]
+    counters = Counters(database.acquire_texts, database.return_texts, database.acquire_rate)
+    metered.meter = Meter(counters, clock=metered.clock)
+    return metered, database
+
+
+async def asking_one_after_another(metered: Metered, batches: int) -> list["asyncio.Task[Counted]"]:
+    """So many batches, the first of which is being counted when the others ask."""
+    asking = []
+    for _ in range(batches):
+        asking.append(asyncio.create_task(metered.meter.acquire(TEXTS, longest_wait_s=FIRST_CALL_WAITS_S)))
+        await settle()
+    return asking
+
+
+async def test_batches_that_ask_while_another_is_counted_are_counted_together_in_their_order() -> None:
+    metered, database = held(allowed=5)
+    asking = await asking_one_after_another(metered, 3)
+    database.may_answer.set()
+    first, second, third = await asyncio.gather(*asking, return_exceptions=True)
+    assert [texts for what, texts, _ in database.asked if what == "day"] == [3, 6]
+    assert isinstance(first, Counted)
+    assert isinstance(second, Counted)
+    assert isinstance(third, Counted)
+    assert [len(counted.texts) for counted in (first, second, third)] == [3, 3, 2]
+
+
+async def test_a_batch_that_is_cancelled_while_it_is_counted_stops_no_other() -> None:
+    metered, database = held()
+    asking = await asking_one_after_another(metered, 3)
+    asking[0].cancel()
+    await settle()
+    database.may_answer.set()
+    assert len((await asking[2]).texts) == 3
+    assert [texts for what, texts, _ in database.asked if what == "day"] == [3, 6]
+
+
+async def test_batches_whose_count_was_begun_by_one_that_is_cancelled_are_counted_once() -> None:
+    metered, database = held()
+    asking = await asking_one_after_another(metered, 2)
+    for task in asking:  # the first one is asked for, the second one waits
+        task.cancel()
+    (later,) = await asking_one_after_another(metered, 1)
+    database.may_answer.set()
+    assert len((await later).texts) == 3
+    assert [texts for what, texts, _ in database.asked if what == "day"] == [3, 3]
 
 
 async def test_where_the_day_allows_nothing_nothing_may_be_sent() -> None:

@@ -8,6 +8,7 @@ from embedding_worker.errors import InputRejected, ProviderUnavailable, RowsRefu
 from embedding_worker.outcome import (
     NeedsEmbedding,
     OutcomeKind,
+    RowRequest,
     Settled,
     WriteNull,
     decide_need,
@@ -54,7 +55,16 @@ def test_a_row_that_needs_nothing_more_has_its_outcome(row: PresentRow | None, k
 
 
 def test_a_row_with_the_text_of_its_job_needs_an_embedding() -> None:
-    assert need(present("one")) == NeedsEmbedding("one")
+    assert need(present("one")) == NeedsEmbedding("one", content_hash("one"))
+
+
+def test_a_request_without_a_hash_stands_for_the_present_text() -> None:
+    whatever = RowRequest("1")
+    assert decide_need(whatever, present("edited"), max_text_bytes=1_000, too_long=TooLong.TRUNCATE) == NeedsEmbedding(
+        "edited", content_hash("edited")
+    )
+    blank = decide_need(whatever, present(""), max_text_bytes=1_000, too_long=TooLong.TRUNCATE)
+    assert blank == WriteNull(VectorWrite("1", content_hash(""), None))
 
 
 @pytest.mark.parametrize("text", ["", " \n"])
@@ -65,7 +75,7 @@ def test_a_row_whose_text_is_blank_needs_a_null_vector(text: str) -> None:
 
 def test_a_text_that_is_too_long_is_cut_or_refused_as_the_source_says() -> None:
     row = present("x" * 1_001)
-    assert need(row, text=row.text) == NeedsEmbedding("x" * 1_000)
+    assert need(row, text=row.text) == NeedsEmbedding("x" * 1_000, content_hash(row.text))
     refused = need(row, text=row.text, too_long=TooLong.REFUSE)
     assert isinstance(refused, Settled)
     assert (refused.outcome.kind, refused.outcome.reason) == (OutcomeKind.INPUT_REJECTED, "TextTooLong")

@@ -1,5 +1,6 @@
 """How many rows a write takes at once, so that their locks are held for a moment only."""
 
+import asyncio
 from collections.abc import Sequence
 from typing import cast
 
@@ -9,7 +10,7 @@ from embedding_worker.errors import DatabaseUnavailable, RowsLocked, RowsRefused
 from embedding_worker.providers.embedder import Vector
 from embedding_worker.rows.records import VectorWrite, WriteResult
 from embedding_worker.rows.store import RowStore
-from embedding_worker.writer import MOST_ROWS, Writer, next_size
+from embedding_worker.writer import MOST_ROWS, WRITES_AT_ONCE, Writer, next_size
 from tests.support.fake_clock import FakeClock
 
 
@@ -90,6 +91,24 @@ async def test_every_row_is_written_once_and_in_order() -> None:
     assert [row_id for part in store.asked for row_id in part] == [str(n) for n in range(200)]
     assert written.ids == {str(n) for n in range(200)}
     assert written.refused == {}
+
+
+async def test_a_row_of_a_job_is_written_while_writes_of_a_backfill_wait_for_their_turns() -> None:
+    class Slow(FakeStore):
+        async def write(self, rows: Sequence[VectorWrite]) -> WriteResult:
+            result = await super().write(rows)
+            if rows[0].content_hash != "of a job":
+                await asyncio.Event().wait()
+            return result
+
+    store = Slow()
+    same = writer(store)
+    backfill = [asyncio.create_task(same.write(rows(5), of_jobs=False)) for _ in range(3 * WRITES_AT_ONCE)]
+    written = await asyncio.wait_for(same.write([VectorWrite("edited", "of a job", [1.0])]), timeout=30)
+    assert written.ids == {"edited"}
+    assert len(store.asked) == WRITES_AT_ONCE + 1
+    for task in backfill:
+        task.cancel()
 
 
 async def test_the_learned_size_is_kept() -> None:

@@ -5,7 +5,7 @@ batcher of the source, by the pipeline.
 """
 
 import asyncio
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
 
@@ -27,7 +27,11 @@ DAY_LIMIT_PAUSE_S = 60.0
 
 
 class CallGate:
-    def __init__(self, embedder: SharedEmbedder, meter: Meter, *, clock: Clock) -> None:
+    def __init__(
+        self, embedder: SharedEmbedder, meter: Meter, *, clock: Clock, may_work: Callable[[], bool] = lambda: True
+    ) -> None:
+        """`may_work`: whether this process may begin calls at all."""
+        self._may_work = may_work
         self._embedder = embedder
         self._meter = meter
         self._clock = clock
@@ -49,7 +53,7 @@ class CallGate:
 
     @property
     def is_open(self) -> bool:
-        return self._embedder.may_call and self._may_send
+        return self._may_work() and self._embedder.may_call and self._may_send
 
     @property
     def is_of_the_day(self) -> bool:
@@ -63,6 +67,8 @@ class CallGate:
 
     def refuse_if_closed(self) -> None:
         """Raises CallsPaused while no call may be made."""
+        if not self._may_work():
+            raise CallsPaused("this process may not begin calls at present")
         if not self.is_open:
             problem = self.problem
             raise CallsPaused(problem.message if problem is not None else "a limit of calls is reached")
@@ -101,7 +107,7 @@ class CallGate:
         try:
             while True:
                 self._embedder.beat()
-                if probes and (probe is None or probe.done()) and self._may_send and self._embedder.may_probe:
+                if probes and (probe is None or probe.done()) and self._may_probe:
                     probe = asyncio.create_task(self._probe(), name="probe")
                 if self.is_open:  # otherwise hundreds of rows would wake twice a second, for nothing
                     self._wake_some()
@@ -117,6 +123,10 @@ class CallGate:
         waiting = [woken for woken in (*self._urgent, *self._waiting) if not woken.is_set()]
         _wake(waiting[: self._embedder.max_texts] if self._is_limited else waiting)
         self._is_limited &= len(waiting) > self._embedder.max_texts
+
+    @property
+    def _may_probe(self) -> bool:
+        return self._may_work() and self._may_send and self._embedder.may_probe
 
     @property
     def _may_send(self) -> bool:

@@ -3,6 +3,7 @@
 Called by calls.py and gate.py. Waits while the database is away.
 """
 
+import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -52,10 +53,29 @@ class Counted:
     """When, by the monotonic clock."""
 
 
+@dataclass(frozen=True)
+class Uncounted:
+    """Texts of one batch that are to be counted."""
+
+    texts: int
+    tokens: int
+    allowed: "asyncio.Future[int]"
+    """How many of them may be sent. Cancelled with the batch."""
+
+    @property
+    def is_waited_for(self) -> bool:
+        return not self.allowed.done()
+
+
 class Meter:
     def __init__(self, counters: Counters, *, clock: Clock) -> None:
         self._counters = counters
         self._clock = clock
+        self._uncounted: list[Uncounted] = []
+        """Those that have come since the statement that is running was sent."""
+        self._counted: list[Uncounted] = []
+        """Those of the statement that is running."""
+        self._counting: asyncio.Task[None] | None = None
 
     async def acquire(self, texts: Sequence[str], *, longest_wait_s: float) -> Counted:
         """Wait until the rate limits allow a call with these texts, and count as many of them as may still be sent today.
@@ -69,11 +89,51 @@ class Meter:
             raise CallsPaused("the rate limits that are set for the provider are reached", pause_s=grant.wait_s)
         if grant.wait_s > 0:
             await self._clock.sleep(grant.wait_s)
-        count = partial(self._counters.acquire_texts, len(texts), tokens)
-        allowed = await self._answered("count texts", count)
+        allowed = await self._count(len(texts), tokens)
         if not allowed:
             raise DayLimitReached(DAY_LIMIT)
         return Counted(texts[:allowed], self._clock.monotonic())
+
+    async def _count(self, texts: int, tokens: int) -> int:
+        """How many of these texts may still be sent today. Batches that ask at the same time are counted by one statement."""
+        mine = Uncounted(texts, tokens, asyncio.get_running_loop().create_future())
+        self._uncounted.append(mine)
+        if (
+            self._counting is None or self._counting.done()
+        ):  # a task of its own: no batch that is cancelled stops the others
+            self._counting = asyncio.create_task(self._count_all(), name="count texts")
+        try:
+            return await mine.allowed
+        finally:
+            if self._counting is not None and not any(each.is_waited_for for each in self._counted + self._uncounted):
+                self._counting.cancel()
+                self._counting = None
+
+    async def _count_all(self) -> None:
+        """Until no batch waits."""
+        while together := [each for each in self._uncounted if each.is_waited_for]:
+            self._counted, self._uncounted = together, []
+            await self._count_together(together)
+
+    async def _count_together(self, together: Sequence[Uncounted]) -> None:
+        texts, tokens = sum(each.texts for each in together), sum(each.tokens for each in together)
+        count = partial(self._counters.acquire_texts, texts, tokens)
+        try:
+            left = await self._answered("count texts", count)
+        except Exception as exc:
+            for each in together:
+                if each.is_waited_for:
+                    each.allowed.set_exception(exc)
+            return
+        except asyncio.CancelledError:
+            for each in together:
+                each.allowed.cancel()
+            raise
+        for each in together:
+            allowed = min(each.texts, left)
+            left -= allowed
+            if each.is_waited_for:
+                each.allowed.set_result(allowed)
 
     async def give_back(self, counted: Counted) -> None:
         """These texts have not reached the provider. What was reserved of the rate limits stays reserved."""

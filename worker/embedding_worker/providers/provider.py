@@ -56,6 +56,11 @@ class Provider:
     endpoint: Callable[[Values], str] = no_endpoint
     """The server that is called with these values. Raises SourceRefused."""
 
+    @property
+    def calls_server(self) -> bool:
+        """Whether a call goes to a server; otherwise the model is in this process."""
+        return self.endpoint is not no_endpoint
+
     def usable_values(self, values: Values) -> dict[str, str]:
         """The values of this provider's own settings, as they are used. Raises SourceRefused."""
         given = (setting for setting in self.settings if values.get(setting.variable))

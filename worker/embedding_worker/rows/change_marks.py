@@ -14,7 +14,7 @@ from embedding_worker.rows.table import quoted
 from embedding_worker.source import ChangeDetection
 
 SCHEMA_EXISTS = f"SELECT EXISTS (SELECT FROM pg_namespace WHERE nspname = '{SCHEMA}')"
-SHARED_TABLES = ("sources", "usage", "rate_limits")
+SHARED_TABLES = ("sources", "usage", "rate_limits", "backfills", "backfill_workers")
 ALL_SHARED_EXIST = " AND ".join(f"to_regclass('{SCHEMA}.{table}') IS NOT NULL" for table in SHARED_TABLES)
 BOOKKEEPING_EXISTS = f"SELECT {ALL_SHARED_EXIST}, to_regclass($1) IS NOT NULL AND to_regclass($2) IS NOT NULL"
 SOURCES_EXIST = f"SELECT to_regclass('{SCHEMA}.sources') IS NOT NULL"
@@ -40,29 +40,17 @@ SOURCE_RECORD = (
     f"SELECT s.trigger_definition, s.filled_for, s.in_force FROM {SCHEMA}.sources s WHERE s.bookkeeping = $1"
 )
 RECORD_SOURCE = f"""
-INSERT INTO {SCHEMA}.sources AS s (bookkeeping, table_name, embedding_column, trigger_definition, in_force)
-VALUES ($1, $2, $3, $4, $5) ON CONFLICT (bookkeeping)
-DO UPDATE SET trigger_definition = excluded.trigger_definition, in_force = excluded.in_force
+INSERT INTO {SCHEMA}.sources AS s (bookkeeping, table_name, embedding_column, trigger_definition, in_force, adoptable)
+VALUES ($1, $2, $3, $4, $5, $4::text <> '') ON CONFLICT (bookkeeping)
+DO UPDATE SET trigger_definition = excluded.trigger_definition, in_force = excluded.in_force,
+    adoptable = s.adoptable AND excluded.adoptable AND s.in_force = excluded.in_force
 """
+"""Without triggers (an empty definition) edits may be lost, so that a vector need not be that of the row's text."""
 PAUSED_SINCE = f"SELECT s.triggers_paused_at FROM {SCHEMA}.sources s WHERE s.bookkeeping = $1"
 FORGET_FILLED = f"UPDATE {SCHEMA}.sources SET filled_for = NULL WHERE bookkeeping = $1 AND filled_for IS NOT NULL"
-RECORD_FILLED = f"UPDATE {SCHEMA}.sources SET filled_for = $2 WHERE bookkeeping = $1"
-TODAY = "(now() AT TIME ZONE 'UTC')::date"
-USED_TODAY = f"SELECT u.day::text, u.texts, u.tokens FROM {SCHEMA}.usage u WHERE u.bookkeeping = $1 AND u.day = {TODAY}"
-BEGIN_DAY = f"INSERT INTO {SCHEMA}.usage (bookkeeping, day) VALUES ($1, {TODAY}) ON CONFLICT DO NOTHING"
-# A call that was counted on another day than today is not given back.
-RETURN_TEXTS = f"""
-UPDATE {SCHEMA}.usage u SET texts = greatest(0, u.texts - $2::bigint), tokens = greatest(0, u.tokens - $3::bigint)
-WHERE u.bookkeeping = $1 AND u.day = {TODAY} AND u.day = ((now() - make_interval(secs => $4)) AT TIME ZONE 'UTC')::date
-"""
-# The subquery locks the row, so that two replicas never grant the same texts twice.
-ACQUIRE_TEXTS = f"""
-UPDATE {SCHEMA}.usage u SET texts = u.texts + g.granted, tokens = u.tokens + $3::bigint * g.granted / $2::bigint
-FROM (SELECT greatest(0, least($2::bigint, $4::bigint - o.texts)) AS granted FROM {SCHEMA}.usage o
-      WHERE o.bookkeeping = $1 AND o.day = {TODAY} FOR UPDATE) g
-WHERE u.bookkeeping = $1 AND u.day = {TODAY} RETURNING g.granted
-"""
-
+RECORD_FILLED = (
+    f"UPDATE {SCHEMA}.sources SET filled_for = $2, adoptable = false WHERE bookkeeping = $1 RETURNING adopted"
+)
 LONGEST_MARKED_ID = 2_600
 """Bytes. An entry of an index may have 2,704; a resource can carry ids of 1,024 at most."""
 
@@ -72,18 +60,27 @@ CREATE_SHARED = (
     bookkeeping text PRIMARY KEY, table_name text NOT NULL, embedding_column text NOT NULL,
     trigger_definition text NOT NULL, in_force text NOT NULL, filled_for text,
     owner text, owner_seen_at timestamptz, owner_changes bigint NOT NULL DEFAULT 0, triggers_paused_at timestamptz,
-    vector_type text)""",
+    vector_type text, adoptable boolean NOT NULL DEFAULT false, adopted bigint NOT NULL DEFAULT 0)""",
     f"""CREATE TABLE IF NOT EXISTS {SCHEMA}.usage (
     bookkeeping text, day date, texts bigint NOT NULL DEFAULT 0, tokens bigint NOT NULL DEFAULT 0,
     PRIMARY KEY (bookkeeping, day))""",
     f"""CREATE TABLE IF NOT EXISTS {SCHEMA}.rate_limits (
     connection text PRIMARY KEY, requests float8 NOT NULL DEFAULT 0, texts float8 NOT NULL DEFAULT 0,
     tokens float8 NOT NULL DEFAULT 0, as_of timestamptz NOT NULL DEFAULT clock_timestamp())""",
+    f"""CREATE TABLE IF NOT EXISTS {SCHEMA}.backfills (
+    bookkeeping text PRIMARY KEY, source text NOT NULL, run text NOT NULL, settings text NOT NULL,
+    total bigint NOT NULL, begun_at timestamptz NOT NULL DEFAULT now(), ended_at timestamptz,
+    paused boolean NOT NULL DEFAULT false)""",
+    f"""CREATE TABLE IF NOT EXISTS {SCHEMA}.backfill_workers (
+    bookkeeping text, worker int, run text NOT NULL, done bigint NOT NULL, failed bigint NOT NULL, problem text NOT NULL,
+    finished boolean NOT NULL, reported_at timestamptz NOT NULL DEFAULT now(), PRIMARY KEY (bookkeeping, worker))""",
 )
 """`in_force` is the configuration in force (SourceConfig.as_record). `filled_for` is the signature of the configuration for which
 an audit has read the whole table; null if there is none. `owner` and `owner_seen_at` are explained in ownership.py.
-`triggers_paused_at` is null unless an administrator has paused the triggers. `usage` counts what is sent to the provider, by UTC
-day. `rate_limits` is explained in rate_limits.py."""
+`triggers_paused_at` is null unless an administrator has paused the triggers. `adoptable` is true until an audit has read the
+whole table in the first configuration, and `adopted` is the number of rows whose vectors were taken over (see adoption.py).
+`usage` counts what is sent to the provider, by UTC day. `rate_limits` is explained in rate_limits.py, `backfills` and
+`backfill_workers` in backfills.py."""
 
 
 def create_bookkeeping(statements: Statements) -> tuple[str, ...]:

@@ -40,8 +40,7 @@ NO_ANSWER = "timeout expired"
 class Connection(psycopg.AsyncConnection[tuple[Any, ...]]):
     """One that knows its URL, so that none that was still being opened when the URL changed is used.
 
-    BEGIN names the isolation of each transaction: with a default such as SERIALIZABLE, the application's transactions could fail
-    because of the operator's. In `options` of the connection PgBouncer would refuse it.
+    It begins no transaction by itself: database.py sends BEGIN together with the settings.
     """
 
     url: str
@@ -50,8 +49,7 @@ class Connection(psycopg.AsyncConnection[tuple[Any, ...]]):
     async def connect(cls, conninfo: str = "", **parameters: Any) -> Self:
         connection = await super().connect(conninfo, **parameters)
         connection.url = conninfo
-        await connection.set_isolation_level(psycopg.IsolationLevel.READ_COMMITTED)
-        await connection.set_deferrable(False)
+        await connection.set_autocommit(True)
         return connection
 
 

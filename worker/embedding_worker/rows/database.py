@@ -9,6 +9,8 @@ from typing import Any, Self
 
 import psycopg
 from psycopg import errors
+from psycopg.adapt import Dumper
+from psycopg.pq import Format
 from psycopg_pool import AsyncConnectionPool, PoolTimeout
 
 from embedding_worker.errors import (
@@ -22,19 +24,10 @@ from embedding_worker.errors import (
 from embedding_worker.rows.connection_causes import STATEMENT_POOLING
 from embedding_worker.rows.connections import CONNECTION, Connection, Diagnosis
 from embedding_worker.rows.database_url import libpq_url
+from embedding_worker.rows.session import LOCK_TIMEOUT, Settings, begin_with
 
 Row = tuple[Any, ...]
 
-# Below PostgreSQL's deadlock_timeout (1 s), so that in a deadlock with an application it is the operator that gives way.
-LOCK_TIMEOUT = "100ms"
-# A text expression must give the same text in every session, or every audit would find every row due.
-SETTINGS = {
-    "TimeZone": "UTC",
-    "DateStyle": "ISO, MDY",
-    "IntervalStyle": "postgres",
-    "extra_float_digits": "1",
-    "bytea_output": "hex",
-}
 # Not caused by the statement, although the session goes on: out of connections, memory or disk.
 AWAY = ("53",)
 # The session is ended: the server shuts down, has crashed, or ends sessions that are idle for too long.
@@ -43,6 +36,20 @@ ENDED = ("FATAL", "PANIC")
 NOT_UNICODE = ("22021", "22P05")
 NOT_NULL = "23502"
 LOCKED = (errors.LockNotAvailable, errors.SerializationFailure, errors.DeadlockDetected)
+
+
+class BinaryParameter(bytes):
+    """A value in PostgreSQL's binary format, of the type to which the statement casts it."""
+
+
+class _BinaryDumper(Dumper):
+    format = Format.BINARY
+
+    def dump(self, obj: BinaryParameter) -> bytes:
+        return obj
+
+
+psycopg.adapters.register_dumper(BinaryParameter, _BinaryDumper)
 
 
 class ServerUnsuitable(DatabaseUnavailable):
@@ -132,6 +139,18 @@ class Transaction:
                 await cursor.execute(sql.encode(), params or None, binary=None if params else True)
                 return await cursor.fetchall() if cursor.description else []
 
+    async def fetch_and_commit(self, sql: str, *params: object) -> list[Row]:
+        """Run the last statement, and commit. Both are sent at once, so that its locks last no longer than the server needs.
+
+        Returns its rows. Raises as `fetch` does.
+        """
+        with _translate_errors(quoting=self._quoting):
+            cursor = psycopg.AsyncRawCursor(self._connection)
+            async with self._connection.pipeline():
+                await cursor.execute(sql.encode(), params or None)
+                await self._connection.commit()
+            return await cursor.fetchall()
+
     async def undo(self) -> None:
         """Roll back everything that this transaction did."""
         await self._connection.rollback()
@@ -188,6 +207,7 @@ class Database:
         statement_timeout_s: float = 30.0,
         lock_timeout: str = LOCK_TIMEOUT,
         row_security: bool = False,
+        planner: Settings = (),
         quoting: bool = False,
     ) -> AsyncIterator[Transaction]:
         """A transaction with the session settings, committed at the end of the block, rolled back on an error.
@@ -197,13 +217,13 @@ class Database:
         Raises DatabaseUnavailable (wait), RowsLocked (again, later) or SourceRefused (someone must act), which is
         RowsRefused if a row's own values may be the cause.
         """
-        settings = {
-            **SETTINGS,
-            "search_path": ", ".join(search_path) or "pg_catalog",
-            "lock_timeout": lock_timeout,
-            "row_security": "on" if row_security else "off",
-            "statement_timeout": f"{statement_timeout_s * 1000:.0f}ms",
-        }
+        settings = (
+            ("search_path", ", ".join(search_path) or "pg_catalog"),
+            ("lock_timeout", lock_timeout),
+            ("row_security", "on" if row_security else "off"),
+            ("statement_timeout", f"{statement_timeout_s * 1000:.0f}ms"),
+            *planner,
+        )
         with _translate_errors(quoting=quoting):
             try:
                 async with AsyncExitStack() as stack:
@@ -212,7 +232,7 @@ class Database:
                 await self._pool.drain()  # new connections may find the primary among the hosts of the URL
                 raise
 
-    async def _begin(self, stack: AsyncExitStack, settings: dict[str, str]) -> Connection:
+    async def _begin(self, stack: AsyncExitStack, settings: Settings) -> Connection:
         """A connection that has begun a transaction with these settings. The stack ends the transaction.
 
         A connection that was lost while nobody used it is replaced at once, because nothing has been sent yet. So no more are
@@ -235,12 +255,14 @@ class Database:
                 return connection
         raise AssertionError("the last attempt returns or raises")
 
-    async def _apply(self, settings: dict[str, str], connection: Connection) -> None:
+    async def _apply(self, settings: Settings, connection: Connection) -> None:
         if connection.url != self._url:
             raise DatabaseUnavailable("the connection was being opened when the URL changed")
-        pairs = ", ".join(f"set_config(${2 * n + 1}, ${2 * n + 2}, true)" for n in range(len(settings)))
-        parameters = (part for pair in settings.items() for part in pair)
-        await Transaction(connection, quoting=False).fetch(f"SELECT {pairs}", *parameters)
+        with _translate_errors(quoting=False):
+            async with psycopg.AsyncRawCursor(connection) as cursor:
+                await cursor.execute(
+                    begin_with(settings)
+                )  # by the simple protocol, which accepts both statements at once
         self.encoding = connection.info.parameter_status("server_encoding") or self.encoding
 
     async def _why_away(self) -> str:

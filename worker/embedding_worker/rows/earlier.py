@@ -24,9 +24,14 @@ SOURCES_COLUMNS = {
     "owner_changes": "bigint NOT NULL DEFAULT 0",
     "triggers_paused_at": "timestamptz",
     "vector_type": "text",
+    "adoptable": "boolean NOT NULL DEFAULT false",
+    "adopted": "bigint NOT NULL DEFAULT 0",
 }
+BACKFILLS_COLUMNS = {"paused": "boolean NOT NULL DEFAULT false"}
 STATE_COLUMNS = {"vector_hash": "bytea", "blank": "boolean NOT NULL DEFAULT false"}
-ANOTHER_VECTOR_TYPE = f"SELECT true FROM {SCHEMA}.sources s WHERE s.bookkeeping = $1 AND s.vector_type <> $2"
+ANOTHER_VECTOR_TYPE = (
+    f"SELECT true FROM {SCHEMA}.sources s WHERE s.bookkeeping = $1 AND s.vector_type IS DISTINCT FROM $2"
+)
 RECORD_VECTOR_TYPE = (
     f"UPDATE {SCHEMA}.sources SET vector_type = $2 WHERE bookkeeping = $1 AND vector_type IS DISTINCT FROM $2"
 )
@@ -44,9 +49,11 @@ async def alter_bookkeeping(database: Database, statements: Statements) -> None:
     id_type = statements.layout.id_type
     async with database.transaction() as transaction:
         sources = await _columns(transaction, f"{SCHEMA}.sources", id_type)
+        backfills = await _columns(transaction, f"{SCHEMA}.backfills", id_type)
         state = await _columns(transaction, statements.state, id_type)
     wanted = [
         *_added(f"{SCHEMA}.sources", SOURCES_COLUMNS, sources),
+        *_added(f"{SCHEMA}.backfills", BACKFILLS_COLUMNS, backfills),
         *_added(statements.state, STATE_COLUMNS, state),
     ]
     if wanted:
@@ -60,14 +67,17 @@ async def alter_bookkeeping(database: Database, statements: Statements) -> None:
 
 
 async def _forget_hashes_of_another_type(database: Database, statements: Statements) -> None:
-    """The vector column has got another type, such as halfvec: its vectors are trusted, so that no row is embedded again."""
-    at = statements.config.at
+    """The vector column has got another type, such as halfvec, or an earlier version has computed other hashes.
+
+    The vectors are trusted, so that no row is embedded again.
+    """
+    at, hashed_as = statements.config.at, statements.hashed_as
     async with schema_change(database, timeout_s=LONGEST_CHANGE_S) as transaction:
-        changed = await transaction.fetch(ANOTHER_VECTOR_TYPE, at.bookkeeping_name, statements.layout.vector_type)
+        changed = await transaction.fetch(ANOTHER_VECTOR_TYPE, at.bookkeeping_name, hashed_as)
         if changed:
             await transaction.fetch(f"UPDATE {statements.state} SET vector_hash = NULL WHERE vector_hash IS NOT NULL")
-            await transaction.fetch(RECORD_VECTOR_TYPE, at.bookkeeping_name, statements.layout.vector_type)
-            log.info("type of the vectors changed", table=str(at), vector_type=statements.layout.vector_type)
+            await transaction.fetch(RECORD_VECTOR_TYPE, at.bookkeeping_name, hashed_as)
+            log.info("hashes of the vectors are computed again", table=str(at), hashed_as=hashed_as)
 
 
 async def _columns(transaction: Transaction, table: str, id_type: str) -> dict[str, bool]:

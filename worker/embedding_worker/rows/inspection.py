@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 
 from embedding_worker.errors import SourceRefused
 from embedding_worker.rows import change_marks
+from embedding_worker.rows.adoption import IN_FORCE_AND_ADOPTABLE
 from embedding_worker.rows.database import Database, Transaction
 from embedding_worker.rows.derived_table import SCHEMA
 from embedding_worker.rows.expression import (
@@ -51,7 +52,7 @@ from embedding_worker.rows.table_facts import (
     TableFacts,
     VectorExtension,
 )
-from embedding_worker.source import SourceConfig
+from embedding_worker.source import ExistingVectors, SourceConfig
 
 USE_PATH = "SELECT set_config('search_path', $1, true)"
 PATH_ELEMENT = re.compile(r'"(?:[^"]|"")*"|[^\s",]+')
@@ -83,6 +84,16 @@ async def inspect_table(database: Database, config: SourceConfig) -> tuple[State
         await transaction.undo()
     _refuse(facts, missing)
     return facts.statements, read
+
+
+async def would_adopt(database: Database, config: SourceConfig) -> bool:
+    """Whether the first audit in this configuration would adopt vectors, or is still to do so. Changes nothing."""
+    if config.existing_vectors is not ExistingVectors.ADOPT:
+        return False
+    async with database.transaction() as transaction:
+        (known,) = (await transaction.fetch(change_marks.SOURCES_EXIST))[0]
+        record = await transaction.fetch(IN_FORCE_AND_ADOPTABLE, config.at.bookkeeping_name) if known else []
+    return not record or (record[0][0] == config.as_record() and bool(record[0][1]))
 
 
 def _refuse(facts: _Facts, missing: list[Right]) -> None:

@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
 from embedding_worker.errors import RowsRefused, StatementTimedOut
+from embedding_worker.rows.adoption import AdoptingStatements
 from embedding_worker.rows.database import Row
 from embedding_worker.rows.each_row import EachRow, Fetch
 from embedding_worker.rows.records import AuditPage, DuePreview, PreviewPage
@@ -25,13 +26,18 @@ MOST_DELETIONS = 20
 
 
 class Pages:
-    def __init__(self, run: Run, of_each_row: OfEachRow, statements: Statements, fingerprint: str) -> None:
+    def __init__(
+        self, run: Run, of_each_row: OfEachRow, statements: Statements, fingerprint: str, *, adopts: bool = False
+    ) -> None:
         self._run = run
         self._of_each_row = of_each_row
         self._statements = statements
         self._fingerprint = fingerprint
         self._largest: int | None = None
         self._orphans_at_once = ORPHANS_AT_ONCE
+        self._adopting = AdoptingStatements(statements.config, statements.layout)
+        self.adopts = adopts
+        """The first audit is not complete yet, and takes over the vectors that it finds."""
 
     async def audit(self, *, after_id: str | None, limit: int) -> AuditPage:
         """Mark the rows of one page that are not up to date and have no mark, and delete the state of rows that are gone.
@@ -39,8 +45,9 @@ class Pages:
         The page may be smaller than `limit`. Raises SourceRefused, RowsLocked or DatabaseUnavailable.
         """
         limit = min(limit, self._largest or limit)
+        audit = self._adopting.adopting_audit if self.adopts else self._statements.audit
         try:
-            last_id, rows, marked = (await self._run(self._statements.audit, after_id, limit, self._fingerprint))[0]
+            last_id, rows, marked = (await self._run(audit, after_id, limit, self._fingerprint))[0]
             page = AuditPage(last_id if rows >= limit else None, rows, marked)
         except RowsRefused as exc:
             if self._shrink(exc, limit):
@@ -88,6 +95,9 @@ class Pages:
 
         found = await self._of_each_row(ids, look)
         due = [row_id for row_id, _, _, up_to_date in found.rows.values() if not up_to_date]
+        if self.adopts:
+            adopted = {row[0] for row in await self._run(self._adopting.adopt, due, len(due), self._fingerprint)}
+            due = [row_id for row_id in due if row_id not in adopted]
         marked = await self._run(self._statements.mark, [*due, *found.failures])
         return AuditPage(last_id, len(page), len(marked))
 
@@ -101,7 +111,7 @@ class Pages:
         The page may be smaller than `limit`.
         """
         limit = min(limit, self._largest or limit)
-        sql = self._statements.due_preview(with_state=with_state)
+        sql = self._previewing.due_preview(with_state=with_state)
         try:
             rows: Sequence[Row] = await self._run(sql, after_id, limit, self._fingerprint)
         except RowsRefused as exc:
@@ -111,11 +121,15 @@ class Pages:
         self._grow(limit)
         return PreviewPage(_not_up_to_date(rows), rows[-1][0] if len(rows) == limit else None)
 
+    @property
+    def _previewing(self) -> Statements:
+        return self._adopting if self.adopts else self._statements
+
     async def _preview_each_row(self, after_id: str | None, limit: int, *, with_state: bool) -> PreviewPage:
         ids, last_id = await self._page_ids(after_id, limit)
 
         async def look(part: Sequence[str]) -> list[Row]:
-            return await self._run(self._statements.preview(with_state=with_state), part, self._fingerprint)
+            return await self._run(self._previewing.preview(with_state=with_state), part, self._fingerprint)
 
         found = await self._of_each_row(ids, look)
         failing = [DuePreview(row_id, None, False, 0) for row_id in found.failures]

@@ -13,7 +13,8 @@ from embedding_worker.rows.triggers import schema_change
 from embedding_worker.source import TableColumn
 
 PAUSE = f"""
-UPDATE {SCHEMA}.sources SET triggers_paused_at = coalesce(triggers_paused_at, now()), trigger_definition = ''
+UPDATE {SCHEMA}.sources SET triggers_paused_at = coalesce(triggers_paused_at, now()), trigger_definition = '',
+       adoptable = false
 WHERE bookkeeping = $1 RETURNING triggers_paused_at
 """
 RESUME = f"UPDATE {SCHEMA}.sources SET triggers_paused_at = NULL, filled_for = NULL WHERE bookkeeping = $1"

@@ -5,6 +5,7 @@ Made by store.py and pages.py; read by the sweep, the pipeline and the status.
 
 from dataclasses import dataclass
 from datetime import datetime
+from typing import NamedTuple
 
 from embedding_worker.errors import RowsRefused
 from embedding_worker.providers.embedder import Vector
@@ -35,7 +36,14 @@ class DueRow:
 
 
 @dataclass(frozen=True)
-class PresentRow:
+class Seen:
+    """How many rows a sweep, or a page, has looked at, and how many of them were up to date or gone."""
+
+    rows: int
+    up_to_date: int
+
+
+class PresentRow(NamedTuple):
     """A row as it is now. If its text expression fails, `failure` says why, and the row has no text."""
 
     id: str
@@ -106,8 +114,7 @@ class RateGrant:
     """How long to wait before the call; if it was not reserved, when it would have been possible at the earliest."""
 
 
-@dataclass(frozen=True)
-class VectorWrite:
+class VectorWrite(NamedTuple):
     """What to write: the vector of the text with this hash, or None if that text is blank."""
 
     id: str
@@ -122,6 +129,8 @@ class WriteResult:
     written: set[str]
     suppressed: set[str]
     """Their update has changed nothing, because a trigger or a rule suppresses it."""
+    took_s: float | None = None
+    """How long the database has needed, if it was measured."""
 
 
 @dataclass(frozen=True)

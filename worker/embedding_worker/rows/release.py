@@ -7,6 +7,7 @@ import structlog
 
 from embedding_worker.errors import SourceRefused
 from embedding_worker.rows import change_marks
+from embedding_worker.rows.backfills import BACKFILLS_EXIST, END_OF_RELEASED
 from embedding_worker.rows.database import Database
 from embedding_worker.rows.ownership import FORGET_OWNER, OWNERS_EXIST, RELEASE, UNSEEN, Owner
 from embedding_worker.rows.triggers import schema_change
@@ -19,7 +20,10 @@ async def release_owner(database: Database, owner: Owner) -> list[str]:
     async with database.transaction() as transaction:
         if not (await transaction.fetch(OWNERS_EXIST))[0][0]:
             return []
-        return [row[0] for row in await transaction.fetch(RELEASE, owner.uid)]
+        released = [row[0] for row in await transaction.fetch(RELEASE, owner.uid)]
+        if released and (await transaction.fetch(BACKFILLS_EXIST))[0][0]:
+            await transaction.fetch(END_OF_RELEASED, released)
+    return released
 
 
 async def drop_triggers_of(database: Database, bookkeeping: str, owner: Owner) -> str | None:

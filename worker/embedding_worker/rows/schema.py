@@ -11,6 +11,7 @@ import structlog
 
 from embedding_worker.errors import SourceRefused
 from embedding_worker.rows import change_marks, ownership
+from embedding_worker.rows.adoption import ADOPTABLE
 from embedding_worker.rows.change_marks import Trigger
 from embedding_worker.rows.database import Database, Transaction
 from embedding_worker.rows.earlier import RECORD_VECTOR_TYPE, adopt_earlier_marks, alter_bookkeeping
@@ -18,7 +19,7 @@ from embedding_worker.rows.inspection import inspect_table
 from embedding_worker.rows.ownership import Claim, RecordedOwner
 from embedding_worker.rows.statements import Statements
 from embedding_worker.rows.triggers import create_triggers, drop_triggers, find_triggers, schema_change
-from embedding_worker.source import SourceConfig, TableColumn
+from embedding_worker.source import ExistingVectors, SourceConfig, TableColumn
 
 log = structlog.get_logger(__name__)
 
@@ -29,6 +30,8 @@ class PreparedTable:
     trigger: Trigger
     paused_since: datetime | None
     """An administrator has paused the triggers."""
+    adopts: bool = False
+    """The first audit is to take over the vectors that it finds."""
 
 
 async def configuration_on_record(database: Database, at: TableColumn) -> str | None:
@@ -58,12 +61,14 @@ async def prepare(database: Database, config: SourceConfig, claim: Claim | None 
             log.info("embedding column added", table=str(config.at), column=config.at.embedding_column)
         await transaction.fetch(change_marks.continue_sequence(statements))  # before the triggers lock the user's table
         paused_since = await _update_triggers(transaction, statements, trigger)
-        await transaction.fetch(RECORD_VECTOR_TYPE, config.at.bookkeeping_name, layout.vector_type)
+        adoptable = await transaction.fetch(ADOPTABLE, config.at.bookkeeping_name)
+        await transaction.fetch(RECORD_VECTOR_TYPE, config.at.bookkeeping_name, statements.hashed_as)
         if claim is not None:
             owner = claim.owner
             await transaction.fetch(ownership.CLAIM, config.at.bookkeeping_name, owner.as_record(), owner.uid)
     await adopt_earlier_marks(database, statements)
-    return PreparedTable(Statements(config, replace(layout, column_missing=False)), trigger, paused_since)
+    adopts = config.existing_vectors is ExistingVectors.ADOPT and bool(adoptable[0][0])
+    return PreparedTable(Statements(config, replace(layout, column_missing=False)), trigger, paused_since, adopts)
 
 
 async def refuse_foreign(database: Database, at: TableColumn, claim: Claim | None) -> None:

@@ -7,7 +7,7 @@ passed as text and cast to the type of the id column; change marks contain them 
 
 from functools import cached_property
 
-from embedding_worker.rows.derived_table import BLANK, HASH, SCHEMA, DerivedTable
+from embedding_worker.rows.derived_table import BLANK, HASH, SCHEMA, TOOK_S, DerivedTable
 from embedding_worker.rows.table import quoted
 
 COUNTED_EXACTLY = 10_000
@@ -28,11 +28,19 @@ class Statements(DerivedTable):
 
         Two index scans, from both ends of the change marks, so the cost depends on the window and not on the size of the table.
         """
+        return self._pick(oldest_of="true")
+
+    @cached_property
+    def pick_edits(self) -> str:
+        """As `pick`, of the marks of edits only: each of the scans uses the index of these."""
+        return self._pick(oldest_of="d.edited")
+
+    def _pick(self, *, oldest_of: str) -> str:
         return f"""
 WITH newest AS MATERIALIZED (SELECT d.id, d.seq, true AS edit, true AS is_newest FROM {self.marks} d
     WHERE d.edited AND {self._is_left("$1")} ORDER BY d.seq DESC LIMIT $2::bigint),
 oldest AS MATERIALIZED (SELECT d.id, d.seq, d.edited AS edit, false AS is_newest FROM {self.marks} d
-    WHERE {self._is_left("$1")} ORDER BY d.seq LIMIT $3::bigint)
+    WHERE {oldest_of} AND {self._is_left("$1")} ORDER BY d.seq LIMIT $3::bigint)
 SELECT p.id, max(p.seq), bool_or(p.edit) FROM (SELECT * FROM newest UNION ALL SELECT * FROM oldest) p
 GROUP BY p.id ORDER BY bool_or(p.is_newest) DESC, max(p.seq)"""
 
@@ -41,19 +49,16 @@ GROUP BY p.id ORDER BY bool_or(p.is_newest) DESC, max(p.seq)"""
         """$1 ids, $2 fingerprint → id, hash, blank, up to date: the rows as they are now, by their unique index."""
         return f"""
 SELECT x.eo_id::text, {HASH}, {BLANK}, {self.up_to_date("$2::text")}
-FROM {self.x} x LEFT JOIN {self.state} s ON s.id = {self._own("x.eo_id")} WHERE x.eo_id = ANY($1{self.ids})"""
+FROM {self.x} x LEFT JOIN {self.state} s ON s.id = {self.state_id("x.eo_id")} WHERE x.eo_id = ANY($1{self.ids})"""
 
     @cached_property
     def evaluate(self) -> str:
-        """$1 ids → how many of their rows have a text. Fails if a text fails. Run by the search in failing_texts.py."""
+        """$1 ids → how many of their rows have a text. Fails if a text fails. See failing_texts.py."""
         return f"SELECT count({HASH}) FROM {self.x} x WHERE x.eo_id = ANY($1{self.ids})"
 
     @cached_property
     def newest_marks(self) -> str:
-        """$1 ids, $2 the newest mark known of each → id, newest mark, for each id with a newer mark.
-
-        One index lookup for each open job and dead letter, of which there are few.
-        """
+        """$1 ids, $2 the newest mark known of each → id, newest mark, for each id with a newer mark: one index lookup each."""
         return f"""
 SELECT o.id, max(d.seq) FROM unnest($1::text[], $2::bigint[]) o(id, seq)
 JOIN {self.marks} d ON d.id = o.id AND d.seq > o.seq GROUP BY o.id"""
@@ -64,22 +69,24 @@ JOIN {self.marks} d ON d.id = o.id AND d.seq > o.seq GROUP BY o.id"""
         return f"""
 SELECT x.eo_id::text, {HASH}, {BLANK}, {self.up_to_date("$2::text")}, pg_catalog.left(x.eo_text, $3::int),
     pg_catalog.octet_length(pg_catalog.convert_to(x.eo_text, 'UTF8'))
-FROM {self.x} x LEFT JOIN {self.state} s ON s.id = {self._own("x.eo_id")} WHERE x.eo_id = ANY($1{self.ids})"""
+FROM {self.evaluated("$1")} x LEFT JOIN {self.state} s ON s.id = {self.state_id("x.eo_id")}"""
 
     @cached_property
     def write(self) -> str:
-        """$1 ids, $2 hashes, $3 vectors (null for a blank text), $4 fingerprint → id, whether it was written.
+        """$1 ids, $2 hashes, $3 vectors (null for a blank text), $4 fingerprint → id, whether it was written, seconds needed.
 
         The hash is compared under the row's lock. A row that was edited, or is locked by another session, is not returned, and
         keeps its marks. A row that is returned as not written was locked by this statement, but its update was suppressed, or a
         trigger has kept the previous vector. Rows are locked in the order of their ids, so that two writers never deadlock.
         """
+        # The last condition is always true. It makes PostgreSQL delete and record before it looks at the clock.
         # CASE: as a condition of the join, the hash would be computed for each row of a small table, and fail for some of them.
         embedding = quoted(self.config.at.embedding_column)
-        id_column = quoted(self.config.at.id_column)
+        id_column, kind = quoted(self.config.at.id_column), self.layout.vector_type
+        vectors = "text" if kind.endswith("[]") else kind
         return f"""
-WITH eo_given AS (SELECT * FROM unnest($1{self.ids}, $2::text[], $3::text[]) v(id, h, e)),
-locked AS MATERIALIZED (SELECT x.eo_id, x.eo_vector AS old, v.h, v.e::{self.layout.vector_type} AS e
+WITH eo_given AS (SELECT * FROM unnest($1{self.ids}, $2::text[], $3::{vectors}[]) v(id, h, e)),
+locked AS MATERIALIZED (SELECT x.eo_id, x.eo_vector AS old, v.h, v.e::{kind} AS e
     FROM eo_given v JOIN {self.x} x ON x.eo_id = v.id
     WHERE CASE WHEN x.eo_id = v.id THEN {HASH} = v.h END
     AND NOT EXISTS (SELECT FROM {self.own_rows} o WHERE o.{id_column} = v.id OFFSET 1)
@@ -87,16 +94,16 @@ locked AS MATERIALIZED (SELECT x.eo_id, x.eo_vector AS old, v.h, v.e::{self.layo
 written AS (UPDATE {self.own_rows} t SET {embedding} = l.e FROM locked l
     WHERE t.{id_column} = l.eo_id AND NOT (l.old IS NULL AND l.e IS NULL)
     RETURNING t.{id_column} AS id, l.h, {self.vector_hash(f"t.{embedding}")} AS v, l.e IS NULL AS blank,
-        {self.vector_hash("l.old")} AS old, {self.vector_hash("l.e")} AS e,
-        {self.differs(f"t.{embedding}", "l.e")} AS differs),
-done AS (SELECT id, h, v, blank FROM written WHERE (v IS NULL) = blank AND (v = old AND v <> e AND differs) IS NOT TRUE
+        {self.is_kept(f"t.{embedding}", "l.old", "l.e")} AS kept),
+done AS (SELECT id, h, v, blank FROM written WHERE (v IS NULL) = blank AND NOT kept
     UNION SELECT eo_id, h, NULL, true FROM locked WHERE old IS NULL AND e IS NULL),
-unmarked AS (DELETE FROM {self.marks} d USING done f WHERE d.id = f.id::text COLLATE pg_catalog."default"),
+unmarked AS (DELETE FROM {self.marks} d USING done f WHERE d.id = f.id::text COLLATE pg_catalog."default" RETURNING 1),
 recorded AS (INSERT INTO {self.state} AS s (id, content_hash, fingerprint, embedded_at, vector_hash, blank)
     SELECT f.id, f.h, $4::text, now(), f.v, f.blank FROM done f
     ON CONFLICT (id) DO UPDATE SET content_hash = excluded.content_hash, fingerprint = excluded.fingerprint,
-        embedded_at = excluded.embedded_at, vector_hash = excluded.vector_hash, blank = excluded.blank)
-SELECT l.eo_id::text, EXISTS (SELECT FROM done f WHERE f.id = l.eo_id) FROM locked l"""
+        embedded_at = excluded.embedded_at, vector_hash = excluded.vector_hash, blank = excluded.blank RETURNING 1)
+SELECT l.eo_id::text, EXISTS (SELECT FROM done f WHERE f.id = l.eo_id), {TOOK_S} FROM locked l
+WHERE (SELECT count(*) FROM unmarked) + (SELECT count(*) FROM recorded) >= 0"""
 
     @cached_property
     def try_write(self) -> str:
@@ -114,11 +121,14 @@ tried AS (UPDATE {self.own_rows} t SET {embedding} = coalesce($2::text::{self.la
 SELECT f.id::text, EXISTS (SELECT FROM tried r WHERE r.id = f.id) FROM free f"""
 
     @cached_property
-    def lockable(self) -> str:
-        """$1 ids → ids of the rows that no other session has locked. Locks them; to be rolled back."""
+    def locked_rows(self) -> str:
+        """$1 ids → ids of the rows that another session has locked. Locks the others; to be rolled back."""
         id_column = quoted(self.config.at.id_column)
         return f"""
-SELECT t.{id_column}::text FROM {self.own_rows} t WHERE t.{id_column} = ANY($1{self.ids}) FOR NO KEY UPDATE OF t SKIP LOCKED"""
+WITH free AS MATERIALIZED (SELECT t.{id_column} AS id FROM {self.own_rows} t WHERE t.{id_column} = ANY($1{self.ids})
+    FOR NO KEY UPDATE OF t SKIP LOCKED)
+SELECT t.{id_column}::text FROM {self.own_rows} t WHERE t.{id_column} = ANY($1{self.ids})
+    AND NOT EXISTS (SELECT FROM free f WHERE f.id = t.{id_column})"""
 
     @cached_property
     def rows_to_compare(self) -> str:
@@ -146,13 +156,10 @@ UNION ALL (SELECT r.id::text FROM (SELECT t.{id_column} AS id FROM {self.own_row
 
         Only marks that this statement can see are deleted. An edit that commits meanwhile has appended another mark.
         """
-        # OFFSET 0 makes it a lookup for each mark: in a join, the texts of all rows of a small table would be computed.
         return f"""
-WITH eo_marks AS MATERIALIZED (SELECT d.seq, d.id FROM {self.marks} d WHERE d.id = ANY($1::text[]) FOR UPDATE SKIP LOCKED)
-DELETE FROM {self.marks} d USING eo_marks k LEFT JOIN LATERAL (SELECT {self.up_to_date("$2::text")} AS eo_right
-    FROM {self.x} x LEFT JOIN {self.state} s ON s.id = {self._own("x.eo_id")}
-    WHERE x.eo_id = k.id::{self.layout.id_type} OFFSET 0) f ON true
-WHERE d.seq = k.seq AND d.id = k.id AND coalesce(f.eo_right, true)"""
+WITH eo_marks AS MATERIALIZED (SELECT d.ctid AS eo_place, d.id FROM {self.marks} d WHERE d.id = ANY($1::text[])
+    FOR UPDATE SKIP LOCKED)
+DELETE FROM {self.marks} d WHERE d.ctid = ANY(ARRAY({self.right_marks("eo_marks", "$2::text")}))"""
 
     @cached_property
     def clear_impossible(self) -> str:
@@ -162,7 +169,7 @@ WHERE d.seq = k.seq AND d.id = k.id AND coalesce(f.eo_right, true)"""
     def _from_page(self, *, state: str) -> str:
         """One page by the index of the id column: $1 the last id of the page before (null: begin), $2 rows of a page."""
         # OFFSET 0 makes it a lookup for each row of the page: a merge would read the state from its first row on.
-        known = f"SELECT * FROM {state} o WHERE o.id = {self._own('x.eo_id')} OFFSET 0"
+        known = f"SELECT * FROM {state} o WHERE o.id = {self.state_id('x.eo_id')} OFFSET 0"
         return f"""FROM {self.x} x LEFT JOIN LATERAL ({known}) s ON true
     WHERE $1::text IS NULL OR x.eo_id > $1::text::{self.layout.id_type} ORDER BY x.eo_id LIMIT $2::bigint"""
 
@@ -222,7 +229,7 @@ RETURNING id"""
         """$1 ids, $2 fingerprint → id, hash, blank, up to date, bytes of text: for a few rows."""
         state = self.state if with_state else self._no_state
         return (
-            f"SELECT {self._preview('$2')} FROM {self.x} x LEFT JOIN {state} s ON s.id = {self._own('x.eo_id')} "
+            f"SELECT {self._preview('$2')} FROM {self.x} x LEFT JOIN {state} s ON s.id = {self.state_id('x.eo_id')} "
             f"WHERE x.eo_id = ANY($1{self.ids})"
         )
 

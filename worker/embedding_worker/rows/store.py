@@ -6,11 +6,11 @@ that the type of the id column can't represent is treated as the id of no row, s
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
-from embedding_worker.providers.embedder import Vector
-from embedding_worker.rows import change_marks, rate_limits
+from embedding_worker.rows import change_marks, usage
+from embedding_worker.rows.backlog import Backlog
 from embedding_worker.rows.database import Database, Row
 from embedding_worker.rows.each_row import EachRow, Fetch, of_each_row, succeeds_for_any
-from embedding_worker.rows.inspection import inspect_table
+from embedding_worker.rows.inspection import inspect_table, would_adopt
 from embedding_worker.rows.pages import Pages
 from embedding_worker.rows.records import (
     AuditPage,
@@ -26,7 +26,8 @@ from embedding_worker.rows.records import (
     WriteResult,
 )
 from embedding_worker.rows.statements import Statements
-from embedding_worker.rows.table_access import TableAccess
+from embedding_worker.rows.table_access import TableAccess, plain_array
+from embedding_worker.rows.vectors import VectorEncoder
 from embedding_worker.source import SourceConfig
 
 PREVIEW_PAGE = 5_000
@@ -36,18 +37,22 @@ SAMPLED_PAGES = 100
 class RowStore:
     """The rows of one source, in the configuration in force."""
 
-    def __init__(self, database: Database, statements: Statements) -> None:
+    def __init__(self, database: Database, statements: Statements, *, adopts: bool = False) -> None:
         self._database = database
         self._access = TableAccess(database, statements)
         self._statements = statements
         self._fingerprint = statements.config.fingerprint
-        self._pages = Pages(self._access.read_texts, self._each_row, statements, self._fingerprint)
+        self._vectors = VectorEncoder(self._access, statements.layout.vector_type)
+        self._stem = statements.config.at.bookkeeping_name
+        self.backlog = Backlog(database, self._access, statements)
+        """The rows that are due although no edit made them due."""
+        self._pages = Pages(self._access.read_texts, self._each_row, statements, self._fingerprint, adopts=adopts)
 
     @classmethod
     async def inspect(cls, database: Database, config: SourceConfig) -> "RowStore":
         """The store of a configuration that is only inspected: nothing is created. Raises as `prepare` does."""
         statements, _ = await inspect_table(database, config)
-        return cls(database, statements)
+        return cls(database, statements, adopts=await would_adopt(database, config))
 
     def id_problem(self, row_id: str) -> str | None:
         """Why no row of the table can have this id, in a few words; None if a row can have it."""
@@ -61,13 +66,15 @@ class RowStore:
             ids, fetch, succeeds_for_others=succeeds_for_others, find_failing=self._access.find_failing
         )
 
-    async def sweep(self, *, leave_out: Iterable[str], limit: int) -> list[DueRow]:
-        """Up to `limit` due rows except those in `leave_out`: up to half are the newest edits, the others the oldest marks."""
+    async def sweep(self, *, leave_out: Iterable[str], limit: int, edits_only: bool = False) -> list[DueRow]:
+        """Up to `limit` due rows except those in `leave_out`: up to half are the newest edits, the others the oldest marks.
+
+        With `edits_only`, rows that no edit has made due are left out too.
+        """
         if limit < 1:
             return []
-        picked = await self._access.fetch(
-            self._statements.pick, await self._access.as_text(leave_out), (limit + 1) // 2, limit
-        )
+        pick = self._statements.pick_edits if edits_only else self._statements.pick
+        picked = await self._access.fetch_by_index(pick, await self._access.as_text(leave_out), (limit + 1) // 2, limit)
         picked = picked[:limit]
         found = await self._look([row[0] for row in picked])
         due = []
@@ -105,7 +112,8 @@ class RowStore:
         """The rows as they are now, by id, with the first `characters` of their texts; a row that is gone is left out."""
 
         async def read(part: Sequence[str]) -> list[Row]:
-            return await self._access.read_texts(self._statements.read, part, self._fingerprint, characters)
+            ids = self._access.array(list(part))
+            return await self._access.read_texts(self._statements.read, ids, self._fingerprint, characters)
 
         found = await self._each_row(await self._access.possible(ids), read)
         failing = {row_id: PresentRow(row_id, None, failure=error) for row_id, error in found.failures.items()}
@@ -118,26 +126,21 @@ class RowStore:
         """
         possible = set(await self._access.possible([row.id for row in rows]))
         rows = [row for row in rows if row.id in possible]
-        found = await self._access.fetch(
-            self._statements.write,
-            [row.id for row in rows],
-            [row.content_hash for row in rows],
-            [None if row.vector is None else self._literal(row.vector) for row in rows],
-            self._fingerprint,
-        )
-        written = {row_id for row_id, done in found if done}
-        return WriteResult(written, {row_id for row_id, done in found if not done})
+        vectors = await self._vectors.encode([row.vector for row in rows])
+        ids = self._access.array([row.id for row in rows])
+        hashes = plain_array(row.content_hash for row in rows)
+        async with self._access.transaction(by_index=True) as transaction:
+            found = await transaction.fetch_and_commit(self._statements.write, ids, hashes, vectors, self._fingerprint)
+        written = {row_id for row_id, done, _ in found if done}
+        took_s = found[-1][2] if found else None
+        return WriteResult(written, {row_id for row_id, done, _ in found if not done}, took_s)
 
-    def _literal(self, vector: Vector) -> str:
-        opening, closing = "{}" if self._statements.layout.vector_type.endswith("[]") else "[]"
-        return opening + ",".join(map(repr, vector)) + closing
-
-    async def try_write(self, ids: Sequence[str], vector: Vector | None = None) -> WriteResult:
+    async def try_write(self, ids: Sequence[str], vector: Sequence[float] | None = None) -> WriteResult:
         """Write this vector to rows (None: the one that each has), and roll back. A row in neither set is locked, or gone.
 
         Raises RowsRefused if the database refuses one of them.
         """
-        literal = None if vector is None else self._literal(vector)
+        literal = None if vector is None else self._vectors.literal(vector)
         async with self._access.transaction() as transaction:
             tried = await transaction.fetch(self._statements.try_write, await self._access.possible(ids), literal)
             await transaction.undo()
@@ -145,11 +148,11 @@ class RowStore:
         return WriteResult(accepted, {row_id for row_id, done in tried if not done})
 
     async def find_locked(self, ids: Sequence[str]) -> set[str]:
-        """Those of these rows that another session has locked, or that are gone. Raises RowsLocked."""
+        """Those of these rows that another session has locked. Raises RowsLocked."""
         async with self._access.transaction() as transaction:
-            lockable = await transaction.fetch(self._statements.lockable, await self._access.possible(ids))
+            locked = await transaction.fetch(self._statements.locked_rows, await self._access.possible(ids))
             await transaction.undo()
-        return set(ids) - {row[0] for row in lockable}
+        return {row[0] for row in locked}
 
     async def rows_to_compare(self, *, except_ids: Sequence[str]) -> list[str]:
         """Up to 20 other rows: such that were written before, those with the newest marks, and some of any others."""
@@ -201,16 +204,11 @@ class RowStore:
 
     async def acquire_texts(self, texts: int, *, tokens: int, most_a_day: int) -> int:
         """Count texts as sent to the provider today. Returns how many of them the day's limit still allows."""
-        stem = self._statements.config.at.bookkeeping_name
-        async with self._access.transaction() as transaction:
-            await transaction.fetch(change_marks.BEGIN_DAY, stem)
-            granted = await transaction.fetch(change_marks.ACQUIRE_TEXTS, stem, texts, tokens, most_a_day)
-        return int(granted[0][0])
+        return await usage.acquire_texts(self._access, self._stem, texts, tokens=tokens, most_a_day=most_a_day)
 
     async def return_texts(self, texts: int, *, tokens: int, counted_s_ago: float) -> None:
         """Give back texts that were counted so long ago and have not reached the provider, if that was today."""
-        stem = self._statements.config.at.bookkeeping_name
-        await self._access.fetch(change_marks.RETURN_TEXTS, stem, texts, tokens, counted_s_ago)
+        await usage.return_texts(self._access, self._stem, texts, tokens=tokens, counted_s_ago=counted_s_ago)
 
     async def acquire_rate(
         self, key: str, limits: RateLimits, *, texts: int, tokens: int, longest_wait_s: float
@@ -219,19 +217,21 @@ class RowStore:
 
         `key` is that of the endpoint and the credential (see Provider.credential_key).
         """
-        return await rate_limits.acquire(
+        return await usage.acquire_rate(
             self._database, key, limits, texts=texts, tokens=tokens, longest_wait_s=longest_wait_s
         )
 
     async def used_today(self) -> Used | None:
-        found = await self._access.fetch(change_marks.USED_TODAY, self._statements.config.at.bookkeeping_name)
-        return Used(*found[0]) if found else None
+        return await usage.used_today(self._access, self._stem)
 
     async def is_filled(self) -> bool:
         """Whether an audit has read the whole table in the configuration in force."""
-        record = await self._access.fetch(change_marks.SOURCE_RECORD, self._statements.config.at.bookkeeping_name)
+        record = await self._access.fetch(change_marks.SOURCE_RECORD, self._stem)
         return bool(record) and record[0][1] == self._statements.config.signature
 
-    async def record_filled(self) -> None:
-        config = self._statements.config
-        await self._access.fetch(change_marks.RECORD_FILLED, config.at.bookkeeping_name, config.signature)
+    async def record_filled(self) -> int | None:
+        """The first audit is complete. Returns how many rows it has adopted; None if it was not to adopt any."""
+        config, adopts = self._statements.config, self._pages.adopts
+        found = await self._access.fetch(change_marks.RECORD_FILLED, self._stem, config.signature)
+        self._pages.adopts = False
+        return int(found[0][0]) if adopts and found else None

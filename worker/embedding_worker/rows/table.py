@@ -22,6 +22,8 @@ ID_TYPES = {
     "bpchar": "bpchar",
 }
 INTEGER_BITS = {"bigint": 64, "integer": 32, "smallint": 16}
+CERTAIN_DIGITS = {"bigint": 19, "integer": 10, "smallint": 5}
+"""Any integer with fewer digits fits into the type."""
 CANONICAL_INTEGER = re.compile(r"0|-?[1-9][0-9]{0,18}")
 VECTOR_TYPES = {"vector", "halfvec"}
 ARRAY_TYPES = {"_float4": "real[]", "_float8": "double precision[]"}
@@ -82,6 +84,8 @@ def can_be_id(id_type: str, text: str) -> bool:
     Only the canonical form counts: ids are compared as text, so that '007' is no row's id although it casts to 7.
     """
     if id_type in INTEGER_BITS:
+        if len(text) < CERTAIN_DIGITS[id_type] and text.isascii() and text.isdigit() and not text.startswith("0"):
+            return True  # most ids: asked several times for each row
         limit = 2 ** (INTEGER_BITS[id_type] - 1)
         return bool(CANONICAL_INTEGER.fullmatch(text)) and -limit <= int(text) < limit
     if id_type == "uuid":
@@ -119,7 +123,7 @@ def accept_table(
     if embedding is not None:
         vector_type = _vector_type(at, dimensions, embedding)
     else:
-        vector_type = f"{quoted(vector.schema)}.vector" if vector else "real[]"
+        vector_type = f"{quoted(vector.schema)}.{quoted('vector')}" if vector else "real[]"
     if table.row_security and (table.restrictive_policies or not table.sees_all):
         raise _rows_hidden(at, table)
     return TableLayout(

@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager
 
 from embedding_worker.errors import TableRefused
 from embedding_worker.rows.database import Database, Row, Transaction
+from embedding_worker.rows.derived_table import COLLATED
 from embedding_worker.rows.each_row import separate
 from embedding_worker.rows.failing_texts import BEGIN_SEARCH, FOUND, SEARCH
 from embedding_worker.rows.inspection import inspect_table
@@ -18,9 +19,23 @@ from embedding_worker.source import SourceConfig
 
 READ_TIMEOUT_S = 10.0
 """For statements that evaluate texts: if one takes longer, it is repeated with fewer rows."""
+BY_INDEX = (
+    ("enable_seqscan", "off"),
+    ("enable_bitmapscan", "off"),
+    ("jit", "off"),
+    ("plan_cache_mode", "force_custom_plan"),
+)
+"""The change marks may be analysed when there are none, and be millions a minute later: then PostgreSQL expects one, and would
+read all of them for each page. The application's functions, which such a statement may call, are not compiled because of it (up
+to PostgreSQL 17 a scan that is off costs 10,000,000,000), and keep no plan of it for others with the same connection."""
 SEARCHED_AT_ONCE = 500
 """Some 0.2 s for each search, if all texts fail."""
 REPRESENTS_EVERYTHING = ("UTF8", "SQL_ASCII")  # encodings of the server
+
+
+def plain_array(items: Iterable[str]) -> str:
+    """PostgreSQL's text form of an array of items without special characters: psycopg looks for these in each item of a list."""
+    return f"{{{','.join(items)}}}"
 
 
 class TableAccess:
@@ -38,6 +53,10 @@ class TableAccess:
             [row_id for row_id in ids if can_be_id(self._statements.layout.id_type, row_id)]
         )
 
+    def array(self, possible_ids: list[str]) -> str | list[str]:
+        """The parameter for an array of ids that can be those of rows."""
+        return possible_ids if self._statements.layout.id_type in COLLATED else plain_array(possible_ids)
+
     async def as_text(self, ids: Iterable[str]) -> list[str]:
         """The ids that PostgreSQL can represent as text: the others are no row's, and are in no change mark."""
         return await self._representable([row_id for row_id in ids if can_be_id("text", row_id)])
@@ -54,10 +73,14 @@ class TableAccess:
         return [row_id for row_id in ids if row_id in found.rows]
 
     @asynccontextmanager
-    async def transaction(self, *, timeout_s: float = 30.0) -> AsyncIterator[Transaction]:
+    async def transaction(self, *, timeout_s: float = 30.0, by_index: bool = False) -> AsyncIterator[Transaction]:
+        """`by_index`: for statements that read rows by an index, however many rows PostgreSQL expects (see BY_INDEX)."""
         layout = self._statements.layout
         async with self._database.transaction(
-            search_path=(layout.search_path,), statement_timeout_s=timeout_s, row_security=layout.row_security
+            search_path=(layout.search_path,),
+            statement_timeout_s=timeout_s,
+            row_security=layout.row_security,
+            planner=BY_INDEX if by_index else (),
         ) as transaction:
             if layout.row_security:  # rows that a policy hides would be taken for deleted ones
                 await transaction.fetch(f"LOCK TABLE {self._statements.own_rows} IN ACCESS SHARE MODE")
@@ -69,8 +92,12 @@ class TableAccess:
         async with self.transaction() as transaction:
             return await transaction.fetch(sql, *params)
 
+    async def fetch_by_index(self, sql: str, *params: object) -> list[Row]:
+        async with self.transaction(by_index=True) as transaction:
+            return await transaction.fetch(sql, *params)
+
     async def read_texts(self, sql: str, *params: object) -> list[Row]:
-        async with self.transaction(timeout_s=READ_TIMEOUT_S) as transaction:
+        async with self.transaction(timeout_s=READ_TIMEOUT_S, by_index=True) as transaction:
             return await transaction.fetch(sql, *params)
 
     async def find_failing(self, ids: Sequence[str]) -> dict[str, str]:

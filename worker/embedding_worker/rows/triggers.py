@@ -13,7 +13,8 @@ import structlog
 from embedding_worker.errors import SourceRefused
 from embedding_worker.rows import change_marks
 from embedding_worker.rows.change_marks import Trigger
-from embedding_worker.rows.database import LOCK_TIMEOUT, Database, Transaction
+from embedding_worker.rows.database import Database, Transaction
+from embedding_worker.rows.session import LOCK_TIMEOUT
 from embedding_worker.rows.statements import Statements
 from embedding_worker.rows.table import qualified
 from embedding_worker.source import TableColumn

@@ -56,7 +56,8 @@ async def claim_table(database: Database, config: SourceConfig, claim: Claim) ->
     Raises SourceRefused (someone must act), RowsLocked or DatabaseUnavailable (try again later).
     """
     prepared = await prepare(database, config, claim)
-    return RowStore(database, prepared.statements), BookkeepingWatch(database, prepared, claim.owner)
+    store = RowStore(database, prepared.statements, adopts=prepared.adopts)
+    return store, BookkeepingWatch(database, prepared, claim.owner)
 
 
 class BookkeepingWatch:

@@ -1,0 +1,122 @@
+"""The figures of `make bench`: their aims, what each is compared with, and the table in which they are shown. Pure.
+
+Called by __main__.py, which has the measurements made.
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from enum import Enum
+
+
+class Verdict(Enum):
+    MET = "met"
+    MISSED = "MISSED"
+    NONE = ""
+
+
+@dataclass(frozen=True)
+class Aim:
+    """A bound that a figure is to keep."""
+
+    bound: float
+    at_least: bool
+
+    def __str__(self) -> str:
+        return f"{'≥' if self.at_least else '≤'} {shown(self.bound)}"
+
+    def verdict(self, value: float) -> Verdict:
+        return Verdict.MET if (value >= self.bound if self.at_least else value <= self.bound) else Verdict.MISSED
+
+
+@dataclass(frozen=True)
+class Figure:
+    name: str
+    aim: Aim | None
+    reference: str
+    """What it is compared with, or how it is measured, in a few words."""
+    ratio: tuple[str, str] | None = None
+    """The two other figures that it is the ratio of."""
+
+
+def at_least(bound: float) -> Aim:
+    return Aim(bound, at_least=True)
+
+
+def at_most(bound: float) -> Aim:
+    return Aim(bound, at_least=False)
+
+
+FIGURES = (
+    Figure("raw_write_rows_per_s", None, "the same statement with ready vectors, over one connection"),
+    Figure("raw_parallel_write_rows_per_s", None, "the same over 2 and 4 connections at once; the better one"),
+    Figure("backfill_rows_per_s", None, "from the first write to the last, 32 calls of 200 ms in flight"),
+    Figure(
+        "backfill_vs_raw_write", at_least(0.6), "raw_write_rows_per_s", ("backfill_rows_per_s", "raw_write_rows_per_s")
+    ),
+    Figure("pgboss_tuned_rows_per_s", None, "the best of several settings of one worker process"),
+    Figure(
+        "backfill_vs_pgboss_tuned",
+        at_least(10),
+        "pgboss_tuned_rows_per_s",
+        ("backfill_rows_per_s", "pgboss_tuned_rows_per_s"),
+    ),
+    Figure("backfill_3_workers_speedup", at_least(2.5), "one worker, 2 calls in flight each"),
+    Figure("backfill_api_requests", at_most(200), "counted by the API server"),
+    Figure("edit_during_backfill_p99_s", at_most(2), "from the commit of an edit to its vector"),
+    Figure("rss_mb_backfill", at_most(300), "the operator's process, at its largest"),
+    Figure("takeover_s", at_most(20), "from SIGKILL of the leader to the standby's first vector"),
+    Figure("handover_s", at_most(3), "from SIGTERM of an idle leader to the standby's first vector"),
+    Figure("unchanged_marks_cleared_per_s", at_least(50_000), "rows whose text came out unchanged"),
+)
+"""In the order of the table."""
+
+
+@dataclass(frozen=True)
+class Found:
+    """What was found out: the values, and for figures that have none, why."""
+
+    values: Mapping[str, float]
+    missing: Mapping[str, str]
+
+    def with_ratios(self) -> "Found":
+        """Also those figures that are the ratio of two others."""
+        values, missing = dict(self.values), dict(self.missing)
+        for figure in FIGURES:
+            if figure.ratio is None:
+                continue
+            of, to = figure.ratio
+            if of in values and values.get(to):
+                values[figure.name] = values[of] / values[to]
+            elif why := missing.get(of) or missing.get(to):
+                missing[figure.name] = why
+        return Found(values, missing)
+
+
+def needed_for(only: str) -> set[str]:
+    """The figures that have to be measured for this one. Raises KeyError if there is no figure of this name."""
+    figure = {figure.name: figure for figure in FIGURES}[only]
+    return {*(figure.ratio or ()), only}
+
+
+def shown(value: float) -> str:
+    """With as many digits as say something."""
+    if value >= 100:
+        return f"{value:,.0f}"
+    return f"{value:.3g}"
+
+
+def table(found: Found) -> str:
+    """In Markdown. Figures that were neither measured nor missed are left out."""
+    lines = ["| figure | value | aim | | reference |", "| --- | ---: | --- | --- | --- |"]
+    return "\n".join([*lines, *_lines(found)])
+
+
+def _lines(found: Found) -> Iterable[str]:
+    for figure in FIGURES:
+        aim = str(figure.aim or "")
+        if figure.name in found.values:
+            value = found.values[figure.name]
+            verdict = figure.aim.verdict(value) if figure.aim else Verdict.NONE
+            yield f"| `{figure.name}` | {shown(value)} | {aim} | {verdict.value} | {figure.reference} |"
+        elif figure.name in found.missing:
+            yield f"| `{figure.name}` | – | {aim} | {found.missing[figure.name]} | {figure.reference} |"

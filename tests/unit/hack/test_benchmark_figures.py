@@ -1,0 +1,104 @@
+"""The table of `make bench`, its ratios, and what is measured for one figure."""
+
+from collections.abc import Mapping
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+import typer
+
+from hack.benchmarks.__main__ import MEASUREMENTS, Measurement, chosen, found_by
+from hack.benchmarks.errors import Skipped
+from hack.benchmarks.figures import FIGURES, Found, Verdict, at_least, at_most, needed_for, shown, table
+from hack.benchmarks.setting import Setting
+
+
+def line_of(name: str, found: Found) -> list[str]:
+    (line,) = [line for line in table(found).splitlines() if f"`{name}`" in line]
+    return [cell.strip() for cell in line.strip("|").split("|")]
+
+
+@pytest.mark.parametrize(
+    ("aim", "value", "verdict"),
+    [
+        (at_least(0.6), 0.6, Verdict.MET),
+        (at_least(0.6), 0.59, Verdict.MISSED),
+        (at_most(200), 200, Verdict.MET),
+        (at_most(200), 201, Verdict.MISSED),
+    ],
+)
+def test_an_aim_is_met_up_to_its_bound(aim: object, value: float, verdict: Verdict) -> None:
+    assert aim.verdict(value) is verdict  # type: ignore[attr-defined]
+
+
+def test_the_table_says_which_aims_are_missed() -> None:
+    found = Found({"backfill_api_requests": 250.0, "takeover_s": 12.345}, {})
+    assert line_of("backfill_api_requests", found)[1:4] == ["250", "≤ 200", "MISSED"]
+    assert line_of("takeover_s", found)[1:4] == ["12.3", "≤ 20", "met"]
+
+
+def test_a_figure_that_was_not_asked_for_is_not_in_the_table() -> None:
+    assert "handover_s" not in table(Found({"takeover_s": 1.0}, {}))
+
+
+def test_a_ratio_is_computed_from_the_two_figures_that_it_names() -> None:
+    found = Found({"backfill_rows_per_s": 3_000.0, "raw_write_rows_per_s": 4_000.0}, {}).with_ratios()
+    assert found.values["backfill_vs_raw_write"] == 0.75
+    assert "backfill_vs_pgboss_tuned" not in found.values
+
+
+def test_a_ratio_to_what_was_skipped_says_why_there_is_none() -> None:
+    skipped = Found({"backfill_rows_per_s": 1.0}, {"pgboss_tuned_rows_per_s": "skipped: no node"}).with_ratios()
+    assert line_of("backfill_vs_pgboss_tuned", skipped)[1:4] == ["–", "≥ 10", "skipped: no node"]
+
+
+def test_a_ratio_needs_both_of_its_figures() -> None:
+    assert needed_for("backfill_vs_raw_write") >= {"backfill_rows_per_s", "raw_write_rows_per_s"}
+
+
+@pytest.mark.parametrize(
+    ("value", "text"), [(123_456.7, "123,457"), (0.6172, "0.617"), (12.0, "12"), (100, "100"), (0.0, "0")]
+)
+def test_values_are_shown_with_the_digits_that_say_something(value: float, text: str) -> None:
+    assert shown(value) == text
+
+
+def test_every_figure_is_a_ratio_or_is_found_by_one_measurement() -> None:
+    measured = [name for measurement in MEASUREMENTS for name in measurement.figures]
+    assert sorted(measured) == sorted(figure.name for figure in FIGURES if figure.ratio is None)
+
+
+def test_one_figure_has_only_what_it_needs_measured() -> None:
+    assert [found.figures[0] for found in chosen("backfill_vs_raw_write")] == [
+        "raw_write_rows_per_s",
+        "backfill_rows_per_s",
+    ]
+    assert chosen("") == MEASUREMENTS
+
+
+def test_a_figure_that_does_not_exist_is_refused_with_the_names_of_all() -> None:
+    with pytest.raises(typer.BadParameter, match="backfill_rows_per_s"):
+        chosen("rows_per_fortnight")
+
+
+def test_a_measurement_that_fails_or_is_skipped_does_not_prevent_the_others(tmp_path: Path) -> None:
+    said: list[str] = []
+
+    def failing(setting: Setting) -> Mapping[str, float]:
+        raise ValueError("no luck")
+
+    def skipping(setting: Setting) -> Mapping[str, float]:
+        raise Skipped("skipped: no npm")
+
+    found = found_by(
+        (
+            Measurement(failing, ("raw_write_rows_per_s",)),
+            Measurement(skipping, ("pgboss_tuned_rows_per_s",)),
+            Measurement(lambda setting: {"takeover_s": 4.0}, ("takeover_s",)),
+        ),
+        Setting(10, tmp_path, ExitStack(), said.append),
+    )
+    assert found.values == {"takeover_s": 4.0}
+    assert found.missing["pgboss_tuned_rows_per_s"] == "skipped: no npm"
+    assert found.missing["raw_write_rows_per_s"] == "failed: ValueError"
+    assert said == ["raw_write_rows_per_s: ValueError: no luck"]

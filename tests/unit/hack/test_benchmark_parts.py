@@ -1,0 +1,66 @@
+"""What the measurements of `make bench` read and compute: percentiles, metrics of an API server, memory, versions of Node.js."""
+
+from importlib.metadata import entry_points
+from pathlib import Path
+
+import pytest
+
+from embedding_worker.providers.provider import ENTRY_POINT_GROUP, registered_providers
+from hack.benchmarks import slow_provider
+from hack.benchmarks.api_requests import counted
+from hack.benchmarks.backfill import largest_memory_mb
+from hack.benchmarks.edits import percentile
+from hack.benchmarks.installed_provider import install_provider
+from hack.benchmarks.listings import in_batches
+from hack.benchmarks.node_programs import is_new_enough
+
+METRICS = """
+# TYPE apiserver_request_total counter
+apiserver_request_total{code="200",group="embeddings.yellowbook.dev",resource="embeddingjobs",verb="LIST"} 3
+apiserver_request_total{code="200",group="embeddings.yellowbook.dev",resource="embeddingsources",verb="APPLY"} 40
+apiserver_request_total{code="201",group="events.k8s.io",resource="events",verb="POST"} 5
+apiserver_request_total{code="200",group="coordination.k8s.io",resource="leases",verb="PUT"} 1e+01
+apiserver_request_total{code="200",group="",resource="namespaces",verb="GET"} 700
+apiserver_request_duration_seconds_count{group="embeddings.yellowbook.dev"} 999
+"""
+
+
+def test_requests_for_the_resources_the_events_and_the_leases_are_counted() -> None:
+    assert counted(METRICS) == 58
+
+
+def test_the_largest_memory_of_a_process_is_read_in_megabytes() -> None:
+    assert largest_memory_mb("Name:\tpython\nVmHWM:\t  250000 kB\nVmRSS:\t  100 kB\n") == 256.0
+
+
+@pytest.mark.parametrize(("percent", "value"), [(50, 50), (99, 99), (99.5, 100), (100, 100), (0, 1)])
+def test_a_percentile_is_the_value_that_this_share_does_not_exceed(percent: float, value: float) -> None:
+    assert percentile(list(range(100, 0, -1)), percent) == value
+
+
+def test_items_are_split_into_batches_and_the_last_one_may_be_smaller() -> None:
+    assert in_batches([1, 2, 3, 4, 5], 2) == [[1, 2], [3, 4], [5]]
+
+
+@pytest.mark.parametrize(
+    ("version", "enough"),
+    [("v22.12.0\n", True), ("v24.1.0\n", True), ("v22.11.9\n", False), ("v20.20.2\n", False), ("node?", False)],
+)
+def test_an_older_node_is_not_used(version: str, enough: bool) -> None:
+    assert is_new_enough(version) is enough
+
+
+async def test_the_provider_is_registered_by_its_entry_point_and_gives_each_text_its_vector(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = install_provider(tmp_path)["PYTHONPATH"].split(":")[0]
+    monkeypatch.syspath_prepend(folder)
+    assert slow_provider.NAME in {point.name for point in entry_points(group=ENTRY_POINT_GROUP)}
+    provider = registered_providers()[slow_provider.NAME]
+    monkeypatch.setattr(slow_provider, "LATENCY_S", 0.0)
+    first, again = [await slow_provider.SlowEmbedder(None, {}).embed(["a", "b"]) for _ in range(2)]  # type: ignore[arg-type]
+    assert provider.name == slow_provider.NAME
+    assert first == again
+    assert first[0] != first[1]
+    assert {len(vector) for vector in first} == {slow_provider.DIMENSIONS}
+    assert sum(value**2 for value in first[0]) == pytest.approx(1)

@@ -1,0 +1,44 @@
+"""What `embedding-operator plan` refuses and knows before it asks any database."""
+
+import asyncio
+from pathlib import Path
+
+import pytest
+
+from embedding_operator.cli.plan import plan_manifest
+from embedding_operator.cli.plan_facts import provider_facts
+from embedding_operator.cli.plan_lines import Rates
+from embedding_operator.settings import settings_from
+from embedding_worker.source import Model
+
+LOCAL = Model("local", "universal-sentence-encoder-multilingual-3", 512)
+GEMINI = Model("gemini", "gemini-embedding-001", 768)
+
+
+@pytest.mark.parametrize(("model", "calls_server"), [(LOCAL, False), (GEMINI, True), (Model("none", "x", 3), True)])
+def test_a_plan_knows_which_provider_calls_a_server_also_without_its_key(model: Model, calls_server: bool) -> None:
+    assert provider_facts(model, {}).calls_server is calls_server
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("a: [", "is no YAML"),
+        ("kind: ConfigMap", "declares no EmbeddingSource"),
+        ("", "declares no EmbeddingSource"),
+        ("kind: EmbeddingSource\nmetadata: {name: x}\nspec: {table: a.b}", "spec.idColumn: Field required"),
+        ("kind: EmbeddingSource\nmetadata: {name: x}", "spec: Field required"),
+    ],
+)
+def test_a_manifest_without_a_source_that_is_understood_is_said_in_a_sentence(
+    tmp_path: Path, content: str, message: str
+) -> None:
+    file = tmp_path / "source.yaml"
+    file.write_text(content)
+    emitted: list[str] = []
+    settings = settings_from({"DATABASE_URL": "postgresql://192.0.2.1/never"})
+    with file.open() as manifest:
+        assert asyncio.run(plan_manifest(settings, manifest, Rates(), emitted.append)) == 1
+    (line,) = emitted
+    assert line.startswith(f"✗ {file} ")
+    assert message in line

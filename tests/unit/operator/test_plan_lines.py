@@ -1,0 +1,159 @@
+"""What `embedding-operator plan` says of a source, from what is known of its rows, its provider and its table."""
+
+from typing import Any
+
+import pytest
+
+from embedding_operator.cli.plan_lines import DueRows, PlanFacts, ProviderFacts, Rates, plan_table
+from embedding_operator.resources.embedding_source import parse_source
+from embedding_worker.rows.records import RateLimits
+from tests.support.manifests import a_source
+
+MILLIONS = DueRows(2_000_000, 2_000_000, 2_000_000, 360_000_000)
+API = ProviderFacts(RateLimits(), 100, 6_000)
+
+
+def said(rows: DueRows = MILLIONS, *, spec: dict[str, Any] | None = None, **facts: Any) -> dict[str, str]:
+    """Each line of the table, by what it is about."""
+    source = parse_source(a_source("businesses", **(spec or {})))
+    _, *lines = plan_table(PlanFacts(source, rows, **({"provider": API} | facts))).splitlines()
+    return {what.strip(): text.strip() for what, _, text in (line[2:].partition("  ") for line in lines)}
+
+
+def test_a_plan_is_a_table_with_the_source_as_its_heading() -> None:
+    table = plan_table(PlanFacts(parse_source(a_source("businesses")), MILLIONS, provider=API))
+    assert table.splitlines()[:3] == [
+        "source businesses: public.businesses, column embedding, model any@8",
+        "  rows                 2000000",
+        "  due                  2000000, of which no edit made 2000000 due",
+    ]
+
+
+def test_the_first_fill_of_a_large_table_has_its_rows_its_times_and_its_limit() -> None:
+    assert said() == {
+        "rows": "2000000",
+        "due": "2000000, of which no edit made 2000000 due",
+        "to be sent": "2000000 texts, about 120000000 tokens",
+        "spec.backfill.mode": "Jobs: each due row gets an EmbeddingJob",
+        "with mode Jobs": "about 5 hours, at 120 rows a second (--rows-per-second)",
+        "with mode Auto": "about 20 minutes, at 2000 rows a second (--backfill-rows-per-second)",
+        "spec.maxTextsPerDay": "1000000: the last texts are sent 1 day later (UTC), unless you raise it",
+    }
+
+
+def test_a_table_without_a_due_row_has_nothing_more_to_say() -> None:
+    assert said(DueRows(500, 0, 0, 0)) == {"rows": "500", "due": "0: all rows are fresh"}
+
+
+def test_rows_that_are_not_sent_are_named_with_the_reason() -> None:
+    found = said(DueRows(30_000, 20, 15, 300, blank=3, failing=2, edited=8, estimated=True))
+    assert found["rows"] == "about 30000"
+    assert found["due"] == "20, of which no edit made 12 due"
+    assert found["without text"] == "3: their vectors become null, without a call"
+    assert found["failing text"] == "2: spec.text fails for these rows"
+    assert found["to be sent"] == "15 texts, about 100 tokens"
+
+
+@pytest.mark.parametrize(
+    ("backfill", "edited", "expected"),
+    [
+        ({"mode": "Jobs"}, 0, "Jobs: each due row gets an EmbeddingJob"),
+        (
+            {"mode": "Auto"},
+            0,
+            "Auto: rows that no edit made due are embedded page by page, in the operator's process; each other one gets a job",
+        ),
+        (
+            {"mode": "Auto", "workers": 3},
+            0,
+            "Auto: rows that no edit made due are embedded page by page, by 3 workers; each other one gets a job",
+        ),
+        (
+            {"mode": "Auto"},
+            1_990_000,
+            "Auto: each due row gets an EmbeddingJob, because not more than 10000 are due that no edit made due",
+        ),
+        (
+            {"mode": "Auto", "threshold": 9_999},
+            1_990_000,
+            "Auto: rows that no edit made due are embedded page by page, in the operator's process; each other one gets a job",
+        ),
+    ],
+)
+def test_the_mode_says_how_the_rows_would_be_embedded(backfill: dict[str, Any], edited: int, expected: str) -> None:
+    rows = DueRows(2_000_000, 2_000_000, 2_000_000, 1, edited=edited)
+    assert said(rows, spec={"backfill": backfill})["spec.backfill.mode"] == expected
+
+
+@pytest.mark.parametrize(
+    ("backfill", "provider", "rows_per_s"),
+    [
+        ({}, API, 2_000),
+        ({"concurrency": 1}, API, 500),
+        ({}, ProviderFacts(), 1_280),
+        ({"workers": 2}, API, 4_000),
+        ({"workers": 100, "concurrency": 64}, API, 5_000),
+    ],
+    ids=["default", "one call", "smaller calls", "two workers", "more than a database writes"],
+)
+def test_the_rate_with_mode_auto_is_that_of_the_calls_in_flight(
+    backfill: dict[str, Any], provider: ProviderFacts, rows_per_s: int
+) -> None:
+    found = said(spec={"backfill": backfill}, provider=provider)["with mode Auto"]
+    assert f"at {rows_per_s} rows a second" in found
+
+
+OWN_CPU = ProviderFacts(calls_server=False)
+
+
+def test_a_model_that_calls_no_server_has_no_time_that_nobody_has_measured() -> None:
+    found = said(provider=OWN_CPU)
+    assert found["with mode Jobs"].startswith("not known: the model runs on the CPU of the process that embeds")
+    assert found["with mode Jobs"].endswith("--rows-per-second")
+    assert found["with mode Auto"].endswith("--backfill-rows-per-second")
+
+
+def test_a_rate_that_was_measured_gives_the_time_of_a_model_that_calls_no_server() -> None:
+    found = said(provider=OWN_CPU, rates=Rates(backfill=500))
+    assert found["with mode Jobs"].startswith("not known")
+    assert found["with mode Auto"] == "about 1 hour, at 500 rows a second (--backfill-rows-per-second)"
+
+
+def test_rates_that_were_given_are_used() -> None:
+    found = said(rates=Rates(jobs=45.5, backfill=10_000))
+    assert found["with mode Jobs"] == "about 12 hours, at 45.5 rows a second (--rows-per-second)"
+    assert found["with mode Auto"] == "about 3 minutes, at 10000 rows a second (--backfill-rows-per-second)"
+
+
+def test_the_limits_of_the_provider_say_how_long_they_make_it() -> None:
+    found = said(provider=ProviderFacts(RateLimits(requests=100, texts=3_000, tokens=1_000_000), 100, 6_000))
+    assert found["requests a minute"] == "100: at least about 3 hours for 20000 requests"
+    assert found["texts a minute"] == "3000: at least about 11 hours for 2000000 texts"
+    assert found["tokens a minute"] == "1000000: at least about 2 hours for 120000000 tokens"
+
+
+@pytest.mark.parametrize(
+    ("limit", "used", "expected"),
+    [
+        (2_000_000, 0, "2000000: enough for today (UTC)"),
+        (2_000_000, 1, "2000000: the last texts are sent 1 day later (UTC), unless you raise it"),
+        (1_000_000, 0, "1000000: the last texts are sent 1 day later (UTC), unless you raise it"),
+        (1_000_000, 1, "1000000: the last texts are sent 2 days later (UTC), unless you raise it"),
+        (1_000_000, 3_000_000, "1000000: the last texts are sent 2 days later (UTC), unless you raise it"),
+    ],
+)
+def test_the_limit_of_the_day_says_on_which_day_the_last_text_is_sent(limit: int, used: int, expected: str) -> None:
+    assert said(spec={"maxTextsPerDay": limit}, used_today=used)["spec.maxTextsPerDay"] == expected
+
+
+def test_what_prevents_all_calls_is_said() -> None:
+    found = said(
+        spec={"suspend": True}, waiting="other@8#0123abcd", provider=ProviderFacts(problem="GEMINI_API_KEY is not set")
+    )
+    assert found["approval"].endswith("nothing is sent until spec.approvedFingerprint is other@8#0123abcd")
+    assert found["suspended"] == "nothing is sent while spec.suspend is true"
+    assert found["provider"] == "GEMINI_API_KEY is not set"
+
+
+def test_advice_about_indexes_is_the_last_line() -> None:
+    assert list(said(index_advice="build one"))[-1] == "index"

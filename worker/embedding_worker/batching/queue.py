@@ -1,0 +1,45 @@
+"""The queue of a batcher: urgent items first. Called by batcher.py."""
+
+import asyncio
+from collections import deque
+from dataclasses import dataclass
+from typing import Generic
+
+from embedding_worker.batching.batch import Item, Result
+from embedding_worker.clock import Clock
+
+
+@dataclass(frozen=True)
+class Queued(Generic[Item, Result]):
+    item: Item
+    result: "asyncio.Future[Result]"
+
+
+class ItemQueue(Generic[Item, Result]):
+    """Urgent items first, and otherwise in the order of arrival. A queue of tens of thousands costs no more for each item."""
+
+    def __init__(self) -> None:
+        self._urgent: deque[Queued[Item, Result]] = deque()
+        self._others: deque[Queued[Item, Result]] = deque()
+        self._arrived = asyncio.Event()
+
+    def put(self, queued: Queued[Item, Result], *, urgent: bool) -> None:
+        (self._urgent if urgent else self._others).append(queued)
+        self._arrived.set()
+
+    def is_empty(self) -> bool:
+        return not self._urgent and not self._others
+
+    def take(self) -> Queued[Item, Result]:
+        """The next item. Raises IndexError if there is none."""
+        return (self._urgent or self._others).popleft()
+
+    async def wait(self, clock: Clock, *, within_s: float | None = None) -> bool:
+        """Wait until there is an item. Returns whether there is one."""
+        while self.is_empty():
+            self._arrived.clear()
+            if within_s is None:
+                await self._arrived.wait()
+            elif within_s <= 0 or not await clock.wait_for(self._arrived, within_s=within_s):
+                return False
+        return True
