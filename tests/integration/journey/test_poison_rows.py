@@ -35,7 +35,9 @@ def test_one_poison_row_among_300_is_the_only_dead_letter_and_costs_at_most_40_c
     system: System, gemini: FakeGemini, fault: str, as_page: bool, reason: str
 ) -> None:
     gemini.fault(fault, only_matching="VENOM", as_page=as_page)
-    gemini.fault("slow", seconds=8, times=2)  # so that all rows wait for the next calls, also where jobs are created slowly
+    gemini.fault(
+        "slow", seconds=8, times=2
+    )  # so that all rows wait for the next calls, also where jobs are created slowly
     system.book.add(299)
     (poison,) = add(system, "VENOM")
     system.start_with_gemini(gemini, retry=SHORT_SCHEDULE)
