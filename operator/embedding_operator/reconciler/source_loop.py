@@ -68,9 +68,8 @@ class SourceLoop:
         self._counted_at: float | None = None
         self._locked_turns = 0
         self._wake = asyncio.Event()
-        self._draining = False
+        self._draining, self._set_up_again = False, False
         self._ready_source: ReadySource | None = None
-        self._set_up_again = False
         self._failures = FailureLog(source.name)
         self.last_turn = clock.monotonic()
         """When the loop last began a turn or a pause, or read a page, by the monotonic clock. If long ago, the loop hangs."""
@@ -78,8 +77,7 @@ class SourceLoop:
     @property
     def waiting_for(self) -> str | None:
         """What cannot be reached at the moment, in a sentence; None if everything can be reached."""
-        waiting_for = self._facts.waiting_for
-        return waiting_for.message if waiting_for is not None else None
+        return self._facts.waiting_for.message if self._facts.waiting_for else None
 
     def wake(self) -> None:
         """Begin the next turn now, or immediately after the present one."""

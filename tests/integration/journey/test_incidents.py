@@ -20,11 +20,6 @@ from tests.support.tcp_proxy import BlockingTcpProxy, DatabaseProxy
 
 TOLD_WITHIN_S = 60
 REQUEST = "reconcile.embeddings.yellowbook.dev/requestedAt"
-DISK_FULL = """
-CREATE FUNCTION full_disk() RETURNS trigger LANGUAGE plpgsql AS
-    $$ BEGIN RAISE EXCEPTION 'could not extend file' USING ERRCODE = 'disk_full'; END $$;
-CREATE TRIGGER full_disk BEFORE UPDATE OF embedding ON public.businesses FOR EACH ROW EXECUTE FUNCTION full_disk()
-"""
 
 
 @dataclass
@@ -85,7 +80,7 @@ INCIDENTS = [
     Incident(
         "rights",
         lambda on: on.run(f'REVOKE UPDATE (embedding) ON public.businesses FROM "{on.role}"'),
-        "RightsMissing",
+        "Forbidden",
         "Stalled",
         lambda on: on.run(f'GRANT UPDATE (embedding) ON public.businesses TO "{on.role}"'),
     ),
@@ -95,6 +90,7 @@ INCIDENTS = [
         "TextRefused",
         "Stalled",
         lambda on: on.run("ALTER TABLE public.businesses RENAME COLUMN about TO description"),
+        0,
     ),
     Incident(
         "constraint",
@@ -102,13 +98,6 @@ INCIDENTS = [
         "DatabaseRefused",
         "Stalled",
         lambda on: on.run("ALTER TABLE public.businesses DROP CONSTRAINT none"),
-    ),
-    Incident(
-        "disk",
-        lambda on: on.run(DISK_FULL),
-        "DatabaseUnavailable",
-        "DatabaseReady",
-        lambda on: on.run("DROP TRIGGER full_disk ON public.businesses"),
     ),
     Incident(
         "table",
