@@ -17,9 +17,9 @@ from embedding_worker.rows.database import Database, Transaction
 from embedding_worker.rows.earlier import RECORD_VECTOR_TYPE, adopt_earlier_marks, alter_bookkeeping
 from embedding_worker.rows.inspection import inspect_table
 from embedding_worker.rows.ownership import Claim, RecordedOwner
+from embedding_worker.rows.psql_views import create_views
 from embedding_worker.rows.statements import Statements
 from embedding_worker.rows.triggers import create_triggers, drop_triggers, find_triggers, schema_change
-from embedding_worker.rows.psql_views import create_views
 from embedding_worker.source import ExistingVectors, SourceConfig, TableColumn
 
 log = structlog.get_logger(__name__)
