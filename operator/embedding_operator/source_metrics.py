@@ -88,7 +88,7 @@ GAUGES = (
         _while_active(lambda backfill: backfill.workers),
     ),
 )
-OLDEST = ("oldest_due_seconds", "Age of the oldest change mark, at the scrape")
+OLDEST = ("oldest_due_seconds", "Age of the oldest change mark of a row without a dead letter, at the scrape")
 DESCRIPTIONS = (OLDEST, CONDITION, *((gauge.name, gauge.description) for gauge in GAUGES))
 """Names and descriptions of all of them."""
 

@@ -80,6 +80,7 @@ class Counts:
     due_without_dead_letter: bool
     """At least one due row has no dead letter."""
     oldest_due_since: datetime | None
+    """When the oldest mark of a row without a dead letter was made."""
     estimated: bool
     blank: int = 0
     """Rows that are up to date without a vector, because their text is empty."""

@@ -255,8 +255,8 @@ SELECT count(*) FROM deleted"""
 
     @cached_property
     def counts(self) -> str:
-        """$1 ids with a dead letter → rows, due rows, whether rows without a dead letter are due, oldest mark's time, estimated,
-        blank rows.
+        """$1 ids with a dead letter → rows, due rows, whether rows without a dead letter are due, the time of their oldest mark,
+        estimated, blank rows.
 
         Counts are exact up to COUNTED_EXACTLY. Above that, they are the planner's estimates.
         """
@@ -270,7 +270,7 @@ few_blank AS MATERIALIZED (SELECT count(*) AS n FROM (SELECT FROM {self.state} W
 SELECT CASE WHEN r.n <= {few} THEN r.n ELSE greatest(r.n, {self._estimate(self.table)}) END,
        CASE WHEN d.marks <= {few} THEN d.n ELSE greatest(d.n, {self._estimate(self.marks)}) END,
        EXISTS (SELECT FROM {self.marks} d WHERE {self._is_left("$1")}),
-       (SELECT since FROM {self.marks} WHERE id IS NOT NULL ORDER BY seq LIMIT 1), r.n > {few} OR d.marks > {few},
+       (SELECT d.since FROM {self.marks} d WHERE {self._is_left("$1")} ORDER BY d.seq LIMIT 1), r.n > {few} OR d.marks > {few},
        CASE WHEN b.n <= {few} THEN b.n ELSE greatest(b.n, {self._estimate(blank_index)}) END
 FROM few_rows r, few_due d, few_blank b"""
 
