@@ -98,9 +98,8 @@ class Meter:
         """How many of these texts may still be sent today. Batches that ask at the same time are counted by one statement."""
         mine = Uncounted(texts, tokens, asyncio.get_running_loop().create_future())
         self._uncounted.append(mine)
-        if (
-            self._counting is None or self._counting.done()
-        ):  # a task of its own: no batch that is cancelled stops the others
+        if self._counting is None or self._counting.done():
+            # In a task of its own: a batch that is cancelled does not stop the statement of the others.
             self._counting = asyncio.create_task(self._count_all(), name="count texts")
         try:
             return await mine.allowed
