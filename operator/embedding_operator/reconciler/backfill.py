@@ -152,9 +152,8 @@ class BackfillControl:
             log.warning("the backfill on record is not the one that was followed", source=self._source.name)
             await self._local.stop()
             self._local.forget()
-        if (
-            run is None or before is None or run.run != before.run
-        ):  # of the one that is followed, they are read in each look
+        if run is None or before is None or run.run != before.run:
+            # Those of the backfill that is followed are read in each look.
             self._reports = [] if run is None else await self._records.reports(run)
         self._run, self._was_read = run, True
         if run is not None and run.is_active and not self._may_continue(run):
