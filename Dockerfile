@@ -19,6 +19,7 @@ WORKDIR /build
 COPY pyproject.toml uv.lock README.md LICENSE ./
 RUN /opt/uv/bin/uv sync --quiet --locked --no-default-groups --all-extras --no-install-project
 COPY operator operator
+COPY plugin plugin
 COPY worker worker
 RUN /opt/uv/bin/uv sync --quiet --locked --no-default-groups --all-extras --no-editable
 COPY hack/release/trim.py ./

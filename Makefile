@@ -9,7 +9,7 @@ PYTHON ?= python3
 UV_VERSION := 0.13.9
 UV := .cache/uv-$(UV_VERSION)/bin/uv
 RUN := .venv/bin/python -m
-PY_DIRS := operator worker hack tests
+PY_DIRS := operator plugin worker hack tests
 # Tests mostly wait, so there are more workers than cores; each has an API server and a PostgreSQL of its own.
 WORKERS ?= 3
 
@@ -36,11 +36,12 @@ lint: .venv/.synced ## Check formatting, lint rules, types and the directions of
 hooks: .venv/.synced ## Install the same checks to run before each commit (pre-commit)
 	$(RUN) pre_commit install
 
-format: .venv/.synced ## Format the code, apply automatic fixes, copy the CRDs into the chart, write its table of values
+format: .venv/.synced ## Format the code, apply automatic fixes, copy the CRDs into the chart, write the tables of values and metrics
 	$(RUN) ruff format $(PY_DIRS)
 	$(RUN) ruff check --fix $(PY_DIRS)
 	cp crds/*.yaml charts/embedding-operator/files/crds/
 	$(RUN) hack.release.chart_readme
+	$(RUN) hack.release.metrics_page
 
 test: .venv/.synced ## Run all tests that need no pods: unit, chart, and integration with a real API server and a real PostgreSQL
 	$(RUN) pytest --ignore=tests/e2e --numprocesses=$(WORKERS)

@@ -10,7 +10,11 @@ from pathlib import Path
 
 from hack.repository import ROOT
 
-PACKAGES = (ROOT / "worker" / "embedding_worker", ROOT / "operator" / "embedding_operator")
+PACKAGES = (
+    ROOT / "worker" / "embedding_worker",
+    ROOT / "operator" / "embedding_operator",
+    ROOT / "plugin" / "kubectl_embeddings",
+)
 Function = ast.FunctionDef | ast.AsyncFunctionDef
 
 
@@ -31,7 +35,7 @@ class ModuleSize:
     path: str
     lines: int
     imports: frozenset[str]
-    """The modules of the two packages that it imports."""
+    """The modules of the three packages that it imports."""
     functions: tuple[FunctionSize, ...]
 
 

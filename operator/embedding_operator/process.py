@@ -209,6 +209,7 @@ class Process:
 
     def metrics_page(self) -> bytes:
         table, window = self._context.jobs.table, self._context.jobs.window
+        self._context.metrics.record_database(up=self.database_watch.waiting_for is None)
         return self._context.metrics.page(
             open_jobs=table.count(OPEN), window=window.size, dead_letters=table.count({JobState.DEAD_LETTERED})
         )

@@ -1,6 +1,7 @@
 """Helm 3 and 4, and a control plane only for the chart, because Helm does not change the CRDs that other tests apply."""
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -16,7 +17,7 @@ HELMS = ("helm3", "helm4")
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_finish(session: pytest.Session) -> None:
-    build_beforehand(session, {"helm": ["helm4"], "each_helm": HELMS})
+    build_beforehand(session, {"helm": ["helm4"], "each_helm": HELMS, "promtool": ["promtool"]})
 
 
 @pytest.fixture(scope="session")
@@ -28,6 +29,12 @@ def helm(tmp_path_factory: pytest.TempPathFactory) -> Helm:
 @pytest.fixture(scope="session", params=HELMS)
 def each_helm(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Helm:
     return Helm(go_program(request.param), tmp_path_factory.mktemp(request.param))
+
+
+@pytest.fixture(scope="session")
+def promtool() -> Path:
+    """The program of Prometheus that checks and tests rules."""
+    return go_program("promtool")
 
 
 @pytest.fixture(scope="session")

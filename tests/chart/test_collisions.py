@@ -51,6 +51,14 @@ TWICE: dict[str, tuple[Json, str]] = {
         {"extraEnv": [{"name": "TZ", "value": "UTC"}, {"name": "TZ", "value": "CET"}]},
         "extraEnv contains TZ twice: remove one of them",
     ),
+    "a container of the chart": (
+        {"extraContainers": [{"name": "operator", "image": "a"}]},
+        "extraContainers contains operator, which is the name of a container of the chart: give your container another name",
+    ),
+    "two containers": (
+        {"extraContainers": [{"name": "proxy", "image": "a"}], "initContainers": [{"name": "proxy", "image": "a"}]},
+        "initContainers contains proxy, a name that another container has: give each container a name of its own",
+    ),
     "a variable with two values": (
         {"extraEnv": [{"name": "TZ", "value": "UTC", "valueFrom": {"fieldRef": {"fieldPath": "metadata.name"}}}]},
         "extraEnv gives TZ both value and valueFrom: keep one of them",
@@ -78,6 +86,10 @@ LABELS: dict[str, tuple[Json, str]] = {
         {"commonLabels": {"helm.sh/chart": "x"}},
         "commonLabels contains helm.sh/chart, which the chart sets: remove it, or use a label with another name",
     ),
+    "the chart's name of a monitor": (
+        {"podMonitor": {"labels": {"helm.sh/chart": "x"}}},
+        "podMonitor.labels contains helm.sh/chart, which the chart sets: remove it, or use a label with another name",
+    ),
     "a label of Kubernetes": (
         {"podLabels": {"pod-template-hash": "x"}},
         "podLabels contains pod-template-hash, which Kubernetes sets: remove it",
@@ -89,6 +101,10 @@ LABELS: dict[str, tuple[Json, str]] = {
     "a hook": (
         {"podAnnotations": {"helm.sh/hook": "post-install"}},
         "podAnnotations contains helm.sh/hook, with which Helm would treat the object as another one: remove it",
+    ),
+    "a hook of the Service": (
+        {"serviceAnnotations": {"helm.sh/hook": "post-install"}},
+        "serviceAnnotations contains helm.sh/hook, with which Helm would treat the object as another one: remove it",
     ),
     "a release": (
         {"serviceAccount": {"annotations": {"meta.helm.sh/release-name": "x"}}},

@@ -15,6 +15,8 @@ EVERYTHING = {
     "gemini": {"apiKey": "k"},
     "networkPolicy": {"enabled": True},
     "podDisruptionBudget": {"enabled": True},
+    "serviceMonitor": {"enabled": True},
+    "prometheusRule": {"enabled": True},
     "privateCA": {"configMap": "ca"},
 }
 OF_THE_CLUSTER = {"ClusterRole", "CustomResourceDefinition"}

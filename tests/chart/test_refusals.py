@@ -146,6 +146,30 @@ WRONG: dict[str, tuple[Json, str]] = {
         {"resources": {"memory": "1Gi"}},
         "at '/resources': additional properties 'memory' not allowed",
     ),
+    "an interval without a unit": (
+        {"serviceMonitor": {"interval": "30"}},
+        "at '/serviceMonitor/interval': '30' does not match pattern",
+    ),
+    "a page with an anchor": (
+        {"prometheusRule": {"runbookUrlBase": "https://wiki.example/runbook#top"}},
+        "at '/prometheusRule/runbookUrlBase': 'https://wiki.example/runbook#top' does not match pattern",
+    ),
+    "matchers with braces": (
+        {"prometheusRule": {"selector": '{namespace="search"}'}},
+        "at '/prometheusRule/selector': '{namespace=\"search\"}' does not match pattern",
+    ),
+    "a part of more than all": (
+        {"prometheusRule": {"thresholds": {"dayLimitRatio": 90}}},
+        "at '/prometheusRule/thresholds/dayLimitRatio': maximum: got 90, want 1",
+    ),
+    "a container without an image": (
+        {"extraContainers": [{"name": "proxy"}]},
+        "at '/extraContainers/0': missing property 'image'",
+    ),
+    "an object without a kind": (
+        {"extraObjects": [{"apiVersion": "v1", "metadata": {"name": "a"}}]},
+        "at '/extraObjects/0': missing property 'kind'",
+    ),
     "a size of nothing": (
         {"postgresql": {"persistence": {"size": "0Gi"}}},
         "at '/postgresql/persistence/size': '0Gi' does not match pattern",
@@ -184,6 +208,10 @@ MISSING: dict[str, tuple[Json, str]] = {
     "two keys": (
         {**DATABASE, "gemini": {"apiKey": "k", "existingSecret": "s"}},
         "gemini.apiKey and gemini.existingSecret are both set: keep one of them",
+    ),
+    "two monitors": (
+        {**DATABASE, "serviceMonitor": {"enabled": True}, "podMonitor": {"enabled": True}},
+        "serviceMonitor.enabled and podMonitor.enabled are both set, and Prometheus would read all metrics twice: keep one of",
     ),
     "the account that every pod uses": (
         {**DATABASE, "serviceAccount": {"create": False}},

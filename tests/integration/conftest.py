@@ -12,7 +12,7 @@ from hack.installation.kubectl import Kubectl
 from hack.installation.prerequisites import temporary_crds, temporary_namespace
 from tests.support.programs import build_beforehand
 
-PROGRAMS = ("helm4", "kind", "kstatus")
+PROGRAMS = ("helm4", "kind", "kstatus", "prometheus")
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -47,3 +47,8 @@ def kind_program() -> Path:
 @pytest.fixture(scope="session")
 def kstatus_program() -> Path:
     return go_program("kstatus")
+
+
+@pytest.fixture(scope="session")
+def prometheus_program() -> Path:
+    return go_program("prometheus")

@@ -2,6 +2,7 @@
 
 from tests.support.chart import Json
 
+RESTRICTED = {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}}
 EVERYTHING: Json = {
     "image": {"digest": "sha256:" + "0a" * 32},
     "imagePullSecrets": [{"name": "registry"}],
@@ -35,6 +36,8 @@ EVERYTHING: Json = {
         "extraEgress": [{"ports": [{"port": 3128, "protocol": "TCP"}]}],
     },
     "podDisruptionBudget": {"enabled": True},
+    "serviceAnnotations": {"k": "l"},
+    "deploymentAnnotations": {"m": "o"},
     "podAnnotations": {"a/b": "c"},
     "podLabels": {"c": "d"},
     "nodeSelector": {"kubernetes.io/os": "linux"},
@@ -58,6 +61,11 @@ EVERYTHING: Json = {
     "extraEnv": [{"name": "TZ", "value": "UTC"}],
     "extraVolumes": [{"name": "more", "configMap": {"name": "more"}}],
     "extraVolumeMounts": [{"name": "more", "mountPath": "/more"}],
+    "extraContainers": [{"name": "log-shipper", "image": "shipper:1", "securityContext": RESTRICTED}],
+    "initContainers": [{"name": "proxy", "image": "proxy:1", "restartPolicy": "Always", "securityContext": RESTRICTED}],
+    "extraObjects": [
+        {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "more", "namespace": "{{ .Release.Namespace }}"}}
+    ],
 }
 POSTGRESQL: Json = {
     "database": {},

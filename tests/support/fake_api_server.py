@@ -8,7 +8,7 @@ import copy
 from collections import defaultdict
 from collections.abc import AsyncIterator, Mapping
 
-from embedding_operator.api_errors import AlreadyExists, ApiServerError, Gone, Invalid
+from embedding_operator.api_errors import AlreadyExists, ApiServerError, ApiServerUnavailable, Gone, Invalid
 from embedding_operator.api_server import ApiServer, Json, version_of
 from embedding_operator.resources import JOBS, SOURCES
 from embedding_operator.resources.embedding_job import COHORT_LABEL, FINISHED
@@ -142,9 +142,11 @@ class FakeApiServer(ApiServer):
                 del self.stored_jobs[name]
         self._end("delete_jobs")
 
-    async def patch_job_status(self, name: str, status: Json) -> int:
+    async def patch_job_status(self, name: str, status: Json, *, version: int | None = None) -> int:
         await self._begin("patch_job_status", name)
         job = self._existing(name)
+        if version not in (None, version_of(job)):
+            raise ApiServerUnavailable("it has been modified")
         before = job.get("status", {}).get("phase", "Pending")
         if before in FINISHED and status.get("phase", before) != before:
             raise Invalid("phases Succeeded and Superseded are final")

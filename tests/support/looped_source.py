@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any
 
-from embedding_operator.lifecycle.source_status import Pending
+from embedding_operator.lifecycle.source_facts import Pending
 from embedding_operator.reconciler.audit import Audit
 from embedding_operator.reconciler.backfill import BackfillControl, BackfillParts
 from embedding_operator.reconciler.backfill_workers import WorkersNotEnabled

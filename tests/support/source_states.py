@@ -10,7 +10,8 @@ from itertools import product
 from typing import Any
 
 from embedding_operator.lifecycle.backfill_status import BackfillFacts, Backlog
-from embedding_operator.lifecycle.source_status import Pending, SourceFacts, status
+from embedding_operator.lifecycle.source_facts import Pending, SourceFacts
+from embedding_operator.lifecycle.source_status import status
 from embedding_worker.providers.problem import Problem
 from embedding_worker.rows.records import Counts
 from tests.support.manifests import Json, a_source, merged
@@ -19,7 +20,7 @@ NOW = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
 GENERATION = 3
 REFUSED = ("TableMissing", "public.businesses does not exist: create it, or correct spec.table")
 JOBS_REFUSED = ("JobsRefused", "the API server refuses to create jobs: exceeded quota")
-UNREACHABLE = "the database: connection refused"
+UNREACHABLE = Problem("DatabaseUnavailable", "the database: connection refused")
 PROBLEM = Problem("QuotaExhausted", "the quota of the day is used up")
 PENDING = Pending("other@8#0123abcd", rows=90, tokens=30_000)
 ALL_FRESH = Counts(total=100, due=0, due_without_dead_letter=False, oldest_due_since=None, estimated=False)

@@ -7,7 +7,11 @@ import pytest
 from hack.repository import ROOT
 
 PAGE = (ROOT / "docs" / "architecture.md").read_text()
-PACKAGES = (ROOT / "worker" / "embedding_worker", ROOT / "operator" / "embedding_operator")
+PACKAGES = (
+    ROOT / "worker" / "embedding_worker",
+    ROOT / "operator" / "embedding_operator",
+    ROOT / "plugin" / "kubectl_embeddings",
+)
 MODULES = [path for package in PACKAGES for path in sorted(package.rglob("*.py")) if path.name != "__init__.py"]
 NAMES = Counter(path.name for path in MODULES)
 

@@ -143,7 +143,7 @@ def named_values(text: str, top: set[str]) -> set[str]:
     quoted = {
         word for word in re.findall(r"`([a-z][A-Za-z]*(?:\.[A-Za-z]+)+)(?:=[^`]*)?`", text) if word.split(".")[0] in top
     }
-    return quoted | set(SET.findall(text))
+    return quoted | set(SET.findall(re.sub(r"--field-selector[ =]\S+", "", text)))
 
 
 def test_a_value_is_distinguished_from_similar_words() -> None:

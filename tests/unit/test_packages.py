@@ -27,7 +27,10 @@ def test_python_imports_the_operator_module_of_the_standard_library_in_the_repos
     assert not Path(file.strip()).is_relative_to(ROOT / "operator")
 
 
-@pytest.mark.parametrize(("folder", "package"), [("operator", "embedding_operator"), ("worker", "embedding_worker")])
+@pytest.mark.parametrize(
+    ("folder", "package"),
+    [("operator", "embedding_operator"), ("plugin", "kubectl_embeddings"), ("worker", "embedding_worker")],
+)
 def test_a_folder_contains_only_its_package(folder: str, package: str) -> None:
     assert not list((ROOT / folder).glob("*.py"))
     assert [path.parent.name for path in (ROOT / folder).glob("*/__init__.py")] == [package]

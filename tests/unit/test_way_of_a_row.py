@@ -19,6 +19,7 @@ BESIDE_THE_WAY = {
     "worker/embedding_worker/rows/records.py",  # defines the types that are passed on
     "worker/embedding_worker/rows/pages.py",  # the audit
     "worker/embedding_worker/rows/derived_table.py",  # what statements are built on
+    "worker/embedding_worker/rows/psql_views.py",  # SQL for people, which takes an id as a parameter
     "operator/embedding_operator/reconciler/tracked_job.py",  # defines what the job table stores
 }
 

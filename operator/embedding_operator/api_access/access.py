@@ -33,6 +33,8 @@ class ExecPlugin:
     """What the program is told of the cluster, where the kubeconfig asks for it."""
     folder: Path
     """The folder of the kubeconfig: a command with a slash is relative to it."""
+    terminal: bool = False
+    """Whether the program may use the terminal of this process, to ask its user."""
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,8 @@
 """Runs the program that a kubeconfig names as its exec plugin, and reads the credentials that it prints.
 
 Called by credentials.py when there are none yet, when they expire, and when the API server has refused them. The program gets
-neither a terminal nor the operator's settings. What it prints is never part of a message, because it may contain credentials.
+no settings of the operator, and a terminal only where a person runs a command. What it prints is never part of a message, because
+it may contain credentials.
 """
 
 import asyncio
@@ -15,6 +16,8 @@ from embedding_operator.api_access.access import AccessRefused, ClientCertificat
 from embedding_operator.settings import environment_of_a_program
 
 ENDS_WITHIN_S = 30.0
+ENDS_WITH_A_PERSON_WITHIN_S = 300.0
+"""Where the program asks its user, who may have to look for a code or a key."""
 
 
 @dataclass(frozen=True)
@@ -32,13 +35,13 @@ async def run_plugin(plugin: ExecPlugin) -> ExecCredential:
             _program(plugin),
             *plugin.arguments,
             env=_environment(plugin),
-            stdin=asyncio.subprocess.DEVNULL,
+            stdin=None if plugin.terminal else asyncio.subprocess.DEVNULL,
             stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.DEVNULL,
+            stderr=None if plugin.terminal else asyncio.subprocess.DEVNULL,
         )
     except OSError as exc:
         raise AccessRefused(f"{said} cannot be run ({exc.strerror}): install it, or correct its command") from None
-    printed = await _output(process, said)
+    printed = await _output(process, said, ENDS_WITH_A_PERSON_WITHIN_S if plugin.terminal else ENDS_WITHIN_S)
     if process.returncode:
         raise AccessRefused(f"{said} has failed with exit code {process.returncode}: run it by hand to see why")
     try:
@@ -47,12 +50,12 @@ async def run_plugin(plugin: ExecPlugin) -> ExecCredential:
         raise AccessRefused(f"{said} has printed no ExecCredential of {plugin.api_version}: correct it") from None
 
 
-async def _output(process: asyncio.subprocess.Process, said: str) -> bytes:
+async def _output(process: asyncio.subprocess.Process, said: str, within_s: float) -> bytes:
     try:
-        async with asyncio.timeout(ENDS_WITHIN_S):
+        async with asyncio.timeout(within_s):
             return (await process.communicate())[0]
     except TimeoutError:
-        raise AccessRefused(f"{said} has not ended within {ENDS_WITHIN_S:g} s: run it by hand to see why") from None
+        raise AccessRefused(f"{said} has not ended within {within_s:g} s: run it by hand to see why") from None
     finally:
         if process.returncode is None:
             process.kill()
@@ -64,7 +67,7 @@ def _program(plugin: ExecPlugin) -> str:
 
 
 def _environment(plugin: ExecPlugin) -> dict[str, str]:
-    spec: dict[str, Any] = {"interactive": False}
+    spec: dict[str, Any] = {"interactive": plugin.terminal}
     if plugin.cluster is not None:
         spec["cluster"] = dict(plugin.cluster)
     info = {"apiVersion": plugin.api_version, "kind": "ExecCredential", "spec": spec}

@@ -56,28 +56,43 @@ class Entry:
             ) from None
 
 
-def read_kubeconfig(paths: str) -> Access:
-    """The access of the current context. `paths` may be several, separated as in KUBECONFIG. Raises AccessRefused."""
+def read_kubeconfig(paths: str, *, context: str | None = None, terminal: bool = False) -> Access:
+    """The access of this context, or of the current one. `paths` may be several, separated as in KUBECONFIG.
+
+    `terminal`: an exec plugin may ask the user, as when kubectl runs it. Raises AccessRefused.
+    """
     try:
-        return _read(paths)
+        return _read(paths, context, terminal=terminal)
     except (KeyError, TypeError, AttributeError, ValueError) as exc:  # a list where a mapping belongs, and the like
         raise AccessRefused(
             f"it cannot be used to connect: a part of it has no usable form ({type(exc).__name__})"
         ) from None
 
 
-def _read(paths: str) -> Access:
+def _read(paths: str, wanted: str | None, *, terminal: bool) -> Access:
     files = [Path(path) for path in paths.split(os.pathsep) if path and Path(path).is_file()]
     if not files:
         raise AccessRefused("there is no such file: set it to the path of a kubeconfig")
     loaded = [(_load(path), path.absolute().parent) for path in files]
+    context = _entry(loaded, "contexts", _current(loaded) if wanted is None else _known(loaded, wanted))
+    cluster = _entry(loaded, "clusters", context.values.get("cluster"))
+    user = context.text("user")
+    known = _entry(loaded, "users", user) if user else Entry("no user", {}, Path())
+    return _access(context, cluster, known, terminal=terminal)
+
+
+def _current(loaded: list[tuple[dict[str, Any], Path]]) -> object:
     current = next((content["current-context"] for content, _ in loaded if content.get("current-context")), None)
     if current is None:
         raise AccessRefused("it cannot be used to connect: it has no current-context, which says which cluster to use")
-    context = _entry(loaded, "contexts", current)
-    cluster = _entry(loaded, "clusters", context.values.get("cluster"))
-    user = context.text("user")
-    return _access(context, cluster, _entry(loaded, "users", user) if user else Entry("no user", {}, Path()))
+    return current
+
+
+def _known(loaded: list[tuple[dict[str, Any], Path]], wanted: str) -> str:
+    names = [str(entry["name"]) for content, _ in loaded for entry in content.get("contexts") or ()]
+    if wanted not in names:
+        raise AccessRefused(f"it has no context {wanted!r}: it has {', '.join(sorted(set(names))) or 'none'}")
+    return wanted
 
 
 def _load(path: Path) -> dict[str, Any]:
@@ -106,7 +121,7 @@ def _entry(loaded: list[tuple[dict[str, Any], Path]], section: str, name: object
     raise AccessRefused(f"it cannot be used to connect: it has no {kind} {name!r}, which its current-context names")
 
 
-def _access(context: Entry, cluster: Entry, user: Entry) -> Access:
+def _access(context: Entry, cluster: Entry, user: Entry, *, terminal: bool) -> Access:
     server = (cluster.text("server") or "").rstrip("/")
     if not server.startswith(("https://", "http://")):
         raise AccessRefused(f"its server {server!r} is not a URL: correct the file")
@@ -125,7 +140,7 @@ def _access(context: Entry, cluster: Entry, user: Entry) -> Access:
         proxy=cluster.text("proxy-url"),
         authorization=_authorization(user),
         certificate=_certificate(user),
-        plugin=_plugin(cluster, user, authority),
+        plugin=_plugin(cluster, user, authority, terminal=terminal),
     )
 
 
@@ -167,7 +182,7 @@ def _certificate(user: Entry) -> ClientCertificate | None:
     return ClientCertificate(certificate, key)
 
 
-def _plugin(cluster: Entry, user: Entry, authority: str | None) -> ExecPlugin | None:
+def _plugin(cluster: Entry, user: Entry, authority: str | None, *, terminal: bool) -> ExecPlugin | None:
     if not isinstance(values := user.values.get("exec"), dict):
         return None
     entry = Entry(f"the exec plugin of {user.what}", values, user.folder)
@@ -175,7 +190,8 @@ def _plugin(cluster: Entry, user: Entry, authority: str | None) -> ExecPlugin | 
         raise AccessRefused(f"{entry.what} has no command: correct the file")
     if (version := entry.text("apiVersion")) not in EXEC_VERSIONS:
         raise AccessRefused(f"{entry.what} has the apiVersion {version!r}: use {' or '.join(EXEC_VERSIONS)}")
-    if entry.text("interactiveMode") == "Always":
+    mode = entry.text("interactiveMode")
+    if mode == "Always" and not terminal:
         raise AccessRefused(
             f"{entry.what} needs a terminal (interactiveMode: Always), which an operator does not have: use another one"
         )
@@ -186,6 +202,7 @@ def _plugin(cluster: Entry, user: Entry, authority: str | None) -> ExecPlugin | 
         str(version),
         tuple(_told(cluster, authority).items()) if values.get("provideClusterInfo") else None,
         user.folder,
+        terminal=terminal and mode != "Never",
     )
 
 

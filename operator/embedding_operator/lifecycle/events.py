@@ -81,11 +81,16 @@ def of_source(
         if status == known and condition["reason"] == known_reason:
             continue
         match kind, status:
-            case ("Stalled", "True") | ("ProviderReady", "False"):
+            case (
+                ("Stalled", "True")
+                | ("ProviderReady", "False")
+                | ("DatabaseReady", "False")
+                | ("ReembedRequired", "True")
+            ):
                 event_type, reason = WARNING, condition["reason"]
             case ("Ready", "True") if known != "True":
                 event_type, reason = NORMAL, kind
-            case ("ProviderReady", "True") if known == "False":
+            case ("ProviderReady" | "DatabaseReady", "True") if known == "False":
                 event_type, reason = NORMAL, kind
             case _:
                 continue

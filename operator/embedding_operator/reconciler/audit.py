@@ -4,6 +4,8 @@ The first pass, in which every row is to be marked, runs as fast as it can; late
 source's loop.
 """
 
+from datetime import datetime
+
 import structlog
 
 from embedding_worker.clock import Clock
@@ -31,6 +33,10 @@ class Audit:
         self._last_step = clock.monotonic()
         self.filled = filled
         """The first pass in the configuration in force is complete."""
+        self.rows = 0
+        """Rows that the present pass has read."""
+        self.completed_at: datetime | None = None
+        """When a pass has last come to the end of the table."""
         self.adopted: int | None = None
         """How many rows the first pass has adopted; None before its end, and if it was not to adopt any."""
 
@@ -72,12 +78,15 @@ class Audit:
     async def _read_page(self, rows: int) -> int:
         page = await self._audit(self._after, rows)
         self._after = page.last_id
+        self.rows = self.rows + rows if page.last_id is not None else 0
         return page.marked
 
     async def _audit(self, after_id: str | None, rows: int) -> AuditPage:
         page = await self._store.audit(after_id=after_id, limit=rows)
         if page.marked and self.filled:
             log.info("audit found rows that no trigger saw", rows=page.marked)
+        if page.last_id is None:
+            self.completed_at = self._clock.now()
         if page.last_id is None and not self.filled:
             self.adopted = await self._store.record_filled()
             self.filled = True

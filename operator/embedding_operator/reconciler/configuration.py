@@ -4,11 +4,11 @@ Called by source_setup.py at each set-up. Reads the database and changes nothing
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import structlog
 
-from embedding_operator.lifecycle.source_status import Pending
+from embedding_operator.lifecycle.source_facts import Pending
 from embedding_operator.reconciler.catalog import SourceCatalog
 from embedding_operator.resources.embedding_source import EmbeddingSource
 from embedding_worker.clock import Clock
@@ -94,7 +94,9 @@ async def decide_configuration(
     if waiting is None:
         return Configuration(config)
     found = await changed.look(source.name, wanted, waiting, progress)
-    return Configuration(config, found) if isinstance(found, Pending) else Configuration(config, refused_change=found)
+    if not isinstance(found, Pending):
+        return Configuration(config, refused_change=found)
+    return Configuration(config, replace(found, approved=source.spec.approved_fingerprint))
 
 
 async def _refuse_second(source: EmbeddingSource, claim: Claim, catalog: SourceCatalog, database: Database) -> None:

@@ -19,7 +19,7 @@ class FailureLog:
     def record_turn(self, error: Exception) -> None:
         """A turn was not completed, and the next one follows."""
         if self._is_new(error):
-            log.info("turn not completed", source=self._source, error=type(error).__name__, message=str(error))
+            log.warning("turn not completed", source=self._source, error=type(error).__name__, message=str(error))
 
     def record_stall(self, error: Exception) -> None:
         """The source could not be set up, or has to be set up again."""
@@ -29,7 +29,7 @@ class FailureLog:
             case SourceRefused(reason=reason, message=message):
                 log.error("source stalled", source=self._source, reason=reason, message=message)
             case DatabaseUnavailable() | RowsLocked():
-                log.info("set-up not completed", source=self._source, error=type(error).__name__, message=str(error))
+                log.warning("set-up not completed", source=self._source, error=type(error).__name__, message=str(error))
             case _:
                 log.error("source stalled by an unexpected error", source=self._source, exc_info=error)
 

@@ -157,6 +157,7 @@ class JobCreator:
             since=now,
             newest_mark=row.newest_mark,
             edited=row.edited,
+            edited_at=now - row.marked_s_ago if row.edited else None,
         )
 
     async def _send_create(self, job: TrackedJob) -> None:

@@ -120,11 +120,15 @@ class JobRunner:
         policy = self._catalog.retry_policy(job.source)
         now, jitter = self._clock.now(), self._jitter()
         patch = settled(outcome, job, policy=policy, started=started, now=now, jitter=jitter)
+        tracked = self._table.get(job.name)
         self._table.settle(job.name)
         version = await self._statuses.send(job.name, patch)
         if version is not None:
             self._move_on(job, patch, version)
             self._record(job, patch, started)
+            if patch.phase is Phase.SUCCEEDED and tracked is not None and tracked.edited_at is not None:
+                edited_s_ago = self._clock.monotonic() - tracked.edited_at
+                self._recorders.metrics.record_fresh(job.source, edited_s_ago=edited_s_ago)
 
     async def _outcome(self, job: EmbeddingJob, *, urgent: bool) -> RowOutcome | None:
         """What became of the row; None if the job is not to be worked on any more."""
@@ -157,17 +161,17 @@ class JobRunner:
         took_s = (self._clock.now() - started).total_seconds()
         reason = str(patch.status["reason"])
         self._recorders.metrics.record_job(job.source, phase=patch.phase, reason=reason, took_s=took_s)
+        about: dict[str, object] = {
+            "job": job.name,
+            "source": job.source,
+            "business": job.spec.business_id,
+            "phase": patch.phase,
+        }
+        about |= {"reason": reason, "attempts": patch.status["attempts"], "took_s": round(took_s, 3)}
         if patch.phase is Phase.DEAD_LETTERED:
             self._recorders.events.emit(dead_lettered(job, patch))
+            log.warning("job settled", **about, message=patch.status["message"])
+        else:
+            log.info("job settled", **about)
         if patch.phase is not Phase.RETRYING:
             self._recorders.job_done(job.source)
-        log.info(
-            "job settled",
-            job=job.name,
-            source=job.source,
-            business=job.spec.business_id,
-            phase=patch.phase,
-            reason=reason,
-            attempts=patch.status["attempts"],
-            took_s=round(took_s, 3),
-        )

@@ -18,8 +18,7 @@ from embedding_operator.resources.embedding_job import FINISHED, EmbeddingJob
 from embedding_worker.clock import Clock
 
 WAITING = (JobState.QUEUED, JobState.BACKING_OFF, JobState.HELD)
-CREATE_TAKES_S = 60.0
-"""Longer than a create request may take, its timeout being 30 s."""
+CREATE_TAKES_S = 60.0  # longer than a create request may take, its timeout being 30 s
 
 
 class ImpossibleTransition(Exception):
@@ -153,6 +152,12 @@ class JobTable:
     def requeue(self, name: str, version: int = 0) -> None:
         """Settling → Queued: the first patch of a replay was accepted, and its event runs the handler."""
         self._transition(name, JobState.QUEUED, (JobState.SETTLING,), version)
+        self.explain(name, "", version)
+
+    def explain(self, name: str, reason: str, version: int) -> None:
+        """The job's status shows this reason since this version. Its state stays as it is."""
+        if (job := self._jobs.get(name)) is not None:
+            self._jobs[name] = replace(job, reason=reason, version=max(version, job.version))
 
     def mark_dead_letter(self, name: str, version: int = 0, *, reason: str = "") -> None:
         """Settling → DeadLettered, for this reason."""

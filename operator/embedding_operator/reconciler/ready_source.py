@@ -42,6 +42,8 @@ class ReadySource:
         calls = self.pipeline.calls
         return {
             "filled": self.audit.filled,
+            "audited_rows": self.audit.rows,
+            "audit_completed_at": self.audit.completed_at,
             "provider_called": calls.called,
             "some_calls_fail": calls.some_fail,
             "provider_problem": self.pipeline.gate.problem,

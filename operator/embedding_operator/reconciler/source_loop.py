@@ -12,7 +12,7 @@ from typing import Any
 
 import structlog
 
-from embedding_operator.lifecycle.source_status import facts_of
+from embedding_operator.lifecycle.source_facts import facts_of
 from embedding_operator.metrics import Metrics
 from embedding_operator.reconciler import turn
 from embedding_operator.reconciler.failure_log import FailureLog
@@ -68,9 +68,8 @@ class SourceLoop:
         self._counted_at: float | None = None
         self._locked_turns = 0
         self._wake = asyncio.Event()
-        self._draining = False
+        self._draining, self._set_up_again = False, False
         self._ready_source: ReadySource | None = None
-        self._set_up_again = False
         self._failures = FailureLog(source.name)
         self.last_turn = clock.monotonic()
         """When the loop last began a turn or a pause, or read a page, by the monotonic clock. If long ago, the loop hangs."""
@@ -78,7 +77,7 @@ class SourceLoop:
     @property
     def waiting_for(self) -> str | None:
         """What cannot be reached at the moment, in a sentence; None if everything can be reached."""
-        return self._facts.waiting_for
+        return self._facts.waiting_for.message if self._facts.waiting_for else None
 
     def wake(self) -> None:
         """Begin the next turn now, or immediately after the present one."""
@@ -91,9 +90,11 @@ class SourceLoop:
         self.wake()
 
     def request_reconcile(self, token: str | None) -> None:
-        """Have the next turn sweep, and audit the whole table as fast as possible, if this token is a new one."""
+        """If this token is a new one: have the next turn sweep, and audit the whole table, and the provider called now."""
         if token != self._requested:
             self._requested = token
+            if self._ready_source is not None:
+                self._ready_source.pipeline.gate.retry_now()
             self.wake()
 
     def compare_status(self, listed: EmbeddingSource, *, listed_at: float) -> None:
@@ -195,9 +196,9 @@ class SourceLoop:
             **ready.facts,
         )
         self._metrics.record_refused_creates(self._name, ready.sweeper.count_refused_creates())
-        self._metrics.record_backfill(self._name, self._facts.backfill)
         letters = ready.sweeper.dead_letters
         self._metrics.record_dead_letters(self._name, letters.number, limit_reached=limit is not None)
+        self._metrics.record_facts(self._name, self._facts)
         await self._report.write(self._facts)
         self._report.emit_adopted(ready.audit.adopted)
         return max(reaction.pause_s if reaction else 0.0, self._interval_s)
@@ -258,7 +259,6 @@ class SourceLoop:
         counts = await ready.store.counts(dead_letters=self._report.dead_letters())
         self._counted_at = now
         self._window.record_due(self._name, counts.due, jobs_for_all=not ready.backfill.is_active)
-        self._metrics.record_counts(self._name, counts)
         self._record(counts=counts, used=await ready.store.used_today())
 
     async def _stall(self, error: Exception) -> None:
@@ -269,6 +269,7 @@ class SourceLoop:
         self._failures.record_stall(error)
         refused = reaction.refused and await self._setup.explain(self._source, reaction.refused)
         self._record(set_up=False, waiting_for=reaction.waiting_for, refused=refused)
+        self._metrics.record_facts(self._name, self._facts)
         await self._report.write(self._facts, at_once=True)
         await self._pause(reaction.pause_s)
 

@@ -11,9 +11,10 @@ from embedding_operator.api_errors import ApiServerUnavailable, Gone, RequestRef
 from embedding_operator.api_server import ApiServer
 from embedding_operator.event_poster import EventPoster
 from embedding_operator.lifecycle import backfill_events, events, source_status
-from embedding_operator.lifecycle.source_status import SourceFacts
+from embedding_operator.lifecycle.source_facts import SourceFacts
 from embedding_operator.reconciler.job_table import JobTable
 from embedding_operator.reconciler.tracked_job import OPEN, JobState
+from embedding_operator.reconciler.waiting_jobs import WaitingJobs
 from embedding_operator.resources.embedding_source import EmbeddingSource
 from embedding_worker.clock import Clock
 
@@ -39,6 +40,7 @@ class StatusReport:
         self._refused: str | None = None
         self._adopted: int | None = None
         self._next_try_at = -math.inf
+        self._waiting = WaitingJobs(source.name, server=server, table=table, clock=clock)
 
     def dead_letters(self) -> list[str]:
         """The business ids of the source's dead letters."""
@@ -58,7 +60,13 @@ class StatusReport:
         self._adopted = rows
 
     async def write(self, facts: SourceFacts, *, at_once: bool = False) -> None:
-        """Write what has changed. A server that cannot be reached, or a deleted source, is logged and not raised."""
+        """Write what has changed, into the statuses of waiting jobs too. A server that cannot be reached, or a deleted source, is
+        logged and not raised.
+        """
+        await self._write(facts, at_once=at_once)
+        await self._waiting.show(source_status.why_jobs_wait(facts))
+
+    async def _write(self, facts: SourceFacts, *, at_once: bool) -> None:
         name, now = self._source.name, self._clock.monotonic()
         if now < self._next_try_at:
             return
@@ -83,6 +91,14 @@ class StatusReport:
         of_backfill = backfill_events.of_backfill(self._source, before, new, index_advice=facts.index_advice)
         for event in (*of_conditions, *of_backfill):
             self._events.emit(event)
+            if event.type == events.WARNING:
+                log.warning(
+                    "source needs attention",
+                    source=name,
+                    condition=event.action,
+                    reason=event.reason,
+                    message=event.note,
+                )
 
     def _not_written(self, error: Exception, now: float) -> None:
         """A refusal, for example by a policy, will most likely be repeated: it is tried again after a pause, and logged once."""

@@ -55,6 +55,8 @@ class TrackedJob:
     """The newest change mark of which it is known that this job has the row's text; 0 if none is known (after a restart)."""
     edited: bool = False
     """An application has edited the row; False for a first fill, and if it is not known."""
+    edited_at: float | None = None
+    """When the edit's transaction began, by the monotonic clock; None if no edit is known."""
     not_before: datetime | None = None
     """When the pause of a job in state BackingOff is over."""
     version: int = 0
@@ -66,7 +68,7 @@ class TrackedJob:
     woken: asyncio.Event | None = None
     """Of a job in state Postponed: is set when it gets another state, or is removed, so that its handler stops waiting."""
     reason: str = ""
-    """Of a dead letter, and of a job that backs off: why."""
+    """What its status shows: why it is a dead letter, or backs off, or waits."""
 
     def is_held(self, now: float) -> bool:
         """Its status was refused, and it is not yet time to try again."""

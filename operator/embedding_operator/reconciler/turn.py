@@ -5,6 +5,7 @@ from enum import Enum
 
 from embedding_operator.api_errors import ApiServerUnavailable, RequestRefused
 from embedding_worker.errors import DatabaseUnavailable, RowsLocked, SourceRefused
+from embedding_worker.providers.problem import Problem
 
 REFUSED_PAUSE_S = 5.0
 """A refused source is looked at again this often: the remedy may be in the database, which does not notify us."""
@@ -55,8 +56,8 @@ class Reaction:
     """How a loop goes on after an error."""
 
     pause_s: float
-    waiting_for: str | None = None
-    """What cannot be reached, in a sentence; None where the error is of the source itself."""
+    waiting_for: Problem | None = None
+    """What cannot be reached, or is locked; None where the error is of the source itself."""
     refused: tuple[str, str] | None = None
     """Reason and message of Stalled."""
 
@@ -67,14 +68,15 @@ def after_failed_turn(error: Exception, *, locked_turns: int) -> Reaction | None
         case RowsLocked() if locked_turns < LOCKED_TURNS:
             return Reaction(0.0)
         case RowsLocked():
-            return Reaction(UNREACHABLE_PAUSE_S, f"the database: {error}, {locked_turns} times in a row")
+            problem = Problem("RowsLocked", f"the database: {error}, several times in a row")
+            return Reaction(UNREACHABLE_PAUSE_S, problem)
         case DatabaseUnavailable():
-            return Reaction(UNREACHABLE_PAUSE_S, f"the database: {error}")
+            return Reaction(UNREACHABLE_PAUSE_S, _of_the_database(error))
         case ApiServerUnavailable(retry_after_s=seconds):
             pause_s = min(max(seconds, UNREACHABLE_PAUSE_S), LONGEST_PAUSE_S)
-            return Reaction(pause_s, f"the API server: {error}")
+            return Reaction(pause_s, Problem("ApiServerUnavailable", f"the API server: {error}"))
         case RequestRefused():
-            return Reaction(LONGEST_PAUSE_S, f"the API server refuses: {error}")
+            return Reaction(LONGEST_PAUSE_S, Problem("RequestRefused", f"the API server refuses: {error}"))
     return None
 
 
@@ -84,6 +86,10 @@ def after_failed_setup(error: Exception) -> Reaction:
         case SourceRefused(reason=reason, message=message):
             return Reaction(REFUSED_PAUSE_S, refused=(reason, message))
         case DatabaseUnavailable() | RowsLocked():
-            return Reaction(UNREACHABLE_PAUSE_S, f"the database: {error}")
+            return Reaction(UNREACHABLE_PAUSE_S, _of_the_database(error))
     message = f"an unexpected error, {type(error).__name__}: see the operator's log, and report it"
     return Reaction(REFUSED_PAUSE_S, refused=("InternalError", message))
+
+
+def _of_the_database(error: Exception) -> Problem:
+    return Problem(type(error).__name__, f"the database: {error}")

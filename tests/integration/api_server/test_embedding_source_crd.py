@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from embedding_operator.lifecycle.backfill_status import BackfillFacts, Backlog
-from embedding_operator.lifecycle.source_status import Pending, SourceFacts, status
+from embedding_operator.lifecycle.source_facts import Pending, SourceFacts
+from embedding_operator.lifecycle.source_status import status
 from embedding_operator.resources import SOURCES
 from embedding_worker.providers.problem import Problem
 from embedding_worker.rows.records import Counts, Used
@@ -353,11 +354,11 @@ async def test_kubectl_prints_the_documented_columns(admin: PlainRequests, names
     await admin.create(SOURCES, a_source(name))
     await admin.patch_status(SOURCES, name, status(sweeping, {}, NOW))
     header, row = (re.split(r"\s{2,}", line) for line in namespace.kubectl.run("get", "esrc", name).splitlines())
-    assert header == ["NAME", "TABLE", "MODEL", "FRESH %", "DUE", "OLDEST", "OPEN", "DEAD", "READY", "AGE"]
+    assert header == ["NAME", "TABLE", "MODEL", "STATUS", "FRESH %", "DUE", "OLDEST", "OPEN", "DEAD", "READY", "AGE"]
     shown = dict(zip(header, row, strict=True))
     assert shown["OLDEST"] not in ("", "<none>", "<invalid>", "<unknown>")
     del shown["AGE"], shown["OLDEST"]
-    assert list(shown.values()) == [name, "public.businesses", "any", "98.5", "3", "2", "1", "True"]
+    assert list(shown.values()) == [name, "public.businesses", "any", "Sweeping", "98.5", "3", "2", "1", "True"]
 
 
 async def test_the_wide_table_also_shows_the_reason_the_fingerprint_and_the_backfill(

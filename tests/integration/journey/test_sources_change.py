@@ -151,7 +151,7 @@ def test_the_process_serves_its_health_and_its_metrics(system: System) -> None:
             return str(answer.read().decode())
 
     assert page("/healthz") == page("/readyz") == "ok\n"
-    settled = 'embedding_operator_jobs_settled_total{phase="Succeeded",reason="Embedded",source="businesses"} 5.0'
+    settled = 'embedding_operator_job_transitions_total{phase="Succeeded",reason="Embedded",source="businesses"} 5.0'
     wait_until(lambda: settled in page("/metrics"), within_s=20, because="five rows were embedded")
     assert 'embedding_operator_due_rows{source="businesses"}' in page("/metrics")
     assert "Business 1" not in json.dumps(page("/metrics"))

@@ -168,7 +168,7 @@ async def test_it_begins_no_call_where_the_source_is_suspended_already(one: OneW
 
 
 async def test_an_unexpected_error_ends_it(one: OneWorker, businesses: Application) -> None:
-    businesses.run("DROP TABLE embedding_operator.backfills")
+    businesses.run("DROP TABLE embedding_operator.backfills CASCADE")
     async with one.running() as (_, task):
         with pytest.raises(Exception, match="backfills"):
             await ended(task)

@@ -52,6 +52,10 @@ async def test_the_counts_say_since_when_the_oldest_row_is_due(businesses: Appli
     counts = await keeper.store.counts()
     assert counts.oldest_due_since == datetime(2024, 2, 29, 12, tzinfo=UTC)
     assert counts.oldest_due_since.utcoffset() == timedelta(0)
+    without = await keeper.store.counts(dead_letters=["1"])
+    assert without.oldest_due_since is not None
+    assert without.oldest_due_since.year >= 2026
+    assert (await keeper.store.counts(dead_letters=["1", "2"])).oldest_due_since is None
 
 
 @pytest.mark.usefixtures("few")

@@ -56,6 +56,19 @@ async def test_each_row_comes_once_however_often_it_was_edited(
     assert {row.id: row.newest_mark for row in rows} == dict(marks)
 
 
+async def test_each_row_comes_with_the_age_of_its_newest_mark(
+    businesses: Application, kept: tuple[Keeper, Oracle]
+) -> None:
+    keeper, oracle = kept
+    add(businesses, 2)
+    marks = f'embedding_operator."{oracle.config.at.bookkeeping_name}_marks"'
+    businesses.run(f"UPDATE {marks} SET since = now() - interval '1 hour'")
+    businesses.run("UPDATE businesses SET name = 'again' WHERE id = 2")
+    ages = {row.id: row.marked_s_ago for row in await keeper.sweep()}
+    assert 3_600 <= ages["1"] < 3_700
+    assert 0 <= ages["2"] < 100
+
+
 async def test_rows_that_are_in_flight_are_left_out(businesses: Application, kept: tuple[Keeper, Oracle]) -> None:
     add(businesses, 20)
     in_flight = tuple(str(n) for n in range(2, 20))

@@ -10,6 +10,8 @@ from hack.control_plane import build
 from hack.control_plane.pins import pins, programs_build
 from hack.errors import BuildFailed
 from hack.go_build import compile as go_compile
+from hack.go_build.compile import go_command
+from hack.go_build.programs import MODULES, module_build
 from hack.go_build.progress import Lines
 from hack.go_build.toolchain import Go
 from tests.support.deadline import wait_until
@@ -113,3 +115,9 @@ def test_a_failed_build_shows_gos_last_lines_and_leaves_no_file(go: StandIn) -> 
     with pytest.raises(BuildFailed, match="no space left on device\nthe control plane could not be built"):
         build.binaries(Lines(lambda line: None))
     assert not [path for path in programs_build(pins()).folder.parent.iterdir() if path.suffix != ".lock"]
+
+
+def test_only_a_program_with_build_tags_gives_them_to_go() -> None:
+    tagged, plain = (go_command(Path("go"), "build", module_build(MODULES / name)) for name in ("promtool", "helm4"))
+    assert "-tags=remove_all_sd" in tagged
+    assert not [flag for flag in plain if flag.startswith("-tags")]

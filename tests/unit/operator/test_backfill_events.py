@@ -8,7 +8,8 @@ import pytest
 
 from embedding_operator.lifecycle.backfill_events import of_backfill
 from embedding_operator.lifecycle.backfill_status import BackfillFacts, Backlog
-from embedding_operator.lifecycle.source_status import SourceFacts, status
+from embedding_operator.lifecycle.source_facts import SourceFacts
+from embedding_operator.lifecycle.source_status import status
 from embedding_operator.resources.embedding_source import parse_source
 from tests.support.manifests import a_source, merged
 

@@ -14,7 +14,8 @@ from embedding_operator.lifecycle.backfill_status import (
     backfilling,
     estimated_completion,
 )
-from embedding_operator.lifecycle.source_status import SourceFacts, status, worth_writing
+from embedding_operator.lifecycle.source_facts import SourceFacts
+from embedding_operator.lifecycle.source_status import status, worth_writing
 
 NOW = datetime(2026, 3, 1, 12, 0, 30, tzinfo=UTC)
 BACKFILL = BackfillFacts(

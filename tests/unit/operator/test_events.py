@@ -100,7 +100,23 @@ def test_a_note_is_cut_at_a_character_to_what_the_api_server_accepts(more: int) 
             [("Normal", "ProviderReady", "why ProviderReady is True")],
         ),
         ({}, {"ProviderReady": "True"}, []),
-        ({"Fresh": "False"}, {"Fresh": "True", "Reconciling": "True", "ReembedRequired": "True"}, []),
+        ({"Fresh": "False"}, {"Fresh": "True", "Reconciling": "True", "ReembedRequired": "False"}, []),
+        (
+            {"DatabaseReady": "True"},
+            {"DatabaseReady": "False"},
+            [("Warning", "WhyDatabaseReady", "why DatabaseReady is False")],
+        ),
+        (
+            {"DatabaseReady": "False"},
+            {"DatabaseReady": "True"},
+            [("Normal", "DatabaseReady", "why DatabaseReady is True")],
+        ),
+        ({}, {"DatabaseReady": "True"}, []),
+        (
+            {"ReembedRequired": "False"},
+            {"ReembedRequired": "True"},
+            [("Warning", "WhyReembedRequired", "why ReembedRequired is True")],
+        ),
     ],
 )
 def test_an_event_of_a_source_is_emitted_when_a_condition_changes(

@@ -67,6 +67,18 @@ async def test_it_gets_arguments_variables_and_the_cluster_but_none_of_our_setti
     ]
 
 
+async def test_a_program_that_may_ask_its_user_gets_the_terminal(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    script = (
+        "print('enter the code ABCD', file=sys.stderr)\n"
+        "info = json.loads(os.environ['KUBERNETES_EXEC_INFO'])\n"
+        f"print(json.dumps({answer(token='')} | {{'status': {{'token': str(info['spec']['interactive'])}}}}))"
+    )
+    assert (await run_plugin(plugin(tmp_path, script, terminal=True))).authorization == "Bearer True"
+    assert capfd.readouterr().err == "enter the code ABCD\n"
+
+
 @pytest.mark.parametrize(
     ("script", "said"),
     [

@@ -115,7 +115,7 @@ async def test_a_job_that_succeeds_is_recorded_in_the_metrics() -> None:
         await let_time_pass(parts.clock, factory.job_runner(factory.sources()).run(job))
     assert parts.server.stored_jobs[job.name]["status"]["phase"] == "Succeeded"
     page = parts.metrics.page(open_jobs=0, window=0, dead_letters=0).decode()
-    assert 'jobs_settled_total{phase="Succeeded",reason="Embedded",source="businesses"} 1.0' in page
+    assert 'job_transitions_total{phase="Succeeded",reason="Embedded",source="businesses"} 1.0' in page
 
 
 async def test_a_rotated_database_url_moves_the_pool(tmp_path: Path) -> None:

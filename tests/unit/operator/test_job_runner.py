@@ -6,6 +6,7 @@ from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
+from structlog.testing import capture_logs
 
 from embedding_operator.api_errors import ApiServerError, ApiServerUnavailable, Invalid, RequestRefused
 from embedding_operator.event_poster import EventPoster
@@ -22,7 +23,7 @@ from embedding_worker.outcome import OutcomeKind, RowOutcome, RowRequest
 from embedding_worker.pipeline import RowPipeline
 from tests.support.fake_api_server import FakeApiServer
 from tests.support.fake_clock import START, settle
-from tests.support.jobs import TEXT, Register, job_body, name_of
+from tests.support.jobs import TEXT, Register, job_body, name_of, tracked
 from tests.support.manifests import Json, a_source
 
 NAME = name_of("1")
@@ -223,8 +224,19 @@ async def test_a_place_in_the_window_is_free_when_a_job_is_done_and_not_when_it_
 
 async def test_the_metrics_count_each_end_by_phase_and_reason(world: World) -> None:
     await world.run(world.put())
-    line = 'embedding_operator_jobs_settled_total{phase="Succeeded",reason="Embedded",source="shops"} 1.0'
+    line = 'embedding_operator_job_transitions_total{phase="Succeeded",reason="Embedded",source="shops"} 1.0'
     assert line in world.metrics.page(open_jobs=0, window=0, dead_letters=0).decode()
+
+
+@pytest.mark.parametrize(("edited", "observed"), [(True, 2.0), (False, None)])
+async def test_the_time_from_an_edit_to_its_vector_is_measured(
+    world: World, edited: bool, observed: float | None
+) -> None:
+    world.table.begin_create(tracked("1", edited_at=world.clock.monotonic() - 2 if edited else None))
+    await world.run(world.put())
+    page = world.metrics.page(open_jobs=0, window=0, dead_letters=0).decode()
+    line = f'edit_to_fresh_seconds_sum{{source="shops"}} {observed}'
+    assert (line in page) is edited
 
 
 async def test_a_job_that_succeeds_emits_no_event(world: World) -> None:
@@ -236,6 +248,15 @@ async def test_a_dead_letter_emits_a_warning_with_its_own_message(world: World) 
     world.batcher.outcome = TOO_LONG
     await world.run(world.put())
     assert await world.emitted() == [("Warning", "TextTooLong", "the text has 9,000 bytes")]
+
+
+async def test_a_dead_letter_is_a_warning_in_the_log_with_its_reason(world: World) -> None:
+    world.batcher.outcome = TOO_LONG
+    with capture_logs() as logs:
+        await world.run(world.put())
+    (line,) = [line for line in logs if line["event"] == "job settled"]
+    assert (line["log_level"], line["source"], line["reason"]) == ("warning", "shops", "TextTooLong")
+    assert line["message"] == "the text has 9,000 bytes"
 
 
 # Replays.

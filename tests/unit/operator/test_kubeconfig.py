@@ -89,6 +89,26 @@ def test_of_several_contexts_the_current_one_is_used(tmp_path: Path) -> None:
     assert read_kubeconfig(str(write(tmp_path / "kubeconfig", content))).host == "https://192.0.2.2"
 
 
+def test_a_context_that_is_named_is_used_instead_of_the_current_one(tmp_path: Path) -> None:
+    content = kubeconfig(user={"token": "t"})
+    content["contexts"].append({"name": "x2", "context": {"cluster": "c", "user": "u", "namespace": "other"}})
+    path = str(write(tmp_path / "kubeconfig", content))
+    assert read_kubeconfig(path, context="x2").namespace == "other"
+    with pytest.raises(AccessRefused, match="it has no context 'x3': it has x, x2"):
+        read_kubeconfig(path, context="x3")
+
+
+@pytest.mark.parametrize(("mode", "terminal"), [("Always", True), ("IfAvailable", True), ("Never", False)])
+def test_a_plugin_may_use_the_terminal_of_a_person_unless_it_says_never(
+    tmp_path: Path, mode: str, terminal: bool
+) -> None:
+    user = {"exec": {"apiVersion": V1, "command": "x", "interactiveMode": mode}}
+    path = str(write(tmp_path / "kubeconfig", kubeconfig(user=user)))
+    found = read_kubeconfig(path, terminal=True).plugin
+    assert found is not None
+    assert found.terminal is terminal
+
+
 def test_of_several_files_the_first_one_wins_and_missing_ones_are_left_out(tmp_path: Path) -> None:
     first = kubeconfig(cluster={"server": "https://192.0.2.2"})
     first["users"] = []

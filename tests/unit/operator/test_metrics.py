@@ -8,25 +8,34 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from embedding_operator.lifecycle.backfill_status import BackfillFacts
+from embedding_operator.lifecycle.source_facts import SourceFacts
 from embedding_operator.metrics import Metrics
 from embedding_worker.providers.circuit import CircuitState
-from embedding_worker.rows.records import Counts
+from embedding_worker.rows.records import Counts, Used
 from tests.support.fake_clock import START, FakeClock
 
+FACTS = SourceFacts(1, "any@8", set_up=True, texts_per_day=1_000)
 BACKFILL = BackfillFacts(200, 50, 3, rows_per_s=12.5, workers=4, began_at=START)
 
 
 @pytest.fixture
-def metrics() -> Metrics:
-    return Metrics(clock=FakeClock())
+def clock() -> FakeClock:
+    return FakeClock()
+
+
+@pytest.fixture
+def metrics(clock: FakeClock) -> Metrics:
+    return Metrics(clock=clock)
 
 
 NAMES = {
-    *("jobs_settled", "replays", "refused_creates", "due_rows", "rows", "oldest_due_seconds", "open_jobs"),
+    *("job_transitions", "replays", "refused_creates", "due_rows", "rows", "oldest_due_seconds", "open_jobs"),
     *("window_jobs", "dead_letters", "source_dead_letters", "dead_letter_limit_reached"),
     *("backfill_active", "backfill_rows", "backfill_done_rows", "backfill_failed_rows"),
     *("backfill_rows_per_second", "backfill_workers"),
-    "leader",
+    *("leader", "source_condition", "build_info", "database_up"),
+    *("blank_rows", "source_suspended", "texts_today", "texts_per_day_limit", "tokens_today", "audited_rows"),
+    *("audit_completed_timestamp_seconds", "edit_to_fresh_seconds"),
     *("provider_call_seconds", "provider_call_texts", "circuit_open", "sweep_seconds", "job_seconds"),
 }
 
@@ -51,14 +60,14 @@ def test_the_page_has_all_documented_names_and_no_other(metrics: Metrics) -> Non
 
 def test_every_metric_has_our_prefix_and_a_description(metrics: Metrics) -> None:
     for family in text_string_to_metric_families(page(metrics)):
-        assert family.name.startswith("embedding_operator_")
+        assert family.name.startswith(("embedding_operator_", "process_"))
         assert family.documentation
 
 
 def test_a_settled_job_is_counted_by_phase_and_reason_and_its_time_observed(metrics: Metrics) -> None:
     for _ in range(2):
         metrics.record_job("shops", phase="Succeeded", reason="Embedded", took_s=0.3)
-    assert value(metrics, "jobs_settled_total", source="shops", phase="Succeeded", reason="Embedded") == 2
+    assert value(metrics, "job_transitions_total", source="shops", phase="Succeeded", reason="Embedded") == 2
     assert value(metrics, "job_seconds_sum", source="shops") == pytest.approx(0.6)
 
 
@@ -78,28 +87,85 @@ def test_a_circuit_is_open_until_calls_may_be_made_again(
 
 
 def test_the_rows_of_a_source_are_as_they_were_last_counted(metrics: Metrics) -> None:
-    metrics.record_counts("shops", Counts(100, 7, True, START - timedelta(minutes=1), estimated=False))
-    metrics.record_counts("shops", Counts(101, 5, True, START - timedelta(minutes=1), estimated=False))
+    metrics.record_facts(
+        "shops", replace(FACTS, counts=Counts(100, 7, True, START - timedelta(minutes=1), estimated=False))
+    )
+    metrics.record_facts(
+        "shops", replace(FACTS, counts=Counts(101, 5, True, START - timedelta(minutes=1), estimated=False))
+    )
     assert value(metrics, "rows", source="shops") == 101
     assert value(metrics, "due_rows", source="shops") == 5
     assert value(metrics, "oldest_due_seconds", source="shops") == 60
 
 
 def test_without_a_due_row_the_age_of_the_oldest_is_zero(metrics: Metrics) -> None:
-    metrics.record_counts("shops", Counts(100, 0, False, None, estimated=False))
+    metrics.record_facts("shops", replace(FACTS, counts=Counts(100, 0, False, None, estimated=False)))
     assert value(metrics, "oldest_due_seconds", source="shops") == 0
 
 
 def test_a_database_whose_clock_is_ahead_gives_no_negative_age(metrics: Metrics) -> None:
-    metrics.record_counts("shops", Counts(1, 1, True, START + timedelta(minutes=1), estimated=False))
+    metrics.record_facts(
+        "shops", replace(FACTS, counts=Counts(1, 1, True, START + timedelta(minutes=1), estimated=False))
+    )
     assert value(metrics, "oldest_due_seconds", source="shops") == 0
+
+
+async def test_the_age_of_the_oldest_row_grows_between_two_counts(metrics: Metrics, clock: FakeClock) -> None:
+    metrics.record_facts("shops", replace(FACTS, counts=Counts(1, 1, True, START, estimated=False)))
+    await clock.advance(120)
+    assert value(metrics, "oldest_due_seconds", source="shops") == 120
+
+
+def test_what_was_sent_today_is_beside_what_may_be_sent(metrics: Metrics) -> None:
+    metrics.record_facts("shops", replace(FACTS, used=Used("2026-03-01", 400, 9_000)))
+    names = ("texts_today", "texts_per_day_limit", "tokens_today")
+    assert [value(metrics, name, source="shops") for name in names] == [400, 1_000, 9_000]
+
+
+@pytest.mark.parametrize("suspended", [True, False])
+def test_whether_a_source_is_suspended(metrics: Metrics, suspended: bool) -> None:
+    metrics.record_facts("shops", replace(FACTS, suspended=suspended))
+    assert value(metrics, "source_suspended", source="shops") == suspended
+
+
+def test_the_audit_has_its_position_and_its_last_end(metrics: Metrics) -> None:
+    metrics.record_facts("shops", replace(FACTS, audited_rows=120))
+    assert value(metrics, "audited_rows", source="shops") == 120
+    assert value(metrics, "audit_completed_timestamp_seconds", source="shops") is None
+    metrics.record_facts("shops", replace(FACTS, audit_completed_at=START))
+    assert value(metrics, "audit_completed_timestamp_seconds", source="shops") == START.timestamp()
+
+
+def test_whether_the_database_has_answered(metrics: Metrics) -> None:
+    for up in (True, False):
+        metrics.record_database(up=up)
+        assert value(metrics, "database_up") == up
+
+
+def test_the_time_from_an_edit_to_its_vector_is_observed(metrics: Metrics) -> None:
+    metrics.record_fresh("shops", edited_s_ago=0.4)
+    assert value(metrics, "edit_to_fresh_seconds_sum", source="shops") == pytest.approx(0.4)
+
+
+def test_a_condition_has_the_value_1_for_its_status_alone(metrics: Metrics) -> None:
+    metrics.record_facts("shops", SourceFacts(1, "any@8", set_up=True))
+    metrics.record_facts("shops", SourceFacts(1, "any@8", refused=("TableMissing", "create the table")))
+    found = {
+        (kind, status): value(metrics, "source_condition", source="shops", condition=kind, status=status)
+        for kind in ("Ready", "Fresh")
+        for status in ("True", "False", "Unknown")
+    }
+    assert {key for key, number in found.items() if number == 1} == {("Ready", "False"), ("Fresh", "Unknown")}
+    metrics.forget("shops")
+    assert value(metrics, "source_condition", source="shops", condition="Ready", status="False") is None
 
 
 def test_the_gauges_of_a_deleted_source_are_removed_and_no_others(metrics: Metrics) -> None:
     for source in ("shops", "others"):
-        metrics.record_counts(source, Counts(100, 7, True, None, estimated=False))
+        counts = Counts(100, 7, True, None, estimated=False)
+        metrics.record_facts(source, replace(FACTS, counts=counts, backfill=BACKFILL))
         metrics.record_dead_letters(source, 3, limit_reached=False)
-        metrics.record_backfill(source, BACKFILL)
+    assert value(metrics, "due_rows", source="shops") == 7
     metrics.forget("shops")
     metrics.forget("unknown")
     assert value(metrics, "source_dead_letters", source="shops") is None
@@ -131,17 +197,17 @@ def backfill(metrics: Metrics) -> list[float | None]:
 
 
 def test_a_backfill_has_its_rows_its_rate_and_its_workers(metrics: Metrics) -> None:
-    metrics.record_backfill("shops", BACKFILL)
+    metrics.record_facts("shops", replace(FACTS, backfill=BACKFILL))
     assert backfill(metrics) == [1, 200, 50, 3, 12.5, 4]
 
 
 def test_a_backfill_that_has_ended_keeps_its_rows_and_has_no_rate_and_no_workers(metrics: Metrics) -> None:
-    metrics.record_backfill("shops", replace(BACKFILL, completed_at=START))
+    metrics.record_facts("shops", replace(FACTS, backfill=replace(BACKFILL, completed_at=START)))
     assert backfill(metrics) == [0, 200, 50, 3, 0, 0]
 
 
 def test_a_source_without_a_backfill_has_no_such_metrics(metrics: Metrics) -> None:
-    metrics.record_backfill("shops", None)
+    metrics.record_facts("shops", FACTS)
     assert set(backfill(metrics)) == {None}
 
 

@@ -84,7 +84,7 @@ async def test_without_the_database_a_source_waits_and_stays_set_up(system: Loop
         system.store.fail("sweep", AWAY, AWAY)
         await system.clock.advance(3)
         assert system.condition("Ready")[:2] == ("True", "Sweeping")
-        assert system.condition("Fresh") == ("Unknown", "Waiting", "the database: connection refused")
+        assert system.condition("Fresh") == ("Unknown", "DatabaseUnavailable", "the database: connection refused")
         assert system.loop.waiting_for == "the database: connection refused"
         await system.clock.advance(5)
         assert system.loop.waiting_for is None
@@ -206,7 +206,7 @@ async def test_rows_that_stay_locked_for_five_turns_are_reported(system: LoopedS
     system.store.fail("sweep", *[RowsLocked("a lock timeout")] * 5)
     async with system.running():
         await system.clock.advance(4 * INTERVAL_S)
-        assert system.loop.waiting_for == "the database: a lock timeout, 5 times in a row"
+        assert system.loop.waiting_for == "the database: a lock timeout, several times in a row"
         await system.clock.advance(2)
         assert system.loop.waiting_for is None
 

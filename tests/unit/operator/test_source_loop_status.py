@@ -2,7 +2,7 @@
 
 import pytest
 
-from embedding_operator.lifecycle.source_status import Pending
+from embedding_operator.lifecycle.source_facts import Pending
 from embedding_operator.resources.embedding_job import Phase
 from embedding_worker.errors import DatabaseUnavailable, DayLimitReached, ProviderThrottled, ProviderUnavailable
 from tests.support.fake_clock import settle
@@ -56,7 +56,7 @@ async def test_an_incomplete_first_audit_is_in_the_status_until_it_is_complete(s
     system.store.fail("audit", AWAY, AWAY)
     async with system.running():
         await system.clock.advance(3)
-        assert system.condition("Fresh")[:2] == ("Unknown", "Waiting")
+        assert system.condition("Fresh")[:2] == ("Unknown", "DatabaseUnavailable")
         await system.clock.advance(5)
         assert system.condition("Fresh")[:2] == ("False", "RowsDue")
 

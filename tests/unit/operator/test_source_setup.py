@@ -6,7 +6,7 @@ from datetime import timedelta
 import pytest
 from structlog.testing import capture_logs
 
-from embedding_operator.lifecycle.source_status import Pending
+from embedding_operator.lifecycle.source_facts import Pending
 from embedding_operator.reconciler import configuration, source_setup
 from embedding_operator.reconciler.backfill_workers import WorkersNotEnabled
 from embedding_operator.reconciler.configuration import Configuration, Progress

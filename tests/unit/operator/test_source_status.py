@@ -9,16 +9,9 @@ from typing import Any
 import pytest
 
 from embedding_operator.lifecycle.backfill_status import BackfillFacts
-from embedding_operator.lifecycle.source_status import (
-    Pending,
-    SourceFacts,
-    conditions,
-    cost,
-    facts_of,
-    fresh_percent,
-    status,
-    worth_writing,
-)
+from embedding_operator.lifecycle.source_conditions import conditions
+from embedding_operator.lifecycle.source_facts import Pending, SourceFacts, facts_of
+from embedding_operator.lifecycle.source_status import cost, fresh_percent, status, why_jobs_wait, worth_writing
 from embedding_worker.providers.problem import Problem
 from embedding_worker.rows.records import Counts, Used
 from tests.support.operator_parts import source
@@ -35,6 +28,7 @@ def counts(due: int, total: int = 100, *, without_dead_letter: bool = True) -> C
 
 SWEEPING = SourceFacts(3, "any@8", set_up=True, filled=True, counts=counts(0))
 PROBLEM = Problem("QuotaExhausted", "the quota of the day is used up")
+AWAY = Problem("DatabaseUnavailable", "the database: connection refused")
 PENDING = Pending("other@8#0123abcd", rows=90, tokens=2_000_000)
 EVERY_STATE = [
     SourceFacts(
@@ -55,7 +49,7 @@ EVERY_STATE = [
         (False, True),
         (None, REFUSED),
         (False, True),
-        (None, "the database: connection refused"),
+        (None, AWAY),
         (False, True),
         (None, counts(0), counts(2), counts(2, without_dead_letter=False)),
         (0, 2),
@@ -76,6 +70,53 @@ def test_exactly_one_of_ready_reconciling_and_stalled_holds_in_every_state() -> 
         assert sorted(map(str, holds)) == ["False", "False", "True"], facts
 
 
+@pytest.mark.parametrize(
+    ("changes", "word"),
+    [
+        ({}, "Fresh"),
+        ({"counts": counts(2)}, "Sweeping"),
+        ({"counts": counts(2, without_dead_letter=False)}, "FreshExceptDeadLettered"),
+        ({"counts": counts(100, without_dead_letter=False)}, "NoneFresh"),
+        ({"filled": False}, "FirstAudit"),
+        ({"set_up": False}, "SettingUp"),
+        ({"pending": PENDING}, "ApprovalNeeded"),
+        ({"provider_problem": PROBLEM, "pending": PENDING}, "QuotaExhausted"),
+        ({"suspended": True, "provider_problem": PROBLEM}, "Suspended"),
+        ({"waiting_for": AWAY, "suspended": True}, "DatabaseUnavailable"),
+        ({"waiting_for": AWAY, "set_up": False}, "DatabaseUnavailable"),
+        ({"waiting_for": Problem("RequestRefused", "a quota"), "provider_problem": PROBLEM}, "RequestRefused"),
+        ({"counts": None}, "Counting"),
+        ({"refused": REFUSED, "waiting_for": AWAY}, "TableMissing"),
+        ({"jobs_refused": ("JobsRefused", "a quota"), "provider_problem": PROBLEM}, "JobsRefused"),
+    ],
+)
+def test_the_summary_is_the_most_pressing_reason_in_one_word(changes: dict[str, Any], word: str) -> None:
+    assert status(replace(SWEEPING, **changes), {}, NOW)["summary"] == word
+
+
+def test_the_summary_is_one_word_in_every_state() -> None:
+    for facts in EVERY_STATE:
+        assert re.fullmatch(r"[A-Z][A-Za-z]+", status(facts, {}, NOW)["summary"]), facts
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"counts": counts(2)}, None),
+        ({"pending": PENDING}, None),
+        ({"some_calls_fail": True}, None),
+        ({"provider_problem": PROBLEM}, "QuotaExhausted"),
+        ({"suspended": True, "provider_problem": PROBLEM}, "Suspended"),
+        ({"waiting_for": AWAY}, "DatabaseUnavailable"),
+        ({"set_up": False}, "SettingUp"),
+        ({"refused": REFUSED}, "TableMissing"),
+    ],
+)
+def test_jobs_wait_for_what_stops_all_of_them(changes: dict[str, Any], reason: str | None) -> None:
+    why = why_jobs_wait(replace(SWEEPING, **changes))
+    assert (why.reason if why else None) == reason
+
+
 def test_each_condition_appears_once_with_a_reason_and_a_message() -> None:
     for facts in EVERY_STATE:
         found = conditions(facts)
@@ -85,6 +126,7 @@ def test_each_condition_appears_once_with_a_reason_and_a_message() -> None:
                 "Reconciling",
                 "Stalled",
                 "Fresh",
+                "DatabaseReady",
                 "BlankTexts",
                 "ProviderReady",
                 "ReembedRequired",
@@ -106,6 +148,13 @@ def test_the_rows_that_a_changed_model_would_embed_are_in_the_message() -> None:
         found for found in conditions(replace(SWEEPING, pending=PENDING)) if found.type == "ReembedRequired"
     ]
     assert "90 rows would be embedded again" in condition.message
+    assert condition.message.endswith(f"until spec.approvedFingerprint is {PENDING.signature}")
+
+
+def test_a_wrong_approval_is_told_beside_the_right_one() -> None:
+    facts = replace(SWEEPING, pending=replace(PENDING, approved="other@8"))
+    (condition,) = [found for found in conditions(facts) if found.type == "ReembedRequired"]
+    assert condition.message.endswith(f"until spec.approvedFingerprint is {PENDING.signature}; it is other@8")
 
 
 def test_a_refused_source_is_stalled_with_the_reason_and_the_remedy() -> None:
@@ -116,13 +165,13 @@ def test_a_refused_source_is_stalled_with_the_reason_and_the_remedy() -> None:
 
 
 def test_a_source_without_a_database_from_the_start_is_still_being_set_up() -> None:
-    facts = SourceFacts(3, "any@8", waiting_for="the database: connection refused")
+    facts = SourceFacts(3, "any@8", waiting_for=AWAY)
     assert shown(facts, "Reconciling") == (True, "SettingUp")
     assert conditions(facts)[0].message == "the database: connection refused"
 
 
 def test_a_source_stays_ready_while_the_database_is_unavailable() -> None:
-    facts = SourceFacts(3, "any@8", set_up=True, waiting_for="the database: connection refused")
+    facts = SourceFacts(3, "any@8", set_up=True, waiting_for=AWAY)
     assert shown(facts, "Ready")[0] is True
 
 
@@ -135,8 +184,8 @@ def test_a_suspended_source_is_ready_with_reason_suspended() -> None:
     [
         (SWEEPING, (True, "AllFresh")),
         (SourceFacts(3, "any@8", set_up=True, counts=counts(0)), (False, "FirstAudit")),
-        (SourceFacts(3, "any@8", set_up=True, filled=True), (None, "Waiting")),
-        (SourceFacts(3, "any@8", True, None, False, "the database: away", True, counts(0)), (None, "Waiting")),
+        (SourceFacts(3, "any@8", set_up=True, filled=True), (None, "Counting")),
+        (SourceFacts(3, "any@8", True, None, False, AWAY, True, counts(0)), (None, "DatabaseUnavailable")),
         (SourceFacts(3, "any@8", set_up=True, filled=True, counts=counts(3)), (False, "RowsDue")),
         (SourceFacts(3, "any@8", set_up=True, filled=True, counts=counts(3), dead_letters=2), (False, "RowsDue")),
         (
@@ -393,7 +442,7 @@ def test_a_new_generation_is_written_as_soon_as_a_condition() -> None:
 def test_before_anything_is_done_the_facts_are_those_of_the_source() -> None:
     shown = source(generation=7, suspend=True).model_copy(update={"status": {"lastHandledReconcileAt": "today"}})
     assert facts_of(shown, price_per_million_tokens=0.15) == SourceFacts(
-        7, "any@8", suspended=True, price_per_million_tokens=0.15, reconciled_at="today"
+        7, "any@8", suspended=True, price_per_million_tokens=0.15, reconciled_at="today", texts_per_day=1_000_000
     )
 
 

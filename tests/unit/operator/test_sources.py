@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator
 import pytest
 
 from embedding_operator.api_errors import ApiServerUnreachable
+from embedding_operator.lifecycle.source_facts import SourceFacts
 from embedding_operator.reconciler.deleted_sources import DeletedSources
 from embedding_operator.reconciler.source_loop import SourceLoop
 from embedding_operator.reconciler.sources import Sources
@@ -371,7 +372,8 @@ async def test_a_handler_that_has_waited_long_is_released_at_once_when_its_sourc
 
 async def test_a_deleted_source_leaves_neither_metrics_nor_a_share_of_the_window(system: System) -> None:
     await system.observe(source())
-    system.parts.metrics.record_counts(SOURCE, Counts(1_000, 1_000, True, None, estimated=False))
+    counts = Counts(1_000, 1_000, True, None, estimated=False)
+    system.parts.metrics.record_facts(SOURCE, SourceFacts(1, "any@8", set_up=True, counts=counts))
     system.parts.window.record_due(SOURCE, 1_000)
     system.parts.window.record_due("others", 1)
     assert system.parts.window.free("others") == 5

@@ -1,14 +1,16 @@
 """A source's status is written when it has changed, and its transitions are emitted as Events."""
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
 from structlog.testing import capture_logs
 
 from embedding_operator.api_errors import ApiServerError, ApiServerUnreachable, Gone, RequestRefused
-from embedding_operator.lifecycle.source_status import SourceFacts, facts_of
+from embedding_operator.lifecycle.source_facts import SourceFacts, facts_of
 from embedding_operator.reconciler.status_report import StatusReport
 from embedding_operator.resources.embedding_job import Phase
+from embedding_worker.providers.problem import Problem
 from embedding_worker.rows.records import Counts
 from tests.support.operator_parts import SOURCE, Parts, job_of, source
 
@@ -127,6 +129,18 @@ async def test_a_transition_is_emitted_once_and_only_when_it_is_written(system: 
     await system.report.write(SET_UP)
     await system.report.write(SET_UP)
     assert system.events() == [("Normal", "Ready")]
+
+
+async def test_what_needs_attention_is_a_line_in_the_log_once(system: System) -> None:
+    away = Problem("DatabaseUnavailable", "the database: connection refused")
+    await system.report.write(SET_UP)
+    with capture_logs() as logs:
+        for _ in range(3):
+            await system.clock.advance(1)
+            await system.report.write(replace(SET_UP, waiting_for=away))
+    (line,) = logs
+    assert (line["log_level"], line["source"], line["condition"]) == ("warning", SOURCE, "DatabaseReady")
+    assert (line["reason"], line["message"]) == (away.reason, away.message)
 
 
 @pytest.mark.parametrize(

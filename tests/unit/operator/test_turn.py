@@ -14,6 +14,7 @@ from embedding_operator.reconciler.turn import (
     steps,
 )
 from embedding_worker.errors import DatabaseUnavailable, RowsLocked, SourceRefused
+from embedding_worker.providers.problem import Problem
 
 
 def look(
@@ -78,28 +79,29 @@ def test_locked_rows_are_tried_again_in_the_next_turn(turns: int) -> None:
 
 def test_rows_that_stay_locked_are_reported_after_five_turns() -> None:
     reaction = after_failed_turn(RowsLocked("a lock timeout"), locked_turns=5)
-    assert reaction == Reaction(2.0, "the database: a lock timeout, 5 times in a row")
+    assert reaction == Reaction(2.0, Problem("RowsLocked", "the database: a lock timeout, several times in a row"))
 
 
 def test_a_database_that_is_unavailable_is_tried_again_in_two_seconds() -> None:
     reaction = after_failed_turn(DatabaseUnavailable("connection refused"), locked_turns=0)
-    assert reaction == Reaction(2.0, "the database: connection refused")
+    assert reaction == Reaction(2.0, Problem("DatabaseUnavailable", "the database: connection refused"))
 
 
 @pytest.mark.parametrize(("retry_after_s", "pause_s"), [(0.1, 2.0), (3.0, 3.0), (120.0, 5.0)])
 def test_an_unavailable_api_server_is_tried_again_within_five_seconds(retry_after_s: float, pause_s: float) -> None:
     error = ApiServerUnavailable("overloaded", retry_after_s=retry_after_s)
-    assert after_failed_turn(error, locked_turns=0) == Reaction(pause_s, "the API server: overloaded")
+    problem = Problem("ApiServerUnavailable", "the API server: overloaded")
+    assert after_failed_turn(error, locked_turns=0) == Reaction(pause_s, problem)
 
 
 def test_an_unreachable_api_server_is_waited_for() -> None:
     reaction = after_failed_turn(ApiServerUnreachable("no route"), locked_turns=0)
-    assert reaction == Reaction(2.0, "the API server: no route")
+    assert reaction == Reaction(2.0, Problem("ApiServerUnavailable", "the API server: no route"))
 
 
 def test_a_refused_request_is_reported_with_the_servers_message() -> None:
     reaction = after_failed_turn(RequestRefused("exceeded quota"), locked_turns=0)
-    assert reaction == Reaction(5.0, "the API server refuses: exceeded quota")
+    assert reaction == Reaction(5.0, Problem("RequestRefused", "the API server refuses: exceeded quota"))
 
 
 @pytest.mark.parametrize("error", [SourceRefused("TableMissing", "no table"), ZeroDivisionError()])
@@ -114,7 +116,7 @@ def test_a_refused_source_is_set_up_again_after_five_seconds() -> None:
 
 @pytest.mark.parametrize("error", [DatabaseUnavailable("away"), RowsLocked("away")])
 def test_a_set_up_that_cannot_reach_the_database_is_not_refused(error: Exception) -> None:
-    assert after_failed_setup(error) == Reaction(2.0, "the database: away")
+    assert after_failed_setup(error) == Reaction(2.0, Problem(type(error).__name__, "the database: away"))
 
 
 def test_an_unexpected_error_is_reported_by_its_kind_and_never_by_its_message() -> None:

@@ -69,6 +69,44 @@ def gated() -> Gated:
 # Rows wait.
 
 
+async def test_when_a_person_asks_the_next_probe_is_sent_at_once(gated: Gated) -> None:
+    await gated.open_circuit()
+    async with gated.running():
+        await gated.clock.advance(600)  # the pauses are a minute long now
+        before = gated.client.canaries
+        gated.recover()
+        gated.gate.retry_now()
+        await gated.clock.advance(1)
+        assert (gated.client.canaries, gated.gate.is_open) == (before + 1, True)
+
+
+async def test_when_a_person_asks_a_throttle_is_over(gated: Gated) -> None:
+    gated.client.failures = [ProviderThrottled("429", retry_after_s=600)]
+    with pytest.raises(ProviderThrottled):
+        await gated.embedder.embed(["one"])
+    async with gated.running():
+        waiting = await gated.wait()
+        assert not waiting.done()
+        gated.gate.retry_now()
+        await gated.clock.advance(1)
+        assert (waiting.done(), gated.gate.is_open) == (True, True)
+
+
+async def test_when_a_person_asks_a_row_with_a_pause_of_its_own_goes_on(gated: Gated) -> None:
+    async with gated.running():
+        waiting = await gated.wait(pause_s=600)
+        gated.gate.retry_now()
+        await settle()
+        assert waiting.done()
+
+
+async def test_when_a_person_asks_the_limit_of_the_day_is_looked_at_again(gated: Gated) -> None:
+    gated.gate.close_for_the_day(REACHED)
+    assert not gated.gate.is_open
+    gated.gate.retry_now()
+    assert gated.gate.is_open
+
+
 async def test_while_calls_may_be_made_no_row_waits(gated: Gated) -> None:
     assert gated.gate.is_open
     gated.gate.refuse_if_closed()

@@ -85,6 +85,12 @@ class Breaker:
         """Whether the circuit is open, and it is time for a probe."""
         return self._circuit.may_probe(self._clock.monotonic())
 
+    def retry_now(self) -> None:
+        """If it is open, send the next probe now."""
+        now = self._clock.monotonic()
+        self._circuit = self._circuit.hastened(now)
+        self._probe_at = self._in_wall_time(self._circuit.probe_at, now)
+
     def begin_probe(self) -> bool:
         """Whether the caller is to send a probe now. It must open or close the circuit afterwards."""
         if not self.may_probe:

@@ -51,6 +51,10 @@ class Circuit:
         """Whether it is open, and time for the next probe."""
         return self.state is CircuitState.OPEN and now >= self.probe_at
 
+    def hastened(self, now: float) -> "Circuit":
+        """The next probe may be sent now, if it is open: a person has repaired the cause."""
+        return replace(self, probe_at=min(self.probe_at, now))
+
     def probed(self) -> "Circuit":
         """Open → probing: a canary is sent."""
         return replace(self, state=CircuitState.PROBING)

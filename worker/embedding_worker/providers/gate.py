@@ -89,6 +89,12 @@ class CallGate:
         """A call has succeeded."""
         self._own_problem = None
 
+    def retry_now(self) -> None:
+        """A person asks to try again: no pause is waited for. A limit of the day or of the rate is looked at again."""
+        self._not_before = float("-inf")
+        self._embedder.retry_now()
+        _wake(self._pausing)
+
     async def wait_until_open(self, woken: asyncio.Event, *, pause_s: float, urgent: bool = False) -> None:
         """Return when calls may be made, but not before `pause_s` has passed; or when the gate has ended, or `woken` is set.
 

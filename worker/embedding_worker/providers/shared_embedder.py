@@ -52,6 +52,10 @@ class SharedEmbedder(Embedder, Protocol):
         """Return when a call may begin. After an outage, it waits for other calls. Raises CallsPaused if none may be made now."""
         ...
 
+    def retry_now(self) -> None:
+        """End the pause of the throttle, and let the next probe be sent now, for all sources that share these."""
+        ...
+
     def begin_probe(self) -> bool:
         """Whether the circuit is open, and the caller is to call `probe` now."""
         ...

@@ -74,6 +74,12 @@ class SourceEmbedder:
         connection = self._connection()
         return connection, connection.model(self._model)
 
+    def retry_now(self) -> None:
+        connection, model = self._shared
+        connection.throttle.end()
+        connection.breaker.retry_now()
+        model.breaker.retry_now()
+
     def beat(self) -> None:
         self._pulse.beat(self._clock.monotonic())
 

@@ -50,6 +50,10 @@ class Throttle:
             self._until_s, self._reason = until_s, error
             self._until = self._clock.now() + timedelta(seconds=pause)
 
+    def end(self) -> None:
+        """Calls may be made now. What the provider has answered stays known until one succeeds."""
+        self._until_s, self._until = min(self._until_s, self._clock.monotonic()), min(self._until, self._clock.now())
+
     def record_success(self) -> None:
         """A call has succeeded."""
         self.times = 0

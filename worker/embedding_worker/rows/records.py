@@ -28,6 +28,8 @@ class DueRow:
     gone: bool = False
     text_fails: bool = False
     """The text expression fails for this row."""
+    marked_s_ago: float = 0.0
+    """The age of the newest change mark."""
 
     @property
     def job_hash(self) -> str:
@@ -78,6 +80,7 @@ class Counts:
     due_without_dead_letter: bool
     """At least one due row has no dead letter."""
     oldest_due_since: datetime | None
+    """When the oldest mark of a row without a dead letter was made."""
     estimated: bool
     blank: int = 0
     """Rows that are up to date without a vector, because their text is empty."""

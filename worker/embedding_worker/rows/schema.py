@@ -17,6 +17,7 @@ from embedding_worker.rows.database import Database, Transaction
 from embedding_worker.rows.earlier import RECORD_VECTOR_TYPE, adopt_earlier_marks, alter_bookkeeping
 from embedding_worker.rows.inspection import inspect_table
 from embedding_worker.rows.ownership import Claim, RecordedOwner
+from embedding_worker.rows.psql_views import create_views
 from embedding_worker.rows.statements import Statements
 from embedding_worker.rows.triggers import create_triggers, drop_triggers, find_triggers, schema_change
 from embedding_worker.source import ExistingVectors, SourceConfig, TableColumn
@@ -67,6 +68,7 @@ async def prepare(database: Database, config: SourceConfig, claim: Claim | None 
             owner = claim.owner
             await transaction.fetch(ownership.CLAIM, config.at.bookkeeping_name, owner.as_record(), owner.uid)
     await adopt_earlier_marks(database, statements)
+    await create_views(database)
     adopts = config.existing_vectors is ExistingVectors.ADOPT and bool(adoptable[0][0])
     return PreparedTable(Statements(config, replace(layout, column_missing=False)), trigger, paused_since, adopts)
 

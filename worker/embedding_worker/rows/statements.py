@@ -24,7 +24,8 @@ class Statements(DerivedTable):
 
     @cached_property
     def pick(self) -> str:
-        """$1 ids left out, $2 newest edits, $3 oldest marks → id, newest mark, edited, in the order in which they get jobs.
+        """$1 ids left out, $2 newest edits, $3 oldest marks → id, newest mark, edited, seconds since that mark, in the order in
+        which they get jobs.
 
         Two index scans, from both ends of the change marks, so the cost depends on the window and not on the size of the table.
         """
@@ -37,11 +38,12 @@ class Statements(DerivedTable):
 
     def _pick(self, *, oldest_of: str) -> str:
         return f"""
-WITH newest AS MATERIALIZED (SELECT d.id, d.seq, true AS edit, true AS is_newest FROM {self.marks} d
+WITH newest AS MATERIALIZED (SELECT d.id, d.seq, d.since, true AS edit, true AS is_newest FROM {self.marks} d
     WHERE d.edited AND {self._is_left("$1")} ORDER BY d.seq DESC LIMIT $2::bigint),
-oldest AS MATERIALIZED (SELECT d.id, d.seq, d.edited AS edit, false AS is_newest FROM {self.marks} d
+oldest AS MATERIALIZED (SELECT d.id, d.seq, d.since, d.edited AS edit, false AS is_newest FROM {self.marks} d
     WHERE {oldest_of} AND {self._is_left("$1")} ORDER BY d.seq LIMIT $3::bigint)
-SELECT p.id, max(p.seq), bool_or(p.edit) FROM (SELECT * FROM newest UNION ALL SELECT * FROM oldest) p
+SELECT p.id, max(p.seq), bool_or(p.edit), extract(epoch FROM now() - max(p.since))::float8
+FROM (SELECT * FROM newest UNION ALL SELECT * FROM oldest) p
 GROUP BY p.id ORDER BY bool_or(p.is_newest) DESC, max(p.seq)"""
 
     @cached_property
@@ -253,8 +255,8 @@ SELECT count(*) FROM deleted"""
 
     @cached_property
     def counts(self) -> str:
-        """$1 ids with a dead letter → rows, due rows, whether rows without a dead letter are due, oldest mark's time, estimated,
-        blank rows.
+        """$1 ids with a dead letter → rows, due rows, whether rows without a dead letter are due, the time of their oldest mark,
+        estimated, blank rows.
 
         Counts are exact up to COUNTED_EXACTLY. Above that, they are the planner's estimates.
         """
@@ -268,7 +270,7 @@ few_blank AS MATERIALIZED (SELECT count(*) AS n FROM (SELECT FROM {self.state} W
 SELECT CASE WHEN r.n <= {few} THEN r.n ELSE greatest(r.n, {self._estimate(self.table)}) END,
        CASE WHEN d.marks <= {few} THEN d.n ELSE greatest(d.n, {self._estimate(self.marks)}) END,
        EXISTS (SELECT FROM {self.marks} d WHERE {self._is_left("$1")}),
-       (SELECT since FROM {self.marks} WHERE id IS NOT NULL ORDER BY seq LIMIT 1), r.n > {few} OR d.marks > {few},
+       (SELECT d.since FROM {self.marks} d WHERE {self._is_left("$1")} ORDER BY d.seq LIMIT 1), r.n > {few} OR d.marks > {few},
        CASE WHEN b.n <= {few} THEN b.n ELSE greatest(b.n, {self._estimate(blank_index)}) END
 FROM few_rows r, few_due d, few_blank b"""
 

@@ -78,10 +78,12 @@ class RowStore:
         picked = picked[:limit]
         found = await self._look([row[0] for row in picked])
         due = []
-        for row_id, mark, edited in picked:
+        for row_id, mark, edited, age_s in picked:
             if row_id in found.rows:
                 _, content_hash, blank, up_to_date = found.rows[row_id]
-                due.append(DueRow(row_id, mark, edited, content_hash, blank=blank, up_to_date=up_to_date))
+                due.append(
+                    DueRow(row_id, mark, edited, content_hash, blank=blank, up_to_date=up_to_date, marked_s_ago=age_s)
+                )
             else:
                 fails = row_id in found.failures
                 due.append(DueRow(row_id, mark, edited, None, gone=not fails, text_fails=fails))

@@ -1,0 +1,140 @@
+"""Decides a source's conditions, by the conventions that kubectl wait, Helm, Flux and Argo CD read.
+
+For kstatus, exactly one of these holds: Ready=True; Reconciling=True with Ready=False (being set up); Stalled=True with
+Ready=False (someone must act). Pure; called by source_status.py, and by the source's loop for its metrics.
+"""
+
+from embedding_operator.lifecycle import backfill_status
+from embedding_operator.lifecycle.backfill_status import sweeping
+from embedding_operator.lifecycle.condition import Condition
+from embedding_operator.lifecycle.source_facts import Pending, SourceFacts
+from embedding_worker.providers.problem import Problem
+from embedding_worker.rows.records import Counts
+
+MANY_BLANK = 0.1
+DATABASE_PROBLEMS = {"DatabaseUnavailable", "RowsLocked"}
+"""Reasons of what a source waits for; its other ones are of the API server."""
+
+
+def conditions(facts: SourceFacts) -> list[Condition]:
+    if facts.refused is not None:
+        reason, message = facts.refused
+        return [
+            Condition("Ready", False, reason, message),
+            Condition("Reconciling", False, "Stalled", "waits until someone acts: see the condition Stalled"),
+            Condition("Stalled", True, reason, message),
+            Condition("Fresh", None, "Stalled", "not evaluated while the source is stalled"),
+            *_others(facts),
+        ]
+    if not facts.set_up:
+        waiting_for = facts.waiting_for
+        why = waiting_for.message if waiting_for else "the table is being inspected and its book-keeping created"
+        return [
+            Condition("Ready", False, "SettingUp", why),
+            Condition("Reconciling", True, "SettingUp", why),
+            Condition("Stalled", False, "NotStalled", "no action is needed"),
+            Condition("Fresh", None, "SettingUp", "not known yet"),
+            *_others(facts),
+        ]
+    if facts.jobs_refused is not None:
+        return _jobs_refused(facts, *facts.jobs_refused)
+    reason = "Suspended" if facts.suspended else "Sweeping"
+    message = "no job is created while spec.suspend is true" if facts.suspended else sweeping(facts.backfill)
+    if facts.paused_since is not None:
+        message += (
+            f"; triggers are paused since {facts.paused_since}: only the audit finds edits, until resume-triggers"
+        )
+    return [
+        Condition("Ready", True, reason, message),
+        Condition("Reconciling", False, reason, message),
+        Condition("Stalled", False, "NotStalled", "no action is needed"),
+        _fresh(facts),
+        *_others(facts),
+    ]
+
+
+def _jobs_refused(facts: SourceFacts, reason: str, message: str) -> list[Condition]:
+    """The source is stalled, but its rows are known."""
+    return [
+        Condition("Ready", False, reason, message),
+        Condition("Reconciling", False, "Stalled", "waits until someone acts: see the condition Stalled"),
+        Condition("Stalled", True, reason, message),
+        _fresh(facts),
+        *_others(facts),
+    ]
+
+
+def _others(facts: SourceFacts) -> list[Condition]:
+    """The conditions that do not depend on whether the source runs."""
+    return [
+        _database(facts),
+        _blank(facts.counts),
+        _provider(facts),
+        _reembed_required(facts.pending),
+        backfill_status.backfilling(facts.backfill, facts.backlog, no_calls=facts.provider_problem is not None),
+    ]
+
+
+def _database(facts: SourceFacts) -> Condition:
+    problem = facts.waiting_for
+    if problem is not None and problem.reason in DATABASE_PROBLEMS:
+        return Condition("DatabaseReady", False, problem.reason, problem.message)
+    if facts.set_up:
+        return Condition("DatabaseReady", True, "DatabaseReady", "the database answers")
+    return Condition("DatabaseReady", None, "SettingUp", "the table is not set up yet")
+
+
+def _provider(facts: SourceFacts) -> Condition:
+    if facts.provider_problem is not None:
+        return Condition("ProviderReady", False, facts.provider_problem.reason, facts.provider_problem.message)
+    if facts.provider_called and facts.some_calls_fail:
+        message = (
+            "calls succeed, but some fail because of the provider: their rows are tried again, and lose no attempt"
+        )
+        return Condition("ProviderReady", True, "SomeCallsFail", message)
+    if facts.provider_called:
+        return Condition("ProviderReady", True, "ProviderReady", "the last call succeeded")
+    return Condition("ProviderReady", None, "NotCalled", "no call with this model has succeeded yet")
+
+
+def _reembed_required(pending: Pending | None) -> Condition:
+    if pending is None:
+        return Condition("ReembedRequired", False, "Approved", "the spec's model and text are in force")
+    message = (
+        f"the spec's model or text has changed, and {pending.rows} rows would be embedded again: the previous "
+        f"configuration stays in force until spec.approvedFingerprint is {pending.signature}"
+    ) + (f"; it is {pending.approved}" if pending.approved else "")
+    return Condition("ReembedRequired", True, "ApprovalNeeded", message)
+
+
+def _fresh(facts: SourceFacts) -> Condition:
+    """The messages contain no number: a condition is written when it changes, which would then be at every sweep."""
+    if facts.waiting_for is not None or facts.counts is None:
+        waiting_for = facts.waiting_for or Problem("Counting", "the rows are being counted")
+        return Condition("Fresh", None, waiting_for.reason, waiting_for.message)
+    if not facts.filled:
+        return Condition("Fresh", False, "FirstAudit", "the first audit has not read the whole table yet")
+    if facts.counts.due_without_dead_letter:
+        return Condition("Fresh", False, "RowsDue", "rows are due: see status.rows.due")
+    if 0 < facts.counts.total <= facts.counts.due:
+        return Condition("Fresh", False, "NoneFresh", "no row is fresh: every row has a dead letter that says why")
+    if facts.counts.due > 0:
+        return Condition(
+            "Fresh",
+            True,
+            "FreshExceptDeadLettered",
+            "every due row has a dead letter: review and replay the dead letters",
+        )
+    return Condition("Fresh", True, "AllFresh", "every row has the vector of its present text")
+
+
+def _blank(counts: Counts | None) -> Condition:
+    """Whether so many texts are empty that spec.text may be wrong, as with a misspelt key of a JSON column."""
+    if counts is None:
+        return Condition("BlankTexts", None, "NotCounted", "the rows are being counted")
+    if counts.blank > counts.total * MANY_BLANK:
+        message = (
+            "more than a tenth of the texts are empty, and have no vector: see status.rows.blank, and check spec.text"
+        )
+        return Condition("BlankTexts", True, "ManyBlankTexts", message)
+    return Condition("BlankTexts", False, "FewBlankTexts", "at most a tenth of the texts are empty")

@@ -1,0 +1,123 @@
+"""The requests that the verbs send to the API server, as the user of a kubeconfig.
+
+Made by user_connection.py. A request that was not answered is sent again, at most twice: none of them does harm when it is
+repeated.
+"""
+
+import json
+from typing import Any, Protocol
+
+import aiohttp
+
+from embedding_operator.api_access.session import reason_unreachable
+from embedding_operator.api_errors import ApiServerUnavailable, ApiServerUnreachable, Gone, Unauthorized, reaction_to
+from embedding_operator.resources import GROUP, JOBS, SOURCES, VERSION
+from embedding_operator.resources.embedding_source import RECONCILE_ANNOTATION
+from embedding_worker.clock import Clock
+from kubectl_embeddings.failures import NotFound
+
+Json = dict[str, Any]
+ATTEMPTS, LONGEST_PAUSE_S = 3, 5.0
+PAGE = "500"
+MERGE_PATCH = {"Content-Type": "application/merge-patch+json"}
+KINDS = {SOURCES: "EmbeddingSource", JOBS: "EmbeddingJob"}
+
+
+class Requests(Protocol):
+    """What the verbs need of a cluster. Every method raises ApiServerError, and those that name an object NotFound."""
+
+    namespace: str
+
+    async def sources(self) -> list[Json]: ...
+    async def source(self, name: str) -> Json: ...
+    async def jobs(self, **fields: str) -> list[Json]: ...
+    async def job(self, name: str) -> Json: ...
+    async def patch_source(self, name: str, patch: Json) -> Json: ...
+    async def set_phase(self, job: str, phase: str) -> Json: ...
+
+
+class Cluster:
+    """One namespace of a cluster."""
+
+    def __init__(self, session: aiohttp.ClientSession, host: str, namespace: str, *, clock: Clock) -> None:
+        self.namespace = namespace
+        self._session = session
+        self._base = f"{host}/apis/{GROUP}/{VERSION}/namespaces/{namespace}"
+        self._clock = clock
+
+    async def sources(self) -> list[Json]:
+        return await self._list(SOURCES)
+
+    async def source(self, name: str) -> Json:
+        return await self._to_object("GET", SOURCES, name)
+
+    async def jobs(self, **fields: str) -> list[Json]:
+        """All jobs, or those with these fields: `source`, `id`, `phase`."""
+        paths = {"source": "spec.sourceRef.name", "id": "spec.businessId", "phase": "status.phase"}
+        selector = ",".join(f"{paths[name]}={escaped(value)}" for name, value in fields.items())
+        return await self._list(JOBS, **({"fieldSelector": selector} if selector else {}))
+
+    async def job(self, name: str) -> Json:
+        return await self._to_object("GET", JOBS, name)
+
+    async def patch_source(self, name: str, patch: Json) -> Json:
+        return await self._to_object("PATCH", SOURCES, name, patch)
+
+    async def set_phase(self, job: str, phase: str) -> Json:
+        return await self._to_object("PATCH", JOBS, f"{job}/status", {"status": {"phase": phase}})
+
+    async def _list(self, resource: str, **params: str) -> list[Json]:
+        items: list[Json] = []
+        params["limit"] = PAGE
+        while True:
+            try:
+                page = await self._request("GET", resource, params=params)
+            except Gone as exc:
+                raise NotFound(
+                    f"the API server has no {resource}.{GROUP}: install the CRDs, or name another cluster with --context"
+                ) from exc
+            items += page["items"]
+            if not (following := page["metadata"].get("continue")):
+                return items
+            params["continue"] = following
+
+    async def _to_object(self, method: str, resource: str, name: str, patch: Json | None = None) -> Json:
+        body = {} if patch is None else {"data": json.dumps(patch), "headers": MERGE_PATCH}
+        try:
+            return await self._request(method, f"{resource}/{name}", **body)
+        except Gone as exc:
+            what = f"{KINDS[resource]} {name.partition('/')[0]}"
+            raise NotFound(
+                f"namespace {self.namespace} has no {what}: correct the name, or name another namespace with -n"
+            ) from exc
+
+    async def _request(self, method: str, path: str, **kwargs: Any) -> Json:
+        for attempt in range(1, ATTEMPTS + 1):
+            try:
+                return await self._send(method, f"{self._base}/{path}", **kwargs)
+            except ApiServerUnavailable as exc:
+                if attempt == ATTEMPTS or isinstance(exc, Unauthorized):
+                    raise
+                await self._clock.sleep(min(exc.retry_after_s, LONGEST_PAUSE_S))
+        raise AssertionError("the last attempt returns or raises")
+
+    async def _send(self, method: str, url: str, **kwargs: Any) -> Json:
+        try:
+            async with self._session.request(method, url, **kwargs) as response:
+                content = await response.read()
+                if response.status >= 300:
+                    raise reaction_to(response.status, content, response.headers.get("Retry-After"))
+                answer: Json = json.loads(content)
+                return answer
+        except (aiohttp.ClientError, TimeoutError) as exc:
+            raise ApiServerUnreachable(f"the API server cannot be reached ({reason_unreachable(exc)})") from exc
+
+
+def escaped(value: str) -> str:
+    """A value as a field selector needs it."""
+    return value.replace("\\", "\\\\").replace(",", "\\,").replace("=", "\\=")
+
+
+def changed_annotation(token: str) -> Json:
+    """The patch of a source that requests a sweep and an audit."""
+    return {"metadata": {"annotations": {RECONCILE_ANNOTATION: token}}}

@@ -1,0 +1,113 @@
+"""`kubectl embeddings status`: each source in a line, and below in sentences what needs attention, with the command that helps.
+
+Called by app.py. Decides what to show; the requests are those of cluster.py.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from embedding_operator.lifecycle.condition import Condition
+from embedding_operator.lifecycle.source_summary import HINDERED, STOPPED
+from embedding_operator.resources.base import parsed_timestamp
+from kubectl_embeddings.cluster import Json, Requests
+from kubectl_embeddings.failures import DONE, NotFound
+from kubectl_embeddings.layout import Screen, duration, objects, paragraph, table
+from kubectl_embeddings.views import Source, source_of
+
+HEADERS = ("SOURCE", "STATUS", "FRESH %", "DUE", "OLDEST", "OPEN", "DEAD")
+
+
+@dataclass(frozen=True)
+class Attention:
+    """Something that somebody should know, and the command that helps, where there is one."""
+
+    sentence: str
+    command: str = ""
+
+    def lines(self, width: int | None) -> str:
+        """The command has a line of its own, so that it can be copied."""
+        sentence = paragraph(self.sentence, width=width)
+        return f"{sentence}\n    {self.command}" if self.command else sentence
+
+
+NOT_PROCESSED = Attention(
+    "no operator has looked at it yet: see whether one runs here", "kubectl get lease embedding-operator"
+)
+
+
+async def show_status(cluster: Requests, names: Sequence[str], screen: Screen, *, now: datetime) -> int:
+    """Raises NotFound for a name that does not exist."""
+    bodies = await found_sources(cluster, names)
+    if screen.format:
+        screen.emit(objects("EmbeddingSource", bodies, screen.format))
+    elif bodies:
+        screen.emit(status_text([source_of(body) for body in bodies], now=now, width=screen.width))
+    else:
+        screen.note(f"namespace {cluster.namespace} has no EmbeddingSource")
+    return DONE
+
+
+async def found_sources(cluster: Requests, names: Sequence[str]) -> list[Json]:
+    """The sources of these names, in their order; all of the namespace where none is named."""
+    bodies = {body["metadata"]["name"]: body for body in await cluster.sources()}
+    if unknown := [name for name in names if name not in bodies]:
+        known = ", ".join(sorted(bodies)) or "none"
+        raise NotFound(f"namespace {cluster.namespace} has no EmbeddingSource {', '.join(unknown)}: there is {known}")
+    return [bodies[name] for name in names or sorted(bodies)]
+
+
+def status_text(sources: Sequence[Source], *, now: datetime, width: int | None) -> str:
+    """The table, and what needs attention."""
+    parts = [table(HEADERS, [cells(source, now) for source in sources], width=width)]
+    for source in sources:
+        if found := attention(source):
+            parts.append("\n".join([source.name, *(one.lines(width) for one in found)]))
+    return "\n\n".join(parts)
+
+
+def cells(source: Source, now: datetime) -> list[str]:
+    """One line of the table."""
+    oldest = parsed_timestamp(source.rows.get("oldestDueSince"))
+    return [
+        source.name,
+        source.summary,
+        str(source.rows.get("freshPercent", "")),
+        str(source.rows.get("due", "")),
+        duration(now - oldest if oldest else None),
+        str(source.jobs.get("open", "")),
+        str(source.jobs.get("deadLettered", "")),
+    ]
+
+
+def attention(source: Source) -> list[Attention]:
+    """What somebody should know or do, the most pressing first."""
+    if not source.processed:
+        return [NOT_PROCESSED]
+    found = [_of_condition(condition, source.name) for condition in pressing(source)]
+    if source.suspended:
+        found.insert(0, Attention("Suspended: edits are only recorded", f"kubectl embeddings resume {source.name}"))
+    if dead := source.jobs.get("deadLettered"):
+        noun = "dead letter" if dead == 1 else "dead letters"
+        found.append(Attention(f"{dead} {noun}", f"kubectl embeddings dead-letters --source {source.name}"))
+    return found
+
+
+def pressing(source: Source) -> list[Condition]:
+    """The conditions because of which rows do not become fresh, or that somebody should know, as the summary orders them.
+
+    While a source is stopped, its condition Fresh says nothing more, and two conditions may have the same message.
+    """
+    stopped = _found(source, STOPPED)
+    hindered = [one for one in _found(source, HINDERED) if one.type != "Fresh" or not stopped]
+    return list({one.message: one for one in reversed([*stopped, *hindered])}.values())[::-1]
+
+
+def _found(source: Source, wanted: Sequence[tuple[str, bool | None]]) -> list[Condition]:
+    known = [(source.conditions.get(kind), status) for kind, status in wanted]
+    return [condition for condition, status in known if condition is not None and condition.status is status]
+
+
+def _of_condition(condition: Condition, source: str) -> Attention:
+    command = f"kubectl embeddings approve {source}" if condition.type == "ReembedRequired" else ""
+    return Attention(f"{condition.reason}: {condition.message}", command)

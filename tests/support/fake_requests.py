@@ -1,0 +1,93 @@
+"""A namespace in memory in place of a cluster, for the verbs of `kubectl embeddings`. Called by their unit tests."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from kubectl_embeddings.cluster import Json
+from kubectl_embeddings.failures import NotFound
+from kubectl_embeddings.layout import Format, Screen
+from tests.support.manifests import a_source, merged
+
+CREATED = "2026-03-01T11:00:00Z"
+
+
+def condition(kind: str, status: str, reason: str, message: str) -> Json:
+    return {
+        "type": kind,
+        "status": status,
+        "reason": reason,
+        "message": message,
+        "lastTransitionTime": CREATED,
+    }
+
+
+def source_body(name: str = "businesses", *, status: Json | None = None, **spec: Any) -> Json:
+    """A source that an operator has processed, with this status."""
+    body = a_source(name, **spec)
+    body["metadata"] |= {"creationTimestamp": CREATED, "managedFields": [{"manager": "kubectl"}]}
+    return body | {"status": {"observedGeneration": 1} | (status or {})}
+
+
+class FakeRequests:
+    """Sources and jobs by name, in the namespace `shops`. Every write is noted, in order."""
+
+    namespace = "shops"
+
+    def __init__(self, *, sources: Sequence[Json] = (), jobs: Sequence[Json] = ()) -> None:
+        self._sources = {body["metadata"]["name"]: body for body in sources}
+        self._jobs = {body["metadata"]["name"]: body for body in jobs}
+        self.refusals: dict[str, Exception] = {}
+        """What is raised in place of a write to the object of this name."""
+        self.writes: list[tuple[str, Json]] = []
+
+    async def sources(self) -> list[Json]:
+        return list(self._sources.values())
+
+    async def source(self, name: str) -> Json:
+        return self._found(self._sources, name)
+
+    async def jobs(self, **fields: str) -> list[Json]:
+        return [body for body in self._jobs.values() if all(_field(body, key) == fields[key] for key in fields)]
+
+    async def job(self, name: str) -> Json:
+        return self._found(self._jobs, name)
+
+    async def patch_source(self, name: str, patch: Json) -> Json:
+        return self._write(self._sources, name, patch)
+
+    async def set_phase(self, job: str, phase: str) -> Json:
+        return self._write(self._jobs, job, {"status": {"phase": phase}})
+
+    def change(self, source: str, patch: Json) -> None:
+        """As the operator does: it is not noted."""
+        self._sources[source] = merged(self._sources[source], patch)
+
+    def _write(self, bodies: dict[str, Json], name: str, patch: Json) -> Json:
+        if name in self.refusals:
+            raise self.refusals[name]
+        bodies[name] = merged(self._found(bodies, name), patch)
+        self.writes.append((name, patch))
+        return bodies[name]
+
+    def _found(self, bodies: Mapping[str, Json], name: str) -> Json:
+        if name not in bodies:
+            raise NotFound(f"namespace {self.namespace} has no {name}")
+        return bodies[name]
+
+
+def _field(body: Json, name: str) -> str:
+    spec, status = body["spec"], body.get("status", {})
+    return str({"source": spec["sourceRef"]["name"], "id": spec["businessId"], "phase": status.get("phase")}[name])
+
+
+class Printed:
+    """A screen whose lines are kept."""
+
+    def __init__(self, *, width: int | None = None, output: Format | None = None) -> None:
+        self.lines: list[str] = []
+        self.notes: list[str] = []
+        self.screen = Screen(self.lines.append, self.notes.append, width, output)
+
+    @property
+    def text(self) -> str:
+        return "\n".join(self.lines)
