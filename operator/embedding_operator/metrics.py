@@ -7,6 +7,7 @@ source's name, a phase, a reason; never a row's id.
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import datetime
 from importlib.metadata import version
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector, generate_latest
@@ -15,6 +16,8 @@ from embedding_operator.lifecycle.source_facts import SourceFacts
 from embedding_operator.source_metrics import DESCRIPTIONS, LABELS, SourceMetrics
 from embedding_worker.clock import Clock
 from embedding_worker.providers.circuit import CircuitState
+from embedding_worker.providers.rate_limits import KINDS
+from embedding_worker.rows.records import RateLimits
 
 PREFIX = "embedding_operator"
 SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
@@ -58,11 +61,7 @@ class Metrics:
         )
         self._database = self._gauge("database_up", "1 if the database answered when it was last asked, else 0")
         self._leader = self._gauge("leader", "1 while this process leads, 0 while it stands by")
-        self._calls = self._histogram(
-            "provider_call_seconds", "Duration of a call to the provider", "source", "outcome"
-        )
-        self._texts = self._histogram("provider_call_texts", "Texts in a call to the provider", "source", buckets=TEXTS)
-        self._circuit = self._gauge("circuit_open", "1 while no call is made to a provider, or with a model", "circuit")
+        self._create_those_of_providers()
         self._turns = self._histogram("sweep_seconds", "Duration of a turn of a source's loop", "source")
         self._settle = self._histogram("job_seconds", "Time from the start of a job's handler to its outcome", "source")
         self._fresh = self._histogram(
@@ -71,6 +70,30 @@ class Metrics:
             "source",
             buckets=LONG,
         )
+
+    def _create_those_of_providers(self) -> None:
+        self._calls = self._histogram(
+            "provider_call_seconds", "Duration of a call to the provider", "source", "outcome"
+        )
+        self._texts = self._histogram("provider_call_texts", "Texts in a call to the provider", "source", buckets=TEXTS)
+        self._sent = self._counter(
+            "provider_usage",
+            "What was sent to a provider: requests, texts, and tokens as estimated",
+            "provider",
+            "kind",
+        )
+        self._limits = self._gauge(
+            "provider_limit_per_minute",
+            "What may be sent to a provider in a minute, where a limit is set",
+            "provider",
+            "kind",
+        )
+        self._throttled = self._gauge(
+            "provider_throttled_until_timestamp_seconds",
+            "Until when a provider has last asked for a pause by an answer 429, in Unix time",
+            "provider",
+        )
+        self._circuit = self._gauge("circuit_open", "1 while no call is made to a provider, or with a model", "circuit")
 
     def _describe(self, name: str, kind: str, description: str, labels: tuple[str, ...]) -> None:
         self.described.append(Described(f"{PREFIX}_{name}", kind, description, labels))
@@ -126,9 +149,11 @@ class Metrics:
         for gauge in (self._dead_here, self._limited):
             gauge.remove_by_labels({"source": source})
 
-    def call_started(self, *, source: str, texts: int) -> None:
+    def call_started(self, *, source: str, provider: str, texts: int, tokens: int) -> None:
         """A call to the provider with so many texts is about to be sent."""
         self._texts.labels(source).observe(texts)
+        for kind, amount in (("requests", 1), ("texts", texts), ("tokens", tokens)):
+            self._sent.labels(provider, kind).inc(amount)
 
     def call_finished(self, *, source: str, outcome: str, seconds: float) -> None:
         """A call has ended: `Succeeded`, `Cancelled`, or the name of its error."""
@@ -137,6 +162,16 @@ class Metrics:
     def circuit_changed(self, *, circuit: str, state: CircuitState) -> None:
         """`circuit` is the name of a provider, or of a provider and a model. While it is probing, no other call is made."""
         self._circuit.labels(circuit).set(state is not CircuitState.CLOSED)
+
+    def limits_set(self, *, provider: str, limits: RateLimits) -> None:
+        """The rate limits of a provider. A kind that has none has no sample."""
+        for kind in KINDS:
+            if (limit := getattr(limits, kind)) is not None:
+                self._limits.labels(provider, kind).set(limit)
+
+    def throttled(self, *, provider: str, until: datetime) -> None:
+        """No call is made to this provider until then."""
+        self._throttled.labels(provider).set(until.timestamp())
 
     @contextmanager
     def time_turn(self, source: str) -> Iterator[None]:
