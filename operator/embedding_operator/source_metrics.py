@@ -47,6 +47,10 @@ def _audit_completed(facts: SourceFacts) -> float | None:
     return None if facts.audit_completed_at is None else facts.audit_completed_at.timestamp()
 
 
+def _freshness_target_s(facts: SourceFacts) -> float | None:
+    return None if facts.freshness_target is None else facts.freshness_target.total_seconds()
+
+
 GAUGES = (
     SourceGauge("due_rows", "Rows whose embedding is missing or stale", _counted(lambda counts: counts.due)),
     SourceGauge("rows", "Rows of the table", _counted(lambda counts: counts.total)),
@@ -62,6 +66,11 @@ GAUGES = (
         lambda facts: None if facts.used is None else facts.used.tokens * facts.price_per_million_tokens / 1_000_000,
     ),
     SourceGauge("texts_per_day_limit", "Texts that may be sent in a day", lambda facts: facts.texts_per_day),
+    SourceGauge(
+        "freshness_target_seconds",
+        "How long a row may be due, where spec.freshnessTarget says so",
+        _freshness_target_s,
+    ),
     SourceGauge("audited_rows", "Rows that the present pass of the audit has read", lambda facts: facts.audited_rows),
     SourceGauge(
         "audit_completed_timestamp_seconds",

@@ -68,5 +68,5 @@ def a_wrong_table_is_a_stalled_source(system: System, prometheus: Prometheus) ->
 
 def test_the_alerts_of_the_journey_are_those_of_the_chart_without_a_delay() -> None:
     rules = alerts_at_once()["groups"][0]["rules"]
-    assert len(rules) == 12
+    assert len(rules) == 14
     assert not [rule for rule in rules if "for" in rule]

@@ -38,6 +38,7 @@ NAMES = {
     *("blank_rows", "source_suspended", "texts_today", "texts_per_day_limit", "tokens_today", "audited_rows"),
     *("audit_completed_timestamp_seconds", "edit_to_fresh_seconds", "estimated_cost_today"),
     *("provider_usage", "provider_limit_per_minute", "provider_throttled_until_timestamp_seconds"),
+    "freshness_target_seconds",
     *("provider_call_seconds", "provider_call_texts", "circuit_open", "sweep_seconds", "job_seconds"),
 }
 
@@ -103,6 +104,13 @@ def test_the_rows_of_a_source_are_as_they_were_last_counted(metrics: Metrics) ->
 def test_without_a_due_row_the_age_of_the_oldest_is_zero(metrics: Metrics) -> None:
     metrics.record_facts("shops", replace(FACTS, counts=Counts(100, 0, False, None, estimated=False)))
     assert value(metrics, "oldest_due_seconds", source="shops") == 0
+
+
+def test_a_freshness_target_is_shown_where_a_source_has_one(metrics: Metrics) -> None:
+    metrics.record_facts("shops", replace(FACTS, freshness_target=timedelta(minutes=15)))
+    metrics.record_facts("offices", FACTS)
+    assert value(metrics, "freshness_target_seconds", source="shops") == 900
+    assert value(metrics, "freshness_target_seconds", source="offices") is None
 
 
 def test_a_database_whose_clock_is_ahead_gives_no_negative_age(metrics: Metrics) -> None:
