@@ -2,6 +2,7 @@
 
 import json
 import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode, urlsplit
@@ -21,8 +22,11 @@ EVERY = "1s"
 class Prometheus:
     """It scrapes `target`, the URL of an operator, each second, and says that its namespace is `namespace`."""
 
-    def __init__(self, program: Path, folder: Path, *, target: str, namespace: str) -> None:
+    def __init__(
+        self, program: Path, folder: Path, *, target: str, namespace: str, thresholds: Mapping[str, float] = {}
+    ) -> None:
         self._program = program
+        self._rules = alerts_at_once(thresholds)
         self._folder = folder
         self._config = {
             "global": {"scrape_interval": EVERY, "evaluation_interval": EVERY},
@@ -39,7 +43,7 @@ class Prometheus:
     def start(self) -> None:
         """Start it, and return when it answers. Raises DaemonDied with the end of its log."""
         (self._folder / "prometheus.yaml").write_text(yaml.safe_dump(self._config))
-        (self._folder / "alerts.yaml").write_text(yaml.safe_dump(alerts_at_once()))
+        (self._folder / "alerts.yaml").write_text(yaml.safe_dump(self._rules))
         log = self._folder / "prometheus.log"
         flags = ["--config.file=prometheus.yaml", "--storage.tsdb.path=data", "--web.listen-address=127.0.0.1:0"]
         self._daemon = start_daemon("prometheus", [self._program, *flags], log=log, ends_with_parent=True)
@@ -70,9 +74,12 @@ class Prometheus:
             return json.load(response)["data"]
 
 
-def alerts_at_once() -> Any:
-    """The rules of the chart, which fire as soon as their query has a result."""
-    rules = yaml.safe_load((CHART / "files" / "alerts.yaml").read_text())
+def alerts_at_once(thresholds: Mapping[str, float] = {}) -> Any:
+    """The rules of the chart, which fire as soon as their query has a result, with these thresholds."""
+    text = (CHART / "files" / "alerts.yaml").read_text()
+    for name, value in thresholds.items():
+        text = re.sub(rf"[0-9.]+ # {name}\b", str(value), text)
+    rules = yaml.safe_load(text)
     for group in rules["groups"]:
         for rule in group["rules"]:
             rule.pop("for", None)
