@@ -53,6 +53,11 @@ def _freshness_target_s(facts: SourceFacts) -> float | None:
 
 GAUGES = (
     SourceGauge("due_rows", "Rows whose embedding is missing or stale", _counted(lambda counts: counts.due)),
+    SourceGauge(
+        "change_marks",
+        "Change marks in PostgreSQL, at least one for each due row",
+        _counted(lambda counts: counts.marks),
+    ),
     SourceGauge("rows", "Rows of the table", _counted(lambda counts: counts.total)),
     SourceGauge(
         "blank_rows", "Rows whose text is empty, so that they have no vector", _counted(lambda counts: counts.blank)

@@ -4,7 +4,7 @@ Called by the journeys of incidents.
 """
 
 import sys
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from hack.installation.kubectl import Kubectl
@@ -15,6 +15,7 @@ from tests.support.documented_steps import DocumentedStep, Kind, steps
 from tests.support.yellow_book import YellowBook
 
 PAGE = (ROOT / "docs" / "runbook.md").read_text()
+SOURCE = "businesses"
 PREFIX = "EmbeddingOperator"
 
 
@@ -27,10 +28,10 @@ class Runbook:
     folder: Path
     _settings: dict[str, str] = field(default_factory=dict)
 
-    def follow(self, alert: str, containing: str) -> str:
-        """Run the one step with these words in the section of this alert. Returns what a command has printed."""
+    def follow(self, alert: str, containing: str, *, source: str = SOURCE) -> str:
+        """Run the one step with these words in the section of this alert, for this source. Returns what a command has printed."""
         (step,) = [step for step in steps(PAGE, f"{PREFIX}{alert}") if containing in step.text]
-        return self._run(step)
+        return self._run(replace(step, text=step.text.replace(SOURCE, source)))
 
     def _run(self, step: DocumentedStep) -> str:
         if step.kind is Kind.SQL:

@@ -38,7 +38,7 @@ NAMES = {
     *("blank_rows", "source_suspended", "texts_today", "texts_per_day_limit", "tokens_today", "audited_rows"),
     *("audit_completed_timestamp_seconds", "edit_to_fresh_seconds", "estimated_cost_today"),
     *("provider_usage", "provider_limit_per_minute", "provider_throttled_until_timestamp_seconds"),
-    "freshness_target_seconds",
+    *("freshness_target_seconds", "change_marks"),
     *("provider_call_seconds", "provider_call_texts", "circuit_open", "sweep_seconds", "job_seconds"),
 }
 

@@ -84,6 +84,8 @@ class Counts:
     estimated: bool
     blank: int = 0
     """Rows that are up to date without a vector, because their text is empty."""
+    marks: int = 0
+    """Change marks: at least one for each due row."""
 
 
 @dataclass(frozen=True)
