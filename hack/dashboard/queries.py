@@ -43,3 +43,11 @@ def of_process(expr: str) -> str:
 
 JOBS = "job_transitions_total"
 RETRYING = 'phase="Retrying"'
+
+
+def as_asked(expr: str, *, namespace: str, interval: str) -> str:
+    """As Grafana sends it, with all sources of this namespace."""
+    chosen = {"$namespace": namespace, "$source": ".*", EVERY: interval}
+    for variable, value in chosen.items():
+        expr = expr.replace(variable, value)
+    return expr
