@@ -36,12 +36,13 @@ lint: .venv/.synced ## Check formatting, lint rules, types and the directions of
 hooks: .venv/.synced ## Install the same checks to run before each commit (pre-commit)
 	$(RUN) pre_commit install
 
-format: .venv/.synced ## Format the code, apply automatic fixes, copy the CRDs into the chart, write the tables of values and metrics
+format: .venv/.synced ## Format the code, apply automatic fixes, copy the CRDs into the chart, write the tables of values and metrics and the dashboard
 	$(RUN) ruff format $(PY_DIRS)
 	$(RUN) ruff check --fix $(PY_DIRS)
 	cp crds/*.yaml charts/embedding-operator/files/crds/
 	$(RUN) hack.release.chart_readme
 	$(RUN) hack.release.metrics_page
+	$(RUN) hack.dashboard
 
 test: .venv/.synced ## Run all tests that need no pods: unit, chart, and integration with a real API server and a real PostgreSQL
 	$(RUN) pytest --ignore=tests/e2e --numprocesses=$(WORKERS)

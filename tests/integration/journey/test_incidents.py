@@ -15,12 +15,13 @@ from typing import Any
 import psycopg
 import pytest
 
+from hack.dashboard.prometheus import Prometheus
 from hack.database.postgres import unique_name
 from hack.installation.operator_process import OperatorProcess
 from hack.provider_server.process import FakeGemini
 from tests.integration.journey.conftest import System, add
 from tests.support.deadline import wait_until
-from tests.support.prometheus import Prometheus
+from tests.support.prometheus import alerts_at_once
 from tests.support.runbook import Runbook
 from tests.support.small_disk import small_disk
 from tests.support.tcp_proxy import BlockingTcpProxy, DatabaseProxy
@@ -171,7 +172,7 @@ def watched(stand: Stand, prometheus_program: Path, tmp_path: Path) -> Iterator[
         tmp_path,
         target=operator.http_url,
         namespace=system.kubectl.namespace,
-        thresholds={"deadLettersPerHour": 1},
+        rules=alerts_at_once({"deadLettersPerHour": 1}),
     )
     prometheus.start()
     try:

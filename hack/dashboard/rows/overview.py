@@ -1,0 +1,94 @@
+"""Whether all is well. Called by rows/__init__.py."""
+
+from hack.dashboard.panels import GREEN, RED, YELLOW, Kind, Panel, Query, Row
+from hack.dashboard.queries import HERE, OF_SOURCE, by_source, gauge
+
+READY = gauge("source_condition", 'condition="Ready", status="True"')
+PROBLEMS = (
+    "sum by (source) (max by (source, condition) ("
+    f'embedding_operator_source_condition{{{OF_SOURCE}, condition=~"Stalled|ReembedRequired|BlankTexts", status="True"}}'
+    f' or embedding_operator_source_condition{{{OF_SOURCE}, condition=~"DatabaseReady|ProviderReady", status="False"}}))'
+)
+OVERVIEW = Row(
+    "Overview",
+    (
+        Panel(
+            "Sources not ready",
+            "Sources whose condition Ready is not True: kubectl get esrc says why.",
+            Kind.STAT,
+            (Query(f"sum(1 - {READY})"),),
+            width=4,
+            height=4,
+            steps=((1, RED),),
+        ),
+        Panel(
+            "Fresh",
+            "The part of all rows that have the vector of their present text.",
+            Kind.STAT,
+            (Query(f"1 - sum({gauge('due_rows')}) / sum({gauge('rows')})"),),
+            unit="percentunit",
+            decimals=1,
+            width=4,
+            height=4,
+        ),
+        Panel(
+            "Due rows",
+            "Rows whose embedding is missing or stale.",
+            Kind.STAT,
+            (Query(f"sum({gauge('due_rows')})"),),
+            width=4,
+            height=4,
+        ),
+        Panel(
+            "Oldest due row",
+            "How long the oldest due row without a dead letter has waited.",
+            Kind.STAT,
+            (Query(f"max({gauge('oldest_due_seconds')})"),),
+            unit="s",
+            width=4,
+            height=4,
+        ),
+        Panel(
+            "Dead letters",
+            "Jobs that wait until someone acts: kubectl embeddings dead-letters groups them by reason.",
+            Kind.STAT,
+            (Query(f"sum({gauge('source_dead_letters')})"),),
+            width=4,
+            height=4,
+            steps=((1, YELLOW), (100, RED)),
+        ),
+        Panel(
+            "Alerts",
+            "Alerts of the operator that fire in this namespace.",
+            Kind.STAT,
+            (Query(f'count(ALERTS{{{HERE}, alertname=~"EmbeddingOperator.+", alertstate="firing"}}) or vector(0)'),),
+            width=4,
+            height=4,
+            steps=((1, RED),),
+        ),
+        Panel(
+            "Due rows by source",
+            "A line that only rises: rows change faster than they are embedded, or nothing is embedded.",
+            Kind.LINES,
+            (by_source(gauge("due_rows")),),
+        ),
+        Panel(
+            "Oldest due row by source",
+            "Dashed: spec.freshnessTarget of the source, above which an alert fires.",
+            Kind.LINES,
+            (
+                by_source(gauge("oldest_due_seconds")),
+                by_source(gauge("freshness_target_seconds"), "target of {{source}}", dashed=True),
+            ),
+            unit="s",
+        ),
+        Panel(
+            "Problems of each source",
+            "How many of its conditions say that someone should look: Stalled, DatabaseReady, ProviderReady, "
+            "ReembedRequired, BlankTexts.",
+            Kind.STATES,
+            (by_source(PROBLEMS),),
+            words={"0": ("none", GREEN), "1": ("one", YELLOW), "2": ("two", RED), "3": ("three", RED)},
+        ),
+    ),
+)
