@@ -1,12 +1,14 @@
 """The verbs on sources with their arguments: those that change one, follow one, and remove what it has left. Called by app.py."""
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Annotated
 
 import typer
 
-from kubectl_embeddings import approval, removal_script, source_changes
-from kubectl_embeddings.terminal import SourceName, Sources, agreed, clock, screen
+from kubectl_embeddings import approval, removal_script, source_changes, watching
+from kubectl_embeddings.cluster import Requests
+from kubectl_embeddings.failures import INTERRUPTED
+from kubectl_embeddings.terminal import Output, SomeSources, SourceName, Sources, agreed, clock, is_terminal, screen
 from kubectl_embeddings.terminal import timeout as parsed_timeout
 from kubectl_embeddings.user_connection import Connection, run_verb
 
@@ -50,10 +52,26 @@ def remove(connection: Connection, name: SourceName) -> None:
     run_verb(connection, lambda cluster: removal_script.show_removal(cluster, name, screen()))
 
 
+def watch(connection: Connection, names: SomeSources = None, output: Output = None) -> None:
+    """Show sources and their newest transitions as they change, until it is interrupted."""
+    live = is_terminal() and output is None
+
+    def work(cluster: Requests) -> Awaitable[int]:
+        if live:
+            return watching.watch_live(cluster, names or (), clock=clock)
+        return watching.watch_lines(cluster, names or (), screen(output), clock=clock)
+
+    try:
+        run_verb(connection, work)
+    except KeyboardInterrupt:
+        raise typer.Exit(INTERRUPTED) from None
+
+
 VERBS: dict[str, Callable[..., None]] = {
     "suspend": suspend,
     "resume": resume,
     "reconcile": reconcile,
     "approve": approve,
     "remove": remove,
+    "watch": watch,
 }

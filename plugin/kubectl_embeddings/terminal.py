@@ -24,9 +24,14 @@ SomeSources = Annotated[
 ]
 
 
+def is_terminal() -> bool:
+    """Whether a person sees the output."""
+    return sys.stdout.isatty()
+
+
 def screen(output: Format | None = None) -> Screen:
     """This process's output: in the width of its terminal, or in lines of any length where there is none."""
-    width = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
+    width = shutil.get_terminal_size().columns if is_terminal() else None
     return Screen(typer.echo, lambda text: typer.echo(text, err=True), width, output)
 
 

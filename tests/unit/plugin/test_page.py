@@ -95,7 +95,12 @@ def stand() -> Stand:
         message=refused,
         nextAttemptTime="2026-03-01T12:00:04Z",
     )
-    return Stand(
+    now_fresh = source_body(
+        "businesses", status=well | {"summary": "Fresh", "rows": {"freshPercent": "100.0", "due": 0}}
+    )
+    now_fresh["status"]["jobs"] = {"open": 0, "deadLettered": 3}
+    now_fresh["metadata"]["resourceVersion"] = "101"
+    made = Stand(
         sources=[
             source_body("businesses", status=well),
             source_body("archive", status=idle, suspend=True, table="public.archive"),
@@ -108,6 +113,8 @@ def stand() -> Stand:
             created(retrying, "11:59"),
         ],
     )
+    made.watches.append([{"type": "MODIFIED", "object": now_fresh}])
+    return made
 
 
 def screen(output: Format | None = None) -> Screen:
@@ -131,7 +138,8 @@ def printed(arguments: str, monkeypatch: pytest.MonkeyPatch) -> str:
 @pytest.mark.parametrize(("arguments", "shown"), EXAMPLES, ids=[example[0] for example in EXAMPLES])
 def test_each_example_shows_what_is_printed(arguments: str, shown: str, monkeypatch: pytest.MonkeyPatch) -> None:
     lines = [line.removeprefix("    ") for line in shown.rstrip().splitlines()]
-    assert lines == [line.rstrip() for line in printed(arguments, monkeypatch).rstrip().splitlines()]
+    verb, _, _ = arguments.partition(" | ")
+    assert lines == [line.rstrip() for line in printed(verb, monkeypatch).rstrip().splitlines()]
     assert max(len(line) for line in lines if not line.endswith(";")) <= WIDTH  # SQL is as long as it is
 
 
