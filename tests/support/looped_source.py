@@ -118,7 +118,9 @@ class FakeSetup(SourceSetup):
         server, jobs = self._parts.server, self._parts.jobs
         return ReadySource(
             store,
-            Sweeper(source.name, fingerprint, store=store, server=server, jobs=jobs, clock=clock),
+            Sweeper(
+                source.name, fingerprint, store=store, server=server, jobs=jobs, note=pipeline.outcomes.add, clock=clock
+            ),
             Clearing(store, clock=clock),
             Audit(store, rows_per_s=500, filled=await store.is_filled(), clock=clock),
             pipeline,

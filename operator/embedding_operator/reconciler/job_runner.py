@@ -158,7 +158,10 @@ class JobRunner:
                 self._table.finish(job.name, version)
 
     def _record(self, job: EmbeddingJob, patch: JobPatch, started: datetime) -> None:
-        took_s = (self._clock.now() - started).total_seconds()
+        now = self._clock.now()
+        took_s = (now - started).total_seconds()
+        if (last := patch.last_outcome(now)) is not None:
+            self._queues.note(job.source, job.spec.business_id, last)
         reason = str(patch.status["reason"])
         self._recorders.metrics.record_job(job.source, phase=patch.phase, reason=reason, took_s=took_s)
         about: dict[str, object] = {
