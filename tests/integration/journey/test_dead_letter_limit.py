@@ -59,7 +59,13 @@ def test_at_the_limit_of_dead_letters_a_source_stops_loudly_others_go_on_and_it_
     system: System, gemini: FakeGemini, prometheus_program: Path, tmp_path: Path
 ) -> None:
     operator = start(system, gemini)
-    prometheus = Prometheus(prometheus_program, tmp_path, target=operator.http_url, namespace=system.kubectl.namespace, rules=alerts_at_once())
+    prometheus = Prometheus(
+        prometheus_program,
+        tmp_path,
+        target=operator.http_url,
+        namespace=system.kubectl.namespace,
+        rules=alerts_at_once(),
+    )
     system.stack.callback(prometheus.stop)
     prometheus.start()
     assert wait_until_stalled(system).startswith(f"there are {LIMIT} dead letters")
