@@ -13,6 +13,7 @@ from importlib.metadata import version
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector, generate_latest
 
 from embedding_operator.lifecycle.source_facts import SourceFacts
+from embedding_operator.rewrites import OFTEN, Rewrite, Rewrites
 from embedding_operator.source_metrics import DESCRIPTIONS, LABELS, SourceMetrics
 from embedding_worker.clock import Clock
 from embedding_worker.providers.circuit import CircuitState
@@ -39,6 +40,8 @@ class Metrics:
     """One registry for each process. Every name begins with embedding_operator_, except those of the process (process_…)."""
 
     def __init__(self, *, clock: Clock) -> None:
+        self._clock = clock
+        self._rewrites = Rewrites()
         self._registry = CollectorRegistry()
         self.described: list[Described] = []
         ProcessCollector(registry=self._registry)
@@ -51,6 +54,11 @@ class Metrics:
         ).set(1)
         self._jobs = self._counter("job_transitions", "Transitions of jobs to a phase", "source", "phase", "reason")
         self._replays = self._counter("replays", "Replays of jobs", "source")
+        self._rewritten = self._counter(
+            "rewritten_rows",
+            f"Vectors that a job has written for a row which jobs had embedded {OFTEN} times or more within the hour before",
+            "source",
+        )
         self._refused = self._counter("refused_creates", "Creates of jobs that the API server has refused", "source")
         self._open = self._gauge("open_jobs", "Open jobs of all sources")
         self._window = self._gauge("window_jobs", "Jobs that may be open at the moment, in all sources")
@@ -122,6 +130,13 @@ class Metrics:
     def record_replay(self, source: str) -> None:
         self._replays.labels(source).inc()
 
+    def record_embedded(self, source: str, row_id: str) -> bool:
+        """A job has written a vector for this row. Returns whether that has become too often this time."""
+        found = self._rewrites.record(source, row_id, self._clock.monotonic())
+        if found is not Rewrite.FEW:
+            self._rewritten.labels(source).inc()
+        return found is Rewrite.BEGUN
+
     def record_refused_creates(self, source: str, number: int) -> None:
         """So many more creates of the source's jobs were refused by the API server."""
         self._refused.labels(source).inc(number)
@@ -146,6 +161,7 @@ class Metrics:
     def forget(self, source: str) -> None:
         """The source was deleted: its gauges are removed, or they would show its last values without end."""
         self._sources.forget(source)
+        self._rewrites.forget(source)
         for gauge in (self._dead_here, self._limited):
             gauge.remove_by_labels({"source": source})
 

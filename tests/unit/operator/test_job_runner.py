@@ -148,6 +148,18 @@ async def test_a_job_that_succeeds_at_once_costs_one_request(world: World) -> No
     assert world.server.requests == [("patch_job_status", NAME)]
 
 
+async def test_a_row_that_is_embedded_again_and_again_is_counted_and_named_once(world: World) -> None:
+    with capture_logs() as lines:
+        for _ in range(8):
+            await world.run(world.put())
+    named = [line for line in lines if line["event"].startswith("row embedded again and again")]
+    assert [(line["log_level"], line["source"], line["job"], line["business"]) for line in named] == [
+        ("warning", "shops", NAME, "1")
+    ]
+    page = world.metrics.page(open_jobs=0, window=0, dead_letters=0).decode()
+    assert 'embedding_operator_rewritten_rows_total{source="shops"} 3.0' in page
+
+
 async def test_a_success_is_no_last_outcome_because_the_state_of_the_row_says_it(world: World) -> None:
     await world.run(world.put())
     assert world.noted == []

@@ -30,7 +30,16 @@ def metrics(clock: FakeClock) -> Metrics:
 
 
 NAMES = {
-    *("job_transitions", "replays", "refused_creates", "due_rows", "rows", "oldest_due_seconds", "open_jobs"),
+    *(
+        "job_transitions",
+        "replays",
+        "refused_creates",
+        "rewritten_rows",
+        "due_rows",
+        "rows",
+        "oldest_due_seconds",
+        "open_jobs",
+    ),
     *("window_jobs", "dead_letters", "source_dead_letters", "dead_letter_limit_reached"),
     *("backfill_active", "backfill_rows", "backfill_done_rows", "backfill_failed_rows"),
     *("backfill_rows_per_second", "backfill_workers"),

@@ -9,7 +9,7 @@ from embedding_worker.rows.derived_table import SCHEMA
 from embedding_worker.rows.table import qualified, quoted
 from embedding_worker.source import TableColumn
 
-RECORDS = ("usage", "backfills", "backfill_workers", "sources")
+RECORDS = ("outcomes", "usage", "backfills", "backfill_workers", "sources")
 """The tables of all sources that have rows of each; `sources` names the others, and so is the last one."""
 
 
@@ -17,11 +17,14 @@ def remove_bookkeeping(at: TableColumn) -> tuple[str, ...]:
     """One transaction: it is repeated as a whole where a table is in use, and changes nothing where it is run once more."""
     stem = at.bookkeeping_name
     tables = ", ".join(f"{SCHEMA}.{quoted(stem + suffix)}" for suffix in ("_marks", "_state"))
+    rows = f"{SCHEMA}.{quoted(stem + '_rows')}"
     return (
         "BEGIN",
         "SET LOCAL lock_timeout = '2s'",
         drop_triggers(marking_function(stem)),
         f"DROP TABLE IF EXISTS {tables}",
+        f"DROP VIEW IF EXISTS {rows}",
+        f"DROP FUNCTION IF EXISTS {rows}",
         *(f"DELETE FROM {SCHEMA}.{table} WHERE bookkeeping = {literal(stem)}" for table in RECORDS),
         "COMMIT",
     )
