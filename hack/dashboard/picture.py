@@ -7,11 +7,11 @@ panel. It is not Grafana, which no package registry has.
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from io import BytesIO
 from pathlib import Path
 from typing import Any
 
-import matplotlib.dates
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
@@ -27,6 +27,7 @@ PAGE, CARD, EDGE, TEXT, FAINT = "#111217", "#181b1f", "#2a2d34", "#d8d9da", "#8e
 PALETTE = ("#73bf69", "#f2cc0c", "#5794f2", "#ff9830", "#f2495c", "#b877d9", "#8ab8ff", "#ffa6b0")
 COLORS = {"green": "#73bf69", "yellow": "#f2cc0c", "red": "#f2495c", "blue": "#5794f2"}
 COLORS_OF_THE_FILE = 128
+TICKS = 4
 LETTER = 0.0042
 """The width of a letter of a legend, as a part of the picture."""
 
@@ -165,8 +166,10 @@ class _Placed:
 
     def _time_axis(self, axes: Axes, since: float, until: float) -> None:
         axes.set_xlim(*dates([since, until]))
-        axes.xaxis.set_major_locator(matplotlib.dates.AutoDateLocator(maxticks=6))
-        axes.xaxis.set_major_formatter(matplotlib.dates.DateFormatter("%H:%M:%S"))
+        moments = [since + part * (until - since) / TICKS for part in range(TICKS + 1)]
+        axes.set_xticks(
+            dates(moments), [datetime.fromtimestamp(moment, UTC).strftime("%H:%M:%S") for moment in moments]
+        )
 
     def _bars(self, found: list[Line], since: float, until: float) -> None:
         axes = self._axes(left=0.24, below=0.7)
@@ -195,7 +198,7 @@ def answers(panel: Json, ask: Ask) -> list[Line]:
     """The lines of all queries of a panel."""
     return [
         Line(
-            re.sub(r"\{\{(\w+)\}\}", lambda it, series=series: series["metric"].get(it[1], ""), target["legendFormat"]),
+            legend(target["legendFormat"], series["metric"]),
             series["metric"],
             [float(moment) for moment, _ in series["values"]],
             [float(value) for _, value in series["values"]],
@@ -204,6 +207,10 @@ def answers(panel: Json, ask: Ask) -> list[Line]:
         for target in panel["targets"]
         for series in ask(target["expr"])
     ]
+
+
+def legend(template: str, labels: dict[str, str]) -> str:
+    return re.sub(r"\{\{(\w+)\}\}", lambda found: labels.get(found[1], ""), template)
 
 
 def is_dashed(panel: Json, letter: str) -> bool:

@@ -12,7 +12,7 @@ from embedding_operator.lifecycle.source_summary import HINDERED, STOPPED
 from embedding_operator.resources.base import parsed_timestamp
 from kubectl_embeddings.cluster import Json, Requests
 from kubectl_embeddings.failures import DONE, NotFound
-from kubectl_embeddings.layout import Screen, duration, objects, paragraph, table
+from kubectl_embeddings.layout import Screen, duration, objects, paragraph, parsed_duration, table
 from kubectl_embeddings.views import Source, source_of
 
 HEADERS = ("SOURCE", "STATUS", "FRESH %", "DUE", "OLDEST", "OPEN", "DEAD")
@@ -61,7 +61,7 @@ def status_text(sources: Sequence[Source], *, now: datetime, width: int | None) 
     """The table, and what needs attention."""
     parts = [table(HEADERS, [cells(source, now) for source in sources], width=width)]
     for source in sources:
-        if found := attention(source):
+        if found := [*attention(source), *late(source, now)]:
             parts.append("\n".join([source.name, *(one.lines(width) for one in found)]))
     return "\n\n".join(parts)
 
@@ -91,6 +91,18 @@ def attention(source: Source) -> list[Attention]:
         noun = "dead letter" if dead == 1 else "dead letters"
         found.append(Attention(f"{dead} {noun}", f"kubectl embeddings dead-letters --source {source.name}"))
     return found
+
+
+def late(source: Source, now: datetime) -> list[Attention]:
+    """Whether its oldest due row waits for longer than the source may let it wait."""
+    oldest = parsed_timestamp(source.rows.get("oldestDueSince"))
+    if not source.freshness_target or oldest is None or now - oldest <= parsed_duration(source.freshness_target):
+        return []
+    return [
+        Attention(
+            f"the oldest due row waits {duration(now - oldest)}: spec.freshnessTarget is {source.freshness_target}"
+        )
+    ]
 
 
 def pressing(source: Source) -> list[Condition]:

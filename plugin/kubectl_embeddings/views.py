@@ -52,6 +52,8 @@ class Source:
     pending: str
     """The fingerprint that waits for approval; empty where none does."""
     reembed: Body
+    freshness_target: str = ""
+    """A duration such as 15m; empty where there is none."""
 
 
 def job_of(body: Body) -> Job:
@@ -89,6 +91,7 @@ def source_of(body: Body) -> Source:
         conditions=conditions,
         pending=status.get("pendingFingerprint") or "",
         reembed=status.get("reembed") or {},
+        freshness_target=spec.get("freshnessTarget") or "",
     )
 
 

@@ -57,6 +57,14 @@ def test_the_command_that_helps_has_a_line_of_its_own(status: Any, spec: Any, se
     assert shown.splitlines()[-2:] == [f"  {sentence}", f"    kubectl embeddings {command}"]
 
 
+@pytest.mark.parametrize(("target", "is_late"), [("2m", True), ("3m", False), ("1h30m", False), (None, False)])
+def test_a_row_that_waits_for_longer_than_the_target_of_its_source_needs_attention(
+    target: str | None, is_late: bool
+) -> None:
+    shown = status_text([source(status=WELL, freshnessTarget=target)], now=START, width=None)
+    assert shown.endswith("\n\nbusinesses\n  the oldest due row waits 3m: spec.freshnessTarget is 2m") is is_late
+
+
 def test_what_stops_a_source_is_said_first_and_each_message_once() -> None:
     stalled = condition("Stalled", "True", "TableMissing", "there is no table")
     reconciling = condition("Reconciling", "True", "SettingUp", "there is no table")
