@@ -10,14 +10,14 @@ import typer
 
 from kubectl_embeddings import dead_letter_groups, explanation, jobs, replay, source_verbs, status
 from kubectl_embeddings.option_groups import with_option_groups
-from kubectl_embeddings.terminal import Output, SomeSources, clock, screen
+from kubectl_embeddings.terminal import Output, ShowVersion, SomeSources, clock, screen
 from kubectl_embeddings.user_connection import Connection, run_verb
 
 app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, rich_markup_mode=None)
 
 
 @app.callback()
-def kubectl_embeddings() -> None:
+def kubectl_embeddings(version: ShowVersion = False) -> None:
     """What becomes of embeddings, and what to do about it, with the rights of your kubeconfig.
 
     The exit code is 0 if all is done, 1 if something failed, 2 if the arguments can't be used, 3 if something was not found.
