@@ -3,7 +3,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help lint hooks format test e2e e2e-down demo demo-down kind-demo kind-demo-down bench benchmark-triggers simulate clean
+.PHONY: help lint hooks format docs test e2e e2e-down demo demo-down kind-demo kind-demo-down bench benchmark-triggers simulate clean
 
 PYTHON ?= python3
 UV_VERSION := 0.13.9
@@ -43,6 +43,10 @@ format: .venv/.synced ## Format the code, apply automatic fixes, copy the CRDs i
 	$(RUN) hack.release.chart_readme
 	$(RUN) hack.release.metrics_page
 	$(RUN) hack.dashboard
+
+docs: .venv/.synced ## Build the pages of docs/ as a site into build/site, and fail if a link or an anchor is wrong
+	@NO_MKDOCS_2_WARNING=1 $(RUN) mkdocs build --strict
+	@echo "build/site/index.html"
 
 test: .venv/.synced ## Run all tests that need no pods: unit, chart, and integration with a real API server and a real PostgreSQL
 	$(RUN) pytest --ignore=tests/e2e --numprocesses=$(WORKERS)

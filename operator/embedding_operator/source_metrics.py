@@ -53,6 +53,11 @@ def _freshness_target_s(facts: SourceFacts) -> float | None:
 
 GAUGES = (
     SourceGauge("due_rows", "Rows whose embedding is missing or stale", _counted(lambda counts: counts.due)),
+    SourceGauge(
+        "change_marks",
+        "Change marks in PostgreSQL, at least one for each due row",
+        _counted(lambda counts: counts.marks),
+    ),
     SourceGauge("rows", "Rows of the table", _counted(lambda counts: counts.total)),
     SourceGauge(
         "blank_rows", "Rows whose text is empty, so that they have no vector", _counted(lambda counts: counts.blank)
@@ -60,6 +65,11 @@ GAUGES = (
     SourceGauge("source_suspended", "1 while spec.suspend of a source is true, else 0", lambda facts: facts.suspended),
     SourceGauge("texts_today", "Texts that were sent today (UTC)", _sent(lambda used: used.texts)),
     SourceGauge("tokens_today", "Estimated tokens of the texts that were sent today", _sent(lambda used: used.tokens)),
+    SourceGauge(
+        "estimated_cost_today",
+        "Estimated cost of these tokens, in the currency of the price that is set",
+        lambda facts: None if facts.used is None else facts.used.tokens * facts.price_per_million_tokens / 1_000_000,
+    ),
     SourceGauge("texts_per_day_limit", "Texts that may be sent in a day", lambda facts: facts.texts_per_day),
     SourceGauge(
         "freshness_target_seconds",

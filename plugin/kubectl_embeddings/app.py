@@ -3,29 +3,17 @@
 kubectl starts it as `kubectl-embeddings`. Every verb ends with one of the exit codes of failures.py.
 """
 
-import shutil
-import sys
 from collections.abc import Callable
-from datetime import timedelta
 from typing import Annotated
 
 import typer
 
-from embedding_worker.clock import SystemClock
-from kubectl_embeddings import approval, dead_letter_groups, explanation, jobs, replay, source_changes, status
-from kubectl_embeddings.failures import WrongUse
-from kubectl_embeddings.layout import Format, Screen, parsed_duration
+from kubectl_embeddings import dead_letter_groups, explanation, jobs, replay, source_verbs, status
 from kubectl_embeddings.option_groups import with_option_groups
+from kubectl_embeddings.terminal import Output, SomeSources, clock, screen
 from kubectl_embeddings.user_connection import Connection, run_verb
 
 app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, rich_markup_mode=None)
-clock = SystemClock()
-
-Output = Annotated[Format | None, typer.Option("--output", "-o", help="For scripts, instead of the text for people.")]
-Sources = Annotated[list[str], typer.Argument(metavar="SOURCE...", help="Names of EmbeddingSources.")]
-SomeSources = Annotated[
-    list[str] | None, typer.Argument(metavar="[SOURCE...]", help="Names of EmbeddingSources.  [default: all]")
-]
 
 
 @app.callback()
@@ -92,58 +80,5 @@ def _replay(
     )
 
 
-@verb("suspend")
-def _suspend(connection: Connection, names: Sources) -> None:
-    """Stop jobs and calls of sources. Edits are still recorded."""
-    run_verb(connection, lambda cluster: source_changes.suspend(cluster, names, screen(), wanted=True))
-
-
-@verb("resume")
-def _resume(connection: Connection, names: Sources) -> None:
-    """End the suspension of sources."""
-    run_verb(connection, lambda cluster: source_changes.suspend(cluster, names, screen(), wanted=False))
-
-
-@verb("reconcile")
-def _reconcile(
-    connection: Connection,
-    names: Sources,
-    wait: Annotated[bool, typer.Option("--wait", help="Until the sweep and the audit are done.")] = False,
-    timeout: Annotated[str, typer.Option("--timeout", help="How long --wait waits: 30s, 10m or 2h.")] = "10m",
-) -> None:
-    """Request a sweep and an audit of sources now, and end the pauses of the provider."""
-    run_verb(
-        connection,
-        lambda cluster: source_changes.reconcile(
-            cluster, names, screen(), wait=_timeout(timeout) if wait else None, clock=clock
-        ),
-    )
-
-
-@verb("approve")
-def _approve(
-    connection: Connection,
-    name: Annotated[str, typer.Argument(metavar="SOURCE", help="The name of an EmbeddingSource.")],
-    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
-) -> None:
-    """Approve that a changed model or text embeds a source again, after showing rows and price."""
-    run_verb(connection, lambda cluster: approval.approve(cluster, name, screen(), agreed=lambda: yes or _agreed()))
-
-
-def screen(output: Format | None = None) -> Screen:
-    """This process's output: in the width of its terminal, or in lines of any length where there is none."""
-    width = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
-    return Screen(typer.echo, lambda text: typer.echo(text, err=True), width, output)
-
-
-def _timeout(text: str) -> timedelta:
-    try:
-        return parsed_duration(text)
-    except ValueError as exc:
-        raise WrongUse(f"--timeout: {exc}") from None
-
-
-def _agreed() -> bool:
-    if not sys.stdin.isatty():
-        raise WrongUse("there is no terminal to ask in: add --yes to approve without a question")
-    return typer.confirm("Approve it?")
+for _name, _function in source_verbs.VERBS.items():
+    verb(_name)(_function)

@@ -5,6 +5,7 @@ repeated.
 """
 
 import json
+from collections.abc import AsyncIterator
 from typing import Any, Protocol
 
 import aiohttp
@@ -19,8 +20,15 @@ from kubectl_embeddings.failures import NotFound
 Json = dict[str, Any]
 ATTEMPTS, LONGEST_PAUSE_S = 3, 5.0
 PAGE = "500"
+WATCH_ENDS_WITHIN_S = 10.0
+"""After the time that was asked for: then the API server is away, even if the connection is not closed."""
+LONGEST_EVENT_BYTES = 2**20
 MERGE_PATCH = {"Content-Type": "application/merge-patch+json"}
 KINDS = {SOURCES: "EmbeddingSource", JOBS: "EmbeddingJob"}
+
+
+class VersionExpired(Exception):
+    """The API server no longer knows what has changed since a version: everything has to be listed again."""
 
 
 class Requests(Protocol):
@@ -29,6 +37,8 @@ class Requests(Protocol):
     namespace: str
 
     async def sources(self) -> list[Json]: ...
+    async def sources_at(self) -> tuple[list[Json], str]: ...
+    def watch_sources(self, version: str, *, within_s: float) -> AsyncIterator[Json]: ...
     async def source(self, name: str) -> Json: ...
     async def jobs(self, **fields: str) -> list[Json]: ...
     async def job(self, name: str) -> Json: ...
@@ -46,7 +56,35 @@ class Cluster:
         self._clock = clock
 
     async def sources(self) -> list[Json]:
-        return await self._list(SOURCES)
+        return (await self.sources_at())[0]
+
+    async def sources_at(self) -> tuple[list[Json], str]:
+        """All sources, and the version since which changes can be watched."""
+        return await self._list_at(SOURCES)
+
+    async def watch_sources(self, version: str, *, within_s: float) -> AsyncIterator[Json]:
+        """What changes after this version, for so long: `type` (ADDED, MODIFIED, DELETED or BOOKMARK) and `object`.
+
+        Raises VersionExpired and ApiServerError.
+        """
+        params = {"watch": "1", "resourceVersion": version, "timeoutSeconds": str(round(within_s))}
+        timeout = aiohttp.ClientTimeout(total=within_s + WATCH_ENDS_WITHIN_S)
+        try:
+            async with self._session.get(
+                f"{self._base}/{SOURCES}",
+                params=params | {"allowWatchBookmarks": "true"},
+                timeout=timeout,
+                read_bufsize=LONGEST_EVENT_BYTES,
+            ) as response:
+                if response.status >= 300:
+                    raise _refused(response.status, await response.read())
+                async for line in response.content:
+                    event: Json = json.loads(line)
+                    if event["type"] == "ERROR":
+                        raise _refused(event["object"].get("code", 500), json.dumps(event["object"]).encode())
+                    yield event
+        except (aiohttp.ClientError, TimeoutError) as exc:
+            raise _unreachable(exc) from exc
 
     async def source(self, name: str) -> Json:
         return await self._to_object("GET", SOURCES, name)
@@ -55,7 +93,7 @@ class Cluster:
         """All jobs, or those with these fields: `source`, `id`, `phase`."""
         paths = {"source": "spec.sourceRef.name", "id": "spec.businessId", "phase": "status.phase"}
         selector = ",".join(f"{paths[name]}={escaped(value)}" for name, value in fields.items())
-        return await self._list(JOBS, **({"fieldSelector": selector} if selector else {}))
+        return (await self._list_at(JOBS, **({"fieldSelector": selector} if selector else {})))[0]
 
     async def job(self, name: str) -> Json:
         return await self._to_object("GET", JOBS, name)
@@ -66,7 +104,7 @@ class Cluster:
     async def set_phase(self, job: str, phase: str) -> Json:
         return await self._to_object("PATCH", JOBS, f"{job}/status", {"status": {"phase": phase}})
 
-    async def _list(self, resource: str, **params: str) -> list[Json]:
+    async def _list_at(self, resource: str, **params: str) -> tuple[list[Json], str]:
         items: list[Json] = []
         params["limit"] = PAGE
         while True:
@@ -78,7 +116,7 @@ class Cluster:
                 ) from exc
             items += page["items"]
             if not (following := page["metadata"].get("continue")):
-                return items
+                return items, page["metadata"]["resourceVersion"]
             params["continue"] = following
 
     async def _to_object(self, method: str, resource: str, name: str, patch: Json | None = None) -> Json:
@@ -110,7 +148,15 @@ class Cluster:
                 answer: Json = json.loads(content)
                 return answer
         except (aiohttp.ClientError, TimeoutError) as exc:
-            raise ApiServerUnreachable(f"the API server cannot be reached ({reason_unreachable(exc)})") from exc
+            raise _unreachable(exc) from exc
+
+
+def _unreachable(exc: Exception) -> ApiServerUnreachable:
+    return ApiServerUnreachable(f"the API server cannot be reached ({reason_unreachable(exc)})")
+
+
+def _refused(status: int, body: bytes) -> Exception:
+    return VersionExpired() if status == 410 else reaction_to(status, body, None)
 
 
 def escaped(value: str) -> str:

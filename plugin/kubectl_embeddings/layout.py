@@ -94,7 +94,7 @@ def parsed_duration(text: str) -> timedelta:
 
 def objects(kind: str, bodies: Sequence[Mapping[str, Any]], output: Format) -> str:
     """Custom resources as `kubectl get -o` prints them: one list, without the managed fields."""
-    items = [{"apiVersion": f"{GROUP}/{VERSION}", "kind": kind} | _without_managed_fields(body) for body in bodies]
+    items = [{"apiVersion": f"{GROUP}/{VERSION}", "kind": kind} | without_managed_fields(body) for body in bodies]
     return document({"apiVersion": "v1", "kind": "List", "items": items}, output)
 
 
@@ -104,6 +104,6 @@ def document(content: Any, output: Format) -> str:
     return yaml.safe_dump(content, sort_keys=False, allow_unicode=True).rstrip()
 
 
-def _without_managed_fields(body: Mapping[str, Any]) -> dict[str, Any]:
+def without_managed_fields(body: Mapping[str, Any]) -> dict[str, Any]:
     metadata = {key: value for key, value in body["metadata"].items() if key != "managedFields"}
     return dict(body) | {"metadata": metadata}

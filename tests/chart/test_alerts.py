@@ -53,6 +53,7 @@ HEALTHY: Series = {
     **condition("ProviderReady", "True"),
     **condition("ReembedRequired", "False"),
     **condition("DatabaseReady", "True"),
+    **condition("RowsLocked", "False"),
     **of_source("rewritten_rows_total", always(7)),
     **of_source("sweep_seconds_count", "0+100x1600"),
     **of_source("oldest_due_seconds", always(0)),
@@ -85,7 +86,8 @@ class Incident:
 INCIDENTS: dict[str, Incident] = {
     "NoLeader": Incident(BOTH_PODS_STAND_BY, labels={}),
     "DatabaseDown": Incident({"database_up{}": always(0), **AWAY}, labels={}),
-    "RowsLocked": Incident(AWAY),
+    "DatabaseNotReady": Incident(AWAY),
+    "RowsLocked": Incident({**AWAY, **condition("RowsLocked", "True")}),
     "ProviderDown": Incident({'circuit_open{circuit="gemini"}': always(1)}, labels={"circuit": "gemini"}),
     "ProviderNotReady": Incident(condition("ProviderReady", "False")),
     "DayLimitNear": Incident(of_source("texts_today", always(900_000)), shown="900k"),
@@ -112,7 +114,7 @@ NO_ALERT: dict[str, Series] = {
         f'{TARGET}{{source="other"}}': always(60),
     },
     "rows are locked for nine minutes": {
-        'source_condition{source="businesses",condition="DatabaseReady",status="False"}': "0x89 1x8 0x20"
+        'source_condition{source="businesses",condition="RowsLocked",status="True"}': "0x89 1x8 0x20"
     },
     "the only rows that are due have a dead letter": of_source("oldest_due_seconds", "0+60x1600"),
     "there are nine more dead letters": of_source("source_dead_letters", "3x80 12x100"),

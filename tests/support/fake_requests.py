@@ -1,6 +1,6 @@
 """A namespace in memory in place of a cluster, for the verbs of `kubectl embeddings`. Called by their unit tests."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import Any
 
 from kubectl_embeddings.cluster import Json
@@ -8,6 +8,8 @@ from kubectl_embeddings.failures import NotFound
 from kubectl_embeddings.layout import Format, Screen
 from tests.support.manifests import a_source, merged
 
+VERSION = "100"
+"""That of a list."""
 CREATED = "2026-03-01T11:00:00Z"
 
 
@@ -39,6 +41,23 @@ class FakeRequests:
         self.refusals: dict[str, Exception] = {}
         """What is raised in place of a write to the object of this name."""
         self.writes: list[tuple[str, Json]] = []
+        self.watches: list[Sequence[Json | Exception]] = []
+        """What each watch of sources says, in order. An error ends it. After the last one, `end` is raised."""
+        self.end: BaseException = KeyboardInterrupt()
+        self.watched_from: list[str] = []
+        """The version from which each watch began."""
+
+    async def sources_at(self) -> tuple[list[Json], str]:
+        return await self.sources(), VERSION
+
+    async def watch_sources(self, version: str, *, within_s: float) -> AsyncIterator[Json]:
+        self.watched_from.append(version)
+        if not self.watches:
+            raise self.end
+        for event in self.watches.pop(0):
+            if isinstance(event, Exception):
+                raise event
+            yield event
 
     async def sources(self) -> list[Json]:
         return list(self._sources.values())

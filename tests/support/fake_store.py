@@ -17,6 +17,7 @@ from embedding_worker.rows.records import (
     AuditPage,
     Counts,
     DueRow,
+    LastOutcome,
     NewerMark,
     PresentRow,
     RateGrant,
@@ -149,6 +150,8 @@ class FakeStore(RowStore):
         self.adopted: int | None = None
         """How many rows the first audit has adopted; None if it was not to adopt any."""
         self.used: Used | None = None
+        self.recorded: list[tuple[str, LastOutcome]] = []
+        """The last outcomes of rows."""
         self.requests: list[str] = []
         self.meanwhile: Callable[[], None] = lambda: None
         """Happens during each look for newer marks."""
@@ -310,6 +313,10 @@ class FakeStore(RowStore):
     async def used_today(self) -> Used | None:
         self._request("used_today")
         return self.used
+
+    async def record_outcomes(self, outcomes: Sequence[tuple[str, LastOutcome]]) -> None:
+        self._request("record_outcomes")
+        self.recorded.extend(outcomes)
 
     async def is_filled(self) -> bool:
         self._request("is_filled")

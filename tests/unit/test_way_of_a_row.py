@@ -20,6 +20,11 @@ BESIDE_THE_WAY = {
     "worker/embedding_worker/rows/pages.py",  # the audit
     "worker/embedding_worker/rows/derived_table.py",  # what statements are built on
     "worker/embedding_worker/rows/psql_views.py",  # SQL for people, which takes an id as a parameter
+    "worker/embedding_worker/rows/psql_rows.py",  # SQL for people too
+    "worker/embedding_worker/outcome_log.py",  # gathers what became of rows
+    "worker/embedding_worker/rows/last_outcomes.py",  # stores that
+    "operator/embedding_operator/rewrites.py",  # counts how often a row is embedded
+    "operator/embedding_operator/metrics.py",  # passes on to that, and has no id in a label
     "operator/embedding_operator/reconciler/tracked_job.py",  # defines what the job table stores
 }
 

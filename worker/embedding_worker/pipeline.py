@@ -12,6 +12,7 @@ from embedding_worker.batching.batcher import Batcher
 from embedding_worker.clock import Clock
 from embedding_worker.embedding import RowEmbedder
 from embedding_worker.outcome import RowOutcome, RowRequest, decider
+from embedding_worker.outcome_log import OutcomeLog
 from embedding_worker.providers.calls import ProviderCalls
 from embedding_worker.providers.gate import CallGate
 from embedding_worker.providers.meter import Counters, Meter
@@ -31,11 +32,13 @@ class RowPipeline:
     rows: RowEmbedder
     batcher: RowBatcher
     """Where rows are submitted, one by one."""
+    outcomes: OutcomeLog
+    """Where it is noted what became of rows, other than that they were embedded."""
 
     @asynccontextmanager
     async def running(self, *, probes: bool) -> AsyncIterator[None]:
         """Accept rows until the block ends. With `probes`, also send probes while the circuit is open."""
-        async with self.batcher:
+        async with self.outcomes.running(), self.batcher:
             gate = asyncio.create_task(self.gate.run(probes=probes), name="gate")
             try:
                 yield
@@ -74,4 +77,5 @@ def make_pipeline(
     rows = RowEmbedder(
         store, calls, decide=decider(max_text_bytes=calls.max_text_bytes, too_long=too_long), clock=clock
     )
-    return RowPipeline(calls, gate, rows, Batcher(rows.embed_batch, max_items=embedder.max_texts, clock=clock))
+    batcher = Batcher(rows.embed_batch, max_items=embedder.max_texts, clock=clock)
+    return RowPipeline(calls, gate, rows, batcher, OutcomeLog(store.record_outcomes, clock=clock))

@@ -81,13 +81,13 @@ def of_source(
         if status == known and condition["reason"] == known_reason:
             continue
         match kind, status:
-            case (
-                ("Stalled", "True")
-                | ("ProviderReady", "False")
-                | ("DatabaseReady", "False")
-                | ("ReembedRequired", "True")
+            case ("Stalled" | "ReembedRequired" | "BlankTexts" | "RowsLocked", "True") | (
+                "ProviderReady" | "DatabaseReady",
+                "False",
             ):
                 event_type, reason = WARNING, condition["reason"]
+            case ("Ready", "True") if "Suspended" in (condition["reason"], known_reason):
+                event_type, reason = NORMAL, condition["reason"]
             case ("Ready", "True") if known != "True":
                 event_type, reason = NORMAL, kind
             case ("ProviderReady" | "DatabaseReady", "True") if known == "False":

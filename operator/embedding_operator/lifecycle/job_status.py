@@ -13,6 +13,7 @@ from embedding_operator.resources.base import timestamp
 from embedding_operator.resources.embedding_job import BACKOFF_ANNOTATION, EmbeddingJob, Phase
 from embedding_operator.resources.embedding_source import RetrySpec
 from embedding_worker.outcome import FIRST_LOCKED_PAUSE_S, OutcomeKind, RowOutcome
+from embedding_worker.rows.records import LastOutcome
 
 PHASES = {
     OutcomeKind.EMBEDDED: Phase.SUCCEEDED,
@@ -50,6 +51,13 @@ class JobPatch:
     @property
     def phase(self) -> Phase:
         return Phase(self.status["phase"])
+
+    def last_outcome(self, now: datetime) -> LastOutcome | None:
+        """For the record of the row's last outcomes; None for a success, of which the row's state says when it was."""
+        if self.phase is Phase.SUCCEEDED:
+            return None
+        status = self.status
+        return LastOutcome(now, self.phase.value, status["reason"], status["message"], status.get("attempts", 0))
 
 
 def settled(

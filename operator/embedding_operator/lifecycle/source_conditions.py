@@ -68,6 +68,7 @@ def _others(facts: SourceFacts) -> list[Condition]:
     """The conditions that do not depend on whether the source runs."""
     return [
         _database(facts),
+        _locked(facts),
         _blank(facts.counts),
         _provider(facts),
         _reembed_required(facts.pending),
@@ -82,6 +83,17 @@ def _database(facts: SourceFacts) -> Condition:
     if facts.set_up:
         return Condition("DatabaseReady", True, "DatabaseReady", "the database answers")
     return Condition("DatabaseReady", None, "SettingUp", "the table is not set up yet")
+
+
+def _locked(facts: SourceFacts) -> Condition:
+    table_locked = facts.waiting_for is not None and facts.waiting_for.reason == "RowsLocked"
+    if facts.rows_locked or table_locked:
+        message = (
+            "another session of the database keeps rows or the table locked, so that vectors are not written: end it, or "
+            "have it commit; pg_stat_activity shows sessions that are idle in transaction"
+        )
+        return Condition("RowsLocked", True, "RowsLocked", message)
+    return Condition("RowsLocked", False, "NotLocked", "no row is known to be locked for long")
 
 
 def _provider(facts: SourceFacts) -> Condition:

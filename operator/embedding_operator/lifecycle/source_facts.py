@@ -37,6 +37,8 @@ class SourceFacts:
     counts: Counts | None = None
     open_jobs: int = 0
     dead_letters: int = 0
+    rows_locked: bool = False
+    """Another session has locked a row for some time, or the table, so that vectors are not written."""
     audited_rows: int = 0
     """Rows that the present pass of the audit has read."""
     audit_completed_at: datetime | None = None

@@ -13,6 +13,7 @@ STOPPED = (("Stalled", True), ("DatabaseReady", False), ("Reconciling", True))
 HINDERED = (
     ("Fresh", None),
     ("ProviderReady", False),
+    ("RowsLocked", True),
     ("ReembedRequired", True),
     ("BlankTexts", True),
     ("Backfilling", True),

@@ -44,11 +44,8 @@ class JobTable:
 
     def count(self, states: Collection[JobState], *, source: str | None = None, excluding: Collection[str] = ()) -> int:
         """How many jobs are in these states: of one source, or of all sources but those excluded."""
-        return sum(
-            number
-            for (of, state), number in self._counts.items()
-            if state in states and source in (None, of) and of not in excluding
-        )
+        found = [key for key in self._counts if key[1] in states and source in (None, key[0])]
+        return sum(self._counts[key] for key in found if key[0] not in excluding)
 
     def sources(self) -> set[str]:
         """The sources that have or had jobs in the table."""
@@ -147,7 +144,8 @@ class JobTable:
         """Settling → BackingOff until `not_before`, for this reason."""
         self._transition(name, JobState.BACKING_OFF, (JobState.SETTLING,), version)
         if (job := self._jobs.get(name)) is not None:
-            self._jobs[name] = replace(job, not_before=not_before, reason=reason, refusals=0)
+            again = job.because_of(reason, self._clock.monotonic())
+            self._jobs[name] = replace(again, not_before=not_before, refusals=0)
 
     def requeue(self, name: str, version: int = 0) -> None:
         """Settling → Queued: the first patch of a replay was accepted, and its event runs the handler."""

@@ -14,10 +14,11 @@ from embedding_operator.reconciler.ready_source import ReadySource, make_ready_s
 from embedding_operator.reconciler.registers import SharedParts
 from embedding_operator.reconciler.table_watch import TableWatch
 from embedding_operator.resources.embedding_source import EmbeddingSource
-from embedding_worker.errors import EmbeddingError
+from embedding_worker.errors import EmbeddingError, TableRefused
 from embedding_worker.providers.registry import ProviderRegistry
 from embedding_worker.rows.database import Database
 from embedding_worker.rows.ownership import Claim
+from embedding_worker.rows.store import RowStore
 from embedding_worker.rows.watch import claim_table, edits_are_lost
 
 
@@ -40,6 +41,16 @@ class SourceSetup:
     def _claim(self, source: EmbeddingSource) -> Claim:
         """Annotations may have changed since the loop began."""
         return (self._catalog.get(source.name) or source).claim(self._shared.server.cluster)
+
+    async def find_cause(self, source: EmbeddingSource, error: Exception) -> Exception:
+        """Where the database has refused a statement: all that the table lacks, if the catalog shows that, or else the error."""
+        if not isinstance(error, TableRefused):
+            return error
+        try:
+            await RowStore.inspect(self._database, source.spec.config())
+        except EmbeddingError as exc:
+            return exc
+        return error
 
     async def explain(self, source: EmbeddingSource, refused: tuple[str, str]) -> tuple[str, str]:
         """Reason and message of a refusal; the message says it if edits are not recorded meanwhile."""

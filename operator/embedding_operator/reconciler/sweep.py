@@ -3,7 +3,7 @@
 Called by the source's loop. `sort_due` decides what each due row needs, and the Sweeper does it. Jobs are created concurrently.
 """
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
 import structlog
@@ -17,7 +17,7 @@ from embedding_operator.reconciler.job_statuses import refresh_job
 from embedding_operator.reconciler.registers import JobRegisters
 from embedding_operator.reconciler.tracked_job import IN_FLIGHT, JobState, TrackedJob
 from embedding_worker.clock import Clock
-from embedding_worker.rows.records import DueRow, Seen, VectorWrite
+from embedding_worker.rows.records import DueRow, LastOutcome, Seen, VectorWrite
 from embedding_worker.rows.store import RowStore
 from embedding_worker.writer import Writer
 
@@ -66,13 +66,16 @@ class Sweeper:
         store: RowStore,
         server: ApiServer,
         jobs: JobRegisters,
+        note: Callable[[str, LastOutcome], None],
         clock: Clock,
     ) -> None:
+        """`note`: has an outcome recorded with the last outcomes of a row, by its id."""
         self._source = source
         self._store = store
         self._writer = Writer(store, clock=clock)
         self._server = server
         self._table = jobs.table
+        self._note = note
         self._clock = clock
         self._creator = JobCreator(source, fingerprint, server=server, jobs=jobs, clock=clock)
         self.dead_letters = DeadLetters(source, jobs.table, jobs.window)
@@ -195,7 +198,8 @@ class Sweeper:
         if present is None or present.state in IN_FLIGHT:
             return  # its handler has started meanwhile, and will notice the change
         try:
-            patch = superseded(row_gone=row_gone, now=self._clock.now())
+            now = self._clock.now()
+            patch = superseded(row_gone=row_gone, now=now)
             version = await self._server.patch_job_status(job.name, patch)
         except Gone:
             self._table.remove(job.name)
@@ -206,3 +210,6 @@ class Sweeper:
         else:
             log.info("job superseded", job=job.name, source=self._source, business=job.business_id, row_gone=row_gone)
             self._table.finish(job.name, version)
+            self._note(
+                job.business_id, LastOutcome(now, patch["phase"].value, patch["reason"], patch["message"], attempt=0)
+            )

@@ -1,9 +1,10 @@
 """A job as the job table knows it, and the states that it can be in. Pure; the transitions are in job_table.py."""
 
 import asyncio
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from enum import Enum
+from typing import Self
 
 from embedding_operator.resources.embedding_job import Phase
 
@@ -69,6 +70,12 @@ class TrackedJob:
     """Of a job in state Postponed: is set when it gets another state, or is removed, so that its handler stops waiting."""
     reason: str = ""
     """What its status shows: why it is a dead letter, or backs off, or waits."""
+    reason_since: float = 0.0
+    """Since when each of its attempts has ended for this reason, by the monotonic clock."""
+
+    def because_of(self, reason: str, now: float) -> Self:
+        """The job after an attempt that has ended for this reason."""
+        return self if self.reason == reason else replace(self, reason=reason, reason_since=now)
 
     def is_held(self, now: float) -> bool:
         """Its status was refused, and it is not yet time to try again."""

@@ -11,14 +11,17 @@ from embedding_operator.api_errors import ApiServerError
 from embedding_operator.api_server import ApiServer
 from embedding_operator.lifecycle.condition import Condition
 from embedding_operator.reconciler.job_table import JobTable
-from embedding_operator.reconciler.tracked_job import JobState, TrackedJob
+from embedding_operator.reconciler.tracked_job import OPEN, JobState, TrackedJob
 from embedding_worker.clock import Clock
+from embedding_worker.outcome import OutcomeKind
 
 log = structlog.get_logger(__name__)
 
 SHOWN_AFTER_S = 10.0
 """Most pauses are over sooner, and cost no request."""
 SHOWN_IN_A_TURN = 10
+LOCKED_SHOWN_AFTER_S = 20.0
+ROW_LOCKED = OutcomeKind.ROW_LOCKED.value
 MAY_WAIT = frozenset({JobState.QUEUED, JobState.RUNNING, JobState.POSTPONED})
 
 
@@ -34,6 +37,13 @@ class WaitingJobs:
         self._since = -math.inf
         self._shown = {""}
         """Reasons that were shown: any other one is that of a failed attempt, and stays."""
+
+    @property
+    def are_locked(self) -> bool:
+        """Whether another session has locked a row for so long that several attempts to write it have found it locked."""
+        long_ago = self._clock.monotonic() - LOCKED_SHOWN_AFTER_S
+        jobs = self._table.jobs(self._source, OPEN)
+        return any(job.reason == ROW_LOCKED and job.reason_since <= long_ago for job in jobs)
 
     async def show(self, why: Condition | None) -> None:
         """Write the reason into the statuses of some jobs that do not show it yet. Errors of the API server are not raised."""

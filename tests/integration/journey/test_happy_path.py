@@ -37,7 +37,7 @@ def test_kubectl_waits_for_the_condition_fresh_and_the_status_has_the_counts(sys
     assert status["fingerprint"] == "universal-sentence-encoder-multilingual-3@512"
     states = {condition["type"]: condition["status"] for condition in status["conditions"]}
     true = {"Ready", "Fresh", "ProviderReady", "DatabaseReady"}
-    false = {"Reconciling", "Stalled", "ReembedRequired", "BlankTexts", "Backfilling"}
+    false = {"Reconciling", "Stalled", "ReembedRequired", "RowsLocked", "BlankTexts", "Backfilling"}
     assert states == dict.fromkeys(true, "True") | dict.fromkeys(false, "False")
     rows = wait_until(
         lambda: (rows := system.source()["status"].get("rows", {})).get("due") == 0 and rows,

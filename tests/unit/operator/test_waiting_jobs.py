@@ -6,7 +6,12 @@ import pytest
 
 from embedding_operator.lifecycle.condition import Condition
 from embedding_operator.reconciler.tracked_job import JobState
-from embedding_operator.reconciler.waiting_jobs import SHOWN_AFTER_S, SHOWN_IN_A_TURN, WaitingJobs
+from embedding_operator.reconciler.waiting_jobs import (
+    LOCKED_SHOWN_AFTER_S,
+    SHOWN_AFTER_S,
+    SHOWN_IN_A_TURN,
+    WaitingJobs,
+)
 from embedding_operator.resources.embedding_job import EmbeddingJob, Phase
 from tests.support.operator_parts import SOURCE, Parts, job_of
 
@@ -99,3 +104,19 @@ async def test_jobs_of_other_sources_are_left_alone(system: System) -> None:
     system.parts.track(job_of("1", "one", of="others"))
     await system.turns(AWAY)
     assert system.server.count("patch_job_status") == 0
+
+
+async def test_a_row_that_several_attempts_have_found_locked_is_told(system: System) -> None:
+    name = system.parts.track(job_of("1", "one")).name
+
+    def attempt(reason: str) -> bool:
+        system.table.start(name)
+        system.table.settle(name)
+        system.table.back_off(name, None, reason=reason)
+        return system.waiting.are_locked
+
+    assert not attempt("RowLocked")
+    await system.clock.advance(LOCKED_SHOWN_AFTER_S)
+    assert attempt("RowLocked")
+    assert not attempt("ProviderUnavailable")
+    assert not attempt("RowLocked")

@@ -15,7 +15,8 @@ from embedding_worker.errors import (
     StatementTimedOut,
     TableRefused,
 )
-from embedding_worker.providers.meter import FIRST_CALL_WAITS_S, Counted, Counters, Meter, tokens_of
+from embedding_worker.providers.embedder import tokens_of
+from embedding_worker.providers.meter import FIRST_CALL_WAITS_S, Counted, Counters, Meter
 from embedding_worker.rows.records import RateGrant
 from tests.support.fake_clock import FakeClock, let_time_pass, settle
 

@@ -19,11 +19,10 @@ from embedding_worker.errors import (
     TableRefused,
 )
 from embedding_worker.patience import until_answered
+from embedding_worker.providers.embedder import tokens_of
 from embedding_worker.rows.records import RateGrant
 
 Answer = TypeVar("Answer")
-BYTES_PER_TOKEN = 3
-"""An estimate that is higher than the real number for most languages. The provider bills its own count."""
 DAY_LIMIT = "as many texts were sent today (UTC) as spec.maxTextsPerDay allows"
 FIRST_CALL_WAITS_S = 2.0
 """A batch that has to wait for longer for its first call gives up its slot."""
@@ -152,8 +151,3 @@ class Meter:
                 raise TableRefused(exc.reason, exc.message) from exc
 
         return await until_answered(what, counted, clock=self._clock)
-
-
-def tokens_of(texts: Sequence[str]) -> int:
-    """An estimate."""
-    return sum(len(text.encode()) for text in texts) // BYTES_PER_TOKEN

@@ -1,0 +1,35 @@
+"""The SQL that removes what the operator has created for one table and column. Pure; nothing here runs it.
+
+Called by the kubectl plugin's `remove`, for the administrator of the database; docs/database.md shows the same SQL. The names
+depend on schema, table and column alone, so that no database is asked. The vector column stays.
+"""
+
+from embedding_worker.rows.change_marks import drop_triggers, literal, marking_function
+from embedding_worker.rows.derived_table import SCHEMA
+from embedding_worker.rows.table import qualified, quoted
+from embedding_worker.source import TableColumn
+
+RECORDS = ("outcomes", "usage", "backfills", "backfill_workers", "sources")
+"""The tables of all sources that have rows of each; `sources` names the others, and so is the last one."""
+
+
+def remove_bookkeeping(at: TableColumn) -> tuple[str, ...]:
+    """One transaction: it is repeated as a whole where a table is in use, and changes nothing where it is run once more."""
+    stem = at.bookkeeping_name
+    tables = ", ".join(f"{SCHEMA}.{quoted(stem + suffix)}" for suffix in ("_marks", "_state"))
+    rows = f"{SCHEMA}.{quoted(stem + '_rows')}"
+    return (
+        "BEGIN",
+        "SET LOCAL lock_timeout = '2s'",
+        drop_triggers(marking_function(stem)),
+        f"DROP TABLE IF EXISTS {tables}",
+        f"DROP VIEW IF EXISTS {rows}",
+        f"DROP FUNCTION IF EXISTS {rows}",
+        *(f"DELETE FROM {SCHEMA}.{table} WHERE bookkeeping = {literal(stem)}" for table in RECORDS),
+        "COMMIT",
+    )
+
+
+def drop_vectors(at: TableColumn) -> str:
+    """Drops the column with all vectors, as the owner of the table."""
+    return f"ALTER TABLE {qualified(at)} DROP COLUMN {quoted(at.embedding_column)}"
