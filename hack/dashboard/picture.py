@@ -16,6 +16,7 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
+from matplotlib.ticker import MaxNLocator
 from PIL import Image
 
 from hack.dashboard.units import written
@@ -28,6 +29,8 @@ PALETTE = ("#73bf69", "#f2cc0c", "#5794f2", "#ff9830", "#f2495c", "#b877d9", "#8
 COLORS = {"green": "#73bf69", "yellow": "#f2cc0c", "red": "#f2495c", "blue": "#5794f2"}
 COLORS_OF_THE_FILE = 128
 TICKS = 4
+STEPS = {False: [1, 2, 5, 10], True: [1, 3, 6, 10]}
+"""The first digits of the ticks of an axis. Of durations, such that they are whole minutes and hours."""
 LETTER = 0.0042
 """The width of a letter of a legend, as a part of the picture."""
 
@@ -136,6 +139,7 @@ class _Placed:
         self._time_axis(axes, since, until)
         axes.set_ylim(bottom=0)
         axes.grid(color=EDGE, linewidth=0.6)
+        axes.yaxis.set_major_locator(MaxNLocator(4, steps=STEPS[self._unit == "s"]))
         axes.yaxis.set_major_formatter(lambda value, _: written(value, self._unit))
         self._legend(found)
 
@@ -151,7 +155,7 @@ class _Placed:
             x += width
 
     def _states(self, found: list[Line], since: float, until: float) -> None:
-        axes = self._axes(left=0.24, below=1.3)
+        axes = self._axes(left=beside_names(found), below=1.3)
         words = words_of(self._panel)
         for place, line in enumerate(found):
             for begin, end, value in spans(line):
@@ -166,13 +170,13 @@ class _Placed:
 
     def _time_axis(self, axes: Axes, since: float, until: float) -> None:
         axes.set_xlim(*dates([since, until]))
-        moments = [since + part * (until - since) / TICKS for part in range(TICKS + 1)]
+        moments = [since + (part + 0.5) * (until - since) / TICKS for part in range(TICKS)]
         axes.set_xticks(
             dates(moments), [datetime.fromtimestamp(moment, UTC).strftime("%H:%M:%S") for moment in moments]
         )
 
     def _bars(self, found: list[Line], since: float, until: float) -> None:
-        axes = self._axes(left=0.24, below=0.7)
+        axes = self._axes(left=beside_names(found), below=0.7)
         for place, line in enumerate(found):
             value = last(line)
             color = color_of(self._panel, value)
@@ -207,6 +211,11 @@ def answers(panel: Json, ask: Ask) -> list[Line]:
         for target in panel["targets"]
         for series in ask(target["expr"])
     ]
+
+
+def beside_names(lines: Sequence[Line]) -> float:
+    """Where a plot begins that has these names at its left, as a part of the width of a panel."""
+    return 0.04 + 0.0125 * max((len(line.legend) for line in lines), default=0)
 
 
 def legend(template: str, labels: dict[str, str]) -> str:

@@ -35,7 +35,7 @@ POISON, REFUSED = "VENOM", "REFUSED"
 TABLE = "public.businesses"
 SOURCES = {"businesses": ("embedding", 512), "descriptions": ("embedding_gemini", 768)}
 TEXTS = {"businesses": "concat_ws(' ', name, city)", "descriptions": "description"}
-EDIT = "UPDATE public.businesses SET {column} = {column} || ' ' WHERE id % 97 = {rest}"
+EDIT = "UPDATE public.businesses SET {column} = {column} || ' ' WHERE id % 211 = {rest}"
 RENAME = "UPDATE public.businesses SET name = '{word} ' || id WHERE id IN ({first}, {first} + 1)"
 
 
@@ -104,7 +104,7 @@ def replay_one(scene: Stage) -> None:
 def edit_some(scene: Stage, chance: random.Random) -> None:
     """Rows of one source or of the other, as an application would."""
     column = chance.choice(("name", "name", "description"))
-    scene.query(EDIT.format(column=column, rest=chance.randrange(97)))
+    scene.query(EDIT.format(column=column, rest=chance.randrange(211)))
 
 
 def tell(scene: Stage) -> None:

@@ -22,7 +22,7 @@ from embedding_worker.rows.records import RateLimits
 
 PREFIX = "embedding_operator"
 SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
-LONG = (0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 1_800, 7_200)
+LONG = (0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600, 1_800, 7_200)
 TEXTS = (1, 2, 5, 10, 25, 50, 100, 250)
 
 
@@ -71,7 +71,12 @@ class Metrics:
         self._leader = self._gauge("leader", "1 while this process leads, 0 while it stands by")
         self._create_those_of_providers()
         self._turns = self._histogram("sweep_seconds", "Duration of a turn of a source's loop", "source")
-        self._settle = self._histogram("job_seconds", "Time from the start of a job's handler to its outcome", "source")
+        self._settle = self._histogram(
+            "job_seconds",
+            "Time from the start of a job's handler to its outcome",
+            "source",
+            buckets=(*SECONDS, 60, 300),
+        )
         self._fresh = self._histogram(
             "edit_to_fresh_seconds",
             "Time from an edit of a row to its vector, where a job has written it",
