@@ -16,6 +16,7 @@ from kubectl_embeddings import approval, dead_letter_groups, explanation, jobs, 
 from kubectl_embeddings.failures import WrongUse
 from kubectl_embeddings.layout import Format, Screen, parsed_duration
 from kubectl_embeddings.option_groups import with_option_groups
+from kubectl_embeddings.ui import verb as ui
 from kubectl_embeddings.user_connection import Connection, run_verb
 
 app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, rich_markup_mode=None)
@@ -130,6 +131,16 @@ def _approve(
     run_verb(connection, lambda cluster: approval.approve(cluster, name, screen(), agreed=lambda: yes or _agreed()))
 
 
+@verb("ui")
+def _ui(ctx: typer.Context, connection: Connection, options: ui.Options) -> None:
+    """Show sources, dead letters and their curves on a page in the browser, which only reads."""
+    run_verb(
+        connection,
+        lambda cluster: ui.show_page(cluster, options, screen(), given=_given(ctx), clock=clock),
+        all_namespaces=options.all_namespaces,
+    )
+
+
 def screen(output: Format | None = None) -> Screen:
     """This process's output: in the width of its terminal, or in lines of any length where there is none."""
     width = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
@@ -141,6 +152,13 @@ def _timeout(text: str) -> timedelta:
         return parsed_duration(text)
     except ValueError as exc:
         raise WrongUse(f"--timeout: {exc}") from None
+
+
+def _given(ctx: typer.Context) -> list[str]:
+    """Which cluster the user has named in this command, for the commands that a page shows."""
+    sources = {name: ctx.get_parameter_source(name) for name in ("context", "kubeconfig")}
+    named = [name for name, source in sources.items() if source is not None and source.name == "COMMANDLINE"]
+    return [part for name in named for part in (f"--{name}", str(ctx.params[name]))]
 
 
 def _agreed() -> bool:

@@ -52,6 +52,8 @@ class Source:
     pending: str
     """The fingerprint that waits for approval; empty where none does."""
     reembed: Body
+    today: Body
+    backfill: Body
 
 
 def job_of(body: Body) -> Job:
@@ -89,6 +91,8 @@ def source_of(body: Body) -> Source:
         conditions=conditions,
         pending=status.get("pendingFingerprint") or "",
         reembed=status.get("reembed") or {},
+        today=status.get("today") or {},
+        backfill=status.get("backfill") or {},
     )
 
 
