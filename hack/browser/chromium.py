@@ -36,7 +36,7 @@ FLAGS = (
 class Browser:
     program: Path
     settings: Mapping[str, str]
-    """Variables of its environment: where its libraries and fonts are."""
+    """Variables of its environment: where its libraries and fonts are, and its language."""
 
     @property
     def launch_options(self) -> dict[str, Any]:
@@ -64,7 +64,12 @@ def browser() -> Browser:
                 _fetch(folder)
     return Browser(
         folder / "chromium",
-        {"LD_LIBRARY_PATH": f"{folder / 'lib'}", "FONTCONFIG_FILE": f"{folder / 'fonts.conf'}"},
+        {
+            "LD_LIBRARY_PATH": f"{folder / 'lib'}",
+            "FONTCONFIG_FILE": f"{folder / 'fonts.conf'}",
+            # In the locale POSIX, the browser's language would be one that JavaScript does not know.
+            "LC_ALL": "en_US.UTF-8",
+        },
     )
 
 

@@ -58,7 +58,9 @@ class Group:
     @property
     def failures(self) -> Counter[str]:
         """What the last attempts failed by, where that is not the reason itself."""
-        return Counter(job.last_failure for job in self.jobs if job.last_failure.partition(" ")[0] != self.reason)
+        return Counter(
+            job.last_failure for job in self.jobs if job.last_failure.partition(" ")[0] not in ("", self.reason)
+        )
 
 
 async def show_dead_letters(cluster: Requests, wanted: Filter, screen: Screen, *, now: datetime) -> int:

@@ -17,7 +17,7 @@ from kubectl_embeddings.ui.observation import LIMIT, Observation, Part
 from kubectl_embeddings.ui.source_lines import Level, Placed, line
 from kubectl_embeddings.views import source_of
 
-URGENT = {Level.STOPPED: 0, Level.HINDERED: 1, Level.INFO: 2, Level.WELL: 3}
+URGENT = (Level.STOPPED, Level.HINDERED, Level.INFO, Level.PAUSED, Level.WELL)
 
 
 @dataclass(frozen=True)
@@ -83,4 +83,4 @@ def _sum(bodies: Sequence[Mapping[str, Any]], name: str) -> int:
 
 
 def _order(found: Mapping[str, Any]) -> tuple[int, str]:
-    return URGENT[found["level"]], found["key"]
+    return URGENT.index(found["level"]), found["key"]

@@ -39,6 +39,7 @@ class Poll:
             await asyncio.wait({self._look}, timeout=ANSWER_WITHIN_S)
         now = self._clock.now()
         return page_state(self._seen, self._place, now=now) | {
+            "now": now.timestamp(),
             "opened": self._opened.timestamp(),
             "keptSeconds": KEPT_S,
             "looking": self._look is not None and not self._look.done(),

@@ -2,10 +2,10 @@
 
 What it shows, other users of this machine and other pages in the browser must not read. So:
 
-- It answers only for an address that nobody can guess, with a random token in the path. A cookie would be sent to every other port
-  of 127.0.0.1 too. Users see the arguments of each other's programs, so the browser is started with an address that works once.
-- The header Host must name this machine, because the name of a foreign page may be made to point to 127.0.0.1 (DNS rebinding). Its
-  port may be another one, as with a tunnel by SSH.
+- It answers only for an address that nobody can guess, with a random token in the path. A cookie would be sent to every port of
+  127.0.0.1. Users see the arguments of each other's programs, so the browser is started with an address that works once.
+- The header Host must name this machine, because the name of a foreign page may be made to point to 127.0.0.1 (DNS rebinding).
+  Its port may be another one, as with a tunnel by SSH.
 - It only reads, loads nothing from elsewhere, and allows no other origin to read or to frame it. No script is inline.
 """
 

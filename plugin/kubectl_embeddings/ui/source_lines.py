@@ -28,6 +28,7 @@ class Level(StrEnum):
     STOPPED = "stopped"
     HINDERED = "hindered"
     INFO = "info"
+    PAUSED = "paused"
     WELL = "well"
 
 
@@ -74,7 +75,9 @@ def level(source: Source) -> Level:
     found = {one.type for one in pressing(source)}
     if found & {kind for kind, _ in STOPPED} - INFORMS:
         return Level.STOPPED
-    if source.suspended or found & {kind for kind, _ in HINDERED} - INFORMS:
+    if source.suspended:
+        return Level.PAUSED
+    if found & {kind for kind, _ in HINDERED} - INFORMS:
         return Level.HINDERED
     return Level.INFO if found else Level.WELL
 

@@ -42,7 +42,7 @@ export function list(parent, items, build) {
 }
 
 export function total(item) {
-  return element("div", {}, element("dt", {}, item.title), element("dd", {}, item.value, item.more ? element("small", {}, ` ${item.more}`) : null));
+  return element("div", {}, element("dt", {}, item.title), element("dd", {}, item.value, element("small", {}, item.more ?? "")));
 }
 
 function word(source) {
@@ -114,7 +114,7 @@ function backfill(source) {
   const failed = running.failed ? `, ${shown(running.failed)} failed` : "";
   return element(
     "td",
-    { role: "cell", "data-label": "Backfill" },
+    { role: "cell", class: "wide labelled", "data-label": "Backfill" },
     element("div", {}, bar, `${running.percent} %${left}`, element("br"), element("small", {}, `${shown(running.done)} of ${shown(running.total)} rows${rate}${failed}`)),
   );
 }
@@ -125,7 +125,7 @@ export function source(everywhere) {
       "tr",
       { role: "row" },
       element("th", { role: "rowheader", scope: "row" }, named(item, everywhere), element("small", {}, [item.table, item.model].filter(Boolean).join(" · "))),
-      element("td", { role: "cell", "data-label": "Status" }, word(item)),
+      element("td", { role: "cell", class: "wide", "data-label": "Status" }, word(item)),
       fresh(item),
       cell("Due", shown(item.due)),
       cell("Oldest due", item.oldestDue),

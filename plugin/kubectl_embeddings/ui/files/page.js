@@ -133,9 +133,14 @@ function choices(items, everywhere) {
 }
 
 function showCurves() {
-  const { history, opened, keptSeconds } = last.state;
-  const now = Math.max(history.at.at(-1) ?? opened, Date.now() / 1000);
-  curves(history, { now, opened, keptSeconds });
+  const { history, now, opened, keptSeconds } = last.state;
+  try {
+    curves(history, { now, opened, keptSeconds });
+  } catch (error) {
+    // All else is shown, whatever this browser cannot draw.
+    setText(page["curves-note"], `The curves cannot be drawn in this browser (${error.message}).`);
+    return;
+  }
   setText(
     page["curves-note"],
     `Since ${clock(opened)}. The command keeps the last ${keptSeconds / 60} minutes in memory, and nothing while no tab shows this page; ` +
