@@ -1,5 +1,6 @@
 """Sources, jobs and an hour of curves for the page of `kubectl embeddings ui`, in memory. Called by the tests that look at it."""
 
+import asyncio
 import math
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
@@ -29,11 +30,30 @@ class Stand(FakeRequests):
         super().__init__()
         self.clock = FakeClock()
         self.poll = Poll(self, Place(SERVER, self.namespace, Commands()), self.clock)
+        self.failure: Exception | None = None
+        """What is raised in place of each list."""
+        self.failing_jobs: Exception | None = None
+        self.lists = 0
+        self.held: asyncio.Event | None = None
+        """While it is there, sources are listed only after it is set."""
 
     def show(self, sources: Sequence[Json] = (), jobs: Sequence[Json] = ()) -> None:
         self._sources, self._jobs = ({body["metadata"]["name"]: body for body in bodies} for bodies in (sources, jobs))
         for body in (*sources, *jobs):
             body["metadata"]["namespace"] = self.namespace
+
+    async def sources(self) -> list[Json]:
+        self.lists += 1
+        if self.held is not None:
+            await self.held.wait()
+        if self.failure is not None:
+            raise self.failure
+        return await super().sources()
+
+    async def jobs(self, at_most: int | None = None, /, **fields: str) -> list[Json]:
+        if (failure := self.failing_jobs or self.failure) is not None:
+            raise failure
+        return await super().jobs(at_most, **fields)
 
 
 def counts(total: int, due: int, *, sent: int, blank: int = 0, **rows: Any) -> Json:
