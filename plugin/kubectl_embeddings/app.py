@@ -3,30 +3,19 @@
 kubectl starts it as `kubectl-embeddings`. Every verb ends with one of the exit codes of failures.py.
 """
 
-import shutil
-import sys
 from collections.abc import Callable
-from datetime import timedelta
 from typing import Annotated
 
 import typer
 
-from embedding_worker.clock import SystemClock
 from kubectl_embeddings import approval, dead_letter_groups, explanation, jobs, replay, source_changes, status
-from kubectl_embeddings.failures import WrongUse
-from kubectl_embeddings.layout import Format, Screen, parsed_duration
 from kubectl_embeddings.option_groups import with_option_groups
+from kubectl_embeddings.terminal import Output, SomeSources, Sources, agreed, clock, screen
+from kubectl_embeddings.terminal import timeout as parsed_timeout
 from kubectl_embeddings.ui import verb as ui
 from kubectl_embeddings.user_connection import Connection, run_verb
 
 app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, rich_markup_mode=None)
-clock = SystemClock()
-
-Output = Annotated[Format | None, typer.Option("--output", "-o", help="For scripts, instead of the text for people.")]
-Sources = Annotated[list[str], typer.Argument(metavar="SOURCE...", help="Names of EmbeddingSources.")]
-SomeSources = Annotated[
-    list[str] | None, typer.Argument(metavar="[SOURCE...]", help="Names of EmbeddingSources.  [default: all]")
-]
 
 
 @app.callback()
@@ -116,7 +105,7 @@ def _reconcile(
     run_verb(
         connection,
         lambda cluster: source_changes.reconcile(
-            cluster, names, screen(), wait=_timeout(timeout) if wait else None, clock=clock
+            cluster, names, screen(), wait=parsed_timeout(timeout) if wait else None, clock=clock
         ),
     )
 
@@ -128,40 +117,7 @@ def _approve(
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
 ) -> None:
     """Approve that a changed model or text embeds a source again, after showing rows and price."""
-    run_verb(connection, lambda cluster: approval.approve(cluster, name, screen(), agreed=lambda: yes or _agreed()))
+    run_verb(connection, lambda cluster: approval.approve(cluster, name, screen(), agreed=lambda: yes or agreed()))
 
 
-@verb("ui")
-def _ui(ctx: typer.Context, connection: Connection, options: ui.Options) -> None:
-    """Show sources, dead letters and their curves on a page in the browser, which only reads."""
-    run_verb(
-        connection,
-        lambda cluster: ui.show_page(cluster, options, screen(), given=_given(ctx), clock=clock),
-        all_namespaces=options.all_namespaces,
-    )
-
-
-def screen(output: Format | None = None) -> Screen:
-    """This process's output: in the width of its terminal, or in lines of any length where there is none."""
-    width = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
-    return Screen(typer.echo, lambda text: typer.echo(text, err=True), width, output)
-
-
-def _timeout(text: str) -> timedelta:
-    try:
-        return parsed_duration(text)
-    except ValueError as exc:
-        raise WrongUse(f"--timeout: {exc}") from None
-
-
-def _given(ctx: typer.Context) -> list[str]:
-    """Which cluster the user has named in this command, for the commands that a page shows."""
-    sources = {name: ctx.get_parameter_source(name) for name in ("context", "kubeconfig")}
-    named = [name for name, source in sources.items() if source is not None and source.name == "COMMANDLINE"]
-    return [part for name in named for part in (f"--{name}", str(ctx.params[name]))]
-
-
-def _agreed() -> bool:
-    if not sys.stdin.isatty():
-        raise WrongUse("there is no terminal to ask in: add --yes to approve without a question")
-    return typer.confirm("Approve it?")
+verb("ui")(ui.ui)

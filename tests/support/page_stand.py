@@ -9,9 +9,9 @@ from typing import Any
 from embedding_operator.resources.base import timestamp
 from embedding_operator.resources.embedding_job import Phase
 from kubectl_embeddings.cluster import Json
-from kubectl_embeddings.ui.commands import Commands
 from kubectl_embeddings.ui.page_state import Place
 from kubectl_embeddings.ui.poll import Poll
+from kubectl_embeddings.ui.shown_commands import Commands
 from tests.support.fake_clock import FakeClock
 from tests.support.fake_requests import FakeRequests, condition, source_body
 from tests.support.jobs import job_body
@@ -106,7 +106,7 @@ def sources(now: datetime) -> list[Json]:
         source_body(
             "reviews",
             table="public.reviews",
-            status=counts(2_000_000, 765_421, sent=1_240_000, estimated=True, oldestDueSince=ago(50))
+            status=counts(2_000_000, 765_421, sent=embedded_reviews(1), estimated=True, oldestDueSince=ago(50))
             | {
                 "summary": "Backfilling",
                 "jobs": {"open": 12, "deadLettered": 12},
@@ -126,6 +126,11 @@ def sources(now: datetime) -> list[Json]:
             status=counts(335, 0, sent=335) | {"summary": "Fresh", "jobs": {"open": 0, "deadLettered": 0}},
         ),
     ]
+
+
+def embedded_reviews(passed: float) -> int:
+    """The rows of reviews that were embedded when this part of the hour had passed, at a rate that is not always the same."""
+    return int(1_234_579 * (0.4 + 0.6 * passed + 0.006 * math.sin(19 * passed) + 0.002 * math.sin(71 * passed)))
 
 
 def jobs(now: datetime) -> list[Json]:
@@ -187,7 +192,7 @@ async def an_hour_later() -> Stand:
         passed = step / steps
         peak = int(900 * max(0.0, 0.5 - abs(passed - 0.45)))
         behind = int(1180 * max(0.0, passed * 5 - 4))
-        embedded = int(1_234_579 * (0.4 + 0.6 * passed + 0.01 * math.sin(step / 9)))
+        embedded = embedded_reviews(passed)
         stand.change("businesses", {"status": counts(33_512, 302 + peak, sent=3000 + int(1100 * passed))})
         stand.change("photos", {"status": counts(2000, behind, sent=820)})
         stand.change("reviews", {"status": counts(2_000_000, 2_000_000 - embedded, sent=embedded)})

@@ -28,7 +28,8 @@ EXAMPLES = [
     ROOT / "docs" / "examples" / "businesses-suspended.yaml",
     *sorted((ROOT / "docs" / "examples" / "helm").iterdir()),
 ]
-FOLDERS = {path.name for path in ROOT.iterdir() if path.is_dir() and not path.name.startswith(".")}
+FOLDERS = {path.name for path in ROOT.iterdir() if path.is_dir() and not path.name.startswith(".")} - {"build"}
+"""Not the results of tests and benchmarks, which may be there or not."""
 PATH = re.compile(r"[\w.*-]+(?:/[\w.*-]+)*/?")
 SUFFIXES = (".py", ".yaml", ".md", ".csv")
 LINK = re.compile(r"\]\(([^)#:\s]+)(?:#[^)]*)?\)")

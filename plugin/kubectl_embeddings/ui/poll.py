@@ -1,7 +1,7 @@
 """Looks at the cluster while somebody looks at the page: one look for all tabs, and none while no tab asks.
 
-Asked by server.py for each request of a tab. A look is not repeated within EVERY_S, nor within ten times of what it took: so it
-keeps the API server busy for a tenth of the time at most.
+Asked by server.py for each request of a tab. A look is not repeated within EVERY_S, nor, up to a minute, within ten times of what
+it took: so it keeps the API server busy for a tenth of the time at most. One that failed is repeated soon.
 """
 
 import asyncio
@@ -15,7 +15,7 @@ from kubectl_embeddings.ui.samples import KEPT_S, Samples
 
 EVERY_S = 4.5
 """A little less than the five seconds after which a tab asks again."""
-SHARE = 10
+SHARE, LONGEST_PAUSE_S = 10, 60.0
 ANSWER_WITHIN_S = 2.0
 """A tab gets what is known so far, instead of waiting for an API server that does not answer."""
 
@@ -53,9 +53,9 @@ class Poll:
 
     async def _look_once(self) -> None:
         began = self._clock.monotonic()
-        try:
-            self._seen = await look(self._cluster, self._seen, now=self._clock.now())
-        finally:
-            self._not_before = began + max(EVERY_S, SHARE * (self._clock.monotonic() - began))
+        self._seen = await look(self._cluster, self._seen, now=self._clock.now())
+        took_s = self._clock.monotonic() - began
+        self._not_before = began + took_s + EVERY_S
         if not self._seen.sources.problem:
+            self._not_before = began + max(EVERY_S, min(SHARE * took_s, LONGEST_PAUSE_S))
             self._samples.add(self._clock.now(), {key: one.source for key, one in placed(self._seen.sources).items()})

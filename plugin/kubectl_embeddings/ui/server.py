@@ -59,7 +59,7 @@ class Addresses:
 async def page_server(state: State, *, port: int) -> AsyncIterator[Addresses]:
     """Serve on this port (0: any free one) while the context lasts. Raises OSError where it is in use."""
     token, code = secrets.token_urlsafe(24), secrets.token_urlsafe(24)
-    runner = web.AppRunner(_application(state, token, code), access_log=None)
+    runner = web.AppRunner(_application(state, token, code), access_log=None, shutdown_timeout=1.0)
     await runner.setup()
     try:
         await web.TCPSite(runner, ADDRESS, port).start()

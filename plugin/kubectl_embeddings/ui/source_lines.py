@@ -14,7 +14,7 @@ from embedding_operator.resources.base import parsed_timestamp
 from kubectl_embeddings.layout import duration
 from kubectl_embeddings.status import NOT_PROCESSED, Attention, attention, pressing
 from kubectl_embeddings.ui import runbook
-from kubectl_embeddings.ui.commands import Commands
+from kubectl_embeddings.ui.shown_commands import Commands
 from kubectl_embeddings.views import Source
 
 INFORMS = {"Backfilling", "Reconciling"}
@@ -52,7 +52,6 @@ def line(placed: Placed, commands: Commands, now: datetime) -> dict[str, Any]:
         "namespace": placed.namespace,
         "name": source.name,
         "table": source.table,
-        "model": source.model,
         "status": source.summary or NO_STATUS_YET,
         "level": level(source),
         "freshPercent": source.rows.get("freshPercent", ""),

@@ -12,11 +12,11 @@ from embedding_operator.lifecycle.source_summary import HINDERED, STOPPED
 from embedding_operator.resources.embedding_job import Phase
 from hack.repository import ROOT
 from kubectl_embeddings.ui import runbook
-from kubectl_embeddings.ui.commands import Commands
 from kubectl_embeddings.ui.job_lines import dead_letters, open_jobs
 from kubectl_embeddings.ui.observation import LIMIT, Part
 from kubectl_embeddings.ui.page_state import freshness
 from kubectl_embeddings.ui.poll import EVERY_S, SHARE
+from kubectl_embeddings.ui.shown_commands import Commands
 from kubectl_embeddings.ui.source_lines import Level, Placed, backfill, level, line
 from kubectl_embeddings.views import source_of
 from tests.support.fake_clock import START
@@ -199,6 +199,19 @@ async def test_an_api_server_that_is_lost_leaves_the_last_data_with_their_time_a
     assert state["sources"]["problem"] == f"{AWAY}: look with `kubectl cluster-info`"
     assert (state["sources"]["at"], state["sources"]["ageSeconds"]) == (START.timestamp(), 60.0)
     assert state["history"]["at"] == [START.timestamp()]
+
+
+async def test_an_api_server_that_is_lost_is_asked_again_soon_however_long_that_took() -> None:
+    stand = await seen()
+    stand.failure, stand.held = AWAY, asyncio.Event()
+    await stand.clock.advance(EVERY_S)
+    asked = asyncio.create_task(stand.poll.state())
+    await stand.clock.advance(20)
+    stand.held.set()
+    await asked
+    await stand.clock.advance(EVERY_S)
+    await stand.poll.state()
+    assert stand.lists == 3
 
 
 async def test_data_are_new_again_when_the_api_server_is_back() -> None:

@@ -9,7 +9,7 @@ const CURVES = {
   textsPerMinute: { unit: "", color: "--info", range: upTo(5) },
 };
 const numbers = new Intl.NumberFormat("en", { maximumFractionDigits: 1 });
-const short = new Intl.NumberFormat("en", { notation: "compact" });
+const short = new Intl.NumberFormat("en", { notation: "compact", maximumFractionDigits: 2 });
 const drawn = new Map();
 
 function options(name, width) {

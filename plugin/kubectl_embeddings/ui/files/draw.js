@@ -124,7 +124,7 @@ export function source(everywhere) {
     element(
       "tr",
       { role: "row" },
-      element("th", { role: "rowheader", scope: "row" }, named(item, everywhere), element("small", {}, [item.table, item.model].filter(Boolean).join(" · "))),
+      element("th", { role: "rowheader", scope: "row" }, named(item, everywhere), element("small", {}, item.table)),
       element("td", { role: "cell", class: "wide", "data-label": "Status" }, word(item)),
       fresh(item),
       cell("Due", shown(item.due)),

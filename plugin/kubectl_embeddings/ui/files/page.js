@@ -78,7 +78,9 @@ function capital(text) {
 
 function note(name, part, whenEmpty) {
   const cut = part.cut ? `There may be more: the page reads ${draw.shown(part.cut)} of each phase.` : "";
-  const text = part.problem ? `${capital(part.problem)}. ${ofWhen(part)}.` : part.at === null ? "" : part.items.length ? cut : whenEmpty;
+  // The problem of all parts is said once, at the top.
+  const why = part.problem && part.problem !== last.state.sources.problem ? `${capital(part.problem)}. ` : "";
+  const text = part.problem ? `${why}${ofWhen(part)}.` : part.at === null ? "" : part.items.length ? cut : whenEmpty;
   setText(page[`${name}-note`], text);
   page[`${name}-note`].classList.toggle("old", Boolean(part.problem));
 }
@@ -112,11 +114,12 @@ function show(state) {
 
 function totals(state, pressing) {
   const all = state.sources.totals;
-  const fresh = all.freshPercent === "" ? "not counted" : `${all.freshPercent} %`;
+  const sources = state.sources.items.length;
+  const counted = all.freshPercent !== "";
   return [
-    { key: "sources", title: "Need attention", value: draw.shown(pressing.length), more: `of ${draw.shown(state.sources.items.length)} sources` },
-    { key: "fresh", title: "Fresh", value: fresh, more: all.freshPercent === "" ? "" : `of ${draw.shown(all.total)} rows` },
-    { key: "due", title: "Due rows", value: draw.shown(all.due), more: all.oldestDue ? `the oldest for ${all.oldestDue}` : "" },
+    { key: "sources", title: "Need attention", value: draw.shown(pressing.length), more: `of ${sources === 1 ? "1 source" : `${draw.shown(sources)} sources`}` },
+    { key: "fresh", title: "Fresh", value: counted ? `${all.freshPercent} %` : "not counted", more: !counted ? "" : `of ${draw.shown(all.total)} rows` },
+    { key: "due", title: "Due rows", value: counted ? draw.shown(all.due) : "not counted", more: all.oldestDue ? `the oldest for ${all.oldestDue}` : "" },
     { key: "open", title: "Open jobs", value: draw.shown(all.open) },
     { key: "dead", title: "Dead letters", value: draw.shown(all.deadLettered) },
   ];

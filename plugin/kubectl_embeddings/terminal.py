@@ -1,0 +1,50 @@
+"""The terminal of this process, or what is in its place, and the arguments that several verbs have.
+
+Called by app.py and source_verbs.py, which define the verbs.
+"""
+
+import shutil
+import sys
+from datetime import timedelta
+from typing import Annotated
+
+import typer
+
+from embedding_worker.clock import SystemClock
+from kubectl_embeddings.failures import WrongUse
+from kubectl_embeddings.layout import Format, Screen, parsed_duration
+
+clock = SystemClock()
+
+Output = Annotated[Format | None, typer.Option("--output", "-o", help="For scripts, instead of the text for people.")]
+SourceName = Annotated[str, typer.Argument(metavar="SOURCE", help="The name of an EmbeddingSource.")]
+Sources = Annotated[list[str], typer.Argument(metavar="SOURCE...", help="Names of EmbeddingSources.")]
+SomeSources = Annotated[
+    list[str] | None, typer.Argument(metavar="[SOURCE...]", help="Names of EmbeddingSources.  [default: all]")
+]
+
+
+def is_terminal() -> bool:
+    """Whether a person sees the output."""
+    return sys.stdout.isatty()
+
+
+def screen(output: Format | None = None) -> Screen:
+    """This process's output: in the width of its terminal, or in lines of any length where there is none."""
+    width = shutil.get_terminal_size().columns if is_terminal() else None
+    return Screen(typer.echo, lambda text: typer.echo(text, err=True), width, output)
+
+
+def timeout(text: str) -> timedelta:
+    """Raises WrongUse."""
+    try:
+        return parsed_duration(text)
+    except ValueError as exc:
+        raise WrongUse(f"--timeout: {exc}") from None
+
+
+def agreed() -> bool:
+    """Whether the person agrees. Raises WrongUse where nobody can be asked."""
+    if not sys.stdin.isatty():
+        raise WrongUse("there is no terminal to ask in: add --yes to approve without a question")
+    return typer.confirm("Approve it?")
