@@ -11,6 +11,7 @@ import typer
 from kubectl_embeddings import dead_letter_groups, explanation, jobs, replay, source_verbs, status
 from kubectl_embeddings.option_groups import with_option_groups
 from kubectl_embeddings.terminal import Output, ShowVersion, SomeSources, clock, screen
+from kubectl_embeddings.ui import verb as ui
 from kubectl_embeddings.user_connection import Connection, run_verb
 
 app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, rich_markup_mode=None)
@@ -82,3 +83,4 @@ def _replay(
 
 for _name, _function in source_verbs.VERBS.items():
     verb(_name)(_function)
+verb("ui")(ui.ui)

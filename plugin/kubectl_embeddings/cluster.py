@@ -40,19 +40,20 @@ class Requests(Protocol):
     async def sources_at(self) -> tuple[list[Json], str]: ...
     def watch_sources(self, version: str, *, within_s: float) -> AsyncIterator[Json]: ...
     async def source(self, name: str) -> Json: ...
-    async def jobs(self, **fields: str) -> list[Json]: ...
+    async def jobs(self, at_most: int | None = None, /, **fields: str) -> list[Json]: ...
     async def job(self, name: str) -> Json: ...
     async def patch_source(self, name: str, patch: Json) -> Json: ...
     async def set_phase(self, job: str, phase: str) -> Json: ...
 
 
 class Cluster:
-    """One namespace of a cluster."""
+    """One namespace of a cluster; or all of them, of which there are only lists, where the namespace is empty."""
 
     def __init__(self, session: aiohttp.ClientSession, host: str, namespace: str, *, clock: Clock) -> None:
+        self.host = host
         self.namespace = namespace
         self._session = session
-        self._base = f"{host}/apis/{GROUP}/{VERSION}/namespaces/{namespace}"
+        self._base = f"{host}/apis/{GROUP}/{VERSION}" + (f"/namespaces/{namespace}" if namespace else "")
         self._clock = clock
 
     async def sources(self) -> list[Json]:
@@ -89,11 +90,11 @@ class Cluster:
     async def source(self, name: str) -> Json:
         return await self._to_object("GET", SOURCES, name)
 
-    async def jobs(self, **fields: str) -> list[Json]:
-        """All jobs, or those with these fields: `source`, `id`, `phase`."""
+    async def jobs(self, at_most: int | None = None, /, **fields: str) -> list[Json]:
+        """All jobs, or those with these fields: `source`, `id`, `phase`; `at_most` ends after the page that reaches it."""
         paths = {"source": "spec.sourceRef.name", "id": "spec.businessId", "phase": "status.phase"}
         selector = ",".join(f"{paths[name]}={escaped(value)}" for name, value in fields.items())
-        return (await self._list_at(JOBS, **({"fieldSelector": selector} if selector else {})))[0]
+        return (await self._list_at(JOBS, at_most, **({"fieldSelector": selector} if selector else {})))[0]
 
     async def job(self, name: str) -> Json:
         return await self._to_object("GET", JOBS, name)
@@ -104,7 +105,7 @@ class Cluster:
     async def set_phase(self, job: str, phase: str) -> Json:
         return await self._to_object("PATCH", JOBS, f"{job}/status", {"status": {"phase": phase}})
 
-    async def _list_at(self, resource: str, **params: str) -> tuple[list[Json], str]:
+    async def _list_at(self, resource: str, at_most: int | None = None, **params: str) -> tuple[list[Json], str]:
         items: list[Json] = []
         params["limit"] = PAGE
         while True:
@@ -115,8 +116,9 @@ class Cluster:
                     f"the API server has no {resource}.{GROUP}: install the CRDs, or name another cluster with --context"
                 ) from exc
             items += page["items"]
-            if not (following := page["metadata"].get("continue")):
-                return items, page["metadata"]["resourceVersion"]
+            following = page["metadata"].get("continue")
+            if not following or (at_most is not None and len(items) >= at_most):
+                return items[:at_most], page["metadata"]["resourceVersion"]
             params["continue"] = following
 
     async def _to_object(self, method: str, resource: str, name: str, patch: Json | None = None) -> Json:

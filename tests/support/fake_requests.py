@@ -65,8 +65,9 @@ class FakeRequests:
     async def source(self, name: str) -> Json:
         return self._found(self._sources, name)
 
-    async def jobs(self, **fields: str) -> list[Json]:
-        return [body for body in self._jobs.values() if all(_field(body, key) == fields[key] for key in fields)]
+    async def jobs(self, at_most: int | None = None, /, **fields: str) -> list[Json]:
+        found = [body for body in self._jobs.values() if all(_field(body, key) == fields[key] for key in fields)]
+        return found[:at_most]
 
     async def job(self, name: str) -> Json:
         return self._found(self._jobs, name)

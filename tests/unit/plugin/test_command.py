@@ -26,6 +26,7 @@ VERBS = (
     "approve",
     "remove",
     "watch",
+    "ui",
 )
 MARKER = "secret-that-must-not-be-shown"
 

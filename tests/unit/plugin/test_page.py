@@ -145,4 +145,6 @@ def test_each_example_shows_what_is_printed(arguments: str, shown: str, monkeypa
 
 def test_every_verb_has_an_example() -> None:
     verbs = {registered.name for registered in command.app.registered_commands}
-    assert {arguments.split()[0] for arguments, _ in EXAMPLES} == verbs
+    shown = {arguments.split()[0] for arguments, _ in EXAMPLES}
+    assert shown | {"ui"} == verbs
+    assert "\n    kubectl embeddings ui\n" in PAGE  # it prints an address, and a page is no text
