@@ -12,7 +12,16 @@ from typing import Annotated
 import typer
 
 from embedding_worker.clock import SystemClock
-from kubectl_embeddings import approval, dead_letter_groups, explanation, jobs, replay, source_changes, status
+from kubectl_embeddings import (
+    approval,
+    dead_letter_groups,
+    explanation,
+    jobs,
+    replay,
+    row_story,
+    source_changes,
+    status,
+)
 from kubectl_embeddings.failures import WrongUse
 from kubectl_embeddings.layout import Format, Screen, parsed_duration
 from kubectl_embeddings.option_groups import with_option_groups
@@ -23,6 +32,10 @@ clock = SystemClock()
 
 Output = Annotated[Format | None, typer.Option("--output", "-o", help="For scripts, instead of the text for people.")]
 Sources = Annotated[list[str], typer.Argument(metavar="SOURCE...", help="Names of EmbeddingSources.")]
+OperatorNamespace = Annotated[
+    str | None,
+    typer.Option("--operator-namespace", help="Where the operator's pods are.  [default: the namespace]"),
+]
 SomeSources = Annotated[
     list[str] | None, typer.Argument(metavar="[SOURCE...]", help="Names of EmbeddingSources.  [default: all]")
 ]
@@ -69,10 +82,16 @@ def _dead_letters(connection: Connection, wanted: dead_letter_groups.Filter, out
 @verb("explain")
 def _explain(
     connection: Connection,
-    name: Annotated[str, typer.Argument(metavar="JOB", help="The name of an EmbeddingJob.")],
+    name: Annotated[str, typer.Argument(metavar="JOB|SOURCE/ID", help="An EmbeddingJob, or a row by its id.")],
+    operator_namespace: OperatorNamespace = None,
+    output: Output = None,
 ) -> None:
-    """Tell the story of a job in the order of time, and what to do."""
-    run_verb(connection, lambda cluster: explanation.explain(cluster, name, screen(), now=clock.now()))
+    """Tell the story of a job or of a row in the order of time, why it waits, and what to do."""
+    told = row_story.explain_row if "/" in name else explanation.explain
+    run_verb(
+        connection,
+        lambda cluster: told(cluster, name, screen(output), operator_namespace=operator_namespace, now=clock.now()),
+    )
 
 
 @verb("replay")

@@ -12,11 +12,12 @@ from embedding_operator.reconciler.backfill_workers import WorkersNotEnabled
 from embedding_operator.reconciler.clearing import Clearing
 from embedding_operator.reconciler.configuration import Configuration, Progress
 from embedding_operator.reconciler.ready_source import ReadySource
-from embedding_operator.reconciler.source_loop import LoopSettings, SourceLoop
+from embedding_operator.reconciler.source_loop import SourceLoop
 from embedding_operator.reconciler.source_setup import SourceSetup
 from embedding_operator.reconciler.status_report import StatusReport
 from embedding_operator.reconciler.sweep import Sweeper
 from embedding_operator.reconciler.table_watch import TableWatch
+from embedding_operator.reconciler.turn import LoopSettings
 from embedding_operator.resources.embedding_source import EmbeddingSource
 from embedding_worker.pipeline import RowPipeline, make_pipeline
 from embedding_worker.rows.records import DueRow

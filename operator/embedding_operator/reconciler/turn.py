@@ -1,5 +1,6 @@
 """Decides what a source's loop does in a turn, and how it goes on after an error. Pure; called by source_loop.py."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum
 
@@ -20,6 +21,15 @@ class Step(Enum):
     SWEEP = "Sweep"
     AUDIT_WHOLE_TABLE = "AuditWholeTable"
     AUDIT_STEP = "AuditStep"
+
+
+@dataclass(frozen=True)
+class LoopSettings:
+    interval_s: float
+    """The pause after a turn without an error."""
+    price_per_million_tokens: float
+    may_work: Callable[[], bool] = lambda: True
+    """Whether this process leads, and so may create jobs and begin backfills."""
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,7 @@ from embedding_worker.rows.backlog import Backlog
 from embedding_worker.rows.database import Database, Row
 from embedding_worker.rows.each_row import EachRow, Fetch, of_each_row, succeeds_for_any
 from embedding_worker.rows.inspection import inspect_table, would_adopt
+from embedding_worker.rows.one_row import OneRow
 from embedding_worker.rows.pages import Pages
 from embedding_worker.rows.records import (
     AuditPage,
@@ -46,6 +47,7 @@ class RowStore:
         self._stem = statements.config.at.bookkeeping_name
         self.backlog = Backlog(database, self._access, statements)
         """The rows that are due although no edit made them due."""
+        self.one_row = OneRow(self._access, statements)
         self._pages = Pages(self._access.read_texts, self._each_row, statements, self._fingerprint, adopts=adopts)
 
     @classmethod
