@@ -4,10 +4,13 @@ A controller aggregates the roles, so these tests start a control plane with tha
 Each person is a service account with a real token.
 """
 
+import json
 import subprocess
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -18,16 +21,19 @@ from hack.control_plane.kubeconfig import service_account_kubeconfig
 from hack.control_plane.pins import Binaries
 from hack.control_plane.processes import ControlPlane
 from hack.installation.kubectl import Kubectl
+from hack.processes.run import run_to_end
 from hack.repository import CHART
 from tests.support.chart import DATABASE, NAMESPACE, RELEASE, Helm, Json
 from tests.support.deadline import wait_until
+from tests.support.forwarding_kubelet import ForwardingKubelet
 from tests.support.kubectl import kubectl
 from tests.support.manifests import a_job, a_source
 
 AGGREGATED = ("view", "edit", "admin")
+EXPLAINER = f"{RELEASE}:{NAMESPACE}:row-explainer"
 REPLAYER = f"{RELEASE}:{NAMESPACE}:job-replayer"
-PEOPLE = {**{role: role for role in AGGREGATED}, "on-call": REPLAYER}
-"""A person → the ClusterRole that is bound to them in the namespace; on-call has only the role for replays."""
+PEOPLE = {**{role: role for role in AGGREGATED}, "on-call": REPLAYER, "curious": EXPLAINER}
+"""A person → the ClusterRole that is bound to them in the namespace; the last two have one role of the chart only."""
 AGGREGATED_WITHIN_S = 60.0
 
 READ = [(verb, "") for verb in ("get", "list", "watch")]
@@ -38,6 +44,7 @@ MAY: dict[str, dict[str, list[tuple[str, str]]]] = {
     "edit": {JOBS: [*READ, *WRITE, REPLAY], SOURCES: []},
     "admin": {JOBS: [*READ, *WRITE, REPLAY], SOURCES: [*READ, *WRITE]},
     "on-call": {JOBS: [*READ, DELETE, REPLAY], SOURCES: []},
+    "curious": {JOBS: READ, SOURCES: []},
 }
 """A person → a resource → verbs, each with its subresource."""
 ASKED = [
@@ -98,6 +105,39 @@ def _create_person(admin: Kubectl, person: str, role: str, folder: Path) -> Path
     cluster = admin.cluster
     out = folder / f"{person}.kubeconfig"
     return service_account_kubeconfig(cluster.admin_kubeconfig, NAMESPACE, person, out, kubectl=cluster.kubectl)
+
+
+async def told(source: str, row_id: str) -> dict[str, Any]:
+    """The answer of a leader: the row is up to date."""
+    row = {"state": "UpToDate", "exists": True, "blank": False, "embeddedAt": None, "dueSince": None}
+    return {"source": source, "id": row_id, "row": row, "job": None, "why": [], "queue": None, "lastOutcomes": []}
+
+
+@pytest.fixture(scope="module")
+def leader(aggregated: Aggregated, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The pod that holds the Lease, on a node whose kubelet forwards ports and does nothing else."""
+    with ForwardingKubelet(tmp_path_factory.mktemp("kubelet"), told) as kubelet:
+        endpoint = {"daemonEndpoints": {"kubeletEndpoint": {"Port": kubelet.port}}}
+        addresses = {"addresses": [{"type": "InternalIP", "address": "127.0.0.1"}]}
+        port = {"name": "local", "containerPort": kubelet.local_port}
+        container = {"name": "operator", "image": "none", "ports": [port]}
+        lease = {"holderIdentity": "operator-1", "leaseDurationSeconds": 15}
+        for kind, version, name, body in (
+            ("Node", "v1", "node-1", {"status": endpoint | addresses}),
+            ("Pod", "v1", "operator-1", {"spec": {"nodeName": "node-1", "containers": [container]}}),
+            ("Lease", "coordination.k8s.io/v1", "embedding-operator", {"spec": lease}),
+        ):
+            manifest = {"apiVersion": version, "kind": kind, "metadata": {"name": name}} | body
+            aggregated.admin.run("create", "-f", "-", stdin=yaml.safe_dump(manifest))
+        status = json.dumps({"status": endpoint | addresses})
+        aggregated.admin.run("patch", "node", "node-1", "--subresource=status", "--type=merge", "-p", status)
+        yield "operator-1"
+
+
+def explained(aggregated: Aggregated, person: str, row: str) -> "subprocess.CompletedProcess[str]":
+    program = Path(sys.executable).with_name("kubectl-embeddings")
+    where = ["--kubeconfig", str(aggregated.kubeconfigs[person]), "-n", NAMESPACE]
+    return run_to_end([str(program), "explain", row, *where], within_s=60)
 
 
 @pytest.fixture
@@ -194,3 +234,24 @@ def test_the_status_of_a_source_cannot_be_written_by_an_admin(aggregated: Aggreg
     aggregated.admin.run("create", "-f", "-", stdin=yaml.safe_dump(a_source(name)))
     faked = ("--subresource=status", "--type=merge", "-p", '{"status":{"fingerprint":"x@1"}}')
     assert forbidden(aggregated.as_person("admin", "patch", SOURCES, name, *faked), "admin")
+
+
+@pytest.mark.parametrize("person", ["edit", "admin", "curious"])
+def test_a_row_is_explained_through_the_leaders_port_to(aggregated: Aggregated, leader: str, person: str) -> None:
+    done = explained(aggregated, person, "shops/a b/&c")
+    assert (done.returncode, done.stdout.splitlines()[0]) == (
+        0,
+        "row 'a b/&c' of shops: fresh: it has the vector of its present text",
+    ), done.stderr
+
+
+def test_a_person_who_may_not_forward_ports_is_told_which_right_is_missing(aggregated: Aggregated, leader: str) -> None:
+    bound = ("create", "rolebinding", "leases", "--clusterrole=leases", f"--serviceaccount={NAMESPACE}:view")
+    aggregated.admin.run("create", "clusterrole", "leases", "--verb=get", "--resource=leases")
+    aggregated.admin.run(*bound)
+    wait_until(
+        lambda: "pods/portforward" in explained(aggregated, "view", "shops/1").stderr,
+        within_s=30,
+        because="the right to read Leases is effective",
+    )
+    assert explained(aggregated, "view", "shops/1").returncode == 1
