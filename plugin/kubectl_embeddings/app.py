@@ -12,16 +12,7 @@ from typing import Annotated
 import typer
 
 from embedding_worker.clock import SystemClock
-from kubectl_embeddings import (
-    approval,
-    dead_letter_groups,
-    explanation,
-    jobs,
-    replay,
-    row_story,
-    source_changes,
-    status,
-)
+from kubectl_embeddings import approval, dead_letter_groups, jobs, operator_verbs, replay, source_changes, status
 from kubectl_embeddings.failures import WrongUse
 from kubectl_embeddings.layout import Format, Screen, parsed_duration
 from kubectl_embeddings.option_groups import with_option_groups
@@ -87,10 +78,11 @@ def _explain(
     output: Output = None,
 ) -> None:
     """Tell the story of a job or of a row in the order of time, why it waits, and what to do."""
-    told = row_story.explain_row if "/" in name else explanation.explain
     run_verb(
         connection,
-        lambda cluster: told(cluster, name, screen(output), operator_namespace=operator_namespace, now=clock.now()),
+        lambda cluster: operator_verbs.explain(
+            cluster, name, screen(output), operator_namespace=operator_namespace, now=clock.now()
+        ),
     )
 
 

@@ -84,11 +84,13 @@ async def ask_about_row(cluster: Requests, namespace: str, source: str, row_id: 
     answer = await ask_leader(cluster, leader, "local", f"/v1/rows?{urlencode({'source': source, 'id': row_id})}")
     try:
         told: Json = json.loads(answer.body)
-    except ValueError:
-        told = {"error": f"answered {answer.status}, and no JSON: is it of another version?"}
+    except ValueError as exc:
+        raise CommandFailed(
+            f"the operator's pod {leader.pod} has answered {answer.status}, and no JSON: its version may be another one"
+        ) from exc
     if answer.status == 200:
         return told
-    failure = NotFound if answer.status == 404 and "error" in told else CommandFailed
+    failure = NotFound if answer.status == 404 else CommandFailed
     raise failure(f"the operator's pod {leader.pod}: {told.get('error', answer.status)}")
 
 

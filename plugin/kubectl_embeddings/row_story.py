@@ -97,8 +97,8 @@ def _line_by_line(jobs: Sequence[Job], told: Json) -> list[str]:
     known = {moment for moment, _ in found}
     for one in told.get("lastOutcomes") or ():
         if (moment := parsed_timestamp(one["time"])) not in known:
-            detail = ": ".join(part for part in (one.get("reason"), one.get("message")) if part)
-            found.append((moment, f"{one['outcome']}{f' ({detail})' if detail else ''}"))
+            message = f": {one['message']}" if one["message"] else ""
+            found.append((moment, f"{one['phase']} ({one['reason']}){message}"))
     return in_order(found)
 
 

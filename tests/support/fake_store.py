@@ -13,7 +13,7 @@ from embedding_worker.errors import EmbeddingError, RowsRefused
 from embedding_worker.rows.backfills import BackfillRecords, BackfillRun, BackfillSettings, WorkerReport
 from embedding_worker.rows.backlog import Backlog, MarkPage, Share
 from embedding_worker.rows.index_advice import IndexFacts
-from embedding_worker.rows.one_row import OneRow, PastOutcome, RowFacts, RowMarks, RowsAround
+from embedding_worker.rows.one_row import LastOutcome, OneRow, RowFacts, RowMarks, RowsAround
 from embedding_worker.rows.records import (
     AuditPage,
     Counts,
@@ -131,7 +131,7 @@ class FakeOneRow(OneRow):
 
     def __init__(self, store: "FakeStore") -> None:
         self._store = store
-        self.outcomes: list[PastOutcome] = []
+        self.outcomes: tuple[LastOutcome, ...] = ()
 
     async def facts(self, row_id: str) -> RowFacts:
         store = self._store
@@ -154,7 +154,7 @@ class FakeOneRow(OneRow):
         newer = sum(mark.number > (marks.newest_edit or marks.first) and mark.edited for mark in others)
         return RowsAround(older, newer)
 
-    async def last_outcomes(self, row_id: str) -> list[PastOutcome]:
+    async def last_outcomes(self, row_id: str) -> tuple[LastOutcome, ...]:
         return self.outcomes
 
 
@@ -178,7 +178,6 @@ class FakeStore(RowStore):
         self.failing: set[str] = set()
         """Ids of rows for which the text expression fails."""
         self.backlog = FakeBacklog(self)
-        self.one_row = self.questions = FakeOneRow(self)
         self.filled = False
         self.adopted: int | None = None
         """How many rows the first audit has adopted; None if it was not to adopt any."""

@@ -15,7 +15,7 @@ from embedding_operator.lifecycle.source_facts import SourceFacts
 from embedding_operator.lifecycle.source_summary import all_that_stop
 from embedding_operator.resources.base import timestamp
 from embedding_operator.resources.embedding_job import EmbeddingJob
-from embedding_worker.rows.one_row import PastOutcome, RowFacts, RowsAround
+from embedding_worker.rows.one_row import LastOutcome, RowFacts, RowsAround
 
 Reason = tuple[str, str]
 """In one word, and in a sentence."""
@@ -91,7 +91,7 @@ class RowExplanation:
     why: Sequence[Reason]
     """Why it is not fresh, or has no job, the most pressing reason first."""
     place: Place | None
-    last_outcomes: tuple[PastOutcome, ...] = ()
+    last_outcomes: tuple[LastOutcome, ...] = ()
 
 
 def row_state(row: RowFacts) -> RowState:
@@ -209,5 +209,6 @@ def _place(found: Place) -> Mapping[str, Any]:
     }
 
 
-def _outcome(one: PastOutcome) -> Mapping[str, Any]:
-    return {"time": timestamp(one.time), "outcome": one.outcome, "reason": one.reason, "message": one.message}
+def _outcome(one: LastOutcome) -> Mapping[str, Any]:
+    told = {"phase": one.phase, "reason": one.reason, "message": one.message, "attempt": one.attempt}
+    return {"time": timestamp(one.at)} | told

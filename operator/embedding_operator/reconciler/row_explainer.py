@@ -18,7 +18,8 @@ from embedding_operator.reconciler.sources import Sources
 from embedding_operator.reconciler.tracked_job import JobState, TrackedJob
 from embedding_operator.resources.embedding_job import parse_job
 from embedding_worker.clock import Clock
-from embedding_worker.rows.one_row import RowFacts, RowMarks
+from embedding_worker.rows.one_row import OneRow, RowFacts, RowMarks
+from embedding_worker.rows.store import RowStore
 
 LONGEST_ID = 1_024
 """A resource can carry no longer one."""
@@ -53,24 +54,36 @@ class Asked:
 
 
 class RowExplainer:
-    def __init__(self, sources: Sources, *, server: ApiServer, jobs: JobRegisters, lead: Lead, clock: Clock) -> None:
+    def __init__(
+        self,
+        sources: Sources,
+        *,
+        server: ApiServer,
+        jobs: JobRegisters,
+        lead: Lead,
+        clock: Clock,
+        one_row: Callable[[RowStore], OneRow] = OneRow.of,
+    ) -> None:
+        """`one_row` answers what the database knows."""
         self._sources = sources
         self._server = server
         self._table, self._window = jobs.table, jobs.window
         self._lead = lead
         self._clock = clock
+        self._one_row = one_row
 
     async def answer(self, source: str, row_id: str) -> dict[str, Any]:
         """The answer about this row of the source NAMESPACE/NAME. Raises QuestionRefused, and what the row store raises."""
         asked = self._asked(source, row_id)
-        row = None if asked.ready is None else await asked.ready.store.one_row.facts(row_id)
+        stored = None if asked.ready is None else self._one_row(asked.ready.store)
+        row = None if stored is None else await stored.facts(row_id)
         tracked = self._tracked(asked)
         job = None if tracked is None else await self._job(tracked.name)
         why, place = await self._why(asked, row, tracked if job is not None else None)
-        outcomes = () if asked.ready is None else await asked.ready.store.one_row.last_outcomes(row_id)
+        outcomes = () if stored is None else await stored.last_outcomes(row_id)
         why += explanation.waits_for_approval(asked.facts)
         leader, now = self._lead.holder(), self._clock.now()
-        return explanation.as_json(RowExplanation(source, row_id, leader, now, row, job, why, place, tuple(outcomes)))
+        return explanation.as_json(RowExplanation(source, row_id, leader, now, row, job, why, place, outcomes))
 
     def _asked(self, source: str, row_id: str) -> Asked:
         if not self._lead.may_work():
@@ -129,7 +142,7 @@ class RowExplainer:
 
     async def _place(self, ready: ReadySource, asked: Asked, marks: RowMarks, *, is_stopped: bool) -> Place | None:
         backfilling = ready.backfill.is_active
-        around = await ready.store.one_row.rows_around(
+        around = await self._one_row(ready.store).rows_around(
             marks, leave_out=ready.sweeper.without_jobs_now(), edits_only=backfilling and marks.edited
         )
         rate = self._window.per_s(asked.source) or None

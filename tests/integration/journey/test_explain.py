@@ -73,7 +73,11 @@ def test_the_leader_says_of_each_row_what_becomes_of_it(system: System, gemini: 
     assert told(edits[1])["queue"]["rowsBefore"] == 2  # one from each end
 
     standby = OperatorProcess(
-        kubeconfig=system.kubeconfig, database_url=system.database_url, folder=system.folder, name="standby"
+        kubeconfig=system.kubeconfig,
+        database_url=system.database_url,
+        folder=system.folder,
+        settings={"EMBEDDING_POD_NAME": "standby"},
+        name="standby",
     )
     system.stack.callback(standby.stop)
     standby.start(until="standing by")

@@ -14,7 +14,7 @@ def add(application: Application, count: int) -> None:
 
 
 async def facts(keeper: Keeper, row_id: str) -> RowFacts:
-    return await keeper.store.one_row.facts(row_id)
+    return await OneRow.of(keeper.store).facts(row_id)
 
 
 async def test_a_row_is_followed_from_its_insert_to_its_vector_and_its_end(businesses: Application, keep: Keep) -> None:
@@ -101,7 +101,7 @@ async def test_a_row_gets_its_job_after_as_many_as_its_place_says(
     for row_id in (str(number) for number in range(1, 41) if str(number) not in left_out):
         marks = (await facts(keeper, row_id)).marks
         assert marks is not None
-        around = await keeper.store.one_row.rows_around(marks, leave_out=left_out, edits_only=False)
+        around = await OneRow.of(keeper.store).rows_around(marks, leave_out=left_out, edits_only=False)
         before = place(around, edited=marks.edited, backfilling=False, rows_per_s=None).before
         selected = [row.id for row in await keeper.sweep(leave_out=left_out, limit=before + 2)]
         assert row_id in selected
@@ -119,7 +119,7 @@ async def test_only_edited_rows_come_before_one_while_a_backfill_embeds_the_othe
     marks = (await facts(keeper, "12")).marks
     assert marks is not None
     for edits_only, older in ((False, 11), (True, 1)):
-        around = await keeper.store.one_row.rows_around(marks, leave_out=[], edits_only=edits_only)
+        around = await OneRow.of(keeper.store).rows_around(marks, leave_out=[], edits_only=edits_only)
         assert (around.older, around.newer, around.at_least) == (older, 1, False)
 
 
@@ -130,7 +130,7 @@ async def test_a_row_with_several_marks_counts_once(businesses: Application, kee
         businesses.run("UPDATE businesses SET name = %s WHERE id = 1", f"edit {number}")
     marks = (await facts(keeper, "2")).marks
     assert marks is not None
-    around = await keeper.store.one_row.rows_around(marks, leave_out=["none", "1\x00"], edits_only=False)
+    around = await OneRow.of(keeper.store).rows_around(marks, leave_out=["none", "1\x00"], edits_only=False)
     assert (around.older, around.newer) == (1, 1)
 
 
@@ -142,7 +142,5 @@ async def test_no_more_marks_are_counted_than_a_person_waits_for(
     add(businesses, 10)
     marks = (await facts(keeper, "10")).marks
     assert marks is not None
-    around = await OneRow(keeper.store.one_row._access, keeper.statements).rows_around(
-        marks, leave_out=[], edits_only=False
-    )
+    around = await OneRow.of(keeper.store).rows_around(marks, leave_out=[], edits_only=False)
     assert (around.older, around.newer, around.at_least) == (3, 0, True)

@@ -11,8 +11,9 @@ from embedding_operator.reconciler.source_loop import SourceLoop
 from embedding_operator.reconciler.sources import Sources
 from embedding_operator.resources.embedding_job import Phase
 from embedding_worker.errors import DatabaseUnavailable, SourceRefused
-from embedding_worker.rows.one_row import PastOutcome
+from embedding_worker.rows.one_row import LastOutcome
 from tests.support.fake_clock import START
+from tests.support.fake_store import FakeOneRow
 from tests.support.looped_source import LoopedSource
 from tests.support.operator_parts import SOURCE, job_of, source
 
@@ -39,8 +40,14 @@ class Asked:
         self.leads = True
         parts = self.looped.parts
         lead = Lead(lambda: self.leads, lambda: "operator-1")
+        self.stored = FakeOneRow(self.store)
         self.explainer = RowExplainer(
-            OneSource(self.looped.loop), server=self.server, jobs=parts.jobs, lead=lead, clock=parts.clock
+            OneSource(self.looped.loop),
+            server=self.server,
+            jobs=parts.jobs,
+            lead=lead,
+            clock=parts.clock,
+            one_row=lambda store: self.stored,
         )
 
     async def answer(self, row_id: str) -> dict[str, Any]:
@@ -83,8 +90,8 @@ async def test_a_row_that_does_not_exist_is_said(asked: Asked) -> None:
 
 
 async def test_last_outcomes_are_those_of_the_row_store(asked: Asked) -> None:
-    asked.store.questions.outcomes = [PastOutcome(START, "Succeeded", "Embedded")]
-    assert [one["outcome"] for one in (await asked.answer("1"))["lastOutcomes"]] == ["Succeeded"]
+    asked.stored.outcomes = (LastOutcome(START, "Retrying", "RowsRefused", "it is refused", 2),)
+    assert [one["phase"] for one in (await asked.answer("1"))["lastOutcomes"]] == ["Retrying"]
 
 
 async def test_an_open_job_is_shown_as_the_api_server_has_it(asked: Asked) -> None:

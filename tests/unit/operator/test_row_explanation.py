@@ -23,7 +23,7 @@ from embedding_operator.lifecycle.row_explanation import (
 from embedding_operator.lifecycle.source_facts import Pending, SourceFacts
 from embedding_operator.resources.embedding_job import Phase, parse_job
 from embedding_worker.providers.problem import Problem
-from embedding_worker.rows.one_row import PastOutcome, RowFacts, RowMarks, RowsAround
+from embedding_worker.rows.one_row import LastOutcome, RowFacts, RowMarks, RowsAround
 from embedding_worker.rows.records import Counts
 from tests.support.jobs import job_body
 
@@ -164,7 +164,7 @@ def test_the_answer_is_json_with_moments_as_kubernetes_writes_them() -> None:
         JobFacts(job, "it is locked"),
         [LOCKED],
         Place(3, True, 0.512),
-        (PastOutcome(AT, "Retrying", "RowsRefused", "refused"),),
+        (LastOutcome(AT, "Retrying", "RowsRefused", "refused", 2),),
     )
     answer = as_json(told)
     assert (answer["source"], answer["id"], answer["leader"]) == ("ns/shops", "1", "operator-1")
@@ -174,7 +174,7 @@ def test_the_answer_is_json_with_moments_as_kubernetes_writes_them() -> None:
     assert (answer["job"]["attempts"], answer["job"]["message"]) == (2, "it is locked")
     assert answer["why"] == [{"reason": "RowLocked", "message": "it is locked"}]
     assert answer["queue"] == {"rowsBefore": 3, "atLeast": True, "rowsPerSecond": 0.51, "estimatedSeconds": 8}
-    assert answer["lastOutcomes"][0]["outcome"] == "Retrying"
+    assert answer["lastOutcomes"][0]["phase"] == "Retrying"
 
 
 def test_an_answer_about_a_source_that_is_not_set_up_has_no_row() -> None:

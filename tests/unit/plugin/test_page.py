@@ -61,6 +61,33 @@ def created(body: Json, at: str) -> Json:
     return body
 
 
+def waiting_row() -> Json:
+    """What the leader says of a row of `photos`."""
+    approval = (
+        "a changed model or text waits for approval: until then this row gets the vector of the previous configuration"
+    )
+    return {
+        "source": "shops/photos",
+        "id": "412",
+        "row": {
+            "state": "Due",
+            "exists": True,
+            "blank": False,
+            "dueSince": "2026-03-01T11:51:00Z",
+            "foundBy": "Edit",
+            "embeddedAt": "2026-02-27T08:15:00Z",
+            "model": "gemini-embedding-001@768",
+        },
+        "job": None,
+        "why": [
+            {"reason": "ProviderUnavailable", "message": OUTAGE},
+            {"reason": "ApprovalNeeded", "message": approval},
+        ],
+        "queue": {"rowsBefore": 96, "atLeast": False, "rowsPerSecond": None, "estimatedSeconds": None},
+        "lastOutcomes": [],
+    }
+
+
 def stand() -> Stand:
     well = {
         "summary": "Sweeping",
@@ -94,7 +121,7 @@ def stand() -> Stand:
         message=refused,
         nextAttemptTime="2026-03-01T12:00:04Z",
     )
-    return Stand(
+    made = Stand(
         sources=[
             source_body("businesses", status=well),
             source_body("archive", status=idle, suspend=True),
@@ -107,6 +134,8 @@ def stand() -> Stand:
             created(retrying, "11:59"),
         ],
     )
+    made.leads(**waiting_row())
+    return made
 
 
 def screen(output: Format | None = None) -> Screen:

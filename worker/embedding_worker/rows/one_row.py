@@ -1,15 +1,17 @@
 """What the book-keeping knows of one row: its marks, whether it is up to date, and how many due rows come before it.
 
-Part of the row store; called when a person asks about a row. It reads by indexes only, never returns a text, and writes nothing.
+Called by the operator when a person asks about a row. It reads by indexes only, never returns a text, and writes nothing.
 """
 
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Self
 
 from embedding_worker.errors import RowsRefused, StatementTimedOut
 from embedding_worker.rows.database import Row
 from embedding_worker.rows.statements import Statements
+from embedding_worker.rows.store import RowStore
 from embedding_worker.rows.table_access import TableAccess
 
 TIMEOUT_S = 5.0
@@ -57,13 +59,14 @@ class RowsAround:
 
 
 @dataclass(frozen=True)
-class PastOutcome:
-    """What has become of an earlier attempt for a row, which may have had a job that is gone."""
+class LastOutcome:
+    """What became of a row, or of an attempt to embed it. It is kept after the job is gone."""
 
-    time: datetime
-    outcome: str
-    reason: str = ""
-    message: str = ""
+    at: datetime
+    phase: str
+    reason: str
+    message: str
+    attempt: int
 
 
 class OneRow:
@@ -72,6 +75,10 @@ class OneRow:
     def __init__(self, access: TableAccess, statements: Statements) -> None:
         self._access = access
         self._statements = statements
+
+    @classmethod
+    def of(cls, store: RowStore) -> Self:
+        return cls(*store.parts)
 
     async def facts(self, row_id: str) -> RowFacts:
         """Raises DatabaseUnavailable, RowsLocked, or SourceRefused where the reason is the table."""
@@ -110,9 +117,9 @@ class OneRow:
         older, newer = (await self._fetch(self._count(edits_only=edits_only), left_out, first, newest, COUNTED + 1))[0]
         return RowsAround(min(older, COUNTED), min(newer, COUNTED), at_least=max(older, newer) > COUNTED)
 
-    async def last_outcomes(self, row_id: str) -> list[PastOutcome]:
-        """What has become of the row's last attempts, the newest first, also where their jobs are gone. None is recorded yet."""
-        return []
+    async def last_outcomes(self, row_id: str) -> tuple[LastOutcome, ...]:
+        """What became of the row's last attempts, newest first, also after its jobs are gone. None is recorded yet."""
+        return ()
 
     async def _fetch(self, sql: str, *params: object) -> list[Row]:
         async with self._access.transaction(timeout_s=TIMEOUT_S, by_index=True) as transaction:

@@ -11,7 +11,6 @@ from embedding_worker.rows.backlog import Backlog
 from embedding_worker.rows.database import Database, Row
 from embedding_worker.rows.each_row import EachRow, Fetch, of_each_row, succeeds_for_any
 from embedding_worker.rows.inspection import inspect_table, would_adopt
-from embedding_worker.rows.one_row import OneRow
 from embedding_worker.rows.pages import Pages
 from embedding_worker.rows.records import (
     AuditPage,
@@ -47,7 +46,6 @@ class RowStore:
         self._stem = statements.config.at.bookkeeping_name
         self.backlog = Backlog(database, self._access, statements)
         """The rows that are due although no edit made them due."""
-        self.one_row = OneRow(self._access, statements)
         self._pages = Pages(self._access.read_texts, self._each_row, statements, self._fingerprint, adopts=adopts)
 
     @classmethod
@@ -55,6 +53,11 @@ class RowStore:
         """The store of a configuration that is only inspected: nothing is created. Raises as `prepare` does."""
         statements, _ = await inspect_table(database, config)
         return cls(database, statements, adopts=await would_adopt(database, config))
+
+    @property
+    def parts(self) -> tuple[TableAccess, Statements]:
+        """What it reads the table with, for one_row.py."""
+        return self._access, self._statements
 
     def id_problem(self, row_id: str) -> str | None:
         """Why no row of the table can have this id, in a few words; None if a row can have it."""
