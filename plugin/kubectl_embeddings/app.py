@@ -86,6 +86,12 @@ def _explain(
     )
 
 
+@verb("report")
+def _report(connection: Connection, options: operator_verbs.Options) -> None:
+    """Write an archive for a bug report, without secrets: sources, jobs, Events, pods, logs, metrics and versions."""
+    run_verb(connection, lambda cluster: operator_verbs.write_report(cluster, options, screen(), now=clock.now()))
+
+
 @verb("replay")
 def _replay(
     connection: Connection,

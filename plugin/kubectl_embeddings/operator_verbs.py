@@ -1,4 +1,4 @@
-"""The verbs that may ask the operator's pod: `explain`, of a job or of a row.
+"""The verbs that may ask the operator's pod: `explain`, of a job or of a row, and `report`.
 
 Called by app.py.
 """
@@ -8,6 +8,9 @@ from datetime import datetime
 from kubectl_embeddings import explanation, row_story
 from kubectl_embeddings.cluster import Requests
 from kubectl_embeddings.layout import Screen
+from kubectl_embeddings.report import Options, write_report
+
+__all__ = ["Options", "explain", "write_report"]
 
 
 async def explain(

@@ -20,7 +20,7 @@ Explain = Callable[[str, str], Awaitable[dict[str, Any]]]
 
 
 class ForwardingKubelet:
-    """Forwards to ports of this machine, and serves the operator's local endpoint with these answers on one of them."""
+    """Forwards to ports of this machine, one of which is the operator's local endpoint with these answers, and shows a log."""
 
     def __init__(self, folder: Path, explain: Explain) -> None:
         self._tls = server_context(Authority(folder).issue("kubelet", address=LOOPBACK))
@@ -29,6 +29,8 @@ class ForwardingKubelet:
         self._thread = threading.Thread(target=lambda: asyncio.run(self._serve()), daemon=True)
         self._loop: asyncio.AbstractEventLoop | None = None
         self._stop: asyncio.Event | None = None
+        self.log = ""
+        """What each container has written."""
         self.port = 0
         self.local_port = 0
         """Where the endpoint listens."""
@@ -48,6 +50,7 @@ class ForwardingKubelet:
         self._loop, self._stop = asyncio.get_running_loop(), asyncio.Event()
         app = web.Application()
         app.add_routes([web.get("/portForward/{namespace}/{pod}", forward)])
+        app.add_routes([web.get("/containerLogs/{namespace}/{pod}/{container}", self._show_log)])
         runner = web.AppRunner(app, access_log=None, shutdown_timeout=1)
         await runner.setup()
         await web.TCPSite(runner, LOOPBACK, 0, ssl_context=self._tls).start()
@@ -56,6 +59,9 @@ class ForwardingKubelet:
             self._started.set()
             await self._stop.wait()
         await runner.cleanup()
+
+    async def _show_log(self, request: web.Request) -> web.Response:
+        return web.Response(text=self.log)
 
 
 async def forward(request: web.Request) -> web.WebSocketResponse:

@@ -5,8 +5,10 @@ Each person is a service account with a real token.
 """
 
 import json
+import re
 import subprocess
 import sys
+import tarfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -35,6 +37,8 @@ REPLAYER = f"{RELEASE}:{NAMESPACE}:job-replayer"
 PEOPLE = {**{role: role for role in AGGREGATED}, "on-call": REPLAYER, "curious": EXPLAINER}
 """A person → the ClusterRole that is bound to them in the namespace; the last two have one role of the chart only."""
 AGGREGATED_WITHIN_S = 60.0
+SECRETS = ("MARKER-PASSWORD", "hunter2-of-a-variable", "hunter3-of-a-secret")
+LOG = f'{{"event": "no connection", "url": "postgresql://u:{SECRETS[0]}@h/d", "login": "{SECRETS[1]}"}}\n'
 
 READ = [(verb, "") for verb in ("get", "list", "watch")]
 WRITE = [(verb, "") for verb in ("create", "update", "patch", "delete", "deletecollection")]
@@ -117,17 +121,21 @@ async def told(source: str, row_id: str) -> dict[str, Any]:
 def leader(aggregated: Aggregated, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """The pod that holds the Lease, on a node whose kubelet forwards ports and does nothing else."""
     with ForwardingKubelet(tmp_path_factory.mktemp("kubelet"), told) as kubelet:
+        kubelet.log = LOG
         endpoint = {"daemonEndpoints": {"kubeletEndpoint": {"Port": kubelet.port}}}
         addresses = {"addresses": [{"type": "InternalIP", "address": "127.0.0.1"}]}
         port = {"name": "local", "containerPort": kubelet.local_port}
-        container = {"name": "operator", "image": "none", "ports": [port]}
+        environment = [{"name": "LOGIN", "value": "hunter2-of-a-variable"}]
+        container = {"name": "operator", "image": "none", "ports": [port], "env": environment}
         lease = {"holderIdentity": "operator-1", "leaseDurationSeconds": 15}
         for kind, version, name, body in (
             ("Node", "v1", "node-1", {"status": endpoint | addresses}),
             ("Pod", "v1", "operator-1", {"spec": {"nodeName": "node-1", "containers": [container]}}),
+            ("Secret", "v1", "any-secret", {"stringData": {"key": "hunter3-of-a-secret"}}),
             ("Lease", "coordination.k8s.io/v1", "embedding-operator", {"spec": lease}),
         ):
-            manifest = {"apiVersion": version, "kind": kind, "metadata": {"name": name}} | body
+            metadata = {"name": name, "labels": {"app.kubernetes.io/name": "embedding-operator"}}
+            manifest = {"apiVersion": version, "kind": kind, "metadata": metadata} | body
             aggregated.admin.run("create", "-f", "-", stdin=yaml.safe_dump(manifest))
         status = json.dumps({"status": endpoint | addresses})
         aggregated.admin.run("patch", "node", "node-1", "--subresource=status", "--type=merge", "-p", status)
@@ -135,9 +143,23 @@ def leader(aggregated: Aggregated, tmp_path_factory: pytest.TempPathFactory) -> 
 
 
 def explained(aggregated: Aggregated, person: str, row: str) -> "subprocess.CompletedProcess[str]":
+    return embeddings(aggregated, person, "explain", row)
+
+
+def embeddings(aggregated: Aggregated, person: str, *arguments: str) -> "subprocess.CompletedProcess[str]":
     program = Path(sys.executable).with_name("kubectl-embeddings")
     where = ["--kubeconfig", str(aggregated.kubeconfigs[person]), "-n", NAMESPACE]
-    return run_to_end([str(program), "explain", row, *where], within_s=60)
+    return run_to_end([str(program), *arguments, *where], within_s=120)
+
+
+def reported(aggregated: Aggregated, person: str, path: Path) -> tuple[dict[str, str], set[str]]:
+    """The files of the person's report, and the parts that are missing."""
+    done = embeddings(aggregated, person, "report", "-o", str(path))
+    assert (done.returncode, done.stdout) == (0, f"{path}\n"), done.stderr
+    with tarfile.open(path) as archive:
+        opened = {entry.name.partition("/")[2]: archive.extractfile(entry) for entry in archive.getmembers()}
+        files = {name: file.read().decode() for name, file in opened.items() if file is not None}
+    return files, {one["part"] for one in json.loads(files["manifest.json"])["missing"]}
 
 
 @pytest.fixture
@@ -255,3 +277,30 @@ def test_a_person_who_may_not_forward_ports_is_told_which_right_is_missing(aggre
         because="the right to read Leases is effective",
     )
     assert explained(aggregated, "view", "shops/1").returncode == 1
+
+
+def test_a_report_of_an_administrator_has_the_log_of_the_leader_and_no_secret(
+    aggregated: Aggregated, leader: str, name: str, tmp_path: Path
+) -> None:
+    aggregated.admin.run("create", "-f", "-", stdin=yaml.safe_dump(a_job(name)))
+    files, missing = reported(aggregated, "admin", tmp_path / "report.tar.gz")
+    assert {"no connection", "[redacted]"} <= set(
+        re.findall(r"no connection|\[redacted\]", files["logs/operator-1-operator.log"])
+    )
+    assert name in files["jobs.json"]
+    assert "gitVersion" in files["versions.json"]
+    assert '"name": "operator"' in files["pods.json"]
+    assert [(name, secret) for name, text in files.items() for secret in SECRETS if secret in text] == []
+    assert missing == {
+        "crds/embeddingjobs.json",
+        "crds/embeddingsources.json",
+        "metrics.txt",
+    }  # no one serves port 8080
+
+
+def test_a_report_of_a_person_with_few_rights_has_what_they_may_read(
+    aggregated: Aggregated, leader: str, tmp_path: Path
+) -> None:
+    files, missing = reported(aggregated, "on-call", tmp_path / "report.tar.gz")
+    assert {"versions.json", "jobs.json"} <= set(files)
+    assert {"sources.json", "pods.json", "events.json", "lease.json", "metrics.txt"} <= missing

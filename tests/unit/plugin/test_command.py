@@ -14,7 +14,7 @@ from kubectl_embeddings.cluster import escaped
 from kubectl_embeddings.failures import WRONG_USE
 from tests.support.kubeconfigs import kubeconfig, write
 
-VERBS = ("status", "jobs", "dead-letters", "explain", "replay", "suspend", "resume", "reconcile", "approve")
+VERBS = ("status", "jobs", "dead-letters", "explain", "report", "replay", "suspend", "resume", "reconcile", "approve")
 MARKER = "secret-that-must-not-be-shown"
 
 
