@@ -24,7 +24,7 @@ from hack.control_plane.pins import Binaries
 from hack.control_plane.processes import ControlPlane
 from hack.installation.kubectl import Kubectl
 from hack.processes.run import run_to_end
-from hack.repository import CHART
+from hack.repository import CHART, ROOT
 from tests.support.chart import DATABASE, NAMESPACE, RELEASE, Helm, Json
 from tests.support.deadline import wait_until
 from tests.support.forwarding_kubelet import ForwardingKubelet
@@ -304,3 +304,20 @@ def test_a_report_of_a_person_with_few_rights_has_what_they_may_read(
     files, missing = reported(aggregated, "on-call", tmp_path / "report.tar.gz")
     assert {"versions.json", "jobs.json"} <= set(files)
     assert {"sources.json", "pods.json", "events.json", "lease.json", "metrics.txt"} <= missing
+
+
+def test_the_role_of_the_page_is_enough_to_explain_and_to_report(
+    aggregated: Aggregated, leader: str, tmp_path: Path
+) -> None:
+    page = (ROOT / "docs" / "kubectl.md").read_text()
+    (role,) = re.findall(r"```yaml\n(.*?)```", page, re.DOTALL)
+    aggregated.admin.run("create", "-f", "-", stdin=role)
+    account = f"--serviceaccount={NAMESPACE}:support"
+    aggregated.admin.run("create", "clusterrolebinding", "support", "--clusterrole=embeddings-support", account)
+    aggregated.kubeconfigs["support"] = _create_person(aggregated.admin, "support", "embeddings-support", tmp_path)
+    wait_until(
+        lambda: explained(aggregated, "support", "shops/1").returncode == 0,
+        within_s=30,
+        because="the role is effective",
+    )
+    assert reported(aggregated, "support", tmp_path / "report.tar.gz")[1] == {"metrics.txt"}  # no one serves port 8080
