@@ -69,7 +69,7 @@ def state(told: Json, now: datetime) -> str:
     """Whether it is fresh."""
     row = told.get("row")
     if row is None:
-        return "not known, because its source is not set up"
+        return "not known, because it cannot be read now"
     match row["state"]:
         case "NoSuchRow":
             return "it does not exist any more"

@@ -86,7 +86,7 @@ class RowExplanation:
     leader: str
     at: datetime
     row: RowFacts | None
-    """None: the source is not set up, so that its rows cannot be read."""
+    """None: it cannot be read, because the source is not set up, or the database is away."""
     job: JobFacts | None
     why: Sequence[Reason]
     """Why it is not fresh, or has no job, the most pressing reason first."""

@@ -18,8 +18,8 @@ from embedding_operator.reconciler.sources import Sources
 from embedding_operator.reconciler.tracked_job import JobState, TrackedJob
 from embedding_operator.resources.embedding_job import parse_job
 from embedding_worker.clock import Clock
-from embedding_worker.rows.one_row import OneRow, RowFacts, RowMarks
-from embedding_worker.rows.store import RowStore
+from embedding_worker.errors import DatabaseUnavailable, RowsLocked
+from embedding_worker.rows.one_row import LastOutcome, MakeOneRow, OneRow, RowFacts, RowMarks
 
 LONGEST_ID = 1_024
 """A resource can carry no longer one."""
@@ -62,7 +62,7 @@ class RowExplainer:
         jobs: JobRegisters,
         lead: Lead,
         clock: Clock,
-        one_row: Callable[[RowStore], OneRow] = OneRow.of,
+        one_row: MakeOneRow = OneRow.of,
     ) -> None:
         """`one_row` answers what the database knows."""
         self._sources = sources
@@ -73,15 +73,16 @@ class RowExplainer:
         self._one_row = one_row
 
     async def answer(self, source: str, row_id: str) -> dict[str, Any]:
-        """The answer about this row of the source NAMESPACE/NAME. Raises QuestionRefused, and what the row store raises."""
+        """The answer about this row of the source NAMESPACE/NAME. Raises QuestionRefused, and SourceRefused.
+
+        While the database is away, the answer says so, and what is known without it.
+        """
         asked = self._asked(source, row_id)
-        stored = None if asked.ready is None else self._one_row(asked.ready.store)
-        row = None if stored is None else await stored.facts(row_id)
+        row, outcomes, unread = await self._stored(asked)
         tracked = self._tracked(asked)
         job = None if tracked is None else await self._job(tracked.name)
         why, place = await self._why(asked, row, tracked if job is not None else None)
-        outcomes = () if stored is None else await stored.last_outcomes(row_id)
-        why += explanation.waits_for_approval(asked.facts)
+        why += [*([] if why else unread), *explanation.waits_for_approval(asked.facts)]
         leader, now = self._lead.holder(), self._clock.now()
         return explanation.as_json(RowExplanation(source, row_id, leader, now, row, job, why, place, outcomes))
 
@@ -101,6 +102,16 @@ class RowExplainer:
             known = ", ".join(f"{self._server.namespace}/{name}" for name, _ in self._sources.loops()) or "none"
             raise QuestionRefused(404, f"no source {source} is known: there is {known}")
         return Asked(name, row_id, *loop.view)
+
+    async def _stored(self, asked: Asked) -> tuple[RowFacts | None, tuple[LastOutcome, ...], list[Reason]]:
+        """What the database knows, or why it says nothing."""
+        if asked.ready is None:
+            return None, (), []
+        stored = self._one_row(asked.ready.store)
+        try:
+            return await stored.facts(asked.row_id), await stored.last_outcomes(asked.row_id), []
+        except (DatabaseUnavailable, RowsLocked) as exc:
+            return None, (), [(type(exc).__name__, f"the database: {exc}")]
 
     def _tracked(self, asked: Asked) -> TrackedJob | None:
         return next((job for job in self._table.jobs(asked.source) if job.business_id == asked.row_id), None)

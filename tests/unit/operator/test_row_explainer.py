@@ -10,7 +10,7 @@ from embedding_operator.reconciler.row_explainer import Lead, QuestionRefused, R
 from embedding_operator.reconciler.source_loop import SourceLoop
 from embedding_operator.reconciler.sources import Sources
 from embedding_operator.resources.embedding_job import Phase
-from embedding_worker.errors import DatabaseUnavailable, SourceRefused
+from embedding_worker.errors import DatabaseUnavailable, RowsLocked, SourceRefused
 from embedding_worker.rows.one_row import LastOutcome
 from tests.support.fake_clock import START
 from tests.support.fake_store import FakeOneRow
@@ -178,10 +178,13 @@ async def test_a_process_that_does_not_lead_names_the_leader(asked: Asked) -> No
     assert asked.store.count("one_row") == 0
 
 
-async def test_a_database_that_is_away_is_not_hidden(asked: Asked) -> None:
-    asked.store.fail("one_row", DatabaseUnavailable("away"))
-    with pytest.raises(DatabaseUnavailable):
-        await asked.answer("1")
+@pytest.mark.parametrize("error", [DatabaseUnavailable("away"), RowsLocked("away")])
+async def test_while_the_database_is_away_the_answer_says_so_and_has_the_job(asked: Asked, error: Exception) -> None:
+    asked.looped.parts.track(job_of("2", "new", Phase.DEAD_LETTERED))
+    asked.store.fail("one_row", error)
+    answer = await asked.answer("2")
+    assert (answer["row"], answer["job"]["phase"]) == (None, "DeadLettered")
+    assert answer["why"] == [{"reason": type(error).__name__, "message": "the database: away"}]
 
 
 async def test_an_api_server_that_is_away_is_said(asked: Asked) -> None:

@@ -137,7 +137,7 @@ async def test_the_story_of_the_jobs_and_of_the_row_is_one() -> None:
         (FRESH | {"state": "NotMarked"}, "not fresh, and not due yet"),
         (FRESH | {"state": "NoSuchRow"}, "it does not exist any more"),
         (DUE | {"exists": False}, "due for 10m, and deleted meanwhile"),
-        (None, "not known, because its source is not set up"),
+        (None, "not known, because it cannot be read now"),
     ],
 )
 def test_the_state_is_said_in_the_first_line(row: Json | None, expected: str) -> None:

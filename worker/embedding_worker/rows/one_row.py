@@ -3,7 +3,7 @@
 Called by the operator when a person asks about a row. It reads by indexes only, never returns a text, and writes nothing.
 """
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Self
@@ -152,3 +152,6 @@ eo_newer AS MATERIALIZED (SELECT d.id FROM {marks} d WHERE d.edited AND d.seq > 
     ORDER BY d.seq DESC LIMIT $4::bigint)
 SELECT (SELECT count(DISTINCT o.id) FROM eo_older o LEFT JOIN eo_left l ON l.id = o.id WHERE l.id IS NULL),
     (SELECT count(DISTINCT n.id) FROM eo_newer n LEFT JOIN eo_left l ON l.id = n.id WHERE l.id IS NULL)"""
+
+
+MakeOneRow = Callable[[RowStore], OneRow]
