@@ -15,7 +15,9 @@ from embedding_operator.api_errors import ApiServerUnavailable, ApiServerUnreach
 from embedding_operator.resources import GROUP, JOBS, SOURCES, VERSION
 from embedding_operator.resources.embedding_source import RECONCILE_ANNOTATION
 from embedding_worker.clock import Clock
+from kubectl_embeddings import pod_tunnel
 from kubectl_embeddings.failures import NotFound
+from kubectl_embeddings.pod_tunnel import Answer
 
 Json = dict[str, Any]
 ATTEMPTS, LONGEST_PAUSE_S = 3, 5.0
@@ -44,6 +46,9 @@ class Requests(Protocol):
     async def job(self, name: str) -> Json: ...
     async def patch_source(self, name: str, patch: Json) -> Json: ...
     async def set_phase(self, job: str, phase: str) -> Json: ...
+    async def read(self, path: str, **params: str) -> Json: ...
+    async def read_text(self, path: str, **params: str) -> str: ...
+    async def ask_pod(self, namespace: str, pod: str, port: int, path: str) -> Answer: ...
 
 
 class Cluster:
@@ -105,6 +110,26 @@ class Cluster:
     async def set_phase(self, job: str, phase: str) -> Json:
         return await self._to_object("PATCH", JOBS, f"{job}/status", {"status": {"phase": phase}})
 
+    async def read(self, path: str, **params: str) -> Json:
+        """Any other object, or one page of a list, by its path."""
+        body: Json = json.loads(await self._read(path, **params))
+        return body
+
+    async def read_text(self, path: str, **params: str) -> str:
+        """What is no JSON, such as the log of a pod."""
+        return (await self._read(path, **params)).decode(errors="replace")
+
+    async def ask_pod(self, namespace: str, pod: str, port: int, path: str) -> Answer:
+        """GET this path from a port of the pod. Raises PodSilent."""
+        url = f"{self.host}/api/v1/namespaces/{namespace}/pods/{pod}/portforward"
+        return await pod_tunnel.ask(self._session, url, port, path)
+
+    async def _read(self, path: str, **params: str) -> bytes:
+        try:
+            return await self._repeated("GET", f"{self.host}/{path}", params=params)
+        except Gone as exc:
+            raise NotFound(f"the API server has no {path}") from exc
+
     async def _list_at(self, resource: str, at_most: int | None = None, **params: str) -> tuple[list[Json], str]:
         items: list[Json] = []
         params["limit"] = PAGE
@@ -132,23 +157,26 @@ class Cluster:
             ) from exc
 
     async def _request(self, method: str, path: str, **kwargs: Any) -> Json:
+        answer: Json = json.loads(await self._repeated(method, f"{self._base}/{path}", **kwargs))
+        return answer
+
+    async def _repeated(self, method: str, url: str, **kwargs: Any) -> bytes:
         for attempt in range(1, ATTEMPTS + 1):
             try:
-                return await self._send(method, f"{self._base}/{path}", **kwargs)
+                return await self._send(method, url, **kwargs)
             except ApiServerUnavailable as exc:
                 if attempt == ATTEMPTS or isinstance(exc, Unauthorized):
                     raise
                 await self._clock.sleep(min(exc.retry_after_s, LONGEST_PAUSE_S))
         raise AssertionError("the last attempt returns or raises")
 
-    async def _send(self, method: str, url: str, **kwargs: Any) -> Json:
+    async def _send(self, method: str, url: str, **kwargs: Any) -> bytes:
         try:
             async with self._session.request(method, url, **kwargs) as response:
                 content = await response.read()
                 if response.status >= 300:
                     raise reaction_to(response.status, content, response.headers.get("Retry-After"))
-                answer: Json = json.loads(content)
-                return answer
+                return content
         except (aiohttp.ClientError, TimeoutError) as exc:
             raise _unreachable(exc) from exc
 

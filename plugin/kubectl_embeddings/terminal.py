@@ -20,6 +20,10 @@ clock = SystemClock()
 Output = Annotated[Format | None, typer.Option("--output", "-o", help="For scripts, instead of the text for people.")]
 SourceName = Annotated[str, typer.Argument(metavar="SOURCE", help="The name of an EmbeddingSource.")]
 Sources = Annotated[list[str], typer.Argument(metavar="SOURCE...", help="Names of EmbeddingSources.")]
+OperatorNamespace = Annotated[
+    str | None,
+    typer.Option("--operator-namespace", help="Where the operator's pods are.  [default: the namespace]"),
+]
 SomeSources = Annotated[
     list[str] | None, typer.Argument(metavar="[SOURCE...]", help="Names of EmbeddingSources.  [default: all]")
 ]

@@ -19,6 +19,7 @@ VERBS = (
     "jobs",
     "dead-letters",
     "explain",
+    "report",
     "replay",
     "suspend",
     "resume",
