@@ -84,4 +84,4 @@ simulate: .venv/.synced ## Simulate a day of provider failures over 100,000 rows
 clean: ## Remove what the targets created here (the caches outside of the repository stay)
 	@[ ! -d .run ] || [ -z "$$(find .run -name '*.json' -print -quit)" ] || \
 		{ echo "make clean: a demo or a cluster is still up: make demo-down, make kind-demo-down, hack/cluster down" >&2; exit 2; }
-	rm -rf .venv .cache .run build .import_linter_cache .pytest_cache .mypy_cache .ruff_cache
+	rm -rf .venv .cache .run build dist .import_linter_cache .pytest_cache .mypy_cache .ruff_cache

@@ -89,7 +89,7 @@ class Cluster:
                     if event["type"] == "ERROR":
                         raise _refused(event["object"].get("code", 500), json.dumps(event["object"]).encode())
                     yield event
-        except (aiohttp.ClientError, TimeoutError) as exc:
+        except (aiohttp.ClientError, TimeoutError, json.JSONDecodeError) as exc:  # the last line may be cut off
             raise _unreachable(exc) from exc
 
     async def source(self, name: str) -> Json:

@@ -7,13 +7,19 @@ import signal
 import subprocess
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
 import yaml
 
+from embedding_operator.api_access.credentials import Credentials
+from embedding_operator.api_access.kubeconfig import read_kubeconfig
+from embedding_operator.api_access.session import Connections, new_session
+from embedding_worker.clock import SystemClock
 from hack.processes.environment import program_environment
+from kubectl_embeddings.cluster import Cluster, VersionExpired
 from tests.integration.api_server.conftest import Namespace
 from tests.integration.api_server.test_kubectl_embeddings import Plugin
 from tests.support.deadline import wait_until
@@ -114,6 +120,18 @@ def test_an_api_server_that_is_away_is_said_and_what_has_changed_meanwhile_is_sh
             plugin.set_status("embeddingsource", "first", summary="QuotaExhausted")
             proxy.start()
             watch.wait_for("QuotaExhausted", "the API server answers again")
+
+
+async def test_the_api_server_ends_a_watch_in_time_and_refuses_a_version_that_it_has_forgotten(plugin: Plugin) -> None:
+    clock = SystemClock()
+    credentials = Credentials(partial(read_kubeconfig, str(plugin.namespace.admin_kubeconfig)), clock=clock)
+    await credentials.refresh()
+    async with new_session(credentials, Connections(), limit=2, proxy=None) as session:
+        cluster = Cluster(session, credentials.access.host, plugin.namespace.name, clock=clock)
+        _, version = await cluster.sources_at()
+        assert {event["type"] async for event in cluster.watch_sources(version, within_s=1)} <= {"BOOKMARK"}
+        with pytest.raises(VersionExpired):
+            assert [event async for event in cluster.watch_sources("1", within_s=5)] == []
 
 
 def test_a_terminal_shows_a_view_that_follows_and_gives_the_cursor_back(plugin: Plugin) -> None:

@@ -55,7 +55,7 @@ class Incident:
     condition: str
     alert: str
     remedy: Callable[[Stand], object]
-    """What ends the cause where that is nobody's at the keyboard, and then what the runbook says."""
+    """What ends the cause outside of the cluster, and then what the runbook says."""
     rows: int = 1
     """So many are due meanwhile."""
 

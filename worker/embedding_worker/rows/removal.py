@@ -4,13 +4,15 @@ Called by the kubectl plugin's `remove`, for the administrator of the database; 
 depend on schema, table and column alone, so that no database is asked. The vector column stays.
 """
 
-from embedding_worker.rows.change_marks import drop_triggers, literal, marking_function
+from embedding_worker.rows.change_marks import SHARED_TABLES, drop_triggers, literal, marking_function
 from embedding_worker.rows.derived_table import SCHEMA
 from embedding_worker.rows.table import qualified, quoted
 from embedding_worker.source import TableColumn
 
-RECORDS = ("outcomes", "usage", "backfills", "backfill_workers", "sources")
-"""The tables of all sources that have rows of each; `sources` names the others, and so is the last one."""
+WITHOUT_RECORDS = ("rate_limits",)
+"""The tables whose rows belong to no source."""
+RECORDS = tuple(table for table in reversed(SHARED_TABLES) if table not in WITHOUT_RECORDS)
+"""The tables of all sources that have rows of each; `sources`, which names them, is the last one."""
 
 
 def remove_bookkeeping(at: TableColumn) -> tuple[str, ...]:
