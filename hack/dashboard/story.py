@@ -31,6 +31,7 @@ COPIES = 8
 """Of the demo's businesses, so that the backfill takes a while."""
 SCRAPED_EVERY_S = 2
 SECONDS = 300
+SETTINGS = {"EMBEDDING_GEMINI_REQUESTS_PER_MINUTE": "600", "EMBEDDING_PRICE_PER_MILLION_TOKENS": "0.15"}
 POISON, REFUSED = "VENOM", "REFUSED"
 TABLE = "public.businesses"
 SOURCES = {"businesses": ("embedding", 512), "descriptions": ("embedding_gemini", 768)}
@@ -136,7 +137,7 @@ def watched(scene: Stage) -> Iterator[Prometheus]:
 
 
 def show(file: Path) -> None:
-    with stage(businesses() * COPIES, settings={}, keep=False, say=print) as scene, watched(scene) as prometheus:
+    with stage(businesses() * COPIES, settings=SETTINGS, keep=False, say=print) as scene, watched(scene) as prometheus:
         since = time.time()
         fake(scene).fault("slow", seconds=0.8)
         for name in SOURCES:

@@ -149,6 +149,8 @@ class Metrics:
     def record_facts(self, source: str, facts: SourceFacts) -> None:
         """What is known of a source now, also while its status cannot be written."""
         self._sources.record(source, facts)
+        for counter in (self._replays, self._refused, self._rewritten):
+            counter.labels(source)  # at 0: Prometheus sees a counter grow from its second sample on
 
     def record_fresh(self, source: str, *, edited_s_ago: float) -> None:
         """A row has the vector of a text that was edited so long ago."""
