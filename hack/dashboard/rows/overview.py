@@ -4,10 +4,11 @@ from hack.dashboard.panels import GREEN, RED, YELLOW, Kind, Panel, Query, Row
 from hack.dashboard.queries import HERE, OF_SOURCE, by_source, gauge
 
 READY = gauge("source_condition", 'condition="Ready", status="True"')
+CONDITIONS = f"embedding_operator_source_condition{{{OF_SOURCE}"
+WHEN_TRUE, WHEN_FALSE = "Stalled|RowsLocked|ReembedRequired|BlankTexts", "DatabaseReady|ProviderReady"
 PROBLEMS = (
-    "sum by (source) (max by (source, condition) ("
-    f'embedding_operator_source_condition{{{OF_SOURCE}, condition=~"Stalled|RowsLocked|ReembedRequired|BlankTexts", status="True"}}'
-    f' or embedding_operator_source_condition{{{OF_SOURCE}, condition=~"DatabaseReady|ProviderReady", status="False"}}))'
+    f'sum by (source) (max by (source, condition) ({CONDITIONS}, condition=~"{WHEN_TRUE}", status="True"}}'
+    f' or {CONDITIONS}, condition=~"{WHEN_FALSE}", status="False"}}))'
 )
 OVERVIEW = Row(
     "Overview",
