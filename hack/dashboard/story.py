@@ -1,7 +1,7 @@
 """`python -m hack.dashboard.story FILE` draws the dashboard of an operator that works for five minutes on this machine.
 
-It runs the demo's system with a Prometheus beside it: two sources, a backfill, edits all the time, rows that fail, a replay, and
-an outage of the provider. docs/install.md shows the picture.
+It runs the demo's system with a Prometheus beside it: two sources, a backfill, edits all the time, rows that fail, a replay, an
+outage of the provider, and a pause that it asks for. docs/install.md shows the picture.
 """
 
 import json
@@ -53,6 +53,7 @@ STORY = (
     Happening(110, "rows are repaired"),
     Happening(170, "outage"),
     Happening(220, "recovery"),
+    Happening(265, "too many requests"),
 )
 
 
@@ -85,6 +86,8 @@ def act(scene: Stage, what: str) -> None:
     server.lift()
     if what == "outage":
         server.fault("503")
+    if what == "too many requests":
+        server.fault("429", times=1, seconds=10)
     server.fault("400", only_matching=REFUSED)
     if what == "two rows fail":
         server.fault("500", only_matching=POISON)
