@@ -75,7 +75,7 @@ class Metrics:
             "job_seconds",
             "Time from the start of a job's handler to its outcome",
             "source",
-            buckets=(*SECONDS, 60, 300),
+            buckets=(*SECONDS, 60, 120, 300, 600),
         )
         self._fresh = self._histogram(
             "edit_to_fresh_seconds",
