@@ -3,7 +3,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help lint hooks format docs test e2e e2e-down demo demo-down kind-demo kind-demo-down bench benchmark-triggers simulate clean
+.PHONY: help lint hooks format docs krew test e2e e2e-down demo demo-down kind-demo kind-demo-down bench benchmark-triggers simulate clean
 
 PYTHON ?= python3
 UV_VERSION := 0.13.9
@@ -47,6 +47,9 @@ format: .venv/.synced ## Format the code, apply automatic fixes, copy the CRDs i
 docs: .venv/.synced ## Build the pages of docs/ as a site into build/site, and fail if a link or an anchor is wrong
 	@NO_MKDOCS_2_WARNING=1 $(RUN) mkdocs build --strict
 	@echo "build/site/index.html"
+
+krew: $(UV) ## Write what krew installs into dist/: the archive of `kubectl embeddings`, and its manifest
+	@$(PYTHON) -m hack.release.krew $(UV)
 
 test: .venv/.synced ## Run all tests that need no pods: unit, chart, and integration with a real API server and a real PostgreSQL
 	$(RUN) pytest --ignore=tests/e2e --numprocesses=$(WORKERS)

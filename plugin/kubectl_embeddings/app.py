@@ -8,16 +8,17 @@ from typing import Annotated
 
 import typer
 
-from kubectl_embeddings import dead_letter_groups, explanation, jobs, replay, source_verbs, status
+from kubectl_embeddings import dead_letter_groups, jobs, operator_verbs, replay, source_verbs, status
 from kubectl_embeddings.option_groups import with_option_groups
-from kubectl_embeddings.terminal import Output, SomeSources, clock, screen
+from kubectl_embeddings.terminal import OperatorNamespace, Output, ShowVersion, SomeSources, clock, screen
+from kubectl_embeddings.ui import verb as ui
 from kubectl_embeddings.user_connection import Connection, run_verb
 
 app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, rich_markup_mode=None)
 
 
 @app.callback()
-def kubectl_embeddings() -> None:
+def kubectl_embeddings(version: ShowVersion = False) -> None:
     """What becomes of embeddings, and what to do about it, with the rights of your kubeconfig.
 
     The exit code is 0 if all is done, 1 if something failed, 2 if the arguments can't be used, 3 if something was not found.
@@ -57,10 +58,23 @@ def _dead_letters(connection: Connection, wanted: dead_letter_groups.Filter, out
 @verb("explain")
 def _explain(
     connection: Connection,
-    name: Annotated[str, typer.Argument(metavar="JOB", help="The name of an EmbeddingJob.")],
+    name: Annotated[str, typer.Argument(metavar="JOB|SOURCE/ID", help="An EmbeddingJob, or a row by its id.")],
+    operator_namespace: OperatorNamespace = None,
+    output: Output = None,
 ) -> None:
-    """Tell the story of a job in the order of time, and what to do."""
-    run_verb(connection, lambda cluster: explanation.explain(cluster, name, screen(), now=clock.now()))
+    """Tell the story of a job or of a row in the order of time, why it waits, and what to do."""
+    run_verb(
+        connection,
+        lambda cluster: operator_verbs.explain(
+            cluster, name, screen(output), operator_namespace=operator_namespace, now=clock.now()
+        ),
+    )
+
+
+@verb("report")
+def _report(connection: Connection, options: operator_verbs.Options) -> None:
+    """Write an archive for a bug report, without secrets: sources, jobs, Events, pods, logs, metrics and versions."""
+    run_verb(connection, lambda cluster: operator_verbs.write_report(cluster, options, screen(), now=clock.now()))
 
 
 @verb("replay")
@@ -82,3 +96,4 @@ def _replay(
 
 for _name, _function in source_verbs.VERBS.items():
     verb(_name)(_function)
+verb("ui")(ui.ui)

@@ -15,7 +15,9 @@ from embedding_operator.api_errors import ApiServerUnavailable, ApiServerUnreach
 from embedding_operator.resources import GROUP, JOBS, SOURCES, VERSION
 from embedding_operator.resources.embedding_source import RECONCILE_ANNOTATION
 from embedding_worker.clock import Clock
+from kubectl_embeddings import pod_tunnel
 from kubectl_embeddings.failures import NotFound
+from kubectl_embeddings.pod_tunnel import Answer
 
 Json = dict[str, Any]
 ATTEMPTS, LONGEST_PAUSE_S = 3, 5.0
@@ -40,19 +42,23 @@ class Requests(Protocol):
     async def sources_at(self) -> tuple[list[Json], str]: ...
     def watch_sources(self, version: str, *, within_s: float) -> AsyncIterator[Json]: ...
     async def source(self, name: str) -> Json: ...
-    async def jobs(self, **fields: str) -> list[Json]: ...
+    async def jobs(self, at_most: int | None = None, /, **fields: str) -> list[Json]: ...
     async def job(self, name: str) -> Json: ...
     async def patch_source(self, name: str, patch: Json) -> Json: ...
     async def set_phase(self, job: str, phase: str) -> Json: ...
+    async def read(self, path: str, **params: str) -> Json: ...
+    async def read_text(self, path: str, **params: str) -> str: ...
+    async def ask_pod(self, namespace: str, pod: str, port: int, path: str) -> Answer: ...
 
 
 class Cluster:
-    """One namespace of a cluster."""
+    """One namespace of a cluster; or all of them, of which there are only lists, where the namespace is empty."""
 
     def __init__(self, session: aiohttp.ClientSession, host: str, namespace: str, *, clock: Clock) -> None:
+        self.host = host
         self.namespace = namespace
         self._session = session
-        self._base = f"{host}/apis/{GROUP}/{VERSION}/namespaces/{namespace}"
+        self._base = f"{host}/apis/{GROUP}/{VERSION}" + (f"/namespaces/{namespace}" if namespace else "")
         self._clock = clock
 
     async def sources(self) -> list[Json]:
@@ -89,11 +95,11 @@ class Cluster:
     async def source(self, name: str) -> Json:
         return await self._to_object("GET", SOURCES, name)
 
-    async def jobs(self, **fields: str) -> list[Json]:
-        """All jobs, or those with these fields: `source`, `id`, `phase`."""
+    async def jobs(self, at_most: int | None = None, /, **fields: str) -> list[Json]:
+        """All jobs, or those with these fields: `source`, `id`, `phase`; `at_most` ends after the page that reaches it."""
         paths = {"source": "spec.sourceRef.name", "id": "spec.businessId", "phase": "status.phase"}
         selector = ",".join(f"{paths[name]}={escaped(value)}" for name, value in fields.items())
-        return (await self._list_at(JOBS, **({"fieldSelector": selector} if selector else {})))[0]
+        return (await self._list_at(JOBS, at_most, **({"fieldSelector": selector} if selector else {})))[0]
 
     async def job(self, name: str) -> Json:
         return await self._to_object("GET", JOBS, name)
@@ -104,7 +110,27 @@ class Cluster:
     async def set_phase(self, job: str, phase: str) -> Json:
         return await self._to_object("PATCH", JOBS, f"{job}/status", {"status": {"phase": phase}})
 
-    async def _list_at(self, resource: str, **params: str) -> tuple[list[Json], str]:
+    async def read(self, path: str, **params: str) -> Json:
+        """Any other object, or one page of a list, by its path."""
+        body: Json = json.loads(await self._read(path, **params))
+        return body
+
+    async def read_text(self, path: str, **params: str) -> str:
+        """What is no JSON, such as the log of a pod."""
+        return (await self._read(path, **params)).decode(errors="replace")
+
+    async def ask_pod(self, namespace: str, pod: str, port: int, path: str) -> Answer:
+        """GET this path from a port of the pod. Raises PodSilent."""
+        url = f"{self.host}/api/v1/namespaces/{namespace}/pods/{pod}/portforward"
+        return await pod_tunnel.ask(self._session, url, port, path)
+
+    async def _read(self, path: str, **params: str) -> bytes:
+        try:
+            return await self._repeated("GET", f"{self.host}/{path}", params=params)
+        except Gone as exc:
+            raise NotFound(f"the API server has no {path}") from exc
+
+    async def _list_at(self, resource: str, at_most: int | None = None, **params: str) -> tuple[list[Json], str]:
         items: list[Json] = []
         params["limit"] = PAGE
         while True:
@@ -115,8 +141,9 @@ class Cluster:
                     f"the API server has no {resource}.{GROUP}: install the CRDs, or name another cluster with --context"
                 ) from exc
             items += page["items"]
-            if not (following := page["metadata"].get("continue")):
-                return items, page["metadata"]["resourceVersion"]
+            following = page["metadata"].get("continue")
+            if not following or (at_most is not None and len(items) >= at_most):
+                return items[:at_most], page["metadata"]["resourceVersion"]
             params["continue"] = following
 
     async def _to_object(self, method: str, resource: str, name: str, patch: Json | None = None) -> Json:
@@ -130,23 +157,26 @@ class Cluster:
             ) from exc
 
     async def _request(self, method: str, path: str, **kwargs: Any) -> Json:
+        answer: Json = json.loads(await self._repeated(method, f"{self._base}/{path}", **kwargs))
+        return answer
+
+    async def _repeated(self, method: str, url: str, **kwargs: Any) -> bytes:
         for attempt in range(1, ATTEMPTS + 1):
             try:
-                return await self._send(method, f"{self._base}/{path}", **kwargs)
+                return await self._send(method, url, **kwargs)
             except ApiServerUnavailable as exc:
                 if attempt == ATTEMPTS or isinstance(exc, Unauthorized):
                     raise
                 await self._clock.sleep(min(exc.retry_after_s, LONGEST_PAUSE_S))
         raise AssertionError("the last attempt returns or raises")
 
-    async def _send(self, method: str, url: str, **kwargs: Any) -> Json:
+    async def _send(self, method: str, url: str, **kwargs: Any) -> bytes:
         try:
             async with self._session.request(method, url, **kwargs) as response:
                 content = await response.read()
                 if response.status >= 300:
                     raise reaction_to(response.status, content, response.headers.get("Retry-After"))
-                answer: Json = json.loads(content)
-                return answer
+                return content
         except (aiohttp.ClientError, TimeoutError) as exc:
             raise _unreachable(exc) from exc
 

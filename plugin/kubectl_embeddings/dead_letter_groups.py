@@ -3,6 +3,7 @@
 Called by app.py. Decides what to show; the requests are those of cluster.py.
 """
 
+import shlex
 from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -57,7 +58,9 @@ class Group:
     @property
     def failures(self) -> Counter[str]:
         """What the last attempts failed by, where that is not the reason itself."""
-        return Counter(job.last_failure for job in self.jobs if job.last_failure.partition(" ")[0] != self.reason)
+        return Counter(
+            job.last_failure for job in self.jobs if job.last_failure.partition(" ")[0] not in ("", self.reason)
+        )
 
 
 async def show_dead_letters(cluster: Requests, wanted: Filter, screen: Screen, *, now: datetime) -> int:
@@ -108,9 +111,9 @@ def group_text(group: Group, wanted: Filter, *, now: datetime, width: int | None
 
 
 def replay_command(group: Group, wanted: Filter) -> str:
-    """The command that replays just these."""
+    """The command that replays just these. A reason is what somebody wrote into a status, so it is quoted for the shell."""
     of_source = f" --source {wanted.source}" if wanted.source else ""
-    return f"kubectl embeddings replay --reason {group.reason}{of_source}"
+    return f"kubectl embeddings replay --reason {shlex.quote(group.reason)}{of_source}"
 
 
 def _failures(group: Group) -> str:

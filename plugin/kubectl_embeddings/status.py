@@ -24,6 +24,8 @@ class Attention:
 
     sentence: str
     command: str = ""
+    condition: Condition | None = None
+    """The condition that says it, where one does."""
 
     def lines(self, width: int | None) -> str:
         """The command has a line of its own, so that it can be copied."""
@@ -122,4 +124,4 @@ def _found(source: Source, wanted: Sequence[tuple[str, bool | None]]) -> list[Co
 
 def _of_condition(condition: Condition, source: str) -> Attention:
     command = f"kubectl embeddings approve {source}" if condition.type == "ReembedRequired" else ""
-    return Attention(f"{condition.reason}: {condition.message}", command)
+    return Attention(f"{condition.reason}: {condition.message}", command, condition)

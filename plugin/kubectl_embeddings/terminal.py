@@ -6,6 +6,7 @@ Called by app.py and source_verbs.py, which define the verbs.
 import shutil
 import sys
 from datetime import timedelta
+from importlib.metadata import version
 from typing import Annotated
 
 import typer
@@ -19,8 +20,23 @@ clock = SystemClock()
 Output = Annotated[Format | None, typer.Option("--output", "-o", help="For scripts, instead of the text for people.")]
 SourceName = Annotated[str, typer.Argument(metavar="SOURCE", help="The name of an EmbeddingSource.")]
 Sources = Annotated[list[str], typer.Argument(metavar="SOURCE...", help="Names of EmbeddingSources.")]
+OperatorNamespace = Annotated[
+    str | None,
+    typer.Option("--operator-namespace", help="Where the operator's pods are.  [default: the namespace]"),
+]
 SomeSources = Annotated[
     list[str] | None, typer.Argument(metavar="[SOURCE...]", help="Names of EmbeddingSources.  [default: all]")
+]
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"kubectl-embeddings {version('embedding-operator')}")
+        raise typer.Exit
+
+
+ShowVersion = Annotated[
+    bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version, and exit.")
 ]
 
 

@@ -43,33 +43,38 @@ class Connection:
     ] = None
 
 
-def run_verb(connection: Connection, verb: Callable[[Cluster], Awaitable[int]]) -> None:
+def run_verb(
+    connection: Connection, verb: Callable[[Cluster], Awaitable[int]], *, all_namespaces: bool = False
+) -> None:
     """Run the verb on the cluster, and exit with the code that it returns or that its failure has."""
     structlog.configure(logger_factory=lambda *_: structlog.PrintLogger(sys.stderr))
     try:
-        code = asyncio.run(_run(connection, verb))
+        code = asyncio.run(_run(connection, verb, all_namespaces))
     except CommandFailed as exc:
         typer.echo(f"kubectl embeddings: {exc}", err=True)
         code = exc.code
     raise typer.Exit(code)
 
 
-async def _run(connection: Connection, verb: Callable[[Cluster], Awaitable[int]]) -> int:
+async def _run(connection: Connection, verb: Callable[[Cluster], Awaitable[int]], all_namespaces: bool) -> int:
     try:
-        async with _connected(connection) as cluster:
+        async with _connected(connection, all_namespaces) as cluster:
             return await verb(cluster)
-    except RequestRefused as exc:
-        raise CommandFailed(f"the API server refuses this: {exc}") from exc
-    except Unauthorized as exc:
-        raise CommandFailed(
-            f"the API server does not accept the kubeconfig's credentials ({exc}): log in again"
-        ) from exc
     except ApiServerError as exc:
-        raise CommandFailed(f"{exc}: look with `kubectl cluster-info`") from exc
+        raise CommandFailed(sentence_of(exc)) from exc
+
+
+def sentence_of(error: ApiServerError) -> str:
+    """What the API server's answer, or its silence, means to the user."""
+    if isinstance(error, RequestRefused):
+        return f"the API server refuses this: {error}"
+    if isinstance(error, Unauthorized):
+        return f"the API server does not accept the kubeconfig's credentials ({error}): log in again"
+    return f"{error}: look with `kubectl cluster-info`"
 
 
 @asynccontextmanager
-async def _connected(connection: Connection) -> AsyncIterator[Cluster]:
+async def _connected(connection: Connection, all_namespaces: bool) -> AsyncIterator[Cluster]:
     """Raises WrongUse where the kubeconfig cannot be used."""
     paths, clock = connection.kubeconfig or str(Path.home() / ".kube" / "config"), SystemClock()
     read = partial(read_kubeconfig, paths, context=connection.context, terminal=sys.stdin.isatty())
@@ -80,6 +85,6 @@ async def _connected(connection: Connection) -> AsyncIterator[Cluster]:
         raise WrongUse(f"the kubeconfig is {paths!r}, and {exc}") from exc
     access = credentials.access
     proxy = proxy_for(access.host, configured=access.proxy, in_pod=False)
-    namespace = connection.namespace or access.namespace or "default"
+    namespace = "" if all_namespaces else connection.namespace or access.namespace or "default"
     async with new_session(credentials, Connections(), limit=CONNECTIONS, proxy=proxy) as session:
         yield Cluster(session, access.host, namespace, clock=clock)

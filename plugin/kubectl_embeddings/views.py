@@ -52,6 +52,8 @@ class Source:
     pending: str
     """The fingerprint that waits for approval; empty where none does."""
     reembed: Body
+    today: Body
+    backfill: Body
     freshness_target: str = ""
     """A duration such as 15m; empty where there is none."""
 
@@ -92,6 +94,8 @@ def source_of(body: Body) -> Source:
         pending=status.get("pendingFingerprint") or "",
         reembed=status.get("reembed") or {},
         freshness_target=spec.get("freshnessTarget") or "",
+        today=status.get("today") or {},
+        backfill=status.get("backfill") or {},
     )
 
 

@@ -8,6 +8,8 @@ MAX_MODULES = 20
 STEP = re.compile(r"^\| (\d+)\. [^|]+ \| `([^`]+)` \|", re.MULTILINE)
 ID_NAMES = re.compile(r"\b(business_id|businessId|row_id|RowRequest|PresentRow|DueRow|VectorWrite)\b")
 BESIDE_THE_WAY = {
+    "operator/embedding_operator/reconciler/row_explainer.py",  # answers questions about a row
+    "worker/embedding_worker/rows/one_row.py",  # reads what the book-keeping knows of a row that is asked about
     "operator/embedding_operator/dry_run.py",  # logs what would be done
     "operator/embedding_operator/reconciler/job_rate.py",  # counts the jobs of a row within a minute
     "operator/embedding_operator/reconciler/status_report.py",  # counts without the dead letters

@@ -36,8 +36,13 @@ def summary(conditions: Sequence[Condition], *, suspended: bool) -> str:
 
 def why_jobs_wait(conditions: Sequence[Condition], *, suspended: bool) -> Condition | None:
     """The most pressing condition because of which no job of the source gets on; None if there is none."""
+    return next(iter(all_that_stop(conditions, suspended=suspended)), None)
+
+
+def all_that_stop(conditions: Sequence[Condition], *, suspended: bool) -> list[Condition]:
+    """The conditions because of which no job of the source gets on, the most pressing one first."""
     provider = [one for one in _found(conditions, [("ProviderReady", False)]) if one.reason not in CALLS_GO_ON]
-    return next(iter([*_that_stop(conditions, suspended=suspended), *provider]), None)
+    return [*_that_stop(conditions, suspended=suspended), *provider]
 
 
 def _that_stop(conditions: Sequence[Condition], *, suspended: bool) -> list[Condition]:

@@ -12,7 +12,7 @@ from typing import Any
 
 import structlog
 
-from embedding_operator.lifecycle.source_facts import facts_of
+from embedding_operator.lifecycle.source_facts import SourceFacts, facts_of
 from embedding_operator.metrics import Metrics
 from embedding_operator.reconciler import turn
 from embedding_operator.reconciler.failure_log import FailureLog
@@ -69,6 +69,11 @@ class SourceLoop:
     def waiting_for(self) -> str | None:
         """What cannot be reached at the moment, in a sentence; None if everything can be reached."""
         return self._facts.waiting_for.message if self._facts.waiting_for else None
+
+    @property
+    def view(self) -> tuple[SourceFacts, ReadySource | None]:
+        """What is known of the source, and what it works with while it is set up: for questions about its rows."""
+        return self._facts, self._ready_source
 
     def wake(self) -> None:
         """Begin the next turn now, or immediately after the present one."""

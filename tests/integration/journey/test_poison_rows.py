@@ -48,6 +48,9 @@ def test_one_poison_row_among_300_is_the_only_dead_letter_and_costs_at_most_40_c
     wait_until(lambda: system.book.outdated_rows() == [poison], within_s=60, because="299 rows can be embedded")
     assert dead_letters(system) == [str(poison)]
     assert system.condition("ProviderReady")["status"] == "True"
+    known = "SELECT id, reason FROM embedding_operator.outcomes WHERE phase = 'DeadLettered'"
+    wait_until(lambda: system.book.run(known) == [(str(poison), reason)], within_s=20, because="the outcome is kept")
+    assert "VENOM" not in str(system.book.run("SELECT * FROM embedding_operator.outcomes"))
     assert gemini.stats().calls <= (40 if fault != "nan" else 60)
 
 

@@ -8,6 +8,7 @@ import pytest
 from embedding_worker.errors import InputRejected
 from embedding_worker.rows import last_outcomes
 from embedding_worker.rows.last_outcomes import LONGEST_ID, storable
+from embedding_worker.rows.one_row import OneRow
 from embedding_worker.rows.records import LastOutcome
 from tests.integration.rows.conftest import Keep
 from tests.support.backfilled_source import BackfilledSource
@@ -31,9 +32,9 @@ async def keeper(businesses: Application, keep: Keep) -> Keeper:
 async def test_the_five_newest_outcomes_of_a_row_are_known_newest_first(keeper: Keeper) -> None:
     await keeper.store.record_outcomes([("1", outcome(n)) for n in range(4)] + [("2", outcome(9))])
     await keeper.store.record_outcomes([("1", outcome(n)) for n in range(4, 8)])
-    assert await keeper.store.last_outcomes("1") == tuple(outcome(n) for n in (7, 6, 5, 4, 3))
-    assert await keeper.store.last_outcomes("2") == (outcome(9),)
-    assert await keeper.store.last_outcomes("3") == ()
+    assert await OneRow.of(keeper.store).last_outcomes("1") == tuple(outcome(n) for n in (7, 6, 5, 4, 3))
+    assert await OneRow.of(keeper.store).last_outcomes("2") == (outcome(9),)
+    assert await OneRow.of(keeper.store).last_outcomes("3") == ()
 
 
 async def test_no_more_are_kept_than_a_row_and_a_table_may_have(
@@ -47,7 +48,7 @@ async def test_no_more_are_kept_than_a_row_and_a_table_may_have(
     for n in range(20):
         await keeper.store.record_outcomes([("busy", outcome(n)), (f"row {n}", outcome(n))])
     assert businesses.run(f"{RECORDED} WHERE bookkeeping <> 'another'") == [(12,)]
-    assert len(await keeper.store.last_outcomes("busy")) == 5
+    assert len(await OneRow.of(keeper.store).last_outcomes("busy")) == 5
     assert businesses.run(f"{RECORDED} WHERE bookkeeping = 'another'") == [(1,)]
 
 
@@ -58,7 +59,7 @@ async def test_the_bounds_are_those_that_are_documented() -> None:
 async def test_the_same_outcome_is_recorded_once(keeper: Keeper) -> None:
     for _ in range(2):
         await keeper.store.record_outcomes([("1", outcome(1)), ("1", outcome(1))])
-    assert await keeper.store.last_outcomes("1") == (outcome(1),)
+    assert await OneRow.of(keeper.store).last_outcomes("1") == (outcome(1),)
 
 
 async def test_an_id_that_cannot_be_stored_does_not_keep_the_others_out(
@@ -67,12 +68,12 @@ async def test_an_id_that_cannot_be_stored_does_not_keep_the_others_out(
     unstorable = ("\0", "\ud800", "x" * (LONGEST_ID + 1))
     await keeper.store.record_outcomes([(row_id, outcome(1)) for row_id in (*unstorable, "1")])
     assert businesses.run("SELECT id FROM embedding_operator.outcomes") == [("1",)]
-    assert [await keeper.store.last_outcomes(row_id) for row_id in unstorable] == [()] * 3
+    assert [await OneRow.of(keeper.store).last_outcomes(row_id) for row_id in unstorable] == [()] * 3
 
 
 async def test_a_message_is_stored_whatever_its_characters_are(keeper: Keeper) -> None:
     await keeper.store.record_outcomes([("1", replace(outcome(1), message="a\0b \ud800 Café"))])
-    assert [last.message for last in await keeper.store.last_outcomes("1")] == ["ab \\ud800 Café"]
+    assert [last.message for last in await OneRow.of(keeper.store).last_outcomes("1")] == ["ab \\ud800 Café"]
     assert storable("Café", ascii_only=True) == "Caf\\xe9"
 
 
@@ -86,6 +87,6 @@ async def test_a_row_that_fails_in_a_backfill_has_an_outcome_and_the_others_have
     provider = FakeEmbedder(max_texts=10, fails=lambda texts: refused if "poison" in texts else None)
     source = BackfilledSource(keeper, provider)
     assert await source.run() == (2, 1)
-    (last,) = await keeper.store.last_outcomes("2")
+    (last,) = await OneRow.of(keeper.store).last_outcomes("2")
     assert replace(last, at=AT) == LastOutcome(AT, "HandedOver", "InputRejected", "the provider refuses the text", 0)
     assert businesses.run(RECORDED) == [(1,)]

@@ -19,6 +19,7 @@ VERBS = (
     "jobs",
     "dead-letters",
     "explain",
+    "report",
     "replay",
     "suspend",
     "resume",
@@ -26,6 +27,7 @@ VERBS = (
     "approve",
     "remove",
     "watch",
+    "ui",
 )
 MARKER = "secret-that-must-not-be-shown"
 

@@ -55,6 +55,11 @@ class RowStore:
         statements, _ = await inspect_table(database, config)
         return cls(database, statements, adopts=await would_adopt(database, config))
 
+    @property
+    def parts(self) -> tuple[TableAccess, Statements]:
+        """What it reads the table with, for one_row.py."""
+        return self._access, self._statements
+
     def id_problem(self, row_id: str) -> str | None:
         """Why no row of the table can have this id, in a few words; None if a row can have it."""
         return self._access.id_problem(row_id)
@@ -236,7 +241,3 @@ class RowStore:
     async def record_outcomes(self, outcomes: Sequence[tuple[str, LastOutcome]]) -> None:
         """Keep these as the last outcomes of their rows. See last_outcomes.record."""
         await last_outcomes.record(self._access, self._stem, outcomes)
-
-    async def last_outcomes(self, row_id: str) -> tuple[LastOutcome, ...]:
-        """What became of the row that it is not simply up to date, newest first: at most five, also after its jobs are gone."""
-        return await last_outcomes.of_row(self._access, self._stem, row_id)

@@ -1,0 +1,64 @@
+"""What the page knows of the cluster: the last lists that the API server has answered, and why it has not answered since.
+
+`look` is called by poll.py. Each list is read, and fails, by itself: who may read sources only still sees these. The requests are
+bounded: of jobs those that are open or dead letters, and at most LIMIT of each phase.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
+
+from embedding_operator.api_errors import ApiServerError
+from embedding_operator.resources.embedding_job import Phase
+from kubectl_embeddings.cluster import Json, Requests
+from kubectl_embeddings.failures import NotFound
+from kubectl_embeddings.user_connection import sentence_of
+
+LIMIT = 1000
+WITHIN_S = 30.0
+
+
+@dataclass(frozen=True)
+class Part:
+    """One list: `bodies` are those of `at`; `problem` says why there are no newer ones, and is empty if they are the newest."""
+
+    bodies: Sequence[Json] = ()
+    at: datetime | None = None
+    problem: str = ""
+
+    @property
+    def cut(self) -> bool:
+        """Whether there may be more of them."""
+        return len(self.bodies) >= LIMIT
+
+
+@dataclass(frozen=True)
+class Observation:
+    sources: Part = Part()
+    pending: Part = Part()
+    retrying: Part = Part()
+    dead_letters: Part = Part()
+
+
+async def look(cluster: Requests, last: Observation, *, now: datetime) -> Observation:
+    """What is there now; of a list that is not answered, what was there, with the problem. Never raises ApiServerError."""
+    sources, pending, retrying, dead_letters = await asyncio.gather(
+        _read(cluster.sources, last.sources, now),
+        _read(lambda: cluster.jobs(LIMIT, phase=Phase.PENDING), last.pending, now),
+        _read(lambda: cluster.jobs(LIMIT, phase=Phase.RETRYING), last.retrying, now),
+        _read(lambda: cluster.jobs(LIMIT, phase=Phase.DEAD_LETTERED), last.dead_letters, now),
+    )
+    return Observation(sources, pending, retrying, dead_letters)
+
+
+async def _read(listed: Callable[[], Awaitable[Sequence[Json]]], last: Part, now: datetime) -> Part:
+    try:
+        async with asyncio.timeout(WITHIN_S):
+            return Part(await listed(), now)
+    except ApiServerError as exc:
+        return replace(last, problem=sentence_of(exc))
+    except NotFound as exc:
+        return replace(last, problem=str(exc))
+    except TimeoutError:
+        return replace(last, problem=f"the API server has not answered within {WITHIN_S:.0f} s")
