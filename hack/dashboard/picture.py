@@ -27,7 +27,7 @@ INCHES_PER_COLUMN, INCHES_PER_LINE, DPI = 0.58, 0.27, 96
 PAGE, CARD, EDGE, TEXT, FAINT = "#111217", "#181b1f", "#2a2d34", "#d8d9da", "#8e9097"
 PALETTE = ("#73bf69", "#f2cc0c", "#5794f2", "#ff9830", "#f2495c", "#b877d9", "#8ab8ff", "#ffa6b0")
 COLORS = {"green": "#73bf69", "yellow": "#f2cc0c", "red": "#f2495c", "blue": "#5794f2"}
-COLORS_OF_THE_FILE = 128
+COLORS_OF_THE_FILE = 256
 TICKS = 4
 STEPS = {False: [1, 2, 5, 10], True: [1, 3, 6, 10]}
 """The first digits of the ticks of an axis. Of durations, such that they are whole minutes and hours."""

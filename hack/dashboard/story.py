@@ -1,7 +1,7 @@
 """`python -m hack.dashboard.story FILE` draws the dashboard of an operator that works for five minutes on this machine.
 
-It runs the demo's system with a Prometheus beside it: two sources, a backfill, edits all the time, rows that fail, a replay, and
-an outage of the provider. docs/install.md shows the picture.
+It runs the demo's system with a Prometheus beside it: two sources, a backfill, edits all the time, rows that fail, a replay, an
+outage of the provider, and a pause that it asks for. docs/install.md shows the picture.
 """
 
 import json
@@ -31,6 +31,7 @@ COPIES = 8
 """Of the demo's businesses, so that the backfill takes a while."""
 SCRAPED_EVERY_S = 2
 SECONDS = 300
+SETTINGS = {"EMBEDDING_GEMINI_REQUESTS_PER_MINUTE": "600", "EMBEDDING_PRICE_PER_MILLION_TOKENS": "0.15"}
 POISON, REFUSED = "VENOM", "REFUSED"
 TABLE = "public.businesses"
 SOURCES = {"businesses": ("embedding", 512), "descriptions": ("embedding_gemini", 768)}
@@ -52,6 +53,7 @@ STORY = (
     Happening(110, "rows are repaired"),
     Happening(170, "outage"),
     Happening(220, "recovery"),
+    Happening(265, "too many requests"),
 )
 
 
@@ -84,6 +86,8 @@ def act(scene: Stage, what: str) -> None:
     server.lift()
     if what == "outage":
         server.fault("503")
+    if what == "too many requests":
+        server.fault("429", times=1, seconds=10)
     server.fault("400", only_matching=REFUSED)
     if what == "two rows fail":
         server.fault("500", only_matching=POISON)
@@ -136,7 +140,7 @@ def watched(scene: Stage) -> Iterator[Prometheus]:
 
 
 def show(file: Path) -> None:
-    with stage(businesses() * COPIES, settings={}, keep=False, say=print) as scene, watched(scene) as prometheus:
+    with stage(businesses() * COPIES, settings=SETTINGS, keep=False, say=print) as scene, watched(scene) as prometheus:
         since = time.time()
         fake(scene).fault("slow", seconds=0.8)
         for name in SOURCES:

@@ -75,7 +75,7 @@ class Metrics:
             "job_seconds",
             "Time from the start of a job's handler to its outcome",
             "source",
-            buckets=(*SECONDS, 60, 300),
+            buckets=(*SECONDS, 60, 120, 300, 600),
         )
         self._fresh = self._histogram(
             "edit_to_fresh_seconds",
@@ -149,6 +149,8 @@ class Metrics:
     def record_facts(self, source: str, facts: SourceFacts) -> None:
         """What is known of a source now, also while its status cannot be written."""
         self._sources.record(source, facts)
+        for counter in (self._replays, self._refused, self._rewritten):
+            counter.labels(source)  # at 0: Prometheus sees a counter grow from its second sample on
 
     def record_fresh(self, source: str, *, edited_s_ago: float) -> None:
         """A row has the vector of a text that was edited so long ago."""

@@ -4,10 +4,11 @@ from hack.dashboard.panels import GREEN, RED, YELLOW, Kind, Panel, Query, Row
 from hack.dashboard.queries import HERE, OF_SOURCE, by_source, gauge
 
 READY = gauge("source_condition", 'condition="Ready", status="True"')
+CONDITIONS = f"embedding_operator_source_condition{{{OF_SOURCE}"
+WHEN_TRUE, WHEN_FALSE = "Stalled|RowsLocked|ReembedRequired|BlankTexts", "DatabaseReady|ProviderReady"
 PROBLEMS = (
-    "sum by (source) (max by (source, condition) ("
-    f'embedding_operator_source_condition{{{OF_SOURCE}, condition=~"Stalled|ReembedRequired|BlankTexts", status="True"}}'
-    f' or embedding_operator_source_condition{{{OF_SOURCE}, condition=~"DatabaseReady|ProviderReady", status="False"}}))'
+    f'sum by (source) (max by (source, condition) ({CONDITIONS}, condition=~"{WHEN_TRUE}", status="True"}}'
+    f' or {CONDITIONS}, condition=~"{WHEN_FALSE}", status="False"}}))'
 )
 OVERVIEW = Row(
     "Overview",
@@ -68,9 +69,12 @@ OVERVIEW = Row(
         ),
         Panel(
             "Due rows by source",
-            "A line that only rises: rows change faster than they are embedded, or nothing is embedded.",
+            "A line that only rises: rows change faster than they are embedded, or nothing is embedded. Dashed: change marks.",
             Kind.LINES,
-            (by_source(gauge("due_rows")),),
+            (
+                by_source(gauge("due_rows")),
+                by_source(gauge("change_marks"), "marks of {{source}}", dashed=True),
+            ),
         ),
         Panel(
             "Oldest due row by source",
@@ -84,8 +88,8 @@ OVERVIEW = Row(
         ),
         Panel(
             "Problems of each source",
-            "How many of its conditions say that someone should look: Stalled, DatabaseReady, ProviderReady, "
-            "ReembedRequired, BlankTexts.",
+            "How many of its conditions say that someone should look: Stalled, DatabaseReady, RowsLocked, "
+            "ProviderReady, ReembedRequired, BlankTexts.",
             Kind.STATES,
             (by_source(PROBLEMS),),
             words={"0": ("none", GREEN), "1": ("one", YELLOW), "2": ("two", RED), "3": ("three", RED)},

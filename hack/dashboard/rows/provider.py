@@ -1,9 +1,12 @@
 """How the provider answers, and which texts it does not embed. Called by rows/__init__.py."""
 
 from hack.dashboard.panels import GREEN, RED, YELLOW, Kind, Panel, Query, Row
-from hack.dashboard.queries import HERE, JOBS, OF_SOURCE, RETRYING, by_source, gauge, quantiles, rate
+from hack.dashboard.queries import EVERY, HERE, JOBS, OF_SOURCE, RETRYING, by_source, gauge, quantiles, rate
 
 CALLS = "provider_call_seconds"
+USED = f"60 * sum by (provider, kind) (rate(embedding_operator_provider_usage_total{{{HERE}}}[{EVERY}]))"
+LIMIT = f"max by (provider, kind) (embedding_operator_provider_limit_per_minute{{{HERE}}})"
+PAUSED_UNTIL = f"max by (provider) (embedding_operator_provider_throttled_until_timestamp_seconds{{{HERE}}})"
 PROVIDER = Row(
     "Provider",
     (
@@ -56,6 +59,26 @@ PROVIDER = Row(
                 by_source(gauge("tokens_today"), "tokens of {{source}}"),
             ),
         ),
+        Panel(
+            "Used of the limits per minute",
+            "Requests, texts and tokens of a minute, where the chart's values limit them.",
+            Kind.LINES,
+            (Query(f"{USED} / {LIMIT}", "{{kind}} of {{provider}}"),),
+            unit="percentunit",
+        ),
+        Panel(
+            "Pause that the provider asks for",
+            "How long no call is made after an answer 429.",
+            Kind.LINES,
+            (Query(f"clamp_min({PAUSED_UNTIL} - time(), 0)", "{{provider}}"),),
+            unit="s",
+        ),
+        Panel(
+            "Estimated cost of today",
+            "Of the tokens of today, in the currency of the price that is set; 0 without a price.",
+            Kind.LINES,
+            (by_source(gauge("estimated_cost_today")),),
+        ),
     ),
 )
 DEAD_LETTERS = Row(
@@ -66,6 +89,7 @@ DEAD_LETTERS = Row(
             "Jobs in phase DeadLettered now.",
             Kind.LINES,
             (by_source(gauge("source_dead_letters")),),
+            width=6,
         ),
         Panel(
             "New dead letters by source and reason",
@@ -76,6 +100,7 @@ DEAD_LETTERS = Row(
                     f'sum by (source, reason) (embedding_operator_{JOBS}{{{OF_SOURCE}, phase="DeadLettered"}})',
                 ),
             ),
+            width=6,
         ),
         Panel(
             "Retries and replays per minute",
@@ -85,6 +110,14 @@ DEAD_LETTERS = Row(
                 Query(f"60 * {rate(JOBS, RETRYING, by='reason')}", "{{reason}}"),
                 Query(f"60 * {rate('replays_total')}", "replays"),
             ),
+            width=6,
+        ),
+        Panel(
+            "Rows embedded again and again",
+            "Vectors that were written in an hour for rows which had been embedded five times within the hour before.",
+            Kind.LINES,
+            (by_source(f"sum by (source) (increase(embedding_operator_rewritten_rows_total{{{OF_SOURCE}}}[1h]))"),),
+            width=6,
         ),
     ),
 )

@@ -115,6 +115,12 @@ def test_without_a_due_row_the_age_of_the_oldest_is_zero(metrics: Metrics) -> No
     assert value(metrics, "oldest_due_seconds", source="shops") == 0
 
 
+@pytest.mark.parametrize("counter", ["replays_total", "refused_creates_total", "rewritten_rows_total"])
+def test_a_counter_of_rare_events_begins_at_zero(metrics: Metrics, counter: str) -> None:
+    metrics.record_facts("shops", FACTS)
+    assert value(metrics, counter, source="shops") == 0
+
+
 def test_a_freshness_target_is_shown_where_a_source_has_one(metrics: Metrics) -> None:
     metrics.record_facts("shops", replace(FACTS, freshness_target=timedelta(minutes=15)))
     metrics.record_facts("offices", FACTS)
