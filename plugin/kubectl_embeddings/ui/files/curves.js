@@ -25,7 +25,7 @@ function options(name, width) {
     cursor: { sync: { key: "curves" }, drag: { x: false, y: false } },
     scales: { x: { time: true }, y: { range: CURVES[name].range } },
     axes: [
-      { ...axis, values: time, space: 60, size: 26, grid: { show: false } },
+      { ...axis, values: time, space: 50, size: 26, grid: { show: false } },
       { ...axis, values: (_, ticks) => ticks.map((tick) => short.format(tick)), size: 46, space: 24 },
     ],
     series: [{}, { stroke: of(CURVES[name].color), width: 2, points: { size: 5 }, spanGaps: false }],
