@@ -110,7 +110,8 @@ def place(queue: Mapping[str, Any] | None, *, of_job: bool) -> list[str]:
     number = f"{'at least ' if queue['atLeast'] else ''}{before or 'no'} {what} {'comes' if before == 1 else 'come'} before it"
     if left_s is None:
         return [f"{number}; how long that takes is not known, because none was done in the last minute"]
-    return [f"{number}; its turn is in about {duration(timedelta(seconds=left_s))}, at {rate:g} a second"]
+    about = "at least" if queue["atLeast"] else "about"
+    return [f"{number}; its turn is in {about} {duration(timedelta(seconds=left_s))}, at {rate:g} a second"]
 
 
 def _clock(moment: datetime | None) -> str:

@@ -67,7 +67,7 @@ class ForwardingKubelet:
 async def forward(request: web.Request) -> web.WebSocketResponse:
     forwarded = web.WebSocketResponse(protocols=(PROTOCOL,))
     await forwarded.prepare(request)
-    port = int(request.query["port"] if "port" in request.query else request.query["ports"])
+    port = int(request.query["port"])
     for channel in (b"\0", b"\1"):
         await forwarded.send_bytes(channel + port.to_bytes(2, "little"))
     try:

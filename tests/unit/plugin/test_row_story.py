@@ -152,7 +152,7 @@ def test_the_state_is_said_in_the_first_line(row: Json | None, expected: str) ->
         (
             (100_000, True, 50.0, 2_001),
             False,
-            "at least 100000 due rows come before it; its turn is in about 33m, at 50",
+            "at least 100000 due rows come before it; its turn is in at least 33m, at 50",
         ),
         (
             (3, False, None, None),
