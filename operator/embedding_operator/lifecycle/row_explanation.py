@@ -120,7 +120,7 @@ def why_no_job(facts: SourceFacts, row: RowFacts, queue: Queue) -> list[Reason]:
     if found:
         return found
     if queue.room > 0:
-        return [NEXT_SWEEP_CLEARS if row.up_to_date or not row.exists else NEXT_SWEEP]
+        return [NEXT_SWEEP_CLEARS if row.up_to_date or row.blank or not row.exists else NEXT_SWEEP]
     return [DEAD_LETTERS if queue.window_free > 0 else WINDOW_FULL]
 
 

@@ -84,7 +84,9 @@ def test_what_stops_the_source_is_said_before_what_is_the_rows_own() -> None:
     assert reasons(suspended, FOUND, replace(FREE, backfilling=True)) == ["Suspended", "Backfill"]
 
 
-@pytest.mark.parametrize("row", [replace(EDITED, up_to_date=True), replace(EDITED, exists=False)])
+@pytest.mark.parametrize(
+    "row", [replace(EDITED, up_to_date=True), replace(EDITED, blank=True), replace(EDITED, exists=False)]
+)
 def test_a_due_row_that_needs_no_call_is_told_from_one_that_gets_a_job(row: RowFacts) -> None:
     ((_, sentence),) = why_no_job(WELL, row, FREE)
     assert "deletes its change marks" in sentence
