@@ -110,26 +110,6 @@ class Cluster:
     async def set_phase(self, job: str, phase: str) -> Json:
         return await self._to_object("PATCH", JOBS, f"{job}/status", {"status": {"phase": phase}})
 
-    async def read(self, path: str, **params: str) -> Json:
-        """Any other object, or one page of a list, by its path."""
-        body: Json = json.loads(await self._read(path, **params))
-        return body
-
-    async def read_text(self, path: str, **params: str) -> str:
-        """What is no JSON, such as the log of a pod."""
-        return (await self._read(path, **params)).decode(errors="replace")
-
-    async def ask_pod(self, namespace: str, pod: str, port: int, path: str) -> Answer:
-        """GET this path from a port of the pod. Raises PodSilent."""
-        url = f"{self.host}/api/v1/namespaces/{namespace}/pods/{pod}/portforward"
-        return await pod_tunnel.ask(self._session, url, port, path)
-
-    async def _read(self, path: str, **params: str) -> bytes:
-        try:
-            return await self._repeated("GET", f"{self.host}/{path}", params=params)
-        except Gone as exc:
-            raise NotFound(f"the API server has no {path}") from exc
-
     async def _list_at(self, resource: str, at_most: int | None = None, **params: str) -> tuple[list[Json], str]:
         items: list[Json] = []
         params["limit"] = PAGE
@@ -155,6 +135,26 @@ class Cluster:
             raise NotFound(
                 f"namespace {self.namespace} has no {what}: correct the name, or name another namespace with -n"
             ) from exc
+
+    async def read(self, path: str, **params: str) -> Json:
+        """Any other object, or one page of a list, by its path."""
+        body: Json = json.loads(await self._read(path, **params))
+        return body
+
+    async def read_text(self, path: str, **params: str) -> str:
+        """What is no JSON, such as the log of a pod."""
+        return (await self._read(path, **params)).decode(errors="replace")
+
+    async def ask_pod(self, namespace: str, pod: str, port: int, path: str) -> Answer:
+        """GET this path from a port of the pod. Raises PodSilent."""
+        url = f"{self.host}/api/v1/namespaces/{namespace}/pods/{pod}/portforward"
+        return await pod_tunnel.ask(self._session, url, port, path)
+
+    async def _read(self, path: str, **params: str) -> bytes:
+        try:
+            return await self._repeated("GET", f"{self.host}/{path}", params=params)
+        except Gone as exc:
+            raise NotFound(f"the API server has no {path}") from exc
 
     async def _request(self, method: str, path: str, **kwargs: Any) -> Json:
         answer: Json = json.loads(await self._repeated(method, f"{self._base}/{path}", **kwargs))

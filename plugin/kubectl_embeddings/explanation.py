@@ -17,6 +17,8 @@ from kubectl_embeddings.leader import try_to_ask
 from kubectl_embeddings.status import Attention, attention
 from kubectl_embeddings.views import Job, job_of, source_of
 
+GOES_ON = frozenset({"NextSweep", "WindowFull", "FewJobsAllowed", "Backfill", "ApprovalNeeded"})
+"""Reasons with which other rows become fresh."""
 Event = tuple[datetime | None, str]
 UNKNOWN = datetime.min.replace(tzinfo=UTC)
 
@@ -98,19 +100,22 @@ async def _place(cluster: Requests, job: Job, screen: Screen, namespace: str) ->
     if isinstance(told, str):
         screen.note(f"the job's place is not known: {told}")
         return []
-    return [Attention(sentence) for sentence in place(told.get("queue"), of_job=True)]
+    return [Attention(sentence) for sentence in place(told.get("queue"), told["why"], of_job=True)]
 
 
-def place(queue: Mapping[str, Any] | None, *, of_job: bool) -> list[str]:
+def place(queue: Mapping[str, Any] | None, why: Sequence[Mapping[str, str]], *, of_job: bool) -> list[str]:
     """Its place and the estimated time, in a sentence; none where it has no place."""
     if queue is None:
         return []
     before, rate, left_s = queue["rowsBefore"], queue["rowsPerSecond"], queue["estimatedSeconds"]
     what = ("job" if of_job else "due row") + ("" if before == 1 else "s")
     number = f"{'at least ' if queue['atLeast'] else ''}{before or 'no'} {what} {'comes' if before == 1 else 'come'} before it"
+    if left_s is None and any(one["reason"] not in GOES_ON for one in why):
+        return [f"{number}, and {'waits' if before == 1 else 'wait'} too" if before else number]
     if left_s is None:
         return [f"{number}; how long that takes is not known, because none was done in the last minute"]
-    return [f"{number}; its turn is in about {duration(timedelta(seconds=left_s))}, at {rate:g} a second"]
+    about = "at least" if queue["atLeast"] else "about"
+    return [f"{number}; its turn is in {about} {duration(timedelta(seconds=left_s))}, at {rate:g} a second"]
 
 
 def _clock(moment: datetime | None) -> str:

@@ -106,7 +106,7 @@ def what_to_do(source: str, told: Json, jobs: Sequence[Job], now: datetime) -> l
     """Why it is not fresh, its place, and what somebody can do."""
     job = next((job for job in jobs if told.get("job") and job.name == told["job"]["name"]), None)
     found = [_reason(one, source, told["id"]) for one in told["why"]]
-    found += [Attention(sentence) for sentence in place(told.get("queue"), of_job=bool(told.get("job")))]
+    found += [Attention(sentence) for sentence in place(told.get("queue"), told["why"], of_job=bool(told.get("job")))]
     if job is not None and (job.phase != "Pending" or not found):
         found.append(advice(job, now))
     return found or [Attention("Nothing is to be done")]

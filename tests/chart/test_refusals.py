@@ -227,6 +227,10 @@ MISSING: dict[str, tuple[Json, str]] = {
         {**DATABASE, "gemini": {"apiKey": "k", "existingSecret": "s"}},
         "gemini.apiKey and gemini.existingSecret are both set: keep one of them",
     ),
+    "one port for two servers": (
+        {**DATABASE, "settings": {"localPort": 8080}},
+        "settings.localPort is 8080, the port of the probes and the metrics: choose another one",
+    ),
     "two monitors": (
         {**DATABASE, "serviceMonitor": {"enabled": True}, "podMonitor": {"enabled": True}},
         "serviceMonitor.enabled and podMonitor.enabled are both set, and Prometheus would read all metrics twice: keep one of",

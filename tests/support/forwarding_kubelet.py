@@ -4,25 +4,33 @@ Called by tests with a real API server, which needs a Node that says where its k
 """
 
 import asyncio
+import json
 import threading
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+import yaml
 from aiohttp import WSMsgType, web
 
 from embedding_operator.local_endpoint import local_endpoint
 from hack.control_plane.certificates import Authority
+from hack.installation.kubectl import Kubectl
 from tests.support.tls_proxy import LOOPBACK, server_context
 
 PROTOCOL = "v4.channel.k8s.io"
 Explain = Callable[[str, str], Awaitable[dict[str, Any]]]
 
 
+async def nothing_known(source: str, row_id: str) -> dict[str, Any]:
+    """No question is asked."""
+    raise AssertionError(f"{source} {row_id}")
+
+
 class ForwardingKubelet:
     """Forwards to ports of this machine, one of which is the operator's local endpoint with these answers, and shows a log."""
 
-    def __init__(self, folder: Path, explain: Explain) -> None:
+    def __init__(self, folder: Path, explain: Explain = nothing_known) -> None:
         self._tls = server_context(Authority(folder).issue("kubelet", address=LOOPBACK))
         self._explain = explain
         self._started = threading.Event()
@@ -64,10 +72,37 @@ class ForwardingKubelet:
         return web.Response(text=self.log)
 
 
+def create_pod(
+    kubectl: Kubectl, kubelet: ForwardingKubelet, name: str, *, ports: Mapping[str, int], env: Mapping[str, str]
+) -> str:
+    """Create a pod with these ports and variables, on a node of this kubelet. Returns the name of the node."""
+    node = f"node-of-{kubectl.namespace}"
+    status = {
+        "addresses": [{"type": "InternalIP", "address": LOOPBACK}],
+        "daemonEndpoints": {"kubeletEndpoint": {"Port": kubelet.port}},
+    }
+    container = {
+        "name": "operator",
+        "image": "none",
+        "ports": [{"name": port, "containerPort": number} for port, number in ports.items()],
+        "env": [{"name": variable, "value": value} for variable, value in env.items()],
+    }
+    labels = {"app.kubernetes.io/name": "embedding-operator", "app.kubernetes.io/component": "operator"}
+    for kind, metadata, spec in (
+        ("Node", {"name": node}, {}),
+        ("Pod", {"name": name, "labels": labels}, {"nodeName": node, "containers": [container]}),
+    ):
+        manifest = {"apiVersion": "v1", "kind": kind, "metadata": metadata, "spec": spec}
+        kubectl.run("create", "-f", "-", stdin=yaml.safe_dump(manifest))
+    patch = json.dumps({"status": status})
+    kubectl.run("patch", "node", node, "--subresource=status", "--type=merge", "-p", patch)
+    return node
+
+
 async def forward(request: web.Request) -> web.WebSocketResponse:
     forwarded = web.WebSocketResponse(protocols=(PROTOCOL,))
     await forwarded.prepare(request)
-    port = int(request.query["port"] if "port" in request.query else request.query["ports"])
+    port = int(request.query["port"])
     for channel in (b"\0", b"\1"):
         await forwarded.send_bytes(channel + port.to_bytes(2, "little"))
     try:

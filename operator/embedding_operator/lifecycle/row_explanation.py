@@ -121,7 +121,7 @@ def why_no_job(facts: SourceFacts, row: RowFacts, queue: Queue) -> list[Reason]:
     if found:
         return found
     if queue.room > 0:
-        return [NEXT_SWEEP_CLEARS if row.up_to_date or not row.exists else NEXT_SWEEP]
+        return [NEXT_SWEEP_CLEARS if row.up_to_date or row.blank or not row.exists else NEXT_SWEEP]
     return [DEAD_LETTERS if queue.window_free > 0 else WINDOW_FULL]
 
 
@@ -132,9 +132,12 @@ def place(around: RowsAround, *, edited: bool, backfilling: bool, rows_per_s: fl
     from the end that is nearer to it, and any other from the oldest mark only. A backfill reads the marks in their order.
     """
     nearer = min(around.older, around.newer)
+    more_nearer = around.more_older if nearer == around.older else around.more_newer
     if edited:
-        return Place(2 * nearer, around.at_least, rows_per_s)
-    return Place(around.older + (0 if backfilling else nearer), around.at_least, rows_per_s)
+        return Place(2 * nearer, more_nearer, rows_per_s)
+    if backfilling:
+        return Place(around.older, around.more_older, rows_per_s)
+    return Place(around.older + nearer, around.more_older or more_nearer, rows_per_s)
 
 
 def why_not_marked(facts: SourceFacts, row: RowFacts) -> list[Reason]:

@@ -19,8 +19,7 @@ from embedding_operator.reconciler.tracked_job import JobState, TrackedJob
 from embedding_operator.resources.embedding_job import parse_job
 from embedding_worker.clock import Clock
 from embedding_worker.errors import DatabaseUnavailable, RowsLocked
-from embedding_worker.rows.one_row import MakeOneRow, OneRow, RowFacts, RowMarks
-from embedding_worker.rows.records import LastOutcome
+from embedding_worker.rows.one_row import MakeOneRow, OneRow, Outcomes, RowFacts, RowMarks
 
 LONGEST_ID = 1_024
 """A resource can carry no longer one."""
@@ -104,7 +103,7 @@ class RowExplainer:
             raise QuestionRefused(404, f"no source {source} is known: there is {known}")
         return Asked(name, row_id, *loop.view)
 
-    async def _stored(self, asked: Asked) -> tuple[RowFacts | None, tuple[LastOutcome, ...], list[Reason]]:
+    async def _stored(self, asked: Asked) -> tuple[RowFacts | None, Outcomes, list[Reason]]:
         """What the database knows, or why it says nothing."""
         if asked.ready is None:
             return None, (), []

@@ -11,6 +11,7 @@ BY_REASON = {
 BY_TYPE = {
     "Stalled": "SourceStalled",
     "DatabaseReady": "DatabaseDown",
+    "RowsLocked": "RowsLocked",
     "Reconciling": "SourceNotReady",
     "Fresh": "RowsNotFresh",
     "ProviderReady": "ProviderNotReady",

@@ -27,7 +27,7 @@ from hack.processes.run import run_to_end
 from hack.repository import CHART, ROOT
 from tests.support.chart import DATABASE, NAMESPACE, RELEASE, Helm, Json
 from tests.support.deadline import wait_until
-from tests.support.forwarding_kubelet import ForwardingKubelet
+from tests.support.forwarding_kubelet import ForwardingKubelet, create_pod
 from tests.support.kubectl import kubectl
 from tests.support.manifests import a_job, a_source
 
@@ -122,23 +122,14 @@ def leader(aggregated: Aggregated, tmp_path_factory: pytest.TempPathFactory) -> 
     """The pod that holds the Lease, on a node whose kubelet forwards ports and does nothing else."""
     with ForwardingKubelet(tmp_path_factory.mktemp("kubelet"), told) as kubelet:
         kubelet.log = LOG
-        endpoint = {"daemonEndpoints": {"kubeletEndpoint": {"Port": kubelet.port}}}
-        addresses = {"addresses": [{"type": "InternalIP", "address": "127.0.0.1"}]}
-        port = {"name": "local", "containerPort": kubelet.local_port}
-        environment = [{"name": "LOGIN", "value": "hunter2-of-a-variable"}]
-        container = {"name": "operator", "image": "none", "ports": [port], "env": environment}
-        lease = {"holderIdentity": "operator-1", "leaseDurationSeconds": 15}
+        ports = {"local": kubelet.local_port}
+        create_pod(aggregated.admin, kubelet, "operator-1", ports=ports, env={"LOGIN": "hunter2-of-a-variable"})
         for kind, version, name, body in (
-            ("Node", "v1", "node-1", {"status": endpoint | addresses}),
-            ("Pod", "v1", "operator-1", {"spec": {"nodeName": "node-1", "containers": [container]}}),
+            ("Lease", "coordination.k8s.io/v1", "embedding-operator", {"spec": {"holderIdentity": "operator-1"}}),
             ("Secret", "v1", "any-secret", {"stringData": {"key": "hunter3-of-a-secret"}}),
-            ("Lease", "coordination.k8s.io/v1", "embedding-operator", {"spec": lease}),
         ):
-            metadata = {"name": name, "labels": {"app.kubernetes.io/name": "embedding-operator"}}
-            manifest = {"apiVersion": version, "kind": kind, "metadata": metadata} | body
+            manifest = {"apiVersion": version, "kind": kind, "metadata": {"name": name}} | body
             aggregated.admin.run("create", "-f", "-", stdin=yaml.safe_dump(manifest))
-        status = json.dumps({"status": endpoint | addresses})
-        aggregated.admin.run("patch", "node", "node-1", "--subresource=status", "--type=merge", "-p", status)
         yield "operator-1"
 
 

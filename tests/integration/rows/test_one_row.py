@@ -120,7 +120,7 @@ async def test_only_edited_rows_come_before_one_while_a_backfill_embeds_the_othe
     assert marks is not None
     for edits_only, older in ((False, 11), (True, 1)):
         around = await OneRow.of(keeper.store).rows_around(marks, leave_out=[], edits_only=edits_only)
-        assert (around.older, around.newer, around.at_least) == (older, 1, False)
+        assert (around.older, around.newer, around.more_older, around.more_newer) == (older, 1, False, False)
 
 
 async def test_a_row_with_several_marks_counts_once(businesses: Application, keep: Keep) -> None:
@@ -143,4 +143,4 @@ async def test_no_more_marks_are_counted_than_a_person_waits_for(
     marks = (await facts(keeper, "10")).marks
     assert marks is not None
     around = await OneRow.of(keeper.store).rows_around(marks, leave_out=[], edits_only=False)
-    assert (around.older, around.newer, around.at_least) == (3, 0, True)
+    assert (around.older, around.newer, around.more_older, around.more_newer) == (3, 0, True, False)

@@ -84,7 +84,9 @@ def test_what_stops_the_source_is_said_before_what_is_the_rows_own() -> None:
     assert reasons(suspended, FOUND, replace(FREE, backfilling=True)) == ["Suspended", "Backfill"]
 
 
-@pytest.mark.parametrize("row", [replace(EDITED, up_to_date=True), replace(EDITED, exists=False)])
+@pytest.mark.parametrize(
+    "row", [replace(EDITED, up_to_date=True), replace(EDITED, blank=True), replace(EDITED, exists=False)]
+)
 def test_a_due_row_that_needs_no_call_is_told_from_one_that_gets_a_job(row: RowFacts) -> None:
     ((_, sentence),) = why_no_job(WELL, row, FREE)
     assert "deletes its change marks" in sentence
@@ -146,6 +148,23 @@ def test_the_place_follows_the_order_in_which_rows_get_jobs(
 ) -> None:
     found = place(RowsAround(older, newer), edited=edited, backfilling=backfilling, rows_per_s=None)
     assert found.before == before
+
+
+@pytest.mark.parametrize(
+    ("around", "edited", "backfilling", "at_least"),
+    [
+        (RowsAround(9, 2, more_older=True), True, False, False),  # it is reached from the other end
+        (RowsAround(2, 9, more_newer=True), True, False, False),
+        (RowsAround(9, 9, more_older=True), True, False, True),
+        (RowsAround(9, 2, more_older=True), False, False, True),
+        (RowsAround(9, 2, more_newer=True), False, False, True),
+        (RowsAround(9, 2, more_newer=True), False, True, False),
+    ],
+)
+def test_a_place_is_a_lower_bound_only_where_the_marks_that_count_were_not_all_counted(
+    around: RowsAround, edited: bool, backfilling: bool, at_least: bool
+) -> None:
+    assert place(around, edited=edited, backfilling=backfilling, rows_per_s=None).at_least is at_least
 
 
 @pytest.mark.parametrize(("before", "rate", "seconds"), [(0, 2.0, 1), (9, 2.0, 5), (9, 3.0, 4), (9, None, None)])

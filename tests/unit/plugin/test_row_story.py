@@ -152,7 +152,7 @@ def test_the_state_is_said_in_the_first_line(row: Json | None, expected: str) ->
         (
             (100_000, True, 50.0, 2_001),
             False,
-            "at least 100000 due rows come before it; its turn is in about 33m, at 50",
+            "at least 100000 due rows come before it; its turn is in at least 33m, at 50",
         ),
         (
             (3, False, None, None),
@@ -163,8 +163,21 @@ def test_the_state_is_said_in_the_first_line(row: Json | None, expected: str) ->
 )
 def test_the_place_is_said_in_a_sentence(queue: tuple[Any, ...], of_job: bool, expected: str) -> None:
     names = ("rowsBefore", "atLeast", "rowsPerSecond", "estimatedSeconds")
-    (sentence,) = place(dict(zip(names, queue, strict=True)), of_job=of_job)
+    (sentence,) = place(dict(zip(names, queue, strict=True)), because("WindowFull"), of_job=of_job)
     assert sentence.startswith(expected)
+
+
+@pytest.mark.parametrize(
+    ("before", "expected"),
+    [
+        (0, "no due rows come before it"),
+        (1, "1 due row comes before it, and waits too"),
+        (96, "96 due rows come before it, and wait too"),
+    ],
+)
+def test_while_the_source_is_stopped_the_others_wait_too(before: int, expected: str) -> None:
+    queue = {"rowsBefore": before, "atLeast": False, "rowsPerSecond": None, "estimatedSeconds": None}
+    assert place(queue, because("Suspended"), of_job=False) == [expected]
 
 
 async def test_for_scripts_the_answer_is_printed_as_it_is() -> None:
