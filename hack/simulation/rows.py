@@ -63,9 +63,6 @@ class MemoryRows:
     async def acquire_texts(self, texts: int, *, tokens: int, most_a_day: int) -> int:
         return texts
 
-    async def record_outcomes(self, outcomes: Sequence[object]) -> None:
-        """The simulation looks at what the pipeline has answered."""
-
     async def return_texts(self, texts: int, *, tokens: int, counted_s_ago: float) -> None:
         return
 
