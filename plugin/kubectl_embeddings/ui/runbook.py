@@ -18,6 +18,7 @@ BY_TYPE = {
     "ReembedRequired": "ApprovalNeeded",
 }
 DEAD_LETTERS = "DeadLettersGrowing"
+LATE = "RowsNotFresh"
 NO_OPERATOR = "NoLeader"
 
 

@@ -76,6 +76,14 @@ def test_what_needs_attention_has_its_command_and_its_section_of_the_runbook() -
     assert shown["attention"][0]["sentence"].startswith("ProviderUnavailable: the provider has answered 503")
 
 
+def test_a_row_that_is_due_for_longer_than_the_target_of_its_source_needs_attention() -> None:
+    status = {"observedGeneration": 1, "rows": {"oldestDueSince": "2026-03-01T11:00:00Z"}}
+    body = source_body(status=status, freshnessTarget="30m")
+    (shown,) = line(Placed("shops", source_of(body)), Commands([]), START)["attention"]
+    assert shown["sentence"] == "the oldest due row waits 60m: spec.freshnessTarget is 30m"
+    assert shown["runbook"].endswith("#embeddingoperatorrowsnotfresh")
+
+
 def test_a_backfill_that_runs_has_a_part_and_a_time_that_is_left() -> None:
     status = {
         "total": 200,
@@ -131,7 +139,8 @@ def test_open_jobs_are_counted_by_what_they_wait_for() -> None:
 
 
 @pytest.mark.parametrize(
-    "name", [*runbook.BY_REASON.values(), *runbook.BY_TYPE.values(), runbook.DEAD_LETTERS, runbook.NO_OPERATOR]
+    "name",
+    [*runbook.BY_REASON.values(), *runbook.BY_TYPE.values(), runbook.DEAD_LETTERS, runbook.NO_OPERATOR, runbook.LATE],
 )
 def test_the_runbook_has_each_section_that_the_page_links_to(name: str) -> None:
     assert f"\n## EmbeddingOperator{name}\n" in (ROOT / "docs" / "runbook.md").read_text()
