@@ -36,7 +36,7 @@ def test_one_poison_row_among_300_is_the_only_dead_letter_and_costs_at_most_40_c
 ) -> None:
     gemini.fault(fault, only_matching="VENOM", as_page=as_page)
     gemini.fault(
-        "slow", seconds=8, times=2
+        "slow", seconds=14, times=2
     )  # so that all rows wait for the next calls, also where jobs are created slowly
     system.book.add(299)
     (poison,) = add(system, "VENOM")
