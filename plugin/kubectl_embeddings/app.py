@@ -4,13 +4,16 @@ kubectl starts it as `kubectl-embeddings`. Every verb ends with one of the exit 
 """
 
 from collections.abc import Callable
-from typing import Annotated
+from functools import wraps
+from typing import Annotated, Any
 
 import typer
 
 from kubectl_embeddings import dead_letter_groups, jobs, operator_verbs, replay, source_verbs, status
+from kubectl_embeddings.failures import CommandFailed
+from kubectl_embeddings.layout import one_line
 from kubectl_embeddings.option_groups import with_option_groups
-from kubectl_embeddings.terminal import OperatorNamespace, Output, ShowVersion, SomeSources, clock, screen
+from kubectl_embeddings.terminal import OperatorNamespace, Output, ShowVersion, SomeSources, clock, screen, show_error
 from kubectl_embeddings.ui import verb as ui
 from kubectl_embeddings.user_connection import Connection, run_verb
 
@@ -29,9 +32,23 @@ def verb(name: str) -> Callable[[Callable[..., None]], None]:
     """Registers a verb, whose options may be groups."""
 
     def register(function: Callable[..., None]) -> None:
-        app.command(name)(with_option_groups(function))
+        app.command(name)(_reporting(with_option_groups(function)))
 
     return register
+
+
+def _reporting(function: Callable[..., None]) -> Callable[..., None]:
+    """Why the verb has failed becomes a sentence, and the exit code."""
+
+    @wraps(function)
+    def run(**given: Any) -> None:
+        try:
+            function(**given)
+        except CommandFailed as exc:
+            show_error(f"kubectl embeddings: {one_line(str(exc))}")
+            raise typer.Exit(exc.code) from None
+
+    return run
 
 
 @verb("status")
@@ -58,7 +75,7 @@ def _dead_letters(connection: Connection, wanted: dead_letter_groups.Filter, out
 @verb("explain")
 def _explain(
     connection: Connection,
-    name: Annotated[str, typer.Argument(metavar="JOB|SOURCE/ID", help="An EmbeddingJob, or a row by its id.")],
+    job_or_row: Annotated[str, typer.Argument(metavar="JOB|SOURCE/ID", help="An EmbeddingJob, or a row by its id.")],
     operator_namespace: OperatorNamespace = None,
     output: Output = None,
 ) -> None:
@@ -66,7 +83,7 @@ def _explain(
     run_verb(
         connection,
         lambda cluster: operator_verbs.explain(
-            cluster, name, screen(output), operator_namespace=operator_namespace, now=clock.now()
+            cluster, job_or_row, screen(output), operator_namespace=operator_namespace, now=clock.now()
         ),
     )
 

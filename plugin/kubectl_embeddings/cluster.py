@@ -5,8 +5,10 @@ repeated.
 """
 
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
+from types import MappingProxyType
 from typing import Any, Protocol
+from urllib.parse import quote
 
 import aiohttp
 
@@ -17,10 +19,15 @@ from embedding_operator.resources.embedding_source import RECONCILE_ANNOTATION
 from embedding_worker.clock import Clock
 from kubectl_embeddings import pod_tunnel
 from kubectl_embeddings.failures import NotFound
+from kubectl_embeddings.given_values import check_name
 from kubectl_embeddings.pod_tunnel import Answer
+from kubectl_embeddings.shown_commands import BARE, Commands
 
 Json = dict[str, Any]
 ATTEMPTS, LONGEST_PAUSE_S = 3, 5.0
+EXPIRED = 410
+LISTS = 3
+"""How often a list is begun, if the API server forgets it before its last page."""
 PAGE = "500"
 WATCH_ENDS_WITHIN_S = 10.0
 """After the time that was asked for: then the API server is away, even if the connection is not closed."""
@@ -33,10 +40,16 @@ class VersionExpired(Exception):
     """The API server no longer knows what has changed since a version: everything has to be listed again."""
 
 
+class ListExpired(ApiServerUnavailable):
+    """The next page of a list cannot be had any more: the list is begun again."""
+
+
 class Requests(Protocol):
     """What the verbs need of a cluster. Every method raises ApiServerError, and those that name an object NotFound."""
 
     namespace: str
+    commands: Commands
+    """Forms commands that reach the same cluster and namespace."""
 
     async def sources(self) -> list[Json]: ...
     async def sources_at(self) -> tuple[list[Json], str]: ...
@@ -54,11 +67,22 @@ class Requests(Protocol):
 class Cluster:
     """One namespace of a cluster; or all of them, of which there are only lists, where the namespace is empty."""
 
-    def __init__(self, session: aiohttp.ClientSession, host: str, namespace: str, *, clock: Clock) -> None:
+    def __init__(
+        self,
+        session: aiohttp.ClientSession,
+        host: str,
+        namespace: str,
+        *,
+        clock: Clock,
+        commands: Commands = BARE,
+    ) -> None:
         self.host = host
         self.namespace = namespace
+        self.commands = commands
         self._session = session
-        self._base = f"{host}/apis/{GROUP}/{VERSION}" + (f"/namespaces/{namespace}" if namespace else "")
+        self._base = f"{host}/apis/{GROUP}/{VERSION}" + (
+            f"/namespaces/{quote(namespace, safe='')}" if namespace else ""
+        )
         self._clock = clock
 
     async def sources(self) -> list[Json]:
@@ -85,11 +109,13 @@ class Cluster:
                 if response.status >= 300:
                     raise _refused(response.status, await response.read())
                 async for line in response.content:
-                    event: Json = json.loads(line)
+                    if not line.endswith(b"\n"):
+                        raise ApiServerUnreachable("the API server cannot be reached (the connection was lost)")
+                    event = self._decoded(line, {"type": str, "object": dict})
                     if event["type"] == "ERROR":
                         raise _refused(event["object"].get("code", 500), json.dumps(event["object"]).encode())
                     yield event
-        except (aiohttp.ClientError, TimeoutError, json.JSONDecodeError) as exc:  # the last line may be cut off
+        except (aiohttp.ClientError, TimeoutError) as exc:
             raise _unreachable(exc) from exc
 
     async def source(self, name: str) -> Json:
@@ -111,15 +137,24 @@ class Cluster:
         return await self._to_object("PATCH", JOBS, f"{job}/status", {"status": {"phase": phase}})
 
     async def _list_at(self, resource: str, at_most: int | None = None, **params: str) -> tuple[list[Json], str]:
-        items: list[Json] = []
-        params["limit"] = PAGE
-        while True:
+        for _ in range(LISTS):
             try:
-                page = await self._request("GET", resource, params=params)
+                return await self._pages(resource, at_most, params | {"limit": PAGE})
             except Gone as exc:
                 raise NotFound(
                     f"the API server has no {resource}.{GROUP}: install the CRDs, or name another cluster with --context"
                 ) from exc
+            except ListExpired as exc:
+                expired = exc
+        raise ApiServerUnavailable(
+            f"the list of {resource} was {LISTS} times too old before it was read to its end ({expired}): try again when the "
+            "connection is faster"
+        ) from expired
+
+    async def _pages(self, resource: str, at_most: int | None, params: dict[str, str]) -> tuple[list[Json], str]:
+        items: list[Json] = []
+        while True:
+            page = await self._request("GET", resource, form={"items": list, "metadata": dict}, params=params)
             items += page["items"]
             following = page["metadata"].get("continue")
             if not following or (at_most is not None and len(items) >= at_most):
@@ -127,9 +162,10 @@ class Cluster:
             params["continue"] = following
 
     async def _to_object(self, method: str, resource: str, name: str, patch: Json | None = None) -> Json:
+        check_name(name.partition("/")[0], KINDS[resource])
         body = {} if patch is None else {"data": json.dumps(patch), "headers": MERGE_PATCH}
         try:
-            return await self._request(method, f"{resource}/{name}", **body)
+            return await self._request(method, f"{resource}/{name}", form={"metadata": dict}, **body)
         except Gone as exc:
             what = f"{KINDS[resource]} {name.partition('/')[0]}"
             raise NotFound(
@@ -138,8 +174,7 @@ class Cluster:
 
     async def read(self, path: str, **params: str) -> Json:
         """Any other object, or one page of a list, by its path."""
-        body: Json = json.loads(await self._read(path, **params))
-        return body
+        return self._decoded(await self._read(path, **params))
 
     async def read_text(self, path: str, **params: str) -> str:
         """What is no JSON, such as the log of a pod."""
@@ -156,16 +191,28 @@ class Cluster:
         except Gone as exc:
             raise NotFound(f"the API server has no {path}") from exc
 
-    async def _request(self, method: str, path: str, **kwargs: Any) -> Json:
-        answer: Json = json.loads(await self._repeated(method, f"{self._base}/{path}", **kwargs))
-        return answer
+    async def _request(self, method: str, path: str, *, form: Mapping[str, type], **kwargs: Any) -> Json:
+        return self._decoded(await self._repeated(method, f"{self._base}/{path}", **kwargs), form)
+
+    def _decoded(self, content: bytes, form: Mapping[str, type] = MappingProxyType({})) -> Json:
+        """An object of JSON that has these fields. Raises ApiServerUnreachable: what has answered is no API server."""
+        try:
+            body = json.loads(content)
+        except ValueError:
+            body = None
+        if isinstance(body, dict) and all(isinstance(body.get(field), kind) for field, kind in form.items()):
+            return body
+        raise ApiServerUnreachable(
+            f"{self.host} has answered{' no JSON' if body is None else ', but not as an API server does'}: a login page or "
+            "another server may be in its place"
+        )
 
     async def _repeated(self, method: str, url: str, **kwargs: Any) -> bytes:
         for attempt in range(1, ATTEMPTS + 1):
             try:
                 return await self._send(method, url, **kwargs)
             except ApiServerUnavailable as exc:
-                if attempt == ATTEMPTS or isinstance(exc, Unauthorized):
+                if attempt == ATTEMPTS or isinstance(exc, Unauthorized | ListExpired):
                     raise
                 await self._clock.sleep(min(exc.retry_after_s, LONGEST_PAUSE_S))
         raise AssertionError("the last attempt returns or raises")
@@ -175,7 +222,8 @@ class Cluster:
             async with self._session.request(method, url, **kwargs) as response:
                 content = await response.read()
                 if response.status >= 300:
-                    raise reaction_to(response.status, content, response.headers.get("Retry-After"))
+                    reaction = reaction_to(response.status, content, response.headers.get("Retry-After"))
+                    raise ListExpired(str(reaction)) if response.status == EXPIRED else reaction
                 return content
         except (aiohttp.ClientError, TimeoutError) as exc:
             raise _unreachable(exc) from exc
@@ -186,7 +234,7 @@ def _unreachable(exc: Exception) -> ApiServerUnreachable:
 
 
 def _refused(status: int, body: bytes) -> Exception:
-    return VersionExpired() if status == 410 else reaction_to(status, body, None)
+    return VersionExpired() if status == EXPIRED else reaction_to(status, body, None)
 
 
 def escaped(value: str) -> str:

@@ -12,7 +12,7 @@ from embedding_operator.resources.embedding_job import OPEN, Phase
 from kubectl_embeddings.cluster import Requests
 from kubectl_embeddings.dead_letter_groups import remedy
 from kubectl_embeddings.failures import DONE, NotFound
-from kubectl_embeddings.layout import Screen, duration, objects, paragraph
+from kubectl_embeddings.layout import Screen, duration, objects, one_line, paragraph
 from kubectl_embeddings.leader import try_to_ask
 from kubectl_embeddings.status import Attention, attention
 from kubectl_embeddings.views import Job, job_of, source_of
@@ -38,13 +38,13 @@ async def explain(
     if job.phase == Phase.PENDING:
         found += await _place(cluster, job, screen, operator_namespace or cluster.namespace)
     lines = [heading(job), *(paragraph(line, width=screen.width) for line in story(job))]
-    screen.emit("\n".join([*lines, *(one.lines(screen.width) for one in found)]))
+    screen.emit("\n".join([*lines, *(one.lines(screen.width, cluster.commands) for one in found)]))
     return DONE
 
 
 def heading(job: Job) -> str:
     reason = f" ({job.reason})" if job.reason else ""
-    return f"{job.name}: row {job.id!r} of {job.source}, {job.phase}{reason}"
+    return one_line(f"{job.name}: row {job.id!r} of {job.source}, {job.phase}{reason}")
 
 
 def events(job: Job) -> list[Event]:

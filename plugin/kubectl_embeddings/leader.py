@@ -11,7 +11,8 @@ from urllib.parse import urlencode
 from embedding_operator.api_errors import ApiServerError, RequestRefused
 from embedding_operator.lifecycle.lease import LEASE
 from kubectl_embeddings.cluster import Json, Requests
-from kubectl_embeddings.failures import CommandFailed, NotFound
+from kubectl_embeddings.failures import CommandFailed, NotFound, WrongUse
+from kubectl_embeddings.given_values import check_name
 from kubectl_embeddings.pod_tunnel import Answer, PodSilent
 
 LABELS = "app.kubernetes.io/name=embedding-operator,app.kubernetes.io/component=operator"
@@ -37,11 +38,12 @@ async def find_leader(cluster: Requests, namespace: str) -> Leader:
         await _refuse_without_operator(cluster, namespace)
         raise CommandFailed(
             f"no pod of the operator leads in namespace {namespace} at the moment: see why with "
-            f"`kubectl logs -n {namespace} -l {LABELS}`"
+            f"`{cluster.commands.of(f'kubectl logs -l {LABELS}', namespace)}`"
         )
     try:
+        check_name(holder, "the holder of the Lease")
         pod = await cluster.read(f"api/v1/namespaces/{namespace}/pods/{holder}")
-    except NotFound:
+    except (NotFound, WrongUse):  # an operator outside of pods has any identity
         raise CommandFailed(
             f"the leader {holder} is no pod of namespace {namespace}, or has just ended: ask again in 20 s, or name the "
             "namespace of the release with --operator-namespace"
@@ -74,7 +76,7 @@ async def ask_leader(cluster: Requests, leader: Leader, port: str, path: str) ->
     except PodSilent as exc:
         raise CommandFailed(
             f"port {leader.ports[port]} of the pod {leader.pod} gives no answer ({exc}): look with "
-            f"`kubectl logs -n {leader.namespace} {leader.pod}`"
+            f"`{cluster.commands.of(f'kubectl logs {leader.pod}', leader.namespace)}`"
         ) from exc
 
 

@@ -10,7 +10,7 @@ from datetime import datetime, timedelta
 
 from embedding_operator.resources.base import parsed_timestamp
 from kubectl_embeddings.cluster import Json
-from kubectl_embeddings.layout import table
+from kubectl_embeddings.layout import one_line, printable, table
 from kubectl_embeddings.source_watch import Change, Kind
 from kubectl_embeddings.status import HEADERS, cells, pressing
 from kubectl_embeddings.views import source_of
@@ -75,17 +75,18 @@ class LiveState:
         """The cells of a source; of one that was deleted, its name."""
         if name not in self._bodies:
             return [name, DELETED, *("" for _ in ALL_HEADERS[2:])]
-        return [*cells(source_of(self._bodies[name]), now), self._sent[name].per_second(now)]
+        found = [*cells(source_of(self._bodies[name]), now), self._sent[name].per_second(now)]
+        return [one_line(cell) for cell in found]
 
     def lines(self, now: datetime, *, width: int, height: int) -> list[str]:
         """The table, and below it as many of the newest transitions as there is room for, the newest first."""
         rows = [self.row(name, now) for name in sorted(self._bodies)]
         shown = table(ALL_HEADERS, rows, width=width).splitlines() if rows else ["no EmbeddingSource"]
-        shown += ["", self.problem] if self.problem else []
+        shown += ["", one_line(self.problem)] if self.problem else []
         room = max(height - len(shown) - 2, 0)
-        newest = [f"{one.at:%Y-%m-%d %H:%M:%SZ}  {one.source}  {one.what}" for one in reversed(self._transitions)][
-            :room
-        ]
+        newest = [
+            printable(f"{one.at:%Y-%m-%d %H:%M:%SZ}  {one.source}  {one.what}") for one in self._transitions[::-1]
+        ][:room]
         return [line if len(line) <= width else f"{line[: width - 1]}…" for line in (*shown, "", *newest)]
 
     def needs_attention(self) -> set[str]:

@@ -11,6 +11,7 @@ from embedding_worker.source import TableColumn
 from kubectl_embeddings.cluster import Json, Requests
 from kubectl_embeddings.failures import DONE, CommandFailed
 from kubectl_embeddings.layout import Screen
+from kubectl_embeddings.shown_commands import BARE, Commands
 
 
 async def show_removal(cluster: Requests, name: str, screen: Screen) -> int:
@@ -21,9 +22,10 @@ async def show_removal(cluster: Requests, name: str, screen: Screen) -> int:
     if sharing:
         raise CommandFailed(
             f"EmbeddingSource {', '.join(map(_name, sharing))} is of the same column, {at}.{at.embedding_column}, and shares its "
-            f"book-keeping: delete {name} with `kubectl delete esrc {name}`, and leave the database as it is"
+            f"book-keeping: delete {name} with `{cluster.commands.of(f'kubectl delete esrc {name}')}`, and leave "
+            "the database as it is"
         )
-    screen.emit(script(at, name, cluster.namespace))
+    screen.emit(script(at, name, cluster.namespace, cluster.commands))
     return DONE
 
 
@@ -37,13 +39,13 @@ def column_of(body: Json) -> TableColumn:
         ) from exc
 
 
-def script(at: TableColumn, source: str, namespace: str) -> str:
+def script(at: TableColumn, source: str, namespace: str, commands: Commands = BARE) -> str:
     """What to do in which order, as comments of SQL, and the SQL. It begins when the source is deleted."""
     return "\n".join(
         [
             "-- 1. First delete the source. The operator stops its work, and drops the",
             "--    triggers within seconds:",
-            *_commented(f"kubectl delete esrc {source} --namespace {namespace}"),
+            *_commented(commands.of_cluster(f"kubectl delete esrc {source} --namespace {namespace}")),
             "-- 2. Then run this as the operator's role, or as a superuser; again, if a lock",
             "--    is not free within 2 s:",
             *(f"{statement};" for statement in remove_bookkeeping(at)),

@@ -5,7 +5,7 @@ Secret is read.
 """
 
 import platform
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Set
 from dataclasses import dataclass
 from datetime import datetime
 from importlib.metadata import version
@@ -14,7 +14,7 @@ from typing import Annotated, Any
 
 import typer
 
-from embedding_operator.api_errors import ApiServerError, ApiServerUnreachable
+from embedding_operator.api_errors import ApiServerError, ApiServerUnreachable, Unauthorized
 from embedding_operator.lifecycle.lease import LEASE
 from embedding_operator.resources import GROUP, JOBS, SOURCES
 from embedding_operator.resources.base import timestamp
@@ -31,6 +31,9 @@ OWN_CONTAINERS = frozenset({"operator", "worker", "check"})
 """What other containers write into their logs is not known."""
 OWN_KINDS = frozenset({"EmbeddingSource", "EmbeddingJob"})
 RELEASE_LABELS = ("app.kubernetes.io/instance", "app.kubernetes.io/version", "helm.sh/chart")
+FIRST_PARTS = frozenset({"versions.json", "sources.json", "jobs.json"})
+"""Where these fail because the API server cannot be reached or a login has ended, so do the others."""
+EVENTS = "apis/events.k8s.io/v1/namespaces/{namespace}/events"
 Read = Callable[[], Awaitable[Any]]
 
 
@@ -47,7 +50,7 @@ class Options:
 
 
 async def write_report(cluster: Requests, options: Options, screen: Screen, *, now: datetime) -> int:
-    """Raises WrongUse where the file cannot be written, and ApiServerUnreachable."""
+    """Raises WrongUse where the file cannot be written, ApiServerUnreachable and Unauthorized."""
     path = options.file or Path(f"embedding-operator-report-{cluster.namespace}-{now:%Y%m%dT%H%M%SZ}.tar.gz")
     if path.exists() or not path.parent.is_dir():
         raise WrongUse(f"{path} {'exists' if path.exists() else 'is in no folder'}: name another file with -o")
@@ -75,7 +78,7 @@ class Report:
         self._archive = Archive()
 
     async def collect(self) -> Archive:
-        """Raises ApiServerUnreachable where not even the first request is answered."""
+        """Raises ApiServerUnreachable where the first request is not answered, and Unauthorized where the login has ended."""
         namespace = f"namespaces/{self.operator_namespace}"
         await self._part("versions.json", self._versions)
         await self._part("sources.json", self._cluster.sources)
@@ -88,7 +91,9 @@ class Report:
         await self._part("workers.json", self._list(f"apis/batch/v1/{namespace}/jobs"))
         lease = f"apis/coordination.k8s.io/v1/{namespace}/leases/{LEASE}"
         await self._part("lease.json", lambda: self._cluster.read(lease))
-        await self._part("events.json", lambda: self._events(pods or []))
+        await self._part("events.json", lambda: self._events(self._cluster.namespace, pods or []))
+        if self.operator_namespace != self._cluster.namespace:
+            await self._part("operator-events.json", lambda: self._events(self.operator_namespace, pods or []))
         await self._part("metrics.txt", self._metrics)
         for pod in pods or []:
             await self._logs(pod)
@@ -99,8 +104,8 @@ class Report:
         self._screen.note(f"reading {name}")
         try:
             content = await read()
-        except ApiServerUnreachable as exc:
-            if name == "versions.json":
+        except (ApiServerUnreachable, Unauthorized) as exc:
+            if name in FIRST_PARTS and (name == "versions.json" or isinstance(exc, Unauthorized)):
                 raise
             self._archive.miss(name, str(exc))
         except (ApiServerError, CommandFailed) as exc:
@@ -145,11 +150,12 @@ class Report:
 
         return read
 
-    async def _events(self, pods: list[Json]) -> list[Json]:
-        path = f"apis/events.k8s.io/v1/namespaces/{self._cluster.namespace}/events"
-        found = (await self._cluster.read(path, limit="5000"))["items"]
-        names = {pod["metadata"]["name"] for pod in pods}
-        ours = [event for event in found if _is_ours(event.get("regarding") or {}, names)]
+    async def _events(self, namespace: str, pods: list[Json]) -> list[Json]:
+        """Those of our resources where the sources are, and those of the operator's pods where these are."""
+        found = (await self._cluster.read(EVENTS.format(namespace=namespace), limit="5000"))["items"]
+        kinds = OWN_KINDS if namespace == self._cluster.namespace else frozenset()
+        names = {pod["metadata"]["name"] for pod in pods} if namespace == self.operator_namespace else set()
+        ours = [event for event in found if _is_ours(event.get("regarding") or {}, kinds, names)]
         return sorted(ours, key=_happened, reverse=True)[:MOST_EVENTS]
 
     async def _metrics(self) -> str:
@@ -180,8 +186,8 @@ def _release_of(metadata: Json) -> Json:
     return {"deployment": metadata["name"], "helmRelease": annotations.get("meta.helm.sh/release-name")} | found
 
 
-def _is_ours(regarding: Json, pods: set[str]) -> bool:
-    return regarding.get("kind") in OWN_KINDS or regarding.get("name") in pods
+def _is_ours(regarding: Json, kinds: Set[str], pods: Set[str]) -> bool:
+    return regarding.get("kind") in kinds or regarding.get("name") in pods
 
 
 def _happened(event: Json) -> str:

@@ -52,7 +52,7 @@ async def explain_row(
         )
     except (CommandFailed, ApiServerError):
         if jobs and not screen.format:  # this much is known without the operator
-            screen.emit(_told([f"row {row_id!r} of {source}"], _line_by_line(jobs, {}), [], screen.width))
+            screen.emit(_told([f"row {row_id!r} of {source}"], _line_by_line(jobs, {}), screen.width))
         raise
     if screen.format:
         screen.emit(document(told, screen.format))
@@ -61,7 +61,8 @@ async def explain_row(
     if row.get("state") == "NoSuchRow" and not jobs:
         raise NotFound(f"the table of source {source} has no row with the id {row_id}: correct the id")
     heading = f"row {row_id!r} of {source}: {state(told, now)}"
-    screen.emit(_told([heading], _line_by_line(jobs, told), what_to_do(source, told, jobs, now), screen.width))
+    found = [one.lines(screen.width, cluster.commands) for one in what_to_do(source, told, jobs, now)]
+    screen.emit("\n".join([_told([heading], _line_by_line(jobs, told), screen.width), *found]))
     return DONE
 
 
@@ -120,7 +121,5 @@ def _reason(one: Json, source: str, row_id: str) -> Attention:
     return Attention(sentence, f"kubectl embeddings {command}")
 
 
-def _told(heading: list[str], lines: Sequence[str], found: Sequence[Attention], width: int | None) -> str:
-    return "\n".join(
-        [*heading, *(paragraph(line, width=width) for line in lines), *(one.lines(width) for one in found)]
-    )
+def _told(heading: list[str], lines: Sequence[str], width: int | None) -> str:
+    return "\n".join([*heading, *(paragraph(line, width=width) for line in lines)])

@@ -10,7 +10,8 @@ from embedding_operator.resources.base import timestamp
 from embedding_worker.clock import Clock
 from kubectl_embeddings.cluster import Requests, changed_annotation
 from kubectl_embeddings.failures import DONE, FAILED
-from kubectl_embeddings.layout import Screen, duration
+from kubectl_embeddings.layout import Screen, duration, one_line
+from kubectl_embeddings.shown_commands import Commands
 from kubectl_embeddings.status import attention, found_sources
 from kubectl_embeddings.views import Source, source_of
 
@@ -58,7 +59,7 @@ async def _handled(
         if handled(body, token):
             screen.emit(f"✓ {name}: the sweep and the audit are done")
             continue
-        screen.emit(f"✗ {name}: not done within {duration(wait)}{why(source_of(body))}")
+        screen.emit(f"✗ {name}: not done within {duration(wait)}{why(source_of(body), cluster.commands)}")
         code = FAILED
     return code
 
@@ -69,6 +70,7 @@ def handled(body: dict[str, object], token: str) -> bool:
     return isinstance(status, dict) and status.get("lastHandledReconcileAt") == token
 
 
-def why(source: Source) -> str:
-    found = attention(source)
-    return f"; {found[0].sentence}" if found else ", and it goes on: see `kubectl embeddings status`"
+def why(source: Source, commands: Commands) -> str:
+    if found := attention(source):
+        return f"; {one_line(found[0].sentence)}"
+    return f", and it goes on: see `{commands.of('kubectl embeddings status')}`"

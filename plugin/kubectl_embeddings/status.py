@@ -12,7 +12,8 @@ from embedding_operator.lifecycle.source_summary import HINDERED, STOPPED
 from embedding_operator.resources.base import parsed_timestamp
 from kubectl_embeddings.cluster import Json, Requests
 from kubectl_embeddings.failures import DONE, NotFound
-from kubectl_embeddings.layout import Screen, duration, objects, paragraph, parsed_duration, table
+from kubectl_embeddings.layout import Screen, duration, objects, one_line, paragraph, parsed_duration, table
+from kubectl_embeddings.shown_commands import BARE, Commands
 from kubectl_embeddings.views import Source, source_of
 
 HEADERS = ("SOURCE", "STATUS", "FRESH %", "DUE", "OLDEST", "OPEN", "DEAD")
@@ -27,10 +28,10 @@ class Attention:
     condition: Condition | None = None
     """The condition that says it, where one does."""
 
-    def lines(self, width: int | None) -> str:
+    def lines(self, width: int | None, commands: Commands) -> str:
         """The command has a line of its own, so that it can be copied."""
         sentence = paragraph(self.sentence, width=width)
-        return f"{sentence}\n    {self.command}" if self.command else sentence
+        return f"{sentence}\n    {one_line(commands.of(self.command))}" if self.command else sentence
 
 
 NOT_PROCESSED = Attention(
@@ -44,7 +45,8 @@ async def show_status(cluster: Requests, names: Sequence[str], screen: Screen, *
     if screen.format:
         screen.emit(objects("EmbeddingSource", bodies, screen.format))
     elif bodies:
-        screen.emit(status_text([source_of(body) for body in bodies], now=now, width=screen.width))
+        sources = [source_of(body) for body in bodies]
+        screen.emit(status_text(sources, now=now, width=screen.width, commands=cluster.commands))
     else:
         screen.note(f"namespace {cluster.namespace} has no EmbeddingSource")
     return DONE
@@ -59,12 +61,12 @@ async def found_sources(cluster: Requests, names: Sequence[str]) -> list[Json]:
     return [bodies[name] for name in names or sorted(bodies)]
 
 
-def status_text(sources: Sequence[Source], *, now: datetime, width: int | None) -> str:
+def status_text(sources: Sequence[Source], *, now: datetime, width: int | None, commands: Commands = BARE) -> str:
     """The table, and what needs attention."""
     parts = [table(HEADERS, [cells(source, now) for source in sources], width=width)]
     for source in sources:
         if found := [*attention(source), *late(source, now)]:
-            parts.append("\n".join([source.name, *(one.lines(width) for one in found)]))
+            parts.append("\n".join([source.name, *(one.lines(width, commands) for one in found)]))
     return "\n\n".join(parts)
 
 

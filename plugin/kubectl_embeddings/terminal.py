@@ -13,7 +13,7 @@ import typer
 
 from embedding_worker.clock import SystemClock
 from kubectl_embeddings.failures import WrongUse
-from kubectl_embeddings.layout import Format, Screen, parsed_duration
+from kubectl_embeddings.layout import Format, Screen, parsed_duration, printable
 
 clock = SystemClock()
 
@@ -45,10 +45,22 @@ def is_terminal() -> bool:
     return sys.stdout.isatty()
 
 
-def screen(output: Format | None = None) -> Screen:
-    """This process's output: in the width of its terminal, or in lines of any length where there is none."""
+def screen(output: Format | None = None, *, for_programs: bool = False) -> Screen:
+    """This process's output: in the width of its terminal, or in lines of any length where there is none.
+
+    What people see has no control characters, wherever the text comes from.
+    """
     width = shutil.get_terminal_size().columns if is_terminal() else None
-    return Screen(typer.echo, lambda text: typer.echo(text, err=True), width, output)
+    as_it_is = for_programs or output is not None
+    return Screen(typer.echo if as_it_is else show, show_error, width, output)
+
+
+def show(text: str) -> None:
+    typer.echo(printable(text))
+
+
+def show_error(text: str) -> None:
+    typer.echo(printable(text), err=True)
 
 
 def timeout(text: str) -> timedelta:

@@ -23,14 +23,18 @@ from embedding_operator.api_errors import ApiServerError, RequestRefused, Unauth
 from embedding_worker.clock import SystemClock
 from kubectl_embeddings.cluster import Cluster
 from kubectl_embeddings.failures import CommandFailed, WrongUse
+from kubectl_embeddings.shown_commands import Commands
 
 CONNECTIONS = 8
+CLUSTER = ("context", "kubeconfig")
+"""The options that name a cluster."""
 
 
 @dataclass(frozen=True)
 class Connection:
     """The options with which every verb says where it works."""
 
+    call: typer.Context
     namespace: Annotated[
         str | None, typer.Option("--namespace", "-n", help="The namespace.  [default: the context's]")
     ] = None
@@ -42,18 +46,24 @@ class Connection:
         typer.Option("--kubeconfig", envvar="KUBECONFIG", show_envvar=False, help="[default: as for kubectl]"),
     ] = None
 
+    @property
+    def commands(self) -> Commands:
+        """Commands that reach the same cluster and namespace. What the environment says holds for them too."""
+        given = {name: str(self.call.params[name]) for name in ("namespace", *CLUSTER) if self._on_command_line(name)}
+        options = [part for name in CLUSTER if name in given for part in (f"--{name}", given[name])]
+        return Commands(options, given.get("namespace", ""))
+
+    def _on_command_line(self, name: str) -> bool:
+        source = self.call.get_parameter_source(name)
+        return source is not None and source.name == "COMMANDLINE"
+
 
 def run_verb(
     connection: Connection, verb: Callable[[Cluster], Awaitable[int]], *, all_namespaces: bool = False
 ) -> None:
-    """Run the verb on the cluster, and exit with the code that it returns or that its failure has."""
+    """Run the verb on the cluster, and exit with the code that it returns. Raises CommandFailed."""
     structlog.configure(logger_factory=lambda *_: structlog.PrintLogger(sys.stderr))
-    try:
-        code = asyncio.run(_run(connection, verb, all_namespaces))
-    except CommandFailed as exc:
-        typer.echo(f"kubectl embeddings: {exc}", err=True)
-        code = exc.code
-    raise typer.Exit(code)
+    raise typer.Exit(asyncio.run(_run(connection, verb, all_namespaces)))
 
 
 async def _run(connection: Connection, verb: Callable[[Cluster], Awaitable[int]], all_namespaces: bool) -> int:
@@ -61,16 +71,16 @@ async def _run(connection: Connection, verb: Callable[[Cluster], Awaitable[int]]
         async with _connected(connection, all_namespaces) as cluster:
             return await verb(cluster)
     except ApiServerError as exc:
-        raise CommandFailed(sentence_of(exc)) from exc
+        raise CommandFailed(sentence_of(exc, connection.commands)) from exc
 
 
-def sentence_of(error: ApiServerError) -> str:
+def sentence_of(error: ApiServerError, commands: Commands) -> str:
     """What the API server's answer, or its silence, means to the user."""
     if isinstance(error, RequestRefused):
         return f"the API server refuses this: {error}"
     if isinstance(error, Unauthorized):
         return f"the API server does not accept the kubeconfig's credentials ({error}): log in again"
-    return f"{error}: look with `kubectl cluster-info`"
+    return f"{error}: look with `{commands.of_cluster('kubectl cluster-info')}`"
 
 
 @asynccontextmanager
@@ -87,4 +97,4 @@ async def _connected(connection: Connection, all_namespaces: bool) -> AsyncItera
     proxy = proxy_for(access.host, configured=access.proxy, in_pod=False)
     namespace = "" if all_namespaces else connection.namespace or access.namespace or "default"
     async with new_session(credentials, Connections(), limit=CONNECTIONS, proxy=proxy) as session:
-        yield Cluster(session, access.host, namespace, clock=clock)
+        yield Cluster(session, access.host, namespace, clock=clock, commands=connection.commands)

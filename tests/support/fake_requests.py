@@ -8,6 +8,7 @@ from kubectl_embeddings.cluster import Json
 from kubectl_embeddings.failures import NotFound
 from kubectl_embeddings.layout import Format, Screen
 from kubectl_embeddings.pod_tunnel import Answer
+from kubectl_embeddings.shown_commands import Commands
 from tests.support.manifests import a_source, merged
 
 VERSION = "100"
@@ -38,6 +39,7 @@ class FakeRequests:
     """Sources and jobs by name, in the namespace `shops`. Every write is noted, in order."""
 
     namespace = "shops"
+    commands = Commands()
 
     def __init__(self, *, sources: Sequence[Json] = (), jobs: Sequence[Json] = ()) -> None:
         self._sources = {body["metadata"]["name"]: body for body in sources}

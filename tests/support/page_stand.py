@@ -9,9 +9,9 @@ from typing import Any
 from embedding_operator.resources.base import timestamp
 from embedding_operator.resources.embedding_job import Phase
 from kubectl_embeddings.cluster import Json
+from kubectl_embeddings.shown_commands import Commands
 from kubectl_embeddings.ui.page_state import Place
 from kubectl_embeddings.ui.poll import Poll
-from kubectl_embeddings.ui.shown_commands import Commands
 from tests.support.fake_clock import FakeClock
 from tests.support.fake_requests import FakeRequests, condition, source_body
 from tests.support.jobs import job_body

@@ -40,25 +40,33 @@ class Observation:
     retrying: Part = Part()
     dead_letters: Part = Part()
 
+    def failed(self, problem: str) -> "Observation":
+        """The same lists, none of which is the newest because of this problem."""
+        return Observation(
+            *(replace(part, problem=problem) for part in (self.sources, self.pending, self.retrying, self.dead_letters))
+        )
+
 
 async def look(cluster: Requests, last: Observation, *, now: datetime) -> Observation:
-    """What is there now; of a list that is not answered, what was there, with the problem. Never raises ApiServerError."""
+    """What is there now; of a list that is not answered, what was there, with the problem. Never raises."""
     sources, pending, retrying, dead_letters = await asyncio.gather(
-        _read(cluster.sources, last.sources, now),
-        _read(lambda: cluster.jobs(LIMIT, phase=Phase.PENDING), last.pending, now),
-        _read(lambda: cluster.jobs(LIMIT, phase=Phase.RETRYING), last.retrying, now),
-        _read(lambda: cluster.jobs(LIMIT, phase=Phase.DEAD_LETTERED), last.dead_letters, now),
+        _read(cluster, cluster.sources, last.sources, now),
+        _read(cluster, lambda: cluster.jobs(LIMIT, phase=Phase.PENDING), last.pending, now),
+        _read(cluster, lambda: cluster.jobs(LIMIT, phase=Phase.RETRYING), last.retrying, now),
+        _read(cluster, lambda: cluster.jobs(LIMIT, phase=Phase.DEAD_LETTERED), last.dead_letters, now),
     )
     return Observation(sources, pending, retrying, dead_letters)
 
 
-async def _read(listed: Callable[[], Awaitable[Sequence[Json]]], last: Part, now: datetime) -> Part:
+async def _read(cluster: Requests, listed: Callable[[], Awaitable[Sequence[Json]]], last: Part, now: datetime) -> Part:
     try:
         async with asyncio.timeout(WITHIN_S):
             return Part(await listed(), now)
     except ApiServerError as exc:
-        return replace(last, problem=sentence_of(exc))
+        return replace(last, problem=sentence_of(exc, cluster.commands))
     except NotFound as exc:
         return replace(last, problem=str(exc))
     except TimeoutError:
         return replace(last, problem=f"the API server has not answered within {WITHIN_S:.0f} s")
+    except Exception as exc:  # the other lists are still shown
+        return replace(last, problem=f"an unexpected error: {type(exc).__name__}: {exc}")

@@ -11,9 +11,9 @@ from typing import Any
 from embedding_operator.lifecycle.source_status import fresh_percent
 from embedding_operator.resources.base import parsed_timestamp
 from kubectl_embeddings.layout import duration
+from kubectl_embeddings.shown_commands import Commands
 from kubectl_embeddings.ui.job_lines import dead_letters, open_jobs
 from kubectl_embeddings.ui.observation import LIMIT, Observation, Part
-from kubectl_embeddings.ui.shown_commands import Commands
 from kubectl_embeddings.ui.source_lines import Level, Placed, line
 from kubectl_embeddings.views import source_of
 

@@ -52,10 +52,16 @@ class Poll:
             await asyncio.gather(self._look, return_exceptions=True)
 
     async def _look_once(self) -> None:
-        began = self._clock.monotonic()
-        self._seen = await look(self._cluster, self._seen, now=self._clock.now())
+        """Never raises: whatever goes wrong is shown, and the next look follows."""
+        began, before = self._clock.monotonic(), self._seen
+        try:
+            seen = await look(self._cluster, before, now=self._clock.now())
+            page_state(seen, self._place, now=self._clock.now())
+            if not seen.sources.problem:
+                self._samples.add(self._clock.now(), {key: one.source for key, one in placed(seen.sources).items()})
+        except Exception as exc:  # an object of another form, such as that of another version
+            seen = before.failed(f"what the API server has answered is not understood ({type(exc).__name__}: {exc})")
+        self._seen = seen
         took_s = self._clock.monotonic() - began
-        self._not_before = began + took_s + EVERY_S
-        if not self._seen.sources.problem:
-            self._not_before = began + max(EVERY_S, min(SHARE * took_s, LONGEST_PAUSE_S))
-            self._samples.add(self._clock.now(), {key: one.source for key, one in placed(self._seen.sources).items()})
+        pause_s = took_s + EVERY_S if seen.sources.problem else max(EVERY_S, min(SHARE * took_s, LONGEST_PAUSE_S))
+        self._not_before = began + pause_s

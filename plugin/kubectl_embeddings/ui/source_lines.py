@@ -12,9 +12,9 @@ from typing import Any
 from embedding_operator.lifecycle.source_summary import HINDERED, STOPPED
 from embedding_operator.resources.base import parsed_timestamp
 from kubectl_embeddings.layout import duration
+from kubectl_embeddings.shown_commands import Commands
 from kubectl_embeddings.status import NOT_PROCESSED, Attention, attention, late, pressing
 from kubectl_embeddings.ui import runbook
-from kubectl_embeddings.ui.shown_commands import Commands
 from kubectl_embeddings.views import Source
 
 INFORMS = {"Backfilling", "Reconciling"}

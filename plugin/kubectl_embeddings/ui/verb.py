@@ -6,7 +6,6 @@ Called by app.py.
 import asyncio
 import signal
 import webbrowser
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Annotated
 
@@ -19,7 +18,6 @@ from kubectl_embeddings.terminal import clock, screen
 from kubectl_embeddings.ui.page_state import Place
 from kubectl_embeddings.ui.poll import Poll
 from kubectl_embeddings.ui.server import page_server
-from kubectl_embeddings.ui.shown_commands import Commands
 from kubectl_embeddings.user_connection import Connection, run_verb
 
 STAY = "It shows what your kubeconfig may read, and changes nothing. Keep the address to yourself. Ctrl-C ends it."
@@ -34,25 +32,18 @@ class Options:
     no_browser: Annotated[bool, typer.Option("--no-browser", help="Print the address, and open no browser.")] = False
 
 
-def ui(ctx: typer.Context, connection: Connection, options: Options) -> None:
+def ui(connection: Connection, options: Options) -> None:
     """Show sources, dead letters and curves on a page in your browser, which only reads."""
     run_verb(
         connection,
-        lambda cluster: show_page(cluster, options, screen(), given=named_cluster(ctx)),
+        lambda cluster: show_page(cluster, options, screen()),
         all_namespaces=options.all_namespaces,
     )
 
 
-def named_cluster(ctx: typer.Context) -> list[str]:
-    """The options of this command that name a cluster, for the commands on the page. The environment names it for these too."""
-    sources = {name: ctx.get_parameter_source(name) for name in ("context", "kubeconfig")}
-    named = [name for name, source in sources.items() if source is not None and source.name == "COMMANDLINE"]
-    return [part for name in named for part in (f"--{name}", str(ctx.params[name]))]
-
-
-async def show_page(cluster: Cluster, options: Options, terminal: Screen, *, given: Sequence[str]) -> int:
-    """Returns after SIGINT or SIGTERM. `given`: options for the commands on the page. Raises WrongUse."""
-    poll = Poll(cluster, Place(cluster.host, cluster.namespace, Commands(given)), clock)
+async def show_page(cluster: Cluster, options: Options, terminal: Screen) -> int:
+    """Returns after SIGINT or SIGTERM. Raises WrongUse."""
+    poll = Poll(cluster, Place(cluster.host, cluster.namespace, cluster.commands), clock)
     try:
         async with page_server(poll.state, port=options.port) as addresses:
             terminal.emit(addresses.page)

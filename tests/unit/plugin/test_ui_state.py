@@ -11,12 +11,12 @@ from embedding_operator.api_errors import ApiServerUnreachable, RequestRefused
 from embedding_operator.lifecycle.source_summary import HINDERED, STOPPED
 from embedding_operator.resources.embedding_job import Phase
 from hack.repository import ROOT
+from kubectl_embeddings.shown_commands import Commands
 from kubectl_embeddings.ui import runbook
 from kubectl_embeddings.ui.job_lines import dead_letters, open_jobs
 from kubectl_embeddings.ui.observation import LIMIT, Part
 from kubectl_embeddings.ui.page_state import freshness
 from kubectl_embeddings.ui.poll import EVERY_S, SHARE
-from kubectl_embeddings.ui.shown_commands import Commands
 from kubectl_embeddings.ui.source_lines import Level, Placed, backfill, level, line
 from kubectl_embeddings.views import source_of
 from tests.support.fake_clock import START

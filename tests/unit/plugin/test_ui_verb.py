@@ -13,6 +13,7 @@ from kubectl_embeddings import app as command
 from kubectl_embeddings.failures import DONE, WrongUse
 from kubectl_embeddings.ui import verb
 from kubectl_embeddings.ui.verb import Options, show_page
+from kubectl_embeddings.user_connection import Connection
 from tests.support.fake_requests import FakeRequests, Printed
 
 
@@ -35,7 +36,7 @@ async def ran(
 
     monkeypatch.setattr(webbrowser, "open", open_in_browser)
     monkeypatch.setattr(verb, "_interrupted", interrupted)
-    assert await show_page(Cluster(), options, printed.screen, given=[]) == DONE  # type: ignore[arg-type]
+    assert await show_page(Cluster(), options, printed.screen) == DONE  # type: ignore[arg-type]
     return printed, opened
 
 
@@ -85,11 +86,9 @@ def test_the_page_is_about_the_cluster_that_was_named(
     """A kubeconfig of the environment is that of the copied commands, too."""
     shown: dict[str, Any] = {}
 
-    def run_verb(_: Any, shows: Any, *, all_namespaces: bool) -> None:
-        shows(None)
-        shown["all_namespaces"] = all_namespaces
+    def run_verb(connection: Connection, _: object, *, all_namespaces: bool) -> None:
+        shown.update(given=list(connection.commands.options), all_namespaces=all_namespaces)
 
     monkeypatch.setattr(verb, "run_verb", run_verb)
-    monkeypatch.setattr(verb, "show_page", lambda *_, given: shown.update(given=given))
     done = CliRunner().invoke(command.app, ["ui", *shlex.split(arguments)], env={"KUBECONFIG": "/of/environment"})
     assert (done.exit_code, shown) == (0, {"all_namespaces": all_namespaces, "given": given})

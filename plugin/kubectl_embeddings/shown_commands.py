@@ -1,0 +1,33 @@
+"""The commands that are shown to be copied, complete with the namespace and the cluster that the user named. Pure.
+
+Used by the verbs, by what they share, and by the page. Without these options a copied command might reach another cluster.
+"""
+
+import shlex
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Commands:
+    options: Sequence[str] = ()
+    """Those that the user gave on the command line and that name a cluster: --context and --kubeconfig."""
+    namespace: str = ""
+    """The one that the user gave on the command line; empty where none was given."""
+
+    def of(self, command: str, namespace: str = "") -> str:
+        """The command in this namespace, or else in the one that was given; empty where there is no command."""
+        where = namespace or self.namespace
+        return self._with(command, ["-n", where] if where else [])
+
+    def of_cluster(self, command: str) -> str:
+        """A command that needs no namespace, or that names one itself."""
+        return self._with(command, [])
+
+    def _with(self, command: str, where: Sequence[str]) -> str:
+        given = shlex.join([*where, *self.options])
+        return f"{command} {given}" if command and given else command
+
+
+BARE = Commands()
+"""Nothing was named."""
