@@ -49,8 +49,7 @@ def approve(
 
 def remove(connection: Connection, name: SourceName) -> None:
     """Print the SQL that removes what the operator has created in the database for a source. Runs none of it."""
-    for_psql = not is_terminal()
-    run_verb(connection, lambda cluster: removal_script.show_removal(cluster, name, screen(for_programs=for_psql)))
+    run_verb(connection, lambda cluster: removal_script.show_removal(cluster, name, screen()))
 
 
 def watch(connection: Connection, names: SomeSources = None, output: Output = None) -> None:

@@ -45,14 +45,13 @@ def is_terminal() -> bool:
     return sys.stdout.isatty()
 
 
-def screen(output: Format | None = None, *, for_programs: bool = False) -> Screen:
+def screen(output: Format | None = None) -> Screen:
     """This process's output: in the width of its terminal, or in lines of any length where there is none.
 
     What people see has no control characters, wherever the text comes from.
     """
     width = shutil.get_terminal_size().columns if is_terminal() else None
-    as_it_is = for_programs or output is not None
-    return Screen(typer.echo if as_it_is else show, show_error, width, output)
+    return Screen(show if output is None else typer.echo, show_error, width, output)
 
 
 def show(text: str) -> None:
