@@ -233,3 +233,27 @@ def test_without_a_name_it_is_named_by_namespace_and_time(tmp_path: Path, monkey
     assert [file.name for file in tmp_path.iterdir()] == [
         f"embedding-operator-report-shops-{START:%Y%m%dT%H%M%SZ}.tar.gz"
     ]
+
+
+def test_of_an_operator_in_another_namespace_the_events_of_both_are_read(path: Path) -> None:
+    requests = stand()
+    requests.objects |= {
+        "api/v1/namespaces/ops/pods": {"items": [pod("operator-1")]},
+        "apis/events.k8s.io/v1/namespaces/ops/events": {
+            "items": [
+                event(4, {"kind": "Pod", "name": "operator-1"}),
+                event(5, {"kind": "EmbeddingSource", "name": "x"}),
+            ]
+        },
+    }
+    assert asyncio.run(write_report(requests, Options(path, "ops"), Printed().screen, now=START)) == DONE
+    assert names_in(path, "events.json") == ["event-1"]
+    assert names_in(path, "operator-events.json") == ["event-4"]
+
+
+def names_in(path: Path, part: str) -> list[str]:
+    with tarfile.open(path) as archive:
+        (member,) = [one for one in archive.getmembers() if one.name.endswith(f"/{part}")]
+        file = archive.extractfile(member)
+        assert file is not None
+        return [one["metadata"]["name"] for one in json.loads(file.read())]
