@@ -10,6 +10,7 @@ PROBLEMS = (
     f'sum by (source) (max by (source, condition) ({CONDITIONS}, condition=~"{WHEN_TRUE}", status="True"}}'
     f' or {CONDITIONS}, condition=~"{WHEN_FALSE}", status="False"}}))'
 )
+SEVERAL = {2: "two", 3: "three", 4: "four", 5: "five", 6: "six"}
 OVERVIEW = Row(
     "Overview",
     (
@@ -92,7 +93,7 @@ OVERVIEW = Row(
             "ProviderReady, ReembedRequired, BlankTexts.",
             Kind.STATES,
             (by_source(PROBLEMS),),
-            words={"0": ("none", GREEN), "1": ("one", YELLOW), "2": ("two", RED), "3": ("three", RED)},
+            words={"0": ("none", GREEN), "1": ("one", YELLOW), **{str(n): (word, RED) for n, word in SEVERAL.items()}},
         ),
     ),
 )

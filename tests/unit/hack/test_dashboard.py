@@ -9,9 +9,12 @@ import pytest
 from embedding_operator.metrics import Metrics
 from hack.dashboard.grafana import FILE, dashboard_json
 from hack.dashboard.rows import ROWS
+from hack.dashboard.rows.overview import WHEN_FALSE, WHEN_TRUE
 from tests.support.fake_clock import FakeClock
 
 DESCRIBED = {metric.name: set(metric.labels) for metric in Metrics(clock=FakeClock()).described}
+OF_PROMETHEUS = ("process_", "ALERTS")
+"""Names of metrics that are not ours."""
 OF_TARGETS = {"namespace", "pod", "instance"}
 """Labels that a target has in Kubernetes."""
 PANELS = [panel for row in ROWS for panel in row.panels]
@@ -40,10 +43,17 @@ def test_it_asks_for_a_prometheus_a_namespace_and_sources() -> None:
     assert variables[2]["current"]["value"] == ["$__all"]
 
 
+def selected(query: str) -> list[tuple[str, str]]:
+    """Each metric of the query, and what is between its braces; empty where it has none."""
+    return re.findall(r"\b((?:embedding_operator|process)_\w+|ALERTS)\b(?:\{([^}]*)\})?", query)
+
+
 @each_panel
 def test_a_query_names_metrics_and_labels_that_exist(panel: Any) -> None:
     for query in panel.queries:
-        for name, matchers in re.findall(r"(embedding_operator_\w+)\{([^}]*)\}", query.expr):
+        for name, matchers in selected(query.expr):
+            if name.startswith(OF_PROMETHEUS):
+                continue
             labels = DESCRIBED[name] if name in DESCRIBED else DESCRIBED[re.sub("_(bucket|sum|count)$", "", name)]
             assert set(re.findall(r"(\w+)=", matchers)) <= labels | OF_TARGETS, name
 
@@ -51,7 +61,15 @@ def test_a_query_names_metrics_and_labels_that_exist(panel: Any) -> None:
 @each_panel
 def test_a_query_reads_the_chosen_namespace_only(panel: Any) -> None:
     for query in panel.queries:
-        assert all('namespace="$namespace"' in matchers for matchers in re.findall(r"\{([^}]*)\}", query.expr))
+        found = selected(query.expr)
+        assert found, query.expr
+        assert all('namespace="$namespace"' in matchers for _, matchers in found), query.expr
+
+
+def test_a_condition_of_each_kind_that_is_counted_has_a_word_for_all_at_once() -> None:
+    (panel,) = [panel for panel in PANELS if panel.title == "Problems of each source"]
+    kinds = f"{WHEN_TRUE}|{WHEN_FALSE}".split("|")
+    assert list(panel.words) == [str(number) for number in range(len(kinds) + 1)]
 
 
 @each_panel
