@@ -8,7 +8,6 @@ import json
 from collections.abc import AsyncIterator, Mapping
 from types import MappingProxyType
 from typing import Any, Protocol
-from urllib.parse import quote
 
 import aiohttp
 
@@ -80,9 +79,7 @@ class Cluster:
         self.namespace = namespace
         self.commands = commands
         self._session = session
-        self._base = f"{host}/apis/{GROUP}/{VERSION}" + (
-            f"/namespaces/{quote(namespace, safe='')}" if namespace else ""
-        )
+        self._base = f"{host}/apis/{GROUP}/{VERSION}" + (f"/namespaces/{namespace}" if namespace else "")
         self._clock = clock
 
     async def sources(self) -> list[Json]:

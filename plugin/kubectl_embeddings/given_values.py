@@ -33,11 +33,8 @@ def _check(parameter: str, value: str) -> None:
         raise WrongUse(f"{what} {value!r} is not written in UTF-8: correct it")
     if parameter in NAMES:
         check_name(value, what)
-    if parameter in NAMESPACES and not (re.fullmatch(LABEL, value) and len(value) <= LONGEST_NAMESPACE):
-        raise WrongUse(
-            f"{what} {value!r} is no name of a namespace: it has lower-case letters, digits and '-', at most "
-            f"{LONGEST_NAMESPACE} of them"
-        )
+    if parameter in NAMESPACES:
+        check_namespace(value, what)
     if parameter == "job_or_row":
         _check_job_or_row(value)
 
@@ -56,6 +53,15 @@ def check_name(value: str, what: str) -> None:
         raise WrongUse(
             f"{what} {value!r} can't be a name in Kubernetes: these have lower-case letters, digits, '-' and '.', at most "
             f"{LONGEST_NAME} of them"
+        )
+
+
+def check_namespace(value: str, what: str) -> None:
+    """Raises WrongUse."""
+    if not (re.fullmatch(LABEL, value) and len(value) <= LONGEST_NAMESPACE):
+        raise WrongUse(
+            f"{what} {value!r} is no name of a namespace: it has lower-case letters, digits and '-', at most "
+            f"{LONGEST_NAMESPACE} of them"
         )
 
 

@@ -23,6 +23,7 @@ from embedding_operator.api_errors import ApiServerError, RequestRefused, Unauth
 from embedding_worker.clock import SystemClock
 from kubectl_embeddings.cluster import Cluster
 from kubectl_embeddings.failures import CommandFailed, WrongUse
+from kubectl_embeddings.given_values import check_namespace
 from kubectl_embeddings.shown_commands import Commands
 
 CONNECTIONS = 8
@@ -96,5 +97,7 @@ async def _connected(connection: Connection, all_namespaces: bool) -> AsyncItera
     access = credentials.access
     proxy = proxy_for(access.host, configured=access.proxy, in_pod=False)
     namespace = "" if all_namespaces else connection.namespace or access.namespace or "default"
+    if namespace:
+        check_namespace(namespace, "the context's namespace")
     async with new_session(credentials, Connections(), limit=CONNECTIONS, proxy=proxy) as session:
         yield Cluster(session, access.host, namespace, clock=clock, commands=connection.commands)

@@ -9,6 +9,7 @@ from typer.testing import CliRunner
 from kubectl_embeddings.app import app
 from kubectl_embeddings.failures import WRONG_USE, WrongUse
 from kubectl_embeddings.given_values import check_given, is_name
+from tests.support.kubeconfigs import kubeconfig, write
 from tests.support.scripted_api_server import Reply, a_list, scripted_api_server
 
 
@@ -85,6 +86,13 @@ def test_what_no_object_is_called_is_refused(arguments: str, tmp_path: Path) -> 
 @pytest.mark.parametrize("arguments", ["status -n ../x", "explain a --operator-namespace 'a?'", "ui -n a.b"])
 def test_what_no_namespace_is_called_is_refused(arguments: str, tmp_path: Path) -> None:
     assert "is no name of a namespace" in refused(arguments, tmp_path)
+
+
+def test_a_namespace_of_the_kubeconfig_that_cannot_be_is_refused_too(tmp_path: Path) -> None:
+    path = write(tmp_path / "kubeconfig", kubeconfig(context={"namespace": "a/../b"}))
+    done = CliRunner().invoke(app, ["status"], env={"KUBECONFIG": str(path)})
+    assert done.exit_code == WRONG_USE
+    assert "the context's namespace 'a/../b' is no name of a namespace" in done.output
 
 
 @pytest.mark.parametrize("name", ["/1", "shops/", "/"])
