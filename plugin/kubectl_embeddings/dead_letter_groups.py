@@ -3,7 +3,6 @@
 Called by app.py. Decides what to show; the requests are those of cluster.py.
 """
 
-import shlex
 from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,7 +16,7 @@ from embedding_operator.resources.embedding_job import Phase
 from kubectl_embeddings.cluster import Requests
 from kubectl_embeddings.failures import DONE
 from kubectl_embeddings.layout import Screen, document, duration, one_line, paragraph
-from kubectl_embeddings.shown_commands import BARE, Commands
+from kubectl_embeddings.shown_commands import BARE, Commands, quoted
 from kubectl_embeddings.views import Job, job_of
 
 NAMES_SHOWN = 5
@@ -105,7 +104,7 @@ def group_text(group: Group, wanted: Filter, *, now: datetime, width: int | None
         [
             one_line(f"{group.reason}: {of}{when}"),
             *(paragraph(line, width=width) for line in lines if line),
-            f"  {one_line(commands.of(replay_command(group, wanted)))}",
+            f"  {commands.of(replay_command(group, wanted))}",
             *(f"    {job.name}" for job in group.jobs[:NAMES_SHOWN]),
             *([f"    … and {more} more"] if (more := len(group.jobs) - NAMES_SHOWN) > 0 else []),
         ]
@@ -114,8 +113,8 @@ def group_text(group: Group, wanted: Filter, *, now: datetime, width: int | None
 
 def replay_command(group: Group, wanted: Filter) -> str:
     """The command that replays just these. A reason is what somebody wrote into a status, so it is quoted for the shell."""
-    of_source = "" if wanted.source is None else f" --source {shlex.quote(wanted.source)}"
-    return f"kubectl embeddings replay --reason {shlex.quote(group.reason)}{of_source}"
+    of_source = "" if wanted.source is None else f" --source {quoted(wanted.source)}"
+    return f"kubectl embeddings replay --reason {quoted(group.reason)}{of_source}"
 
 
 def _failures(group: Group) -> str:

@@ -43,8 +43,8 @@ async def explain(
 
 
 def heading(job: Job) -> str:
-    reason = f" ({job.reason})" if job.reason else ""
-    return one_line(f"{job.name}: row {job.id!r} of {job.source}, {job.phase}{reason}")
+    reason = f" ({one_line(job.reason)})" if job.reason else ""
+    return f"{job.name}: row {job.id!r} of {one_line(job.source)}, {job.phase}{reason}"
 
 
 def events(job: Job) -> list[Event]:

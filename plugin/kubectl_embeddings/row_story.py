@@ -3,7 +3,6 @@
 Called by app.py. Decides what to say; the leader of the operator is asked what it knows.
 """
 
-import shlex
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
@@ -15,6 +14,7 @@ from kubectl_embeddings.explanation import Event, advice, events, in_order, plac
 from kubectl_embeddings.failures import DONE, CommandFailed, NotFound, WrongUse
 from kubectl_embeddings.layout import Screen, document, duration, paragraph
 from kubectl_embeddings.leader import ask_about_row
+from kubectl_embeddings.shown_commands import quoted
 from kubectl_embeddings.status import Attention
 from kubectl_embeddings.views import Job, job_of
 
@@ -117,7 +117,7 @@ def _reason(one: Json, source: str, row_id: str) -> Attention:
     sentence = f"{one['reason']}: {one['message']}"
     if one["reason"] in NO_COMMAND:
         return Attention(sentence)
-    command = COMMANDS.get(one["reason"], OTHER_COMMAND).format(source=source, id=shlex.quote(row_id))
+    command = COMMANDS.get(one["reason"], OTHER_COMMAND).format(source=source, id=quoted(row_id))
     return Attention(sentence, f"kubectl embeddings {command}")
 
 

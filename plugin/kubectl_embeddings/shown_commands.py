@@ -7,6 +7,8 @@ import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from kubectl_embeddings.layout import printable
+
 
 @dataclass(frozen=True)
 class Commands:
@@ -31,3 +33,18 @@ class Commands:
 
 BARE = Commands()
 """Nothing was named."""
+
+
+def quoted(value: str) -> str:
+    """A value for a shell. One with control characters or line breaks is written with escapes, as bash, zsh and ksh read them."""
+    if "\n" not in value and printable(value) == value:
+        return shlex.quote(value)
+    return f"$'{''.join(map(_in_dollar_quotes, value))}'"
+
+
+def _in_dollar_quotes(char: str) -> str:
+    if char in "'\\":
+        return f"\\{char}"
+    if char != "\n" and printable(char) == char:
+        return char
+    return f"\\u{ord(char):04x}" if ord(char) < 0x10000 else f"\\U{ord(char):08x}"

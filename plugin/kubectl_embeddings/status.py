@@ -12,7 +12,7 @@ from embedding_operator.lifecycle.source_summary import HINDERED, STOPPED
 from embedding_operator.resources.base import parsed_timestamp
 from kubectl_embeddings.cluster import Json, Requests
 from kubectl_embeddings.failures import DONE, NotFound
-from kubectl_embeddings.layout import Screen, duration, objects, one_line, paragraph, parsed_duration, table
+from kubectl_embeddings.layout import Screen, duration, objects, paragraph, parsed_duration, table
 from kubectl_embeddings.shown_commands import BARE, Commands
 from kubectl_embeddings.views import Source, source_of
 
@@ -31,7 +31,7 @@ class Attention:
     def lines(self, width: int | None, commands: Commands) -> str:
         """The command has a line of its own, so that it can be copied."""
         sentence = paragraph(self.sentence, width=width)
-        return f"{sentence}\n    {one_line(commands.of(self.command))}" if self.command else sentence
+        return f"{sentence}\n    {commands.of(self.command)}" if self.command else sentence
 
 
 NOT_PROCESSED = Attention(

@@ -1,19 +1,22 @@
 """Every command that a verb prints to be copied reaches the namespace and the cluster that the user named."""
 
 import re
+import subprocess
 from datetime import timedelta
 
 import pytest
 
 from embedding_operator.resources.embedding_job import Phase
+from hack.processes.environment import program_environment
 from kubectl_embeddings.approval import approve
 from kubectl_embeddings.dead_letter_groups import Filter, show_dead_letters
 from kubectl_embeddings.explanation import explain
 from kubectl_embeddings.failures import CommandFailed
+from kubectl_embeddings.layout import printable
 from kubectl_embeddings.leader import find_leader
 from kubectl_embeddings.removal_script import show_removal
 from kubectl_embeddings.row_story import explain_row
-from kubectl_embeddings.shown_commands import BARE, Commands
+from kubectl_embeddings.shown_commands import BARE, Commands, quoted
 from kubectl_embeddings.source_changes import reconcile
 from kubectl_embeddings.status import show_status
 from tests.support.fake_clock import START, FakeClock, let_time_pass
@@ -67,6 +70,30 @@ async def test_every_command_has_what_the_user_gave() -> None:
 
 async def test_a_reason_with_control_characters_is_not_written_to_the_terminal() -> None:
     assert "\x1b" not in await printed_by_all()
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        "plain",
+        "two  spaces",
+        "it's",
+        "\x1b[31m",
+        "a\nkubectl delete ns x",
+        "\u202e'\\n",
+        "日本\x85",
+        "\U000e0041",
+        "",
+        "$x",
+    ],
+)
+def test_a_copied_value_is_the_same_in_a_shell_and_shows_no_control_characters(value: str) -> None:
+    shown = quoted(value)
+    assert printable(shown) == shown
+    assert "\n" not in shown
+    shell = ["bash", "-c", f"printf %s {shown}"]
+    given = program_environment() | {"LC_ALL": "C.UTF-8"}
+    assert subprocess.run(shell, env=given, capture_output=True, check=True).stdout.decode() == value
 
 
 @pytest.mark.parametrize(
