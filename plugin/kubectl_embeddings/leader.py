@@ -85,11 +85,13 @@ async def ask_about_row(cluster: Requests, namespace: str, source: str, row_id: 
     leader = await find_leader(cluster, namespace)
     answer = await ask_leader(cluster, leader, "local", f"/v1/rows?{urlencode({'source': source, 'id': row_id})}")
     try:
-        told: Json = json.loads(answer.body)
-    except ValueError as exc:
+        told = json.loads(answer.body)
+    except ValueError:
+        told = None
+    if not isinstance(told, dict):
         raise CommandFailed(
-            f"the operator's pod {leader.pod} has answered {answer.status}, and no JSON: its version may be another one"
-        ) from exc
+            f"the operator's pod {leader.pod} has answered {answer.status}, and no object of JSON: its version may be another one"
+        )
     if answer.status == 200:
         return told
     failure = NotFound if answer.status == 404 else CommandFailed
