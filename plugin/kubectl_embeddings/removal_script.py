@@ -45,7 +45,7 @@ def script(at: TableColumn, source: str, namespace: str, commands: Commands = BA
         [
             "-- 1. First delete the source. The operator stops its work, and drops the",
             "--    triggers within seconds:",
-            *_commented(commands.of_cluster(f"kubectl delete esrc {source} --namespace {namespace}")),
+            *_commented(commands.of(f"kubectl delete esrc {source} --namespace {namespace}")),
             "-- 2. Then run this as the operator's role, or as a superuser; again, if a lock",
             "--    is not free within 2 s:",
             *(f"{statement};" for statement in remove_bookkeeping(at)),

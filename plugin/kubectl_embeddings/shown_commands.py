@@ -9,6 +9,8 @@ from dataclasses import dataclass
 
 from kubectl_embeddings.layout import printable
 
+NAMESPACE_OPTIONS = frozenset({"-n", "--namespace"})
+
 
 @dataclass(frozen=True)
 class Commands:
@@ -18,12 +20,15 @@ class Commands:
     """The one that the user gave on the command line; empty where none was given."""
 
     def of(self, command: str, namespace: str = "") -> str:
-        """The command in this namespace, or else in the one that was given; empty where there is no command."""
-        where = namespace or self.namespace
+        """The command in the namespace that it names itself, in this one, or else in the one that was given.
+
+        Empty where there is no command.
+        """
+        where = "" if NAMESPACE_OPTIONS & set(shlex.split(command)) else namespace or self.namespace
         return self._with(command, ["-n", where] if where else [])
 
     def of_cluster(self, command: str) -> str:
-        """A command that needs no namespace, or that names one itself."""
+        """A command that needs no namespace."""
         return self._with(command, [])
 
     def _with(self, command: str, where: Sequence[str]) -> str:
@@ -43,8 +48,8 @@ def quoted(value: str) -> str:
 
 
 def _in_dollar_quotes(char: str) -> str:
-    if char in "'\\":
-        return f"\\{char}"
-    if char != "\n" and printable(char) == char:
+    if char == "\\":
+        return "\\\\"
+    if char not in "'\n" and printable(char) == char:
         return char
     return f"\\u{ord(char):04x}" if ord(char) < 0x10000 else f"\\U{ord(char):08x}"

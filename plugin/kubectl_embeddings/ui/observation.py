@@ -42,9 +42,8 @@ class Observation:
 
     def failed(self, problem: str) -> "Observation":
         """The same lists, none of which is the newest because of this problem."""
-        return Observation(
-            *(replace(part, problem=problem) for part in (self.sources, self.pending, self.retrying, self.dead_letters))
-        )
+        parts = {name: replace(part, problem=problem) for name, part in vars(self).items() if isinstance(part, Part)}
+        return replace(self, **parts)
 
 
 async def look(cluster: Requests, last: Observation, *, now: datetime) -> Observation:

@@ -108,3 +108,7 @@ def test_a_copied_value_is_the_same_in_a_shell_and_shows_no_control_characters(v
 def test_nothing_is_added_that_was_not_given(commands: Commands, namespace: str, expected: str) -> None:
     assert commands.of("kubectl x", namespace) == expected
     assert commands.of("", namespace) == ""
+
+
+def test_a_command_that_names_its_namespace_keeps_it() -> None:
+    assert NAMED.of("kubectl get pods -n ops", "shops") == "kubectl get pods -n ops --context 'prod eu'"
