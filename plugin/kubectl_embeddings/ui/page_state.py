@@ -44,9 +44,9 @@ def page_state(seen: Observation, place: Place, *, now: datetime) -> dict[str, A
         "namespace": place.namespace,
         "sources": freshness(seen.sources, now=now) | {"items": sorted(lines, key=_order), "totals": totals(seen, now)},
         "deadLetters": freshness(seen.dead_letters, now=now)
-        | {"items": dead_letters(seen.dead_letters.bodies, place.commands, now)},
+        | {"items": dead_letters(seen.dead_letters.bodies, place.commands, now, cut=seen.dead_letters.cut)},
         "openJobs": freshness(seen.pending, seen.retrying, now=now)
-        | {"items": open_jobs([*seen.retrying.bodies, *seen.pending.bodies], now)},
+        | {"items": _open_jobs(seen.retrying, seen.pending, now=now)},
     }
 
 
@@ -60,6 +60,11 @@ def freshness(*parts: Part, now: datetime) -> dict[str, Any]:
         "problem": next((part.problem for part in parts if part.problem), ""),
         "cut": LIMIT if any(part.cut for part in parts) else None,
     }
+
+
+def _open_jobs(*parts: Part, now: datetime) -> list[dict[str, Any]]:
+    found = [one for part in parts for one in open_jobs(part.bodies, now, cut=part.cut)]
+    return sorted(found, key=lambda one: (-one["count"], one["source"]))
 
 
 def totals(seen: Observation, now: datetime) -> dict[str, Any]:

@@ -129,6 +129,39 @@ def test_of_many_dead_letters_some_rows_are_named() -> None:
     assert (group["count"], len(group["rows"])) == (40, 5)
 
 
+def test_of_a_list_that_was_cut_the_numbers_are_at_least_and_the_newest_is_not_known() -> None:
+    (group,) = dead_letters([dead("1")], Commands(), START, cut=True)
+    assert (group["atLeast"], group["count"], group["newest"]) == (True, 1, "")
+    (whole,) = dead_letters([dead("1")], Commands(), START)
+    assert (whole["atLeast"], whole["newest"]) == (False, "5m")
+
+
+def test_of_open_jobs_that_were_cut_the_oldest_and_the_next_are_not_known() -> None:
+    (group,) = open_jobs([waiting_job()], START, cut=True)
+    assert (group["atLeast"], group["oldest"], group["nextAttempt"]) == (True, "", "")
+    (whole,) = open_jobs([waiting_job()], START)
+    assert (whole["atLeast"], whole["oldest"], whole["nextAttempt"]) == (False, "5m", "4s")
+
+
+def waiting_job() -> Json:
+    body = job_body("1", Phase.RETRYING, nextAttemptTime="2026-03-01T12:00:04Z")
+    body["metadata"]["creationTimestamp"] = "2026-03-01T11:55:00Z"
+    return body
+
+
+async def test_each_list_that_was_cut_says_so_in_its_groups() -> None:
+    stand = Stand()
+    many = [job_body(str(number), Phase.DEAD_LETTERED, reason="InputRejected") for number in range(LIMIT + 1)]
+    many += [job_body(f"p{number}", Phase.PENDING) for number in range(LIMIT)]
+    stand.show(sources(START), [*many, waiting_job()])
+    state = await stand.poll.state()
+    assert [(one["count"], one["atLeast"]) for one in state["deadLetters"]["items"]] == [(LIMIT, True)]
+    assert [(one["phase"], one["atLeast"]) for one in state["openJobs"]["items"]] == [
+        ("Pending", True),
+        ("Retrying", False),
+    ]
+
+
 def test_open_jobs_are_counted_by_what_they_wait_for() -> None:
     waiting = [line for line in open_jobs(jobs(START), START) if line["phase"] in ("Pending", "Retrying")]
     assert [(one["source"], one["count"], one["phase"], one["reason"], one["nextAttempt"]) for one in waiting[:2]] == [
