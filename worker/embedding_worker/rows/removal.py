@@ -47,8 +47,7 @@ BEGIN
     RAISE EXCEPTION 'nothing is removed: it belongs to EmbeddingSource %/%, uid %',
       owned ->> 'namespace', owned ->> 'name', owned ->> 'uid';
   END IF;
-END
-"""
+END """
     return f"DO {dollar_quoted(body)}"
 
 
