@@ -115,7 +115,7 @@ async def test_what_another_source_has_taken_over_since_stays_even_where_psql_go
 
     said = in_psql(database.url, script(config.at, "shops", "yellow-book", UID))
 
-    assert "nothing is removed: it belongs to EmbeddingSource new/shops, uid uid-2" in said
+    assert "nothing is removed: EmbeddingSource new/shops, uid uid-2, owns it" in said
     assert left(administrator, config) == kept
     assert [name for name in kept if name.endswith("_mark")]
     in_psql(database.url, script(config.at, "shops", "new", new.uid), STOP)
