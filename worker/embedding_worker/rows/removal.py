@@ -41,9 +41,9 @@ def _refuse_other_owner(stem: str, uid: str) -> str:
     body = f"""
 DECLARE owned jsonb;
 BEGIN
-  SELECT (to_jsonb(s) ->> 'owner')::jsonb INTO owned
-  FROM {SCHEMA}.sources s WHERE s.bookkeeping = {literal(stem)}
-  FOR UPDATE;
+  SELECT (to_jsonb(s) ->> 'owner')::jsonb
+  INTO owned FROM {SCHEMA}.sources s
+  WHERE s.bookkeeping = {literal(stem)} FOR UPDATE;
   IF owned ->> 'uid' <> {literal(uid)} THEN
     RAISE EXCEPTION 'nothing is removed: EmbeddingSource %/%, uid %, owns it',
       owned ->> 'namespace', owned ->> 'name', owned ->> 'uid';
