@@ -9,10 +9,10 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
+from kubectl_embeddings import runbook
 from kubectl_embeddings.cluster import Json
 from kubectl_embeddings.dead_letter_groups import NAMES_SHOWN, Filter, Group, grouped, replay_command
 from kubectl_embeddings.layout import duration
-from kubectl_embeddings.ui import runbook
 from kubectl_embeddings.ui.shown_commands import Commands
 from kubectl_embeddings.views import Job, job_of
 

@@ -11,7 +11,7 @@ from embedding_operator.api_errors import ApiServerUnreachable, RequestRefused
 from embedding_operator.lifecycle.source_summary import HINDERED, STOPPED
 from embedding_operator.resources.embedding_job import Phase
 from hack.repository import ROOT
-from kubectl_embeddings.ui import runbook
+from kubectl_embeddings import runbook
 from kubectl_embeddings.ui.job_lines import dead_letters, open_jobs
 from kubectl_embeddings.ui.observation import LIMIT, Part
 from kubectl_embeddings.ui.page_state import freshness
@@ -173,7 +173,7 @@ def test_open_jobs_are_counted_by_what_they_wait_for() -> None:
 
 @pytest.mark.parametrize(
     "name",
-    [*runbook.BY_REASON.values(), *runbook.BY_TYPE.values(), runbook.DEAD_LETTERS, runbook.NO_OPERATOR, runbook.LATE],
+    [*runbook.BY_REASON.values(), *runbook.BY_TYPE.values(), *runbook.OF_A_ROW.values(), runbook.DEAD_LETTERS, runbook.NO_OPERATOR, runbook.LATE],
 )
 def test_the_runbook_has_each_section_that_the_page_links_to(name: str) -> None:
     assert f"\n## EmbeddingOperator{name}\n" in (ROOT / "docs" / "runbook.md").read_text()
@@ -308,3 +308,22 @@ async def seen(**status: Any) -> Stand:
     stand.show([source_body("shops", status=counts(10, 1, sent=0) | status)])
     await stand.poll.state()
     return stand
+
+
+async def test_that_no_operator_leads_is_said_with_its_command_and_its_section() -> None:
+    stand = Stand()
+    stand.show(sources(START))
+    path = f"apis/coordination.k8s.io/v1/namespaces/{stand.namespace}/leases/embedding-operator"
+    stand.objects[path] = {"spec": {"holderIdentity": "", "renewTime": "2026-03-01T11:40:00Z"}}
+    (absent,) = (await stand.poll.state())["operators"]
+    assert absent["namespace"] == stand.namespace
+    assert absent["sentence"] == "no operator has led since 2026-03-01 11:40:00Z: the numbers are of then"
+    assert absent["command"].startswith("kubectl get pods,deployments -l ")
+    assert absent["command"].endswith(f" -n {stand.namespace}")
+    assert absent["runbook"] == runbook.section("NoLeader")
+
+
+async def test_of_an_operator_whose_lease_cannot_be_read_nothing_is_said() -> None:
+    stand = Stand()
+    stand.show(sources(START))
+    assert (await stand.poll.state())["operators"] == []
