@@ -97,9 +97,7 @@ async def _of_source(cluster: Requests, name: str) -> list[Attention]:
     return [Attention(f"{name}: {one.sentence}", one.command) for one in found]
 
 
-async def _of_operator(
-    cluster: Requests, job: Job, screen: Screen, namespace: str, now: datetime
-) -> list[Attention]:
+async def _of_operator(cluster: Requests, job: Job, screen: Screen, namespace: str, now: datetime) -> list[Attention]:
     """That no operator works on it; otherwise, how many jobs come before it, if the operator can be asked."""
     if absent := absence(await read_lease(cluster, namespace), now):
         return [Attention(f"{absent}: it waits until one does", pods_command(namespace))]

@@ -52,8 +52,8 @@ async def find_leader(cluster: Requests, namespace: str) -> Leader:
         pod = await cluster.read(f"api/v1/namespaces/{namespace}/pods/{holder}")
     except NotFound:
         raise CommandFailed(
-            f"the leader {holder} is no pod of namespace {namespace}, or has just ended: ask again in 20 s, and then see which pods "
-            f"there are with `{pods_command(namespace)}`"
+            f"the leader {holder} is no pod of namespace {namespace}, or has just ended: ask again in 20 s, and then see which "
+            f"pods there are with `{pods_command(namespace)}`"
         ) from None
     return Leader(namespace, holder, DEFAULT_PORTS | _ports(pod))
 
@@ -106,7 +106,9 @@ async def ask_about_row(cluster: Requests, namespace: str, source: str, row_id: 
     raise failure(f"the operator's pod {leader.pod}: {told.get('error', answer.status)}")
 
 
-async def try_to_ask(cluster: Requests, namespace: str, source: str, row_id: str) -> Json | CommandFailed | ApiServerError:
+async def try_to_ask(
+    cluster: Requests, namespace: str, source: str, row_id: str
+) -> Json | CommandFailed | ApiServerError:
     """The same, or why it is not known."""
     try:
         return await ask_about_row(cluster, namespace, source, row_id)

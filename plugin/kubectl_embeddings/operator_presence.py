@@ -1,7 +1,7 @@
 """Whether an operator works in a namespace, as its Lease says: without one, what a status says is of an earlier time.
 
-Called by status.py, explanation.py, leader.py and the page. Where the Lease cannot be read, or does not exist, as with an operator outside of
-the cluster, nothing is known, and nothing is said.
+Called by status.py, explanation.py, leader.py and the page. Where the Lease cannot be read, or does not exist, as
+with an operator outside of the cluster, nothing is known, and nothing is said.
 """
 
 from collections.abc import Mapping

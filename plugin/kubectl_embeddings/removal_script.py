@@ -20,8 +20,8 @@ async def show_removal(cluster: Requests, name: str, screen: Screen) -> int:
     at = column_of(body)
     if is_owned_elsewhere(body):
         raise CommandFailed(
-            f"the book-keeping of {at}.{at.embedding_column} belongs to another source than {name}, which its condition Stalled names: "
-            f"delete {name} with `kubectl delete esrc {name}`, and leave the database as it is"
+            f"the book-keeping of {at}.{at.embedding_column} belongs to another source than {name}, which its condition Stalled "
+            f"names: delete {name} with `kubectl delete esrc {name}`, and leave the database as it is"
         )
     sharing = [other for other in await cluster.sources() if _name(other) != name and _same(other, at)]
     if sharing:

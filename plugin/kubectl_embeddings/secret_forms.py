@@ -1,7 +1,7 @@
 """Finds what may be a secret in a text, by the name in front of it or by its own form. Pure; called by redaction.py.
 
-Every search takes time in proportion to the text, whatever the text is: the logs that it reads may contain anything. Where the end
-of a secret is not certain, more is removed rather than less.
+Every search takes time in proportion to the text, whatever the text is: the logs that it reads may contain anything. Where the
+end of a secret is not certain, more is removed rather than less.
 """
 
 import re
@@ -32,7 +32,9 @@ QUOTES = {quote: re.compile(rf"(\\*)({quote}+)") for quote in ("'", '"')}
 LONGEST_QUOTED = 4096
 URL = re.compile(r"""(?<![\w+.-])([\w+.-]*)://((?:[^\s"'<>]|["'<>](?=\w))*)""")
 FORMS = (
-    re.compile(r"-----BEGIN [A-Z ]*PRIVATE KEY( BLOCK)?-----.*?(-----END [A-Z ]*PRIVATE KEY( BLOCK)?-----|\Z)", re.DOTALL),
+    re.compile(
+        r"-----BEGIN [A-Z ]*PRIVATE KEY( BLOCK)?-----.*?(-----END [A-Z ]*PRIVATE KEY( BLOCK)?-----|\Z)", re.DOTALL
+    ),
     re.compile(r"(?<![\w.-])(AIza|AQ\.|ya29\.|GOCSPX-)[0-9A-Za-z_.-]{10,}"),
     re.compile(r"(?<![\w-])(sk-|gsk_|xai-|hf_|[sr]k_(?:live|test)_)[0-9A-Za-z_-]{10,}"),
     re.compile(r"\b(AKIA|ASIA)[0-9A-Z]{12,}"),
@@ -99,10 +101,8 @@ def _value(text: str, name: re.Match[str]) -> tuple[int, int]:
     if opened := OPENED.match(text, at):
         return opened.end(), _closing(text, opened)
     form = REST_OF_LINE if WHOLE_LINE.search(name[0]) else UNQUOTED
-    if text.startswith(REDACTED, at):
-        found = form.match(text, at)
-    else:
-        found = LISTED.match(text, at) or form.match(text, at)
+    listed = None if text.startswith(REDACTED, at) else LISTED.match(text, at)
+    found = listed or form.match(text, at)
     return at, found.end() if found else at
 
 

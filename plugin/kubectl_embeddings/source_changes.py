@@ -55,7 +55,9 @@ async def reconcile(
     names = [source_of(body).name for body in await found_sources(cluster, names)]
     requested = []
     for name in names:
-        requested.append(Request(name, token, last_handled(await cluster.patch_source(name, changed_annotation(token)))))
+        requested.append(
+            Request(name, token, last_handled(await cluster.patch_source(name, changed_annotation(token))))
+        )
         if wait is None:
             screen.emit(f"✓ {name}: a sweep and an audit are requested")
     return DONE if wait is None else await _handled(cluster, requested, screen, wait=wait, clock=clock)

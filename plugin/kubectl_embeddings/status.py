@@ -77,9 +77,7 @@ async def found_sources(cluster: Requests, names: Sequence[str]) -> list[Json]:
     return [bodies[name] for name in names or sorted(bodies)]
 
 
-def status_text(
-    sources: Sequence[Source], *, now: datetime, width: int | None, first: Attention | None = None
-) -> str:
+def status_text(sources: Sequence[Source], *, now: datetime, width: int | None, first: Attention | None = None) -> str:
     """What is to be known first, the table, and what needs attention."""
     parts = [first.lines(width)] if first else []
     parts += [table(HEADERS, [cells(source, now) for source in sources], width=width)]

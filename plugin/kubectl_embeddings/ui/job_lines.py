@@ -1,7 +1,7 @@
 """What the page shows of dead letters and of open jobs: in groups, because there may be thousands. Pure; called by page_state.py.
 
-The groups, the remedies and the commands of dead letters are those of `kubectl embeddings dead-letters`. The API server lists jobs by
-their names: of a list that was cut, neither the numbers nor the newest and the oldest job are known.
+The groups, the remedies and the commands of dead letters are those of `kubectl embeddings dead-letters`. The API server lists
+jobs by their names: of a list that was cut, neither the numbers nor the newest and the oldest job are known.
 """
 
 from collections import defaultdict
@@ -22,7 +22,10 @@ def dead_letters(
 ) -> list[dict[str, Any]]:
     """By namespace and reason, the largest group first. `cut`: there may be more, older and newer ones, of each."""
     groups = [(place, group) for place, jobs in _by_namespace(bodies).items() for group in grouped(jobs)]
-    return [_group(place, one, commands, now, cut=cut) for place, one in sorted(groups, key=lambda found: -len(found[1].jobs))]
+    return [
+        _group(place, one, commands, now, cut=cut)
+        for place, one in sorted(groups, key=lambda found: -len(found[1].jobs))
+    ]
 
 
 def open_jobs(bodies: Sequence[Json], now: datetime, *, cut: bool = False) -> list[dict[str, Any]]:

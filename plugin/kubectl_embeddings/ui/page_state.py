@@ -67,9 +67,7 @@ def freshness(*parts: Part, now: datetime) -> dict[str, Any]:
 def _absent_operators(seen: Observation, place: Place, now: datetime) -> list[dict[str, str]]:
     """The namespaces in which none works, so that what is shown of their sources is old."""
     found = [(namespace, no_operator(lease, now)) for namespace, lease in seen.leases.items()]
-    return [
-        {"namespace": namespace} | said(one, namespace, place.commands) for namespace, one in found if one
-    ]
+    return [{"namespace": namespace} | said(one, namespace, place.commands) for namespace, one in found if one]
 
 
 def _open_jobs(*parts: Part, now: datetime) -> list[dict[str, Any]]:

@@ -124,7 +124,9 @@ def _rate(window: Sequence[Sample | float], late: Sample, key: str) -> float | N
     for name, sent in late.sent.items():
         if key not in ("", name):
             continue
-        early = next(one for one in window if isinstance(one, Sample) and one.sent.get(name, NOTHING).since == sent.since)
+        early = next(
+            one for one in window if isinstance(one, Sample) and one.sent.get(name, NOTHING).since == sent.since
+        )
         passed_s = late.at - early.at
         if passed_s >= RATE_AFTER_S:
             found.append((sent.texts - early.sent[name].texts) * 60 / passed_s)

@@ -11,7 +11,8 @@ from urllib.parse import quote
 import pytest
 
 from embedding_operator.settings import Settings
-from kubectl_embeddings.redaction import REDACTED, SAFE_VARIABLES, Redactor
+from kubectl_embeddings.redaction import SAFE_VARIABLES, Redactor
+from kubectl_embeddings.secret_forms import REDACTED
 
 MARKER = "MARKERMARKER1234"
 
@@ -211,7 +212,10 @@ def test_keys_of_apis_are_removed_from_urls_and_texts(text: str) -> None:
 TELLING: list[tuple[Any, Any]] = [
     ({"annotations": {"password": "hunter2"}}, {"annotations": {"password": REDACTED}}),
     ({"annotations": {"example.com/api-key": "hunter2"}}, {"annotations": {"example.com/api-key": REDACTED}}),
-    ({"csi": {"volumeAttributes": {"clientSecret": "hunter2"}}}, {"csi": {"volumeAttributes": {"clientSecret": REDACTED}}}),
+    (
+        {"csi": {"volumeAttributes": {"clientSecret": "hunter2"}}},
+        {"csi": {"volumeAttributes": {"clientSecret": REDACTED}}},
+    ),
     ({"tokens": ["hunter2"]}, {"tokens": [REDACTED]}),
     ({"credentials": {"user": "hunter2"}}, {"credentials": {"user": REDACTED}}),
 ]
@@ -220,7 +224,11 @@ REFERENCES: list[Any] = [
     {"imagePullSecrets": [{"name": "registry"}]},
     {"automountServiceAccountToken": True, "serviceAccountName": "operator"},
     {"status": {"today": {"tokens": 12_000}}},
-    {"projected": {"sources": [{"serviceAccountToken": {"path": "token", "audience": "api", "expirationSeconds": 3607}}]}},
+    {
+        "projected": {
+            "sources": [{"serviceAccountToken": {"path": "token", "audience": "api", "expirationSeconds": 3607}}]
+        }
+    },
 ]
 
 
@@ -252,7 +260,7 @@ def test_what_is_removed_by_its_place_is_removed_wherever_it_is_repeated(node: A
     assert said.endswith("is refused by login")
 
 
-@pytest.mark.parametrize("value", ["hunter2\"Zq9", "hunter2 Zq9/Qz7", "hunter2Zq9\n"])
+@pytest.mark.parametrize("value", ['hunter2"Zq9', "hunter2 Zq9/Qz7", "hunter2Zq9\n"])
 def test_a_value_is_recognized_in_json_in_a_url_and_in_base64(value: str) -> None:
     redactor = Redactor()
     redactor.learn({"env": [variable("LOGIN", value=value)]})
@@ -263,8 +271,8 @@ def test_a_value_is_recognized_in_json_in_a_url_and_in_base64(value: str) -> Non
 
 @pytest.mark.parametrize(
     "unit",
-    ["a-", "a.", "a", "token", "token ", "password=", "password='", "-", "--a-token", "eyJ-", "://", "a://", "\\", "sk-", "&a", "-----BEGIN ",
-     'token"', "authorization: ", "[", " ", "'", '\\"', "bearer ", "AQ.", "password \\"],
+    ["a-", "a.", "a", "token", "token ", "password=", "password='", "-", "--a-token", "eyJ-", "://", "a://", "\\", "sk-", "&a",
+     "-----BEGIN ", 'token"', "authorization: ", "[", " ", "'", '\\"', "bearer ", "AQ.", "password \\"],
 )  # fmt: skip
 def test_the_time_is_in_proportion_to_the_text(unit: str) -> None:
     text = unit * (64 * 1024 // len(unit))

@@ -50,7 +50,9 @@ def because(reason: str) -> list[Json]:
     return [{"reason": reason, "message": "it is so"}]
 
 
-async def told(*jobs: Json, output: Format | None = None, name: str = "shops/1", narrow: bool = True, **given: Any) -> Printed:
+async def told(
+    *jobs: Json, output: Format | None = None, name: str = "shops/1", narrow: bool = True, **given: Any
+) -> Printed:
     requests, printed = FakeRequests(jobs=jobs), Printed(width=80, output=output)
     requests.leads(**answer(**given))
     await explain_row(requests, name, printed.screen, operator_namespace=None, now=START)
@@ -103,7 +105,9 @@ async def test_a_reason_that_somebody_may_act_on_has_a_command(reason: str, comm
         ("DayLimitReached", "daylimitnear"),
     ],
 )
-async def test_a_reason_that_only_its_message_helps_with_has_the_section_of_the_runbook(reason: str, section: str) -> None:
+async def test_a_reason_that_only_its_message_helps_with_has_the_section_of_the_runbook(
+    reason: str, section: str
+) -> None:
     lines = (await told(row=DUE, why=because(reason), narrow=False)).text.splitlines()
     address = lines[lines.index(f"  {reason}: it is so") + 1]
     assert address.startswith("    https://")
@@ -272,7 +276,9 @@ async def test_an_operator_that_has_no_pod_is_told_from_a_namespace_that_never_h
     requests.objects |= {PODS: {"items": []}, LEASE: {"spec": {"holderIdentity": ""}}}
     failed = await failure(requests)
     assert (type(failed), failed.code) == (NobodyLeads, FAILED)
-    assert str(failed).startswith("no pod of the operator runs in namespace shops: see why with `kubectl get pods,deployments -n shops")
+    assert str(failed).startswith(
+        "no pod of the operator runs in namespace shops: see why with `kubectl get pods,deployments -n shops"
+    )
     assert "#embeddingoperatornoleader" in str(failed)
     assert "--operator-namespace" not in str(failed)
 

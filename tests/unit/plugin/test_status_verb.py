@@ -145,7 +145,10 @@ async def test_that_no_operator_leads_is_said_first_where_it_is_known(lease: Any
 
 def changed(generation: int, at: str, *, by: str = "") -> Source:
     body = source_body(status=WELL)
-    body["metadata"] |= {"generation": generation, "managedFields": [{"time": at} | ({"subresource": by} if by else {})]}
+    body["metadata"] |= {
+        "generation": generation,
+        "managedFields": [{"time": at} | ({"subresource": by} if by else {})],
+    }
     return source_of(body)
 
 
@@ -155,7 +158,10 @@ def changed(generation: int, at: str, *, by: str = "") -> Source:
         (changed(2, "2026-03-01T11:55:00Z"), "its spec was changed 5m ago, and no operator has looked at it yet"),
         (changed(2, "2026-03-01T11:59:55Z"), None),
         (changed(1, "2026-03-01T11:55:00Z"), None),
-        (changed(2, "2026-03-01T11:59:59Z", by="status"), "its spec was changed 60m ago, and no operator has looked at it yet"),
+        (
+            changed(2, "2026-03-01T11:59:59Z", by="status"),
+            "its spec was changed 60m ago, and no operator has looked at it yet",
+        ),
     ],
     ids=["not seen", "just now", "seen", "only its status was written since"],
 )

@@ -173,7 +173,14 @@ def test_open_jobs_are_counted_by_what_they_wait_for() -> None:
 
 @pytest.mark.parametrize(
     "name",
-    [*runbook.BY_REASON.values(), *runbook.BY_TYPE.values(), *runbook.OF_A_ROW.values(), runbook.DEAD_LETTERS, runbook.NO_OPERATOR, runbook.LATE],
+    [
+        *runbook.BY_REASON.values(),
+        *runbook.BY_TYPE.values(),
+        *runbook.OF_A_ROW.values(),
+        runbook.DEAD_LETTERS,
+        runbook.NO_OPERATOR,
+        runbook.LATE,
+    ],
 )
 def test_the_runbook_has_each_section_that_the_page_links_to(name: str) -> None:
     assert f"\n## EmbeddingOperator{name}\n" in (ROOT / "docs" / "runbook.md").read_text()
