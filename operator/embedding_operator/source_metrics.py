@@ -1,7 +1,7 @@
 """The gauges of each source, computed from what is known of it when they are scraped. Created by metrics.py."""
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
@@ -131,13 +131,18 @@ class SourceMetrics(Collector):
         for gauge in (*GAUGES, SourceGauge(*OLDEST, self._oldest_s)):
             family = self._family(gauge.name, gauge.description)
             for source, facts in self._facts.items():
-                if (value := gauge.value(facts)) is not None:
+                if (value := gauge.value(self._of_today(facts))) is not None:
                     family.add_metric([source], value)
             yield family
         yield self._conditions()
 
     def _family(self, name: str, description: str) -> GaugeMetricFamily:
         return GaugeMetricFamily(f"{self._prefix}_{name}", description, labels=LABELS.get(name, ("source",)))
+
+    def _of_today(self, facts: SourceFacts) -> SourceFacts:
+        """While a source cannot be set up, nothing counts its texts again after midnight."""
+        used, today = facts.used, f"{self._clock.now():%Y-%m-%d}"
+        return facts if used is None or used.day == today else replace(facts, used=Used(today, 0, 0))
 
     def _oldest_s(self, facts: SourceFacts) -> float | None:
         if facts.counts is None:

@@ -87,8 +87,14 @@ INCIDENTS: dict[str, Incident] = {
     "NoLeader": Incident(BOTH_PODS_STAND_BY, labels={}),
     "DatabaseDown": Incident({"database_up{}": always(0), **AWAY}, labels={}),
     "DatabaseNotReady": Incident(AWAY),
-    "RowsLocked": Incident({**AWAY, **condition("RowsLocked", "True")}),
-    "ProviderDown": Incident({'circuit_open{circuit="gemini"}': always(1)}, labels={"circuit": "gemini"}),
+    "RowsLocked": Incident(condition("RowsLocked", "True")),
+    "ProviderDown": Incident(
+        {
+            'circuit_open{circuit="gemini"}': always(1),
+            'source_condition{source="businesses",condition="ProviderReady",status="False"}': "0x79 1x100",
+        },
+        labels={"circuit": "gemini"},
+    ),
     "ProviderNotReady": Incident(condition("ProviderReady", "False")),
     "DayLimitNear": Incident(of_source("texts_today", always(900_000)), shown="900k"),
     "SourceStalled": Incident(STALLED),
@@ -131,6 +137,7 @@ NO_ALERT: dict[str, Series] = {
     "a source is being set up for ten minutes": {
         'source_condition{source="businesses",condition="Ready",status="True"}': "1x89 0x20"
     },
+    "the circuit of a provider that no source uses any more is open": {'circuit_open{circuit="gemini"}': always(1)},
     "another release has no leader": {'leader{namespace="other"}': always(0)},
 }
 
@@ -196,6 +203,13 @@ def test_an_alert_fires_in_its_incident_and_no_other_one(
 @pytest.mark.parametrize("series", NO_ALERT.values(), ids=NO_ALERT)
 def test_no_alert_fires_without_an_incident(promtool: Path, rules: Path, tmp_path: Path, series: Series) -> None:
     run_test(promtool, tmp_path, promtool_file(rules, series, "100m", {}))
+
+
+def test_a_full_disk_is_told_although_a_row_is_locked_too(promtool: Path, rules: Path, tmp_path: Path) -> None:
+    series = {**AWAY, **condition("RowsLocked", "True")}
+    alerts = [f"{PREFIX}{name}" for name in ("DatabaseNotReady", "RowsLocked")]
+    fires = {alert: firing(alert, Incident(series)) for alert in alerts}
+    run_test(promtool, tmp_path, promtool_file(rules, series, "100m", fires))
 
 
 def test_a_row_that_is_due_for_longer_than_the_target_of_its_source_is_late(

@@ -56,7 +56,15 @@ Value = TypeVar("Value")
 class RowEmbedder:
     """Embeds rows of one source, a batch at a time: the work of its batcher."""
 
-    def __init__(self, store: RowStore, calls: ProviderCalls, *, decide: Decide, clock: Clock) -> None:
+    def __init__(
+        self,
+        store: RowStore,
+        calls: ProviderCalls,
+        *,
+        decide: Decide,
+        clock: Clock,
+        unanswered: Unanswered | None = None,
+    ) -> None:
         self._store = store
         self._writer = Writer(store, clock=clock)
         self._locked_rows = LockedRows(clock=clock)
@@ -66,7 +74,7 @@ class RowEmbedder:
         self._failing = 0
         """So many batches have released their slots because a call has failed, and are being bisected."""
         self._has_written = False
-        self.unanswered = Unanswered()
+        self.unanswered = unanswered or Unanswered()
         self.refusal: TableRefused | None = None
         """Why the database refuses to read or write any row. The source has to be set up again; until then all rows wait."""
 

@@ -68,6 +68,9 @@ class OutcomeLog:
         self._waiting.clear()
         try:
             await self._record(outcomes)
+        except asyncio.CancelledError:  # it is not known whether they are recorded: twice the same is recorded once
+            self._waiting.extendleft(reversed(outcomes))
+            raise
         except EmbeddingError as exc:
             log.info("last outcomes of rows not recorded", rows=len(outcomes), message=str(exc))
         except Exception:  # a defect of ours, which must not end the task

@@ -28,17 +28,19 @@ def next_pause(pause_s: float) -> float:
 class Unanswered:
     """The statements of one source that the database does not answer at the moment, although others may be answered."""
 
-    def __init__(self) -> None:
-        self._errors: dict[object, DatabaseUnavailable] = {}
+    def __init__(self, source: str = "") -> None:
+        self.source = source
+        """Its name in the log."""
+        self._errors: dict[object, DatabaseUnavailable | RowsLocked] = {}
 
     @property
-    def error(self) -> DatabaseUnavailable | None:
+    def error(self) -> DatabaseUnavailable | RowsLocked | None:
         """Why one of them is not answered; None if there is none."""
         return next(iter(self._errors.values()), None)
 
-    def record(self, statement: object, error: Exception, *, tries: int) -> None:
+    def record(self, statement: object, error: DatabaseUnavailable | RowsLocked, *, tries: int) -> None:
         """It was tried so often, the last time with this error."""
-        if isinstance(error, DatabaseUnavailable) and tries >= SHOWN_AFTER_TRIES:
+        if tries >= SHOWN_AFTER_TRIES:
             self._errors[statement] = error
 
     def forget(self, statement: object) -> None:
@@ -62,8 +64,8 @@ async def until_answered(
             except (DatabaseUnavailable, RowsLocked) as exc:
                 tries += 1
                 told.record(statement, exc, tries=tries)
-                error, message = type(exc).__name__, str(exc)
-                log.warning("waiting for the database", what=what, error=error, message=message, pause_s=pause_s)
+                about = {"source": told.source, "error": type(exc).__name__, "message": str(exc)}
+                log.warning("waiting for the database", what=what, pause_s=pause_s, **about)
             await clock.sleep(pause_s)
             pause_s = next_pause(pause_s)
     finally:

@@ -55,10 +55,12 @@ def make_pipeline(
     max_texts_per_day: int,
     clock: Clock,
     may_work: Callable[[], bool] = lambda: True,
+    source: str = "",
 ) -> RowPipeline:
     """The pipeline of the source that this store belongs to. Every text is counted in the database before it is sent.
 
-    `may_work`: whether this process may begin calls. While it may not, rows wait as if the provider was away.
+    `may_work`: whether this process may begin calls. While it may not, rows wait as if the provider was away. `source` is its
+    name in the log.
     """
 
     async def acquire_texts(texts: int, tokens: int) -> int:
@@ -71,11 +73,10 @@ def make_pipeline(
         key, limits = embedder.limits
         return await store.acquire_rate(key, limits, texts=texts, tokens=tokens, longest_wait_s=longest_wait_s)
 
-    meter = Meter(Counters(acquire_texts, return_texts, acquire_rate), clock=clock)
+    meter = Meter(Counters(acquire_texts, return_texts, acquire_rate), source=source, clock=clock)
     gate = CallGate(embedder, meter, clock=clock, may_work=may_work)
     calls = ProviderCalls(embedder, gate, meter, clock=clock)
-    rows = RowEmbedder(
-        store, calls, decide=decider(max_text_bytes=calls.max_text_bytes, too_long=too_long), clock=clock
-    )
+    decide = decider(max_text_bytes=calls.max_text_bytes, too_long=too_long)
+    rows = RowEmbedder(store, calls, decide=decide, clock=clock, unanswered=meter.unanswered)
     batcher = Batcher(rows.embed_batch, max_items=embedder.max_texts, clock=clock)
     return RowPipeline(calls, gate, rows, batcher, OutcomeLog(store.record_outcomes, clock=clock))

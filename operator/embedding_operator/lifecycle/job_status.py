@@ -52,11 +52,14 @@ class JobPatch:
     def phase(self) -> Phase:
         return Phase(self.status["phase"])
 
-    def last_outcome(self, now: datetime) -> LastOutcome | None:
-        """For the record of the row's last outcomes; None for a success, of which the row's state says when it was."""
-        if self.phase is Phase.SUCCEEDED:
-            return None
+    def last_outcome(self, now: datetime, *, before: str | None) -> LastOutcome | None:
+        """For the record of the row's last outcomes; None for a success, of which the row's state says when it was.
+
+        `before`: the reason that the job's status had. A row that is still locked is recorded once, as it is not an attempt.
+        """
         status = self.status
+        if self.phase is Phase.SUCCEEDED or status["reason"] == before == OutcomeKind.ROW_LOCKED.value:
+            return None
         return LastOutcome(now, self.phase.value, status["reason"], status["message"], status.get("attempts", 0))
 
 

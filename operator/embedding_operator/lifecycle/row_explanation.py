@@ -20,7 +20,8 @@ from embedding_worker.rows.records import LastOutcome
 
 Reason = tuple[str, str]
 """In one word, and in a sentence."""
-NEXT_SWEEP = ("NextSweep", "the next sweep creates its job, within a second")
+DEAD_LETTER_LIMIT = "DeadLetterLimit"
+NEXT_SWEEP = ("NextSweep", "the next sweep creates its job")
 NEXT_SWEEP_CLEARS = ("NextSweep", "it needs no call: the next sweep that comes to it deletes its change marks")
 WINDOW_FULL = (
     "WindowFull",
@@ -105,15 +106,24 @@ def row_state(row: RowFacts) -> RowState:
 
 def stopped_by(facts: SourceFacts) -> list[Reason]:
     """What stops all rows of the source."""
-    found = all_that_stop(source_conditions.conditions(facts), suspended=facts.suspended)
+    conditions = source_conditions.conditions(facts)
+    found = all_that_stop(conditions, suspended=facts.suspended, set_up=facts.set_up)
     reasons = {condition.message: (condition.reason, condition.message) for condition in found}
     return list(reasons.values())
+
+
+def without_new_jobs(facts: SourceFacts) -> list[Reason]:
+    """Why rows of the source get no job, although open jobs go on."""
+    if not facts.set_up:
+        return []
+    limit = [facts.refused] if facts.refused is not None and facts.refused[0] == DEAD_LETTER_LIMIT else []
+    return [*limit, *([facts.jobs_refused] if facts.jobs_refused is not None else [])]
 
 
 def why_no_job(facts: SourceFacts, row: RowFacts, queue: Queue) -> list[Reason]:
     """Why a due row has no job, the most pressing reason first: what stops the source, then the row, then what is before it."""
     assert row.marks is not None
-    found = stopped_by(facts)
+    found = [*stopped_by(facts), *without_new_jobs(facts)]
     if queue.backfilling and not row.marks.edited:
         return [*found, BACKFILL]
     if queue.left_out is not None:

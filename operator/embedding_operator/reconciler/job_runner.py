@@ -160,7 +160,7 @@ class JobRunner:
     def _record(self, job: EmbeddingJob, patch: JobPatch, started: datetime) -> None:
         now = self._clock.now()
         took_s = (now - started).total_seconds()
-        if (last := patch.last_outcome(now)) is not None:
+        if (last := patch.last_outcome(now, before=job.status.reason)) is not None:
             self._queues.note(job.source, job.spec.business_id, last)
         reason = str(patch.status["reason"])
         self._recorders.metrics.record_job(job.source, phase=patch.phase, reason=reason, took_s=took_s)

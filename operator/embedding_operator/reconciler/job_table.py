@@ -13,7 +13,7 @@ from datetime import datetime
 
 from embedding_operator.reconciler.finished_jobs import FinishedJobs
 from embedding_operator.reconciler.refused_statuses import RefusedStatuses, pause_s
-from embedding_operator.reconciler.tracked_job import IN_FLIGHT, STATES, JobState, TrackedJob
+from embedding_operator.reconciler.tracked_job import IN_FLIGHT, STATES, JobState, TrackedJob, why_it_waits
 from embedding_operator.resources.embedding_job import FINISHED, EmbeddingJob
 from embedding_worker.clock import Clock
 
@@ -227,12 +227,11 @@ class JobTable:
         self._finished.remove(job.name)
         self._put(
             replace(
-                known or _untracked(job),
+                (known or _untracked(job)).because_of(why_it_waits(job), now := self._clock.monotonic()),
                 state=STATES[job.status.phase],
-                since=self._clock.monotonic(),
+                since=now,
                 not_before=job.status.next_attempt_time,
                 version=job.metadata.version,
-                reason=job.status.reason or "",
                 woken=None,
             )
         )

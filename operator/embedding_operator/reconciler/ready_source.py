@@ -68,6 +68,7 @@ async def make_ready_source(
         max_texts_per_day=source.spec.max_texts_per_day,
         clock=clock,
         may_work=shared.may_work,
+        source=source.name,
     )
     parts = BackfillParts(store, pipeline, jobs.table, shared.make_workers(source))
     sweeper = Sweeper(

@@ -4,7 +4,7 @@ Called by local_endpoint.py for a person's question. lifecycle/row_explanation.p
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from embedding_operator.api_errors import ApiServerError, Gone
@@ -18,7 +18,7 @@ from embedding_operator.reconciler.sources import Sources
 from embedding_operator.reconciler.tracked_job import JobState, TrackedJob
 from embedding_operator.resources.embedding_job import parse_job
 from embedding_worker.clock import Clock
-from embedding_worker.errors import DatabaseUnavailable, RowsLocked
+from embedding_worker.errors import DatabaseUnavailable, RowsLocked, SourceRefused
 from embedding_worker.rows.one_row import MakeOneRow, OneRow, Outcomes, RowFacts, RowMarks
 
 LONGEST_ID = 1_024
@@ -101,7 +101,8 @@ class RowExplainer:
         if loop is None:
             known = ", ".join(f"{self._server.namespace}/{name}" for name, _ in self._sources.loops()) or "none"
             raise QuestionRefused(404, f"no source {source} is known: there is {known}")
-        return Asked(name, row_id, *loop.view)
+        facts, ready = loop.view
+        return Asked(name, row_id, facts if ready is not None else replace(facts, set_up=False), ready)
 
     async def _stored(self, asked: Asked) -> tuple[RowFacts | None, Outcomes, list[Reason]]:
         """What the database knows, or why it says nothing."""
@@ -110,6 +111,8 @@ class RowExplainer:
         stored = self._one_row(asked.ready.store)
         try:
             return await stored.facts(asked.row_id), await stored.last_outcomes(asked.row_id), []
+        except SourceRefused as exc:
+            return None, (), [(exc.reason, exc.message)]
         except (DatabaseUnavailable, RowsLocked) as exc:
             return None, (), [(type(exc).__name__, f"the database: {exc}")]
 
@@ -137,7 +140,8 @@ class RowExplainer:
             case RowState.DUE if row.marks is not None:
                 queue = self._queue(asked, asked.ready)
                 why = explanation.why_no_job(asked.facts, row, queue)
-                return why, await self._place(asked.ready, asked, row.marks, is_stopped=bool(stopped))
+                is_stopped = bool(stopped or explanation.without_new_jobs(asked.facts))
+                return why, await self._place(asked.ready, asked, row.marks, is_stopped=is_stopped)
             case RowState.NOT_MARKED:
                 return explanation.why_not_marked(asked.facts, row), None
         return [], None
@@ -153,9 +157,12 @@ class RowExplainer:
 
     async def _place(self, ready: ReadySource, asked: Asked, marks: RowMarks, *, is_stopped: bool) -> Place | None:
         backfilling = ready.backfill.is_active
-        around = await self._one_row(ready.store).rows_around(
-            marks, leave_out=ready.sweeper.without_jobs_now(), edits_only=backfilling and marks.edited
-        )
+        left_out = ready.sweeper.without_jobs_now()
+        try:
+            stored = self._one_row(ready.store)
+            around = await stored.rows_around(marks, leave_out=left_out, edits_only=backfilling and marks.edited)
+        except (DatabaseUnavailable, RowsLocked, SourceRefused):  # what is known already is worth more than no answer
+            return None
         rate = self._window.per_s(asked.source) or None
         if backfilling and not marks.edited:
             rate = asked.facts.backfill.rows_per_s if asked.facts.backfill is not None else None

@@ -189,7 +189,7 @@ class SourceLoop:
             waiting_for=reaction.waiting_for if reaction else None,
             refused=limit or self._refused_change,
             jobs_refused=None if suspended else ready.sweeper.jobs_refused,
-            rows_locked=self._report.rows_locked,
+            rows_locked=self._report.rows_locked and not suspended,
             **ready.facts,
         )
         self._metrics.record_refused_creates(self._name, ready.sweeper.count_refused_creates())
@@ -266,7 +266,7 @@ class SourceLoop:
         reaction = turn.after_failed_setup(error)
         self._failures.record_stall(error)
         refused = reaction.refused and await self._setup.explain(self._source, reaction.refused)
-        self._record(set_up=False, waiting_for=reaction.waiting_for, refused=refused)
+        self._record(set_up=False, waiting_for=reaction.waiting_for, refused=refused, rows_locked=False)
         self._metrics.record_facts(self._name, self._facts)
         await self._report.write(self._facts, at_once=True)
         await self._pause(reaction.pause_s)

@@ -14,7 +14,7 @@ from embedding_operator.reconciler.ready_source import ReadySource, make_ready_s
 from embedding_operator.reconciler.registers import SharedParts
 from embedding_operator.reconciler.table_watch import TableWatch
 from embedding_operator.resources.embedding_source import EmbeddingSource
-from embedding_worker.errors import EmbeddingError, TableRefused
+from embedding_worker.errors import EmbeddingError, SourceRefused, TableRefused
 from embedding_worker.providers.registry import ProviderRegistry
 from embedding_worker.rows.database import Database
 from embedding_worker.rows.ownership import Claim
@@ -31,6 +31,8 @@ class SourceSetup:
         self._catalog = catalog
         self._shared = shared
         self._changed = ChangedConfiguration(database, clock=shared.clock)
+        self._prepared: Configuration | None = None
+        """The last one, which is in force."""
 
     async def decide(self, source: EmbeddingSource, progress: Progress) -> Configuration:
         """The configuration to prepare. See decide_configuration."""
@@ -47,9 +49,12 @@ class SourceSetup:
         if not isinstance(error, TableRefused):
             return error
         try:
-            await RowStore.inspect(self._database, source.spec.config())
-        except EmbeddingError as exc:
+            config = source.spec.config() if self._prepared is None else self._prepared.config
+            await RowStore.inspect(self._database, config)
+        except SourceRefused as exc:
             return exc
+        except EmbeddingError:  # the database does not say more now
+            return error
         return error
 
     async def explain(self, source: EmbeddingSource, refused: tuple[str, str]) -> tuple[str, str]:
@@ -63,6 +68,7 @@ class SourceSetup:
 
     async def prepare(self, source: EmbeddingSource, chosen: Configuration) -> ReadySource:
         """Raises SourceRefused, before anything is created in the database where the provider is the reason."""
+        self._prepared = chosen
         embedder = self._providers.embedder(chosen.config.model, source=source.name)
         store, watch = await claim_table(self._database, chosen.config, self._claim(source))
         return await make_ready_source(

@@ -6,7 +6,7 @@ from datetime import datetime
 from enum import Enum
 from typing import Self
 
-from embedding_operator.resources.embedding_job import Phase
+from embedding_operator.resources.embedding_job import EmbeddingJob, Phase
 
 
 class JobState(Enum):
@@ -90,3 +90,8 @@ class TrackedJob:
     def in_flight(self) -> bool:
         """A handler is working on it."""
         return self.state in IN_FLIGHT
+
+
+def why_it_waits(job: EmbeddingJob) -> str:
+    """What its status shows of its last attempt. Of a pending job it is what it waited for, which may be another thing now."""
+    return "" if job.status.phase is Phase.PENDING else job.status.reason or ""

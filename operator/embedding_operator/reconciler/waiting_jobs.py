@@ -7,7 +7,7 @@ import math
 
 import structlog
 
-from embedding_operator.api_errors import ApiServerError
+from embedding_operator.api_errors import ApiServerError, ApiServerUnavailable
 from embedding_operator.api_server import ApiServer
 from embedding_operator.lifecycle.condition import Condition
 from embedding_operator.reconciler.job_table import JobTable
@@ -19,7 +19,8 @@ log = structlog.get_logger(__name__)
 
 SHOWN_AFTER_S = 10.0
 """Most pauses are over sooner, and cost no request."""
-SHOWN_IN_A_TURN = 10
+SHOWN_IN_A_TURN, SHOWN_WITHIN_S = 10, 2.0
+"""The turn of the loop waits meanwhile."""
 LOCKED_SHOWN_AFTER_S = 20.0
 ROW_LOCKED = OutcomeKind.ROW_LOCKED.value
 MAY_WAIT = frozenset({JobState.QUEUED, JobState.RUNNING, JobState.POSTPONED})
@@ -55,10 +56,15 @@ class WaitingJobs:
         waiting = [job for job in self._table.jobs(self._source, MAY_WAIT) if self._is_to_show(job, reason)]
         self._shown.add(reason)
         for job in waiting[:SHOWN_IN_A_TURN]:
+            if self._clock.monotonic() - now >= SHOWN_WITHIN_S:
+                return
             try:
                 version = await self._server.patch_job_status(
                     job.name, {"reason": reason, "message": why.message}, version=job.version
                 )
+            except ApiServerUnavailable as exc:
+                log.debug("reasons of waiting jobs not shown", source=self._source, message=str(exc))
+                return
             except ApiServerError as exc:  # it has another status meanwhile, or the next turn tries again
                 log.debug("reason of a waiting job not shown", job=job.name, message=str(exc))
             else:

@@ -31,15 +31,7 @@ def test_alerts_fire_in_their_incidents_and_every_panel_of_the_dashboard_has_dat
         operator = system.start_gemini_operator(gemini, EMBEDDING_GEMINI_REQUESTS_PER_MINUTE="6000")
         add(system, "Café")
         system.wait_until_fresh()
-        prometheus = Prometheus(
-            prometheus_program,
-            tmp_path,
-            target=operator.http_url,
-            namespace=system.kubectl.namespace,
-            rules=alerts_at_once(),
-        )
-        system.stack.callback(prometheus.stop)
-        prometheus.start()
+        prometheus = system.watch(prometheus_program, operator)
         no_alert_fires_while_all_is_well(prometheus)
         rows_fail_are_replayed_and_backfilled(system, gemini)
         a_refused_key_is_a_provider_that_is_down(system, gemini, prometheus)

@@ -6,12 +6,10 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from hack.dashboard.prometheus import Prometheus
 from hack.installation.operator_process import OperatorProcess
 from hack.provider_server.process import FakeGemini
 from tests.integration.journey.conftest import GEMINI_MODEL, System
 from tests.support.deadline import wait_until
-from tests.support.prometheus import alerts_at_once
 from tests.support.runbook import Runbook
 
 LIMIT = 500
@@ -59,15 +57,7 @@ def test_at_the_limit_of_dead_letters_a_source_stops_loudly_others_go_on_and_it_
     system: System, gemini: FakeGemini, prometheus_program: Path, tmp_path: Path
 ) -> None:
     operator = start(system, gemini)
-    prometheus = Prometheus(
-        prometheus_program,
-        tmp_path,
-        target=operator.http_url,
-        namespace=system.kubectl.namespace,
-        rules=alerts_at_once(),
-    )
-    system.stack.callback(prometheus.stop)
-    prometheus.start()
+    prometheus = system.watch(prometheus_program, operator)
     assert wait_until_stalled(system).startswith(f"there are {LIMIT} dead letters")
     jobs = [job for job in system.jobs() if job["spec"]["sourceRef"]["name"] == "archive"]
     dead = [job for job in jobs if job["status"]["phase"] == "DeadLettered"]

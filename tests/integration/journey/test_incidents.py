@@ -21,7 +21,6 @@ from hack.installation.operator_process import OperatorProcess
 from hack.provider_server.process import FakeGemini
 from tests.integration.journey.conftest import System, add
 from tests.support.deadline import wait_until
-from tests.support.prometheus import alerts_at_once
 from tests.support.runbook import Runbook
 from tests.support.small_disk import small_disk
 from tests.support.tcp_proxy import BlockingTcpProxy, DatabaseProxy
@@ -162,24 +161,14 @@ def stand(system: System, gemini: FakeGemini, tmp_path: Path) -> Iterator[Stand]
 
 
 @pytest.fixture
-def watched(stand: Stand, prometheus_program: Path, tmp_path: Path) -> Iterator["Watched"]:
+def watched(stand: Stand, prometheus_program: Path) -> "Watched":
     """The stand with an operator whose rows are fresh, and a Prometheus that scrapes it."""
     system = stand.system
     operator = system.start_with_gemini(stand.gemini)
     system.wait_until_fresh()
-    prometheus = Prometheus(
-        prometheus_program,
-        tmp_path,
-        target=operator.http_url,
-        namespace=system.kubectl.namespace,
-        rules=alerts_at_once({"deadLettersPerHour": 1}),
-    )
-    prometheus.start()
-    try:
-        wait_until(lambda: prometheus.query("embedding_operator_leader == 1"), within_s=60, because="it is scraped")
-        yield Watched(stand, operator, prometheus)
-    finally:
-        prometheus.stop()
+    prometheus = system.watch(prometheus_program, operator, deadLettersPerHour=1)
+    wait_until(lambda: prometheus.query("embedding_operator_leader == 1"), within_s=60, because="it is scraped")
+    return Watched(stand, operator, prometheus)
 
 
 @dataclass

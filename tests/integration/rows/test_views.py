@@ -192,3 +192,38 @@ async def test_a_source_is_set_up_also_where_they_cannot_be_created(keeper: Keep
     businesses.run("CREATE TABLE embedding_operator.status (other int)")
     await prepare(keeper.database, source_config())
     assert businesses.run("SELECT relkind::text FROM pg_class WHERE relname = 'status'") == [("r",)]
+
+
+ATTACK = """
+CREATE FUNCTION pg_temp.attack(what text) RETURNS boolean LANGUAGE plpgsql AS $$
+BEGIN
+    RAISE EXCEPTION 'runs as %', current_user;
+END $$;
+CREATE TEMP VIEW pg_attribute AS SELECT a.attrelid, a.attname, a.atttypid FROM pg_catalog.pg_attribute a WHERE pg_temp.attack('');
+CREATE DOMAIN pg_temp.regclass AS pg_catalog.regclass CHECK (pg_temp.attack(VALUE::text));
+CREATE DOMAIN pg_temp.json AS pg_catalog.json CHECK (pg_temp.attack(VALUE::text));
+CREATE DOMAIN pg_temp.int8 AS pg_catalog.int8 CHECK (pg_temp.attack(VALUE::text));
+"""
+
+
+async def test_temporary_objects_of_a_reader_do_not_run_as_the_operator(
+    reader: psycopg.Connection, businesses: Application
+) -> None:
+    ((database,),) = reader.execute("SELECT current_database()").fetchall()
+    businesses.run(f'GRANT TEMPORARY ON DATABASE "{database}" TO PUBLIC')
+    reader.execute(ATTACK.encode())
+    assert reader.execute(STATUS).fetchall() == [("shops/businesses", "public.businesses", 3, 2, 1, 1, False)]
+    assert reader.execute(ROW, ["3"]).fetchall() == [("shops/businesses", True, "it has the vector of its text")]
+
+
+async def test_a_person_who_reads_a_view_in_an_open_transaction_holds_up_no_set_up(
+    reader: psycopg.Connection, keeper: Keeper, rows: Database, businesses: Application
+) -> None:
+    businesses.run("COMMENT ON VIEW embedding_operator.status IS 'made by an earlier version'")
+    reader.execute(STATUS)  # it stays in its transaction
+    await prepare(rows, source_config(), Claim(Owner("shops", "businesses", "uid-1", "cluster")))
+    comment = "SELECT obj_description('embedding_operator.status'::regclass)"
+    assert businesses.run(comment) == [("made by an earlier version",)]
+    reader.rollback()
+    await prepare(rows, source_config(), Claim(Owner("shops", "businesses", "uid-1", "cluster")))
+    assert businesses.run(comment) != [("made by an earlier version",)]

@@ -182,6 +182,14 @@ async def test_each_other_outcome_is_noted_as_its_job_shows_it(world: World) -> 
     assert [last.at for _, last in world.noted] == [START, START + timedelta(seconds=10), START + timedelta(seconds=10)]
 
 
+async def test_a_row_that_stays_locked_is_noted_once(world: World) -> None:
+    world.batcher.outcome = RowOutcome(OutcomeKind.ROW_LOCKED, "RowLocked", "it is locked", retry_after_s=15)
+    await world.run(world.put())
+    await world.clock.advance(20)
+    await world.run(world.put(Phase.RETRYING, reason="RowLocked"))
+    assert [last.reason for _, last in world.noted] == ["RowLocked"]
+
+
 async def test_what_is_submitted_is_the_row_with_the_text_that_was_due(world: World) -> None:
     await world.run(world.put())
     assert world.batcher.submitted == [(RowRequest("1", TEXT), False)]

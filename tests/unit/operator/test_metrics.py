@@ -276,6 +276,12 @@ def test_the_cost_of_the_day_is_that_of_its_tokens(metrics: Metrics) -> None:
     assert value(metrics, "estimated_cost_today", source="shops") == pytest.approx(0.3)
 
 
+def test_what_was_sent_on_another_day_is_not_of_today(metrics: Metrics, clock: FakeClock) -> None:
+    metrics.record_facts("shops", replace(FACTS, used=Used("2026-02-28", 400, 9_000), price_per_million_tokens=0.15))
+    names = ("texts_today", "tokens_today", "estimated_cost_today")
+    assert [value(metrics, name, source="shops") for name in names] == [0, 0, 0]
+
+
 def test_two_sets_of_metrics_share_nothing() -> None:
     one, other = Metrics(clock=FakeClock()), Metrics(clock=FakeClock())
     one.record_replay("shops")

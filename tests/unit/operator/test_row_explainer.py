@@ -12,7 +12,7 @@ from embedding_operator.reconciler.sources import Sources
 from embedding_operator.resources.embedding_job import Phase
 from embedding_worker.errors import DatabaseUnavailable, RowsLocked, SourceRefused
 from embedding_worker.rows.records import LastOutcome
-from tests.support.fake_clock import START
+from tests.support.fake_clock import START, settle
 from tests.support.fake_store import FakeOneRow
 from tests.support.looped_source import LoopedSource
 from tests.support.operator_parts import SOURCE, job_of, source
@@ -193,3 +193,30 @@ async def test_an_api_server_that_is_away_is_said(asked: Asked) -> None:
     with pytest.raises(QuestionRefused, match="away") as refused:
         await asked.answer("2")
     assert refused.value.status == 503
+
+
+async def test_while_a_source_is_set_up_again_that_is_the_reason(asked: Asked) -> None:
+    asked.looped.loop.set_up_again()
+    await settle()
+    answer = await asked.answer("1")
+    assert (answer["row"], [one["reason"] for one in answer["why"]]) == (None, ["SettingUp", "Suspended"])
+
+
+async def test_a_table_that_refuses_the_question_is_not_a_database_that_is_away(asked: Asked) -> None:
+    asked.looped.parts.track(job_of("2", "new", Phase.DEAD_LETTERED))
+    asked.store.fail("one_row", SourceRefused("DatabaseRefused", "permission denied"))
+    answer = await asked.answer("2")
+    assert (answer["row"], answer["job"]["phase"]) == (None, "DeadLettered")
+    assert answer["why"] == [{"reason": "DatabaseRefused", "message": "permission denied"}]
+
+
+async def test_a_place_that_cannot_be_counted_leaves_the_rest_of_the_answer(
+    asked: Asked, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def away(*args: Any, **kwargs: Any) -> None:
+        raise DatabaseUnavailable("it is away")
+
+    monkeypatch.setattr(asked.stored, "rows_around", away)
+    asked.store.edit("2", "new")
+    answer = await asked.answer("2")
+    assert (answer["row"]["state"], answer["queue"]) == ("Due", None)

@@ -52,7 +52,9 @@ def reasons(facts: SourceFacts = WELL, row: RowFacts = EDITED, queue: Queue = FR
         ({"jobs_refused": ("JobsRefused", "a quota")}, ["JobsRefused"]),
         ({"waiting_for": Problem("DatabaseUnavailable", "it is away")}, ["DatabaseUnavailable"]),
         ({"set_up": False}, ["SettingUp"]),
-        ({"suspended": True, "provider_problem": AWAY}, ["Suspended", "ProviderUnavailable"]),
+        ({"suspended": True, "provider_problem": AWAY}, ["Suspended"]),
+        ({"refused": ("ColumnMissing", "the changed spec cannot run")}, ["NextSweep"]),
+        ({"refused": ("ColumnMissing", "it cannot be set up"), "set_up": False}, ["ColumnMissing"]),
         ({}, ["NextSweep"]),
     ],
 )

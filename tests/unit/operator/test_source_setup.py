@@ -319,5 +319,13 @@ async def test_a_refused_statement_is_explained_by_all_that_the_table_lacks(
     assert found.reason == cause
 
 
+async def test_the_cause_of_a_refusal_is_looked_for_in_the_configuration_in_force(tables: Tables) -> None:
+    setup = setup_of(Parts())
+    await setup.prepare(BEFORE, Configuration(BEFORE.spec.config()))
+    tables.asked.clear()
+    await setup.find_cause(CHANGED, TableRefused("DatabaseRefused", "a constraint"))
+    assert tables.asked == [("inspect", BEFORE.spec.config())]
+
+
 async def prepared(parts: Parts, *, providers: Mapping[str, Provider] | None = None) -> ReadySource:
     return await setup_of(parts, providers).prepare(source(), Configuration(source().spec.config()))

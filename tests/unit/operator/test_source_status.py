@@ -111,7 +111,10 @@ def test_the_summary_is_one_word_in_every_state() -> None:
         ({"suspended": True, "provider_problem": PROBLEM}, "Suspended"),
         ({"waiting_for": AWAY}, "DatabaseUnavailable"),
         ({"set_up": False}, "SettingUp"),
-        ({"refused": REFUSED}, "TableMissing"),
+        ({"refused": REFUSED, "set_up": False}, "TableMissing"),
+        ({"refused": REFUSED}, None),
+        ({"jobs_refused": ("JobsRefused", "a quota")}, None),
+        ({"waiting_for": Problem("RowsLocked", "locked")}, "RowsLocked"),
     ],
 )
 def test_jobs_wait_for_what_stops_all_of_them(changes: dict[str, Any], reason: str | None) -> None:
@@ -474,3 +477,15 @@ def test_rows_that_another_session_keeps_locked_are_a_condition(
     changes: dict[str, Any], expected: tuple[bool, str]
 ) -> None:
     assert shown(replace(SWEEPING, **changes), "RowsLocked") == expected
+
+
+def test_of_a_suspended_source_nothing_is_said_of_the_provider() -> None:
+    assert shown(replace(SWEEPING, suspended=True, provider_problem=PROBLEM), "ProviderReady") == (None, "Suspended")
+
+
+@pytest.mark.parametrize(
+    ("problem", "expected"),
+    [(AWAY, (False, "DatabaseUnavailable")), (Problem("RowsLocked", "locked"), (True, "DatabaseReady"))],
+)
+def test_a_locked_table_is_no_problem_of_the_database(problem: Problem, expected: tuple[bool, str]) -> None:
+    assert shown(replace(SWEEPING, waiting_for=problem), "DatabaseReady") == expected

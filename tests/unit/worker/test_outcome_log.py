@@ -1,5 +1,6 @@
 """Outcomes are recorded together, after a second, and nothing waits for that; what cannot be recorded is forgotten."""
 
+import asyncio
 from collections.abc import Sequence
 
 from structlog.testing import capture_logs
@@ -77,3 +78,22 @@ async def test_of_too_many_outcomes_the_newest_are_recorded() -> None:
     async with recorded.log.running():
         await recorded.clock.advance(LINGER_S)
     assert (len(recorded.calls[0]), recorded.calls[0][0]) == (MOST_WAITING, "2")
+
+
+async def test_outcomes_that_are_being_recorded_when_it_ends_are_not_lost() -> None:
+    recorded = Recorded()
+    first = asyncio.Event()
+
+    async def slow(outcomes: Sequence[tuple[str, LastOutcome]]) -> None:
+        if not first.is_set():
+            first.set()
+            await asyncio.Event().wait()
+        await recorded.record(outcomes)
+
+    log = OutcomeLog(slow, clock=recorded.clock)
+    async with log.running():
+        log.add("1", FAILED)
+        log.add("2", FAILED)
+        await recorded.clock.advance(LINGER_S)
+        assert first.is_set()
+    assert recorded.calls == [["1", "2"]]

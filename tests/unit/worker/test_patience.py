@@ -10,6 +10,8 @@ from tests.support.fake_clock import FakeClock, settle
 
 FULL = DatabaseUnavailable("the disk of PostgreSQL is full")
 
+LOCKED = RowsLocked("a lock timeout")
+
 
 class Database:
     """Answers after so many failures."""
@@ -30,7 +32,7 @@ class Database:
     [
         (SHOWN_AFTER_TRIES - 1, FULL, None),
         (SHOWN_AFTER_TRIES, FULL, FULL),
-        (SHOWN_AFTER_TRIES, RowsLocked("a lock timeout"), None),
+        (SHOWN_AFTER_TRIES, LOCKED, LOCKED),
     ],
 )
 async def test_a_statement_that_is_not_answered_for_several_tries_is_known_until_it_is(

@@ -18,7 +18,7 @@ from embedding_worker.errors import (
     StatementTimedOut,
     TableRefused,
 )
-from embedding_worker.patience import until_answered
+from embedding_worker.patience import Unanswered, until_answered
 from embedding_worker.providers.embedder import tokens_of
 from embedding_worker.rows.records import RateGrant
 
@@ -67,7 +67,9 @@ class Uncounted:
 
 
 class Meter:
-    def __init__(self, counters: Counters, *, clock: Clock) -> None:
+    def __init__(self, counters: Counters, *, clock: Clock, source: str = "") -> None:
+        """`source` is its name in the log."""
+        self.unanswered = Unanswered(source)
         self._counters = counters
         self._clock = clock
         self._uncounted: list[Uncounted] = []
@@ -150,4 +152,4 @@ class Meter:
             except RowsRefused as exc:
                 raise TableRefused(exc.reason, exc.message) from exc
 
-        return await until_answered(what, counted, clock=self._clock)
+        return await until_answered(what, counted, clock=self._clock, unanswered=self.unanswered)

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import structlog
 
-from embedding_worker.errors import SourceRefused
+from embedding_worker.errors import RowsLocked, SourceRefused
 from embedding_worker.rows import psql_rows
 from embedding_worker.rows.database import Database
 from embedding_worker.rows.derived_table import SCHEMA
@@ -35,10 +35,11 @@ def _doubled(sql: str) -> str:
     return sql.replace("'", "''")
 
 
+# pg_temp stands last: otherwise PostgreSQL looks there first, and temporary objects of a reader would run as the operator.
 COUNT_ROWS = f"""
 CREATE OR REPLACE FUNCTION {SCHEMA}.count_rows(
     stem text, OUT fresh bigint, OUT due bigint, OUT oldest_due timestamptz, OUT blank bigint)
-LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = pg_catalog AS $$
+LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
     marks regclass := to_regclass(format('{SCHEMA}.%I', stem || '_marks'));
     state regclass := to_regclass(format('{SCHEMA}.%I', stem || '_state'));
@@ -55,7 +56,7 @@ ROW_STATUS = f"""
 CREATE OR REPLACE FUNCTION {SCHEMA}.row_status(of_table text, row_id text)
 RETURNS TABLE (source text, embedding_column text, up_to_date boolean, why text, due_since timestamptz,
     embedded_at timestamptz, model text, last_attempt timestamptz, last_error text)
-LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = pg_catalog AS $$
+LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
     known record;
     id_type text;
@@ -65,7 +66,7 @@ BEGIN
             FROM {SCHEMA}.sources s WHERE s.table_name = of_table ORDER BY s.embedding_column LOOP
         source := known.namespace || '/' || known.name;
         embedding_column := known.embedding_column;
-        SELECT format_type(a.atttypid, NULL) INTO id_type FROM pg_attribute a
+        SELECT format_type(a.atttypid, NULL) INTO id_type FROM pg_catalog.pg_attribute a
             WHERE a.attrelid = to_regclass(format('{SCHEMA}.%I', known.bookkeeping || '_state')) AND a.attname = 'id';
         BEGIN
             EXECUTE format('SELECT $1::%s', id_type) USING row_id;
@@ -124,13 +125,15 @@ IS_PRESENT = "SELECT obj_description(to_regclass($1), 'pg_class') IS NOT DISTINC
 
 
 async def create_views(database: Database, statements: Statements) -> None:
-    """Create what is missing, or of another version. A role that may not do so does without."""
+    """Create what is missing, or of another version. A role that may not do so does without, and a view that somebody reads in an
+    open transaction is replaced at a later set-up.
+    """
     of_source = Views(rows_name(statements), psql_rows.create(statements), psql_rows.drop(statements))
     for views in (OF_ALL_SOURCES, of_source):
         try:
             await _create(database, views)
-        except SourceRefused as exc:
-            log.info("views not created, which the operator does not need", view=views.view, why=exc.message)
+        except (SourceRefused, RowsLocked) as exc:
+            log.info("views not created, which the operator does not need", view=views.view, why=str(exc))
 
 
 async def _create(database: Database, views: Views) -> None:
