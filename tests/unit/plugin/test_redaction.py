@@ -260,6 +260,14 @@ def test_what_is_removed_by_its_place_is_removed_wherever_it_is_repeated(node: A
     assert said.endswith("is refused by login")
 
 
+def test_the_name_of_the_operator_and_of_a_source_that_a_worker_fills_are_never_learned() -> None:
+    redactor = Redactor()
+    redactor.learn({"args": ["--name=embedding-operator"], "env": [variable("NAME", value="embedding-operator")]})
+    redactor.learn({"args": ["backfill-worker", "shops/photos2", "--run=20260301-1"]})
+    said = "embedding-operator fills shops/photos2 in run 20260301-1"
+    assert redactor.text(said) == said
+
+
 @pytest.mark.parametrize("value", ['hunter2"Zq9', "hunter2 Zq9/Qz7", "hunter2Zq9\n"])
 def test_a_value_is_recognized_in_json_in_a_url_and_in_base64(value: str) -> None:
     redactor = Redactor()
