@@ -13,13 +13,15 @@ from kubectl_embeddings.cluster import Requests
 from kubectl_embeddings.dead_letter_groups import remedy
 from kubectl_embeddings.failures import DONE, NotFound
 from kubectl_embeddings.layout import Screen, duration, objects, one_line, paragraph
-from kubectl_embeddings.leader import try_to_ask
+from kubectl_embeddings.leader import NobodyLeads, NoOperatorHere, try_to_ask
+from kubectl_embeddings.operator_presence import absence, pods_command, read_lease
 from kubectl_embeddings.status import Attention, attention
 from kubectl_embeddings.views import Job, job_of, source_of
 
 GOES_ON = frozenset({"NextSweep", "WindowFull", "FewJobsAllowed", "Backfill", "ApprovalNeeded"})
 """Reasons with which other rows become fresh."""
 Event = tuple[datetime | None, str]
+ABOUT_TO_BEGIN = Attention("It is about to be worked on: nothing is to be done")
 UNKNOWN = datetime.min.replace(tzinfo=UTC)
 
 
@@ -35,8 +37,9 @@ async def explain(
     found = [advice(job, now)]
     if job.phase in OPEN:
         found += await _of_source(cluster, job.source)
-    if job.phase == Phase.PENDING:
-        found += await _place(cluster, job, screen, operator_namespace or cluster.namespace)
+        found += await _of_operator(cluster, job, screen, operator_namespace or cluster.namespace, now)
+    if len(found) > 1 and found[0] == ABOUT_TO_BEGIN:
+        found.pop(0)  # what follows says what it waits for
     lines = [heading(job), *(paragraph(line, width=screen.width) for line in story(job))]
     screen.emit("\n".join([*lines, *(one.lines(screen.width, cluster.commands) for one in found)]))
     return DONE
@@ -79,7 +82,7 @@ def advice(job: Job, now: datetime) -> Attention:
             why = f" ({job.message})" if job.message else ""
             return Attention(f"Attempt {job.attempts + 1} follows {wait}{why}; to have it now:", replay)
         case Phase.PENDING:
-            return Attention(job.message or "It is about to be worked on: nothing is to be done")
+            return Attention(job.message) if job.message else ABOUT_TO_BEGIN
     return Attention("Its phase is final: nothing is to be done")
 
 
@@ -94,12 +97,18 @@ async def _of_source(cluster: Requests, name: str) -> list[Attention]:
     return [Attention(f"{name}: {one.sentence}", one.command) for one in found]
 
 
-async def _place(cluster: Requests, job: Job, screen: Screen, namespace: str) -> list[Attention]:
-    """How many jobs come before it; nothing where the operator cannot be asked."""
-    told = await try_to_ask(cluster, namespace, f"{cluster.namespace}/{job.source}", job.id)
-    if isinstance(told, str):
-        screen.note(f"the job's place is not known: {told}")
+async def _of_operator(cluster: Requests, job: Job, screen: Screen, namespace: str, now: datetime) -> list[Attention]:
+    """That no operator works on it; otherwise, how many jobs come before it, if the operator can be asked."""
+    if absent := absence(await read_lease(cluster, namespace), now):
+        return [Attention(f"{absent}: it waits until one does", pods_command(namespace))]
+    if job.phase != Phase.PENDING:
         return []
+    told = await try_to_ask(cluster, namespace, f"{cluster.namespace}/{job.source}", job.id)
+    if isinstance(told, NobodyLeads | NoOperatorHere):
+        return [Attention(f"It waits, and {told}")]
+    if isinstance(told, Exception):
+        screen.note(f"the job's place is not known: {told}")
+        return [] if job.message else [Attention("It waits to be worked on")]
     return [Attention(sentence) for sentence in place(told.get("queue"), told["why"], of_job=True)]
 
 

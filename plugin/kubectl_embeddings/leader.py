@@ -9,15 +9,24 @@ from dataclasses import dataclass
 from urllib.parse import urlencode
 
 from embedding_operator.api_errors import ApiServerError, RequestRefused
-from embedding_operator.lifecycle.lease import LEASE
+from kubectl_embeddings import runbook
 from kubectl_embeddings.cluster import Json, Requests
 from kubectl_embeddings.failures import CommandFailed, NotFound, WrongUse
 from kubectl_embeddings.given_values import check_name
+from kubectl_embeddings.operator_presence import lease_path, pods_command
 from kubectl_embeddings.pod_tunnel import Answer, PodSilent
 
 LABELS = "app.kubernetes.io/name=embedding-operator,app.kubernetes.io/component=operator"
 DEFAULT_PORTS = {"local": 8081, "http": 8080}
 """The names of the pod's ports, and their numbers where the pod does not say them."""
+
+
+class NobodyLeads(CommandFailed):
+    """The namespace has an operator that does not work at the moment."""
+
+
+class NoOperatorHere(NotFound):
+    """The namespace has no operator, as far as it is known."""
 
 
 @dataclass(frozen=True)
@@ -28,15 +37,15 @@ class Leader:
 
 
 async def find_leader(cluster: Requests, namespace: str) -> Leader:
-    """Raises NotFound where the namespace has no operator, and CommandFailed where none of its pods leads."""
+    """Raises NoOperatorHere, NobodyLeads, and CommandFailed where the pod has just ended."""
     try:
-        lease = await cluster.read(f"apis/coordination.k8s.io/v1/namespaces/{namespace}/leases/{LEASE}")
+        lease = await cluster.read(lease_path(namespace))
     except NotFound:
         lease = {}
     holder = (lease.get("spec") or {}).get("holderIdentity") or ""
     if not holder:
-        await _refuse_without_operator(cluster, namespace)
-        raise CommandFailed(
+        await _refuse_without_operator(cluster, namespace, lease)
+        raise NobodyLeads(
             f"no pod of the operator leads in namespace {namespace} at the moment: see why with "
             f"`{cluster.commands.of(f'kubectl logs -l {LABELS}', namespace)}`"
         )
@@ -45,18 +54,21 @@ async def find_leader(cluster: Requests, namespace: str) -> Leader:
         pod = await cluster.read(f"api/v1/namespaces/{namespace}/pods/{holder}")
     except (NotFound, WrongUse):  # an operator outside of pods has any identity
         raise CommandFailed(
-            f"the leader {holder} is no pod of namespace {namespace}, or has just ended: ask again in 20 s, or name the "
-            "namespace of the release with --operator-namespace"
+            f"the leader {holder} is no pod of namespace {namespace}, or has just ended: ask again in 20 s, and then see which "
+            f"pods there are with `{cluster.commands.of(pods_command(namespace))}`"
         ) from None
     return Leader(namespace, holder, DEFAULT_PORTS | _ports(pod))
 
 
-async def _refuse_without_operator(cluster: Requests, namespace: str) -> None:
+async def _refuse_without_operator(cluster: Requests, namespace: str, lease: Json) -> None:
+    """A namespace with a Lease has had an operator. Without one, it may be another namespace."""
     found = await cluster.read(f"api/v1/namespaces/{namespace}/pods", labelSelector=LABELS)
-    if not found["items"]:
-        raise NotFound(
-            f"namespace {namespace} has no pod of the operator: name the namespace of its release with --operator-namespace"
-        )
+    if found["items"]:
+        return
+    see = f"no pod of the operator runs in namespace {namespace}: see why with `{cluster.commands.of(pods_command(namespace))}`"
+    if lease:
+        raise NobodyLeads(f"{see} and {runbook.section(runbook.NO_OPERATOR)}")
+    raise NoOperatorHere(f"{see}, or name the namespace of its release with --operator-namespace")
 
 
 def _ports(pod: Json) -> dict[str, int]:
@@ -98,9 +110,11 @@ async def ask_about_row(cluster: Requests, namespace: str, source: str, row_id: 
     raise failure(f"the operator's pod {leader.pod}: {told.get('error', answer.status)}")
 
 
-async def try_to_ask(cluster: Requests, namespace: str, source: str, row_id: str) -> Json | str:
-    """The same, or in a sentence why it is not known."""
+async def try_to_ask(
+    cluster: Requests, namespace: str, source: str, row_id: str
+) -> Json | CommandFailed | ApiServerError:
+    """The same, or why it is not known."""
     try:
         return await ask_about_row(cluster, namespace, source, row_id)
     except (CommandFailed, ApiServerError) as exc:
-        return str(exc)
+        return exc

@@ -12,12 +12,19 @@ from kubectl_embeddings.cluster import Json, Requests
 from kubectl_embeddings.failures import DONE, CommandFailed
 from kubectl_embeddings.layout import Screen
 from kubectl_embeddings.shown_commands import BARE, Commands
+from kubectl_embeddings.views import source_of
 
 
 async def show_removal(cluster: Requests, name: str, screen: Screen) -> int:
-    """Raises NotFound, and CommandFailed where another source uses the same column."""
+    """Raises NotFound, and CommandFailed where another source owns the book-keeping or uses the same column."""
     body = await cluster.source(name)
     at = column_of(body)
+    if is_owned_elsewhere(body):
+        raise CommandFailed(
+            f"the book-keeping of {at}.{at.embedding_column} belongs to another source than {name}, which its condition Stalled "
+            f"names: delete {name} with `{cluster.commands.of(f'kubectl delete esrc {name}')}`, and leave "
+            "the database as it is"
+        )
     sharing = [other for other in await cluster.sources() if _name(other) != name and _same(other, at)]
     if sharing:
         raise CommandFailed(
@@ -25,7 +32,7 @@ async def show_removal(cluster: Requests, name: str, screen: Screen) -> int:
             f"book-keeping: delete {name} with `{cluster.commands.of(f'kubectl delete esrc {name}')}`, and leave "
             "the database as it is"
         )
-    screen.emit(script(at, name, cluster.namespace, cluster.commands))
+    screen.emit(script(at, name, cluster.namespace, body["metadata"]["uid"], cluster.commands))
     return DONE
 
 
@@ -39,7 +46,12 @@ def column_of(body: Json) -> TableColumn:
         ) from exc
 
 
-def script(at: TableColumn, source: str, namespace: str, commands: Commands = BARE) -> str:
+def is_owned_elsewhere(body: Json) -> bool:
+    stalled = source_of(body).conditions.get("Stalled")
+    return stalled is not None and stalled.status is True and stalled.reason == "OwnedElsewhere"
+
+
+def script(at: TableColumn, source: str, namespace: str, uid: str, commands: Commands = BARE) -> str:
     """What to do in which order, as comments of SQL, and the SQL. It begins when the source is deleted."""
     return "\n".join(
         [
@@ -48,7 +60,7 @@ def script(at: TableColumn, source: str, namespace: str, commands: Commands = BA
             *_commented(commands.of(f"kubectl delete esrc {source} --namespace {namespace}")),
             "-- 2. Then run this as the operator's role, or as a superuser; again, if a lock",
             "--    is not free within 2 s:",
-            *(f"{statement};" for statement in remove_bookkeeping(at)),
+            *(f"{statement};" for statement in remove_bookkeeping(at, uid)),
             "-- 3. The vectors remain, and the rights of the operator's role. To drop the",
             "--    vectors too, run this as the owner of the table:",
             *_commented(f"{drop_vectors(at)};"),

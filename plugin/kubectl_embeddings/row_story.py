@@ -9,6 +9,7 @@ from typing import Any
 
 from embedding_operator.api_errors import ApiServerError
 from embedding_operator.resources.base import parsed_timestamp
+from kubectl_embeddings import runbook
 from kubectl_embeddings.cluster import Json, Requests
 from kubectl_embeddings.explanation import Event, advice, events, in_order, place
 from kubectl_embeddings.failures import DONE, CommandFailed, NotFound, WrongUse
@@ -35,7 +36,6 @@ COMMANDS = {
     "TooManyJobs": "jobs --source {source} --id {id}",
 }
 """What may be done about a reason: to look, to go on, or to have a pause end."""
-OTHER_COMMAND = "status {source}"
 
 
 async def explain_row(
@@ -117,7 +117,9 @@ def _reason(one: Json, source: str, row_id: str) -> Attention:
     sentence = f"{one['reason']}: {one['message']}"
     if one["reason"] in NO_COMMAND:
         return Attention(sentence)
-    command = COMMANDS.get(one["reason"], OTHER_COMMAND).format(source=source, id=quoted(row_id))
+    if one["reason"] not in COMMANDS:  # `status` has the same sentence
+        return Attention(sentence, more=runbook.about_row(one["reason"]))
+    command = COMMANDS[one["reason"]].format(source=source, id=quoted(row_id))
     return Attention(sentence, f"kubectl embeddings {command}")
 
 

@@ -58,7 +58,7 @@ def test_role_and_binding_can_be_left_out(helm: Helm) -> None:
             "row-explainer",
             {"embeddingjobs": READ, "leases": {"get"}, "pods": {"get", "list"}, "pods/portforward": {"get", "create"}},
         ),
-        ("source-viewer", {"embeddingsources": READ, "embeddingsources/status": {"get"}}),
+        ("source-viewer", {"embeddingsources": READ, "embeddingsources/status": {"get"}, "leases": {"get"}}),
         ("source-editor", {"embeddingsources": READ | CHANGE, "embeddingsources/status": {"get"}}),
     ],
 )
@@ -81,8 +81,9 @@ def test_jobs_go_to_view_and_edit_and_sources_to_admin_only(helm: Helm) -> None:
     }
 
 
-def test_of_all_leases_only_the_operators_own_is_named(helm: Helm) -> None:
-    rules = user_roles(helm.render())["row-explainer"]["rules"]
+@pytest.mark.parametrize("role", ["row-explainer", "source-viewer"])
+def test_of_all_leases_only_the_operators_own_is_named(helm: Helm, role: str) -> None:
+    rules = user_roles(helm.render())[role]["rules"]
     assert [rule["resourceNames"] for rule in rules if "leases" in rule["resources"]] == [["embedding-operator"]]
 
 

@@ -15,6 +15,7 @@ VERSION = "100"
 """That of a list."""
 Key = TypeVar("Key")
 Found = TypeVar("Found")
+UID = "5b1f3a0e-7c2d-4e55-9f0a-2d6c1b8e4a90"
 CREATED = "2026-03-01T11:00:00Z"
 
 
@@ -31,7 +32,7 @@ def condition(kind: str, status: str, reason: str, message: str) -> Json:
 def source_body(name: str = "businesses", *, status: Json | None = None, **spec: Any) -> Json:
     """A source that an operator has processed, with this status."""
     body = a_source(name, **spec)
-    body["metadata"] |= {"creationTimestamp": CREATED, "managedFields": [{"manager": "kubectl"}]}
+    body["metadata"] |= {"uid": UID, "creationTimestamp": CREATED, "managedFields": [{"manager": "kubectl"}]}
     return body | {"status": {"observedGeneration": 1} | (status or {})}
 
 

@@ -5,18 +5,21 @@ bounded: of jobs those that are open or dead letters, and at most LIMIT of each 
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import datetime
+from typing import Any
 
 from embedding_operator.api_errors import ApiServerError
 from embedding_operator.resources.embedding_job import Phase
 from kubectl_embeddings.cluster import Json, Requests
 from kubectl_embeddings.failures import NotFound
+from kubectl_embeddings.operator_presence import read_lease
 from kubectl_embeddings.user_connection import sentence_of
 
 LIMIT = 1000
 WITHIN_S = 30.0
+MOST_NAMESPACES = 20
 
 
 @dataclass(frozen=True)
@@ -39,10 +42,14 @@ class Observation:
     pending: Part = Part()
     retrying: Part = Part()
     dead_letters: Part = Part()
+    leases: Mapping[str, Json] = field(default_factory=dict)
+    """The operator's Lease by namespace, where there is one that may be read."""
 
     def failed(self, problem: str) -> "Observation":
         """The same lists, none of which is the newest because of this problem."""
-        parts = {name: replace(part, problem=problem) for name, part in vars(self).items() if isinstance(part, Part)}
+        parts: dict[str, Any] = {
+            name: replace(part, problem=problem) for name, part in vars(self).items() if isinstance(part, Part)
+        }
         return replace(self, **parts)
 
 
@@ -54,7 +61,18 @@ async def look(cluster: Requests, last: Observation, *, now: datetime) -> Observ
         _read(cluster, lambda: cluster.jobs(LIMIT, phase=Phase.RETRYING), last.retrying, now),
         _read(cluster, lambda: cluster.jobs(LIMIT, phase=Phase.DEAD_LETTERED), last.dead_letters, now),
     )
-    return Observation(sources, pending, retrying, dead_letters)
+    return Observation(sources, pending, retrying, dead_letters, await _leases(cluster, sources))
+
+
+async def _leases(cluster: Requests, sources: Part) -> Mapping[str, Json]:
+    """Of the first namespaces only, where there are many."""
+    namespaces = sorted({body["metadata"].get("namespace", "") for body in sources.bodies})[:MOST_NAMESPACES]
+    try:
+        async with asyncio.timeout(WITHIN_S):
+            found = await asyncio.gather(*(read_lease(cluster, namespace) for namespace in namespaces))
+    except TimeoutError:
+        return {}
+    return {namespace: lease for namespace, lease in zip(namespaces, found, strict=True) if lease is not None}
 
 
 async def _read(cluster: Requests, listed: Callable[[], Awaitable[Sequence[Json]]], last: Part, now: datetime) -> Part:

@@ -12,9 +12,10 @@ from embedding_operator.lifecycle.source_status import fresh_percent
 from embedding_operator.resources.base import parsed_timestamp
 from kubectl_embeddings.layout import duration
 from kubectl_embeddings.shown_commands import Commands
+from kubectl_embeddings.status import no_operator
 from kubectl_embeddings.ui.job_lines import dead_letters, open_jobs
 from kubectl_embeddings.ui.observation import LIMIT, Observation, Part
-from kubectl_embeddings.ui.source_lines import Level, Placed, line
+from kubectl_embeddings.ui.source_lines import Level, Placed, line, said
 from kubectl_embeddings.views import source_of
 
 URGENT = (Level.STOPPED, Level.HINDERED, Level.INFO, Level.PAUSED, Level.WELL)
@@ -42,11 +43,12 @@ def page_state(seen: Observation, place: Place, *, now: datetime) -> dict[str, A
     return {
         "server": place.server,
         "namespace": place.namespace,
+        "operators": _absent_operators(seen, place, now),
         "sources": freshness(seen.sources, now=now) | {"items": sorted(lines, key=_order), "totals": totals(seen, now)},
         "deadLetters": freshness(seen.dead_letters, now=now)
-        | {"items": dead_letters(seen.dead_letters.bodies, place.commands, now)},
+        | {"items": dead_letters(seen.dead_letters.bodies, place.commands, now, cut=seen.dead_letters.cut)},
         "openJobs": freshness(seen.pending, seen.retrying, now=now)
-        | {"items": open_jobs([*seen.retrying.bodies, *seen.pending.bodies], now)},
+        | {"items": _open_jobs(seen.retrying, seen.pending, now=now)},
     }
 
 
@@ -60,6 +62,17 @@ def freshness(*parts: Part, now: datetime) -> dict[str, Any]:
         "problem": next((part.problem for part in parts if part.problem), ""),
         "cut": LIMIT if any(part.cut for part in parts) else None,
     }
+
+
+def _absent_operators(seen: Observation, place: Place, now: datetime) -> list[dict[str, str]]:
+    """The namespaces in which none works, so that what is shown of their sources is old."""
+    found = [(namespace, no_operator(lease, now)) for namespace, lease in seen.leases.items()]
+    return [{"namespace": namespace} | said(one, namespace, place.commands) for namespace, one in found if one]
+
+
+def _open_jobs(*parts: Part, now: datetime) -> list[dict[str, Any]]:
+    found = [one for part in parts for one in open_jobs(part.bodies, now, cut=part.cut)]
+    return sorted(found, key=lambda one: (-one["count"], one["source"]))
 
 
 def totals(seen: Observation, now: datetime) -> dict[str, Any]:

@@ -33,12 +33,22 @@ class Measured:
 
 
 @dataclass(frozen=True)
+class Sent:
+    """The texts of a source that were sent since a sample from which on each sample has it."""
+
+    since: float
+    texts: int = 0
+
+
+NOTHING = Sent(0.0)
+
+
+@dataclass(frozen=True)
 class Sample:
     at: float
     """Seconds since the epoch."""
     sources: Mapping[str, Measured]
-    sent: Mapping[str, int]
-    """By source, the texts that were sent since the first sample."""
+    sent: Mapping[str, Sent]
 
 
 class Samples:
@@ -47,11 +57,9 @@ class Samples:
 
     def add(self, at: datetime, sources: Mapping[str, Source]) -> None:
         measured = {key: found for key, source in sources.items() if (found := measurement(source)) is not None}
-        before = self._kept[-1] if self._kept else None
-        sent = dict(before.sent) if before else {}
-        for key, one in measured.items():
-            sent[key] = sent.get(key, 0) + newly_sent(before.sources.get(key) if before else None, one)
-        self._kept.append(Sample(at.timestamp(), measured, {key: sent[key] for key in measured}))
+        moment, before = at.timestamp(), self._kept[-1] if self._kept else None
+        sent = {key: _sent(before, key, one, moment) for key, one in measured.items()}
+        self._kept.append(Sample(moment, measured, sent))
         while self._kept[0].at < at.timestamp() - KEPT_S:
             self._kept.popleft()
 
@@ -75,11 +83,14 @@ def measurement(source: Source) -> Measured | None:
     return Measured(total, max(0, total - due), due, source.today.get("date", ""), source.today.get("texts", 0))
 
 
-def newly_sent(before: Measured | None, now: Measured) -> int:
-    """The texts of a new day are counted from 0 again."""
-    if before is None:
-        return 0
-    return max(0, now.texts - before.texts) if now.day == before.day else now.texts
+def _sent(before: Sample | None, key: str, now: Measured, at: float) -> Sent:
+    """It begins again where the sample before does not have the source, or a higher number: the source was created again."""
+    if before is None or key not in before.sources:
+        return Sent(at)
+    earlier, sent = before.sources[key], before.sent[key]
+    if now.day != earlier.day:  # the texts of a new day are counted from 0
+        return Sent(sent.since, sent.texts + now.texts)
+    return Sent(sent.since, sent.texts + now.texts - earlier.texts) if now.texts >= earlier.texts else Sent(at)
 
 
 def with_gaps(kept: Iterable[Sample]) -> Iterable[Sample | float]:
@@ -103,16 +114,23 @@ def rates(kept: Sequence[Sample | float], key: str) -> list[float | None]:
             continue
         while (early := kept[first]) and isinstance(early, Sample) and sample.at - early.at > RATE_OVER_S + 1:
             first += 1
-        found.append(_rate(early, sample, key) if isinstance(early, Sample) else None)
+        found.append(_rate(kept[first : index + 1], sample, key))
     return found
 
 
-def _rate(early: Sample, late: Sample, key: str) -> float | None:
-    passed_s = late.at - early.at
-    keys = [one for one in late.sent if one in early.sent and key in ("", one)]
-    if passed_s < RATE_AFTER_S or not keys:
-        return None
-    return round(sum(late.sent[one] - early.sent[one] for one in keys) * 60 / passed_s, 1)
+def _rate(window: Sequence[Sample | float], late: Sample, key: str) -> float | None:
+    """That of each source is over as much of the window as it is in every sample of."""
+    found = []
+    for name, sent in late.sent.items():
+        if key not in ("", name):
+            continue
+        early = next(
+            one for one in window if isinstance(one, Sample) and one.sent.get(name, NOTHING).since == sent.since
+        )
+        passed_s = late.at - early.at
+        if passed_s >= RATE_AFTER_S:
+            found.append((sent.texts - early.sent[name].texts) * 60 / passed_s)
+    return round(sum(found), 1) if found else None
 
 
 def _point(sample: Sample, key: str) -> tuple[float | None, int | None]:

@@ -11,10 +11,10 @@ from typing import Any
 
 from embedding_operator.lifecycle.source_summary import HINDERED, STOPPED
 from embedding_operator.resources.base import parsed_timestamp
+from kubectl_embeddings import runbook
 from kubectl_embeddings.layout import duration
 from kubectl_embeddings.shown_commands import Commands
-from kubectl_embeddings.status import NOT_PROCESSED, Attention, attention, late, pressing
-from kubectl_embeddings.ui import runbook
+from kubectl_embeddings.status import Attention, attention, late, overlooked, pressing
 from kubectl_embeddings.views import Source
 
 INFORMS = {"Backfilling", "Reconciling"}
@@ -63,7 +63,7 @@ def line(placed: Placed, commands: Commands, now: datetime) -> dict[str, Any]:
         "open": source.jobs.get("open"),
         "deadLettered": source.jobs.get("deadLettered"),
         "backfill": backfill(source.backfill, now),
-        "attention": [_said(one, placed, commands) for one in _attention(source, now)],
+        "attention": [said(one, placed.namespace, commands) for one in _attention(source, now)],
     }
 
 
@@ -100,16 +100,16 @@ def backfill(status: Mapping[str, Any], now: datetime) -> dict[str, Any] | None:
 def _attention(source: Source, now: datetime) -> list[Attention]:
     """Without what the operator does by itself, and what the column STATUS says already."""
     found = [one for one in attention(source) if one.condition is None or one.condition.type != "Backfilling"]
-    return found + late(source, now)
+    return found + overlooked(source, now) + late(source, now)
 
 
-def _said(one: Attention, placed: Placed, commands: Commands) -> dict[str, str]:
+def said(one: Attention, namespace: str, commands: Commands) -> dict[str, str]:
     if one.condition is not None:
         more = runbook.about(one.condition)
-    elif one is NOT_PROCESSED:
-        more = runbook.section(runbook.NO_OPERATOR)
+    elif one.more:
+        more = one.more
     elif "dead-letters" in one.command:
         more = runbook.section(runbook.DEAD_LETTERS)
     else:
         more = "" if one.command else runbook.section(runbook.LATE)
-    return {"sentence": one.sentence, "command": commands.of(one.command, placed.namespace), "runbook": more}
+    return {"sentence": one.sentence, "command": commands.of(one.command, namespace), "runbook": more}

@@ -7,6 +7,8 @@ import psycopg
 import pytest
 
 from embedding_worker.rows.database import Database
+from embedding_worker.rows.ownership import Claim, Owner
+from embedding_worker.rows.schema import prepare
 from embedding_worker.source import SourceConfig
 from hack.database.embedded_postgres import installed_programs
 from hack.database.postgres import Database as GivenDatabase
@@ -20,6 +22,8 @@ PARTITIONED = (
     "CREATE TABLE public.low PARTITION OF {table} FOR VALUES FROM (0) TO (100);"
     "CREATE TABLE public.high PARTITION OF {table} FOR VALUES FROM (100) TO (200)"
 )
+UID = "uid-1"
+STOP = "--set=ON_ERROR_STOP=1"
 TRIGGERS = "SELECT tgname FROM pg_trigger WHERE NOT tgisinternal"
 OBJECTS = """
 SELECT relname::text FROM pg_class WHERE relnamespace = to_regnamespace('embedding_operator')
@@ -31,10 +35,12 @@ WHERE a.attname = 'bookkeeping' AND c.relkind = 'r' AND c.relnamespace = 'embedd
 """
 
 
-def in_psql(url: str, text: str) -> None:
-    command: list[str | Path] = [installed_programs() / "psql", url, "--no-psqlrc", "--set=ON_ERROR_STOP=1"]
+def in_psql(url: str, text: str, *options: str) -> str:
+    """What it prints to the standard error."""
+    command: list[str | Path] = [installed_programs() / "psql", url, "--no-psqlrc", *options]
     done = run_to_end(command, within_s=60, stdin=text)
     assert done.returncode == 0, done.stderr
+    return done.stderr
 
 
 def left(administrator: Application, config: SourceConfig) -> list[str]:
@@ -86,7 +92,7 @@ async def test_nothing_of_the_source_is_left_and_its_neighbour_keeps_all(
     kept = left(administrator, neighbour)
     assert {"embedding_operator.sources", "embedding_operator.usage"} <= set(left(administrator, config))
 
-    in_psql(database.url, script(config.at, "shops", "yellow-book"))
+    in_psql(database.url, script(config.at, "shops", "yellow-book", UID), STOP)
 
     assert left(administrator, config) == []
     assert left(administrator, neighbour) == kept
@@ -94,4 +100,23 @@ async def test_nothing_of_the_source_is_left_and_its_neighbour_keeps_all(
     assert administrator.run(f'SELECT count("Vec tor") FROM {table}') == [(2,)]
     administrator.run(f'ALTER TABLE {table} ALTER COLUMN name TYPE varchar(20), DROP COLUMN "Vec tor"')
     administrator.run(f"UPDATE {table} SET name = 'new'")
-    in_psql(database.url, script(config.at, "shops", "yellow-book"))
+    in_psql(database.url, script(config.at, "shops", "yellow-book", UID), STOP)
+
+
+async def test_what_another_source_has_taken_over_since_stays_even_where_psql_goes_on_after_an_error(
+    database: GivenDatabase, rows: Database
+) -> None:
+    administrator, config = Application(database.url), source_config("shops")
+    administrator.run("CREATE TABLE public.shops (id bigint PRIMARY KEY, name text, embedding vector(3))")
+    await prepare(rows, config, Claim(Owner("yellow-book", "shops", UID)))
+    kept = left(administrator, config)
+    new = Owner("new", "shops", "uid-2")
+    await prepare(rows, config, Claim(new, f"yellow-book/shops/{UID}/1"))
+
+    said = in_psql(database.url, script(config.at, "shops", "yellow-book", UID))
+
+    assert "nothing is removed: EmbeddingSource new/shops, uid uid-2, owns it" in said
+    assert left(administrator, config) == kept
+    assert [name for name in kept if name.endswith("_mark")]
+    in_psql(database.url, script(config.at, "shops", "new", new.uid), STOP)
+    assert left(administrator, config) == []

@@ -9,8 +9,9 @@ from embedding_operator.api_errors import RequestRefused
 from embedding_operator.resources.embedding_job import Phase
 from kubectl_embeddings.cluster import Json
 from kubectl_embeddings.explanation import explain, place
-from kubectl_embeddings.failures import CommandFailed, NotFound, WrongUse
+from kubectl_embeddings.failures import FAILED, CommandFailed, NotFound, WrongUse
 from kubectl_embeddings.layout import Format
+from kubectl_embeddings.leader import NobodyLeads
 from kubectl_embeddings.pod_tunnel import Answer, PodSilent
 from kubectl_embeddings.row_story import explain_row, state
 from tests.support.fake_clock import START
@@ -49,11 +50,13 @@ def because(reason: str) -> list[Json]:
     return [{"reason": reason, "message": "it is so"}]
 
 
-async def told(*jobs: Json, output: Format | None = None, name: str = "shops/1", **given: Any) -> Printed:
+async def told(
+    *jobs: Json, output: Format | None = None, name: str = "shops/1", narrow: bool = True, **given: Any
+) -> Printed:
     requests, printed = FakeRequests(jobs=jobs), Printed(width=80, output=output)
     requests.leads(**answer(**given))
     await explain_row(requests, name, printed.screen, operator_namespace=None, now=START)
-    assert output or max(map(len, printed.text.splitlines())) <= 80
+    assert output or not narrow or max(map(len, printed.text.splitlines())) <= 80
     return printed
 
 
@@ -85,11 +88,30 @@ async def test_a_due_row_has_its_reason_its_place_and_the_command_that_helps() -
         ("ProviderUnavailable", "reconcile shops"),
         ("DeadLetterLimit", "dead-letters --source shops"),
         ("TooManyJobs", "jobs --source shops --id 1"),
-        ("TableMissing", "status shops"),
     ],
 )
 async def test_a_reason_that_somebody_may_act_on_has_a_command(reason: str, command: str) -> None:
     assert f"    kubectl embeddings {command}" in (await told(row=DUE, why=because(reason))).lines[0].splitlines()
+
+
+@pytest.mark.parametrize(
+    ("reason", "section"),
+    [
+        ("TableMissing", "sourcestalled"),
+        ("Forbidden", "sourcestalled"),
+        ("OwnedElsewhere", "sourcestalled"),
+        ("ApiKeyInvalid", "providerdown"),
+        ("DatabaseUnavailable", "databasedown"),
+        ("DayLimitReached", "daylimitnear"),
+    ],
+)
+async def test_a_reason_that_only_its_message_helps_with_has_the_section_of_the_runbook(
+    reason: str, section: str
+) -> None:
+    lines = (await told(row=DUE, why=because(reason), narrow=False)).text.splitlines()
+    address = lines[lines.index(f"  {reason}: it is so") + 1]
+    assert address.startswith("    https://")
+    assert address.endswith(f"/docs/runbook.md#embeddingoperator{section}")
 
 
 @pytest.mark.parametrize("reason", ["NextSweep", "WindowFull", "RowLocked", "JobRefused", "TextFails"])
@@ -250,6 +272,18 @@ async def test_a_namespace_without_an_operator_is_not_found() -> None:
     assert "--operator-namespace" in str(failed)
 
 
+async def test_an_operator_that_has_no_pod_is_told_from_a_namespace_that_never_had_one() -> None:
+    requests = FakeRequests()
+    requests.objects |= {PODS: {"items": []}, LEASE: {"spec": {"holderIdentity": ""}}}
+    failed = await failure(requests)
+    assert (type(failed), failed.code) == (NobodyLeads, FAILED)
+    assert str(failed).startswith(
+        "no pod of the operator runs in namespace shops: see why with `kubectl get pods,deployments -n shops"
+    )
+    assert "#embeddingoperatornoleader" in str(failed)
+    assert "--operator-namespace" not in str(failed)
+
+
 @pytest.mark.parametrize("lease", [None, {"spec": {"holderIdentity": ""}}])
 async def test_pods_of_which_none_leads_are_said(lease: Json | None) -> None:
     requests = FakeRequests()
@@ -302,7 +336,8 @@ async def test_a_pending_job_without_an_operator_has_its_story_and_a_note() -> N
     requests.objects[PODS] = {"items": [{}]}
     await explain(requests, name_of("1"), printed.screen, now=START)
     assert "created, because the row was due" in printed.text
-    assert printed.notes[0].startswith("the job's place is not known: no pod of the operator leads")
+    assert "It waits, and no pod of the operator leads in namespace shops" in printed.text
+    assert "about to be worked on" not in printed.text
 
 
 async def test_a_job_is_printed_for_scripts_as_kubectl_gets_it() -> None:

@@ -36,6 +36,7 @@ class Named(FakeRequests):
 def stand() -> Named:
     waits = {"pendingFingerprint": "other@8#1", "conditions": [CHANGED], "jobs": {"deadLettered": 1}}
     sources = [source_body("shops", status=waits, suspend=True), source_body("b"), a_source("new", table="public.new")]
+    sources[2]["metadata"]["uid"] = "of-new"
     dead = job_body("1", Phase.DEAD_LETTERED, reason="it's\x1b[31m")
     requests = Named(sources=sources, jobs=[dead, job_body("2", Phase.RETRYING)])
     requests.leads(id="1", row=None, why=[{"reason": "Suspended", "message": "it is suspended"}])

@@ -44,6 +44,24 @@ def test_a_source_that_appears_adds_nothing_that_was_sent_before() -> None:
     assert samples.curves()["textsPerMinute"] == [None, 10.0]
 
 
+def missing_in_one_look() -> Samples:
+    samples = Samples()
+    for number, texts in enumerate([1000, 1030, None, 1090, 1120]):
+        seen = {"other": source(sent=30 * number)} | ({} if texts is None else {"a": source(sent=texts)})
+        samples.add(START + timedelta(seconds=30 * number), seen)
+    return samples
+
+
+def test_a_source_that_is_missing_in_one_look_has_a_gap_and_never_a_rate_below_zero() -> None:
+    samples = missing_in_one_look()
+    assert samples.curves("a")["textsPerMinute"] == [None, 60.0, None, None, 60.0]
+    assert samples.curves()["textsPerMinute"] == [None, 120.0, 60.0, 60.0, 120.0]
+
+
+def test_a_source_that_was_created_again_between_two_looks_has_a_gap() -> None:
+    assert filled(1000, 1030, 10, 40).curves()["textsPerMinute"] == [None, 60.0, None, 60.0]
+
+
 def test_the_curves_are_of_one_source_or_of_all() -> None:
     samples = Samples()
     samples.add(START, {"a": source(10), "b": source(60, total=300)})

@@ -11,8 +11,8 @@ from embedding_operator.api_errors import ApiServerUnreachable, RequestRefused
 from embedding_operator.lifecycle.source_summary import HINDERED, STOPPED
 from embedding_operator.resources.embedding_job import Phase
 from hack.repository import ROOT
+from kubectl_embeddings import runbook
 from kubectl_embeddings.shown_commands import Commands
-from kubectl_embeddings.ui import runbook
 from kubectl_embeddings.ui.job_lines import dead_letters, open_jobs
 from kubectl_embeddings.ui.observation import LIMIT, Part
 from kubectl_embeddings.ui.page_state import freshness
@@ -129,6 +129,39 @@ def test_of_many_dead_letters_some_rows_are_named() -> None:
     assert (group["count"], len(group["rows"])) == (40, 5)
 
 
+def test_of_a_list_that_was_cut_the_numbers_are_at_least_and_the_newest_is_not_known() -> None:
+    (group,) = dead_letters([dead("1")], Commands(), START, cut=True)
+    assert (group["atLeast"], group["count"], group["newest"]) == (True, 1, "")
+    (whole,) = dead_letters([dead("1")], Commands(), START)
+    assert (whole["atLeast"], whole["newest"]) == (False, "5m")
+
+
+def test_of_open_jobs_that_were_cut_the_oldest_and_the_next_are_not_known() -> None:
+    (group,) = open_jobs([waiting_job()], START, cut=True)
+    assert (group["atLeast"], group["oldest"], group["nextAttempt"]) == (True, "", "")
+    (whole,) = open_jobs([waiting_job()], START)
+    assert (whole["atLeast"], whole["oldest"], whole["nextAttempt"]) == (False, "5m", "4s")
+
+
+def waiting_job() -> Json:
+    body = job_body("1", Phase.RETRYING, nextAttemptTime="2026-03-01T12:00:04Z")
+    body["metadata"]["creationTimestamp"] = "2026-03-01T11:55:00Z"
+    return body
+
+
+async def test_each_list_that_was_cut_says_so_in_its_groups() -> None:
+    stand = Stand()
+    many = [job_body(str(number), Phase.DEAD_LETTERED, reason="InputRejected") for number in range(LIMIT + 1)]
+    many += [job_body(f"p{number}", Phase.PENDING) for number in range(LIMIT)]
+    stand.show(sources(START), [*many, waiting_job()])
+    state = await stand.poll.state()
+    assert [(one["count"], one["atLeast"]) for one in state["deadLetters"]["items"]] == [(LIMIT, True)]
+    assert [(one["phase"], one["atLeast"]) for one in state["openJobs"]["items"]] == [
+        ("Pending", True),
+        ("Retrying", False),
+    ]
+
+
 def test_open_jobs_are_counted_by_what_they_wait_for() -> None:
     waiting = [line for line in open_jobs(jobs(START), START) if line["phase"] in ("Pending", "Retrying")]
     assert [(one["source"], one["count"], one["phase"], one["reason"], one["nextAttempt"]) for one in waiting[:2]] == [
@@ -140,7 +173,14 @@ def test_open_jobs_are_counted_by_what_they_wait_for() -> None:
 
 @pytest.mark.parametrize(
     "name",
-    [*runbook.BY_REASON.values(), *runbook.BY_TYPE.values(), runbook.DEAD_LETTERS, runbook.NO_OPERATOR, runbook.LATE],
+    [
+        *runbook.BY_REASON.values(),
+        *runbook.BY_TYPE.values(),
+        *runbook.OF_A_ROW.values(),
+        runbook.DEAD_LETTERS,
+        runbook.NO_OPERATOR,
+        runbook.LATE,
+    ],
 )
 def test_the_runbook_has_each_section_that_the_page_links_to(name: str) -> None:
     assert f"\n## EmbeddingOperator{name}\n" in (ROOT / "docs" / "runbook.md").read_text()
@@ -275,3 +315,22 @@ async def seen(**status: Any) -> Stand:
     stand.show([source_body("shops", status=counts(10, 1, sent=0) | status)])
     await stand.poll.state()
     return stand
+
+
+async def test_that_no_operator_leads_is_said_with_its_command_and_its_section() -> None:
+    stand = Stand()
+    stand.show(sources(START))
+    path = f"apis/coordination.k8s.io/v1/namespaces/{stand.namespace}/leases/embedding-operator"
+    stand.objects[path] = {"spec": {"holderIdentity": "", "renewTime": "2026-03-01T11:40:00Z"}}
+    (absent,) = (await stand.poll.state())["operators"]
+    assert absent["namespace"] == stand.namespace
+    assert absent["sentence"] == "no operator has led since 2026-03-01 11:40:00Z: the numbers are of then"
+    assert absent["command"].startswith("kubectl get pods,deployments -l ")
+    assert absent["command"].endswith(f" -n {stand.namespace}")
+    assert absent["runbook"] == runbook.section("NoLeader")
+
+
+async def test_of_an_operator_whose_lease_cannot_be_read_nothing_is_said() -> None:
+    stand = Stand()
+    stand.show(sources(START))
+    assert (await stand.poll.state())["operators"] == []

@@ -142,7 +142,8 @@ function counted(items) {
 
 export function deadLetters(everywhere, announce) {
   return (group) => {
-    const of = group.sources.map((one) => `${shown(one.count)} of ${one.name}`).join(", ");
+    const atLeast = group.atLeast ? "at least " : "";
+    const of = group.sources.map((one) => `${atLeast}${shown(one.count)} of ${one.name}`).join(", ");
     const place = everywhere ? ` in ${group.namespace}` : "";
     const newest = group.newest ? `, the newest ${group.newest} ago` : "";
     const more = group.count - group.rows.length;
@@ -152,8 +153,8 @@ export function deadLetters(everywhere, announce) {
       {},
       element("div", { class: "head" }, element("h3", {}, group.reason || "No reason"), element("span", { class: "quiet" }, `${of}${place}${newest}`)),
       element("p", {}, group.message),
-      group.lastFailures.length ? element("p", { class: "quiet" }, `Last failures: ${counted(group.lastFailures)}`) : null,
-      element("p", { class: "rows" }, "Rows: ", ...rows, more > 0 ? `and ${shown(more)} more` : ""),
+      group.lastFailures.length ? element("p", { class: "quiet" }, `Last failures: ${atLeast && "among others "}${counted(group.lastFailures)}`) : null,
+      element("p", { class: "rows" }, "Rows: ", ...rows, more > 0 ? `and ${atLeast}${shown(more)} more` : ""),
       element("p", {}, element("strong", {}, "To do: "), `${group.remedy} `, runbook(group.runbook, group.reason)),
       command(group.command, announce),
     );
@@ -173,7 +174,7 @@ export function openJobs(everywhere) {
         "div",
         { class: "head" },
         element("h3", {}, `${place}${group.source}`),
-        element("span", {}, `${shown(group.count)} ${group.phase} ${noun}${group.reason ? `: ${group.reason}` : ""}`),
+        element("span", {}, `${group.atLeast ? "at least " : ""}${shown(group.count)} ${group.phase} ${noun}${group.reason ? `: ${group.reason}` : ""}`),
         element("span", { class: "quiet" }, `${oldest}${next}`.replace(/^, /, "")),
       ),
       group.message ? element("p", {}, group.message) : null,

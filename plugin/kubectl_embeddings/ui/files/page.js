@@ -90,7 +90,7 @@ function notes(state) {
   note("sources", state.sources, `${where} no EmbeddingSource.`);
   note("dead-letters", state.deadLetters, "There are none.");
   note("open-jobs", state.openJobs, "There are none.");
-  const worst = state.sources.items.some((one) => one.attention.length);
+  const worst = state.operators.length > 0 || state.sources.items.some((one) => one.attention.length);
   setText(page["attention-note"], state.sources.at === null || worst || state.sources.items.length === 0 ? "" : "Nothing does.");
 }
 
@@ -102,7 +102,9 @@ function show(state) {
   setText(page.place, `${state.namespace ? `Namespace ${state.namespace}` : "All namespaces"} of ${state.server}`);
   if (state.sources.at !== null) draw.list(page.totals, totals(state, pressing), draw.total);
   const said = pressing.map(({ key, name, namespace, status, level, attention }) => ({ key, name, namespace, status, level, attention }));
-  draw.list(page.attention, said, draw.attention(everywhere, announce));
+  // What the sources say is old where no operator works, so that is said before it.
+  const absent = state.operators.map(({ namespace, ...one }) => ({ key: `${namespace}/ operator`, name: "No operator", namespace, status: "NoLeader", level: "stopped", attention: [one] }));
+  draw.list(page.attention, [...absent, ...said], draw.attention(everywhere, announce));
   draw.list(page["sources-rows"], items.map(({ attention, ...one }) => one), draw.source(everywhere));
   page["sources-table"].hidden = items.length === 0;
   draw.list(page["dead-letters"], state.deadLetters.items, draw.deadLetters(everywhere, announce));

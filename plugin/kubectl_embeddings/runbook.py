@@ -1,4 +1,4 @@
-"""Which section of the runbook belongs to what the page says. Pure; called by source_lines.py and job_lines.py."""
+"""Which section of the runbook belongs to what is said. Pure; called by row_story.py and the page."""
 
 from embedding_operator.lifecycle.condition import Condition
 
@@ -20,6 +20,25 @@ BY_TYPE = {
 DEAD_LETTERS = "DeadLettersGrowing"
 LATE = "RowsNotFresh"
 NO_OPERATOR = "NoLeader"
+OF_A_ROW = {"DatabaseUnavailable": "DatabaseDown"} | dict.fromkeys(
+    (
+        "ApiKeyInvalid",
+        "ApiKeyServiceBlocked",
+        "BillingDisabled",
+        "ConsumerSuspended",
+        "EndpointRedirects",
+        "FailedPrecondition",
+        "NotFound",
+        "PermissionDenied",
+        "ProviderKeyInvalid",
+        "ProviderMisconfigured",
+        "RequestsRefused",
+        "ServiceDisabled",
+        "Unauthenticated",
+    ),
+    "ProviderDown",
+)
+"""Why a row waits that are no reasons of a condition above. Any other one has stopped the whole source."""
 
 
 def section(name: str) -> str:
@@ -31,3 +50,8 @@ def about(condition: Condition) -> str:
     """The address of the section about this condition; empty where there is none."""
     name = BY_REASON.get(condition.reason) or BY_TYPE.get(condition.type)
     return section(name) if name else ""
+
+
+def about_row(reason: str) -> str:
+    """The address of the section about this reason why a row waits."""
+    return section(OF_A_ROW.get(reason) or BY_REASON.get(reason, BY_TYPE["Stalled"]))
