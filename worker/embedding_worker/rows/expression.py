@@ -90,9 +90,32 @@ class ExpressionFacts:
     others: tuple[OtherTable, ...]
 
 
+NO_WORDS = ("bytea", "bit", "varbit", "vector", "halfvec", "sparsevec")
+"""Types, beside boolean, of which no value is a text that anybody would search by. Numbers, dates and JSON may be meant."""
+
+
 def row_text(config: SourceConfig) -> str:
     """A row's text in SQL, never null. The newline ends a comment that the expression may end in."""
     return f"coalesce((({config.text}\n)::text), '')"
+
+
+def type_sql(config: SourceConfig) -> str:
+    """→ the type of the expression, before it is cast to text, and whether its values are no words. Reads no row."""
+    no_words = ", ".join(f"'{name}'" for name in NO_WORDS)
+    return (
+        f"SELECT pg_catalog.format_type(t.oid, NULL), t.typcategory = 'B' OR t.typname IN ({no_words}) "
+        "FROM (SELECT pg_catalog.pg_typeof(x.eo_value)::oid AS oid FROM (VALUES (1)) one(n) "
+        f"LEFT JOIN LATERAL (SELECT ({config.text}\n) AS eo_value FROM {qualified(config.at)} LIMIT 0) x ON true) k "
+        "JOIN pg_catalog.pg_type t ON t.oid = k.oid"
+    )
+
+
+def refuse_type(name: str) -> SourceRefused:
+    return SourceRefused(
+        "TextRefused",
+        f"spec.text is of type {name}, whose values are no words: give an expression of type text, such as the columns that "
+        "people would search by",
+    )
 
 
 def probe_view_sql(config: SourceConfig) -> str:

@@ -25,7 +25,9 @@ from embedding_worker.rows.expression import (
     function_oids,
     no_expression,
     probe_view_sql,
+    refuse_type,
     schema_denied,
+    type_sql,
 )
 from embedding_worker.rows.rights import (
     LACKING,
@@ -81,6 +83,8 @@ async def inspect_table(database: Database, config: SourceConfig) -> tuple[State
         missing += of_text
         if facts.own.trigger_present and not missing:
             missing += await _missing_to_replace_trigger(transaction, facts, read)
+        if not missing:
+            await _refuse_type(transaction, facts.statements)
         await transaction.undo()
     _refuse(facts, missing)
     return facts.statements, read
@@ -206,6 +210,14 @@ async def _find_columns_read(
     generated = await _generated_reads(transaction, facts)
     read = columns_read(config, expression, functions, facts.columns, generated, table_oid=oid)
     return read, await _lacking(transaction, _rights_of_text(functions, others))
+
+
+async def _refuse_type(transaction: Transaction, statements: Statements) -> None:
+    """Raises SourceRefused if no value of the expression is a text. It needs all rights that the text needs."""
+    await transaction.fetch(USE_PATH, statements.layout.search_path)
+    of_type, has_no_words = (await transaction.fetch(type_sql(statements.config)))[0]
+    if has_no_words:
+        raise refuse_type(of_type)
 
 
 def _rights_of_text(functions: list[FunctionFacts], others: list[OtherTable]) -> list[Right]:
