@@ -14,12 +14,12 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from functools import partial
 from typing import Any
-from urllib.parse import urlsplit
 
 from embedding_worker.errors import AnswerUnusable, ProviderError, ProviderUnavailable, SourceRefused
 from embedding_worker.providers.blocking_call import BlockingCall
 from embedding_worker.providers.embedder import Vector, at_unit_length, check_vectors
 from embedding_worker.providers.google_errors import ErrorAnswer, reaction_to
+from embedding_worker.providers.http_settings import usable_endpoint, usable_key
 from embedding_worker.providers.provider import Provider, ProviderSetting, Values
 from embedding_worker.providers.rate_limits import rate_limit_settings
 from embedding_worker.source import Model
@@ -52,9 +52,9 @@ class GeminiEmbedder:
         self._model = known_model(model)
         self._dimensions = model.dimensions
         self._task_type = known_task_type(model)
-        self._endpoint = usable_endpoint(endpoint)
+        self._endpoint = usable_endpoint(endpoint, setting=ENDPOINT_SETTING, default=ENDPOINT)
         self._timeout_s = timeout_s
-        self._make_client = partial(make_client, usable_key(api_key), self._endpoint)
+        self._make_client = partial(make_client, usable_key(api_key, setting=KEY_SETTING), self._endpoint)
         self._client: Any = None
         self._making = threading.Lock()
 
@@ -180,35 +180,8 @@ def known_task_type(model: Model) -> str:
     return task_type
 
 
-def usable_endpoint(endpoint: str | None) -> str:
-    """The address that paths are added to. Raises SourceRefused, without its words where they may hold a password."""
-    address = (endpoint or ENDPOINT).rstrip("/")
-    try:
-        parts = urlsplit(address)
-        usable = parts.scheme in ("http", "https") and bool(parts.hostname) and (parts.port or 1) > 0
-        plain = parts.username is None and not parts.query and not parts.fragment
-    except ValueError:
-        usable, plain = False, "@" not in address
-    if not (usable and plain):
-        shown = repr(address) if plain else "one with a user, a query or a fragment"
-        raise SourceRefused(
-            "EndpointInvalid", f"{ENDPOINT_SETTING} is {shown}: set an address such as {ENDPOINT}, or unset it"
-        )
-    return address
-
-
-def usable_key(api_key: str) -> str:
-    """The key, without the line end that files have. Raises SourceRefused: what cannot be a header would fail each call."""
-    key = api_key.strip()
-    if not key or not key.isascii() or not key.isprintable() or " " in key:
-        raise SourceRefused(
-            "ProviderKeyInvalid", f"{KEY_SETTING} holds no key: it is empty, or has characters in it that no key has"
-        )
-    return key
-
-
 def endpoint_of(values: Values) -> str:
-    return usable_endpoint(values.get(ENDPOINT_SETTING))
+    return usable_endpoint(values.get(ENDPOINT_SETTING), setting=ENDPOINT_SETTING, default=ENDPOINT)
 
 
 def make_embedder(model: Model, values: Values) -> GeminiEmbedder:
@@ -221,7 +194,7 @@ PROVIDER = Provider(
     sdk_module="google.generativeai",
     extra=NAME,
     settings=(
-        ProviderSetting(KEY_SETTING, "a key of the Gemini API", secret=True, required=True, usable=usable_key),
+        ProviderSetting(KEY_SETTING, "a key of the Gemini API", secret=True, required=True, usable=partial(usable_key, setting=KEY_SETTING)),
         ProviderSetting(ENDPOINT_SETTING, "the address of another server that answers as Google's does"),
         *rate_limit_settings(NAME),
     ),

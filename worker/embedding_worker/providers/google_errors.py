@@ -4,12 +4,10 @@ Pure; called by the modules that use Google's SDKs. The answer's own sentence is
 text or the key: only names from closed or narrow sets are.
 """
 
-import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from email.utils import parsedate_to_datetime
 
 from embedding_worker.errors import (
     InputRejected,
@@ -19,6 +17,7 @@ from embedding_worker.errors import (
     ProviderUnavailable,
     Quota,
 )
+from embedding_worker.providers.http_settings import retry_after_s
 
 # google/rpc/code.proto
 STATUSES = frozenset(
@@ -86,7 +85,7 @@ class ErrorAnswer:
         for detail in self._details("RetryInfo"):
             if found := DURATION.fullmatch(str(detail.get("retryDelay"))):
                 return float(found[1])
-        return _header_s(self.retry_after, now)
+        return retry_after_s({} if self.retry_after is None else {"Retry-After": self.retry_after}, now)
 
     @property
     def _error(self) -> Mapping[str, object]:
@@ -168,14 +167,3 @@ def _used_up(answer: ErrorAnswer, quotas: Sequence[tuple[str, str]]) -> tuple[Qu
 def _quota(name: object, limit: object) -> tuple[str, str]:
     text = str(name)
     return text if QUOTA_NAME.fullmatch(text) else "", str(limit)
-
-
-def _header_s(value: str | None, now: datetime) -> float | None:
-    """Retry-After in seconds: it holds seconds, or a date (RFC 9110, 10.2.3)."""
-    if value is None:
-        return None
-    try:
-        seconds = float(value) if value.strip().isdigit() else (parsedate_to_datetime(value) - now).total_seconds()
-    except (TypeError, ValueError, OverflowError):  # TypeError: a date without a zone
-        return None
-    return max(0.0, seconds) if math.isfinite(seconds) else None

@@ -1,0 +1,49 @@
+"""What the providers that call a server have in common: the address, the key, and the pause that an answer asks for. Pure."""
+
+import math
+from collections.abc import Mapping
+from datetime import datetime
+from email.utils import parsedate_to_datetime
+from urllib.parse import urlsplit
+
+from embedding_worker.errors import SourceRefused
+
+
+def usable_endpoint(endpoint: str | None, *, setting: str, default: str) -> str:
+    """The address that paths are added to. Raises SourceRefused, without its words where they may hold a password."""
+    address = (endpoint or default).rstrip("/")
+    try:
+        parts = urlsplit(address)
+        usable = parts.scheme in ("http", "https") and bool(parts.hostname) and (parts.port or 1) > 0
+        plain = parts.username is None and not parts.query and not parts.fragment
+    except ValueError:
+        usable, plain = False, "@" not in address
+    if not (usable and plain):
+        shown = repr(address) if plain else "one with a user, a query or a fragment"
+        raise SourceRefused("EndpointInvalid", f"{setting} is {shown}: set an address such as {default}, or unset it")
+    return address
+
+
+def usable_key(api_key: str, *, setting: str) -> str:
+    """The key, without the line end that files have. Raises SourceRefused: what cannot be a header would fail each call."""
+    key = api_key.strip()
+    if not key or not key.isascii() or not key.isprintable() or " " in key:
+        raise SourceRefused(
+            "ProviderKeyInvalid", f"{setting} holds no key: it is empty, or has characters in it that no key has"
+        )
+    return key
+
+
+def retry_after_s(headers: Mapping[str, str], now: datetime) -> float | None:
+    """How long an answer asks not to be asked again: seconds, or a date (RFC 9110, 10.2.3). None if it does not say."""
+    given = {name.lower(): value for name, value in headers.items()}
+    if (milliseconds := given.get("retry-after-ms", "")).strip().isdigit():
+        return int(milliseconds) / 1_000
+    value = given.get("retry-after")
+    if value is None:
+        return None
+    try:
+        seconds = float(value) if value.strip().isdigit() else (parsedate_to_datetime(value) - now).total_seconds()
+    except (TypeError, ValueError, OverflowError):  # TypeError: a date without a zone
+        return None
+    return max(0.0, seconds) if math.isfinite(seconds) else None
