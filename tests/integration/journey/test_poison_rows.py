@@ -6,7 +6,6 @@ from math import ceil, log2
 import pytest
 
 from embedding_worker.providers.canary import CANARY
-
 from hack.provider_server.process import FakeGemini
 from hack.provider_server.stats import hash_of
 from tests.integration.journey.conftest import System, add
