@@ -3,7 +3,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help lint hooks format test e2e e2e-down demo demo-down kind-demo kind-demo-down bench benchmark-triggers simulate clean
+.PHONY: help lint hooks format docs krew test e2e e2e-down demo demo-down kind-demo kind-demo-down bench benchmark-triggers simulate clean
 
 PYTHON ?= python3
 UV_VERSION := 0.13.9
@@ -36,12 +36,20 @@ lint: .venv/.synced ## Check formatting, lint rules, types and the directions of
 hooks: .venv/.synced ## Install the same checks to run before each commit (pre-commit)
 	$(RUN) pre_commit install
 
-format: .venv/.synced ## Format the code, apply automatic fixes, copy the CRDs into the chart, write the tables of values and metrics
+format: .venv/.synced ## Format the code, apply automatic fixes, copy the CRDs into the chart, write the tables of values and metrics and the dashboard
 	$(RUN) ruff format $(PY_DIRS)
 	$(RUN) ruff check --fix $(PY_DIRS)
 	cp crds/*.yaml charts/embedding-operator/files/crds/
 	$(RUN) hack.release.chart_readme
 	$(RUN) hack.release.metrics_page
+	$(RUN) hack.dashboard
+
+docs: .venv/.synced ## Build the pages of docs/ as a site into build/site, and fail if a link or an anchor is wrong
+	@NO_MKDOCS_2_WARNING=1 $(RUN) mkdocs build --strict
+	@echo "build/site/index.html"
+
+krew: $(UV) ## Write what krew installs into dist/: the archive of `kubectl embeddings`, and its manifest
+	@$(PYTHON) -m hack.release.krew $(UV)
 
 test: .venv/.synced ## Run all tests that need no pods: unit, chart, and integration with a real API server and a real PostgreSQL
 	$(RUN) pytest --ignore=tests/e2e --numprocesses=$(WORKERS)
@@ -76,4 +84,4 @@ simulate: .venv/.synced ## Simulate a day of provider failures over 100,000 rows
 clean: ## Remove what the targets created here (the caches outside of the repository stay)
 	@[ ! -d .run ] || [ -z "$$(find .run -name '*.json' -print -quit)" ] || \
 		{ echo "make clean: a demo or a cluster is still up: make demo-down, make kind-demo-down, hack/cluster down" >&2; exit 2; }
-	rm -rf .venv .cache .run build .import_linter_cache .pytest_cache .mypy_cache .ruff_cache
+	rm -rf .venv .cache .run build dist .import_linter_cache .pytest_cache .mypy_cache .ruff_cache

@@ -36,6 +36,7 @@ class OperatorProcess:
             "KUBECONFIG": str(kubeconfig),
             "DATABASE_URL": database_url,
             "EMBEDDING_HTTP_PORT": "0",  # several run at the same time
+            "EMBEDDING_LOCAL_PORT": "0",
             **dict(settings or {}),
         }
         self._daemon: Daemon | None = None
@@ -64,7 +65,15 @@ class OperatorProcess:
     @property
     def http_url(self) -> str:
         """Where /healthz, /readyz and /metrics are."""
-        events = [json.loads(line) for line in self.log.read_text().splitlines() if '"http server up"' in line]
+        return self._url_of("http server up")
+
+    @property
+    def local_url(self) -> str:
+        """Where questions about rows are answered."""
+        return self._url_of("local endpoint up")
+
+    def _url_of(self, event: str) -> str:
+        events = [json.loads(line) for line in self.log.read_text().splitlines() if f'"{event}"' in line]
         return f"http://127.0.0.1:{events[-1]['port']}"
 
     def is_running(self) -> bool:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from random import Random
 
 from embedding_worker.providers.embedder import Vector
-from embedding_worker.rows.records import PresentRow, RateGrant, RateLimits, VectorWrite, WriteResult
+from embedding_worker.rows.records import LastOutcome, PresentRow, RateGrant, RateLimits, VectorWrite, WriteResult
 from embedding_worker.text import content_hash
 from hack.simulation.provider import POISON, text_of
 from hack.simulation.weather import HOUR_S
@@ -78,6 +78,9 @@ class MemoryRows:
         written = {row.id: row.vector for row in rows if self.rows[row.id].content_hash == row.content_hash}
         self.vectors |= written
         return WriteResult(set(written), set())
+
+    async def record_outcomes(self, outcomes: Sequence[tuple[str, LastOutcome]]) -> None:
+        """The day's own records say what became of each row."""
 
     def _present(self, row: SimulatedRow) -> PresentRow:
         return PresentRow(

@@ -9,6 +9,7 @@ from embedding_operator.reconciler.deleted_sources import DeletedSources
 from embedding_operator.reconciler.housekeeping import Expiry, Housekeeping
 from embedding_operator.reconciler.job_runner import JobRunner, Recorders
 from embedding_operator.reconciler.job_statuses import JobStatuses
+from embedding_operator.reconciler.row_explainer import Lead, RowExplainer
 from embedding_operator.reconciler.sources import Sources
 from embedding_operator.rotation import Rotation
 
@@ -72,6 +73,11 @@ class Factory:
             sources.retry_all()
 
         return ApiServerWatch(self._context.server, on_return=go_on, clock=self._context.clock)
+
+    def row_explainer(self, sources: Sources) -> RowExplainer:
+        context, leadership = self._context, self._context.leadership
+        lead = Lead(leadership.may_start, lambda: leadership.holder)
+        return RowExplainer(sources, server=context.server, jobs=context.jobs, lead=lead, clock=context.clock)
 
     def rotation(self, sources: Sources) -> Rotation:
         """The rotation of the secrets that are mounted as files, which puts a new value in force without a restart."""

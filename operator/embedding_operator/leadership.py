@@ -58,6 +58,11 @@ class Leadership:
         self._valid_until = float("-inf")
         self._held = False
 
+    @property
+    def holder(self) -> str:
+        """Who holds the Lease, as it was last read; empty if nobody does, or if it was not read yet."""
+        return self._lease.holder if self._lease is not None else ""
+
     def may_start(self) -> bool:
         """Whether this process may start work: it holds the Lease, and nobody else can have taken it yet."""
         return self._clock.monotonic() < self._valid_until

@@ -4,9 +4,10 @@ from functools import partial
 
 from embedding_operator.context import Context
 from embedding_operator.reconciler.registers import SharedParts
-from embedding_operator.reconciler.source_loop import LoopSettings, SourceLoop
+from embedding_operator.reconciler.source_loop import SourceLoop
 from embedding_operator.reconciler.source_setup import SourceSetup
 from embedding_operator.reconciler.status_report import StatusReport
+from embedding_operator.reconciler.turn import LoopSettings
 from embedding_operator.reconciler.workers_job import make_workers
 from embedding_operator.resources.embedding_source import EmbeddingSource
 

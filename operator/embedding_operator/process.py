@@ -17,6 +17,7 @@ from embedding_operator.factory import Factory
 from embedding_operator.handlers.kopf_setup import make_registry, make_settings
 from embedding_operator.handlers.kopf_storage import StatusIsTheProgress
 from embedding_operator.health import health_server, overdue
+from embedding_operator.local_endpoint import local_endpoint
 from embedding_operator.reconciler.database_watch import DatabaseWatch
 from embedding_operator.reconciler.tracked_job import IN_FLIGHT, OPEN, JobState
 from embedding_operator.resources import JOBS, SOURCES
@@ -77,6 +78,7 @@ async def _run(settings: Settings, stop: asyncio.Event, stack: AsyncExitStack) -
     except OSError as exc:
         log.error("EMBEDDING_HTTP_PORT can't be used: set another one", port=settings.http_port, error=exc.strerror)
         return 2
+    await stack.enter_async_context(local_endpoint(settings.local_port, process.explainer.answer))
     start_all(process.background, stack)
     async with AsyncExitStack() as while_leading:
         return await process.run(while_leading)
@@ -111,6 +113,7 @@ class Process:
         self.database_watch = DatabaseWatch(context.database, clock=context.clock)
         self.api_server_watch = factory.api_server_watch(self._sources, self._housekeeping)
         self._leadership = context.leadership
+        self.explainer = factory.row_explainer(self._sources)
         self.background: tuple[Background, ...] = (
             factory.rotation(self._sources),
             context.events,

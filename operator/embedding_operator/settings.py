@@ -76,6 +76,13 @@ class Settings(BaseModel):
     http_port: int = Field(
         8080, alias="EMBEDDING_HTTP_PORT", ge=0, le=65535, description="/healthz, /readyz, /metrics; 0: any free one"
     )
+    local_port: int = Field(
+        8081,
+        alias="EMBEDDING_LOCAL_PORT",
+        ge=0,
+        le=65535,
+        description="for questions about rows, on 127.0.0.1 of the pod; 0: any free one",
+    )
     audit_rows_per_s: float = Field(
         500,
         alias="EMBEDDING_AUDIT_ROWS_PER_SECOND",

@@ -1,7 +1,7 @@
 """The gauges of each source, computed from what is known of it when they are scraped. Created by metrics.py."""
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
@@ -47,8 +47,17 @@ def _audit_completed(facts: SourceFacts) -> float | None:
     return None if facts.audit_completed_at is None else facts.audit_completed_at.timestamp()
 
 
+def _freshness_target_s(facts: SourceFacts) -> float | None:
+    return None if facts.freshness_target is None else facts.freshness_target.total_seconds()
+
+
 GAUGES = (
     SourceGauge("due_rows", "Rows whose embedding is missing or stale", _counted(lambda counts: counts.due)),
+    SourceGauge(
+        "change_marks",
+        "Change marks in PostgreSQL, at least one for each due row",
+        _counted(lambda counts: counts.marks),
+    ),
     SourceGauge("rows", "Rows of the table", _counted(lambda counts: counts.total)),
     SourceGauge(
         "blank_rows", "Rows whose text is empty, so that they have no vector", _counted(lambda counts: counts.blank)
@@ -56,7 +65,17 @@ GAUGES = (
     SourceGauge("source_suspended", "1 while spec.suspend of a source is true, else 0", lambda facts: facts.suspended),
     SourceGauge("texts_today", "Texts that were sent today (UTC)", _sent(lambda used: used.texts)),
     SourceGauge("tokens_today", "Estimated tokens of the texts that were sent today", _sent(lambda used: used.tokens)),
+    SourceGauge(
+        "estimated_cost_today",
+        "Estimated cost of these tokens, in the currency of the price that is set",
+        lambda facts: None if facts.used is None else facts.used.tokens * facts.price_per_million_tokens / 1_000_000,
+    ),
     SourceGauge("texts_per_day_limit", "Texts that may be sent in a day", lambda facts: facts.texts_per_day),
+    SourceGauge(
+        "freshness_target_seconds",
+        "How long a row may be due, where spec.freshnessTarget says so",
+        _freshness_target_s,
+    ),
     SourceGauge("audited_rows", "Rows that the present pass of the audit has read", lambda facts: facts.audited_rows),
     SourceGauge(
         "audit_completed_timestamp_seconds",
@@ -112,13 +131,18 @@ class SourceMetrics(Collector):
         for gauge in (*GAUGES, SourceGauge(*OLDEST, self._oldest_s)):
             family = self._family(gauge.name, gauge.description)
             for source, facts in self._facts.items():
-                if (value := gauge.value(facts)) is not None:
+                if (value := gauge.value(self._of_today(facts))) is not None:
                     family.add_metric([source], value)
             yield family
         yield self._conditions()
 
     def _family(self, name: str, description: str) -> GaugeMetricFamily:
         return GaugeMetricFamily(f"{self._prefix}_{name}", description, labels=LABELS.get(name, ("source",)))
+
+    def _of_today(self, facts: SourceFacts) -> SourceFacts:
+        """While a source cannot be set up, nothing counts its texts again after midnight."""
+        used, today = facts.used, f"{self._clock.now():%Y-%m-%d}"
+        return facts if used is None or used.day == today else replace(facts, used=Used(today, 0, 0))
 
     def _oldest_s(self, facts: SourceFacts) -> float | None:
         if facts.counts is None:

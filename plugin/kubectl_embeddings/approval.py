@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 from kubectl_embeddings.cluster import Requests
 from kubectl_embeddings.failures import DONE, FAILED, NotFound
-from kubectl_embeddings.layout import Screen
+from kubectl_embeddings.layout import Screen, one_line
 from kubectl_embeddings.views import Source, source_of
 
 NO_PRICE = "0.0000"
@@ -22,14 +22,14 @@ async def approve(cluster: Requests, name: str, screen: Screen, *, agreed: Calla
             f"no change of {name} waits for approval: after a change of spec.model or spec.text, wait a moment"
         )
     if source.approved == source.pending:
-        screen.emit(f"✓ {name}: {source.pending} is approved already, and the operator is about to use it")
+        screen.emit(f"✓ {name}: {one_line(source.pending)} is approved already, and the operator is about to use it")
         return DONE
     screen.emit(terms(source))
     if not agreed():
         screen.note("nothing is approved")
         return FAILED
     await cluster.patch_source(name, {"spec": {"approvedFingerprint": source.pending}})
-    screen.emit(f"✓ {name}: approved; follow it with `kubectl embeddings status {name}`")
+    screen.emit(f"✓ {name}: approved; follow it with `{cluster.commands.of(f'kubectl embeddings status {name}')}`")
     return DONE
 
 
@@ -37,10 +37,10 @@ def terms(source: Source) -> str:
     """What is approved, and its price."""
     return "\n".join(
         [
-            f"{source.name}: {source.table}",
-            f"  change   {source.pending}",
+            one_line(f"{source.name}: {source.table}"),
+            f"  change   {one_line(source.pending)}",
             f"  rows     {source.reembed.get('rows', 'not counted yet')}",
-            f"  price    {price(source)}",
+            f"  price    {one_line(price(source))}",
         ]
     )
 

@@ -15,7 +15,8 @@ from embedding_operator.resources.base import timestamp
 from embedding_operator.resources.embedding_job import Phase
 from kubectl_embeddings.cluster import Requests
 from kubectl_embeddings.failures import DONE
-from kubectl_embeddings.layout import Screen, document, duration, paragraph
+from kubectl_embeddings.layout import Screen, document, duration, one_line, paragraph
+from kubectl_embeddings.shown_commands import BARE, Commands, quoted
 from kubectl_embeddings.views import Job, job_of
 
 NAMES_SHOWN = 5
@@ -57,7 +58,9 @@ class Group:
     @property
     def failures(self) -> Counter[str]:
         """What the last attempts failed by, where that is not the reason itself."""
-        return Counter(job.last_failure for job in self.jobs if job.last_failure.partition(" ")[0] != self.reason)
+        return Counter(
+            job.last_failure for job in self.jobs if job.last_failure.partition(" ")[0] not in ("", self.reason)
+        )
 
 
 async def show_dead_letters(cluster: Requests, wanted: Filter, screen: Screen, *, now: datetime) -> int:
@@ -65,14 +68,15 @@ async def show_dead_letters(cluster: Requests, wanted: Filter, screen: Screen, *
     if screen.format:
         screen.emit(document([as_data(group) for group in groups], screen.format))
     elif groups:
-        screen.emit("\n\n".join(group_text(group, wanted, now=now, width=screen.width) for group in groups))
+        told = [group_text(one, wanted, now=now, width=screen.width, commands=cluster.commands) for one in groups]
+        screen.emit("\n\n".join(told))
     else:
         screen.note(f"namespace {cluster.namespace} has no such dead letter")
     return DONE
 
 
 async def dead_letters(cluster: Requests, wanted: Filter) -> list[Job]:
-    of_source = {"source": wanted.source} if wanted.source else {}
+    of_source = {} if wanted.source is None else {"source": wanted.source}
     found = [job_of(body) for body in await cluster.jobs(phase=Phase.DEAD_LETTERED, **of_source)]
     return [job for job in found if wanted.reason in (None, job.reason)]
 
@@ -91,16 +95,16 @@ def grouped(jobs: Sequence[Job]) -> list[Group]:
     return sorted(groups, key=lambda group: (-len(group.jobs), group.reason))
 
 
-def group_text(group: Group, wanted: Filter, *, now: datetime, width: int | None) -> str:
+def group_text(group: Group, wanted: Filter, *, now: datetime, width: int | None, commands: Commands = BARE) -> str:
     newest = group.jobs[0]
     when = f", the newest {duration(now - newest.completed)} ago" if newest.completed else ""
     of = ", ".join(f"{number} of {source}" for source, number in group.sources.most_common())
     lines = [newest.message, *([_failures(group)] if group.failures else []), f"To do: {group.remedy}"]
     return "\n".join(
         [
-            f"{group.reason}: {of}{when}",
+            one_line(f"{group.reason}: {of}{when}"),
             *(paragraph(line, width=width) for line in lines if line),
-            f"  {replay_command(group, wanted)}",
+            f"  {commands.of(replay_command(group, wanted))}",
             *(f"    {job.name}" for job in group.jobs[:NAMES_SHOWN]),
             *([f"    … and {more} more"] if (more := len(group.jobs) - NAMES_SHOWN) > 0 else []),
         ]
@@ -108,9 +112,9 @@ def group_text(group: Group, wanted: Filter, *, now: datetime, width: int | None
 
 
 def replay_command(group: Group, wanted: Filter) -> str:
-    """The command that replays just these."""
-    of_source = f" --source {wanted.source}" if wanted.source else ""
-    return f"kubectl embeddings replay --reason {group.reason}{of_source}"
+    """The command that replays just these. A reason is what somebody wrote into a status, so it is quoted for the shell."""
+    of_source = "" if wanted.source is None else f" --source {quoted(wanted.source)}"
+    return f"kubectl embeddings replay --reason {quoted(group.reason)}{of_source}"
 
 
 def _failures(group: Group) -> str:

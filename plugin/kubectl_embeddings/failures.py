@@ -5,6 +5,8 @@ Raised by the verbs, and reported by user_connection.py, which also translates t
 
 DONE, FAILED, WRONG_USE, NOT_FOUND = 0, 1, 2, 3
 """The exit codes."""
+INTERRUPTED = 130
+"""A watch that was ended with Ctrl-C, as shells report it of any program."""
 
 
 class CommandFailed(Exception):

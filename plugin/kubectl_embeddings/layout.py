@@ -6,6 +6,7 @@ Without a terminal nothing is shortened or wrapped, so that each row of a table 
 import json
 import re
 import textwrap
+import unicodedata
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
@@ -39,9 +40,26 @@ class Screen:
     """None: for people."""
 
 
+def printable(text: str) -> str:
+    """Without characters that change what a terminal shows or does: they are written as in Python, `\\x1b` or `\\u202e`.
+
+    Line breaks remain, and every kind of space.
+    """
+    return "".join(char if char == "\n" or _is_shown(char) else ascii(char)[1:-1] for char in text)
+
+
+def _is_shown(char: str) -> bool:
+    return char.isprintable() or unicodedata.category(char) == "Zs"
+
+
+def one_line(text: str) -> str:
+    """A text of the cluster, printable, and without line breaks of its own."""
+    return printable(" ".join(text.split()))
+
+
 def table(headers: Sequence[str], rows: Sequence[Sequence[str]], *, width: int | None = None) -> str:
     """The rows below their headers. Where they are too wide, the widest columns are shortened, with an ellipsis."""
-    lines = [list(headers), *[[" ".join(cell.split()) for cell in row] for row in rows]]
+    lines = [list(headers), *[[one_line(cell) for cell in row] for row in rows]]
     widths = [max(len(line[column]) for line in lines) for column in range(len(headers))]
     if width is not None:
         widths = _narrowed(widths, width - len(GAP) * (len(widths) - 1))
@@ -63,7 +81,7 @@ def _cell(text: str, size: int) -> str:
 
 def paragraph(text: str, *, width: int | None = None, indent: str = "  ") -> str:
     """The text in lines of this width, each indented; the second and further ones by two more."""
-    plain = " ".join(text.split())
+    plain = one_line(text)
     if width is None:
         return f"{indent}{plain}"
     return textwrap.fill(
@@ -94,7 +112,7 @@ def parsed_duration(text: str) -> timedelta:
 
 def objects(kind: str, bodies: Sequence[Mapping[str, Any]], output: Format) -> str:
     """Custom resources as `kubectl get -o` prints them: one list, without the managed fields."""
-    items = [{"apiVersion": f"{GROUP}/{VERSION}", "kind": kind} | _without_managed_fields(body) for body in bodies]
+    items = [{"apiVersion": f"{GROUP}/{VERSION}", "kind": kind} | without_managed_fields(body) for body in bodies]
     return document({"apiVersion": "v1", "kind": "List", "items": items}, output)
 
 
@@ -104,6 +122,6 @@ def document(content: Any, output: Format) -> str:
     return yaml.safe_dump(content, sort_keys=False, allow_unicode=True).rstrip()
 
 
-def _without_managed_fields(body: Mapping[str, Any]) -> dict[str, Any]:
+def without_managed_fields(body: Mapping[str, Any]) -> dict[str, Any]:
     metadata = {key: value for key, value in body["metadata"].items() if key != "managedFields"}
     return dict(body) | {"metadata": metadata}

@@ -9,13 +9,16 @@ from dataclasses import MISSING, Field, fields, is_dataclass
 from inspect import Parameter
 from typing import Any
 
+from kubectl_embeddings.given_values import check_given
+
 
 def with_option_groups(verb: Callable[..., None]) -> Callable[..., None]:
-    """The same verb with these fields as its options, in the order in which typer is to show them."""
+    """The same verb with these fields as its options, in the order in which typer is to show them. It raises WrongUse."""
     parameters = inspect.signature(verb).parameters.values()
     groups: dict[str, Any] = {one.name: one.annotation for one in parameters if is_dataclass(one.annotation)}
 
     def run(**given: Any) -> None:
+        check_given(given)
         for name, group in groups.items():
             given[name] = group(**{field.name: given.pop(field.name) for field in fields(group)})
         verb(**given)

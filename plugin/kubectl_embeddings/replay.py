@@ -19,7 +19,7 @@ from embedding_worker.clock import Clock
 from kubectl_embeddings.cluster import Requests
 from kubectl_embeddings.dead_letter_groups import LONG_AGO, Filter, dead_letters
 from kubectl_embeddings.failures import DONE, FAILED, NOT_FOUND, NotFound, WrongUse
-from kubectl_embeddings.layout import Screen, parsed_duration
+from kubectl_embeddings.layout import Screen, parsed_duration, printable
 from kubectl_embeddings.views import Job, job_of
 
 SECONDS = {"s": 1, "m": 60, "h": 3_600}
@@ -46,6 +46,8 @@ class Replay:
     job: str
     said: str
     code: int = DONE
+    already: bool = False
+    """It was Pending before."""
 
     def __str__(self) -> str:
         return f"{'✗' if self.code else '✓'} {self.job}: {' '.join(self.said.split())}"
@@ -74,9 +76,17 @@ async def show_replay(
         async for replayed in replays(cluster, jobs, pace):
             outcome(str(replayed))
             done.append(replayed)
-    good = sum(replayed.code == DONE for replayed in done)
-    screen.note(f"{good} of {len(done)} {'would be ' if pace.dry_run else ''}replayed")
+    screen.note(counted(done, dry_run=pace.dry_run))
     return exit_code({replayed.code for replayed in done})
+
+
+def counted(done: Sequence[Replay], *, dry_run: bool) -> str:
+    """How many were replayed; those that were Pending before were not, and have not failed."""
+    already = sum(replayed.already for replayed in done)
+    good = sum(replayed.code == DONE for replayed in done) - already
+    was = "is" if dry_run and already == 1 else "are" if dry_run else "was" if already == 1 else "were"
+    apart = f", and {already} {was} Pending already" if already else ""
+    return f"{good} of {len(done)} {'would be ' if dry_run else ''}replayed{apart}"
 
 
 def exit_code(codes: Set[int]) -> int:
@@ -150,7 +160,7 @@ def foreseen(job: Job, *, dry_run: bool) -> Replay | None:
             job.name, f"its phase is {job.phase}, which is final: edit the row, and it gets a new job", FAILED
         )
     if job.phase == Phase.PENDING:
-        return Replay(job.name, "it is Pending already")
+        return Replay(job.name, "it is Pending already", already=True)
     return Replay(job.name, f"would be replayed ({job.phase}, {job.reason})") if dry_run else None
 
 
@@ -186,7 +196,7 @@ def progress(total: int, emit: Callable[[str], None]) -> Iterator[Callable[[str]
 
         def outcome(line: str) -> None:
             if together:
-                console.print(line, markup=False, highlight=False, soft_wrap=True)
+                console.print(printable(line), markup=False, highlight=False, soft_wrap=True)
             else:
                 emit(line)
             bar.advance(task)

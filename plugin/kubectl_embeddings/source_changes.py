@@ -4,17 +4,30 @@ Called by app.py.
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import timedelta
 
-from embedding_operator.resources.base import timestamp
+from embedding_operator.resources.base import parsed_timestamp, timestamp
+from embedding_operator.resources.embedding_source import RECONCILE_ANNOTATION
 from embedding_worker.clock import Clock
-from kubectl_embeddings.cluster import Requests, changed_annotation
+from kubectl_embeddings.cluster import Json, Requests, changed_annotation
 from kubectl_embeddings.failures import DONE, FAILED
-from kubectl_embeddings.layout import Screen, duration
+from kubectl_embeddings.layout import Screen, duration, one_line
+from kubectl_embeddings.shown_commands import Commands
 from kubectl_embeddings.status import attention, found_sources
 from kubectl_embeddings.views import Source, source_of
 
 LOOK_EVERY_S = 1.0
+
+
+@dataclass(frozen=True)
+class Request:
+    """A sweep and an audit of a source that this command has requested."""
+
+    source: str
+    token: str
+    handled_before: str
+    """The token that the operator had handled last at that time."""
 
 
 async def suspend(cluster: Requests, names: Sequence[str], screen: Screen, *, wanted: bool) -> int:
@@ -40,35 +53,54 @@ async def reconcile(
 ) -> int:
     """Request a sweep and an audit of these sources, and wait for their end if asked. Raises NotFound."""
     token = timestamp(clock.now())
-    requested = [source_of(body).name for body in await found_sources(cluster, names)]
-    for name in requested:
-        await cluster.patch_source(name, changed_annotation(token))
+    names = [source_of(body).name for body in await found_sources(cluster, names)]
+    requested = []
+    for name in names:
+        requested.append(
+            Request(name, token, last_handled(await cluster.patch_source(name, changed_annotation(token))))
+        )
         if wait is None:
             screen.emit(f"✓ {name}: a sweep and an audit are requested")
-    return DONE if wait is None else await _handled(cluster, requested, token, screen, wait=wait, clock=clock)
+    return DONE if wait is None else await _handled(cluster, requested, screen, wait=wait, clock=clock)
 
 
 async def _handled(
-    cluster: Requests, names: Sequence[str], token: str, screen: Screen, *, wait: timedelta, clock: Clock
+    cluster: Requests, requested: Sequence[Request], screen: Screen, *, wait: timedelta, clock: Clock
 ) -> int:
     code, end_s = DONE, clock.monotonic() + wait.total_seconds()
-    for name in names:
-        while not handled(body := await cluster.source(name), token) and clock.monotonic() < end_s:
+    for one in requested:
+        while not handled(body := await cluster.source(one.source), one) and clock.monotonic() < end_s:
             await clock.sleep(LOOK_EVERY_S)
-        if handled(body, token):
-            screen.emit(f"✓ {name}: the sweep and the audit are done")
+        if handled(body, one):
+            screen.emit(f"✓ {one.source}: the sweep and the audit are done")
             continue
-        screen.emit(f"✗ {name}: not done within {duration(wait)}{why(source_of(body))}")
+        screen.emit(f"✗ {one.source}: not done within {duration(wait)}{why(source_of(body), cluster.commands)}")
         code = FAILED
     return code
 
 
-def handled(body: dict[str, object], token: str) -> bool:
-    """Whether the operator has done what was requested with this token, or later."""
-    status = body.get("status")
-    return isinstance(status, dict) and status.get("lastHandledReconcileAt") == token
+def handled(body: Json, request: Request) -> bool:
+    """Whether the operator has done what was requested, or what somebody else has requested since, which replaces it.
+
+    Tokens are times. One that is none, or by a clock that is behind, is a later one if it is what the annotation says now.
+    """
+    done = last_handled(body)
+    if done in (request.token, request.handled_before):
+        return done == request.token
+    asked = (body["metadata"].get("annotations") or {}).get(RECONCILE_ANNOTATION)
+    return done == asked or _not_older(done, request.token)
 
 
-def why(source: Source) -> str:
-    found = attention(source)
-    return f"; {found[0].sentence}" if found else ", and it goes on: see `kubectl embeddings status`"
+def last_handled(body: Json) -> str:
+    return str((body.get("status") or {}).get("lastHandledReconcileAt") or "")
+
+
+def _not_older(token: str, than: str) -> bool:
+    moment, other = parsed_timestamp(token), parsed_timestamp(than)
+    return moment is not None and other is not None and moment >= other
+
+
+def why(source: Source, commands: Commands) -> str:
+    if found := attention(source):
+        return f"; {one_line(found[0].sentence)}"
+    return f", and it goes on: see `{commands.of('kubectl embeddings status')}`"

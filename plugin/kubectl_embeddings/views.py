@@ -52,6 +52,12 @@ class Source:
     pending: str
     """The fingerprint that waits for approval; empty where none does."""
     reembed: Body
+    today: Body
+    backfill: Body
+    changed: datetime | None = None
+    """When its spec was changed, where no operator has looked at it since."""
+    freshness_target: str = ""
+    """A duration such as 15m; empty where there is none."""
 
 
 def job_of(body: Body) -> Job:
@@ -89,7 +95,21 @@ def source_of(body: Body) -> Source:
         conditions=conditions,
         pending=status.get("pendingFingerprint") or "",
         reembed=status.get("reembed") or {},
+        changed=_unseen_change(body),
+        freshness_target=spec.get("freshnessTarget") or "",
+        today=status.get("today") or {},
+        backfill=status.get("backfill") or {},
     )
+
+
+def _unseen_change(body: Body) -> datetime | None:
+    """The generation has no time of its own; its writer has, and so has each later writer of metadata."""
+    metadata, seen = body["metadata"], (body.get("status") or {}).get("observedGeneration", -1)
+    if metadata.get("generation", -1) <= seen:
+        return None
+    writes = [one.get("time") for one in metadata.get("managedFields") or () if one.get("subresource") != "status"]
+    moments = [parsed_timestamp(time) for time in (metadata.get("creationTimestamp"), *writes)]
+    return max((moment for moment in moments if moment is not None), default=None)
 
 
 def _failure(entry: Body) -> str:

@@ -52,6 +52,9 @@ HEALTHY: Series = {
     **condition("Fresh", "True"),
     **condition("ProviderReady", "True"),
     **condition("ReembedRequired", "False"),
+    **condition("DatabaseReady", "True"),
+    **condition("RowsLocked", "False"),
+    **of_source("rewritten_rows_total", always(7)),
     **of_source("sweep_seconds_count", "0+100x1600"),
     **of_source("oldest_due_seconds", always(0)),
     **of_source("source_suspended", always(0)),
@@ -65,6 +68,8 @@ HEALTHY: Series = {
 STALLED = {**condition("Ready", "False"), **condition("Stalled", "True"), **condition("Fresh", "Unknown")}
 DUE = {**condition("Fresh", "False"), **of_source("oldest_due_seconds", "0+60x1600")}
 BOTH_PODS_STAND_BY: Series = {"leader{}": always(0), 'leader{pod="second"}': always(0)}
+AWAY = condition("DatabaseReady", "False")
+TARGET = "freshness_target_seconds"
 STANDBY: Series = {'leader{pod="second"}': always(0), 'database_up{pod="second"}': always(0)}
 
 
@@ -80,8 +85,16 @@ class Incident:
 
 INCIDENTS: dict[str, Incident] = {
     "NoLeader": Incident(BOTH_PODS_STAND_BY, labels={}),
-    "DatabaseDown": Incident({"database_up{}": always(0)}, labels={}),
-    "ProviderDown": Incident({'circuit_open{circuit="gemini"}': always(1)}, labels={"circuit": "gemini"}),
+    "DatabaseDown": Incident({"database_up{}": always(0), **AWAY}, labels={}),
+    "DatabaseNotReady": Incident(AWAY),
+    "RowsLocked": Incident(condition("RowsLocked", "True")),
+    "ProviderDown": Incident(
+        {
+            'circuit_open{circuit="gemini"}': always(1),
+            'source_condition{source="businesses",condition="ProviderReady",status="False"}': "0x79 1x100",
+        },
+        labels={"circuit": "gemini"},
+    ),
     "ProviderNotReady": Incident(condition("ProviderReady", "False")),
     "DayLimitNear": Incident(of_source("texts_today", always(900_000)), shown="900k"),
     "SourceStalled": Incident(STALLED),
@@ -90,6 +103,7 @@ INCIDENTS: dict[str, Incident] = {
     "RowsNotFresh": Incident(DUE, shown="1h 40m 0s"),
     "DeadLettersGrowing": Incident(of_source("source_dead_letters", "3x80 13x100"), shown="10"),
     "DeadLetterLimit": Incident({**STALLED, **of_source("dead_letter_limit_reached", always(1))}),
+    "RowsRewritten": Incident(of_source("rewritten_rows_total", "7x80 9x100")),
     "ApprovalNeeded": Incident(condition("ReembedRequired", "True"), at="25h"),
 }
 """The alert without its prefix → a case in which it fires, and no other one."""
@@ -99,6 +113,15 @@ NO_ALERT: dict[str, Series] = {
     "the source is suspended while rows are due": {**DUE, **of_source("source_suspended", always(1))},
     "a backfill takes hours": {**DUE, **of_source("backfill_active", always(1))},
     "rows are due for less than the threshold": {**DUE, **of_source("oldest_due_seconds", always(899))},
+    "rows are due for less than the target of their source": {**DUE, **of_source(TARGET, always(7_200))},
+    "another source has a shorter target": {
+        **DUE,
+        **of_source("oldest_due_seconds", always(899)),
+        f'{TARGET}{{source="other"}}': always(60),
+    },
+    "rows are locked for nine minutes": {
+        'source_condition{source="businesses",condition="RowsLocked",status="True"}': "0x89 1x8 0x20"
+    },
     "the only rows that are due have a dead letter": of_source("oldest_due_seconds", "0+60x1600"),
     "there are nine more dead letters": of_source("source_dead_letters", "3x80 12x100"),
     "an operator with dead letters is replaced": {
@@ -114,6 +137,7 @@ NO_ALERT: dict[str, Series] = {
     "a source is being set up for ten minutes": {
         'source_condition{source="businesses",condition="Ready",status="True"}': "1x89 0x20"
     },
+    "the circuit of a provider that no source uses any more is open": {'circuit_open{circuit="gemini"}': always(1)},
     "another release has no leader": {'leader{namespace="other"}': always(0)},
 }
 
@@ -181,6 +205,28 @@ def test_no_alert_fires_without_an_incident(promtool: Path, rules: Path, tmp_pat
     run_test(promtool, tmp_path, promtool_file(rules, series, "100m", {}))
 
 
+def test_a_full_disk_is_told_although_a_row_is_locked_too(promtool: Path, rules: Path, tmp_path: Path) -> None:
+    series = {**AWAY, **condition("RowsLocked", "True")}
+    alerts = [f"{PREFIX}{name}" for name in ("DatabaseNotReady", "RowsLocked")]
+    fires = {alert: firing(alert, Incident(series)) for alert in alerts}
+    run_test(promtool, tmp_path, promtool_file(rules, series, "100m", fires))
+
+
+def test_a_row_that_is_due_for_longer_than_the_target_of_its_source_is_late(
+    promtool: Path, rules: Path, tmp_path: Path
+) -> None:
+    alert = f"{PREFIX}RowsNotFresh"
+    series = {**DUE, **of_source("oldest_due_seconds", always(120)), **of_source(TARGET, always(60))}
+    fires = {alert: firing(alert, Incident(series, shown="2m 0s"))}
+    run_test(promtool, tmp_path, promtool_file(rules, series, "100m", fires))
+
+
+def test_a_release_without_pods_has_no_alert_for_a_leader(each_helm: Helm) -> None:
+    rendered = each_helm.render({"replicas": 0, "prometheusRule": {"enabled": True}}).one("PrometheusRule")
+    names = {rule["alert"] for rule in rendered["spec"]["groups"][0]["rules"]}
+    assert set(RULES) - names == {f"{PREFIX}NoLeader"}
+
+
 def test_an_operator_without_metrics_has_no_leader(promtool: Path, rules: Path, tmp_path: Path) -> None:
     alert = f"{PREFIX}NoLeader"
     fires = {alert: firing(alert, INCIDENTS["NoLeader"])}
@@ -237,7 +283,7 @@ def test_a_threshold_is_a_value(each_helm: Helm, alert: str, name: str, value: f
     default = yaml.safe_load(VALUES.read_text())["prometheusRule"]["thresholds"][name]
     assert f" {default} # {name}\n" in RULES[f"{PREFIX}{alert}"]["expr"]
     query = rendered_rules(each_helm, thresholds={name: value})[f"{PREFIX}{alert}"]["expr"]
-    assert re.search(rf">=? {value}$", query, re.MULTILINE)
+    assert re.search(rf"(>=?|\+) {value}$", query, re.MULTILINE)
 
 
 def test_the_runbook_is_a_value(helm: Helm) -> None:

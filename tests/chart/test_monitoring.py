@@ -1,7 +1,10 @@
 """What Prometheus reads, and what users add: monitors, annotations, more containers and more objects."""
 
+import json
+
 import pytest
 
+from hack.dashboard.grafana import FILE
 from tests.support.chart import Helm, Json, workers_template
 
 MONITORS = {"serviceMonitor": ("ServiceMonitor", "endpoints"), "podMonitor": ("PodMonitor", "podMetricsEndpoints")}
@@ -35,6 +38,25 @@ def test_the_settings_of_a_monitor_are_values(each_helm: Helm, value: str) -> No
     found = each_helm.render({value: {"enabled": True, "labels": {"release": "prometheus"}, **given}}).one(kind)
     assert found["metadata"]["labels"]["release"] == "prometheus"
     assert found["spec"][endpoints] == [{"path": "/metrics", "port": "http", **given}]
+
+
+def test_the_dashboard_is_off_by_default(helm: Helm) -> None:
+    assert [it for it in helm.render().of("ConfigMap") if it["metadata"]["name"].endswith("-dashboard")] == []
+
+
+def test_the_dashboard_is_in_a_config_map_that_the_sidecar_of_grafana_selects(each_helm: Helm) -> None:
+    found = each_helm.render({"grafanaDashboard": {"enabled": True}}).one("ConfigMap", "embedding-operator-dashboard")
+    assert found["metadata"]["labels"]["grafana_dashboard"] == "1"
+    assert "annotations" not in found["metadata"]
+    assert json.loads(found["data"]["embedding-operator.json"]) == json.loads(FILE.read_text())
+
+
+def test_the_dashboard_has_labels_annotations_and_a_folder_of_its_own(each_helm: Helm) -> None:
+    given = {"labels": {"dashboards": "yes"}, "annotations": {"a": "b"}, "folder": "Search"}
+    rendered = each_helm.render({"grafanaDashboard": {"enabled": True, **given}})
+    found = rendered.one("ConfigMap", "embedding-operator-dashboard")
+    assert found["metadata"]["labels"]["dashboards"] == "yes"
+    assert found["metadata"]["annotations"] == {"a": "b", "grafana_folder": "Search"}
 
 
 def test_service_and_deployment_have_annotations_of_their_own(helm: Helm) -> None:

@@ -17,6 +17,7 @@ EVERYTHING = {
     "podDisruptionBudget": {"enabled": True},
     "serviceMonitor": {"enabled": True},
     "prometheusRule": {"enabled": True},
+    "grafanaDashboard": {"enabled": True},
     "privateCA": {"configMap": "ca"},
 }
 OF_THE_CLUSTER = {"ClusterRole", "CustomResourceDefinition"}

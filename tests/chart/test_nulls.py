@@ -25,6 +25,7 @@ REQUIRED = [
     ("serviceMonitor", "enabled"),
     ("podMonitor", "enabled"),
     ("prometheusRule", "enabled"),
+    ("grafanaDashboard", "enabled"),
     ("prometheusRule", "runbookUrlBase"),
     ("prometheusRule/thresholds", "oldestDueSeconds"),
     ("prometheusRule/thresholds", "deadLettersPerHour"),

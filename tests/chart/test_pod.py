@@ -51,6 +51,12 @@ def test_an_image_is_named_by_tag_or_exactly_by_digest(helm: Helm, image: Json, 
     assert check_pod(rendered)["spec"]["containers"][0]["image"] == expected
 
 
+@pytest.mark.parametrize("settings", [{}, {"localPort": None}, {"localPort": 9_000}])
+def test_the_port_for_questions_about_rows_has_a_name_by_which_it_is_found(helm: Helm, settings: Json) -> None:
+    ports = {port["name"]: port["containerPort"] for port in helm.render({"settings": settings}).container()["ports"]}
+    assert ports == {"http": 8080, "local": settings.get("localPort") or 8081}
+
+
 def test_an_images_pull_policy_is_a_value(helm: Helm) -> None:
     assert helm.render({"image": {"pullPolicy": "Never"}}).container()["imagePullPolicy"] == "Never"
 
@@ -93,7 +99,7 @@ def test_a_rollout_without_progress_fails_before_helms_timeout(helm: Helm) -> No
 def test_its_probes_use_the_port_of_its_settings(helm: Helm) -> None:
     rendered = helm.render()
     container = rendered.container()
-    assert container["ports"] == [{"name": "http", "containerPort": 8080}]
+    assert container["ports"][0] == {"name": "http", "containerPort": 8080}
     assert "EMBEDDING_HTTP_PORT" not in rendered.environment()  # 8080 by default
     asked = {probe: container[f"{probe}Probe"]["httpGet"] for probe in ("startup", "liveness", "readiness")}
     healthz, readyz = {"path": "/healthz", "port": "http"}, {"path": "/readyz", "port": "http"}

@@ -3,6 +3,7 @@
 from typing import Any
 
 import pytest
+import yaml
 
 from hack.control_plane.pins import pins
 from hack.repository import CHART
@@ -21,7 +22,6 @@ WRONG: dict[str, tuple[Json, str]] = {
     "a group that is removed": ({"gemini": None}, "at '': missing property 'gemini'"),
     "a nested group that is removed": ({"rbac": {"userRoles": None}}, "at '/rbac': missing property 'userRoles'"),
     "a number as a tag": ({"image": {"tag": 1.5}}, "at '/image/tag': got number, want string"),
-    "a tag as a digest": ({"image": {"digest": "0.1.0"}}, "at '/image/digest': '0.1.0' does not match pattern"),
     "a pull policy": ({"image": {"pullPolicy": "Sometimes"}}, "at '/image/pullPolicy': value must be one of"),
     "a grace shorter than the drain": (
         {"terminationGracePeriodSeconds": 20},
@@ -43,23 +43,9 @@ WRONG: dict[str, tuple[Json, str]] = {
     "half a job": ({"settings": {"maxOpenJobs": 1.5}}, "at '/settings/maxOpenJobs': got number, want integer"),
     "a list as a mapping": ({"podLabels": ["a"]}, "at '/podLabels': got array, want object"),
     "a label that is no text": ({"podLabels": {"tier": 1}}, "at '/podLabels/tier': got number, want string"),
-    "a secret's name": (
-        {"database": {"existingSecret": "No Such"}},
-        "at '/database/existingSecret': 'No Such' does not match pattern",
-    ),
-    "a name of capitals": ({"nameOverride": "Search"}, "at '/nameOverride': 'Search' does not match pattern"),
-    "a name that begins with a digit": (
-        {"fullnameOverride": "1234"},
-        "at '/fullnameOverride': '1234' does not match pattern",
-    ),
     "a name that is too long": (
         {"fullnameOverride": "s" * 42},
         "at '/fullnameOverride': maxLength: got 42, want 41",
-    ),
-    "a label with a space": ({"podLabels": {"a": "b c"}}, "at '/podLabels/a': 'b c' does not match pattern"),
-    "a common label with a space": (
-        {"commonLabels": {"a": "b c"}},
-        "at '/commonLabels/a': 'b c' does not match pattern",
     ),
     "a job that is kept without limit": (
         {"settings": {"finishedJobSeconds": 1e30}},
@@ -99,64 +85,18 @@ WRONG: dict[str, tuple[Json, str]] = {
         "at '/networkPolicy/ingressFrom/0': minProperties: got 0, want 1",
     ),
     "a value that there is not": ({"namespace": "other"}, "at '': additional properties 'namespace' not allowed"),
-    "a Secret's name with a dash at the end": (
-        {"gemini": {"existingSecret": "key-"}},
-        "at '/gemini/existingSecret': 'key-' does not match pattern",
-    ),
-    "a ConfigMap's name with an empty part": (
-        {"privateCA": {"configMap": "a..b"}},
-        "at '/privateCA/configMap': 'a..b' does not match pattern",
-    ),
-    "a key that leads out of its folder": (
-        {"privateCA": {"secret": "a", "key": ".."}},
-        "at '/privateCA/key': '..' does not match pattern",
-    ),
-    "a Secret of the registry": (
-        {"imagePullSecrets": [{"name": "My_Registry"}]},
-        "at '/imagePullSecrets/0/name': 'My_Registry' does not match pattern",
-    ),
-    "an account's name": (
-        {"serviceAccount": {"name": "ns/account"}},
-        "at '/serviceAccount/name': 'ns/account' does not match pattern",
-    ),
     "a peer that is misspelt": (
         {"networkPolicy": {"ingressFrom": [{"namespaceSelectors": {}}]}},
         "at '/networkPolicy/ingressFrom/0': additional properties 'namespaceSelectors' not allowed",
     ),
-    "a priority": ({"priorityClassName": "High"}, "at '/priorityClassName': 'High' does not match pattern"),
     "a label's name": ({"podLabels": {"a b": "c"}}, "at '/podLabels': additional properties 'a b' not allowed"),
     "an annotation's name": (
         {"podAnnotations": {"a/b/c": "d"}},
         "at '/podAnnotations': additional properties 'a/b/c' not allowed",
     ),
-    "a node's label": ({"nodeSelector": {"disk": "a b"}}, "at '/nodeSelector/disk': 'a b' does not match pattern"),
-    "a variable's name": (
-        {"extraEnv": [{"name": "A=B", "value": "c"}]},
-        "at '/extraEnv/0/name': 'A=B' does not match pattern",
-    ),
-    "a volume's name": (
-        {"extraVolumes": [{"name": "My_Certs"}]},
-        "at '/extraVolumes/0/name': 'My_Certs' does not match",
-    ),
-    "a relative path": (
-        {"extraVolumes": [{"name": "a"}], "extraVolumeMounts": [{"name": "a", "mountPath": "certs"}]},
-        "at '/extraVolumeMounts/0/mountPath': 'certs' does not match pattern",
-    ),
     "resources without requests and limits": (
         {"resources": {"memory": "1Gi"}},
         "at '/resources': additional properties 'memory' not allowed",
-    ),
-    "an interval without a unit": (
-        {"serviceMonitor": {"interval": "30"}},
-        "at '/serviceMonitor/interval': '30' does not match pattern",
-    ),
-    "a page with an anchor": (
-        {"prometheusRule": {"runbookUrlBase": "https://wiki.example/runbook#top"}},
-        "at '/prometheusRule/runbookUrlBase': 'https://wiki.example/runbook#top' does not match pattern",
-    ),
-    "matchers with braces": (
-        {"prometheusRule": {"selector": '{namespace="search"}'}},
-        "at '/prometheusRule/selector': '{namespace=\"search\"}' does not match pattern",
     ),
     "a part of more than all": (
         {"prometheusRule": {"thresholds": {"dayLimitRatio": 90}}},
@@ -170,19 +110,97 @@ WRONG: dict[str, tuple[Json, str]] = {
         {"extraObjects": [{"apiVersion": "v1", "metadata": {"name": "a"}}]},
         "at '/extraObjects/0': missing property 'kind'",
     ),
+}
+WRITTEN: dict[str, tuple[Json, str]] = {
+    "a tag as a digest": ({"image": {"digest": "0.1.0"}}, 'image.digest is "0.1.0", which is no digest of an image'),
+    "a secret's name": (
+        {"database": {"existingSecret": "No Such"}},
+        'database.existingSecret is "No Such", which is no name of an object in Kubernetes',
+    ),
+    "a name of capitals": (
+        {"nameOverride": "Search"},
+        'nameOverride is "Search", which is no part of a name in Kubernetes',
+    ),
+    "a name that begins with a digit": (
+        {"fullnameOverride": "1234"},
+        'fullnameOverride is "1234", which is no name of a Service',
+    ),
+    "a label with a space": ({"podLabels": {"a": "b c"}}, 'podLabels.a is "b c", which is no value of a label'),
+    "a common label with a space": (
+        {"commonLabels": {"a": "b c"}},
+        'commonLabels.a is "b c", which is no value of a label',
+    ),
+    "a Secret's name with a dash at the end": (
+        {"gemini": {"existingSecret": "key-"}},
+        'gemini.existingSecret is "key-", which is no name of an object in Kubernetes',
+    ),
+    "a ConfigMap's name with an empty part": (
+        {"privateCA": {"configMap": "a..b"}},
+        'privateCA.configMap is "a..b", which is no name of an object in Kubernetes',
+    ),
+    "a key that leads out of its folder": (
+        {"privateCA": {"secret": "a", "key": ".."}},
+        'privateCA.key is "..", which is no key of a Secret or a ConfigMap',
+    ),
+    "a Secret of the registry": (
+        {"imagePullSecrets": [{"name": "My_Registry"}]},
+        'imagePullSecrets.0.name is "My_Registry", which is no name of an object in Kubernetes',
+    ),
+    "an account's name": (
+        {"serviceAccount": {"name": "ns/account"}},
+        'serviceAccount.name is "ns/account", which is no name of an object in Kubernetes',
+    ),
+    "a priority": (
+        {"priorityClassName": "High"},
+        'priorityClassName is "High", which is no name of an object in Kubernetes',
+    ),
+    "a node's label": ({"nodeSelector": {"disk": "a b"}}, 'nodeSelector.disk is "a b", which is no value of a label'),
+    "a variable's name": (
+        {"extraEnv": [{"name": "A=B", "value": "c"}]},
+        'extraEnv.0.name is "A=B", which is no name of a variable',
+    ),
+    "a relative path": (
+        {"extraVolumes": [{"name": "a"}], "extraVolumeMounts": [{"name": "a", "mountPath": "certs"}]},
+        'extraVolumeMounts.0.mountPath is "certs", which is no absolute path',
+    ),
+    "an interval without a unit": (
+        {"serviceMonitor": {"interval": "30"}},
+        'serviceMonitor.interval is "30", which is no duration of Prometheus',
+    ),
+    "a page with an anchor": (
+        {"prometheusRule": {"runbookUrlBase": "https://wiki.example/runbook#top"}},
+        'prometheusRule.runbookUrlBase is "https://wiki.example/runbook#top", which is no URL of a page',
+    ),
+    "matchers with braces": (
+        {"prometheusRule": {"selector": '{namespace="search"}'}},
+        'prometheusRule.selector is "{namespace=\\"search\\"}", which is no list of matchers',
+    ),
     "a size of nothing": (
         {"postgresql": {"persistence": {"size": "0Gi"}}},
-        "at '/postgresql/persistence/size': '0Gi' does not match pattern",
+        'postgresql.persistence.size is "0Gi", which is no size of a volume',
     ),
     "a storage class": (
         {"postgresql": {"persistence": {"storageClass": "Fast Disk"}}},
-        "at '/postgresql/persistence/storageClass': 'Fast Disk' does not match pattern",
+        'postgresql.persistence.storageClass is "Fast Disk", which is no storage class',
     ),
     "a database's name": (
         {"postgresql": {"database": "yellow-book"}},
-        "at '/postgresql/database': 'yellow-book' does not match pattern",
+        'postgresql.database is "yellow-book", which is no name of a database that needs no quotes',
+    ),
+    "a volume's name": (
+        {"extraVolumes": [{"name": "My Certs"}]},
+        'extraVolumes.0.name is "My Certs", which is no name of a volume or a container',
+    ),
+    "a path inside a volume": (
+        {"extraVolumes": [{"name": "a"}], "extraVolumeMounts": [{"name": "a", "mountPath": "/a", "subPath": "/b"}]},
+        'extraVolumeMounts.0.subPath is "/b", which is no path inside a volume',
     ),
 }
+HOW: dict[str, str] = {
+    rule["what"]: rule["how"] for rule in yaml.safe_load((CHART / "files" / "written.yaml").read_text())
+}
+"""What a value is → how to write it."""
+
 MISSING: dict[str, tuple[Json, str]] = {
     "no database": (
         {},
@@ -208,6 +226,10 @@ MISSING: dict[str, tuple[Json, str]] = {
     "two keys": (
         {**DATABASE, "gemini": {"apiKey": "k", "existingSecret": "s"}},
         "gemini.apiKey and gemini.existingSecret are both set: keep one of them",
+    ),
+    "one port for two servers": (
+        {**DATABASE, "settings": {"localPort": 8080}},
+        "settings.localPort is 8080, the port of the probes and the metrics: choose another one",
     ),
     "two monitors": (
         {**DATABASE, "serviceMonitor": {"enabled": True}, "podMonitor": {"enabled": True}},
@@ -272,6 +294,20 @@ def test_the_schema_names_what_is_wrong(each_helm: Helm, values: Json, words: st
     refusal = each_helm.refusal({**DATABASE, **values})
     assert words in refusal
     assert refusal.count("- at ") == 1, refusal
+
+
+@pytest.mark.parametrize(("values", "words"), WRITTEN.values(), ids=WRITTEN)
+def test_a_sentence_says_how_a_value_is_written(each_helm: Helm, values: Json, words: str) -> None:
+    how = HOW[words.partition(", which is no ")[2]]
+    assert f"{words}: {how}" in each_helm.refusal({**DATABASE, **values})
+
+
+def test_each_rule_about_how_values_are_written_is_tested_here() -> None:
+    assert {words.partition(", which is no ")[2] for _, words in WRITTEN.values()} == set(HOW)
+
+
+def test_the_schema_has_no_pattern_because_it_could_not_say_what_to_write() -> None:
+    assert '"pattern"' not in (CHART / "values.schema.json").read_text()
 
 
 @pytest.mark.parametrize(("values", "words"), MISSING.values(), ids=MISSING)

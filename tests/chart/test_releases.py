@@ -160,7 +160,7 @@ def test_a_second_release_of_the_same_name_lives_in_another_namespace(a_helm: He
     roles = [role["metadata"]["name"] for role in kubectl.get("clusterroles")["items"]]
     assert {name for name in roles if name.startswith(f"{RELEASE}:")} == {
         f"{RELEASE}:{kubectl.namespace}:{role}"
-        for role in ("job-viewer", "job-editor", "job-replayer", "source-viewer", "source-editor")
+        for role in ("job-viewer", "job-editor", "job-replayer", "row-explainer", "source-viewer", "source-editor")
     }
 
 

@@ -8,6 +8,7 @@ from tests.support.chart import Helm, Json, Objects
 
 AGGREGATED = "rbac.authorization.k8s.io/aggregate-to-"
 READ = {"get", "list", "watch"}
+GROUPS = {"leases": "coordination.k8s.io", "pods": "", "pods/portforward": ""}
 CHANGE = {"create", "update", "patch", "delete", "deletecollection"}
 
 
@@ -18,7 +19,8 @@ def user_roles(rendered: Objects) -> dict[str, Json]:
 
 def rights(role: Json) -> dict[str, set[str]]:
     """Resource → verbs."""
-    assert {group for rule in role["rules"] for group in rule["apiGroups"]} == {"embeddings.yellowbook.dev"}
+    groups = {resource: rule["apiGroups"] for rule in role["rules"] for resource in rule["resources"]}
+    assert groups == {resource: [GROUPS.get(resource, "embeddings.yellowbook.dev")] for resource in groups}
     return {resource: set(rule["verbs"]) for rule in role["rules"] for resource in rule["resources"]}
 
 
@@ -52,7 +54,11 @@ def test_role_and_binding_can_be_left_out(helm: Helm) -> None:
         ("job-viewer", {"embeddingjobs": READ, "embeddingjobs/status": {"get"}}),
         ("job-editor", {"embeddingjobs": READ | CHANGE, "embeddingjobs/status": {"get"}}),
         ("job-replayer", {"embeddingjobs": READ | {"delete"}, "embeddingjobs/status": {"get", "patch"}}),
-        ("source-viewer", {"embeddingsources": READ, "embeddingsources/status": {"get"}}),
+        (
+            "row-explainer",
+            {"embeddingjobs": READ, "leases": {"get"}, "pods": {"get", "list"}, "pods/portforward": {"get", "create"}},
+        ),
+        ("source-viewer", {"embeddingsources": READ, "embeddingsources/status": {"get"}, "leases": {"get"}}),
         ("source-editor", {"embeddingsources": READ | CHANGE, "embeddingsources/status": {"get"}}),
     ],
 )
@@ -69,9 +75,16 @@ def test_jobs_go_to_view_and_edit_and_sources_to_admin_only(helm: Helm) -> None:
         "job-viewer": {"view", "edit", "admin"},
         "job-editor": {"edit", "admin"},
         "job-replayer": {"edit", "admin"},
+        "row-explainer": {"edit", "admin"},
         "source-viewer": {"admin"},
         "source-editor": {"admin"},
     }
+
+
+@pytest.mark.parametrize("role", ["row-explainer", "source-viewer"])
+def test_of_all_leases_only_the_operators_own_is_named(helm: Helm, role: str) -> None:
+    rules = user_roles(helm.render())[role]["rules"]
+    assert [rule["resourceNames"] for rule in rules if "leases" in rule["resources"]] == [["embedding-operator"]]
 
 
 def test_their_names_contain_release_and_namespace(helm: Helm) -> None:

@@ -96,6 +96,7 @@ def _snake(name: str) -> str:
         ("finishedJobSeconds", 2_000_000, "finished_job_age_s"),
         ("auditRowsPerSecond", 1_000_000, "audit_rows_per_s"),
         ("pricePerMillionTokens", 0.15, "price_per_million_tokens"),
+        ("localPort", 9_000, "local_port"),
         ("logFormat", "console", "log_format"),
         ("logLevel", "debug", "log_level"),
     ],

@@ -1,7 +1,10 @@
 """Rows and jobs with the chart's own pods, from `helm install --wait` to a pod that is killed during its work."""
 
+import json
+import tarfile
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import pytest
 
@@ -69,6 +72,23 @@ def test_rows_become_fresh_with_the_real_model(yellow_book: Release, book: Yello
     shown = yellow_book.kubectl.run("get", "embeddingsources,embeddingjobs")
     assert "universal-sentence-encoder-multilingual-3" in shown
     assert "Succeeded" in shown
+
+
+def test_a_row_is_explained_by_the_leaders_pod_and_a_report_has_its_log_and_metrics(
+    yellow_book: Release, book: YellowBook, tmp_path: Path
+) -> None:
+    told = yellow_book.embeddings("explain", "businesses/1", "-o", "json")
+    answer = json.loads(told)
+    assert (answer["row"]["state"], answer["leader"]) == ("UpToDate", yellow_book.leader())
+    path = tmp_path / "report.tar.gz"
+    yellow_book.embeddings("report", "-o", str(path))
+    with tarfile.open(path) as archive:
+        opened = {entry.name.partition("/")[2]: archive.extractfile(entry) for entry in archive.getmembers()}
+        files = {name: file.read().decode() for name, file in opened.items() if file is not None}
+    assert json.loads(files["manifest.json"])["missing"] == []
+    assert "embedding_operator_leader 1.0" in files["metrics.txt"]
+    assert "operator ready" in files[f"logs/{yellow_book.leader()}-operator.log"]
+    assert [name for name, text in files.items() if PASSWORD in text] == []
 
 
 def test_helm_test_checks_database_rights_provider_and_crds(yellow_book: Release, book: YellowBook) -> None:

@@ -12,12 +12,13 @@ from hack.installation.kubectl import Kubectl
 from hack.installation.prerequisites import temporary_crds, temporary_namespace
 from tests.support.programs import build_beforehand
 
+KREW = ("krew", "validate-krew-manifest")
 PROGRAMS = ("helm4", "kind", "kstatus", "prometheus")
 
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_finish(session: pytest.Session) -> None:
-    build_beforehand(session, {f"{name}_program": [name] for name in PROGRAMS})
+    build_beforehand(session, {f"{name}_program": [name] for name in PROGRAMS} | {"krew_programs": KREW})
 
 
 @pytest.fixture(scope="session")
@@ -52,3 +53,9 @@ def kstatus_program() -> Path:
 @pytest.fixture(scope="session")
 def prometheus_program() -> Path:
     return go_program("prometheus")
+
+
+@pytest.fixture(scope="session")
+def krew_programs() -> tuple[Path, Path]:
+    """krew, and its own check of manifests."""
+    return go_program("krew"), go_program("validate-krew-manifest")

@@ -7,6 +7,7 @@ import asyncio
 import re
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager
+from datetime import UTC, datetime, timedelta
 
 import psycopg
 import pytest
@@ -15,6 +16,7 @@ from embedding_worker.rows import change_marks
 from embedding_worker.rows.database import Database, Transaction
 from embedding_worker.rows.failing_texts import BEGIN_SEARCH, SEARCH
 from embedding_worker.rows.inspection import inspect_table
+from embedding_worker.rows.records import LastOutcome
 from embedding_worker.rows.schema import prepare
 from embedding_worker.rows.triggers import create_triggers, drop_triggers, find_triggers, schema_change
 from hack.database.postgres import Database as GivenDatabase
@@ -496,11 +498,33 @@ async def test_the_queries_of_the_monitoring_give_what_is_due_blank_and_embedded
     assert (table, column, paused, filled, texts) == ("public.businesses", "embedding", None, False, 0)
 
 
+async def test_a_role_with_the_rights_of_the_page_asks_all_that_the_page_asks(
+    owned: OwnedTable, keeper: Keeper, database_server: DatabaseServer, database: GivenDatabase
+) -> None:
+    heading = "Ask with psql"
+    role, password = database_server.create_role("monitoring")
+    at = datetime.now(UTC) + timedelta(seconds=5)
+    await keeper.store.record_outcomes([("2", LastOutcome(at, "DeadLettered", "TextTooLong", "it is too long", 1))])
+    owned.admin.run(block(owned, heading, 4, monitoring=role))
+    monitoring = Application(database.url_for(role, password))
+    assert [row[:5] for row in monitoring.run(block(owned, heading))] == [(None, "public.businesses", 3, 1, 2)]
+    assert monitoring.run(block(owned, heading, 1).replace("'42'", "'2'"))[0][:2] == (
+        False,
+        "failed: its EmbeddingJob is a dead letter",
+    )
+    due = [(row_id, why, error) for row_id, why, _, _, error in monitoring.run(block(owned, heading, 2))]
+    assert due == [
+        (2, "failed: its EmbeddingJob is a dead letter", "TextTooLong: it is too long"),
+        (3, "edited: it has an EmbeddingJob, or gets one", None),
+    ]
+    assert len(monitoring.run(block(owned, heading, 3).replace("'42'", "'2'"))) == 1
+
+
 async def test_after_the_removal_of_a_source_only_shared_objects_remain(owned: OwnedTable, keeper: Keeper) -> None:
     owned.admin.run(block(owned, "Remove it"))
     left = {name for _, name, _ in owned.admin.run(block(owned, "Objects", 1))}
     tables = {name for table in change_marks.SHARED_TABLES for name in (table, f"{table}_pkey")}
-    assert left == tables | {"count_rows", "row_status", "status"}
+    assert left == tables | {"outcomes_at", "count_rows", "row_status", "status"}
     assert owned.admin.run("SELECT * FROM embedding_operator.sources") == []
     with owned.session() as session:
         run(session, EDIT)

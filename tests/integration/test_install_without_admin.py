@@ -93,7 +93,7 @@ def test_the_administrator_creates_crds_the_operators_rights_and_peoples_roles(p
         "ServiceAccount": 1,
         "Role": 1,
         "RoleBinding": 1,
-        "ClusterRole": 5,
+        "ClusterRole": 6,
     }
 
 

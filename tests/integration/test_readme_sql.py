@@ -4,6 +4,7 @@ import re
 import secrets
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 
 import psycopg
 import pytest
@@ -12,11 +13,16 @@ import yaml
 from embedding_operator.resources.embedding_source import parse_source
 from embedding_worker.rows.database import Database
 from embedding_worker.source import SourceConfig
+from hack.cluster_choice.choice import Cluster
 from hack.database.embedded_postgres import installed_programs
 from hack.database.postgres import Database as GivenDatabase
 from hack.database.postgres import unique_name
+from hack.installation.kubectl import Kubectl
+from hack.installation.prerequisites import temporary_namespace
 from hack.processes.run import run_to_end
 from hack.repository import ROOT
+from tests.integration.test_command import command
+from tests.support.deadline import wait_until
 from tests.support.documented_sql import pasted, sql_blocks
 from tests.support.kept_rows import DIMENSIONS, Keeper
 from tests.support.manifests import merged
@@ -81,8 +87,10 @@ class Pasted:
         return self.database.url_for(self.role, self.password)
 
     def renamed(self, sql: str) -> str:
-        named = pasted(sql, role=self.role, database=self.database.name, password=self.password)
-        return re.sub(r"vector\(\d+\)", f"vector({DIMENSIONS})", named)
+        return pasted(sql, role=self.role, database=self.database.name, password=self.password)
+
+    def with_short_vectors(self, sql: str) -> str:
+        return re.sub(r"vector\(\d+\)", f"vector({DIMENSIONS})", self.renamed(sql))
 
     def prepare(self, *sql: str) -> None:
         run(self.database.url, "DROP EXTENSION vector", *(it.format(database=self.database.name) for it in sql))
@@ -116,7 +124,7 @@ async def test_the_role_has_all_rights_that_its_source_needs_and_no_others(
     given: Pasted, page: str, paste: Callable[[str, str], None]
 ) -> None:
     given.prepare(*NO_RIGHT_BY_DEFAULT)
-    paste(given.database.url, given.renamed(block(page)))
+    paste(given.database.url, given.with_short_vectors(block(page)))
     await given.is_kept_fresh()
     for statement in FORBIDDEN:
         with pytest.raises(psycopg.errors.InsufficientPrivilege):
@@ -126,7 +134,7 @@ async def test_the_role_has_all_rights_that_its_source_needs_and_no_others(
 async def test_where_functions_have_no_default_rights_one_more_grant_is_enough(given: Pasted) -> None:
     assert FUNCTIONS in INSTALL.read_text()
     given.prepare(*NO_RIGHT_BY_DEFAULT, *NO_FUNCTIONS_BY_DEFAULT)
-    in_psql(given.database.url, given.renamed(f"{block('docs/install.md')}{FUNCTIONS};"))
+    in_psql(given.database.url, given.with_short_vectors(f"{block('docs/install.md')}{FUNCTIONS};"))
     await given.is_kept_fresh()
 
 
@@ -134,5 +142,25 @@ async def test_where_the_extension_is_in_another_schema_one_more_grant_is_enough
     assert OTHER_SCHEMA in INSTALL.read_text()
     given.prepare(*NO_RIGHT_BY_DEFAULT, "CREATE SCHEMA extensions", "CREATE EXTENSION vector SCHEMA extensions")
     wanted = block("docs/install.md").replace(" vector(", " extensions.vector(")
-    in_psql(given.database.url, given.renamed(f"{wanted}{OTHER_SCHEMA};"))
+    in_psql(given.database.url, given.with_short_vectors(f"{wanted}{OTHER_SCHEMA};"))
     await given.is_kept_fresh()
+
+
+@pytest.fixture
+def checked_source(crds: None, cluster: Cluster, tmp_path: Path) -> Iterator[Path]:
+    """The README's source in a namespace, and the kubeconfig of the operator's account there."""
+    name = f"test-{secrets.token_hex(4)}"
+    with temporary_namespace(cluster, name, tmp_path) as kubeconfig:
+        Kubectl(cluster, name).run("apply", "-f", "-", stdin=yaml.safe_dump(SOURCE))
+        yield kubeconfig
+
+
+def test_with_the_readmes_role_and_source_every_check_passes(given: Pasted, checked_source: Path) -> None:
+    given.prepare(*NO_RIGHT_BY_DEFAULT)
+    in_psql(given.database.url, given.renamed(block("README")))
+
+    def marks() -> set[str]:
+        done = command("check", KUBECONFIG=str(checked_source), DATABASE_URL=given.url)
+        return {line[0] for line in done.stdout.splitlines()}
+
+    wait_until(lambda: marks() == {"✓"}, within_s=60, because="the account's Role was created")

@@ -10,6 +10,7 @@ from embedding_worker.batching.batcher import Batcher
 from embedding_worker.embedding import RowEmbedder
 from embedding_worker.errors import Postponed
 from embedding_worker.outcome import OutcomeKind, RowOutcome, RowRequest, decider
+from embedding_worker.outcome_log import OutcomeLog
 from embedding_worker.pipeline import RowPipeline
 from embedding_worker.rows.store import RowStore
 from embedding_worker.source import TooLong
@@ -39,7 +40,8 @@ class EmbeddingSystem:
         decide = decider(max_text_bytes=calls.max_text_bytes, too_long=self.too_long)
         rows = RowEmbedder(cast(RowStore, self.store), calls, decide=decide, clock=self.clock)
         batcher = Batcher(rows.embed_batch, max_items=max_items, clock=self.clock)
-        pipeline = RowPipeline(calls, gate, rows, batcher)
+        outcomes = OutcomeLog(self.store.record_outcomes, clock=self.clock)
+        pipeline = RowPipeline(calls, gate, rows, batcher, outcomes)
         async with pipeline.running(probes=True):
             yield pipeline
 

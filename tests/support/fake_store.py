@@ -13,10 +13,12 @@ from embedding_worker.errors import EmbeddingError, RowsRefused
 from embedding_worker.rows.backfills import BackfillRecords, BackfillRun, BackfillSettings, WorkerReport
 from embedding_worker.rows.backlog import Backlog, MarkPage, Share
 from embedding_worker.rows.index_advice import IndexFacts
+from embedding_worker.rows.one_row import OneRow, RowFacts, RowMarks, RowsAround
 from embedding_worker.rows.records import (
     AuditPage,
     Counts,
     DueRow,
+    LastOutcome,
     NewerMark,
     PresentRow,
     RateGrant,
@@ -125,6 +127,38 @@ class FakeBacklog(Backlog):
                 self._store.mark(row_id, edited=True)
 
 
+class FakeOneRow(OneRow):
+    """Questions about the rows of a FakeStore."""
+
+    def __init__(self, store: "FakeStore") -> None:
+        self._store = store
+        self.outcomes: tuple[LastOutcome, ...] = ()
+
+    async def facts(self, row_id: str) -> RowFacts:
+        store = self._store
+        store.record("one_row")
+        if row_id not in store.texts and row_id not in store.marks:
+            return RowFacts()
+        mark = store.marks.get(row_id)
+        newest_edit = mark.number if mark is not None and mark.edited else 0
+        return RowFacts(
+            exists=row_id in store.texts,
+            up_to_date=row_id in store.texts and store.embedded.get(row_id) == store.hash_of(row_id),
+            blank=is_blank(store.texts.get(row_id, "")),
+            marks=None if mark is None else RowMarks(BEGUN_AT, mark.edited, mark.number, newest_edit),
+        )
+
+    async def rows_around(self, marks: RowMarks, *, leave_out: Iterable[str], edits_only: bool) -> RowsAround:
+        left_out = set(leave_out)
+        others = [mark for row_id, mark in self._store.marks.items() if row_id not in left_out]
+        older = sum(mark.number < marks.first and (mark.edited or not edits_only) for mark in others)
+        newer = sum(mark.number > (marks.newest_edit or marks.first) and mark.edited for mark in others)
+        return RowsAround(older, newer)
+
+    async def last_outcomes(self, row_id: str) -> tuple[LastOutcome, ...]:
+        return self.outcomes
+
+
 class FakeStore(RowStore):
     """`requests` holds the name of every method that was called, in order."""
 
@@ -149,6 +183,8 @@ class FakeStore(RowStore):
         self.adopted: int | None = None
         """How many rows the first audit has adopted; None if it was not to adopt any."""
         self.used: Used | None = None
+        self.recorded: list[tuple[str, LastOutcome]] = []
+        """The last outcomes of rows."""
         self.requests: list[str] = []
         self.meanwhile: Callable[[], None] = lambda: None
         """Happens during each look for newer marks."""
@@ -184,6 +220,10 @@ class FakeStore(RowStore):
     def mark(self, row_id: str, *, edited: bool) -> None:
         self._number += 1
         self.marks[row_id] = Mark(self._number, edited)
+
+    def record(self, method: str) -> None:
+        """This was called; it fails if it is to."""
+        self._request(method)
 
     def _request(self, method: str) -> None:
         self.requests.append(method)
@@ -310,6 +350,10 @@ class FakeStore(RowStore):
     async def used_today(self) -> Used | None:
         self._request("used_today")
         return self.used
+
+    async def record_outcomes(self, outcomes: Sequence[tuple[str, LastOutcome]]) -> None:
+        self._request("record_outcomes")
+        self.recorded.extend(outcomes)
 
     async def is_filled(self) -> bool:
         self._request("is_filled")

@@ -4,14 +4,17 @@ Called by the end-to-end tests.
 """
 
 import json
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from hack.cluster_choice.pods import PodCluster
 from hack.go_build.programs import go_program
 from hack.installation.helm import Helm
 from hack.installation.kubectl import Kubectl
+from hack.processes.run import run_to_end
 from tests.support.deadline import wait_until
 
 DEPLOYMENT = "embedding-operator"
@@ -66,6 +69,14 @@ class Release:
     def leader(self) -> str:
         """The name of the pod that works; empty while none does."""
         return str(self.kubectl.get("lease", DEPLOYMENT)["spec"].get("holderIdentity", ""))
+
+    def embeddings(self, *arguments: str) -> str:
+        """What this verb of `kubectl embeddings` prints."""
+        program = Path(sys.executable).with_name("kubectl-embeddings")
+        where = ["--kubeconfig", str(self.pods.cluster.admin_kubeconfig), "--namespace", self.namespace]
+        done = run_to_end([str(program), *arguments, *where], within_s=120)
+        assert done.returncode == 0, done.stderr
+        return done.stdout
 
     def wait_for(self, condition: str, resource: str, *, within_s: int = 120) -> None:
         self.kubectl.run("wait", f"--for={condition}", resource, f"--timeout={within_s}s", within_s=within_s + 30)

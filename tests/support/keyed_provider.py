@@ -1,12 +1,14 @@
 """A provider with one key, a registry that knows it alone, and what its calls are observed as. For tests of the registry."""
 
 from dataclasses import dataclass, field
+from datetime import datetime
 
 from embedding_worker.errors import SourceRefused
 from embedding_worker.providers.circuit import CircuitState
 from embedding_worker.providers.embedder import Vector
 from embedding_worker.providers.provider import Provider, ProviderSetting, Values
 from embedding_worker.providers.registry import ProviderRegistry
+from embedding_worker.rows.records import RateLimits
 from embedding_worker.source import Model
 from tests.support.fake_clock import FakeClock, let_time_pass
 from tests.support.fake_provider import MODEL, FakeEmbedder
@@ -28,14 +30,25 @@ class Observer:
     finished: list[tuple[str, str, float]] = field(default_factory=list)
     circuits: list[tuple[str, CircuitState]] = field(default_factory=list)
 
-    def call_started(self, *, source: str, texts: int) -> None:
+    throttles: list[tuple[str, datetime]] = field(default_factory=list)
+    limits: list[tuple[str, RateLimits]] = field(default_factory=list)
+    usage: list[tuple[str, int, int]] = field(default_factory=list)
+
+    def call_started(self, *, source: str, provider: str, texts: int, tokens: int) -> None:
         self.started.append((source, texts))
+        self.usage.append((provider, texts, tokens))
 
     def call_finished(self, *, source: str, outcome: str, seconds: float) -> None:
         self.finished.append((source, outcome, seconds))
 
     def circuit_changed(self, *, circuit: str, state: CircuitState) -> None:
         self.circuits.append((circuit, state))
+
+    def limits_set(self, *, provider: str, limits: RateLimits) -> None:
+        self.limits.append((provider, limits))
+
+    def throttled(self, *, provider: str, until: datetime) -> None:
+        self.throttles.append((provider, until))
 
 
 @dataclass

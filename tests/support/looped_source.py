@@ -12,11 +12,12 @@ from embedding_operator.reconciler.backfill_workers import WorkersNotEnabled
 from embedding_operator.reconciler.clearing import Clearing
 from embedding_operator.reconciler.configuration import Configuration, Progress
 from embedding_operator.reconciler.ready_source import ReadySource
-from embedding_operator.reconciler.source_loop import LoopSettings, SourceLoop
+from embedding_operator.reconciler.source_loop import SourceLoop
 from embedding_operator.reconciler.source_setup import SourceSetup
 from embedding_operator.reconciler.status_report import StatusReport
 from embedding_operator.reconciler.sweep import Sweeper
 from embedding_operator.reconciler.table_watch import TableWatch
+from embedding_operator.reconciler.turn import LoopSettings
 from embedding_operator.resources.embedding_source import EmbeddingSource
 from embedding_worker.pipeline import RowPipeline, make_pipeline
 from embedding_worker.rows.records import DueRow
@@ -73,6 +74,8 @@ class FakeSetup(SourceSetup):
         self.pending: Pending | None = None
         self.refused_change: tuple[str, str] | None = None
         self.asked = 0
+        self.cause: Exception | None = None
+        """What the catalog shows once a statement was refused."""
         self.explanation = ""
         """Is added to the message of each refusal."""
         self.watch = FakeWatch()
@@ -84,6 +87,9 @@ class FakeSetup(SourceSetup):
         self.client = FakeEmbedder()
         self.embedder = shared_embedder(self.client, clock=parts.clock)
         self.leads = True
+
+    async def find_cause(self, source: EmbeddingSource, error: Exception) -> Exception:
+        return error if self.cause is None else self.cause
 
     async def explain(self, source: EmbeddingSource, refused: tuple[str, str]) -> tuple[str, str]:
         return refused[0], refused[1] + self.explanation
@@ -112,7 +118,9 @@ class FakeSetup(SourceSetup):
         server, jobs = self._parts.server, self._parts.jobs
         return ReadySource(
             store,
-            Sweeper(source.name, fingerprint, store=store, server=server, jobs=jobs, clock=clock),
+            Sweeper(
+                source.name, fingerprint, store=store, server=server, jobs=jobs, note=pipeline.outcomes.add, clock=clock
+            ),
             Clearing(store, clock=clock),
             Audit(store, rows_per_s=500, filled=await store.is_filled(), clock=clock),
             pipeline,

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 
 from embedding_worker.errors import EmbeddingError, RowsRefused
 from embedding_worker.providers.embedder import Vector
-from embedding_worker.rows.records import PresentRow, VectorWrite, WriteResult
+from embedding_worker.rows.records import LastOutcome, PresentRow, VectorWrite, WriteResult
 from embedding_worker.text import content_hash, is_blank
 
 REFUSAL = "PostgreSQL refuses the statement: CheckViolation (23514)"
@@ -29,6 +29,8 @@ class MemoryStore:
     errors: dict[str, list[EmbeddingError]] = field(default_factory=dict)
     vectors: dict[str, Vector | None] = field(default_factory=dict)
     reads: int = 0
+    recorded: list[tuple[str, LastOutcome]] = field(default_factory=list)
+    """The last outcomes of rows."""
 
     def id_problem(self, row_id: str) -> str | None:
         return "can't be one of public.businesses.id, which is bigint" if row_id in self.impossible else None
@@ -71,6 +73,10 @@ class MemoryStore:
         self.vectors |= written
         self.up_to_date |= set(written)
         return WriteResult(set(written), suppressed)
+
+    async def record_outcomes(self, outcomes: Sequence[tuple[str, LastOutcome]]) -> None:
+        self._fail("record_outcomes")
+        self.recorded.extend(outcomes)
 
     async def rows_to_compare(self, *, except_ids: Sequence[str]) -> list[str]:
         return [row for row in self.up_to_date if row not in except_ids]

@@ -2,6 +2,7 @@
 
 from embedding_operator.reconciler.sweep import Sweeper
 from embedding_operator.reconciler.tracked_job import JobState
+from embedding_worker.rows.records import LastOutcome
 from tests.support.fake_store import FakeStore
 from tests.support.operator_parts import FINGERPRINT, SOURCE, Parts, job_of
 
@@ -16,12 +17,15 @@ class SweptSource:
         for row_id, text in (texts or {}).items():
             self.store.edit(row_id, text)
         self.parts.window.record_due(SOURCE, 1_000)
+        self.noted: list[tuple[str, LastOutcome]] = []
+        """What was noted as the last outcomes of rows."""
         self.sweeper = Sweeper(
             SOURCE,
             FINGERPRINT,
             store=self.store,
             server=self.server,
             jobs=self.parts.jobs,
+            note=lambda row_id, outcome: self.noted.append((row_id, outcome)),
             clock=self.clock,
         )
 

@@ -14,6 +14,7 @@ TERMS = {
     "due": r"due(?! to\b)",
     "up-to-date": r"up to date",
     "fresh": r"fresh",
+    "freshness-target": r"freshness targets?",
     "fingerprint": r"fingerprints?",
     "adopt": r"adopt(?:s|ed)?",
     "sweep": r"sweeps?",
@@ -68,6 +69,11 @@ def sections() -> dict[str, str]:
 
 def test_every_term_is_defined() -> None:
     assert set(TERMS) - set(sections()) == set()
+
+
+def test_the_list_at_the_top_has_every_term_once() -> None:
+    listed = re.findall(r"\]\(#([\w-]+)\)", CONCEPTS.read_text().partition("\n## ")[0])
+    assert sorted(listed) == sorted(sections())
 
 
 @pytest.mark.parametrize("anchor", sections())

@@ -8,6 +8,8 @@ MAX_MODULES = 20
 STEP = re.compile(r"^\| (\d+)\. [^|]+ \| `([^`]+)` \|", re.MULTILINE)
 ID_NAMES = re.compile(r"\b(business_id|businessId|row_id|RowRequest|PresentRow|DueRow|VectorWrite)\b")
 BESIDE_THE_WAY = {
+    "operator/embedding_operator/reconciler/row_explainer.py",  # answers questions about a row
+    "worker/embedding_worker/rows/one_row.py",  # reads what the book-keeping knows of a row that is asked about
     "operator/embedding_operator/dry_run.py",  # logs what would be done
     "operator/embedding_operator/reconciler/job_rate.py",  # counts the jobs of a row within a minute
     "operator/embedding_operator/reconciler/status_report.py",  # counts without the dead letters
@@ -20,6 +22,11 @@ BESIDE_THE_WAY = {
     "worker/embedding_worker/rows/pages.py",  # the audit
     "worker/embedding_worker/rows/derived_table.py",  # what statements are built on
     "worker/embedding_worker/rows/psql_views.py",  # SQL for people, which takes an id as a parameter
+    "worker/embedding_worker/rows/psql_rows.py",  # SQL for people too
+    "worker/embedding_worker/outcome_log.py",  # gathers what became of rows
+    "worker/embedding_worker/rows/last_outcomes.py",  # stores that
+    "operator/embedding_operator/rewrites.py",  # counts how often a row is embedded
+    "operator/embedding_operator/metrics.py",  # passes on to that, and has no id in a label
     "operator/embedding_operator/reconciler/tracked_job.py",  # defines what the job table stores
 }
 

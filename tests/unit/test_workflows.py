@@ -147,7 +147,13 @@ def test_a_tag_that_matches_is_released(version: str) -> None:
 
 
 def test_dependabot_updates_folders_that_contain_its_files() -> None:
-    holds = {"github-actions": "", "uv": "uv.lock", "gomod": "go.mod", "docker": "Dockerfile"}
+    holds = {
+        "github-actions": "",
+        "uv": "uv.lock",
+        "gomod": "go.mod",
+        "npm": "package-lock.json",
+        "docker": "Dockerfile",
+    }
     updates = yaml.safe_load((GITHUB / "dependabot.yml").read_text())["updates"]
     assert {update["package-ecosystem"] for update in updates} == set(holds)
     for update in updates:

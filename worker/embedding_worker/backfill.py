@@ -5,6 +5,7 @@ same pipeline as those of jobs, in batches of their own. A row that fails is han
 """
 
 import asyncio
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 
@@ -44,7 +45,9 @@ class Progress:
 class Outcomes:
     """What has become of the rows of one pass, by what is still to be done for them."""
 
-    def __init__(self, progress: Progress) -> None:
+    def __init__(self, progress: Progress, note: Callable[[str, RowOutcome], None]) -> None:
+        """`note` is called with each row that has failed."""
+        self._note = note
         self.pending = 0
         """Rows that are being worked on."""
         self.in_work: set[str] = set()
@@ -77,6 +80,8 @@ class Outcomes:
             )
         else:
             (self._clear if result.kind in NEEDS_NOTHING else self._failed).append(request.id)
+            if result.kind not in NEEDS_NOTHING:
+                self._note(request.id, result)
             self.unsettled.set()
 
     @property
@@ -108,7 +113,7 @@ class Backfill:
         self._met_locked_rows = False
         self._draining = asyncio.Event()
         self.progress = Progress()
-        self._outcomes = Outcomes(self.progress)
+        self._outcomes = Outcomes(self.progress, self._note)
 
     def drain(self) -> None:
         """Begin no other call. `run` returns when the calls in flight are written."""
@@ -125,7 +130,7 @@ class Backfill:
 
     async def _pass(self) -> bool:
         """Read the marks of the share once, from the oldest to the newest. Returns whether any row was left with its marks."""
-        slots, outcomes = Slots(self._concurrency), Outcomes(self.progress)
+        slots, outcomes = Slots(self._concurrency), Outcomes(self.progress, self._note)
         self._outcomes = outcomes
         pages = PagesAhead(
             self._store,
@@ -177,6 +182,10 @@ class Backfill:
             await self._pipeline.gate.wait_until_open(self._outcomes.unsettled, pause_s=0.0)
             if not self._outcomes.are_unsettled:
                 return
+
+    def _note(self, row_id: str, result: RowOutcome) -> None:
+        """Have a failure recorded with the last outcomes of its row: no job shows it."""
+        self._pipeline.outcomes.add(row_id, result.handed_over(self._clock.now()))
 
     async def _settle(self) -> None:
         """Do what is still to be done for rows that have their outcomes."""

@@ -8,7 +8,7 @@ rows wait here; while the provider is, or where the cause is not known yet, they
 import asyncio
 import logging
 from collections import Counter
-from collections.abc import Coroutine, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping, Sequence
 from functools import partial
 from typing import Any, TypeVar
 
@@ -32,7 +32,7 @@ from embedding_worker.outcome import (
     outcome,
     row_locked,
 )
-from embedding_worker.patience import FIRST_PAUSE_S, next_pause, until_answered
+from embedding_worker.patience import FIRST_PAUSE_S, Unanswered, next_pause, until_answered
 from embedding_worker.providers.batch_calls import BatchCalls
 from embedding_worker.providers.calls import ProviderCalls
 from embedding_worker.rows.records import PresentRow, VectorWrite
@@ -56,7 +56,15 @@ Value = TypeVar("Value")
 class RowEmbedder:
     """Embeds rows of one source, a batch at a time: the work of its batcher."""
 
-    def __init__(self, store: RowStore, calls: ProviderCalls, *, decide: Decide, clock: Clock) -> None:
+    def __init__(
+        self,
+        store: RowStore,
+        calls: ProviderCalls,
+        *,
+        decide: Decide,
+        clock: Clock,
+        unanswered: Unanswered | None = None,
+    ) -> None:
         self._store = store
         self._writer = Writer(store, clock=clock)
         self._locked_rows = LockedRows(clock=clock)
@@ -66,6 +74,7 @@ class RowEmbedder:
         self._failing = 0
         """So many batches have released their slots because a call has failed, and are being bisected."""
         self._has_written = False
+        self.unanswered = unanswered or Unanswered()
         self.refusal: TableRefused | None = None
         """Why the database refuses to read or write any row. The source has to be set up again; until then all rows wait."""
 
@@ -87,7 +96,10 @@ class RowEmbedder:
 
     async def _read(self, ids: Sequence[str]) -> PresentRows:
         reading = partial(self._store.read, ids, characters=self._calls.max_text_bytes)
-        return await until_answered("read rows", reading, clock=self._clock)
+        return await self._until_answered("read rows", reading)
+
+    async def _until_answered(self, what: str, ask: Callable[[], Awaitable[Value]]) -> Value:
+        return await until_answered(what, ask, clock=self._clock, unanswered=self.unanswered)
 
     async def _unless_refused(self, work: Coroutine[Any, Any, Value]) -> Value:
         try:
@@ -129,7 +141,7 @@ class RowEmbedder:
 
     async def _embed_texts(self, batch: RowBatch, texts: Texts) -> None:
         """Embed and write. Releases the rows that have no vector because of a failure that is not attributed to them."""
-        await until_answered("check the right to write", self._writer.check, clock=self._clock)
+        await self._until_answered("check the right to write", self._writer.check)
         texts = await self._settle_refused(batch, texts)
         if self.refusal is not None:  # another batch has met it meanwhile: nothing more is paid for
             raise self.refusal
@@ -182,7 +194,7 @@ class RowEmbedder:
         if not self._writer.rehearses:
             return texts
         rehearsing = partial(self._writer.rehearse, [request.id for request in texts])
-        tried = await until_answered("try to write rows", rehearsing, clock=self._clock)
+        tried = await self._until_answered("try to write rows", rehearsing)
         accepted: dict[RowRequest, NeedsEmbedding] = {}
         for request, needed in texts.items():
             if request.id in tried.refused:
@@ -203,7 +215,7 @@ class RowEmbedder:
         if not rows:
             return {}
         writing = partial(self._writer.write, list(rows.values()), of_jobs=_are_of_jobs(rows))
-        written = await until_answered("write rows", writing, clock=self._clock)
+        written = await self._until_answered("write rows", writing)
         self._has_written |= any(row.vector is not None and row.id in written.ids for row in rows.values())
         missing: dict[RowRequest, VectorWrite] = {}
         embedded, blank = (outcome(kind, embed_ms=embed_ms) for kind in (OutcomeKind.EMBEDDED, OutcomeKind.BLANK_TEXT))

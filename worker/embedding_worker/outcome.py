@@ -8,12 +8,14 @@ from functools import partial
 from typing import NamedTuple
 
 from embedding_worker.errors import InputRejected, ProviderError, RowsRefused, StatementTimedOut
-from embedding_worker.rows.records import PresentRow, VectorWrite
+from embedding_worker.rows.records import HANDED_OVER, LastOutcome, PresentRow, VectorWrite
 from embedding_worker.source import TooLong
 from embedding_worker.text import fit_text
 
 FIRST_LOCKED_PAUSE_S = 15.0
 LONGEST_LOCKED_PAUSE_S = 60.0
+LONGEST_MESSAGE = 1_024
+"""Of what is kept: a failure quotes the words of others, in any length."""
 
 
 class OutcomeKind(Enum):
@@ -53,6 +55,10 @@ class RowOutcome:
     """The provider's own code for a failure."""
     retry_after_s: float | None = None
     """Of a locked row: the pause until it is tried again."""
+
+    def handed_over(self, now: datetime) -> LastOutcome:
+        """For the record of the row's last outcomes: it failed in a backfill, and gets a job."""
+        return LastOutcome(now, HANDED_OVER, self.reason, self.message[:LONGEST_MESSAGE], attempt=0)
 
 
 @dataclass(frozen=True)

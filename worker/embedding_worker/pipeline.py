@@ -12,6 +12,7 @@ from embedding_worker.batching.batcher import Batcher
 from embedding_worker.clock import Clock
 from embedding_worker.embedding import RowEmbedder
 from embedding_worker.outcome import RowOutcome, RowRequest, decider
+from embedding_worker.outcome_log import OutcomeLog
 from embedding_worker.providers.calls import ProviderCalls
 from embedding_worker.providers.gate import CallGate
 from embedding_worker.providers.meter import Counters, Meter
@@ -31,11 +32,13 @@ class RowPipeline:
     rows: RowEmbedder
     batcher: RowBatcher
     """Where rows are submitted, one by one."""
+    outcomes: OutcomeLog
+    """Where it is noted what became of rows, other than that they were embedded."""
 
     @asynccontextmanager
     async def running(self, *, probes: bool) -> AsyncIterator[None]:
         """Accept rows until the block ends. With `probes`, also send probes while the circuit is open."""
-        async with self.batcher:
+        async with self.outcomes.running(), self.batcher:
             gate = asyncio.create_task(self.gate.run(probes=probes), name="gate")
             try:
                 yield
@@ -52,10 +55,12 @@ def make_pipeline(
     max_texts_per_day: int,
     clock: Clock,
     may_work: Callable[[], bool] = lambda: True,
+    source: str = "",
 ) -> RowPipeline:
     """The pipeline of the source that this store belongs to. Every text is counted in the database before it is sent.
 
-    `may_work`: whether this process may begin calls. While it may not, rows wait as if the provider was away.
+    `may_work`: whether this process may begin calls. While it may not, rows wait as if the provider was away. `source` is its
+    name in the log.
     """
 
     async def acquire_texts(texts: int, tokens: int) -> int:
@@ -68,10 +73,10 @@ def make_pipeline(
         key, limits = embedder.limits
         return await store.acquire_rate(key, limits, texts=texts, tokens=tokens, longest_wait_s=longest_wait_s)
 
-    meter = Meter(Counters(acquire_texts, return_texts, acquire_rate), clock=clock)
+    meter = Meter(Counters(acquire_texts, return_texts, acquire_rate), source=source, clock=clock)
     gate = CallGate(embedder, meter, clock=clock, may_work=may_work)
     calls = ProviderCalls(embedder, gate, meter, clock=clock)
-    rows = RowEmbedder(
-        store, calls, decide=decider(max_text_bytes=calls.max_text_bytes, too_long=too_long), clock=clock
-    )
-    return RowPipeline(calls, gate, rows, Batcher(rows.embed_batch, max_items=embedder.max_texts, clock=clock))
+    decide = decider(max_text_bytes=calls.max_text_bytes, too_long=too_long)
+    rows = RowEmbedder(store, calls, decide=decide, clock=clock, unanswered=meter.unanswered)
+    batcher = Batcher(rows.embed_batch, max_items=embedder.max_texts, clock=clock)
+    return RowPipeline(calls, gate, rows, batcher, OutcomeLog(store.record_outcomes, clock=clock))

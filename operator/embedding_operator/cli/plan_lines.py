@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 from embedding_operator.lifecycle.backfill_status import about, where
 from embedding_operator.resources.embedding_source import BackfillMode, EmbeddingSource
-from embedding_worker.providers.meter import BYTES_PER_TOKEN
+from embedding_worker.providers.embedder import BYTES_PER_TOKEN
 from embedding_worker.providers.rate_limits import pace
 from embedding_worker.rows.records import RateLimits
 

@@ -50,8 +50,11 @@ def _of_job(job: EmbeddingJob, action: str, kind: str, reason: str, note: str) -
 
 
 def triggers_left(source: str, uid: str, sql: str) -> Event:
-    """A deleted source's triggers belong to another role. They cost the application a little, and do no harm."""
-    note = f"the triggers of the deleted source stay, because another role owns their function: as that role run {sql}"
+    """A deleted source's triggers belong to another role. They prevent nothing, but each edit appends a change mark."""
+    note = (
+        "the triggers of the deleted source stay and go on to record edits, because another role owns their function: "
+        f"as that role run {sql}"
+    )
     return Event(source, "DropTriggers", WARNING, "TriggersLeft", note, _reference("EmbeddingSource", source, uid))
 
 
@@ -81,13 +84,13 @@ def of_source(
         if status == known and condition["reason"] == known_reason:
             continue
         match kind, status:
-            case (
-                ("Stalled", "True")
-                | ("ProviderReady", "False")
-                | ("DatabaseReady", "False")
-                | ("ReembedRequired", "True")
+            case ("Stalled" | "ReembedRequired" | "BlankTexts" | "RowsLocked", "True") | (
+                "ProviderReady" | "DatabaseReady",
+                "False",
             ):
                 event_type, reason = WARNING, condition["reason"]
+            case ("Ready", "True") if "Suspended" in (condition["reason"], known_reason):
+                event_type, reason = NORMAL, condition["reason"]
             case ("Ready", "True") if known != "True":
                 event_type, reason = NORMAL, kind
             case ("ProviderReady" | "DatabaseReady", "True") if known == "False":

@@ -13,6 +13,7 @@ from embedding_operator.resources.base import timestamp
 from embedding_operator.resources.embedding_job import BACKOFF_ANNOTATION, EmbeddingJob, Phase
 from embedding_operator.resources.embedding_source import RetrySpec
 from embedding_worker.outcome import FIRST_LOCKED_PAUSE_S, OutcomeKind, RowOutcome
+from embedding_worker.rows.records import LastOutcome
 
 PHASES = {
     OutcomeKind.EMBEDDED: Phase.SUCCEEDED,
@@ -50,6 +51,16 @@ class JobPatch:
     @property
     def phase(self) -> Phase:
         return Phase(self.status["phase"])
+
+    def last_outcome(self, now: datetime, *, before: str | None) -> LastOutcome | None:
+        """For the record of the row's last outcomes; None for a success, of which the row's state says when it was.
+
+        `before`: the reason that the job's status had. A row that is still locked is recorded once, as it is not an attempt.
+        """
+        status = self.status
+        if self.phase is Phase.SUCCEEDED or status["reason"] == before == OutcomeKind.ROW_LOCKED.value:
+            return None
+        return LastOutcome(now, self.phase.value, status["reason"], status["message"], status.get("attempts", 0))
 
 
 def settled(

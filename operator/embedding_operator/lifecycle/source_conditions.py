@@ -12,8 +12,8 @@ from embedding_worker.providers.problem import Problem
 from embedding_worker.rows.records import Counts
 
 MANY_BLANK = 0.1
-DATABASE_PROBLEMS = {"DatabaseUnavailable", "RowsLocked"}
-"""Reasons of what a source waits for; its other ones are of the API server."""
+LOCKED = "RowsLocked"
+"""The reason of what a source waits for while another session has locked its table."""
 
 
 def conditions(facts: SourceFacts) -> list[Condition]:
@@ -68,6 +68,7 @@ def _others(facts: SourceFacts) -> list[Condition]:
     """The conditions that do not depend on whether the source runs."""
     return [
         _database(facts),
+        _locked(facts),
         _blank(facts.counts),
         _provider(facts),
         _reembed_required(facts.pending),
@@ -77,14 +78,27 @@ def _others(facts: SourceFacts) -> list[Condition]:
 
 def _database(facts: SourceFacts) -> Condition:
     problem = facts.waiting_for
-    if problem is not None and problem.reason in DATABASE_PROBLEMS:
+    if problem is not None and problem.reason == "DatabaseUnavailable":
         return Condition("DatabaseReady", False, problem.reason, problem.message)
     if facts.set_up:
         return Condition("DatabaseReady", True, "DatabaseReady", "the database answers")
     return Condition("DatabaseReady", None, "SettingUp", "the table is not set up yet")
 
 
+def _locked(facts: SourceFacts) -> Condition:
+    table_locked = facts.waiting_for is not None and facts.waiting_for.reason == LOCKED
+    if facts.rows_locked or table_locked:
+        message = (
+            "another session of the database keeps rows or the table locked, so that vectors are not written: end it, or "
+            "have it commit; pg_stat_activity shows sessions that are idle in transaction"
+        )
+        return Condition("RowsLocked", True, LOCKED, message)
+    return Condition("RowsLocked", False, "NotLocked", "no row is known to be locked for long")
+
+
 def _provider(facts: SourceFacts) -> Condition:
+    if facts.suspended:
+        return Condition("ProviderReady", None, "Suspended", "no call is made while spec.suspend is true")
     if facts.provider_problem is not None:
         return Condition("ProviderReady", False, facts.provider_problem.reason, facts.provider_problem.message)
     if facts.provider_called and facts.some_calls_fail:

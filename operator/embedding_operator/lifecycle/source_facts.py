@@ -1,7 +1,7 @@
 """What is known of a source at one moment: changed by its loop, and the base of its status and conditions. Pure."""
 
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from embedding_operator.lifecycle.backfill_status import BackfillFacts, Backlog
 from embedding_operator.resources.embedding_source import EmbeddingSource
@@ -37,6 +37,8 @@ class SourceFacts:
     counts: Counts | None = None
     open_jobs: int = 0
     dead_letters: int = 0
+    rows_locked: bool = False
+    """Another session has locked a row for some time, or the table, so that vectors are not written."""
     audited_rows: int = 0
     """Rows that the present pass of the audit has read."""
     audit_completed_at: datetime | None = None
@@ -50,6 +52,8 @@ class SourceFacts:
     used: Used | None = None
     texts_per_day: int = 0
     """The limit."""
+    freshness_target: timedelta | None = None
+    """How long a row may be due."""
     price_per_million_tokens: float = 0.0
     reconciled_at: str | None = None
     """The token of the last request to reconcile that was carried out."""
@@ -77,6 +81,7 @@ def facts_of(source: EmbeddingSource, *, price_per_million_tokens: float) -> Sou
         source.spec.config().fingerprint,
         suspended=source.spec.suspend,
         texts_per_day=source.spec.max_texts_per_day,
+        freshness_target=source.spec.freshness_target,
         reconciled_at=source.status.get("lastHandledReconcileAt"),
         price_per_million_tokens=price_per_million_tokens,
     )

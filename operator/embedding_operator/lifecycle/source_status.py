@@ -51,7 +51,7 @@ def status(facts: SourceFacts, previous: Mapping[str, Any], now: datetime) -> di
 
 def why_jobs_wait(facts: SourceFacts) -> Condition | None:
     """The most pressing condition because of which no job of the source gets on; None if there is none."""
-    return source_summary.why_jobs_wait(conditions(facts), suspended=facts.suspended)
+    return source_summary.why_jobs_wait(conditions(facts), suspended=facts.suspended, set_up=facts.set_up)
 
 
 def _reembed(facts: SourceFacts) -> dict[str, Any] | None:

@@ -7,12 +7,14 @@ stops some, and that before what is well.
 from collections.abc import Sequence
 
 from embedding_operator.lifecycle.condition import Condition
+from embedding_operator.lifecycle.source_conditions import LOCKED
 
 STOPPED = (("Stalled", True), ("DatabaseReady", False), ("Reconciling", True))
 """Types of conditions, and the statuses in which no row becomes fresh; the most pressing one first."""
 HINDERED = (
     ("Fresh", None),
     ("ProviderReady", False),
+    ("RowsLocked", True),
     ("ReembedRequired", True),
     ("BlankTexts", True),
     ("Backfilling", True),
@@ -33,10 +35,20 @@ def summary(conditions: Sequence[Condition], *, suspended: bool) -> str:
     return WELL.get(fresh.reason, fresh.reason)
 
 
-def why_jobs_wait(conditions: Sequence[Condition], *, suspended: bool) -> Condition | None:
-    """The most pressing condition because of which no job of the source gets on; None if there is none."""
+def why_jobs_wait(conditions: Sequence[Condition], *, suspended: bool, set_up: bool) -> Condition | None:
+    """The most pressing condition because of which no open job of the source gets on; None if there is none."""
+    return next(iter(all_that_stop(conditions, suspended=suspended, set_up=set_up)), None)
+
+
+def all_that_stop(conditions: Sequence[Condition], *, suspended: bool, set_up: bool) -> list[Condition]:
+    """The conditions because of which no open job of the source gets on, the most pressing one first.
+
+    A source that is set up goes on with its open jobs while it is stalled: it gets no new ones, or keeps its configuration.
+    """
+    stopped = [one for one in _that_stop(conditions, suspended=suspended) if one.type != "Stalled" or not set_up]
+    locked = [one for one in _found(conditions, [("Fresh", None)]) if one.reason == LOCKED]
     provider = [one for one in _found(conditions, [("ProviderReady", False)]) if one.reason not in CALLS_GO_ON]
-    return next(iter([*_that_stop(conditions, suspended=suspended), *provider]), None)
+    return [*stopped, *locked, *provider]
 
 
 def _that_stop(conditions: Sequence[Condition], *, suspended: bool) -> list[Condition]:

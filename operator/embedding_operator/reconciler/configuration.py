@@ -13,7 +13,7 @@ from embedding_operator.reconciler.catalog import SourceCatalog
 from embedding_operator.resources.embedding_source import EmbeddingSource
 from embedding_worker.clock import Clock
 from embedding_worker.errors import SourceRefused
-from embedding_worker.providers.meter import BYTES_PER_TOKEN
+from embedding_worker.providers.embedder import BYTES_PER_TOKEN
 from embedding_worker.rows.database import Database
 from embedding_worker.rows.ownership import Claim, refuse_claim
 from embedding_worker.rows.schema import configuration_on_record, owner_on_record

@@ -27,6 +27,18 @@ from embedding_worker.rows.records import DueRow
 
 log = structlog.get_logger(__name__)
 
+WhyLeftOut = tuple[str, str]
+"""Reason and sentence."""
+TOO_MANY_JOBS = (
+    "TooManyJobs",
+    "it has had five jobs within a minute, because something changes its text again and again, such as a trigger of the "
+    "application: it gets its next job when the minute is over",
+)
+NAME_TAKEN = (
+    "NameTaken",
+    "a job with the name that its job needs belongs to another row, or is being deleted: it is tried again within a minute",
+)
+
 
 class JobCreator:
     """Creates the jobs of one source in one configuration, and knows which of its rows are left out for a while."""
@@ -39,7 +51,8 @@ class JobCreator:
         self._clock = clock
         self._rate = JobRate()
         self._refusals = Refusals()
-        self._left_out_until: dict[str, float] = {}
+        self._left_out: dict[str, tuple[float, WhyLeftOut]] = {}
+        """Until when, and why."""
         self._refused_creates = 0
         self._not_logged = 0
         self._logged_at = float("-inf")
@@ -58,12 +71,20 @@ class JobCreator:
         """The business ids that get no job at the moment, because a job or a write was refused a short time ago."""
         now = self._clock.monotonic()
         self._rate.forget_old(now)
-        self._left_out_until = {row: until for row, until in self._left_out_until.items() if until > now}
-        return [*self._left_out_until, *self._refusals.left_out(now)]
+        self._left_out = {row: (until, why) for row, (until, why) in self._left_out.items() if until > now}
+        return [*self._left_out, *self._refusals.left_out(now)]
 
-    def leave_out(self, business_id: str, *, for_s: float = ROW_PAUSE_S) -> None:
+    def leave_out(self, business_id: str, why: WhyLeftOut, *, for_s: float = ROW_PAUSE_S) -> None:
         """Create no job for this row until the time is over."""
-        self._left_out_until[business_id] = self._clock.monotonic() + for_s
+        self._left_out[business_id] = (self._clock.monotonic() + for_s, why)
+
+    def why_left_out(self, business_id: str) -> WhyLeftOut | None:
+        """Reason and sentence if this row gets no job at the moment, whatever room there is; None otherwise."""
+        now = self._clock.monotonic()
+        until, why = self._left_out.get(business_id, (now, NAME_TAKEN))
+        if until > now:
+            return why
+        return self._refusals.why_left_out(business_id, now)
 
     def retry_refused(self) -> None:
         """Forget what was refused: the API server has returned from an outage, in which it may have refused anything."""
@@ -128,11 +149,11 @@ class JobCreator:
         now = self._clock.monotonic()
         tracked = self._tracked(row, row.job_hash, now)
         if self._table.get(tracked.name) is not None:  # a person has created a job with this name for another row
-            self.leave_out(row.id)
+            self.leave_out(row.id, NAME_TAKEN)
             return False
         if not self._rate.allows(row.id, now):
             log.warning("business becomes due again and again", source=self._source, business=row.id)
-            self.leave_out(row.id)
+            self.leave_out(row.id, TOO_MANY_JOBS)
             return False
         self._table.begin_create(tracked)
         try:
@@ -191,7 +212,7 @@ class JobCreator:
             job = parse_job(await self._server.job(name))
             if job.metadata.is_being_deleted:  # its name is free when others have removed their finalizers
                 log.warning("a job that is being deleted takes the name of a new one", job=name, source=self._source)
-                self.leave_out(created.business_id)
+                self.leave_out(created.business_id, NAME_TAKEN)
                 return
             if not job.is_final:
                 self._table.observe(job)

@@ -23,7 +23,7 @@ from embedding_operator.reconciler.job_table import JobTable
 from embedding_operator.reconciler.row_queues import ProviderNotCallable, RowQueues
 from embedding_operator.resources.embedding_job import EmbeddingJob, Phase
 from embedding_worker.clock import Clock
-from embedding_worker.outcome import RowOutcome, RowRequest
+from embedding_worker.outcome import OutcomeKind, RowOutcome, RowRequest
 
 log = structlog.get_logger(__name__)
 
@@ -158,7 +158,10 @@ class JobRunner:
                 self._table.finish(job.name, version)
 
     def _record(self, job: EmbeddingJob, patch: JobPatch, started: datetime) -> None:
-        took_s = (self._clock.now() - started).total_seconds()
+        now = self._clock.now()
+        took_s = (now - started).total_seconds()
+        if (last := patch.last_outcome(now, before=job.status.reason)) is not None:
+            self._queues.note(job.source, job.spec.business_id, last)
         reason = str(patch.status["reason"])
         self._recorders.metrics.record_job(job.source, phase=patch.phase, reason=reason, took_s=took_s)
         about: dict[str, object] = {
@@ -173,5 +176,17 @@ class JobRunner:
             log.warning("job settled", **about, message=patch.status["message"])
         else:
             log.info("job settled", **about)
+        if reason == OutcomeKind.EMBEDDED.value:
+            self._record_embedded(job)
         if patch.phase is not Phase.RETRYING:
             self._recorders.job_done(job.source)
+
+    def _record_embedded(self, job: EmbeddingJob) -> None:
+        source, business = job.source, job.spec.business_id
+        if self._recorders.metrics.record_embedded(source, business):
+            log.warning(
+                "row embedded again and again: look for what changes its text after each write of its vector",
+                job=job.name,
+                source=source,
+                business=business,
+            )

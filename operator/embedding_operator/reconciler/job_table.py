@@ -13,7 +13,7 @@ from datetime import datetime
 
 from embedding_operator.reconciler.finished_jobs import FinishedJobs
 from embedding_operator.reconciler.refused_statuses import RefusedStatuses, pause_s
-from embedding_operator.reconciler.tracked_job import IN_FLIGHT, STATES, JobState, TrackedJob
+from embedding_operator.reconciler.tracked_job import IN_FLIGHT, STATES, JobState, TrackedJob, why_it_waits
 from embedding_operator.resources.embedding_job import FINISHED, EmbeddingJob
 from embedding_worker.clock import Clock
 
@@ -44,11 +44,8 @@ class JobTable:
 
     def count(self, states: Collection[JobState], *, source: str | None = None, excluding: Collection[str] = ()) -> int:
         """How many jobs are in these states: of one source, or of all sources but those excluded."""
-        return sum(
-            number
-            for (of, state), number in self._counts.items()
-            if state in states and source in (None, of) and of not in excluding
-        )
+        found = [key for key in self._counts if key[1] in states and source in (None, key[0])]
+        return sum(self._counts[key] for key in found if key[0] not in excluding)
 
     def sources(self) -> set[str]:
         """The sources that have or had jobs in the table."""
@@ -147,7 +144,8 @@ class JobTable:
         """Settling → BackingOff until `not_before`, for this reason."""
         self._transition(name, JobState.BACKING_OFF, (JobState.SETTLING,), version)
         if (job := self._jobs.get(name)) is not None:
-            self._jobs[name] = replace(job, not_before=not_before, reason=reason, refusals=0)
+            again = job.because_of(reason, self._clock.monotonic())
+            self._jobs[name] = replace(again, not_before=not_before, refusals=0)
 
     def requeue(self, name: str, version: int = 0) -> None:
         """Settling → Queued: the first patch of a replay was accepted, and its event runs the handler."""
@@ -229,12 +227,11 @@ class JobTable:
         self._finished.remove(job.name)
         self._put(
             replace(
-                known or _untracked(job),
+                (known or _untracked(job)).because_of(why_it_waits(job), now := self._clock.monotonic()),
                 state=STATES[job.status.phase],
-                since=self._clock.monotonic(),
+                since=now,
                 not_before=job.status.next_attempt_time,
                 version=job.metadata.version,
-                reason=job.status.reason or "",
                 woken=None,
             )
         )

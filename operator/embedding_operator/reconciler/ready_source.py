@@ -68,11 +68,21 @@ async def make_ready_source(
         max_texts_per_day=source.spec.max_texts_per_day,
         clock=clock,
         may_work=shared.may_work,
+        source=source.name,
     )
     parts = BackfillParts(store, pipeline, jobs.table, shared.make_workers(source))
+    sweeper = Sweeper(
+        source.name,
+        config.fingerprint,
+        store=store,
+        server=shared.server,
+        jobs=jobs,
+        note=pipeline.outcomes.add,
+        clock=clock,
+    )
     return ReadySource(
         store,
-        Sweeper(source.name, config.fingerprint, store=store, server=shared.server, jobs=jobs, clock=clock),
+        sweeper,
         Clearing(store, clock=clock),
         Audit(store, rows_per_s=shared.audit_rows_per_s, filled=await store.is_filled(), clock=clock),
         pipeline,

@@ -153,6 +153,13 @@ class Refusals:
         again = {row for group in self._groups.values() for row in group.rows} - of_groups
         return of_groups | (self._passed - again)
 
+    def why_left_out(self, row: str, now: float) -> tuple[str, str] | None:
+        """Reason and message if the job of this row was refused and is not tried again yet; None otherwise."""
+        for group in self._groups.values():
+            if row in group.rows and group.rows[row].until > now:
+                return "JobRefused", f"the API server has refused its job, which is tried again: {group.message}"
+        return None
+
     def choose(self, rows: Sequence[str], free: int, now: float) -> list[str]:
         """Which of these rows get a job now. While jobs are refused: a few at random; the next probes pass over the others.
 

@@ -12,6 +12,7 @@ from embedding_worker.clock import Clock
 from embedding_worker.errors import Interrupted, Postponed
 from embedding_worker.outcome import RowOutcome, RowRequest
 from embedding_worker.pipeline import RowPipeline
+from embedding_worker.rows.records import LastOutcome
 
 log = structlog.get_logger(__name__)
 
@@ -56,6 +57,11 @@ class RowQueues:
         for pipeline in self._pipelines.values():
             pipeline.batcher.drain()
         self.notify()
+
+    def note(self, source: str, row_id: str, outcome: LastOutcome) -> None:
+        """Have this recorded with the last outcomes of the row. Forgotten if the source is not ready."""
+        if (pipeline := self._pipelines.get(source)) is not None:
+            pipeline.outcomes.add(row_id, outcome)
 
     async def submit(self, source: str, request: RowRequest, *, urgent: bool) -> RowOutcome | None:
         """Bring a row up to date, as soon as its source is ready.

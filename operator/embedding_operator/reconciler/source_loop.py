@@ -5,14 +5,14 @@ loop does it, and writes the source's status. Created by sources.py.
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import structlog
 
-from embedding_operator.lifecycle.source_facts import facts_of
+from embedding_operator.lifecycle.source_facts import SourceFacts, facts_of
 from embedding_operator.metrics import Metrics
 from embedding_operator.reconciler import turn
 from embedding_operator.reconciler.failure_log import FailureLog
@@ -20,22 +20,13 @@ from embedding_operator.reconciler.ready_source import ReadySource
 from embedding_operator.reconciler.row_queues import RowQueues
 from embedding_operator.reconciler.source_setup import SourceSetup
 from embedding_operator.reconciler.status_report import StatusReport
-from embedding_operator.reconciler.turn import Look, Step
+from embedding_operator.reconciler.turn import Look, LoopSettings, Step
 from embedding_operator.reconciler.window import Window
 from embedding_operator.resources.embedding_source import EmbeddingSource
 from embedding_worker.clock import Clock
 from embedding_worker.errors import RowsLocked, TableRefused
 
 log = structlog.get_logger(__name__)
-
-
-@dataclass(frozen=True)
-class LoopSettings:
-    interval_s: float
-    """The pause after a turn without an error."""
-    price_per_million_tokens: float
-    may_work: Callable[[], bool] = lambda: True
-    """Whether this process leads, and so may create jobs and begin backfills."""
 
 
 class SourceLoop:
@@ -78,6 +69,11 @@ class SourceLoop:
     def waiting_for(self) -> str | None:
         """What cannot be reached at the moment, in a sentence; None if everything can be reached."""
         return self._facts.waiting_for.message if self._facts.waiting_for else None
+
+    @property
+    def view(self) -> tuple[SourceFacts, ReadySource | None]:
+        """What is known of the source, and what it works with while it is set up: for questions about its rows."""
+        return self._facts, self._ready_source
 
     def wake(self) -> None:
         """Begin the next turn now, or immediately after the present one."""
@@ -193,6 +189,7 @@ class SourceLoop:
             waiting_for=reaction.waiting_for if reaction else None,
             refused=limit or self._refused_change,
             jobs_refused=None if suspended else ready.sweeper.jobs_refused,
+            rows_locked=self._report.rows_locked and not suspended,
             **ready.facts,
         )
         self._metrics.record_refused_creates(self._name, ready.sweeper.count_refused_creates())
@@ -222,8 +219,8 @@ class SourceLoop:
                 case Step.AUDIT_STEP:
                     changed = await ready.audit.step() or changed
         await self._count(ready, changed=changed)
-        if failed is not None:
-            raise failed
+        if (error := failed or ready.pipeline.rows.unanswered.error) is not None:
+            raise error
 
     async def _audit_whole_table(self, ready: ReadySource, requested: str | None) -> bool:
         """Read on for a few seconds. Returns whether all is read; if not, the next turn follows at once."""
@@ -263,12 +260,13 @@ class SourceLoop:
 
     async def _stall(self, error: Exception) -> None:
         """Report that the source is not set up, and wait before the next try."""
-        reaction = turn.after_failed_setup(error)
         if isinstance(error, TableRefused):
             self._refusal = error
+        error = await self._setup.find_cause(self._source, error)
+        reaction = turn.after_failed_setup(error)
         self._failures.record_stall(error)
         refused = reaction.refused and await self._setup.explain(self._source, reaction.refused)
-        self._record(set_up=False, waiting_for=reaction.waiting_for, refused=refused)
+        self._record(set_up=False, waiting_for=reaction.waiting_for, refused=refused, rows_locked=False)
         self._metrics.record_facts(self._name, self._facts)
         await self._report.write(self._facts, at_once=True)
         await self._pause(reaction.pause_s)

@@ -14,10 +14,11 @@ from embedding_operator.reconciler.ready_source import ReadySource, make_ready_s
 from embedding_operator.reconciler.registers import SharedParts
 from embedding_operator.reconciler.table_watch import TableWatch
 from embedding_operator.resources.embedding_source import EmbeddingSource
-from embedding_worker.errors import EmbeddingError
+from embedding_worker.errors import EmbeddingError, SourceRefused, TableRefused
 from embedding_worker.providers.registry import ProviderRegistry
 from embedding_worker.rows.database import Database
 from embedding_worker.rows.ownership import Claim
+from embedding_worker.rows.store import RowStore
 from embedding_worker.rows.watch import claim_table, edits_are_lost
 
 
@@ -30,6 +31,8 @@ class SourceSetup:
         self._catalog = catalog
         self._shared = shared
         self._changed = ChangedConfiguration(database, clock=shared.clock)
+        self._prepared: Configuration | None = None
+        """The last one, which is in force."""
 
     async def decide(self, source: EmbeddingSource, progress: Progress) -> Configuration:
         """The configuration to prepare. See decide_configuration."""
@@ -40,6 +43,19 @@ class SourceSetup:
     def _claim(self, source: EmbeddingSource) -> Claim:
         """Annotations may have changed since the loop began."""
         return (self._catalog.get(source.name) or source).claim(self._shared.server.cluster)
+
+    async def find_cause(self, source: EmbeddingSource, error: Exception) -> Exception:
+        """Where the database has refused a statement: all that the table lacks, if the catalog shows that, or else the error."""
+        if not isinstance(error, TableRefused):
+            return error
+        try:
+            config = source.spec.config() if self._prepared is None else self._prepared.config
+            await RowStore.inspect(self._database, config)
+        except SourceRefused as exc:
+            return exc
+        except EmbeddingError:  # the database does not say more now
+            return error
+        return error
 
     async def explain(self, source: EmbeddingSource, refused: tuple[str, str]) -> tuple[str, str]:
         """Reason and message of a refusal; the message says it if edits are not recorded meanwhile."""
@@ -52,6 +68,7 @@ class SourceSetup:
 
     async def prepare(self, source: EmbeddingSource, chosen: Configuration) -> ReadySource:
         """Raises SourceRefused, before anything is created in the database where the provider is the reason."""
+        self._prepared = chosen
         embedder = self._providers.embedder(chosen.config.model, source=source.name)
         store, watch = await claim_table(self._database, chosen.config, self._claim(source))
         return await make_ready_source(

@@ -108,7 +108,7 @@ class Sources:
 
     def job_done(self, source: str) -> None:
         """A job of this source no longer counts towards the window: there may be room for other jobs."""
-        self._window.record_done()
+        self._window.record_done(source)
         kept = self._kept.get(source)
         if kept is not None and kept.loop is not None and self._window.has_room():
             kept.loop.wake()

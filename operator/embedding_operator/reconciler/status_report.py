@@ -47,6 +47,11 @@ class StatusReport:
         jobs = self._table.jobs(self._source.name, {JobState.DEAD_LETTERED})
         return [job.business_id for job in jobs]
 
+    @property
+    def rows_locked(self) -> bool:
+        """Whether another session keeps a row locked."""
+        return self._waiting.are_locked
+
     def compare(self, listed: Mapping[str, Any], *, listed_at: float) -> None:
         """Find out whether somebody else has changed the status. `listed` was requested at `listed_at` (monotonic)."""
         if self._stored is not None and self._written_at < listed_at and listed != self._stored:

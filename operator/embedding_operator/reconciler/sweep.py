@@ -3,7 +3,7 @@
 Called by the source's loop. `sort_due` decides what each due row needs, and the Sweeper does it. Jobs are created concurrently.
 """
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
 import structlog
@@ -12,12 +12,12 @@ from embedding_operator.api_errors import Gone, RequestRefused
 from embedding_operator.api_server import ApiServer
 from embedding_operator.lifecycle.job_status import superseded
 from embedding_operator.reconciler.dead_letters import LOCKED, DeadLetterReview, DeadLetters
-from embedding_operator.reconciler.job_creator import JobCreator
+from embedding_operator.reconciler.job_creator import JobCreator, WhyLeftOut
 from embedding_operator.reconciler.job_statuses import refresh_job
 from embedding_operator.reconciler.registers import JobRegisters
 from embedding_operator.reconciler.tracked_job import IN_FLIGHT, JobState, TrackedJob
 from embedding_worker.clock import Clock
-from embedding_worker.rows.records import DueRow, Seen, VectorWrite
+from embedding_worker.rows.records import DueRow, LastOutcome, Seen, VectorWrite
 from embedding_worker.rows.store import RowStore
 from embedding_worker.writer import Writer
 
@@ -26,6 +26,11 @@ log = structlog.get_logger(__name__)
 LOCKED_PAUSE_S = 5.0
 MANY_LOCKED_PAUSE_S = 30.0
 FAILING_PAUSE_S = 60.0
+ROW_LOCKED = ("RowLocked", "another session has locked the row: it is tried again within half a minute")
+TOO_MANY_FAIL = (
+    "TooManyDeadLetters",
+    "it fails without a call, and so many dead letters exist that it gets none now: correct the others, or delete them",
+)
 PASSED_OVER = 500
 """How many due rows a sweep looks at after one that has met rows which get no job now."""
 NOTHING = Seen(0, 0)
@@ -66,13 +71,16 @@ class Sweeper:
         store: RowStore,
         server: ApiServer,
         jobs: JobRegisters,
+        note: Callable[[str, LastOutcome], None],
         clock: Clock,
     ) -> None:
+        """`note`: has an outcome recorded with the last outcomes of a row, by its id."""
         self._source = source
         self._store = store
         self._writer = Writer(store, clock=clock)
         self._server = server
         self._table = jobs.table
+        self._note = note
         self._clock = clock
         self._creator = JobCreator(source, fingerprint, server=server, jobs=jobs, clock=clock)
         self.dead_letters = DeadLetters(source, jobs.table, jobs.window)
@@ -99,6 +107,19 @@ class Sweeper:
         """Create jobs for rows whose jobs were refused in the next sweep, and not after their pauses."""
         self._creator.retry_refused()
 
+    def why_left_out(self, row_id: str) -> WhyLeftOut | None:
+        """Reason and sentence if this due row gets no job at the moment, whatever room there is; None otherwise."""
+        return self._creator.why_left_out(row_id)
+
+    def without_jobs_now(self) -> list[str]:
+        """The rows that the next sweep leaves out: they have a job, or get none at the moment."""
+        return [*{job.business_id for job in self._table.jobs(self._source)}, *self._creator.left_out()]
+
+    @property
+    def room(self) -> int:
+        """How many jobs may be created now."""
+        return min(self._creator.limit(), self.dead_letters.may_be_opened)
+
     async def sweep(self, *, edits_only: bool = False) -> None:
         """Create jobs for due rows, as many as the window and the dead letters allow, and supersede jobs whose row has changed.
 
@@ -119,9 +140,7 @@ class Sweeper:
         await self._creator.create(rows, at_most=self.dead_letters.may_be_opened)
 
     async def _due_rows(self, *, edits_only: bool) -> list[DueRow]:
-        with_jobs = {job.business_id for job in self._table.jobs(self._source)}
-        leave_out = [*with_jobs, *self._creator.left_out()]
-        limit = min(self._creator.limit(), self.dead_letters.may_be_opened)
+        leave_out, limit = self.without_jobs_now(), self.room
         if limit and (self._creator.probing or (self._passes_over and self.jobs_refused is None)):
             limit = max(limit, PASSED_OVER)
         self._passes_over = False
@@ -132,7 +151,7 @@ class Sweeper:
         written = await self._writer.write([VectorWrite(row.id, row.content_hash or "", None) for row in blank])
         for row in blank:
             if row.id not in written.ids:
-                self._creator.leave_out(row.id, for_s=LOCKED_PAUSE_S)
+                self._creator.leave_out(row.id, ROW_LOCKED, for_s=LOCKED_PAUSE_S)
         return [row for row in blank if row.id in written.suppressed or row.id in written.refused]
 
     async def _that_can_be_shown(self, rows: list[DueRow]) -> list[DueRow]:
@@ -151,7 +170,7 @@ class Sweeper:
             log.warning(
                 "rows that fail get no dead letter, because too many exist", source=self._source, rows=len(left_out)
             )
-        return self._pass_over(rows, left_out, for_s=FAILING_PAUSE_S)
+        return self._pass_over(rows, left_out, TOO_MANY_FAIL, for_s=FAILING_PAUSE_S)
 
     async def _that_are_not_locked(self, rows: list[DueRow]) -> list[DueRow]:
         """Without the rows that are locked, where several jobs already wait for locks: they are paid for when they are free."""
@@ -159,12 +178,12 @@ class Sweeper:
         if not rows or sum(job.reason == LOCKED for job in waiting) < SHOWN_LOCKED:
             return rows
         locked = await self._store.find_locked([row.id for row in rows])
-        return self._pass_over(rows, locked, for_s=MANY_LOCKED_PAUSE_S)
+        return self._pass_over(rows, locked, ROW_LOCKED, for_s=MANY_LOCKED_PAUSE_S)
 
-    def _pass_over(self, rows: list[DueRow], ids: set[str], *, for_s: float) -> list[DueRow]:
+    def _pass_over(self, rows: list[DueRow], ids: set[str], why: WhyLeftOut, *, for_s: float) -> list[DueRow]:
         """Leave these rows out for a while. Returns the others. The next sweep looks at more rows, to get past such rows soon."""
         for row_id in ids:
-            self._creator.leave_out(row_id, for_s=for_s)
+            self._creator.leave_out(row_id, why, for_s=for_s)
         self._passes_over |= bool(ids)
         return [row for row in rows if row.id not in ids]
 
@@ -195,7 +214,8 @@ class Sweeper:
         if present is None or present.state in IN_FLIGHT:
             return  # its handler has started meanwhile, and will notice the change
         try:
-            patch = superseded(row_gone=row_gone, now=self._clock.now())
+            now = self._clock.now()
+            patch = superseded(row_gone=row_gone, now=now)
             version = await self._server.patch_job_status(job.name, patch)
         except Gone:
             self._table.remove(job.name)
@@ -206,3 +226,6 @@ class Sweeper:
         else:
             log.info("job superseded", job=job.name, source=self._source, business=job.business_id, row_gone=row_gone)
             self._table.finish(job.name, version)
+            self._note(
+                job.business_id, LastOutcome(now, patch["phase"].value, patch["reason"], patch["message"], attempt=0)
+            )

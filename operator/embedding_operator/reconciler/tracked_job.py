@@ -1,11 +1,12 @@
 """A job as the job table knows it, and the states that it can be in. Pure; the transitions are in job_table.py."""
 
 import asyncio
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from enum import Enum
+from typing import Self
 
-from embedding_operator.resources.embedding_job import Phase
+from embedding_operator.resources.embedding_job import EmbeddingJob, Phase
 
 
 class JobState(Enum):
@@ -69,6 +70,12 @@ class TrackedJob:
     """Of a job in state Postponed: is set when it gets another state, or is removed, so that its handler stops waiting."""
     reason: str = ""
     """What its status shows: why it is a dead letter, or backs off, or waits."""
+    reason_since: float = 0.0
+    """Since when each of its attempts has ended for this reason, by the monotonic clock."""
+
+    def because_of(self, reason: str, now: float) -> Self:
+        """The job after an attempt that has ended for this reason."""
+        return self if self.reason == reason else replace(self, reason=reason, reason_since=now)
 
     def is_held(self, now: float) -> bool:
         """Its status was refused, and it is not yet time to try again."""
@@ -83,3 +90,8 @@ class TrackedJob:
     def in_flight(self) -> bool:
         """A handler is working on it."""
         return self.state in IN_FLIGHT
+
+
+def why_it_waits(job: EmbeddingJob) -> str:
+    """What its status shows of its last attempt. Of a pending job it is what it waited for, which may be another thing now."""
+    return "" if job.status.phase is Phase.PENDING else job.status.reason or ""

@@ -1,5 +1,6 @@
 """Decides what a source's loop does in a turn, and how it goes on after an error. Pure; called by source_loop.py."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum
 
@@ -14,6 +15,15 @@ LONGEST_PAUSE_S = 5.0
 COUNT_EVERY_S = 0.5
 LOCKED_TURNS = 5
 """Rows that are locked now and then are normal; after so many turns in a row the status says it."""
+
+
+@dataclass(frozen=True)
+class LoopSettings:
+    interval_s: float
+    """The pause after a turn without an error."""
+    price_per_million_tokens: float
+    may_work: Callable[[], bool] = lambda: True
+    """Whether this process leads, and so may create jobs and begin backfills."""
 
 
 class Step(Enum):

@@ -4,7 +4,7 @@ The window is as large as the number of jobs that are finished in two seconds. T
 for the API server: it handles about 1,500 small objects in a namespace without difficulty.
 """
 
-from collections import deque
+from collections import defaultdict, deque
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -16,15 +16,18 @@ from embedding_worker.clock import Clock
 SMALLEST = 50
 SECONDS_AHEAD = 2.0
 MEASURED_OVER_S = 10.0
+OF_A_SOURCE_OVER_S = 60.0
+"""For estimates, which need not follow as fast as the window."""
 SMALLEST_SHARE = 5
 WAITING_IN_VAIN = frozenset({JobState.POSTPONED})
 """While a source's provider cannot be called, its jobs that wait for it count: more of them would be of no help."""
 
 
 class Throughput:
-    """How many jobs per second were done in the last ten seconds. `now` is the time of the monotonic clock."""
+    """How many jobs per second were done in the last seconds. `now` is the time of the monotonic clock."""
 
-    def __init__(self) -> None:
+    def __init__(self, over_s: float = MEASURED_OVER_S) -> None:
+        self._over_s = over_s
         self._done: deque[float] = deque()
 
     def record(self, now: float) -> None:
@@ -32,12 +35,12 @@ class Throughput:
         self._done.append(now)
 
     def per_s(self, now: float) -> float:
-        while self._done and self._done[0] < now - MEASURED_OVER_S:
+        while self._done and self._done[0] < now - self._over_s:
             self._done.popleft()
         if not self._done:
             return 0.0
-        # During the first ten seconds, the time since the first job is used, but at least one second.
-        return len(self._done) / min(MEASURED_OVER_S, max(1.0, now - self._done[0]))
+        # In the beginning, the time since the first job is used, but at least one second.
+        return len(self._done) / min(self._over_s, max(1.0, now - self._done[0]))
 
 
 def window_size(max_open: int, *, per_s: float) -> int:
@@ -97,6 +100,7 @@ class Window:
         self._max_finished = max_finished
         self._clock = clock
         self._throughput = Throughput()
+        self._by_source: dict[str, Throughput] = defaultdict(lambda: Throughput(OF_A_SOURCE_OVER_S))
         self._due: dict[str, int] = {}
         self._sharing: set[str] = set()
         self._idle: set[str] = set()
@@ -106,9 +110,15 @@ class Window:
         """How many jobs may be active now, in all sources."""
         return window_size(self._max_open, per_s=self._throughput.per_s(self._clock.monotonic()))
 
-    def record_done(self) -> None:
-        """A job is done."""
-        self._throughput.record(self._clock.monotonic())
+    def record_done(self, source: str) -> None:
+        """A job of this source is done."""
+        now = self._clock.monotonic()
+        self._throughput.record(now)
+        self._by_source[source].record(now)
+
+    def per_s(self, source: str) -> float:
+        """How many jobs of this source per second were done in the last minute; 0 if none was."""
+        return self._by_source[source].per_s(self._clock.monotonic()) if source in self._by_source else 0.0
 
     def record_due(self, source: str, rows: int, *, jobs_for_all: bool = True) -> None:
         """So many rows are due. If a backfill embeds most of them without jobs, they claim no share of the window."""
@@ -133,6 +143,7 @@ class Window:
         self._idle.discard(source)
         self._sharing.discard(source)
         self._due.pop(source, None)
+        self._by_source.pop(source, None)
 
     def free(self, source: str) -> int:
         """How many jobs this source may create now."""

@@ -3,11 +3,13 @@
 Called where sources are listed or watched. crds/embeddingsources.yaml is the contract; a test compares the two.
 """
 
+import re
 from collections.abc import Iterable, Mapping
+from datetime import timedelta
 from enum import StrEnum
-from typing import Any
+from typing import Annotated, Any
 
-from pydantic import Field
+from pydantic import BeforeValidator, Field
 
 from embedding_operator.resources.base import Metadata, Resource, understood
 from embedding_worker.rows.ownership import TAKE_OVER_ANNOTATION, Claim, Owner
@@ -15,6 +17,20 @@ from embedding_worker.source import ChangeDetection, ExistingVectors, Model, Sou
 
 RECONCILE_ANNOTATION = "reconcile.embeddings.yellowbook.dev/requestedAt"
 """A token that changes requests a sweep and a full audit; it is copied to status.lastHandledReconcileAt when both are done."""
+
+UNITS = {"h": timedelta(hours=1), "m": timedelta(minutes=1), "s": timedelta(seconds=1)}
+
+
+def parsed_duration(written: Any) -> Any:
+    """Of a duration such as `1h30m`. Raises ValueError for another text; the type of the field decides about other values."""
+    if not isinstance(written, str):
+        return written
+    if not re.fullmatch(r"([0-9]{1,5}[hms]){1,3}", written):
+        raise ValueError(f"{written!r} is no duration in hours, minutes and seconds, such as 15m")
+    return sum((int(number) * UNITS[unit] for number, unit in re.findall(r"(\d+)(\w)", written)), timedelta())
+
+
+Duration = Annotated[timedelta, BeforeValidator(parsed_duration)]
 
 
 class ModelSpec(Resource):
@@ -59,6 +75,7 @@ class SourceSpec(Resource):
     retry: RetrySpec = RetrySpec()
     backfill: BackfillSpec = BackfillSpec()
     max_texts_per_day: int = 1_000_000
+    freshness_target: Duration | None = None
     suspend: bool = False
     approved_fingerprint: str = ""
 

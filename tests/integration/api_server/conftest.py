@@ -26,7 +26,9 @@ _numbers = itertools.count(1)
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_finish(session: pytest.Session) -> None:
-    build_beforehand(session, {"helm": ["helm4"], "aggregated": ["kube-controller-manager"]})
+    build_beforehand(
+        session, {"helm": ["helm4"], "aggregated": ["kube-controller-manager"], "monitored": ["controller-gen"]}
+    )
 
 
 @pytest.fixture(scope="session")

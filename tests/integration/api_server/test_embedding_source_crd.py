@@ -26,6 +26,9 @@ ADOPT_WITHOUT_TRIGGERS = (
     "spec.existingVectors Adopt needs spec.changeDetection Trigger: without triggers, a row that is edited before the first "
     "audit reads it would keep the vector of its old text"
 )
+TARGET = (
+    "spec.freshnessTarget must be a duration in hours, minutes and seconds, and at least 10s, such as 15m, 1h30m or 24h"
+)
 LONG_NAME = "metadata.name may have at most 60 characters: it is part of the names and labels of its jobs"
 IMMUTABLE = {
     "table": ("public.others", "spec.table is immutable: declare another EmbeddingSource for another table"),
@@ -80,6 +83,12 @@ REFUSED: list[tuple[Json, str]] = [
     ({"backfill": {"workers": -1}}, "spec.backfill.workers in body should be greater than or equal to 0"),
     ({"backfill": {"workers": 1_001}}, "spec.backfill.workers in body should be less than or equal to 1000"),
     ({"maxTextsPerDay": 0}, "spec.maxTextsPerDay in body should be greater than or equal to 1"),
+    *(
+        ({"freshnessTarget": it}, TARGET)
+        for it in ("", "15", "1d", "15 m", "-15m", "1.5h", "500ms", "9s", "0m", "123456s")
+    ),
+    ({"freshnessTarget": 900}, "spec.freshnessTarget in body must be of type string"),
+    ({"freshnessTarget": "1" * 18 + "s"}, "spec.freshnessTarget: Too long: may not be more than 18"),
     ({"suspend": "yes"}, "spec.suspend in body must be of type boolean"),
     ({"approvedFingerprint": "f" * 257}, "spec.approvedFingerprint: Too long: may not be more than 256"),
 ]
@@ -152,6 +161,7 @@ async def test_a_backfill_with_one_field_gets_the_other_defaults(admin: PlainReq
             "retry": {"maxAttempts": 1, "initialSeconds": 1, "factor": 1, "maxSeconds": 1},
             "backfill": {"threshold": 1, "concurrency": 1, "workers": 0},
             "maxTextsPerDay": 1,
+            "freshnessTarget": "10s",
         },
         {
             "table": "ü" * 63 + "." + "ü" * 63,
@@ -162,6 +172,7 @@ async def test_a_backfill_with_one_field_gets_the_other_defaults(admin: PlainReq
             "retry": {"maxAttempts": 20, "initialSeconds": 3_600, "factor": 10, "maxSeconds": 86_400},
             "backfill": {"threshold": 1_000_000, "concurrency": 64, "workers": 1_000},
             "maxTextsPerDay": 2**62,
+            "freshnessTarget": "99999h99999m99999s",
             "approvedFingerprint": "ü" * 256,
         },
     ],
@@ -255,6 +266,7 @@ async def test_an_immutable_field_cannot_be_removed(admin: PlainRequests, name: 
         {"retry": {"maxAttempts": 1}},
         {"backfill": {"mode": "Auto", "workers": 3}},
         {"maxTextsPerDay": 5},
+        {"freshnessTarget": "1h30m"},
         {"suspend": True},
         {"approvedFingerprint": "another@16"},
     ],
@@ -268,7 +280,7 @@ async def test_every_other_field_can_be_changed(admin: PlainRequests, name: str,
 
 
 def test_every_message_of_the_crd_is_tested_here() -> None:
-    always = {FORM, EXPRESSION, MAX_BELOW_INITIAL, ADOPT_WITHOUT_TRIGGERS, LONG_NAME}
+    always = {FORM, EXPRESSION, MAX_BELOW_INITIAL, ADOPT_WITHOUT_TRIGGERS, LONG_NAME, TARGET}
     tested = always | {message for _, message in IMMUTABLE.values()}
     assert validation_messages("embeddingsources.yaml") == tested
 

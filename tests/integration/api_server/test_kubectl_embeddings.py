@@ -31,6 +31,11 @@ class Plugin:
         where = ["--kubeconfig", str(kubeconfig or self.namespace.admin_kubeconfig), "-n", self.namespace.name]
         return [str(PROGRAM), *arguments, *where]
 
+    @property
+    def given(self) -> str:
+        """What a command to copy has, because it was given."""
+        return f"-n {self.namespace.name} --kubeconfig {self.namespace.admin_kubeconfig}"
+
     def run(self, *arguments: str, kubeconfig: Path | None = None) -> "subprocess.CompletedProcess[str]":
         return run_to_end(self.arguments(*arguments, kubeconfig=kubeconfig), within_s=60)
 
@@ -67,7 +72,7 @@ def plugin(namespace: Namespace) -> Plugin:
 def test_status_shows_a_source_and_the_command_that_helps(plugin: Plugin) -> None:
     shown = plugin.says("status", "shops")
     assert shown.splitlines()[1].split()[:2] == ["shops", "Sweeping"]
-    assert "  3 dead letters\n    kubectl embeddings dead-letters --source shops\n" in shown
+    assert f"  3 dead letters\n    kubectl embeddings dead-letters --source shops {plugin.given}\n" in shown
 
 
 def test_kubectl_finds_the_plugin(plugin: Plugin) -> None:
@@ -92,8 +97,8 @@ def test_a_row_with_any_id_is_found_by_it(plugin: Plugin) -> None:
 def test_dead_letters_are_grouped_and_those_of_one_reason_are_replayed(plugin: Plugin) -> None:
     shown = plugin.says("dead-letters", "--source", "shops")
     assert [line for line in shown.splitlines() if line.startswith("  kubectl")] == [
-        "  kubectl embeddings replay --reason InputRejected --source shops",
-        "  kubectl embeddings replay --reason TextTooLong --source shops",
+        f"  kubectl embeddings replay --reason InputRejected --source shops {plugin.given}",
+        f"  kubectl embeddings replay --reason TextTooLong --source shops {plugin.given}",
     ]
     assert "2 of 2 would be replayed" in plugin.run("replay", "--reason", "InputRejected", "--dry-run").stderr
     assert plugin.phases("s-1") == ["DeadLettered"]
@@ -171,7 +176,9 @@ def test_credentials_of_an_exec_plugin_and_another_context_are_used(plugin: Plug
     path = tmp_path / "kubeconfig"
     path.write_text(yaml.safe_dump(content))
     done = plugin.run("status", "shops", "--context", "by-plugin", kubeconfig=path)
-    assert (done.returncode, done.stdout) == (0, plugin.says("status", "shops")), done.stderr
+    given = f"-n {plugin.namespace.name} --context by-plugin --kubeconfig {path}"
+    expected = plugin.says("status", "shops").replace(plugin.given, given)
+    assert (done.returncode, done.stdout) == (0, expected), done.stderr
 
 
 def test_an_api_server_that_is_away_is_said_in_a_sentence(plugin: Plugin, tmp_path: Path) -> None:
@@ -182,7 +189,8 @@ def test_an_api_server_that_is_away_is_said_in_a_sentence(plugin: Plugin, tmp_pa
     done = plugin.run("status", kubeconfig=path)
     assert (done.returncode, done.stdout) == (1, "")
     assert done.stderr == (
-        "kubectl embeddings: the API server cannot be reached (ClientConnectorError): look with `kubectl cluster-info`\n"
+        "kubectl embeddings: the API server cannot be reached (ClientConnectorError): look with "
+        f"`kubectl cluster-info --kubeconfig {path}`\n"
     )
 
 

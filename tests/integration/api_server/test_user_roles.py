@@ -4,10 +4,15 @@ A controller aggregates the roles, so these tests start a control plane with tha
 Each person is a service account with a real token.
 """
 
+import json
+import re
 import subprocess
+import sys
+import tarfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -18,17 +23,22 @@ from hack.control_plane.kubeconfig import service_account_kubeconfig
 from hack.control_plane.pins import Binaries
 from hack.control_plane.processes import ControlPlane
 from hack.installation.kubectl import Kubectl
-from hack.repository import CHART
+from hack.processes.run import run_to_end
+from hack.repository import CHART, ROOT
 from tests.support.chart import DATABASE, NAMESPACE, RELEASE, Helm, Json
 from tests.support.deadline import wait_until
+from tests.support.forwarding_kubelet import ForwardingKubelet, create_pod
 from tests.support.kubectl import kubectl
 from tests.support.manifests import a_job, a_source
 
 AGGREGATED = ("view", "edit", "admin")
+EXPLAINER = f"{RELEASE}:{NAMESPACE}:row-explainer"
 REPLAYER = f"{RELEASE}:{NAMESPACE}:job-replayer"
-PEOPLE = {**{role: role for role in AGGREGATED}, "on-call": REPLAYER}
-"""A person → the ClusterRole that is bound to them in the namespace; on-call has only the role for replays."""
+PEOPLE = {**{role: role for role in AGGREGATED}, "on-call": REPLAYER, "curious": EXPLAINER}
+"""A person → the ClusterRole that is bound to them in the namespace; the last two have one role of the chart only."""
 AGGREGATED_WITHIN_S = 60.0
+SECRETS = ("MARKER-PASSWORD", "hunter2-of-a-variable", "hunter3-of-a-secret")
+LOG = f'{{"event": "no connection", "url": "postgresql://u:{SECRETS[0]}@h/d", "login": "{SECRETS[1]}"}}\n'
 
 READ = [(verb, "") for verb in ("get", "list", "watch")]
 WRITE = [(verb, "") for verb in ("create", "update", "patch", "delete", "deletecollection")]
@@ -38,6 +48,7 @@ MAY: dict[str, dict[str, list[tuple[str, str]]]] = {
     "edit": {JOBS: [*READ, *WRITE, REPLAY], SOURCES: []},
     "admin": {JOBS: [*READ, *WRITE, REPLAY], SOURCES: [*READ, *WRITE]},
     "on-call": {JOBS: [*READ, DELETE, REPLAY], SOURCES: []},
+    "curious": {JOBS: READ, SOURCES: []},
 }
 """A person → a resource → verbs, each with its subresource."""
 ASKED = [
@@ -98,6 +109,48 @@ def _create_person(admin: Kubectl, person: str, role: str, folder: Path) -> Path
     cluster = admin.cluster
     out = folder / f"{person}.kubeconfig"
     return service_account_kubeconfig(cluster.admin_kubeconfig, NAMESPACE, person, out, kubectl=cluster.kubectl)
+
+
+async def told(source: str, row_id: str) -> dict[str, Any]:
+    """The answer of a leader: the row is up to date."""
+    row = {"state": "UpToDate", "exists": True, "blank": False, "embeddedAt": None, "dueSince": None}
+    return {"source": source, "id": row_id, "row": row, "job": None, "why": [], "queue": None, "lastOutcomes": []}
+
+
+@pytest.fixture(scope="module")
+def leader(aggregated: Aggregated, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The pod that holds the Lease, on a node whose kubelet forwards ports and does nothing else."""
+    with ForwardingKubelet(tmp_path_factory.mktemp("kubelet"), told) as kubelet:
+        kubelet.log = LOG
+        ports = {"local": kubelet.local_port}
+        create_pod(aggregated.admin, kubelet, "operator-1", ports=ports, env={"LOGIN": "hunter2-of-a-variable"})
+        for kind, version, name, body in (
+            ("Lease", "coordination.k8s.io/v1", "embedding-operator", {"spec": {"holderIdentity": "operator-1"}}),
+            ("Secret", "v1", "any-secret", {"stringData": {"key": "hunter3-of-a-secret"}}),
+        ):
+            manifest = {"apiVersion": version, "kind": kind, "metadata": {"name": name}} | body
+            aggregated.admin.run("create", "-f", "-", stdin=yaml.safe_dump(manifest))
+        yield "operator-1"
+
+
+def explained(aggregated: Aggregated, person: str, row: str) -> "subprocess.CompletedProcess[str]":
+    return embeddings(aggregated, person, "explain", row)
+
+
+def embeddings(aggregated: Aggregated, person: str, *arguments: str) -> "subprocess.CompletedProcess[str]":
+    program = Path(sys.executable).with_name("kubectl-embeddings")
+    where = ["--kubeconfig", str(aggregated.kubeconfigs[person]), "-n", NAMESPACE]
+    return run_to_end([str(program), *arguments, *where], within_s=120)
+
+
+def reported(aggregated: Aggregated, person: str, path: Path) -> tuple[dict[str, str], set[str]]:
+    """The files of the person's report, and the parts that are missing."""
+    done = embeddings(aggregated, person, "report", "-o", str(path))
+    assert (done.returncode, done.stdout) == (0, f"{path}\n"), done.stderr
+    with tarfile.open(path) as archive:
+        opened = {entry.name.partition("/")[2]: archive.extractfile(entry) for entry in archive.getmembers()}
+        files = {name: file.read().decode() for name, file in opened.items() if file is not None}
+    return files, {one["part"] for one in json.loads(files["manifest.json"])["missing"]}
 
 
 @pytest.fixture
@@ -194,3 +247,68 @@ def test_the_status_of_a_source_cannot_be_written_by_an_admin(aggregated: Aggreg
     aggregated.admin.run("create", "-f", "-", stdin=yaml.safe_dump(a_source(name)))
     faked = ("--subresource=status", "--type=merge", "-p", '{"status":{"fingerprint":"x@1"}}')
     assert forbidden(aggregated.as_person("admin", "patch", SOURCES, name, *faked), "admin")
+
+
+@pytest.mark.parametrize("person", ["edit", "admin", "curious"])
+def test_a_row_is_explained_through_the_leaders_port_to(aggregated: Aggregated, leader: str, person: str) -> None:
+    done = explained(aggregated, person, "shops/a b/&c")
+    assert (done.returncode, done.stdout.splitlines()[0]) == (
+        0,
+        "row 'a b/&c' of shops: fresh: it has the vector of its present text",
+    ), done.stderr
+
+
+def test_a_person_who_may_not_forward_ports_is_told_which_right_is_missing(aggregated: Aggregated, leader: str) -> None:
+    bound = ("create", "rolebinding", "leases", "--clusterrole=leases", f"--serviceaccount={NAMESPACE}:view")
+    aggregated.admin.run("create", "clusterrole", "leases", "--verb=get", "--resource=leases")
+    aggregated.admin.run(*bound)
+    wait_until(
+        lambda: "pods/portforward" in explained(aggregated, "view", "shops/1").stderr,
+        within_s=30,
+        because="the right to read Leases is effective",
+    )
+    assert explained(aggregated, "view", "shops/1").returncode == 1
+
+
+def test_a_report_of_an_administrator_has_the_log_of_the_leader_and_no_secret(
+    aggregated: Aggregated, leader: str, name: str, tmp_path: Path
+) -> None:
+    aggregated.admin.run("create", "-f", "-", stdin=yaml.safe_dump(a_job(name)))
+    files, missing = reported(aggregated, "admin", tmp_path / "report.tar.gz")
+    assert {"no connection", "[redacted]"} <= set(
+        re.findall(r"no connection|\[redacted\]", files["logs/operator-1-operator.log"])
+    )
+    assert name in files["jobs.json"]
+    assert "gitVersion" in files["versions.json"]
+    assert '"name": "operator"' in files["pods.json"]
+    assert [(name, secret) for name, text in files.items() for secret in SECRETS if secret in text] == []
+    assert missing == {
+        "crds/embeddingjobs.json",
+        "crds/embeddingsources.json",
+        "metrics.txt",
+    }  # no one serves port 8080
+
+
+def test_a_report_of_a_person_with_few_rights_has_what_they_may_read(
+    aggregated: Aggregated, leader: str, tmp_path: Path
+) -> None:
+    files, missing = reported(aggregated, "on-call", tmp_path / "report.tar.gz")
+    assert {"versions.json", "jobs.json"} <= set(files)
+    assert {"sources.json", "pods.json", "events.json", "lease.json", "metrics.txt"} <= missing
+
+
+def test_the_role_of_the_page_is_enough_to_explain_and_to_report(
+    aggregated: Aggregated, leader: str, tmp_path: Path
+) -> None:
+    page = (ROOT / "docs" / "kubectl.md").read_text()
+    (role,) = re.findall(r"```yaml\n(.*?)```", page, re.DOTALL)
+    aggregated.admin.run("create", "-f", "-", stdin=role)
+    account = f"--serviceaccount={NAMESPACE}:support"
+    aggregated.admin.run("create", "clusterrolebinding", "support", "--clusterrole=embeddings-support", account)
+    aggregated.kubeconfigs["support"] = _create_person(aggregated.admin, "support", "embeddings-support", tmp_path)
+    wait_until(
+        lambda: explained(aggregated, "support", "shops/1").returncode == 0,
+        within_s=30,
+        because="the role is effective",
+    )
+    assert reported(aggregated, "support", tmp_path / "report.tar.gz")[1] == {"metrics.txt"}  # no one serves port 8080

@@ -15,12 +15,14 @@ import pytest
 import yaml
 
 from hack.cluster_choice.choice import Cluster
+from hack.dashboard.prometheus import Prometheus
 from hack.database.postgres import Database, DatabaseServer
 from hack.installation.kubectl import Kubectl
 from hack.installation.operator_process import OperatorProcess
 from hack.installation.prerequisites import temporary_namespace
 from hack.provider_server.process import FakeGemini
 from tests.support.deadline import wait_until
+from tests.support.prometheus import alerts_at_once
 from tests.support.resource_reader import ResourceReader
 from tests.support.yellow_book import YellowBook, fake_gemini_model, make_yellow_book
 
@@ -64,6 +66,15 @@ class System:
     ) -> OperatorProcess:
         server = {"GEMINI_API_KEY": gemini.api_key, "EMBEDDING_GEMINI_ENDPOINT": gemini.url}
         return self.start_operator(until=until, **server, **settings)
+
+    def watch(self, program: Path, operator: OperatorProcess, **thresholds: float) -> Prometheus:
+        """A Prometheus that scrapes the operator, with the chart's alerts without their delay. It is stopped at the end."""
+        target, namespace = operator.http_url, self.kubectl.namespace
+        rules = alerts_at_once(thresholds)
+        prometheus = Prometheus(program, self.folder, target=target, namespace=namespace, rules=rules)
+        self.stack.callback(prometheus.stop)
+        prometheus.start()
+        return prometheus
 
     def apply_source(self, name: str = "businesses", **spec: Any) -> None:
         manifest = yaml.safe_load(EXAMPLE.read_text())

@@ -1,6 +1,7 @@
 """The limit of dead letters: the source that causes them stops loudly and goes on by itself, and no other source waits."""
 
 import urllib.request
+from pathlib import Path
 
 import psycopg
 import pytest
@@ -9,8 +10,10 @@ from hack.installation.operator_process import OperatorProcess
 from hack.provider_server.process import FakeGemini
 from tests.integration.journey.conftest import GEMINI_MODEL, System
 from tests.support.deadline import wait_until
+from tests.support.runbook import Runbook
 
 LIMIT = 500
+LIMIT_ALERT = "EmbeddingOperatorDeadLetterLimit"
 BAD, GOOD = 600, 5
 TABLE = f"""
 CREATE TABLE public.archive (
@@ -50,10 +53,11 @@ def wait_until_stalled(system: System) -> str:
 
 
 @pytest.mark.timeout(400)
-def test_at_the_limit_of_dead_letters_a_source_stops_loudly_others_go_on_and_it_resumes_when_some_are_replayed(
-    system: System, gemini: FakeGemini
+def test_at_the_limit_of_dead_letters_a_source_stops_loudly_others_go_on_and_it_resumes_when_they_are_replayed(
+    system: System, gemini: FakeGemini, prometheus_program: Path, tmp_path: Path
 ) -> None:
     operator = start(system, gemini)
+    prometheus = system.watch(prometheus_program, operator)
     assert wait_until_stalled(system).startswith(f"there are {LIMIT} dead letters")
     jobs = [job for job in system.jobs() if job["spec"]["sourceRef"]["name"] == "archive"]
     dead = [job for job in jobs if job["status"]["phase"] == "DeadLettered"]
@@ -62,6 +66,13 @@ def test_at_the_limit_of_dead_letters_a_source_stops_loudly_others_go_on_and_it_
     assert embedded(system) == GOOD
     assert 'embedding_operator_dead_letter_limit_reached{source="archive"} 1.0' in metrics(operator)
     assert 'embedding_operator_dead_letter_limit_reached{source="businesses"} 0.0' in metrics(operator)
+    summaries = [system.source(name)["status"]["summary"] for name in ("archive", "businesses")]
+    assert summaries == ["DeadLetterLimit", "Fresh"]
+    assert '"reason": "DeadLetterLimit"' in operator.log.read_text()
+    wait_until(
+        lambda: (LIMIT_ALERT, "archive") in prometheus.firing(), within_s=60, every_s=0.5, because="it has an alert"
+    )
+    assert (LIMIT_ALERT, "businesses") not in prometheus.firing()
     wait_until(
         lambda: "DeadLetterLimit" in system.kubectl.run("get", "events"),
         within_s=30,
@@ -71,13 +82,12 @@ def test_at_the_limit_of_dead_letters_a_source_stops_loudly_others_go_on_and_it_
     wait_until(lambda: system.book.outdated_rows() == [], within_s=20, every_s=0.2, because="the other source goes on")
 
     system.book.run("ALTER TABLE public.archive DROP CONSTRAINT not_searchable")
-    for job in dead[:3]:
-        system.patch_status(job["metadata"]["name"], {"phase": "Pending"})
+    replayed = Runbook(system.kubectl, system.book, tmp_path).follow(
+        "DeadLettersGrowing", "kubectl embeddings replay", source="archive"
+    )
+    assert replayed.count("replayed, after RetriesExhausted") == LIMIT
     wait_until(
-        lambda: embedded(system) == BAD - LIMIT + GOOD + 3,
-        within_s=60,
-        every_s=0.5,
-        because="all rows without a dead letter get a job",
+        lambda: embedded(system) == BAD + GOOD, within_s=120, every_s=0.5, because="the dead letters are replayed"
     )
     wait_until(
         lambda: system.condition("Stalled", "archive")["status"] == "False",

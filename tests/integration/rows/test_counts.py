@@ -23,10 +23,10 @@ async def test_few_rows_are_counted_exactly(businesses: Application, keep: Keep)
     add(businesses, 7)
     businesses.run("UPDATE businesses SET name = 'edited' WHERE id < 4")  # a second mark is no second row
     counts = await keeper.store.counts()
-    assert (counts.total, counts.due, counts.estimated) == (7, 7, False)
+    assert (counts.total, counts.due, counts.marks, counts.estimated) == (7, 7, 10, False)
     await keeper.keep()
     counts = await keeper.store.counts()
-    assert (counts.total, counts.due, counts.oldest_due_since, counts.estimated) == (7, 0, None, False)
+    assert (counts.total, counts.due, counts.marks, counts.oldest_due_since, counts.estimated) == (7, 0, 0, None, False)
 
 
 async def test_what_has_a_dead_letter_is_due_and_not_alive(businesses: Application, keep: Keep) -> None:

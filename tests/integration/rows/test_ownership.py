@@ -13,7 +13,7 @@ from embedding_worker.rows.readiness import is_owner, ready_for
 from embedding_worker.rows.release import drop_triggers_of, release_owner, unseen_owners
 from embedding_worker.rows.schema import prepare
 from embedding_worker.rows.watch import BookkeepingWatch
-from tests.support.kept_rows import source_config
+from tests.support.kept_rows import run, source_config
 from tests.support.owned_table import OwnedTable
 
 OWNER = Owner("yellow-book", "businesses", "uid-1", "cluster-1")
@@ -149,6 +149,24 @@ async def test_the_triggers_of_a_deleted_source_go_and_its_book_keeping_stays(
     assert owned.triggers() == []
     assert owned.oracle.states() == {}
     assert await unseen_owners(rows) == []
+
+
+async def test_after_a_deletion_the_owner_changes_the_table_freely_and_no_marks_gather(
+    owned: OwnedTable, rows: Database
+) -> None:
+    await claim(rows, owned, OWNER)
+    with owned.session() as application:
+        run(application, "UPDATE businesses SET name = 'before'")
+        marks = owned.oracle.marks()
+        await release_owner(rows, OWNER)
+        assert await drop_triggers_of(rows, owned.stem, OWNER) is None
+        run(application, "UPDATE businesses SET name = 'after'")
+        run(application, "ALTER TABLE businesses ALTER COLUMN name TYPE varchar(99)")
+        run(application, "ALTER TABLE businesses DROP COLUMN description")
+        run(application, "ALTER TABLE businesses ALTER COLUMN id TYPE text")
+        run(application, "ALTER TABLE businesses DROP COLUMN embedding")
+        run(application, "INSERT INTO businesses (id, name) VALUES ('2', 'two')")
+    assert (owned.oracle.marks(), marks) == (["1"], ["1"])
 
 
 @pytest.mark.parametrize("dropped", [False, True], ids=["at_once", "after_the_triggers_were_dropped"])

@@ -194,6 +194,19 @@ async def test_clearing_marks_where_the_statistics_are_from_before_they_were_mad
     )
 
 
+ROW_VIEW = "SELECT * FROM embedding_operator.{}_rows"
+
+
+async def test_the_rows_that_are_due_for_people_with_psql(due: Keeper) -> None:
+    view = ROW_VIEW.format(due.statements.config.at.bookkeeping_name)
+    costs_the_window(await explained(due, f"{view} WHERE NOT up_to_date LIMIT 20"))
+
+
+async def test_one_row_for_people_with_psql(fresh: Keeper) -> None:
+    view = ROW_VIEW.format(fresh.statements.config.at.bookkeeping_name)
+    costs_the_window(await explained(fresh, f"{view} WHERE id = 42"))
+
+
 async def as_planned(
     keeper: Keeper, patching: pytest.MonkeyPatch, read: Callable[..., Awaitable[object]], *, limit: int = WINDOW
 ) -> list[Any]:

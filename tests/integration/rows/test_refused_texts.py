@@ -52,6 +52,9 @@ NO_EXPRESSION = {
 REFUSED = {
     "'the same for all'": r"reads no column of public\.businesses: every row would have the same vector",
     "NULL": r"reads no column of public\.businesses",
+    "name IS NOT NULL": "is of type boolean, whose values are no words: give an expression of type text",
+    "convert_to(name, 'UTF8')": "is of type bytea, whose values are no words",
+    "name::bit(8)": "is of type bit, whose values are no words",
     "businesses": "refers to the whole row, so to the vector too: name the columns it needs",
     "businesses::text": "refers to the whole row",
     "row_to_json(businesses)": "refers to the whole row",

@@ -4,6 +4,7 @@ import asyncio
 from collections import defaultdict
 
 import pytest
+from structlog.testing import capture_logs
 
 from embedding_operator.api_errors import ApiServerUnreachable
 from embedding_operator.reconciler import deleted_sources
@@ -98,10 +99,14 @@ async def test_what_cannot_be_dropped_now_is_left_to_the_next_look(
 async def test_triggers_that_may_not_be_dropped_are_told_with_the_sql(records: Records) -> None:
     parts = Parts()
     records.owned[MINE], records.left = ["one"], "DROP FUNCTION one() CASCADE"
-    await deletions(parts).release("businesses", "uid-1")
+    with capture_logs() as lines:
+        await deletions(parts).release("businesses", "uid-1")
     (event,) = parts.events.emitted
     assert (event.reason, event.regarding["name"], event.regarding["uid"]) == ("TriggersLeft", "businesses", "uid-1")
     assert "DROP FUNCTION one() CASCADE" in event.note
+    assert [(line["log_level"], line["source"], line["run_as_owner_of_the_function"]) for line in lines] == [
+        ("error", "businesses", "DROP FUNCTION one() CASCADE")
+    ]
 
 
 async def test_only_sources_of_this_cluster_and_namespace_that_do_not_exist_are_released(records: Records) -> None:

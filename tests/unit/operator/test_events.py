@@ -117,6 +117,9 @@ def test_a_note_is_cut_at_a_character_to_what_the_api_server_accepts(more: int) 
             {"ReembedRequired": "True"},
             [("Warning", "WhyReembedRequired", "why ReembedRequired is True")],
         ),
+        ({}, {"BlankTexts": "True"}, [("Warning", "WhyBlankTexts", "why BlankTexts is True")]),
+        ({}, {"RowsLocked": "True"}, [("Warning", "WhyRowsLocked", "why RowsLocked is True")]),
+        ({"RowsLocked": "True"}, {"RowsLocked": "False", "BlankTexts": "False"}, []),
     ],
 )
 def test_an_event_of_a_source_is_emitted_when_a_condition_changes(
@@ -132,3 +135,10 @@ def test_an_event_of_a_source_is_emitted_when_a_condition_changes(
 def test_a_source_that_is_stalled_from_the_start_has_one_event() -> None:
     after = conditions(Ready="False", Reconciling="False", Stalled="True", Fresh="Unknown", ProviderReady="True")
     assert [event.action for event in of_source(shown_source(), [], after)] == ["Stalled"]
+
+
+@pytest.mark.parametrize(("before", "after"), [("Sweeping", "Suspended"), ("Suspended", "Sweeping")])
+def test_a_source_that_is_suspended_or_resumed_has_an_event(before: str, after: str) -> None:
+    ready = [{"type": "Ready", "status": "True", "reason": reason, "message": ""} for reason in (before, after)]
+    (event,) = of_source(shown_source(), ready[:1], ready[1:])
+    assert (event.type, event.reason) == ("Normal", after)

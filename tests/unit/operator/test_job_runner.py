@@ -21,6 +21,7 @@ from embedding_operator.resources.embedding_source import parse_source
 from embedding_worker.errors import Postponed
 from embedding_worker.outcome import OutcomeKind, RowOutcome, RowRequest
 from embedding_worker.pipeline import RowPipeline
+from embedding_worker.rows.records import LastOutcome
 from tests.support.fake_api_server import FakeApiServer
 from tests.support.fake_clock import START, settle
 from tests.support.jobs import TEXT, Register, job_body, name_of, tracked
@@ -77,7 +78,9 @@ class World(Register):
         self.catalog.put(parse_source(a_source("shops", retry={"maxAttempts": 2, "initialSeconds": 10})))
         self.queues = RowQueues(self.catalog, clock=self.clock)
         self.provider = CallableProvider()
-        pipeline = SimpleNamespace(batcher=self.batcher, gate=self.provider)
+        self.noted: list[tuple[str, LastOutcome]] = []
+        outcomes = SimpleNamespace(add=lambda row_id, outcome: self.noted.append((row_id, outcome)))
+        pipeline = SimpleNamespace(batcher=self.batcher, gate=self.provider, outcomes=outcomes)
         self.queues.open("shops", cast(RowPipeline, pipeline))
         self.events = EventPoster(self.server.create_event, namespace="test", instance="here", clock=self.clock)
         self.runner = JobRunner(
@@ -143,6 +146,48 @@ async def test_a_row_that_is_embedded_finishes_its_job(world: World) -> None:
 async def test_a_job_that_succeeds_at_once_costs_one_request(world: World) -> None:
     await world.run(world.put())
     assert world.server.requests == [("patch_job_status", NAME)]
+
+
+async def test_a_row_that_is_embedded_again_and_again_is_counted_and_named_once(world: World) -> None:
+    with capture_logs() as lines:
+        for _ in range(8):
+            await world.run(world.put())
+    named = [line for line in lines if line["event"].startswith("row embedded again and again")]
+    assert [(line["log_level"], line["source"], line["job"], line["business"]) for line in named] == [
+        ("warning", "shops", NAME, "1")
+    ]
+    page = world.metrics.page(open_jobs=0, window=0, dead_letters=0).decode()
+    assert 'embedding_operator_rewritten_rows_total{source="shops"} 3.0' in page
+
+
+async def test_a_success_is_no_last_outcome_because_the_state_of_the_row_says_it(world: World) -> None:
+    await world.run(world.put())
+    assert world.noted == []
+
+
+async def test_each_other_outcome_is_noted_as_its_job_shows_it(world: World) -> None:
+    world.batcher.outcome = AWAY
+    await world.run(world.put())
+    await world.clock.advance(10)
+    await world.run(world.put(Phase.RETRYING, attempts=1))
+    world.batcher.outcome = RowOutcome(OutcomeKind.ROW_DELETED, "RowDeleted", "the row is gone")
+    await world.run(world.put(business="2"))
+    noted = [(row_id, last.phase, last.reason, last.attempt) for row_id, last in world.noted]
+    assert noted == [
+        ("1", "Retrying", "ProviderUnavailable", 1),
+        ("1", "DeadLettered", "RetriesExhausted", 2),
+        ("2", "Superseded", "RowDeleted", 0),
+    ]
+    assert world.noted[1][1].message == world.status["message"]
+    assert [last.at for _, last in world.noted] == [START, START + timedelta(seconds=10), START + timedelta(seconds=10)]
+
+
+async def test_a_row_that_stays_locked_is_noted_once(world: World) -> None:
+    world.batcher.outcome = RowOutcome(OutcomeKind.ROW_LOCKED, "RowLocked", "it is locked", retry_after_s=15)
+    await world.run(world.put())
+    await world.clock.advance(20)
+    await world.run(world.put(Phase.RETRYING, reason="RowLocked"))
+    assert [last.reason for _, last in world.noted] == ["RowLocked"]
 
 
 async def test_what_is_submitted_is_the_row_with_the_text_that_was_due(world: World) -> None:

@@ -11,7 +11,8 @@ from embedding_operator.lifecycle.backfill_status import BackfillFacts
 from embedding_operator.lifecycle.source_facts import SourceFacts
 from embedding_operator.metrics import Metrics
 from embedding_worker.providers.circuit import CircuitState
-from embedding_worker.rows.records import Counts, Used
+from embedding_worker.providers.rate_limits import KINDS
+from embedding_worker.rows.records import Counts, RateLimits, Used
 from tests.support.fake_clock import START, FakeClock
 
 FACTS = SourceFacts(1, "any@8", set_up=True, texts_per_day=1_000)
@@ -29,13 +30,24 @@ def metrics(clock: FakeClock) -> Metrics:
 
 
 NAMES = {
-    *("job_transitions", "replays", "refused_creates", "due_rows", "rows", "oldest_due_seconds", "open_jobs"),
+    *(
+        "job_transitions",
+        "replays",
+        "refused_creates",
+        "rewritten_rows",
+        "due_rows",
+        "rows",
+        "oldest_due_seconds",
+        "open_jobs",
+    ),
     *("window_jobs", "dead_letters", "source_dead_letters", "dead_letter_limit_reached"),
     *("backfill_active", "backfill_rows", "backfill_done_rows", "backfill_failed_rows"),
     *("backfill_rows_per_second", "backfill_workers"),
     *("leader", "source_condition", "build_info", "database_up"),
     *("blank_rows", "source_suspended", "texts_today", "texts_per_day_limit", "tokens_today", "audited_rows"),
-    *("audit_completed_timestamp_seconds", "edit_to_fresh_seconds"),
+    *("audit_completed_timestamp_seconds", "edit_to_fresh_seconds", "estimated_cost_today"),
+    *("provider_usage", "provider_limit_per_minute", "provider_throttled_until_timestamp_seconds"),
+    *("freshness_target_seconds", "change_marks"),
     *("provider_call_seconds", "provider_call_texts", "circuit_open", "sweep_seconds", "job_seconds"),
 }
 
@@ -101,6 +113,19 @@ def test_the_rows_of_a_source_are_as_they_were_last_counted(metrics: Metrics) ->
 def test_without_a_due_row_the_age_of_the_oldest_is_zero(metrics: Metrics) -> None:
     metrics.record_facts("shops", replace(FACTS, counts=Counts(100, 0, False, None, estimated=False)))
     assert value(metrics, "oldest_due_seconds", source="shops") == 0
+
+
+@pytest.mark.parametrize("counter", ["replays_total", "refused_creates_total", "rewritten_rows_total"])
+def test_a_counter_of_rare_events_begins_at_zero(metrics: Metrics, counter: str) -> None:
+    metrics.record_facts("shops", FACTS)
+    assert value(metrics, counter, source="shops") == 0
+
+
+def test_a_freshness_target_is_shown_where_a_source_has_one(metrics: Metrics) -> None:
+    metrics.record_facts("shops", replace(FACTS, freshness_target=timedelta(minutes=15)))
+    metrics.record_facts("offices", FACTS)
+    assert value(metrics, "freshness_target_seconds", source="shops") == 900
+    assert value(metrics, "freshness_target_seconds", source="offices") is None
 
 
 def test_a_database_whose_clock_is_ahead_gives_no_negative_age(metrics: Metrics) -> None:
@@ -226,10 +251,35 @@ def test_a_turn_is_timed_also_where_it_fails(metrics: Metrics) -> None:
 
 @pytest.mark.parametrize("outcome", ["Succeeded", "ProviderThrottled"])
 def test_a_call_is_observed_with_its_texts_its_duration_and_its_outcome(metrics: Metrics, outcome: str) -> None:
-    metrics.call_started(source="shops", texts=2)
+    metrics.call_started(source="shops", provider="gemini", texts=2, tokens=9)
     metrics.call_finished(source="shops", outcome=outcome, seconds=0.5)
     assert value(metrics, "provider_call_texts_sum", source="shops") == 2
     assert value(metrics, "provider_call_seconds_sum", source="shops", outcome=outcome) == 0.5
+
+
+def test_what_is_sent_to_a_provider_is_counted_beside_its_limits(metrics: Metrics) -> None:
+    metrics.limits_set(provider="gemini", limits=RateLimits(requests=3_000, texts=None, tokens=1_000_000))
+    for texts in (2, 5):
+        metrics.call_started(source="shops", provider="gemini", texts=texts, tokens=10 * texts)
+    sent = [value(metrics, "provider_usage_total", provider="gemini", kind=kind) for kind in KINDS]
+    limits = [value(metrics, "provider_limit_per_minute", provider="gemini", kind=kind) for kind in KINDS]
+    assert (sent, limits) == ([2, 7, 70], [3_000, None, 1_000_000])
+
+
+def test_a_pause_that_a_provider_asks_for_is_the_moment_of_its_end(metrics: Metrics) -> None:
+    metrics.throttled(provider="gemini", until=START)
+    assert value(metrics, "provider_throttled_until_timestamp_seconds", provider="gemini") == START.timestamp()
+
+
+def test_the_cost_of_the_day_is_that_of_its_tokens(metrics: Metrics) -> None:
+    metrics.record_facts("shops", replace(FACTS, used=Used("2026-03-01", 2, 2_000_000), price_per_million_tokens=0.15))
+    assert value(metrics, "estimated_cost_today", source="shops") == pytest.approx(0.3)
+
+
+def test_what_was_sent_on_another_day_is_not_of_today(metrics: Metrics, clock: FakeClock) -> None:
+    metrics.record_facts("shops", replace(FACTS, used=Used("2026-02-28", 400, 9_000), price_per_million_tokens=0.15))
+    names = ("texts_today", "tokens_today", "estimated_cost_today")
+    assert [value(metrics, name, source="shops") for name in names] == [0, 0, 0]
 
 
 def test_two_sets_of_metrics_share_nothing() -> None:

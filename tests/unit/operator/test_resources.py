@@ -1,5 +1,6 @@
 """The models of the custom resources say what crds/*.yaml say: that is the contract."""
 
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -105,6 +106,26 @@ def test_a_source_is_read_as_the_data_plane_needs_it() -> None:
     assert config.existing_vectors is ExistingVectors.ADOPT
     assert config.model.too_long is TooLong.REFUSE
     assert config.fingerprint == "any@8"
+
+
+@pytest.mark.parametrize(
+    ("written", "target"),
+    [
+        (None, None),
+        ("10s", timedelta(seconds=10)),
+        ("15m", timedelta(minutes=15)),
+        ("1h30m", timedelta(minutes=90)),
+        ("99999h99999m99999s", timedelta(hours=99_999, minutes=99_999, seconds=99_999)),
+    ],
+)
+def test_a_freshness_target_is_a_duration(written: str | None, target: timedelta | None) -> None:
+    assert parse_source(a_source("businesses", freshnessTarget=written)).spec.freshness_target == target
+
+
+@pytest.mark.parametrize("written", ["15 m", "1d", "m"])
+def test_a_freshness_target_that_is_no_duration_is_not_understood(written: str) -> None:
+    with pytest.raises(ValidationError):
+        parse_source(a_source("businesses", freshnessTarget=written))
 
 
 def test_fields_that_a_newer_crd_adds_are_ignored() -> None:

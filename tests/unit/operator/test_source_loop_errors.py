@@ -4,10 +4,12 @@ import pytest
 from structlog.testing import capture_logs
 
 from embedding_operator.api_errors import ApiServerUnreachable, RequestRefused
+from embedding_operator.reconciler.waiting_jobs import WaitingJobs
 from embedding_worker.errors import DatabaseUnavailable, RowsLocked, SourceRefused, TableRefused
+from embedding_worker.patience import SHOWN_AFTER_TRIES
 from tests.support.fake_clock import settle
 from tests.support.looped_source import INTERVAL_S, LoopedSource
-from tests.support.operator_parts import job_of
+from tests.support.operator_parts import job_of, source
 
 AWAY = DatabaseUnavailable("connection refused")
 REFUSED = SourceRefused("TableMissing", "public.businesses does not exist: create it, or correct spec.table")
@@ -183,6 +185,46 @@ async def test_a_source_that_is_refused_while_rows_are_embedded_is_stalled_and_s
         await system.clock.advance(7)
         assert system.setup.asked == 2
         assert system.condition("Ready")[0] == "True"
+
+
+async def test_a_refused_statement_is_told_at_once_by_its_cause(system: LoopedSource) -> None:
+    async with system.running():
+        assert system.setup.pipeline is not None
+        system.setup.cause = SourceRefused("Forbidden", "GRANT UPDATE")
+        system.setup.pipeline.rows.refusal = TableRefused("DatabaseRefused", "permission denied")
+        system.loop.wake()
+        await settle()
+        assert system.condition("Stalled") == ("True", "Forbidden", "GRANT UPDATE")
+
+
+async def test_a_statement_that_is_not_answered_for_long_is_told_although_sweeps_succeed(system: LoopedSource) -> None:
+    async with system.running():
+        assert system.setup.pipeline is not None
+        system.setup.pipeline.rows.unanswered.record("a write", AWAY, tries=SHOWN_AFTER_TRIES)
+        await system.clock.advance(4)
+        assert system.condition("DatabaseReady") == ("False", "DatabaseUnavailable", "the database: connection refused")
+        assert system.sweeps() > 1
+        system.setup.pipeline.rows.unanswered.forget("a write")
+        await system.clock.advance(3)
+        assert system.condition("DatabaseReady")[0] == "True"
+
+
+async def test_rows_that_were_locked_are_not_told_of_a_suspended_or_a_stalled_source(
+    system: LoopedSource, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(WaitingJobs, "are_locked", True)
+    async with system.running():
+        await system.clock.advance(3)
+        assert system.condition("RowsLocked")[0] == "True"
+        system.setup.failures = [REFUSED] * 9
+        system.loop.set_up_again()
+        await system.clock.advance(10)
+        assert system.condition("Stalled")[0] == "True"
+        assert system.condition("RowsLocked")[0] == "False"
+    suspended = LoopedSource({"1": "Bakery"}, shown=source(suspend=True))
+    async with suspended.running():
+        await suspended.clock.advance(3)
+        assert suspended.condition("RowsLocked")[0] == "False"
 
 
 async def test_set_ups_that_are_requested_all_the_time_are_done_every_five_seconds(system: LoopedSource) -> None:

@@ -14,7 +14,7 @@ from embedding_operator.reconciler.ready_source import ReadySource
 from embedding_operator.reconciler.registers import SharedParts
 from embedding_operator.reconciler.source_setup import SourceSetup
 from embedding_operator.resources.embedding_source import EmbeddingSource
-from embedding_worker.errors import DatabaseUnavailable, SourceRefused
+from embedding_worker.errors import DatabaseUnavailable, SourceRefused, TableRefused
 from embedding_worker.outcome import OutcomeKind, RowRequest
 from embedding_worker.providers.provider import Provider
 from embedding_worker.providers.registry import ProviderRegistry
@@ -297,6 +297,34 @@ async def test_a_refusal_says_that_edits_are_not_recorded_where_that_is_so(
     tables.lost, tables.unreachable = lost, unreachable
     explained = await setup_of(Parts()).explain(source(), ("ColumnMissing", "there is no column id"))
     assert explained == ("ColumnMissing", f"there is no column id{added}")
+
+
+FORBIDDEN = SourceRefused("Forbidden", "role app lacks rights: GRANT UPDATE")
+
+
+@pytest.mark.parametrize(
+    ("error", "shown_by_the_catalog", "cause"),
+    [
+        (TableRefused("DatabaseRefused", "permission denied"), FORBIDDEN, "Forbidden"),
+        (TableRefused("DatabaseRefused", "a constraint"), None, "DatabaseRefused"),
+        (SourceRefused("TableChanged", "it has changed"), FORBIDDEN, "TableChanged"),
+    ],
+)
+async def test_a_refused_statement_is_explained_by_all_that_the_table_lacks(
+    tables: Tables, error: SourceRefused, shown_by_the_catalog: SourceRefused | None, cause: str
+) -> None:
+    tables.refusal = shown_by_the_catalog
+    found = await setup_of(Parts()).find_cause(source(), error)
+    assert isinstance(found, SourceRefused)
+    assert found.reason == cause
+
+
+async def test_the_cause_of_a_refusal_is_looked_for_in_the_configuration_in_force(tables: Tables) -> None:
+    setup = setup_of(Parts())
+    await setup.prepare(BEFORE, Configuration(BEFORE.spec.config()))
+    tables.asked.clear()
+    await setup.find_cause(CHANGED, TableRefused("DatabaseRefused", "a constraint"))
+    assert tables.asked == [("inspect", BEFORE.spec.config())]
 
 
 async def prepared(parts: Parts, *, providers: Mapping[str, Provider] | None = None) -> ReadySource:

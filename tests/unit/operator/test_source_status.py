@@ -86,6 +86,8 @@ def test_exactly_one_of_ready_reconciling_and_stalled_holds_in_every_state() -> 
         ({"waiting_for": AWAY, "set_up": False}, "DatabaseUnavailable"),
         ({"waiting_for": Problem("RequestRefused", "a quota"), "provider_problem": PROBLEM}, "RequestRefused"),
         ({"counts": None}, "Counting"),
+        ({"rows_locked": True, "counts": counts(2)}, "RowsLocked"),
+        ({"rows_locked": True, "provider_problem": PROBLEM}, "QuotaExhausted"),
         ({"refused": REFUSED, "waiting_for": AWAY}, "TableMissing"),
         ({"jobs_refused": ("JobsRefused", "a quota"), "provider_problem": PROBLEM}, "JobsRefused"),
     ],
@@ -109,7 +111,10 @@ def test_the_summary_is_one_word_in_every_state() -> None:
         ({"suspended": True, "provider_problem": PROBLEM}, "Suspended"),
         ({"waiting_for": AWAY}, "DatabaseUnavailable"),
         ({"set_up": False}, "SettingUp"),
-        ({"refused": REFUSED}, "TableMissing"),
+        ({"refused": REFUSED, "set_up": False}, "TableMissing"),
+        ({"refused": REFUSED}, None),
+        ({"jobs_refused": ("JobsRefused", "a quota")}, None),
+        ({"waiting_for": Problem("RowsLocked", "locked")}, "RowsLocked"),
     ],
 )
 def test_jobs_wait_for_what_stops_all_of_them(changes: dict[str, Any], reason: str | None) -> None:
@@ -127,6 +132,7 @@ def test_each_condition_appears_once_with_a_reason_and_a_message() -> None:
                 "Stalled",
                 "Fresh",
                 "DatabaseReady",
+                "RowsLocked",
                 "BlankTexts",
                 "ProviderReady",
                 "ReembedRequired",
@@ -456,3 +462,30 @@ def test_ready_does_not_promise_a_job_for_each_row_while_a_backfill_embeds_them(
 
 def message_of(facts: SourceFacts) -> str:
     return next(condition.message for condition in conditions(facts) if condition.type == "Ready")
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ({}, (False, "NotLocked")),
+        ({"rows_locked": True}, (True, "RowsLocked")),
+        ({"waiting_for": Problem("RowsLocked", "the table is locked")}, (True, "RowsLocked")),
+        ({"waiting_for": AWAY}, (False, "NotLocked")),
+    ],
+)
+def test_rows_that_another_session_keeps_locked_are_a_condition(
+    changes: dict[str, Any], expected: tuple[bool, str]
+) -> None:
+    assert shown(replace(SWEEPING, **changes), "RowsLocked") == expected
+
+
+def test_of_a_suspended_source_nothing_is_said_of_the_provider() -> None:
+    assert shown(replace(SWEEPING, suspended=True, provider_problem=PROBLEM), "ProviderReady") == (None, "Suspended")
+
+
+@pytest.mark.parametrize(
+    ("problem", "expected"),
+    [(AWAY, (False, "DatabaseUnavailable")), (Problem("RowsLocked", "locked"), (True, "DatabaseReady"))],
+)
+def test_a_locked_table_is_no_problem_of_the_database(problem: Problem, expected: tuple[bool, str]) -> None:
+    assert shown(replace(SWEEPING, waiting_for=problem), "DatabaseReady") == expected

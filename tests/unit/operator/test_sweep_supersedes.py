@@ -25,6 +25,8 @@ async def test_a_job_whose_text_has_changed_is_superseded_and_the_new_text_has_i
         "the text has changed: the new text has its own job",
     )
     assert system.phase("1", "Bakery and Café") == "Pending"
+    noted = [(row_id, last.phase, last.reason, last.message) for row_id, last in system.noted]
+    assert noted == [("1", "Superseded", "TextChanged", status["message"])]
 
 
 async def test_a_job_that_waits_until_the_provider_can_be_called_is_superseded_when_its_text_changes() -> None:

@@ -47,7 +47,7 @@ def test_where_no_job_exists_a_source_may_create_as_many_as_the_window_holds(job
 
 async def test_the_window_grows_with_the_jobs_that_are_done_and_shrinks_again(jobs: Windowed) -> None:
     for _ in range(40):
-        jobs.window.record_done()
+        jobs.window.record_done("shops")
     assert jobs.window.size == 80
     await jobs.clock.advance(10.1)
     assert jobs.window.size == 50
@@ -159,7 +159,7 @@ def test_what_exists_is_bounded_however_fast_jobs_finish_and_even_if_none_expire
         for source in names:
             for name in jobs.fill(jobs.window.free(source), source=source):
                 jobs.table.finish(name)
-                jobs.window.record_done()
+                jobs.window.record_done(source)
     assert jobs.existing <= MAX_OPEN + MAX_FINISHED
 
 
@@ -196,7 +196,7 @@ def test_where_idle_sources_use_up_what_may_exist_a_source_has_places_unless_fin
 @pytest.mark.parametrize("state", [JobState.QUEUED, JobState.BACKING_OFF])
 def test_no_more_jobs_are_open_than_the_limit_allows(jobs: Windowed, state: JobState) -> None:
     for _ in range(200):
-        jobs.window.record_done()
+        jobs.window.record_done("shops")
     for _ in range(50):
         jobs.fill(jobs.window.free("shops"), state)
     assert jobs.table.count(OPEN) == MAX_OPEN * (2 if state is JobState.BACKING_OFF else 1)

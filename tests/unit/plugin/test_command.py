@@ -14,7 +14,21 @@ from kubectl_embeddings.cluster import escaped
 from kubectl_embeddings.failures import WRONG_USE
 from tests.support.kubeconfigs import kubeconfig, write
 
-VERBS = ("status", "jobs", "dead-letters", "explain", "replay", "suspend", "resume", "reconcile", "approve")
+VERBS = (
+    "status",
+    "jobs",
+    "dead-letters",
+    "explain",
+    "report",
+    "replay",
+    "suspend",
+    "resume",
+    "reconcile",
+    "approve",
+    "remove",
+    "watch",
+    "ui",
+)
 MARKER = "secret-that-must-not-be-shown"
 
 
@@ -41,7 +55,7 @@ def test_every_verb_says_where_it_works_by_the_same_options(verb: str) -> None:
 
 @pytest.mark.parametrize(
     "command",
-    ["unknown", "status --nowhere", "suspend", "approve", "jobs --phase Lost", "jobs -o csv"],
+    ["unknown", "status --nowhere", "suspend", "approve", "remove", "jobs --phase Lost", "jobs -o csv"],
 )
 def test_wrong_arguments_are_exit_code_2(command: str) -> None:
     assert run(*shlex.split(command))[0] == WRONG_USE

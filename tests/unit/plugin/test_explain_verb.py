@@ -108,3 +108,29 @@ async def test_a_user_who_may_not_read_sources_still_gets_the_story() -> None:
 async def test_a_job_that_does_not_exist_is_not_found() -> None:
     with pytest.raises(NotFound):
         await explain(FakeRequests(), "shops-9", Printed().screen, now=START)
+
+
+@pytest.mark.parametrize("phase", [Phase.PENDING, Phase.RETRYING])
+async def test_an_open_job_waits_while_no_operator_leads(phase: Phase) -> None:
+    requests, printed = FakeRequests(jobs=[body(phase)], sources=[source_body("shops")]), Printed()
+    lease = {"holderIdentity": "operator-1", "renewTime": "2026-03-01T11:40:00Z", "leaseDurationSeconds": 15}
+    requests.objects["apis/coordination.k8s.io/v1/namespaces/shops/leases/embedding-operator"] = {"spec": lease}
+    await explain(requests, name_of("1"), printed.screen, now=START)
+    assert printed.text.splitlines()[-2:] == [
+        "  no operator has led since 2026-03-01 11:40:00Z: it waits until one does",
+        "    kubectl get pods,deployments -n shops -l app.kubernetes.io/name=embedding-operator",
+    ]
+    assert "about to be worked on" not in printed.text
+    assert "its turn" not in printed.text
+
+
+async def test_a_pending_job_of_an_operator_that_cannot_be_asked_is_not_said_to_begin_soon() -> None:
+    class WithoutLeases(FakeRequests):
+        async def read(self, path: str, **params: str) -> Json:
+            raise RequestRefused(f"cannot get {path}")
+
+    printed = Printed()
+    requests = WithoutLeases(jobs=[body(Phase.PENDING)], sources=[source_body("shops")])
+    await explain(requests, name_of("1"), printed.screen, now=START)
+    assert printed.text.endswith("\n  It waits to be worked on")
+    assert printed.notes[0].startswith("the job's place is not known: cannot get")

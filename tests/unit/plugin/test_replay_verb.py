@@ -55,6 +55,8 @@ async def test_the_named_jobs_are_replayed() -> None:
         (ALL, ["3", "1", "2"]),
         (Selection(reason="TextTooLong"), ["2"]),
         (Selection(source="others"), ["3"]),
+        (Selection(source=""), []),
+        (Selection(reason=""), []),
         (Selection(since="2h"), ["1", "2"]),
         (Selection(since="1d", reason="RetriesExhausted"), ["3", "1"]),
     ],
@@ -110,6 +112,13 @@ async def test_a_pause_is_ended_and_a_pending_job_is_left_as_it_is() -> None:
     code, printed = await replayed(cluster, name_of("1"), name_of("2"))
     assert (code, written(cluster)) == (DONE, [name_of("1")])
     assert printed.lines[1] == f"✓ {name_of('2')}: it is Pending already"
+    assert printed.notes == ["1 of 2 replayed, and 1 was Pending already"]
+
+
+async def test_a_dry_run_counts_a_pending_job_apart_too() -> None:
+    cluster = FakeRequests(jobs=[dead("1"), *(job_body(one, Phase.PENDING) for one in "23")])
+    _, printed = await replayed(cluster, *(name_of(one) for one in "123"), dry_run=True)
+    assert printed.notes == ["1 of 3 would be replayed, and 2 are Pending already"]
 
 
 @pytest.mark.parametrize("phase", [Phase.SUCCEEDED, Phase.SUPERSEDED])

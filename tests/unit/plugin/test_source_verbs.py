@@ -69,6 +69,51 @@ async def test_with_wait_it_returns_when_the_operator_has_done_it() -> None:
     assert (cluster.looks, printed.lines) == (3, ["✓ a: the sweep and the audit are done"])
 
 
+def by_somebody_else(token: str, *, handled: str) -> Json:
+    """Their request in the annotation, and the one that the operator has handled last."""
+    return {
+        "metadata": {"annotations": {RECONCILE_ANNOTATION: token}},
+        "status": {"lastHandledReconcileAt": handled},
+    }
+
+
+LATER, EARLIER = timestamp(START + timedelta(seconds=5)), timestamp(START - timedelta(seconds=5))
+
+
+@pytest.mark.parametrize(
+    ("change", "code"),
+    [
+        (by_somebody_else(LATER, handled=LATER), DONE),
+        (by_somebody_else(timestamp(START + timedelta(seconds=9)), handled=LATER), DONE),
+        (by_somebody_else(EARLIER, handled=EARLIER), DONE),
+        (by_somebody_else("of a script", handled="of a script"), DONE),
+        (by_somebody_else(LATER, handled="the first"), FAILED),
+        (by_somebody_else(TOKEN, handled=EARLIER), FAILED),
+        (by_somebody_else(TOKEN, handled="of a script"), FAILED),
+    ],
+    ids=["later", "one of two later", "by a clock that is behind", "no time", "not yet", "an earlier one", "before"],
+)
+async def test_a_request_that_somebody_else_replaces_is_done_with_theirs(change: Json, code: int) -> None:
+    cluster = FakeRequests(sources=[source_body("a", status={"lastHandledReconcileAt": "the first"})])
+    clock, printed = FakeClock(), Printed()
+    patched = cluster.patch_source
+
+    async def patch_and_be_overtaken(name: str, patch: Json) -> Json:
+        body = await patched(name, patch)
+        cluster.change(name, change)
+        return body
+
+    cluster.patch_source = patch_and_be_overtaken  # type: ignore[method-assign]
+    work = reconcile(cluster, ["a"], printed.screen, wait=timedelta(seconds=30), clock=clock)
+    assert await let_time_pass(clock, work) == code
+
+
+async def test_what_was_handled_before_the_request_is_not_it_even_by_a_clock_that_is_ahead() -> None:
+    cluster, clock = FakeRequests(sources=[source_body("a", status={"lastHandledReconcileAt": LATER})]), FakeClock()
+    work = reconcile(cluster, ["a"], Printed().screen, wait=timedelta(seconds=30), clock=clock)
+    assert await let_time_pass(clock, work) == FAILED
+
+
 async def test_a_wait_that_was_too_short_says_what_stops_the_source() -> None:
     away = condition("ProviderReady", "False", "ProviderUnavailable", "it is away")
     earlier = {"lastHandledReconcileAt": "an earlier one", "conditions": [away]}

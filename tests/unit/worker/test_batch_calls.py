@@ -21,8 +21,8 @@ from embedding_worker.errors import (
 from embedding_worker.providers.attribution import Evidence
 from embedding_worker.providers.batch_calls import BatchCalls
 from embedding_worker.providers.canary import CANARY
-from embedding_worker.providers.embedder import Vector
-from embedding_worker.providers.meter import BYTES_PER_TOKEN, Counters
+from embedding_worker.providers.embedder import BYTES_PER_TOKEN, Vector
+from embedding_worker.providers.meter import Counters
 from embedding_worker.rows.records import RateGrant
 from tests.support.fake_clock import FakeClock, let_time_pass
 from tests.support.fake_provider import Day, FakeEmbedder, gated_calls, shared_embedder

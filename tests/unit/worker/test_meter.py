@@ -15,7 +15,9 @@ from embedding_worker.errors import (
     StatementTimedOut,
     TableRefused,
 )
-from embedding_worker.providers.meter import FIRST_CALL_WAITS_S, Counted, Counters, Meter, tokens_of
+from embedding_worker.patience import SHOWN_AFTER_TRIES
+from embedding_worker.providers.embedder import tokens_of
+from embedding_worker.providers.meter import FIRST_CALL_WAITS_S, Counted, Counters, Meter
 from embedding_worker.rows.records import RateGrant
 from tests.support.fake_clock import FakeClock, let_time_pass, settle
 
@@ -74,6 +76,19 @@ async def test_texts_are_counted_for_the_rate_limits_and_then_for_the_day() -> N
     assert (await metered.acquire()).texts == TEXTS
     assert metered.database.asked == [("rate", 3, 23), ("day", 3, 23)]
     assert metered.database.longest_wait_s == FIRST_CALL_WAITS_S
+
+
+@pytest.mark.parametrize("request_name", ["rate", "day"])
+async def test_a_count_that_the_database_does_not_answer_for_long_is_told(request_name: str) -> None:
+    metered = Metered(away={request_name: SHOWN_AFTER_TRIES})
+    asking = asyncio.create_task(metered.meter.acquire(TEXTS, longest_wait_s=FIRST_CALL_WAITS_S))
+    await settle()
+    while metered.database.away[request_name]:
+        assert metered.meter.unanswered.error is None
+        await metered.clock.advance(0.1)
+    assert str(metered.meter.unanswered.error) == "away"
+    await metered.clock.advance(5)
+    assert ((await asking).texts, metered.meter.unanswered.error) == (TEXTS, None)
 
 
 async def test_only_what_the_day_allows_may_be_sent() -> None:

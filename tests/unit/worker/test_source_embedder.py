@@ -130,6 +130,15 @@ async def test_a_throttled_canary_opens_no_circuit_and_pauses_all(sources: Sourc
     assert sources.may_call() == [True] * 3
 
 
+async def test_a_pause_that_was_asked_for_is_observed_and_so_is_its_end(sources: Sources) -> None:
+    await sources.open_circuit(ProviderThrottled("429", retry_after_s=5))
+    began = sources.clock.now()
+    await sources.clock.advance(1)
+    sources.shops.retry_now()
+    ends = [(until - began).total_seconds() for _, until in sources.system.observer.throttles]
+    assert ends == [5, 1]
+
+
 async def test_a_canary_is_sent_only_while_calls_may_be_made(sources: Sources) -> None:
     await sources.open_circuit()
     with pytest.raises(CallsPaused):

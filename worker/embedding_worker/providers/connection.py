@@ -64,6 +64,9 @@ def connect(provider: Provider, values: Values, *, clock: Clock, observer: CallO
     """A connection that has made no call yet. Raises SourceRefused if a value can't be used."""
     usable = provider.usable_values(values)
 
+    limits = rate_limits(provider, values)
+    observer.limits_set(provider=provider.name, limits=limits)
+
     def make_breaker(name: str) -> Breaker:
         return Breaker(name, clock=clock, observer=observer)
 
@@ -72,7 +75,7 @@ def connect(provider: Provider, values: Values, *, clock: Clock, observer: CallO
         provider.endpoint(usable),
         usable,
         provider.credential_key(values),
-        rate_limits(provider, values),
+        limits,
         Throttle(clock),
         make_breaker(provider.name),
         make_breaker,

@@ -7,6 +7,8 @@ from typing import Protocol
 from embedding_worker.errors import AnswerUnusable
 
 Vector = Sequence[float]
+BYTES_PER_TOKEN = 3
+"""An estimate that is higher than the real number for most languages. The provider bills its own count."""
 
 
 class Embedder(Protocol):
@@ -25,6 +27,11 @@ class Embedder(Protocol):
         InputRejected (never send these texts again). Writes nothing.
         """
         ...
+
+
+def tokens_of(texts: Sequence[str]) -> int:
+    """An estimate of their tokens."""
+    return sum(len(text.encode()) for text in texts) // BYTES_PER_TOKEN
 
 
 def check_vectors(vectors: Sequence[Vector], *, texts: int, dimensions: int) -> list[Vector]:

@@ -18,12 +18,11 @@ from embedding_worker.errors import (
     StatementTimedOut,
     TableRefused,
 )
-from embedding_worker.patience import until_answered
+from embedding_worker.patience import Unanswered, until_answered
+from embedding_worker.providers.embedder import tokens_of
 from embedding_worker.rows.records import RateGrant
 
 Answer = TypeVar("Answer")
-BYTES_PER_TOKEN = 3
-"""An estimate that is higher than the real number for most languages. The provider bills its own count."""
 DAY_LIMIT = "as many texts were sent today (UTC) as spec.maxTextsPerDay allows"
 FIRST_CALL_WAITS_S = 2.0
 """A batch that has to wait for longer for its first call gives up its slot."""
@@ -68,7 +67,9 @@ class Uncounted:
 
 
 class Meter:
-    def __init__(self, counters: Counters, *, clock: Clock) -> None:
+    def __init__(self, counters: Counters, *, clock: Clock, source: str = "") -> None:
+        """`source` is its name in the log."""
+        self.unanswered = Unanswered(source)
         self._counters = counters
         self._clock = clock
         self._uncounted: list[Uncounted] = []
@@ -151,9 +152,4 @@ class Meter:
             except RowsRefused as exc:
                 raise TableRefused(exc.reason, exc.message) from exc
 
-        return await until_answered(what, counted, clock=self._clock)
-
-
-def tokens_of(texts: Sequence[str]) -> int:
-    """An estimate."""
-    return sum(len(text.encode()) for text in texts) // BYTES_PER_TOKEN
+        return await until_answered(what, counted, clock=self._clock, unanswered=self.unanswered)

@@ -12,7 +12,7 @@ from embedding_worker.providers.attribution import Evidence
 from embedding_worker.providers.breaker import Breaker
 from embedding_worker.providers.canary import ANSWERED_WITHIN_S, CANARY, within
 from embedding_worker.providers.connection import Connection, SharedModel
-from embedding_worker.providers.embedder import Vector
+from embedding_worker.providers.embedder import Vector, tokens_of
 from embedding_worker.providers.observer import CallObserver
 from embedding_worker.providers.problem import Problem
 from embedding_worker.providers.pulse import Pulse
@@ -77,8 +77,12 @@ class SourceEmbedder:
     def retry_now(self) -> None:
         connection, model = self._shared
         connection.throttle.end()
+        self._show_throttle(connection)
         connection.breaker.retry_now()
         model.breaker.retry_now()
+
+    def _show_throttle(self, connection: Connection) -> None:
+        self._observer.throttled(provider=connection.provider.name, until=connection.throttle.until)
 
     def beat(self) -> None:
         self._pulse.beat(self._clock.monotonic())
@@ -164,6 +168,7 @@ class SourceEmbedder:
             model.evidence.record_failure()
             if isinstance(exc, ProviderThrottled):
                 connection.throttle.pause(exc, began=began)
+                self._show_throttle(connection)
             raise
         model.evidence.record_success(number, self._clock.monotonic())
         connection.throttle.record_success()
@@ -173,7 +178,8 @@ class SourceEmbedder:
 
     async def _measured_call(self, model: SharedModel, texts: Sequence[str]) -> list[Vector]:
         clock, observer = self._clock, self._observer
-        observer.call_started(source=self._source, texts=len(texts))
+        provider, tokens = self._model.provider, tokens_of(texts)
+        observer.call_started(source=self._source, provider=provider, texts=len(texts), tokens=tokens)
         started, outcome = clock.monotonic(), "Cancelled"
         try:
             vectors = await model.client.embed(texts)

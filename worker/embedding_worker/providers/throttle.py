@@ -60,6 +60,11 @@ class Throttle:
         if not self.remaining_s():
             self._reason = None
 
+    @property
+    def until(self) -> datetime:
+        """When the pause is over, or was."""
+        return self._until
+
     def remaining_s(self) -> float:
         """Seconds until a call may be made; 0 where it may be made now."""
         return max(0.0, self._until_s - self._clock.monotonic())

@@ -14,7 +14,7 @@ from embedding_worker.rows.table import quoted
 from embedding_worker.source import ChangeDetection
 
 SCHEMA_EXISTS = f"SELECT EXISTS (SELECT FROM pg_namespace WHERE nspname = '{SCHEMA}')"
-SHARED_TABLES = ("sources", "usage", "rate_limits", "backfills", "backfill_workers")
+SHARED_TABLES = ("sources", "usage", "rate_limits", "backfills", "backfill_workers", "outcomes")
 ALL_SHARED_EXIST = " AND ".join(f"to_regclass('{SCHEMA}.{table}') IS NOT NULL" for table in SHARED_TABLES)
 BOOKKEEPING_EXISTS = f"SELECT {ALL_SHARED_EXIST}, to_regclass($1) IS NOT NULL AND to_regclass($2) IS NOT NULL"
 SOURCES_EXIST = f"SELECT to_regclass('{SCHEMA}.sources') IS NOT NULL"
@@ -74,13 +74,17 @@ CREATE_SHARED = (
     f"""CREATE TABLE IF NOT EXISTS {SCHEMA}.backfill_workers (
     bookkeeping text, worker int, run text NOT NULL, done bigint NOT NULL, failed bigint NOT NULL, problem text NOT NULL,
     finished boolean NOT NULL, reported_at timestamptz NOT NULL DEFAULT now(), PRIMARY KEY (bookkeeping, worker))""",
+    f"""CREATE TABLE IF NOT EXISTS {SCHEMA}.outcomes (
+    bookkeeping text, id text, at timestamptz, phase text NOT NULL, reason text NOT NULL, message text NOT NULL,
+    attempt int NOT NULL, PRIMARY KEY (bookkeeping, id, at))""",
+    f"CREATE INDEX IF NOT EXISTS outcomes_at ON {SCHEMA}.outcomes (bookkeeping, at)",
 )
 """`in_force` is the configuration in force (SourceConfig.as_record). `filled_for` is the signature of the configuration for which
 an audit has read the whole table; null if there is none. `owner` and `owner_seen_at` are explained in ownership.py.
 `triggers_paused_at` is null unless an administrator has paused the triggers. `adoptable` is true until an audit has read the
 whole table in the first configuration, and `adopted` is the number of rows whose vectors were taken over (see adoption.py).
 `usage` counts what is sent to the provider, by UTC day. `rate_limits` is explained in rate_limits.py, `backfills` and
-`backfill_workers` in backfills.py."""
+`backfill_workers` in backfills.py, `outcomes` in last_outcomes.py."""
 
 
 def create_bookkeeping(statements: Statements) -> tuple[str, ...]:

@@ -30,6 +30,11 @@ Row = tuple[Any, ...]
 
 # Not caused by the statement, although the session goes on: out of connections, memory or disk.
 AWAY = ("53",)
+SAYS = {
+    "53100": "the disk of PostgreSQL is full: free space on it, or enlarge it",
+    "53200": "PostgreSQL is out of memory: give it more, or end other sessions",
+}
+"""Sentences for some of their codes."""
 # The session is ended: the server shuts down, has crashed, or ends sessions that are idle for too long.
 ENDED = ("FATAL", "PANIC")
 # In an encoding such as SQL_ASCII a column may contain bytes that are no characters.
@@ -110,7 +115,7 @@ def _away(exc: psycopg.Error, state: str) -> DatabaseUnavailable | None:
         return ServerUnsuitable("the server accepts no writes any more (25006): the primary is looked for")
     lost = not state and isinstance(exc, (psycopg.OperationalError, psycopg.InterfaceError))
     if lost or state.startswith(AWAY) or (diag.severity_nonlocalized or diag.severity) in ENDED:
-        return DatabaseUnavailable(f"the database is away ({type(exc).__name__})")
+        return DatabaseUnavailable(SAYS.get(state) or f"the database is away ({type(exc).__name__})")
     return None
 
 

@@ -90,9 +90,31 @@ class ExpressionFacts:
     others: tuple[OtherTable, ...]
 
 
+NO_WORDS = "'bool', 'bytea', 'bit', 'varbit', 'vector', 'halfvec', 'sparsevec'"
+"""Types of which no value is a text that anybody would search by. Numbers, dates and JSON may be meant."""
+TYPE_OF_VALUE = f"""
+SELECT format_type(t.oid, NULL), t.typname IN ({NO_WORDS}) FROM pg_attribute a JOIN pg_type t ON t.oid = a.atttypid
+WHERE a.attrelid = '{PROBE_VIEW}'::regclass AND a.attname = 'eo_value'"""
+"""→ the type of the expression, and whether its values are no words."""
+
+
 def row_text(config: SourceConfig) -> str:
     """A row's text in SQL, never null. The newline ends a comment that the expression may end in."""
     return f"coalesce((({config.text}\n)::text), '')"
+
+
+def type_view_sql(config: SourceConfig) -> tuple[str, str]:
+    """Puts a view of the expression, before it is cast to text, in the place of the probe view. It reads no row."""
+    view = f"CREATE TEMP VIEW {PROBE_VIEW} AS SELECT ({config.text}\n) AS eo_value FROM {qualified(config.at)}"
+    return f"DROP VIEW {PROBE_VIEW}", view
+
+
+def refuse_type(name: str) -> SourceRefused:
+    return SourceRefused(
+        "TextRefused",
+        f"spec.text is of type {name}, whose values are no words: give an expression of type text, such as the columns that "
+        "people would search by",
+    )
 
 
 def probe_view_sql(config: SourceConfig) -> str:

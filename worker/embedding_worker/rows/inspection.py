@@ -18,6 +18,7 @@ from embedding_worker.rows.expression import (
     FUNCTION_FACTS,
     GENERATED_READS,
     OTHER_TABLES,
+    TYPE_OF_VALUE,
     ExpressionFacts,
     FunctionFacts,
     OtherTable,
@@ -25,7 +26,9 @@ from embedding_worker.rows.expression import (
     function_oids,
     no_expression,
     probe_view_sql,
+    refuse_type,
     schema_denied,
+    type_view_sql,
 )
 from embedding_worker.rows.rights import (
     LACKING,
@@ -205,7 +208,19 @@ async def _find_columns_read(
     expression = ExpressionFacts(tree, frozenset(numbers), tuple(others))
     generated = await _generated_reads(transaction, facts)
     read = columns_read(config, expression, functions, facts.columns, generated, table_oid=oid)
+    await _refuse_type(transaction, statements)
     return read, await _lacking(transaction, _rights_of_text(functions, others))
+
+
+async def _refuse_type(transaction: Transaction, statements: Statements) -> None:
+    """Raises SourceRefused if no value of the expression is a text."""
+    await transaction.fetch(USE_PATH, statements.layout.search_path)
+    for sql in type_view_sql(statements.config):
+        await transaction.fetch(sql)
+    await transaction.fetch(USE_PATH, "pg_catalog")
+    of_type, has_no_words = (await transaction.fetch(TYPE_OF_VALUE))[0]
+    if has_no_words:
+        raise refuse_type(of_type)
 
 
 def _rights_of_text(functions: list[FunctionFacts], others: list[OtherTable]) -> list[Right]:

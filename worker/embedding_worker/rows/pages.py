@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
 from embedding_worker.errors import RowsRefused, StatementTimedOut
+from embedding_worker.rows import change_marks
 from embedding_worker.rows.adoption import AdoptingStatements
 from embedding_worker.rows.database import Row
 from embedding_worker.rows.each_row import EachRow, Fetch
@@ -105,18 +106,36 @@ class Pages:
         ids = [row[0] for row in await self._run(self._statements.page_ids, after_id, limit)]
         return ids, ids[-1] if len(ids) >= limit else None
 
-    async def preview(self, *, after_id: str | None, limit: int, with_state: bool) -> PreviewPage:
-        """The rows of one page that are not up to date. Creates nothing. `with_state`: the book-keeping exists.
+    async def is_filled(self) -> bool:
+        """Whether an audit has read the whole table in the configuration in force."""
+        config = self._statements.config
+        record = await self._run(change_marks.SOURCE_RECORD, config.at.bookkeeping_name)
+        return bool(record) and record[0][1] == config.signature
+
+    async def record_filled(self) -> int | None:
+        """The first audit is complete. Returns how many rows it has adopted; None if it was not to adopt any."""
+        config, adopts = self._statements.config, self.adopts
+        found = await self._run(change_marks.RECORD_FILLED, config.at.bookkeeping_name, config.signature)
+        self.adopts = False
+        return int(found[0][0]) if adopts and found else None
+
+    async def preview(self, *, after_id: str | None, limit: int) -> PreviewPage:
+        """The rows of one page that are not up to date. Creates nothing, and works without the book-keeping.
 
         The page may be smaller than `limit`.
         """
+        statements = self._statements
+        exists = await self._run(change_marks.BOOKKEEPING_EXISTS, statements.marks, statements.state)
+        return await self._preview(after_id, limit, with_state=bool(exists[0][1]))
+
+    async def _preview(self, after_id: str | None, limit: int, *, with_state: bool) -> PreviewPage:
         limit = min(limit, self._largest or limit)
         sql = self._previewing.due_preview(with_state=with_state)
         try:
             rows: Sequence[Row] = await self._run(sql, after_id, limit, self._fingerprint)
         except RowsRefused as exc:
             if self._shrink(exc, limit):
-                return await self.preview(after_id=after_id, limit=limit, with_state=with_state)
+                return await self._preview(after_id, limit, with_state=with_state)
             return await self._preview_each_row(after_id, limit, with_state=with_state)
         self._grow(limit)
         return PreviewPage(_not_up_to_date(rows), rows[-1][0] if len(rows) == limit else None)

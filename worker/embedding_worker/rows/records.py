@@ -1,6 +1,6 @@
 """What the row store returns and takes: rows that are due, rows as they are now, counts, and vectors to write. Pure.
 
-Made by store.py and pages.py; read by the sweep, the pipeline and the status.
+Made by store.py, pages.py, and of outcomes by those who know them; read by the sweep, the pipeline and the status.
 """
 
 from dataclasses import dataclass
@@ -84,6 +84,8 @@ class Counts:
     estimated: bool
     blank: int = 0
     """Rows that are up to date without a vector, because their text is empty."""
+    marks: int = 0
+    """Change marks: at least one for each due row."""
 
 
 @dataclass(frozen=True)
@@ -134,6 +136,23 @@ class WriteResult:
     """Their update has changed nothing, because a trigger or a rule suppresses it."""
     took_s: float | None = None
     """How long the database has needed, if it was measured."""
+
+
+@dataclass(frozen=True)
+class LastOutcome:
+    """What became of a row, or of an attempt to embed it. It is kept after the job is gone."""
+
+    at: datetime
+    phase: str
+    """That of the job, or HANDED_OVER."""
+    reason: str
+    message: str
+    attempt: int
+    """How many attempts of the job had failed, this one included; 0 if that is not known, or if there was no job."""
+
+
+HANDED_OVER = "HandedOver"
+"""The row failed in a backfill, and gets a job."""
 
 
 @dataclass(frozen=True)

@@ -68,7 +68,7 @@ async def prepare(database: Database, config: SourceConfig, claim: Claim | None 
             owner = claim.owner
             await transaction.fetch(ownership.CLAIM, config.at.bookkeeping_name, owner.as_record(), owner.uid)
     await adopt_earlier_marks(database, statements)
-    await create_views(database)
+    await create_views(database, statements)
     adopts = config.existing_vectors is ExistingVectors.ADOPT and bool(adoptable[0][0])
     return PreparedTable(Statements(config, replace(layout, column_missing=False)), trigger, paused_since, adopts)
 

@@ -256,12 +256,11 @@ SELECT count(*) FROM deleted"""
     @cached_property
     def counts(self) -> str:
         """$1 ids with a dead letter → rows, due rows, whether rows without a dead letter are due, the time of their oldest mark,
-        estimated, blank rows.
+        estimated, blank rows, marks.
 
         Counts are exact up to COUNTED_EXACTLY. Above that, they are the planner's estimates.
         """
-        few = COUNTED_EXACTLY
-        blank_index = f"{SCHEMA}.{quoted(self.config.at.bookkeeping_name + '_state_blank')}"
+        few, blank_index = COUNTED_EXACTLY, f"{SCHEMA}.{quoted(self.config.at.bookkeeping_name + '_state_blank')}"
         return f"""
 WITH few_rows AS MATERIALIZED (SELECT count(*) AS n FROM (SELECT FROM {self.own_rows} LIMIT {few + 1}) r),
 few_due AS MATERIALIZED (SELECT count(*) AS marks, count(DISTINCT d.id) AS n
@@ -271,7 +270,8 @@ SELECT CASE WHEN r.n <= {few} THEN r.n ELSE greatest(r.n, {self._estimate(self.t
        CASE WHEN d.marks <= {few} THEN d.n ELSE greatest(d.n, {self._estimate(self.marks)}) END,
        EXISTS (SELECT FROM {self.marks} d WHERE {self._is_left("$1")}),
        (SELECT d.since FROM {self.marks} d WHERE {self._is_left("$1")} ORDER BY d.seq LIMIT 1), r.n > {few} OR d.marks > {few},
-       CASE WHEN b.n <= {few} THEN b.n ELSE greatest(b.n, {self._estimate(blank_index)}) END
+       CASE WHEN b.n <= {few} THEN b.n ELSE greatest(b.n, {self._estimate(blank_index)}) END,
+       CASE WHEN d.marks <= {few} THEN d.marks ELSE greatest(d.marks, {self._estimate(self.marks)}) END
 FROM few_rows r, few_due d, few_blank b"""
 
     @staticmethod

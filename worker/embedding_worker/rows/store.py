@@ -6,7 +6,7 @@ that the type of the id column can't represent is treated as the id of no row, s
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
-from embedding_worker.rows import change_marks, usage
+from embedding_worker.rows import last_outcomes, usage
 from embedding_worker.rows.backlog import Backlog
 from embedding_worker.rows.database import Database, Row
 from embedding_worker.rows.each_row import EachRow, Fetch, of_each_row, succeeds_for_any
@@ -16,6 +16,7 @@ from embedding_worker.rows.records import (
     AuditPage,
     Counts,
     DueRow,
+    LastOutcome,
     NewerMark,
     PresentRow,
     PreviewPage,
@@ -53,6 +54,11 @@ class RowStore:
         """The store of a configuration that is only inspected: nothing is created. Raises as `prepare` does."""
         statements, _ = await inspect_table(database, config)
         return cls(database, statements, adopts=await would_adopt(database, config))
+
+    @property
+    def parts(self) -> tuple[TableAccess, Statements]:
+        """What it reads the table with, for one_row.py."""
+        return self._access, self._statements
 
     def id_problem(self, row_id: str) -> str | None:
         """Why no row of the table can have this id, in a few words; None if a row can have it."""
@@ -183,9 +189,7 @@ class RowStore:
 
     async def preview_due(self, *, after_id: str | None, limit: int) -> PreviewPage:
         """The rows of one page by id that are not up to date. Creates nothing, and works without the book-keeping."""
-        statements = self._statements
-        exists = await self._access.fetch(change_marks.BOOKKEEPING_EXISTS, statements.marks, statements.state)
-        return await self._pages.preview(after_id=after_id, limit=limit, with_state=bool(exists[0][1]))
+        return await self._pages.preview(after_id=after_id, limit=limit)
 
     async def would_embed(self, progress: Callable[[], None] = lambda: None) -> tuple[int, int]:
         """How many rows would be embedded in this configuration, and the bytes of their texts: reads the whole table.
@@ -228,12 +232,12 @@ class RowStore:
 
     async def is_filled(self) -> bool:
         """Whether an audit has read the whole table in the configuration in force."""
-        record = await self._access.fetch(change_marks.SOURCE_RECORD, self._stem)
-        return bool(record) and record[0][1] == self._statements.config.signature
+        return await self._pages.is_filled()
 
     async def record_filled(self) -> int | None:
         """The first audit is complete. Returns how many rows it has adopted; None if it was not to adopt any."""
-        config, adopts = self._statements.config, self._pages.adopts
-        found = await self._access.fetch(change_marks.RECORD_FILLED, self._stem, config.signature)
-        self._pages.adopts = False
-        return int(found[0][0]) if adopts and found else None
+        return await self._pages.record_filled()
+
+    async def record_outcomes(self, outcomes: Sequence[tuple[str, LastOutcome]]) -> None:
+        """Keep these as the last outcomes of their rows. See last_outcomes.record."""
+        await last_outcomes.record(self._access, self._stem, outcomes)

@@ -43,6 +43,11 @@ class TableAccess:
         self._database = database
         self._statements = statements
 
+    @property
+    def encoding(self) -> str:
+        """The database's, known from the first transaction on."""
+        return self._database.encoding
+
     def id_problem(self, row_id: str) -> str | None:
         """Why no row of the table can have this id, in a few words; None if a row can have it."""
         at, id_type = self._statements.config.at, self._statements.layout.id_type

@@ -1,0 +1,1 @@
+"""The Grafana dashboard of the chart: what it shows, and how that becomes the JSON that Grafana reads."""

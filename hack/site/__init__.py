@@ -1,0 +1,1 @@
+"""The site of docs/, which mkdocs builds by mkdocs.yml: `make docs`."""
