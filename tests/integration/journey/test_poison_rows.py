@@ -55,7 +55,7 @@ def test_one_poison_row_among_300_is_the_only_dead_letter_and_costs_at_most_40_c
 
 
 def calls_because_of(row: int, system: System, gemini: FakeGemini) -> int:
-    """Calls with its text, canaries, and the other halves of a batch of 100 that is bisected down to it.
+    """Calls with its text, canaries, and one call without it for each time that a batch of 100 is bisected.
 
     How many calls the other rows take depends on how fast their jobs are created.
     """
