@@ -5,6 +5,7 @@ import shutil
 import sys
 import textwrap
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -23,15 +24,13 @@ CHANGE = {
     "summary": "ApprovalNeeded",
     "pendingFingerprint": "other@8#1234",
     "reembed": {"rows": 335, "estimatedCost": "0.1250"},
-    "conditions": [
-        {
-            "type": "Stalled",
-            "status": "True",
-            "reason": "OwnedElsewhere",
-            "message": "annotate it",
-            "lastTransitionTime": "2026-03-01T11:50:00Z",
-        }
-    ],
+}
+OWNED_ELSEWHERE = {
+    "type": "Stalled",
+    "status": "True",
+    "reason": "OwnedElsewhere",
+    "message": "annotate it",
+    "lastTransitionTime": "2026-03-01T11:50:00Z",
 }
 
 
@@ -70,9 +69,9 @@ def terminal(namespace: Namespace, tmp_path_factory: pytest.TempPathFactory) -> 
     return Terminal(namespace, tmp_path_factory.mktemp("operations"))
 
 
-def create_source(plugin: Plugin) -> None:
+def create_source(plugin: Plugin, **status: Any) -> None:
     plugin.kubectl.run("create", "-f", str(EXAMPLES / "businesses.yaml"))
-    plugin.set_status("embeddingsource", "businesses", observedGeneration=1, **CHANGE)
+    plugin.set_status("embeddingsource", "businesses", observedGeneration=1, **CHANGE, **status)
 
 
 def test_every_command_works_in_the_order_of_the_page(namespace: Namespace, terminal: Terminal) -> None:
@@ -91,7 +90,7 @@ def test_every_command_works_in_the_order_of_the_page(namespace: Namespace, term
             continue  # the namespace of this test has another name
         said[command] = terminal.run(command)
         if command.startswith("kubectl delete esrc"):
-            create_source(plugin)  # the sections after this one have a source of their own
+            create_source(plugin, conditions=[OWNED_ELSEWHERE])  # as in the section about moving
 
     assert plugin.phases("businesses-17") == ["Pending"]
     assert "BEGIN;" in (terminal.folder / "remove-businesses.sql").read_text()

@@ -152,7 +152,7 @@ def test_a_lost_api_server_is_said_with_the_time_of_the_last_data_until_it_is_ba
             alert = page.get_by_role("alert")
             expect(alert).to_have_text(
                 re.compile(
-                    r"^The API server cannot be reached \(\w+\): look with `kubectl cluster-info`. What is shown is of "
+                    r"^The API server cannot be reached \(\w+\): look with `kubectl cluster-info[^`]*`. What is shown is of "
                     r"\d\d:\d\d:\d\d.$"
                 ),
                 timeout=2 * WITHIN_MS,

@@ -23,7 +23,12 @@ def test_a_new_business_gets_one_job_and_one_vector(system: System) -> None:
     system.wait_until_fresh()
     system.book.add(3)
     system.wait_until_fresh()
-    assert [system.reasons(business) for business in (1, 2, 3)] == [["Embedded"]] * 3
+    wait_until(
+        lambda: [system.reasons(business) for business in (1, 2, 3)] == [["Embedded"]] * 3,
+        within_s=20,
+        because="a job's status is sent after its row is written",
+    )
+    assert len(system.jobs()) == 3
 
 
 def test_kubectl_waits_for_the_condition_fresh_and_the_status_has_the_counts(system: System) -> None:

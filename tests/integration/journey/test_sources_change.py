@@ -128,6 +128,7 @@ def test_no_more_texts_are_sent_than_the_limit_of_the_day_allows(system: System,
         because="twelve rows are due, and eight texts are allowed",
     )
     assert not_ready["reason"] == "DayLimitReached"
+    wait_until(lambda: gemini.stats().texts >= 8, within_s=20, because="eight texts were counted, and are being sent")
     assert gemini.stats().texts == 8
     system.apply_source(
         model={"provider": "gemini", "name": "gemini-embedding-001", "dimensions": 512}, maxTextsPerDay=100

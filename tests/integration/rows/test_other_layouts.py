@@ -87,6 +87,7 @@ async def test_an_upgrade_keeps_what_was_right_and_finds_what_is_due(earlier: Ow
         "backfills",
         f"{STEM}_marks",
         f"{STEM}_state",
+        "outcomes",
         "rate_limits",
         "sources",
         "usage",

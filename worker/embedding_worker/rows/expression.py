@@ -90,8 +90,12 @@ class ExpressionFacts:
     others: tuple[OtherTable, ...]
 
 
-NO_WORDS = ("bytea", "bit", "varbit", "vector", "halfvec", "sparsevec")
-"""Types, beside boolean, of which no value is a text that anybody would search by. Numbers, dates and JSON may be meant."""
+NO_WORDS = "'bool', 'bytea', 'bit', 'varbit', 'vector', 'halfvec', 'sparsevec'"
+"""Types of which no value is a text that anybody would search by. Numbers, dates and JSON may be meant."""
+TYPE_OF_VALUE = f"""
+SELECT format_type(t.oid, NULL), t.typname IN ({NO_WORDS}) FROM pg_attribute a JOIN pg_type t ON t.oid = a.atttypid
+WHERE a.attrelid = '{PROBE_VIEW}'::regclass AND a.attname = 'eo_value'"""
+"""→ the type of the expression, and whether its values are no words."""
 
 
 def row_text(config: SourceConfig) -> str:
@@ -99,15 +103,10 @@ def row_text(config: SourceConfig) -> str:
     return f"coalesce((({config.text}\n)::text), '')"
 
 
-def type_sql(config: SourceConfig) -> str:
-    """→ the type of the expression, before it is cast to text, and whether its values are no words. Reads no row."""
-    no_words = ", ".join(f"'{name}'" for name in NO_WORDS)
-    return (
-        f"SELECT pg_catalog.format_type(t.oid, NULL), t.typcategory = 'B' OR t.typname IN ({no_words}) "
-        "FROM (SELECT pg_catalog.pg_typeof(x.eo_value)::oid AS oid FROM (VALUES (1)) one(n) "
-        f"LEFT JOIN LATERAL (SELECT ({config.text}\n) AS eo_value FROM {qualified(config.at)} LIMIT 0) x ON true) k "
-        "JOIN pg_catalog.pg_type t ON t.oid = k.oid"
-    )
+def type_view_sql(config: SourceConfig) -> tuple[str, str]:
+    """Puts a view of the expression, before it is cast to text, in the place of the probe view. It reads no row."""
+    view = f"CREATE TEMP VIEW {PROBE_VIEW} AS SELECT ({config.text}\n) AS eo_value FROM {qualified(config.at)}"
+    return f"DROP VIEW {PROBE_VIEW}", view
 
 
 def refuse_type(name: str) -> SourceRefused:

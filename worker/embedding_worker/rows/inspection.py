@@ -18,6 +18,7 @@ from embedding_worker.rows.expression import (
     FUNCTION_FACTS,
     GENERATED_READS,
     OTHER_TABLES,
+    TYPE_OF_VALUE,
     ExpressionFacts,
     FunctionFacts,
     OtherTable,
@@ -27,7 +28,7 @@ from embedding_worker.rows.expression import (
     probe_view_sql,
     refuse_type,
     schema_denied,
-    type_sql,
+    type_view_sql,
 )
 from embedding_worker.rows.rights import (
     LACKING,
@@ -83,8 +84,6 @@ async def inspect_table(database: Database, config: SourceConfig) -> tuple[State
         missing += of_text
         if facts.own.trigger_present and not missing:
             missing += await _missing_to_replace_trigger(transaction, facts, read)
-        if not missing:
-            await _refuse_type(transaction, facts.statements)
         await transaction.undo()
     _refuse(facts, missing)
     return facts.statements, read
@@ -209,13 +208,17 @@ async def _find_columns_read(
     expression = ExpressionFacts(tree, frozenset(numbers), tuple(others))
     generated = await _generated_reads(transaction, facts)
     read = columns_read(config, expression, functions, facts.columns, generated, table_oid=oid)
+    await _refuse_type(transaction, statements)
     return read, await _lacking(transaction, _rights_of_text(functions, others))
 
 
 async def _refuse_type(transaction: Transaction, statements: Statements) -> None:
-    """Raises SourceRefused if no value of the expression is a text. It needs all rights that the text needs."""
+    """Raises SourceRefused if no value of the expression is a text."""
     await transaction.fetch(USE_PATH, statements.layout.search_path)
-    of_type, has_no_words = (await transaction.fetch(type_sql(statements.config)))[0]
+    for sql in type_view_sql(statements.config):
+        await transaction.fetch(sql)
+    await transaction.fetch(USE_PATH, "pg_catalog")
+    of_type, has_no_words = (await transaction.fetch(TYPE_OF_VALUE))[0]
     if has_no_words:
         raise refuse_type(of_type)
 
