@@ -53,8 +53,8 @@ class SourceSetup:
             await RowStore.inspect(self._database, config)
         except SourceRefused as exc:
             return exc
-        except EmbeddingError:  # the database does not say more now
-            return error
+        except EmbeddingError:
+            pass  # the database does not say more now
         return error
 
     async def explain(self, source: EmbeddingSource, refused: tuple[str, str]) -> tuple[str, str]:

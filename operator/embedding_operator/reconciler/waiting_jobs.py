@@ -10,10 +10,10 @@ import structlog
 from embedding_operator.api_errors import ApiServerError, ApiServerUnavailable
 from embedding_operator.api_server import ApiServer
 from embedding_operator.lifecycle.condition import Condition
+from embedding_operator.reconciler.dead_letters import LOCKED
 from embedding_operator.reconciler.job_table import JobTable
 from embedding_operator.reconciler.tracked_job import OPEN, JobState, TrackedJob
 from embedding_worker.clock import Clock
-from embedding_worker.outcome import OutcomeKind
 
 log = structlog.get_logger(__name__)
 
@@ -22,7 +22,6 @@ SHOWN_AFTER_S = 10.0
 SHOWN_IN_A_TURN, SHOWN_WITHIN_S = 10, 2.0
 """The turn of the loop waits meanwhile."""
 LOCKED_SHOWN_AFTER_S = 20.0
-ROW_LOCKED = OutcomeKind.ROW_LOCKED.value
 MAY_WAIT = frozenset({JobState.QUEUED, JobState.RUNNING, JobState.POSTPONED})
 
 
@@ -44,7 +43,7 @@ class WaitingJobs:
         """Whether another session has locked a row for so long that several attempts to write it have found it locked."""
         long_ago = self._clock.monotonic() - LOCKED_SHOWN_AFTER_S
         jobs = self._table.jobs(self._source, OPEN)
-        return any(job.reason == ROW_LOCKED and job.reason_since <= long_ago for job in jobs)
+        return any(job.reason == LOCKED and job.reason_since <= long_ago for job in jobs)
 
     async def show(self, why: Condition | None) -> None:
         """Write the reason into the statuses of some jobs that do not show it yet. Errors of the API server are not raised."""
