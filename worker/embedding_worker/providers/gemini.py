@@ -31,8 +31,9 @@ MODEL_NAME = "gemini-embedding-001"
 MOST_DIMENSIONS = 3072
 ENDPOINT = "https://generativelanguage.googleapis.com"
 TASK_TYPE = "RETRIEVAL_DOCUMENT"
+QUERY_TASK_TYPE = "RETRIEVAL_QUERY"
 # The SDK's own enum; a newer name would be refused by it at each call.
-TASK_TYPES = {TASK_TYPE, "RETRIEVAL_QUERY", "SEMANTIC_SIMILARITY", "CLASSIFICATION", "CLUSTERING"} | {
+TASK_TYPES = {TASK_TYPE, QUERY_TASK_TYPE, "SEMANTIC_SIMILARITY", "CLASSIFICATION", "CLUSTERING"} | {
     "QUESTION_ANSWERING",
     "FACT_VERIFICATION",
 }
@@ -170,6 +171,11 @@ def known_model(model: Model) -> str:
     return f"models/{name}"
 
 
+def query_task_type(model: Model) -> str:
+    """Documents are found by queries; the other tasks treat both texts alike."""
+    return QUERY_TASK_TYPE if known_task_type(model) == TASK_TYPE else known_task_type(model)
+
+
 def known_task_type(model: Model) -> str:
     task_type = model.task_type or TASK_TYPE
     if task_type not in TASK_TYPES:
@@ -194,9 +200,17 @@ PROVIDER = Provider(
     sdk_module="google.generativeai",
     extra=NAME,
     settings=(
-        ProviderSetting(KEY_SETTING, "a key of the Gemini API", secret=True, required=True, usable=partial(usable_key, setting=KEY_SETTING)),
+        ProviderSetting(
+            KEY_SETTING,
+            "a key of the Gemini API",
+            secret=True,
+            required=True,
+            usable=partial(usable_key, setting=KEY_SETTING),
+        ),
         ProviderSetting(ENDPOINT_SETTING, "the address of another server that answers as Google's does"),
         *rate_limit_settings(NAME),
     ),
     endpoint=endpoint_of,
+    has_own_models=True,
+    query_task_type=query_task_type,
 )

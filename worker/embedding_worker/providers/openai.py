@@ -102,10 +102,13 @@ def translate_sdk_errors(endpoint: str) -> Iterator[None]:
     except openai.APIConnectionError as exc:
         said = type(exc.__cause__ or exc).__name__
         raise ProviderUnavailable(
-            f"the provider {NAME!r} gave no usable answer: {said}, at {endpoint}", reached=not said.startswith("Connect")
+            f"the provider {NAME!r} gave no usable answer: {said}, at {endpoint}",
+            reached=not said.startswith("Connect"),
         ) from None
     except openai.OpenAIError as exc:
-        raise AnswerUnusable(f"the provider {NAME!r} gave no usable answer: {type(exc).__name__}, at {endpoint}") from None
+        raise AnswerUnusable(
+            f"the provider {NAME!r} gave no usable answer: {type(exc).__name__}, at {endpoint}"
+        ) from None
 
 
 def _reaction(answer: ErrorAnswer) -> ProviderError:
@@ -140,7 +143,9 @@ def vectors_in(content: bytes, *, texts: int, endpoint: str) -> list[Vector]:
 def _vector(value: object) -> Vector:
     if isinstance(value, str):
         try:
-            floats = array("f", base64.b64decode(value, validate=True))  # little-endian, as every machine that runs this
+            floats = array(
+                "f", base64.b64decode(value, validate=True)
+            )  # little-endian, as every machine that runs this
         except (binascii.Error, ValueError):
             raise AnswerUnusable("a vector came that is no base64 of floats") from None
         return floats.tolist()

@@ -8,7 +8,7 @@ import hashlib
 import importlib.util
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.metadata import entry_points
 
 from embedding_worker.errors import SourceRefused
@@ -40,6 +40,11 @@ def no_endpoint(values: Values) -> str:
     return ""
 
 
+def same_task_type(model: Model) -> str | None:
+    """The task type of the texts themselves: what a provider without other ones for search texts has."""
+    return model.task_type
+
+
 @dataclass(frozen=True)
 class Provider:
     """The registration of a provider."""
@@ -55,6 +60,10 @@ class Provider:
     settings: tuple[ProviderSetting, ...] = ()
     endpoint: Callable[[Values], str] = no_endpoint
     """The server that is called with these values. Raises SourceRefused."""
+    has_own_models: bool = False
+    """Whether a model's name determines its vectors, whichever provider with this attribute makes them, if no endpoint is set."""
+    query_task_type: Callable[[Model], str | None] = same_task_type
+    """The task type of a search text that is to find texts of this model."""
 
     @property
     def calls_server(self) -> bool:
@@ -86,6 +95,12 @@ def registered_providers() -> dict[str, Provider]:
         if not isinstance(provider, Provider) or provider.name != name:
             raise TypeError(f"the entry point {name!r} of {ENTRY_POINT_GROUP} names no Provider called {name!r}")
     return found
+
+
+def query_model(model: Model, providers: Mapping[str, Provider]) -> Model:
+    """The model that embeds search texts, of which each comes after `model.query_prefix`. Raises SourceRefused."""
+    chosen = model.query_task_type or known_provider(model.provider, providers).query_task_type(model)
+    return replace(model, task_type=chosen)
 
 
 def known_provider(name: str, providers: Mapping[str, Provider]) -> Provider:
