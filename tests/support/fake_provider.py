@@ -33,11 +33,13 @@ class FakeEmbedder:
         self,
         *,
         max_texts: int = 64,
+        max_call_bytes: int | None = None,
         failures: Sequence[ProviderError] = (),
         fails: Callable[[Sequence[str]], ProviderError | None] = lambda texts: None,
         meanwhile: Callable[[], None] = lambda: None,
     ) -> None:
         self.max_texts = max_texts
+        self.max_call_bytes = max_call_bytes
         self.calls: list[list[str]] = []
         self.canaries = 0
         self.fails = fails

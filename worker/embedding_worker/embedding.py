@@ -145,7 +145,7 @@ class RowEmbedder:
         texts = await self._settle_refused(batch, texts)
         if self.refusal is not None:  # another batch has met it meanwhile: nothing more is paid for
             raise self.refusal
-        calls = BatchCalls({request: needed.text for request, needed in texts.items()}, self._calls)
+        calls = BatchCalls((needed.text for needed in texts.values()), self._calls)
         work = asyncio.create_task(self._call_and_write(batch, texts, calls), name="calls of a batch")
         batch.keep(work)
         await _until_done_or(calls.failing, work)
@@ -162,12 +162,13 @@ class RowEmbedder:
         finally:
             self._failing -= 1
 
-    async def _call_and_write(self, batch: RowBatch, texts: Texts, calls: BatchCalls[RowRequest]) -> None:
+    async def _call_and_write(self, batch: RowBatch, texts: Texts, calls: BatchCalls) -> None:
         """After the last call of a backfill's batch, the next one may call: its slots are for calls, and it bounds what waits to
         be written. A batch of jobs keeps its slot, so that no more than two wait, paid for, while the database is away. So does
         each batch until a vector was written: the table may refuse all of them.
         """
-        started, not_sent = self._clock.monotonic(), len(texts)
+        rows_of = _by_text(texts)
+        started, not_sent = self._clock.monotonic(), len(rows_of)
         of_jobs = _are_of_jobs(texts)
         released: Counter[ProviderError] = Counter()
         async for outcomes in calls.run():
@@ -175,7 +176,7 @@ class RowEmbedder:
             if not not_sent and not of_jobs and self._has_written:
                 batch.leave_slot()
             vectors: dict[RowRequest, VectorWrite] = {}
-            for request, result in outcomes:
+            for request, result in ((request, result) for text, result in outcomes for request in rows_of[text]):
                 match result:
                     case FailedAlone():
                         batch.settle(request, failed(result.error))
@@ -269,6 +270,14 @@ class RowEmbedder:
 def _are_of_jobs(requests: Iterable[RowRequest]) -> bool:
     """Whether a job names the text of one of them; in a backfill, none does."""
     return any(request.content_hash is not None for request in requests)
+
+
+def _by_text(texts: Texts) -> dict[str, list[RowRequest]]:
+    """The rows that have the same text share its call and its outcome."""
+    rows: dict[str, list[RowRequest]] = {}
+    for request, needed in texts.items():
+        rows.setdefault(needed.text, []).append(request)
+    return rows
 
 
 async def _until_done_or(event: asyncio.Event, work: "asyncio.Task[None]") -> None:

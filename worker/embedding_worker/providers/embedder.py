@@ -20,7 +20,7 @@ class CountedVectors(list[Vector]):
 
 
 class Embedder(Protocol):
-    """Makes vectors of texts."""
+    """Makes vectors of texts. It may also have `max_call_bytes`: see call_bytes_of."""
 
     max_texts: int
     """Texts in one call."""
@@ -36,6 +36,12 @@ class Embedder(Protocol):
         InputRejected (never send these texts again). Writes nothing.
         """
         ...
+
+
+def call_bytes_of(embedder: Embedder) -> int | None:
+    """UTF-8 bytes of all texts in one call, where the provider limits them: `max_call_bytes`; None where it has none."""
+    most: int | None = getattr(embedder, "max_call_bytes", None)
+    return most
 
 
 def tokens_of(texts: Sequence[str]) -> int:

@@ -14,6 +14,9 @@ class SharedEmbedder(Embedder, Protocol):
     `embed` also raises CallsPaused, if no call may be made now.
     """
 
+    max_call_bytes: int | None
+    """UTF-8 bytes of all texts of a call; None without a limit."""
+
     @property
     def problem(self) -> Problem | None:
         """What prevents calls of all sources, or has until one succeeds; None if nothing does."""
