@@ -91,7 +91,9 @@ async def test_no_call_has_more_texts_than_the_provider_accepts(max_texts: int, 
     assert caller.embedder.canaries == 0
 
 
-async def test_no_call_has_more_bytes_than_the_provider_accepts_also_after_a_smaller_number_of_texts_was_learned() -> None:
+async def test_no_call_has_more_bytes_than_the_provider_accepts_also_after_a_smaller_number_of_texts_was_learned() -> (
+    None
+):
     caller = Caller(FakeEmbedder(max_texts=16, max_call_bytes=60, fails=at_most(8)))
     texts = [*(f"{n:05}" for n in range(10)), "x" * 61, "y" * 50, "z" * 10]
     result = await caller.embed(texts)

@@ -75,7 +75,8 @@ async def test_a_batch_that_succeeds_is_one_attempt() -> None:
 
 async def test_no_parts_are_no_attempt() -> None:
     bisection = failing()
-    assert [outcomes async for outcomes in bisect([], bisection._attempt, on=Broken)] == bisection.attempts == []
+    assert [outcomes async for outcomes in bisect([], bisection._attempt, on=Broken)] == []
+    assert bisection.attempts == []
 
 
 @pytest.mark.parametrize("culprit", [0, 17, 63])

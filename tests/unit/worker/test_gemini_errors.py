@@ -257,7 +257,7 @@ def sdk_error(status_code: int, body: str, headers: dict[str, str]) -> SdkError:
 
 def call(*, reached: bool = True, answered: bool = False) -> BlockingCall:
     made = BlockingCall("gemini")
-    made.reached, made.answered = reached, answered
+    made.reached, made.answer = reached, b"{}" if answered else None
     return made
 
 

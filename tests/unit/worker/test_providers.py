@@ -1,10 +1,17 @@
-"""What every provider's vectors are checked for, and the local provider, on the CPU."""
+"""What every provider's vectors are checked for, how answers are read, and the local provider, on the CPU."""
+
+import base64
+import json
+import math
+from array import array
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import pytest
 
-from embedding_worker.errors import ProviderUnavailable, SourceRefused
-from embedding_worker.providers.embedder import check_vectors
+from embedding_worker.errors import AnswerUnusable, ProviderUnavailable, SourceRefused
+from embedding_worker.providers import gemini, openai
+from embedding_worker.providers.embedder import Vector, at_unit_length, check_vectors
 from embedding_worker.providers.local import DIMENSIONS, MODEL_NAME, LocalEmbedder
 from embedding_worker.source import Model
 
@@ -30,10 +37,94 @@ def test_whole_vectors_pass_as_they_came() -> None:
         ([[1.0, 0.0], [float("nan"), 0.0]], "a vector came with a value that is not a finite number"),
         ([[1.0, float("inf")], [1.0, 0.0]], "a vector came with a value that is not a finite number"),
         ([[1.0, float("-inf")], [1.0, 0.0]], "a vector came with a value that is not a finite number"),
+        ([[float("inf"), float("-inf")], [1.0, 0.0]], "a vector came with a value that is not a finite number"),
+        ([[1.0, 0.0], None], "a vector came that is null, or no list of numbers"),
+        ([[1.0, 0.0], 7], "a vector came that is null, or no list of numbers"),
+        ([[1.0, 0.0], "ab"], "a vector came that is null, or no list of numbers"),
+        ([[1.0, 0.0], {"a": 1.0, "b": 0.0}], "a vector came that is null, or no list of numbers"),
+        ([[1.0, 0.0], [1.0, None]], "a vector came that is null, or no list of numbers"),
+        ([[1.0, 0.0], [1.0, "0.0"]], "a vector came that is null, or no list of numbers"),
+        ([[1.0, 0.0], [1.0, [0.0]]], "a vector came that is null, or no list of numbers"),
+        ([[1.0, 0.0], [1.0, 10**400]], "a vector came that is null, or no list of numbers"),
     ],
 )
 def test_vectors_that_are_not_whole_are_an_outage_of_the_provider(vectors: list[list[float]], sentence: str) -> None:
     with pytest.raises(ProviderUnavailable, match=sentence):
+        check_vectors(vectors, texts=2, dimensions=2)
+
+
+def test_vectors_are_scaled_to_unit_length_and_keep_their_directions() -> None:
+    assert at_unit_length([[3.0, -4.0], [0, 2]]) == [[0.6, -0.8], [0, 1]]
+
+
+def test_a_vector_that_has_unit_length_but_for_its_rounding_stays_as_it_came() -> None:
+    exact = [math.sin(n) for n in range(768)]
+    rounded = array("f", at_unit_length([exact])[0]).tolist()
+    assert at_unit_length([rounded])[0] is rounded
+    longer = [value * (1 + 1e-5) for value in rounded]
+    assert math.hypot(*at_unit_length([longer])[0]) == pytest.approx(1, abs=1e-12)
+
+
+def test_a_vector_that_is_zero_throughout_is_unusable() -> None:
+    with pytest.raises(AnswerUnusable, match="a vector came that is zero throughout"):
+        at_unit_length([[1.0, 0.0], [0.0, 0.0]])
+
+
+def in_base64(vector: Sequence[float]) -> str:
+    return base64.b64encode(array("f", vector).tobytes()).decode()
+
+
+def of_gemini(values: Sequence[object]) -> object:
+    return {"embeddings": [{"values": each} for each in values]}
+
+
+def of_openai(values: Sequence[object]) -> object:
+    return {"data": [{"index": n, "embedding": each} for n, each in enumerate(values)]}
+
+
+def read_gemini(answer: bytes) -> list[Vector]:
+    return gemini.vectors_in(answer, endpoint="http://here")
+
+
+def read_openai(answer: bytes) -> list[Vector]:
+    return openai.vectors_in(answer, texts=2, endpoint="http://here")
+
+
+Read = Callable[[bytes], list[Vector]]
+
+
+@pytest.mark.parametrize(
+    ("read", "body"),
+    [
+        (read_gemini, of_gemini([[0.5, -0.25], [1, 2e-8]])),
+        (read_openai, of_openai([[0.5, -0.25], [1, 2e-8]])),
+        (read_openai, of_openai([in_base64([0.5, -0.25]), [1, 2e-8]])),
+        (read_openai, {"data": [{"index": 1, "embedding": [1, 2e-8]}, {"index": 0, "embedding": [0.5, -0.25]}]}),
+    ],
+)
+def test_the_vectors_of_an_answer_are_read_from_its_bytes(read: Read, body: object) -> None:
+    assert read(json.dumps(body).encode()) == [[0.5, -0.25], [1, 2e-8]]
+
+
+@pytest.mark.parametrize("read", [read_gemini, read_openai])
+@pytest.mark.parametrize(
+    "answer",
+    [
+        *(b"", b"<html>", b'{"embeddings": [', b"[]", b"null", b"\xff", b"{}"),
+        b'{"embeddings": "x", "data": "x"}',
+        b'{"embeddings": [null, {}], "data": [null, {}]}',
+        b'{"embeddings": [[1.0]], "data": [[1.0], [2.0]]}',
+    ],
+)
+def test_an_answer_without_vectors_is_unusable_and_is_not_quoted(read: Read, answer: bytes) -> None:
+    with pytest.raises(AnswerUnusable) as raised:
+        read(answer)
+    assert "html" not in str(raised.value)
+
+
+def test_values_that_are_missing_in_an_answer_are_found_when_they_are_checked() -> None:
+    vectors = read_gemini(json.dumps({"embeddings": [{}, {"values": None}]}).encode())
+    with pytest.raises(AnswerUnusable, match="null, or no list of numbers"):
         check_vectors(vectors, texts=2, dimensions=2)
 
 

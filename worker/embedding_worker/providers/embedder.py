@@ -10,6 +10,9 @@ Vector = Sequence[float]
 BYTES_PER_TOKEN = 3
 """An estimate that is higher than the real number for most languages. The provider bills its own count."""
 
+ROUNDING = 1e-6
+"""A length that differs from 1 by less does so only because the numbers were rounded to 32 bits, as in the column."""
+
 
 class CountedVectors(list[Vector]):
     """The vectors of a call whose tokens the provider has counted."""
@@ -30,8 +33,8 @@ class Embedder(Protocol):
     async def embed(self, texts: Sequence[str]) -> list[Vector]:
         """Embed 1..max_texts texts that are not blank, in one call.
 
-        Returns one vector per text, in input order, each of the model's dimensions and of unit length; as CountedVectors where the
-        provider reports the tokens of the call.
+        Returns one vector per text, in input order, each of the model's dimensions and of unit length; as CountedVectors where
+        the provider reports the tokens of the call.
         Raises ProviderUnavailable (wait, try again), ProviderThrottled (pause), ProviderMisconfigured (someone must act) and
         InputRejected (never send these texts again). Writes nothing.
         """
@@ -52,15 +55,22 @@ def tokens_of(texts: Sequence[str]) -> int:
 def check_vectors(vectors: Sequence[Vector], *, texts: int, dimensions: int) -> list[Vector]:
     """The vectors as they came, if each text has one and each is whole.
 
-    Raises AnswerUnusable on a wrong number or size of vectors, or a value that is not finite: pairing texts with too
+    Raises AnswerUnusable on a wrong number or size of vectors, or a value that is no finite number: pairing texts with too
     few vectors would write another row's vector.
     """
     if len(vectors) != texts:
         raise AnswerUnusable(f"{len(vectors)} vectors came for {texts} texts")
     for vector in vectors:
-        if len(vector) != dimensions:
-            raise AnswerUnusable(f"a vector of {len(vector)} dimensions came, {dimensions} were asked for")
-        if not all(math.isfinite(value) for value in vector):
+        try:
+            size, is_finite = (
+                len(vector),
+                math.isfinite(sum(vector)),
+            )  # one call of C each, as they are made for each vector
+        except (TypeError, OverflowError):
+            raise AnswerUnusable("a vector came that is null, or no list of numbers") from None
+        if size != dimensions:
+            raise AnswerUnusable(f"a vector of {size} dimensions came, {dimensions} were asked for")
+        if not is_finite:
             raise AnswerUnusable("a vector came with a value that is not a finite number")
     return list(vectors)
 
@@ -70,4 +80,8 @@ def at_unit_length(vectors: Sequence[Vector]) -> list[Vector]:
     lengths = [math.hypot(*vector) for vector in vectors]
     if not all(lengths):
         raise AnswerUnusable("a vector came that is zero throughout")
-    return [[value / length for value in vector] for vector, length in zip(vectors, lengths, strict=True)]
+    return [_scaled(vector, length) for vector, length in zip(vectors, lengths, strict=True)]
+
+
+def _scaled(vector: Vector, length: float) -> Vector:
+    return vector if abs(length - 1) < ROUNDING else [value / length for value in vector]

@@ -28,6 +28,8 @@ class LocalEmbedder:
     max_texts = (
         64  # about 30 ms of two cores: long enough to be worth a call, short enough for an edit to be served in between
     )
+    # The time of a call grows with its bytes (0.1 ms each, on two cores that others use too); its memory does not.
+    max_call_bytes = 16_000
     max_text_bytes = 8_000  # a text of 100 kB was seen to take 520 MB of memory
 
     def __init__(self, model: Model) -> None:

@@ -7,7 +7,6 @@ third of the size of numbers and needs no parsing; servers that do not know it a
 import asyncio
 import base64
 import binascii
-import json
 import logging
 from array import array
 from collections.abc import Iterator, Mapping, Sequence
@@ -16,8 +15,10 @@ from datetime import UTC, datetime
 from functools import partial
 from typing import Any
 
+from pydantic_core import from_json
+
 from embedding_worker.errors import AnswerUnusable, ProviderError, ProviderUnavailable, SourceRefused
-from embedding_worker.providers.embedder import Vector, at_unit_length, check_vectors
+from embedding_worker.providers.embedder import BYTES_PER_TOKEN, Vector, at_unit_length, check_vectors
 from embedding_worker.providers.http_settings import usable_endpoint, usable_key
 from embedding_worker.providers.openai_errors import ErrorAnswer, reaction_to
 from embedding_worker.providers.provider import Provider, ProviderSetting, Values
@@ -31,6 +32,8 @@ ENDPOINT = "https://api.openai.com/v1"
 NO_KEY = "no-key-is-set"
 """The SDK refuses to start without one; servers that need none ignore it."""
 TIMEOUT_S = 30.0
+MOST_TOKENS = 300_000
+"""Of all texts of a call (platform.openai.com, embeddings). More are refused."""
 TAKES_DIMENSIONS = "text-embedding-3-"
 """The models that are asked for a number of dimensions. Other servers refuse the parameter, or give the model's own number."""
 
@@ -38,11 +41,11 @@ TAKES_DIMENSIONS = "text-embedding-3-"
 class OpenAIEmbedder:
     """Embeds without threads. Safe to call from several tasks at once."""
 
-    # OpenAI accepts 2,048 texts and 300,000 tokens in a call (platform.openai.com, embeddings); of smaller servers the largest
-    # accepted batch is learned.
+    # OpenAI accepts 2,048 texts in a call; of smaller servers the largest accepted batch is learned.
     max_texts = 256
     # text-embedding-3 accepts 8,192 tokens a text, at three bytes of UTF-8 a token on the safe side.
     max_text_bytes = 24_000
+    max_call_bytes = MOST_TOKENS * BYTES_PER_TOKEN
 
     def __init__(self, model: Model, *, api_key: str | None, endpoint: str, timeout_s: float = TIMEOUT_S) -> None:
         """Raises SourceRefused for what can be seen to be wrong before any call."""
@@ -120,7 +123,7 @@ def _reaction(answer: ErrorAnswer) -> ProviderError:
 def vectors_in(content: bytes, *, texts: int, endpoint: str) -> list[Vector]:
     """The vectors of an answer, in the order of the texts. Raises AnswerUnusable, or what an error in its body asks for."""
     try:
-        body = json.loads(content)
+        body = from_json(content)
     except ValueError:
         raise AnswerUnusable(f"the provider {NAME!r} answered no JSON, at {endpoint}") from None
     data = body.get("data") if isinstance(body, Mapping) else None
@@ -149,8 +152,8 @@ def _vector(value: object) -> Vector:
         except (binascii.Error, ValueError):
             raise AnswerUnusable("a vector came that is no base64 of floats") from None
         return floats.tolist()
-    if isinstance(value, list) and all(isinstance(number, (int, float)) for number in value):
-        return [float(number) for number in value]
+    if isinstance(value, list):
+        return value  # check_vectors finds what is no number
     raise AnswerUnusable("a vector came that is null, or no list of numbers")
 
 
