@@ -4,7 +4,7 @@ from base64 import b64encode
 
 import pytest
 
-from tests.support.chart import DATABASE, Helm, Json, Objects, settings_of
+from tests.support.chart import DATABASE, Helm, Json, Objects, settings_of, workers_template
 
 URL = "postgresql://user:secret@db.example/yellow_book"
 DATABASE_FOLDER, GEMINI_FOLDER = "/etc/embedding-operator/database", "/etc/embedding-operator/gemini"

@@ -18,8 +18,7 @@ RATE_LIMITS = {
 TEMPLATE = "EMBEDDING_BACKFILL_POD_TEMPLATE_FILE"
 POD = {"EMBEDDING_NAMESPACE", "EMBEDDING_POD_NAME", "EMBEDDING_HTTP_PORT"}
 NOT_A_VALUE = {*POD, TEMPLATE, "EMBEDDING_API_KEYS", "EMBEDDING_GEMINI_ENDPOINT", *RATE_LIMITS}
-"""Not values of group settings: the pod's own namespace and name; a fixed port; a file of the chart; the value apiKeys; those of group
-gemini."""
+"""Not values of group settings: the pod's own names; a fixed port; a file of the chart; apiKeys; those of group gemini."""
 
 
 def own_paths(node: Any, prefix: str = "") -> set[str]:
