@@ -20,20 +20,19 @@ from typing import Any
 from embedding_worker.errors import AnswerUnusable, ProviderError, ProviderUnavailable, SourceRefused
 from embedding_worker.providers.blocking_call import BlockingCall
 from embedding_worker.providers.embedder import CountedVectors, Vector, at_unit_length, check_vectors
-from embedding_worker.providers.http_settings import usable_endpoint, usable_key
+from embedding_worker.providers.http_settings import Access, access_of, usable_endpoint, usable_key
 from embedding_worker.providers.openai_errors import ErrorAnswer, reaction_to
-from embedding_worker.providers.provider import Provider, ProviderSetting, Values
+from embedding_worker.providers.provider import SOURCE_ENDPOINT, Provider, ProviderSetting, Values
 from embedding_worker.providers.rate_limits import rate_limit_settings
 from embedding_worker.source import Model
 
 NAME = "openai"
 KEY_SETTING = "OPENAI_API_KEY"
-ENDPOINT_SETTING = "EMBEDDING_OPENAI_ENDPOINT"
 ENDPOINT = "https://api.openai.com/v1"
 NO_KEY = "no-key-is-set"
 """The SDK refuses to start without one, or takes OPENAI_API_KEY of the environment. It is never sent."""
 TIMEOUT_S = 30.0
-"""For the whole call. TEI on a CPU was seen to take seconds for 32 long texts; a call that takes longer is made smaller."""
+"""For the whole call. A model on a CPU embeds about ten long texts a second; a call that takes longer is made smaller."""
 IDLE_S = 3.0
 """How long an idle connection is used again: uvicorn, under vLLM and infinity, closes it after five seconds."""
 TAKES_DIMENSIONS = "text-embedding-3-"
@@ -60,7 +59,7 @@ class OpenAIEmbedder:
             )
         self._model = model
         self._api_key = api_key
-        self._endpoint = endpoint
+        self._access = access_of(model, endpoint, key_setting=KEY_SETTING, endpoint_setting=SOURCE_ENDPOINT)
         self._timeout_s = timeout_s
         self._client: Any = None
         self._making = asyncio.Lock()
@@ -73,19 +72,19 @@ class OpenAIEmbedder:
             asked["dimensions"] = self._model.dimensions
         try:
             async with asyncio.timeout(self._timeout_s):
-                with translate_sdk_errors(self._endpoint):
+                with translate_sdk_errors(self._access):
                     answer = await client.embeddings.with_raw_response.create(**asked)
                     content = answer.content
         except TimeoutError:
             raise ProviderUnavailable(
-                f"the provider {NAME!r} gave no answer within {self._timeout_s:g} s, at {self._endpoint}"
+                f"the provider {NAME!r} gave no answer within {self._timeout_s:g} s, at {self._access.endpoint}"
             ) from None
         # In a thread of its own, because threads that all share may wait for DNS.
         return await BlockingCall(NAME).run(partial(self._vectors_in, content, len(texts)))
 
     def _vectors_in(self, content: bytes, texts: int) -> list[Vector]:
-        body = body_of(content, endpoint=self._endpoint)
-        vectors = vectors_in(body, texts=texts, endpoint=self._endpoint)
+        body = body_of(content, endpoint=self._access.endpoint)
+        vectors = vectors_in(body, texts=texts, access=self._access)
         whole = at_unit_length(check_vectors(vectors, texts=texts, dimensions=self._model.dimensions))
         tokens = tokens_in(body)
         return whole if tokens is None else CountedVectors(whole, tokens=tokens)
@@ -93,7 +92,7 @@ class OpenAIEmbedder:
     async def _ready_client(self) -> Any:
         async with self._making:
             if self._client is None:
-                self._client = await BlockingCall(NAME).run(partial(make_client, self._api_key, self._endpoint))
+                self._client = await BlockingCall(NAME).run(partial(make_client, self._api_key, self._access.endpoint))
         return self._client
 
 
@@ -127,14 +126,14 @@ def make_client(api_key: str | None, endpoint: str) -> Any:
 
 
 @contextmanager
-def translate_sdk_errors(endpoint: str) -> Iterator[None]:
+def translate_sdk_errors(access: Access) -> Iterator[None]:
     """Translate the SDK's errors, which are not chained: they quote requests and answers."""
     import openai
 
     try:
         yield
     except openai.APIStatusError as exc:
-        raise _reaction(ErrorAnswer(exc.status_code, exc.body, exc.response.headers)) from None
+        raise _reaction(ErrorAnswer(exc.status_code, exc.body, exc.response.headers), access) from None
     except Exception as exc:
         # Their classes are enough: ConnectError (SSLCertVerificationError). Their messages may quote the request.
         outer, *causes = causes_of(
@@ -142,7 +141,8 @@ def translate_sdk_errors(endpoint: str) -> Iterator[None]:
         )
         said = f"{outer} ({causes[-1]})" if causes and causes[-1] != outer else outer
         raise ProviderUnavailable(
-            f"the provider {NAME!r} gave no usable answer: {said}, at {endpoint}", reached=outer not in NOT_REACHED
+            f"the provider {NAME!r} gave no usable answer: {said}, at {access.endpoint}",
+            reached=outer not in NOT_REACHED,
         ) from None
 
 
@@ -155,9 +155,9 @@ def causes_of(error: BaseException | None) -> list[str]:
     return names
 
 
-def _reaction(answer: ErrorAnswer) -> ProviderError:
+def _reaction(answer: ErrorAnswer, access: Access) -> ProviderError:
     return reaction_to(
-        answer, provider=NAME, key_setting=KEY_SETTING, endpoint_setting=ENDPOINT_SETTING, now=datetime.now(UTC)
+        answer, provider=NAME, key_setting=access.key_name, endpoint_setting=access.endpoint_name, now=datetime.now(UTC)
     )
 
 
@@ -178,13 +178,13 @@ def _with_vector(item: dict[str, Any]) -> dict[str, Any]:
     return item
 
 
-def vectors_in(body: object, *, texts: int, endpoint: str) -> list[Vector]:
+def vectors_in(body: object, *, texts: int, access: Access) -> list[Vector]:
     """The vectors of an answer, in the order of the texts. Raises AnswerUnusable, or what an error in its body asks for."""
     data = body.get("data") if isinstance(body, Mapping) else None
     if not isinstance(data, list):
         if isinstance(body, Mapping) and body.get("error"):
-            raise _reaction(ErrorAnswer(200, body["error"], {}))
-        raise AnswerUnusable(f"the provider {NAME!r} answered without vectors, at {endpoint}")
+            raise _reaction(ErrorAnswer(200, body["error"], {}), access)
+        raise AnswerUnusable(f"the provider {NAME!r} answered without vectors, at {access.endpoint}")
     if len(data) != texts:
         raise AnswerUnusable(f"{len(data)} vectors came for {texts} texts")
     found: dict[object, Vector] = {}
@@ -219,7 +219,7 @@ def _vector(value: object) -> Vector:
 
 
 def endpoint_of(values: Values) -> str:
-    return usable_endpoint(values.get(ENDPOINT_SETTING), setting=ENDPOINT_SETTING, default=ENDPOINT)
+    return usable_endpoint(values.get(SOURCE_ENDPOINT), setting=SOURCE_ENDPOINT, default=ENDPOINT)
 
 
 def make_embedder(model: Model, values: Values) -> OpenAIEmbedder:
@@ -241,7 +241,6 @@ PROVIDER = Provider(
             secret=True,
             usable=partial(usable_key, setting=KEY_SETTING),
         ),
-        ProviderSetting(ENDPOINT_SETTING, f"the address of a server with OpenAI's API, instead of {ENDPOINT}"),
         *rate_limit_settings(NAME),
     ),
     endpoint=endpoint_of,
