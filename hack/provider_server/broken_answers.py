@@ -17,7 +17,7 @@ from hack.provider_server.faults import Fault, FaultKind
 NO_ANSWERS = {FaultKind.HANG, FaultKind.TRICKLE, FaultKind.TRICKLE_HEADERS, FaultKind.CLOSE} | {
     *(FaultKind.REDIRECT, FaultKind.NOT_JSON, FaultKind.ERROR_BODY, FaultKind.BAD_GATEWAY, FaultKind.CLOSE_AT_ONCE)
 }
-UNUSUAL = {FaultKind.GZIP, FaultKind.SHUFFLED}
+UNUSUAL = {FaultKind.GZIP, FaultKind.SHUFFLED, FaultKind.NUMBERS}
 """Right answers in another form."""
 PAGE = "<html><body>Sign in to the network</body></html>"
 TRICKLE_S = 1.0

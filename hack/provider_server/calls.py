@@ -6,7 +6,7 @@ from typing import Any, Protocol
 
 from aiohttp import web
 
-from hack.provider_server.faults import Fault
+from hack.provider_server.faults import Fault, FaultKind
 
 Values = list[float] | list[str] | list[None] | None
 """One vector, or what comes instead of it."""
@@ -58,6 +58,6 @@ class Api(Protocol):
         """The error with which the API refuses this call; None: it embeds its texts."""
         ...
 
-    def answer(self, call: Call, vectors: Sequence[Values], *, shuffled: bool) -> Any:
-        """The JSON of an answer with these vectors. `shuffled`: in another order, where the API numbers them."""
+    def answer(self, call: Call, vectors: Sequence[Values], kind: FaultKind | None) -> Any:
+        """The JSON of an answer with these vectors, in the form that this fault asks for, where the API has such a form."""
         ...

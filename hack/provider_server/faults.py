@@ -48,6 +48,8 @@ class FaultKind(StrEnum):
     """A right answer, compressed."""
     SHUFFLED = "shuffled"
     """A right answer in another order, where the API numbers its vectors."""
+    NUMBERS = "numbers"
+    """A right answer in numbers, although base64 was asked for, as some servers do not know it."""
     TOO_FEW = "too-few"
     """One vector less than texts."""
     ONE_FOR_ALL = "one-for-all"

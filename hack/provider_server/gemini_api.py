@@ -72,7 +72,7 @@ class GeminiApi:
         requests, batch = self._requests(call)
         return refusal(requests, model=call.model, batch=batch)
 
-    def answer(self, call: Call, vectors: Sequence[Values], *, shuffled: bool) -> Any:
+    def answer(self, call: Call, vectors: Sequence[Values], kind: FaultKind | None) -> Any:
         _, batch = self._requests(call)
         embeddings = [None if values is None else {"values": values} for values in vectors]
         return {"embeddings": embeddings} if batch else {"embedding": (embeddings or [{}])[0]}

@@ -132,15 +132,15 @@ class OpenAIApi:
         poison = next((place for place, text in enumerate(asked.input) if POISON in text), None)
         return None if poison is None else answers.refused_text(self._dialect, poison, asked.input[poison])
 
-    def answer(self, call: Call, vectors: Sequence[Values], *, shuffled: bool) -> Any:
+    def answer(self, call: Call, vectors: Sequence[Values], kind: FaultKind | None) -> Any:
         asked: EmbeddingsRequest = call.details
-        as_text = asked.encoding_format == "base64" and self._limits.knows_base64
+        as_text = asked.encoding_format == "base64" and self._limits.knows_base64 and kind is not FaultKind.NUMBERS
         data = [
             {"object": "embedding", "index": index, "embedding": in_base64(values) if as_text else as_numbers(values)}
             for index, values in enumerate(vectors)
         ]
         usage = {"prompt_tokens": asked.tokens, "total_tokens": asked.tokens}
-        ordered = data[::-1] if shuffled else data
+        ordered = data[::-1] if kind is FaultKind.SHUFFLED else data
         return {"object": "list", "data": ordered, "model": asked.model, "usage": usage}
 
 

@@ -95,7 +95,7 @@ class FakeServer:
             self._stats.record_answer(fault.kind)
         kind = None if fault is None else fault.kind
         vectors = right if kind is None or kind in UNUSUAL else spoiled(right, kind)
-        body = api.answer(call, vectors, shuffled=kind is FaultKind.SHUFFLED)
+        body = api.answer(call, vectors, kind)
         return encoded(body, kind)
 
     async def _add_fault(self, request: web.Request) -> web.Response:

@@ -18,6 +18,7 @@ from functools import partial
 from typing import Any
 
 from embedding_worker.errors import AnswerUnusable, ProviderError, ProviderUnavailable, SourceRefused
+from embedding_worker.providers.accounts import KEY_REF
 from embedding_worker.providers.blocking_call import BlockingCall
 from embedding_worker.providers.embedder import CountedVectors, Vector, at_unit_length, check_vectors
 from embedding_worker.providers.http_settings import Access, access_of, usable_endpoint, usable_key
@@ -59,21 +60,22 @@ class OpenAIEmbedder:
             )
         self._model = model
         self._api_key = api_key
-        self._access = access_of(model, endpoint, key_setting=KEY_SETTING, endpoint_setting=SOURCE_ENDPOINT)
+        key_name = KEY_SETTING if api_key else KEY_REF
+        self._access = access_of(model, endpoint, key_setting=key_name, endpoint_setting=SOURCE_ENDPOINT)
         self._timeout_s = timeout_s
-        self._client: Any = None
+        self._send: Any = None
         self._making = asyncio.Lock()
 
     async def embed(self, texts: Sequence[str]) -> list[Vector]:
         """See Embedder.embed. The first call imports the SDK, in a thread and outside of the timeout."""
-        client = self._client or await self._ready_client()
+        send = self._send or await self._ready()
         asked: dict[str, Any] = {"model": self._model.name, "input": list(texts), "encoding_format": "base64"}
         if self._model.name.startswith(TAKES_DIMENSIONS):
             asked["dimensions"] = self._model.dimensions
         try:
             async with asyncio.timeout(self._timeout_s):
                 with translate_sdk_errors(self._access):
-                    answer = await client.embeddings.with_raw_response.create(**asked)
+                    answer = await send(**asked)
                     content = answer.content
         except TimeoutError:
             raise ProviderUnavailable(
@@ -89,15 +91,18 @@ class OpenAIEmbedder:
         tokens = tokens_in(body)
         return whole if tokens is None else CountedVectors(whole, tokens=tokens)
 
-    async def _ready_client(self) -> Any:
+    async def _ready(self) -> Any:
         async with self._making:
-            if self._client is None:
-                self._client = await BlockingCall(NAME).run(partial(make_client, self._api_key, self._access.endpoint))
-        return self._client
+            if self._send is None:
+                self._send = await BlockingCall(NAME).run(partial(make_sender, self._api_key, self._access.endpoint))
+        return self._send
 
 
-def make_client(api_key: str | None, endpoint: str) -> Any:
-    """A client with this key. Redirects are not followed: another server would get the key and the texts."""
+def make_sender(api_key: str | None, endpoint: str) -> Any:
+    """The SDK's function that makes a call, with this key or with none.
+
+    Redirects are not followed: another server would get the key and the texts.
+    """
     for name in ("openai", "httpx", "httpx2", "httpcore", "httpcore2"):
         logging.getLogger(name).setLevel(logging.WARNING)  # at debug they log whole requests, the texts in them
     import openai
@@ -115,14 +120,9 @@ def make_client(api_key: str | None, endpoint: str) -> Any:
             f"the provider {NAME!r} cannot be called: {type(exc).__name__}, see the proxy and the certificates that are set",
             reached=False,
         ) from None
-    headers: Any = None if api_key else {"Authorization": openai.Omit()}
-    return openai.AsyncOpenAI(
-        api_key=api_key or NO_KEY,
-        base_url=endpoint,
-        max_retries=0,
-        http_client=http_client,
-        default_headers=headers,
-    )
+    client = openai.AsyncOpenAI(api_key=api_key or NO_KEY, base_url=endpoint, max_retries=0, http_client=http_client)
+    headers = None if api_key else {"Authorization": openai.Omit()}
+    return partial(client.embeddings.with_raw_response.create, extra_headers=headers)
 
 
 @contextmanager

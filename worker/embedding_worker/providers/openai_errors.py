@@ -85,7 +85,7 @@ def reaction_to(
         case _, name if name in WRONG_PLACE:
             advice, reason = "it does not serve this place, call it from another region", "PlaceNotServed"
         case 403, _:
-            advice, reason = f"the key of {key_setting} may not do this, give it the permission", "PermissionDenied"
+            advice, reason = f"{key_setting} may not do this, give it the permission", "PermissionDenied"
         case http_code, _ if 300 <= http_code < 400:
             advice = (
                 f"it redirects to another address, which would get the key, set {endpoint_setting} to the final one"
