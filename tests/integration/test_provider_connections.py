@@ -198,6 +198,12 @@ def callbacks(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     return seconds
 
 
+async def call_with_most_texts(made: SourceEmbedder) -> None:
+    """In a task of its own, so that its last step is a callback that has ended."""
+    texts = [f"business {n}" for n in range(made.max_texts)]
+    assert len(await asyncio.create_task(made.embed(texts))) == len(texts)
+
+
 @pytest.mark.parametrize("kind", [FaultKind.GZIP, FaultKind.NUMBERS])
 async def test_a_large_answer_is_read_without_blocking_the_event_loop(
     gemini: FakeGemini, service: Service, callbacks: list[float], kind: FaultKind
@@ -205,7 +211,7 @@ async def test_a_large_answer_is_read_without_blocking_the_event_loop(
     made = await warm(replace(service, dimensions=1_536), service.url(gemini))
     gemini.fault(kind)
     callbacks.clear()
-    assert len(await made.embed([f"business {n}" for n in range(made.max_texts)])) == made.max_texts
+    await call_with_most_texts(made)
     assert max(callbacks) < LONGEST_CALLBACK_S
 
 
@@ -219,7 +225,7 @@ def local() -> SourceEmbedder:
 async def test_the_local_model_is_loaded_and_used_without_blocking_the_event_loop(
     local: SourceEmbedder, callbacks: list[float]
 ) -> None:
-    assert len(await local.embed([f"business {n}" for n in range(local.max_texts)])) == local.max_texts
+    await call_with_most_texts(local)
     assert max(callbacks) < LONGEST_CALLBACK_S
 
 
