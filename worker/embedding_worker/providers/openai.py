@@ -2,13 +2,12 @@
 
 Called through the provider registry. The SDK repeats nothing and follows no redirect. Vectors are asked for in base64, which is a
 third of the size of numbers and needs no parsing; servers that do not know it answer numbers, which are read too. Answers are
-read in a thread, one vector after the other, so that the event loop goes on meanwhile.
+read in a thread, so that the event loop goes on meanwhile.
 """
 
 import asyncio
 import base64
 import binascii
-import json
 import logging
 from array import array
 from collections.abc import Iterator, Mapping, Sequence
@@ -16,6 +15,8 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from functools import partial
 from typing import Any
+
+from pydantic_core import from_json
 
 from embedding_worker.errors import AnswerUnusable, ProviderError, ProviderUnavailable, SourceRefused
 from embedding_worker.providers.accounts import KEY_REF
@@ -162,20 +163,11 @@ def _reaction(answer: ErrorAnswer, access: Access) -> ProviderError:
 
 
 def body_of(content: bytes, *, endpoint: str) -> object:
-    """The JSON of an answer, each vector read already. Raises AnswerUnusable.
-
-    The parser holds the interpreter's lock, and lets others run only where it calls Python: once for each vector.
-    """
+    """The JSON of an answer. Raises AnswerUnusable."""
     try:
-        return json.loads(content, object_hook=_with_vector)
-    except (ValueError, RecursionError, OverflowError):
+        return from_json(content)
+    except ValueError:
         raise AnswerUnusable(f"the provider {NAME!r} answered no JSON, at {endpoint}") from None
-
-
-def _with_vector(item: dict[str, Any]) -> dict[str, Any]:
-    if "embedding" in item:
-        item["embedding"] = _vector(item["embedding"])
-    return item
 
 
 def vectors_in(body: object, *, texts: int, access: Access) -> list[Vector]:
@@ -187,11 +179,11 @@ def vectors_in(body: object, *, texts: int, access: Access) -> list[Vector]:
         raise AnswerUnusable(f"the provider {NAME!r} answered without vectors, at {access.endpoint}")
     if len(data) != texts:
         raise AnswerUnusable(f"{len(data)} vectors came for {texts} texts")
-    found: dict[object, Vector] = {}
+    found: dict[str, Vector] = {}
     for place, item in enumerate(data):
-        if not isinstance(item, Mapping) or "embedding" not in item:
+        if not isinstance(item, Mapping):
             raise AnswerUnusable("a vector came that is null")
-        found[str(item.get("index", place))] = item["embedding"]
+        found[str(item.get("index", place))] = _vector(item.get("embedding"))
     if set(found) != {str(place) for place in range(texts)}:
         raise AnswerUnusable("the vectors that came are not numbered as the texts are")
     return [found[str(place)] for place in range(texts)]
@@ -214,7 +206,10 @@ def _vector(value: object) -> Vector:
             raise AnswerUnusable("a vector came that is no base64 of floats") from None
         return floats.tolist()
     if isinstance(value, list) and all(isinstance(number, (int, float)) for number in value):
-        return [float(number) for number in value]
+        try:
+            return [float(number) for number in value]
+        except OverflowError:
+            raise AnswerUnusable("a vector came with a value that is not a finite number") from None
     raise AnswerUnusable("a vector came that is null, or no list of numbers")
 
 
