@@ -19,6 +19,8 @@ MODELS = {"text-embedding-3-small": 1536, "text-embedding-3-large": 3072, "text-
 """OpenAI's own, with their dimensions."""
 SERVED_MODEL = "intfloat/multilingual-e5-small"
 SERVED_DIMENSIONS = 384
+SERVED = {SERVED_MODEL: SERVED_DIMENSIONS, "sentence-transformers/distiluse-base-multilingual-cased-v2": 512}
+"""Those of the other servers."""
 SHORTENED = "text-embedding-3-"
 """The models that can give fewer dimensions."""
 MOST_TOKENS = 300_000
@@ -55,7 +57,7 @@ class EmbeddingsRequest(BaseModel):
 
     @property
     def size(self) -> int:
-        return self.dimensions or MODELS.get(self.model, SERVED_DIMENSIONS)
+        return self.dimensions or (MODELS | SERVED).get(self.model, SERVED_DIMENSIONS)
 
     @property
     def tokens(self) -> int:
@@ -113,8 +115,7 @@ class OpenAIApi:
         return answers.invalid_key(self._dialect, key) if key not in ("", self._api_key) else None
 
     def _wrong_model(self, asked: EmbeddingsRequest) -> OpenAIError | None:
-        known = asked.model in MODELS if self._dialect is Dialect.OPENAI else asked.model == SERVED_MODEL
-        if self._limits.checks_model and not known:
+        if self._limits.checks_model and asked.model not in (MODELS if self._dialect is Dialect.OPENAI else SERVED):
             return answers.unknown_model(self._dialect, asked.model)
         most = MODELS.get(asked.model, SERVED_DIMENSIONS)
         if asked.dimensions is not None and (not asked.model.startswith(SHORTENED) or asked.dimensions > most):
