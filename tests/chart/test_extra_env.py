@@ -51,6 +51,7 @@ def test_port_namespace_and_pod_name_are_the_charts(each_helm: Helm, name: str, 
         ("ALL_PROXY", "proxy.httpsProxy"),
         ("NO_PROXY", "proxy.noProxy"),
         ("REQUESTS_CA_BUNDLE", "privateCA.configMap"),
+        ("SSL_CERT_FILE", "privateCA.configMap"),
     ],
 )
 def test_the_sentence_names_variable_and_value(each_helm: Helm, name: str, value: str) -> None:

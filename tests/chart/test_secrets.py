@@ -132,12 +132,13 @@ def test_a_private_ca_is_trusted_by_the_client_of_the_models_api(helm: Helm, val
     source["items"] = [{"key": "root.pem", "path": "ca.crt"}]
     assert volume(rendered, "private-ca") == expected
     assert mount(rendered, "private-ca") == {"mountPath": "/etc/embedding-operator/ca", "readOnly": True}
-    assert rendered.environment()["REQUESTS_CA_BUNDLE"] == CA_FILE
+    environment = rendered.environment()
+    assert {environment["REQUESTS_CA_BUNDLE"], environment["SSL_CERT_FILE"]} == {CA_FILE}
 
 
 def test_without_a_private_ca_the_public_ones_are_trusted(helm: Helm) -> None:
     rendered = helm.render()
-    assert "REQUESTS_CA_BUNDLE" not in rendered.environment()
+    assert not {"REQUESTS_CA_BUNDLE", "SSL_CERT_FILE"} & set(rendered.environment())
     assert "private-ca" not in str(rendered.one("Deployment"))
 
 

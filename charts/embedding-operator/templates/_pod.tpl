@@ -133,7 +133,8 @@ env:
   {{- end }}
   {{- end }}
   {{- if or .Values.privateCA.configMap .Values.privateCA.secret }}
-  - {name: REQUESTS_CA_BUNDLE, value: /etc/embedding-operator/ca/ca.crt}
+  - {name: REQUESTS_CA_BUNDLE, value: /etc/embedding-operator/ca/ca.crt} # of SDKs that use requests
+  - {name: SSL_CERT_FILE, value: /etc/embedding-operator/ca/ca.crt} # of SDKs that use httpx
   {{- end }}
   {{- if include "embedding-operator.createsWorkers" . }}
   - {name: EMBEDDING_BACKFILL_POD_TEMPLATE_FILE, value: /etc/embedding-operator/workers/job.yaml}
