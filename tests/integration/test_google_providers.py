@@ -26,7 +26,7 @@ from embedding_worker.providers.embedder import Embedder
 from embedding_worker.providers.gemini import GeminiEmbedder
 from embedding_worker.providers.google_genai import GoogleGenaiEmbedder
 from embedding_worker.providers.observer import NoObserver
-from embedding_worker.providers.registry import ProviderRegistry
+from embedding_worker.providers.registry import Credentials, ProviderRegistry
 from embedding_worker.source import Model
 from hack.provider_server.faults import FaultKind
 from hack.provider_server.process import FakeGemini
@@ -74,7 +74,8 @@ class Maker:
         self, *, dimensions: int = 768, timeout_s: float = LONG_S, task_type: str | None = None, key: str = KEY
     ) -> Embedder:
         model = Model(self.provider, "gemini-embedding-001", dimensions, task_type)
-        return CLASSES[self.provider](model, api_key=key, endpoint=self.endpoint, timeout_s=timeout_s)
+        made: Embedder = CLASSES[self.provider](model, api_key=key, endpoint=self.endpoint, timeout_s=timeout_s)
+        return made
 
 
 @pytest.fixture(params=CLASSES)
@@ -111,7 +112,7 @@ async def test_a_hundred_texts_get_their_own_vectors_in_order_at_unit_length(
 
 async def test_the_registry_makes_it_from_the_settings_and_rotates_its_key(gemini: FakeGemini, embedder: Maker) -> None:
     values = {"GEMINI_API_KEY": "another-key", "EMBEDDING_GEMINI_ENDPOINT": gemini.url}
-    registry = ProviderRegistry(values, clock=SystemClock(), observer=NoObserver())
+    registry = ProviderRegistry(Credentials(values), clock=SystemClock(), observer=NoObserver())
     made = registry.embedder(Model("gemini", "models/gemini-embedding-001", 4), source="businesses")
     with pytest.raises(ProviderMisconfigured) as refused:
         await made.embed(["one"])

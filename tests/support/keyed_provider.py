@@ -7,7 +7,7 @@ from embedding_worker.errors import SourceRefused
 from embedding_worker.providers.circuit import CircuitState
 from embedding_worker.providers.embedder import Vector
 from embedding_worker.providers.provider import Provider, ProviderSetting, Values
-from embedding_worker.providers.registry import ProviderRegistry
+from embedding_worker.providers.registry import Credentials, ProviderRegistry
 from embedding_worker.rows.records import RateLimits
 from embedding_worker.source import Model
 from tests.support.fake_clock import FakeClock, let_time_pass
@@ -80,7 +80,7 @@ class KeyedSystem:
     def __init__(self, **values: str) -> None:
         self.clock, self.observer, self.provider = FakeClock(), Observer(), KeyedProvider()
         self.registry = ProviderRegistry(
-            values or {KEY: "old"},
+            Credentials(values or {KEY: "old"}),
             clock=self.clock,
             observer=self.observer,
             providers={"fake": self.provider.registration()},

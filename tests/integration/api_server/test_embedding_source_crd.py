@@ -54,7 +54,7 @@ REFUSED: list[tuple[Json, str]] = [
     ({"text": " \t\r\n"}, EXPRESSION),
     ({"embeddingColumn": ""}, "spec.embeddingColumn in body should be at least 1 chars long"),
     ({"embeddingColumn": "c" * 64}, "spec.embeddingColumn: Too long: may not be more than 63"),
-    ({"model": {"provider": "openai"}}, 'spec.model.provider: Unsupported value: "openai"'),
+    ({"model": {"provider": "Acme AI"}}, 'spec.model.provider: Invalid value: "Acme AI"'),
     ({"model": {"name": ""}}, "spec.model.name in body should be at least 1 chars long"),
     ({"model": {"name": "m" * 129}}, "spec.model.name: Too long: may not be more than 128"),
     ({"model": {"dimensions": 0}}, "spec.model.dimensions in body should be greater than or equal to 1"),

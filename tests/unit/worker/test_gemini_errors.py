@@ -24,11 +24,13 @@ from embedding_worker.errors import (
 from embedding_worker.providers.blocking_call import BlockingCall
 from embedding_worker.providers.gemini import PROVIDER, GeminiEmbedder, translate_sdk_errors
 from embedding_worker.providers.google_errors import ErrorAnswer, reaction_to, reaction_to_failure
+from embedding_worker.providers.http_settings import Access
 from embedding_worker.source import Model
 from hack.provider_server import answers
 from hack.provider_server.answers import ErrorBody
 
 KEY = "k3y-of-Somebody"
+HERE = Access("http://here", "GEMINI_API_KEY", "EMBEDDING_GEMINI_ENDPOINT")
 TEXT = "Zum Löwen, a private matter"
 NOW = datetime(2026, 3, 1, 12, 0, 0, tzinfo=UTC)
 MODEL = Model("gemini", "gemini-embedding-001", 768)
@@ -49,7 +51,7 @@ def reaction(body: ErrorBody | None = None, *, code: int | None = None, **given:
     payload = given.pop("payload", body.as_json() if body else None)
     http_code = code if code is not None else (body.code if body else 0)
     answer = ErrorAnswer(http_code, payload, **given)
-    return reaction_to(answer, provider="gemini", now=NOW)
+    return reaction_to(answer, provider="gemini", access=HERE, now=NOW)
 
 
 def with_details(code: int, status: str, *details: dict[str, Any], message: str = "") -> ErrorBody:
@@ -255,9 +257,7 @@ def sdk_error(status_code: int, body: str, headers: dict[str, str]) -> SdkError:
 
 
 def reaction_to_error(error: Exception, *, reached: bool = True, answered: bool = False) -> ProviderError:
-    return reaction_to_failure(
-        error, provider="gemini", endpoint="http://here", reached=reached, answered=answered, now=NOW
-    )
+    return reaction_to_failure(error, provider="gemini", access=HERE, reached=reached, answered=answered, now=NOW)
 
 
 def test_the_sdks_error_is_read_by_the_answer_that_it_carries() -> None:
@@ -280,7 +280,7 @@ def test_a_whole_answer_that_the_sdk_cannot_read_is_unusable() -> None:
 
 
 def test_a_traceback_of_our_error_does_not_show_the_sdks() -> None:
-    with pytest.raises(ProviderUnavailable) as raised, translate_sdk_errors("http://here", BlockingCall("gemini")):
+    with pytest.raises(ProviderUnavailable) as raised, translate_sdk_errors(HERE, BlockingCall("gemini")):
         raise sdk_error(503, json.dumps(answers.unavailable().as_json()), {})
     shown = "".join(traceback.format_exception(raised.value))
     assert "503 UNAVAILABLE" in shown
@@ -290,7 +290,7 @@ def test_a_traceback_of_our_error_does_not_show_the_sdks() -> None:
 
 def test_an_error_of_this_project_is_not_translated_again() -> None:
     translated = InputRejected("TextTooLong", "a sentence")
-    with pytest.raises(InputRejected) as raised, translate_sdk_errors("http://here", BlockingCall("gemini")):
+    with pytest.raises(InputRejected) as raised, translate_sdk_errors(HERE, BlockingCall("gemini")):
         raise translated
     assert raised.value is translated
 

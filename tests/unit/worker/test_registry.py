@@ -22,7 +22,7 @@ from embedding_worker.providers.circuit import CircuitState
 from embedding_worker.providers.embedder import Vector
 from embedding_worker.providers.observer import NoObserver
 from embedding_worker.providers.provider import registered_providers
-from embedding_worker.providers.registry import ProviderRegistry
+from embedding_worker.providers.registry import Credentials, ProviderRegistry
 from embedding_worker.source import Model, TooLong
 from tests.support.fake_clock import FakeClock, settle
 from tests.support.fake_provider import MODEL
@@ -74,7 +74,7 @@ def test_without_its_sdk_a_provider_is_refused_with_what_installs_it(
     def absent(module: str) -> None:
         raise ModuleNotFoundError(module)
 
-    registry = ProviderRegistry({}, clock=FakeClock(), observer=NoObserver())
+    registry = ProviderRegistry(Credentials({}), clock=FakeClock(), observer=NoObserver())
     monkeypatch.setattr(importlib.util, "find_spec", absent)
     with pytest.raises(SourceRefused, match=rf"install embedding-operator\[{name}\]") as refused:
         registry.embedder(Model(name, "any", 3), source="shops")
@@ -234,7 +234,7 @@ async def test_a_cancelled_call_is_observed_with_the_time_that_it_took(system: K
 
 async def test_a_call_that_is_refused_during_a_pause_is_not_observed(system: KeyedSystem) -> None:
     embedder = system.registry.embedder(MODEL, source="shops")
-    system.registry.connection("fake").throttle.pause(ProviderThrottled("429", retry_after_s=30), began=0.0)
+    system.registry.connection(MODEL).throttle.pause(ProviderThrottled("429", retry_after_s=30), began=0.0)
     with pytest.raises(CallsPaused):
         await embedder.embed(["a"])
     assert (system.observer.started, system.observer.finished) == ([], [])

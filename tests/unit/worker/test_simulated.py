@@ -18,7 +18,7 @@ def embedder(model: Model = MODEL, **settings: str) -> Embedder:
     return PROVIDER.make(model, PROVIDER.usable_values(ALLOWED | values))
 
 
-def refused(model: Model = MODEL, **values: str) -> SourceRefused:
+def refused(values: dict[str, str], *, model: Model = MODEL) -> SourceRefused:
     with pytest.raises(SourceRefused) as raised:
         PROVIDER.make(model, PROVIDER.usable_values(values))
     return raised.value
@@ -26,7 +26,7 @@ def refused(model: Model = MODEL, **values: str) -> SourceRefused:
 
 @pytest.mark.parametrize("values", [{}, {"EMBEDDING_SIMULATED_ALLOWED": "false"}])
 def test_without_the_setting_that_allows_it_a_source_is_refused_by_that_setting(values: dict[str, str]) -> None:
-    refusal = refused(**values)
+    refusal = refused(values)
     assert refusal.reason == "ProviderNotAllowed"
     assert "set EMBEDDING_SIMULATED_ALLOWED to true" in refusal.message
 
@@ -110,7 +110,7 @@ async def test_a_call_takes_the_latency_that_is_set(monkeypatch: pytest.MonkeyPa
     ],
 )
 def test_a_setting_that_cannot_be_used_is_refused_with_its_value(variable: str, value: str, remedy: str) -> None:
-    refusal = refused(**(ALLOWED | {variable: value}))
+    refusal = refused(ALLOWED | {variable: value})
     assert refusal.reason == "SettingInvalid"
     assert refusal.message == f"{variable} is {value!r}: {remedy}"
 
@@ -124,7 +124,7 @@ def test_a_setting_that_cannot_be_used_is_refused_with_its_value(variable: str, 
     ],
 )
 def test_dimensions_that_no_column_has_and_task_types_are_refused(model: Model, reason: str) -> None:
-    assert refused(model, **ALLOWED).reason == reason
+    assert refused(ALLOWED, model=model).reason == reason
 
 
 def test_as_many_texts_are_taken_as_by_a_real_provider() -> None:

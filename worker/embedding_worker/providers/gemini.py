@@ -33,7 +33,7 @@ from embedding_worker.providers.google_models import (
     known_task_type,
     query_task_type,
 )
-from embedding_worker.providers.http_settings import usable_endpoint, usable_key
+from embedding_worker.providers.http_settings import Access, access_of, usable_endpoint, usable_key
 from embedding_worker.providers.provider import Provider, Values
 from embedding_worker.source import Model
 
@@ -51,9 +51,10 @@ class GeminiEmbedder:
         self._model = known_model(model)
         self._dimensions = model.dimensions
         self._task_type = known_task_type(model)
-        self._endpoint = usable_endpoint(endpoint, setting=ENDPOINT_SETTING, default=ENDPOINT)
+        address = usable_endpoint(endpoint, setting=ENDPOINT_SETTING, default=ENDPOINT)
+        self._access = access_of(model, address, key_setting=KEY_SETTING, endpoint_setting=ENDPOINT_SETTING)
         self._timeout_s = timeout_s
-        self._make_client = partial(make_client, usable_key(api_key, setting=KEY_SETTING), self._endpoint)
+        self._make_client = partial(make_client, usable_key(api_key, setting=KEY_SETTING), address)
         self._client: Any = None
         self._making = threading.Lock()
 
@@ -71,19 +72,19 @@ class GeminiEmbedder:
                 return await call.run(partial(self._call, call, client, list(texts)))
         except TimeoutError:
             raise ProviderUnavailable(
-                f"the provider {NAME!r} gave no answer within {self._timeout_s:g} s, at {self._endpoint}",
+                f"the provider {NAME!r} gave no answer within {self._timeout_s:g} s, at {self._access.endpoint}",
                 reached=call.reached,
             ) from None
 
     def _ready_client(self) -> Any:
-        with self._making, translate_sdk_errors(self._endpoint, BlockingCall(NAME)):
+        with self._making, translate_sdk_errors(self._access, BlockingCall(NAME)):
             if self._client is None:
                 self._client = self._make_client()
         return self._client
 
     def _call(self, call: BlockingCall, client: Any, texts: Sequence[str]) -> list[Vector]:
         # Not genai.embed_content: it turns each float into text and back, which doubles the time of the whole call.
-        with translate_sdk_errors(self._endpoint, call):
+        with translate_sdk_errors(self._access, call):
             from google.generativeai import protos
 
             requests = [
@@ -122,7 +123,7 @@ def make_client(api_key: str, endpoint: str) -> Any:
 
 
 @contextmanager
-def translate_sdk_errors(endpoint: str, call: BlockingCall) -> Iterator[None]:
+def translate_sdk_errors(access: Access, call: BlockingCall) -> Iterator[None]:
     """Translate the SDK's errors, which are not chained: they quote requests and answers."""
     try:
         yield
@@ -131,7 +132,7 @@ def translate_sdk_errors(endpoint: str, call: BlockingCall) -> Iterator[None]:
     except Exception as exc:
         answered, now = call.answered, datetime.now(UTC)
         raise reaction_to_failure(
-            exc, provider=NAME, endpoint=endpoint, reached=call.reached, answered=answered, now=now
+            exc, provider=NAME, access=access, reached=call.reached, answered=answered, now=now
         ) from None
 
 

@@ -18,8 +18,7 @@ from embedding_worker.errors import (
     ProviderUnavailable,
     Quota,
 )
-from embedding_worker.providers.google_models import ENDPOINT_SETTING, KEY_SETTING
-from embedding_worker.providers.http_settings import retry_after_s
+from embedding_worker.providers.http_settings import Access, retry_after_s
 
 # google/rpc/code.proto
 STATUSES = frozenset(
@@ -104,7 +103,7 @@ class ErrorAnswer:
                 yield detail
 
 
-def reaction_to(answer: ErrorAnswer, *, provider: str, now: datetime) -> ProviderError:
+def reaction_to(answer: ErrorAnswer, *, provider: str, access: Access, now: datetime) -> ProviderError:
     """The error whose type asks for the reaction to this answer."""
     said = f"the provider {provider!r} answered {answer.code}" + (f" ({answer.reason})" if answer.reason else "")
     code = answer.code
@@ -113,20 +112,22 @@ def reaction_to(answer: ErrorAnswer, *, provider: str, now: datetime) -> Provide
         case 429, _:
             return _throttled(answer, said, now)
         case 400, _ if answer.reason.startswith("API_KEY_"):  # the key is wrong, or has expired
-            advice = f"it does not accept the key, set {KEY_SETTING} to one that is valid"
+            advice = f"it does not accept the key, set {access.key_name} to one that is valid"
         case 401, _:
-            advice = f"it does not accept the key, set {KEY_SETTING} to one that is valid"
+            advice = f"it does not accept the key, set {access.key_name} to one that is valid"
         case 403, _:
-            advice = f"the key of {KEY_SETTING} may not do this, give its project the permission, or set another key"
+            advice = (
+                f"the key of {access.key_name} may not do this, give its project the permission, or set another key"
+            )
         case 404, _:
-            advice = f"it has no such model, correct spec.model.name, or {ENDPOINT_SETTING}"
+            advice = f"it has no such model, correct spec.model.name, or {access.endpoint_name}"
         case 400, "FAILED_PRECONDITION":
             advice = "it does not serve this project or from this place, see its billing and its regions"
         case (400, "INVALID_ARGUMENT" | "OUT_OF_RANGE") | (413, _):
             return InputRejected("InputRejected", f"{said}: it refuses what was sent", code=code)
         case http_code, _ if http_code in REDIRECTS:
             advice = (
-                f"it redirects to another address, which would get the key, set {ENDPOINT_SETTING} to the final one"
+                f"it redirects to another address, which would get the key, set {access.endpoint_name} to the final one"
             )
             reason = "EndpointRedirects"
         case _:
@@ -135,7 +136,7 @@ def reaction_to(answer: ErrorAnswer, *, provider: str, now: datetime) -> Provide
 
 
 def reaction_to_failure(
-    failure: Exception, *, provider: str, endpoint: str, reached: bool, answered: bool, now: datetime
+    failure: Exception, *, provider: str, access: Access, reached: bool, answered: bool, now: datetime
 ) -> ProviderError:
     """By the HTTP answer that the failure of a call carries; without one (no connection, no answer in time) it is an outage.
 
@@ -145,14 +146,14 @@ def reaction_to_failure(
     http_code = getattr(response, "status_code", None)
     if response is None or not isinstance(http_code, int):
         # Its class is enough: ConnectTimeout, SSLError, ParseError. Its message would quote the request.
-        message = f"the provider {provider!r} gave no usable answer: {type(failure).__name__}, at {endpoint}"
+        message = f"the provider {provider!r} gave no usable answer: {type(failure).__name__}, at {access.endpoint}"
         return AnswerUnusable(message) if answered else ProviderUnavailable(message, reached=reached)
     try:
         payload = response.json()
     except ValueError:
         payload = None
     answer = ErrorAnswer(http_code, payload, response.headers.get("Retry-After"))
-    return reaction_to(answer, provider=provider, now=now)
+    return reaction_to(answer, provider=provider, access=access, now=now)
 
 
 def camel_case(name: str) -> str:

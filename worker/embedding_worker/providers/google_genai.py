@@ -35,7 +35,7 @@ from embedding_worker.providers.google_models import (
     known_task_type,
     query_task_type,
 )
-from embedding_worker.providers.http_settings import usable_endpoint, usable_key
+from embedding_worker.providers.http_settings import Access, access_of, usable_endpoint, usable_key
 from embedding_worker.providers.provider import Provider, Values
 from embedding_worker.source import Model
 
@@ -72,9 +72,10 @@ class GoogleGenaiEmbedder:
         self._model = known_model(model)
         self._dimensions = model.dimensions
         self._task_type = known_task_type(model)
-        self._endpoint = usable_endpoint(endpoint, setting=ENDPOINT_SETTING, default=ENDPOINT)
+        address = usable_endpoint(endpoint, setting=ENDPOINT_SETTING, default=ENDPOINT)
+        self._access = access_of(model, address, key_setting=KEY_SETTING, endpoint_setting=ENDPOINT_SETTING)
         self._timeout_s = timeout_s
-        self._make_client = partial(make_client, usable_key(api_key, setting=KEY_SETTING), self._endpoint)
+        self._make_client = partial(make_client, usable_key(api_key, setting=KEY_SETTING), address)
         self._client: Any = None
         self._making = threading.Lock()
 
@@ -87,20 +88,20 @@ class GoogleGenaiEmbedder:
                 content = await self._send(call, client, texts)
         except TimeoutError:
             raise ProviderUnavailable(
-                f"the provider {NAME!r} gave no answer within {self._timeout_s:g} s, at {self._endpoint}",
+                f"the provider {NAME!r} gave no answer within {self._timeout_s:g} s, at {self._access.endpoint}",
                 reached=call.reached,
             ) from None
         return await asyncio.to_thread(vectors_in, content, texts=len(texts), dimensions=self._dimensions)
 
     def _ready_client(self) -> Any:
-        with self._making, translate_sdk_errors(self._endpoint, Call()):
+        with self._making, translate_sdk_errors(self._access, Call()):
             if self._client is None:
                 self._client = self._make_client()
         return self._client
 
     async def _send(self, call: Call, client: Any, texts: Sequence[str]) -> bytes:
         _present.set(call)
-        with translate_sdk_errors(self._endpoint, call):
+        with translate_sdk_errors(self._access, call):
             from google.genai import types
 
             # `extra_body` takes the place of what the SDK makes of `contents`. (Newer models take a list of texts for one text.)
@@ -111,7 +112,7 @@ class GoogleGenaiEmbedder:
                 config=types.EmbedContentConfig(http_options=types.HttpOptions(extra_body=body)),
             )
         if call.content is None:
-            raise AnswerUnusable(f"the provider {NAME!r} gave no usable answer, at {self._endpoint}")
+            raise AnswerUnusable(f"the provider {NAME!r} gave no usable answer, at {self._access.endpoint}")
         return call.content
 
     def _request(self, text: str) -> dict[str, object]:
@@ -149,7 +150,7 @@ def make_client(api_key: str, endpoint: str) -> Any:
 
 
 @contextmanager
-def translate_sdk_errors(endpoint: str, call: Call) -> Iterator[None]:
+def translate_sdk_errors(access: Access, call: Call) -> Iterator[None]:
     """Translate the SDK's errors, which are not chained: they quote requests and answers."""
     try:
         yield
@@ -158,7 +159,7 @@ def translate_sdk_errors(endpoint: str, call: Call) -> Iterator[None]:
     except Exception as exc:
         answered, now = call.content is not None, datetime.now(UTC)
         raise reaction_to_failure(
-            exc, provider=NAME, endpoint=endpoint, reached=call.reached, answered=answered, now=now
+            exc, provider=NAME, access=access, reached=call.reached, answered=answered, now=now
         ) from None
 
 

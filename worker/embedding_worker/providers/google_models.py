@@ -8,7 +8,7 @@ from functools import partial
 
 from embedding_worker.errors import SourceRefused
 from embedding_worker.providers.http_settings import usable_endpoint, usable_key
-from embedding_worker.providers.provider import ProviderSetting, Values
+from embedding_worker.providers.provider import SOURCE_ENDPOINT, ProviderSetting, Values
 from embedding_worker.providers.rate_limits import rate_limit_settings
 from embedding_worker.source import Model
 
@@ -85,4 +85,5 @@ def query_task_type(model: Model) -> str:
 
 def endpoint_of(values: Values) -> str:
     """The server that these values name. Raises SourceRefused."""
-    return usable_endpoint(values.get(ENDPOINT_SETTING), setting=ENDPOINT_SETTING, default=ENDPOINT)
+    given = values.get(SOURCE_ENDPOINT) or values.get(ENDPOINT_SETTING)
+    return usable_endpoint(given, setting=ENDPOINT_SETTING, default=ENDPOINT)
