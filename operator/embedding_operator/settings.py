@@ -210,6 +210,9 @@ def _read_secrets(
 def _problem(error: Any) -> str:
     name = str(error["loc"][0]) if error["loc"] else "the settings"
     is_secret = name == DATABASE_URL
+    if len(error["loc"]) > 1:
+        within = ".".join(map(str, error["loc"][1:]))
+        return f"{name} has a wrong {within}: {error['msg'][0].lower()}{error['msg'][1:]}"
     if error["type"] == "missing":
         return f"{name} is not set: it is needed{', or ' + name + '_FILE' if is_secret else ''}"
     message = error["msg"][0].lower() + error["msg"][1:]

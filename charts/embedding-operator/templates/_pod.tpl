@@ -48,6 +48,18 @@ volumes:
         - {key: {{ empty $values.existingSecret | ternary $variable $values.existingSecretKey | quote }}, path: {{ $variable }}}
   {{- end }}
   {{- end }}
+  {{- with .Values.apiKeys }}
+  - name: api-keys
+    projected:
+      sources:
+        {{- range . }}
+        - secret:
+            name: {{ .secretName | quote }}
+            optional: true # the operator says which sources wait for it
+            items:
+              - {key: {{ .key | quote }}, path: {{ printf "%s/%s" .secretName .key | quote }}}
+        {{- end }}
+  {{- end }}
   {{- with .Values.privateCA }}
   {{- if or .configMap .secret }}
   - name: private-ca
@@ -120,6 +132,10 @@ env:
     value: {{ . | quote }}
   {{- end }}
   {{- end }}
+  {{- with .Values.apiKeys }}
+  - name: EMBEDDING_API_KEYS
+    value: {{ include "embedding-operator.apiKeys" . | quote }}
+  {{- end }}
   {{- range $name, $value := .Values.settings }}
   - name: EMBEDDING_{{ $name | snakecase | upper }}
     value: {{ include "embedding-operator.plain" $value | quote }}
@@ -154,6 +170,9 @@ volumeMounts:
   {{- if include "embedding-operator.providerSecret" (list $ $group) }}
   - {name: {{ $group }}, mountPath: /etc/embedding-operator/{{ $group }}, readOnly: true}
   {{- end }}
+  {{- end }}
+  {{- if .Values.apiKeys }}
+  - {name: api-keys, mountPath: /etc/embedding-operator/api-keys, readOnly: true}
   {{- end }}
   {{- if or .Values.privateCA.configMap .Values.privateCA.secret }}
   - {name: private-ca, mountPath: /etc/embedding-operator/ca, readOnly: true}
