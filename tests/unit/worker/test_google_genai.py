@@ -4,11 +4,12 @@ import json
 
 import pytest
 
+from embedding_operator.resources.embedding_source import ModelSpec
 from embedding_worker.errors import AnswerUnusable, SourceRefused
 from embedding_worker.providers.embedder import CountedVectors
 from embedding_worker.providers.gemini import PROVIDER as GEMINI
 from embedding_worker.providers.google_genai import PROVIDER, vectors_in
-from embedding_worker.source import Model
+from embedding_worker.source import Model, SourceConfig, TableColumn, in_force
 
 VALUES = {"GEMINI_API_KEY": "k3y-of-Somebody"}
 
@@ -17,11 +18,18 @@ def answer(*vectors: object, **others: object) -> bytes:
     return json.dumps({"embeddings": [{"values": vector} for vector in vectors]} | others).encode()
 
 
-def test_a_source_that_changes_from_one_sdk_to_the_other_keeps_its_fingerprint() -> None:
-    old, new = (Model(name, "gemini-embedding-001", 768, "CLUSTERING") for name in ("gemini", "google-genai"))
-    assert new.fingerprint == old.fingerprint
-    assert PROVIDER.has_own_models
-    assert GEMINI.has_own_models
+@pytest.mark.parametrize("endpoint", ["", "https://gateway.example"])
+@pytest.mark.parametrize(("before", "after"), [("gemini", "google-genai"), ("google-genai", "gemini")])
+def test_a_source_that_changes_from_one_sdk_to_the_other_waits_for_no_approval(
+    before: str, after: str, endpoint: str
+) -> None:
+    spec = {"name": "gemini-embedding-001", "dimensions": 768, "taskType": "CLUSTERING", "endpoint": endpoint}
+    at = TableColumn("public", "businesses", "id", "embedding")
+    old, new = (
+        SourceConfig(at, "name", ModelSpec.model_validate(spec | {"provider": name}).model())
+        for name in (before, after)
+    )
+    assert in_force(new, old.as_record(), approved="") == (new, None)
 
 
 def test_both_have_the_same_settings_limits_and_tasks_of_search_texts() -> None:

@@ -4,8 +4,13 @@ import math
 
 import pytest
 
+from embedding_operator.resources.embedding_source import ModelSpec
+from embedding_operator.settings import settings_from
+from embedding_worker.clock import SystemClock
 from embedding_worker.errors import InputRejected, ProviderUnavailable, SourceRefused
 from embedding_worker.providers.embedder import Embedder
+from embedding_worker.providers.observer import NoObserver
+from embedding_worker.providers.registry import ProviderRegistry
 from embedding_worker.providers.simulated import LATENCY_SETTING, PROVIDER, SimulatedEmbedder, share_of
 from embedding_worker.source import Model
 
@@ -125,6 +130,18 @@ def test_a_setting_that_cannot_be_used_is_refused_with_its_value(variable: str, 
 )
 def test_dimensions_that_no_column_has_and_task_types_are_refused(model: Model, reason: str) -> None:
     assert refused(ALLOWED, model=model).reason == reason
+
+
+async def test_a_source_embeds_through_the_registry_with_the_settings_of_the_environment() -> None:
+    environ = {"DATABASE_URL": "postgresql://u@h/d", **ALLOWED, "EMBEDDING_SIMULATED_LATENCY_MS": "1"}
+    registry = ProviderRegistry(settings_from(environ).credentials(), clock=SystemClock(), observer=NoObserver())
+    made = registry.embedder(MODEL, source="businesses")
+    assert [len(vector) for vector in await made.embed(["one", "two"])] == [8, 8]
+
+
+def test_its_vectors_are_never_taken_for_those_of_a_real_model_of_the_same_name() -> None:
+    spec = {"provider": "simulated", "name": "gemini-embedding-001", "dimensions": 768}
+    assert ModelSpec.model_validate(spec).model().fingerprint == "gemini-embedding-001@768@simulated"
 
 
 def test_as_many_texts_are_taken_as_by_a_real_provider() -> None:
