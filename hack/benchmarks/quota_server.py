@@ -29,7 +29,12 @@ class LimitedServer(FakeServer):
     def app(self) -> web.Application:
         app = super().app()
         app.router.add_get("/control/quota", self._show)
-        app.middlewares.append(web.middleware(self._enforce))
+
+        @web.middleware
+        async def enforce(request: web.Request, handler: Handler) -> web.StreamResponse:
+            return await self._enforce(request, handler)
+
+        app.middlewares.append(enforce)
         return app
 
     async def _enforce(self, request: web.Request, handler: Handler) -> web.StreamResponse:

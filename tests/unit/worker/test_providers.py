@@ -1,17 +1,13 @@
-"""What every provider's vectors are checked for, how answers are read, and the local provider, on the CPU."""
+"""What every provider's vectors are checked for, and the local provider, on the CPU."""
 
-import base64
-import json
 import math
 from array import array
-from collections.abc import Callable, Sequence
 
 import numpy as np
 import pytest
 
 from embedding_worker.errors import AnswerUnusable, ProviderUnavailable, SourceRefused
-from embedding_worker.providers import gemini, openai
-from embedding_worker.providers.embedder import Vector, at_unit_length, check_vectors
+from embedding_worker.providers.embedder import at_unit_length, check_vectors, numbers
 from embedding_worker.providers.local import DIMENSIONS, MODEL_NAME, LocalEmbedder
 from embedding_worker.source import Model
 
@@ -45,7 +41,7 @@ def test_whole_vectors_pass_as_they_came() -> None:
         ([[1.0, 0.0], [1.0, None]], "a vector came that is null, or no list of numbers"),
         ([[1.0, 0.0], [1.0, "0.0"]], "a vector came that is null, or no list of numbers"),
         ([[1.0, 0.0], [1.0, [0.0]]], "a vector came that is null, or no list of numbers"),
-        ([[1.0, 0.0], [1.0, 10**400]], "a vector came that is null, or no list of numbers"),
+        ([[1.0, 0.0], [1.0, 10**400]], "a vector came with a value that is not a finite number"),
     ],
 )
 def test_vectors_that_are_not_whole_are_an_outage_of_the_provider(vectors: list[list[float]], sentence: str) -> None:
@@ -70,62 +66,23 @@ def test_a_vector_that_is_zero_throughout_is_unusable() -> None:
         at_unit_length([[1.0, 0.0], [0.0, 0.0]])
 
 
-def in_base64(vector: Sequence[float]) -> str:
-    return base64.b64encode(array("f", vector).tobytes()).decode()
-
-
-def of_gemini(values: Sequence[object]) -> object:
-    return {"embeddings": [{"values": each} for each in values]}
-
-
-def of_openai(values: Sequence[object]) -> object:
-    return {"data": [{"index": n, "embedding": each} for n, each in enumerate(values)]}
-
-
-def read_gemini(answer: bytes) -> list[Vector]:
-    return gemini.vectors_in(answer, endpoint="http://here")
-
-
-def read_openai(answer: bytes) -> list[Vector]:
-    return openai.vectors_in(answer, texts=2, endpoint="http://here")
-
-
-Read = Callable[[bytes], list[Vector]]
-
-
 @pytest.mark.parametrize(
-    ("read", "body"),
-    [
-        (read_gemini, of_gemini([[0.5, -0.25], [1, 2e-8]])),
-        (read_openai, of_openai([[0.5, -0.25], [1, 2e-8]])),
-        (read_openai, of_openai([in_base64([0.5, -0.25]), [1, 2e-8]])),
-        (read_openai, {"data": [{"index": 1, "embedding": [1, 2e-8]}, {"index": 0, "embedding": [0.5, -0.25]}]}),
-    ],
+    ("values", "vector"), [([0.5, -0.25], [0.5, -0.25]), ([1, 2e-8], [1.0, 2e-8]), ([0, 3], [0.0, 3.0]), ([], [])]
 )
-def test_the_vectors_of_an_answer_are_read_from_its_bytes(read: Read, body: object) -> None:
-    assert read(json.dumps(body).encode()) == [[0.5, -0.25], [1, 2e-8]]
+def test_a_list_of_numbers_is_a_vector_of_floats(values: object, vector: list[float]) -> None:
+    assert numbers(values) == vector
+    assert {type(value) for value in numbers(values)} <= {float}
 
 
-@pytest.mark.parametrize("read", [read_gemini, read_openai])
-@pytest.mark.parametrize(
-    "answer",
-    [
-        *(b"", b"<html>", b'{"embeddings": [', b"[]", b"null", b"\xff", b"{}"),
-        b'{"embeddings": "x", "data": "x"}',
-        b'{"embeddings": [null, {}], "data": [null, {}]}',
-        b'{"embeddings": [[1.0]], "data": [[1.0], [2.0]]}',
-    ],
-)
-def test_an_answer_without_vectors_is_unusable_and_is_not_quoted(read: Read, answer: bytes) -> None:
-    with pytest.raises(AnswerUnusable) as raised:
-        read(answer)
-    assert "html" not in str(raised.value)
+@pytest.mark.parametrize("values", [None, 7, "ab", {"a": 1.0}, [1.0, None], [1.0, "0.0"], [[1.0]], [1.0, True]])
+def test_what_is_no_list_of_numbers_is_unusable(values: object) -> None:
+    with pytest.raises(AnswerUnusable, match="a vector came that is null, or no list of numbers"):
+        numbers(values)
 
 
-def test_values_that_are_missing_in_an_answer_are_found_when_they_are_checked() -> None:
-    vectors = read_gemini(json.dumps({"embeddings": [{}, {"values": None}]}).encode())
-    with pytest.raises(AnswerUnusable, match="null, or no list of numbers"):
-        check_vectors(vectors, texts=2, dimensions=2)
+def test_a_number_that_is_too_large_for_a_float_is_unusable() -> None:
+    with pytest.raises(AnswerUnusable, match="not a finite number"):
+        numbers([1.0, 10**400])
 
 
 @pytest.mark.parametrize(

@@ -1,17 +1,18 @@
 """The protocol of every provider's embedder, and the checks that every vector passes before it may be written."""
 
 import math
+import sys
 from collections.abc import Iterable, Sequence
-from typing import Protocol
+from typing import Protocol, cast
 
 from embedding_worker.errors import AnswerUnusable
 
 Vector = Sequence[float]
 BYTES_PER_TOKEN = 3
 """An estimate that is higher than the real number for most languages. The provider bills its own count."""
-
 ROUNDING = 1e-6
 """A length that differs from 1 by less does so only because the numbers were rounded to 32 bits, as in the column."""
+LARGEST = sys.float_info.max
 
 
 class CountedVectors(list[Vector]):
@@ -33,8 +34,8 @@ class Embedder(Protocol):
     async def embed(self, texts: Sequence[str]) -> list[Vector]:
         """Embed 1..max_texts texts that are not blank, in one call.
 
-        Returns one vector per text, in input order, each of the model's dimensions and of unit length; as CountedVectors where
-        the provider reports the tokens of the call.
+        Returns one vector per text, in input order, each of the model's dimensions and of unit length. They are CountedVectors
+        where the provider reports the tokens of the call.
         Raises ProviderUnavailable (wait, try again), ProviderThrottled (pause), ProviderMisconfigured (someone must act) and
         InputRejected (never send these texts again). Writes nothing.
         """
@@ -52,6 +53,19 @@ def tokens_of(texts: Sequence[str]) -> int:
     return sum(len(text.encode()) for text in texts) // BYTES_PER_TOKEN
 
 
+def numbers(values: object) -> Vector:
+    """A vector of an answer, if it is a list of numbers. Raises AnswerUnusable."""
+    types = set(map(type, values)) if isinstance(values, list) else {None}
+    if types == {float}:
+        return cast(Vector, values)
+    if types <= {float, int}:
+        try:
+            return list(map(float, cast(Vector, values)))
+        except OverflowError:
+            raise AnswerUnusable("a vector came with a value that is not a finite number") from None
+    raise AnswerUnusable("a vector came that is null, or no list of numbers")
+
+
 def check_vectors(vectors: Sequence[Vector], *, texts: int, dimensions: int) -> list[Vector]:
     """The vectors as they came, if each text has one and each is whole.
 
@@ -62,15 +76,14 @@ def check_vectors(vectors: Sequence[Vector], *, texts: int, dimensions: int) -> 
         raise AnswerUnusable(f"{len(vectors)} vectors came for {texts} texts")
     for vector in vectors:
         try:
-            size, is_finite = (
-                len(vector),
-                math.isfinite(sum(vector)),
-            )  # one call of C each, as they are made for each vector
-        except (TypeError, OverflowError):
+            size, total = len(vector), sum(vector)  # of all numbers by one call, because a loop takes ten times as long
+        except TypeError:
             raise AnswerUnusable("a vector came that is null, or no list of numbers") from None
+        except OverflowError:
+            size, total = len(vector), math.inf
         if size != dimensions:
             raise AnswerUnusable(f"a vector of {size} dimensions came, {dimensions} were asked for")
-        if not is_finite:
+        if not abs(total) <= LARGEST:
             raise AnswerUnusable("a vector came with a value that is not a finite number")
     return list(vectors)
 
