@@ -22,7 +22,9 @@ from tests.support.kept_rows import Keeper, source_config
 from tests.support.yellow_book import TABLE, TEXT, local_model
 
 MODEL = Model("local", "universal-sentence-encoder-multilingual-3", 512)
-COPY = """COPY public.businesses (name, description, phone, city, country, categories, lat, lng, embedding) FROM STDIN"""
+COPY = (
+    """COPY public.businesses (name, description, phone, city, country, categories, lat, lng, embedding) FROM STDIN"""
+)
 INSERT = COPY.replace("COPY", "INSERT INTO").replace("FROM STDIN", f"VALUES ({', '.join(['%s'] * 8)}, NULL)")
 
 
@@ -33,12 +35,15 @@ class Book:
     url: str = field(repr=False)
 
     def run(self, sql: str, *parameters: object, before: Sequence[str] = ()) -> list[tuple[Any, ...]]:
-        """A statement with parameters as the page prints it ($1), after others in the same transaction."""
+        """A statement with parameters as the page prints it ($1). After other statements, all of it is rolled back."""
         with psycopg.connect(self.url, cursor_factory=psycopg.RawCursor) as connection:
             for statement in before:
                 connection.execute(statement.encode())
-            cursor = connection.execute(sql.encode(), parameters)
-            return cursor.fetchall() if cursor.description else []
+            cursor = connection.execute(sql.encode(), parameters or None)
+            found = cursor.fetchall() if cursor.description else []
+            if before:
+                connection.rollback()
+            return found
 
     def execute(self, *statements: str) -> None:
         """Each in a transaction of its own, as CREATE INDEX CONCURRENTLY needs it."""
@@ -47,7 +52,6 @@ class Book:
                 connection.execute(statement.encode())
 
     def plan(self, sql: str, *parameters: object, before: Sequence[str] = ()) -> str:
-        """The plan of a statement, with `VECTOR` for a vector."""
         lines = [str(row[0]) for row in self.run(f"EXPLAIN (COSTS OFF) {sql}", *parameters, before=before)]
         return "\n".join(lines)
 
@@ -94,7 +98,9 @@ async def _embed_due_rows(url: str) -> None:
         due = await keeper.sweep(limit=500)
         present = await keeper.read([row.id for row in due])
         vectors = local_model([row.text for row in present.values()]).tolist()
-        await keeper.write([VectorWrite(row.id, content_hash(row.text), v) for row, v in zip(present.values(), vectors, strict=True)])
+        await keeper.write(
+            [VectorWrite(row.id, content_hash(row.text), v) for row, v in zip(present.values(), vectors, strict=True)]
+        )
         await keeper.store.clear([row.id for row in due])
 
 
