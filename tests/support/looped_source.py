@@ -19,6 +19,7 @@ from embedding_operator.reconciler.sweep import Sweeper
 from embedding_operator.reconciler.table_watch import TableWatch
 from embedding_operator.reconciler.turn import LoopSettings
 from embedding_operator.resources.embedding_source import EmbeddingSource
+from embedding_worker.limits import Limits
 from embedding_worker.pipeline import RowPipeline, make_pipeline
 from embedding_worker.rows.records import DueRow
 from embedding_worker.rows.watch import BookkeepingWatch, Confirmed
@@ -110,7 +111,7 @@ class FakeSetup(SourceSetup):
             store,
             self.embedder,
             too_long=source.spec.model.too_long,
-            max_texts_per_day=1_000,
+            limits=Limits(1_000),
             clock=clock,
             may_work=lambda: self.leads,
         )

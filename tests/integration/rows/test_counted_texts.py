@@ -7,10 +7,10 @@ import pytest
 
 from embedding_worker.clock import SystemClock
 from embedding_worker.errors import Postponed
+from embedding_worker.limits import Limits
 from embedding_worker.outcome import OutcomeKind, RowOutcome, RowRequest
 from embedding_worker.pipeline import RowPipeline, make_pipeline
 from embedding_worker.providers.gemini import GeminiEmbedder
-from embedding_worker.providers.meter import DAY_LIMIT
 from embedding_worker.providers.observer import NoObserver
 from embedding_worker.providers.problem import Problem
 from embedding_worker.providers.provider import Provider
@@ -50,7 +50,7 @@ def pipeline_of(keeper: Keeper, server: FakeGemini, *, most_a_day: int) -> RowPi
     provider = Provider("gemini", lambda model, values: client)
     registry = ProviderRegistry({}, clock=CLOCK, observer=NoObserver(), providers={"gemini": provider})
     embedder = registry.embedder(MODEL, source="businesses")
-    return make_pipeline(keeper.store, embedder, too_long=TooLong.TRUNCATE, max_texts_per_day=most_a_day, clock=CLOCK)
+    return make_pipeline(keeper.store, embedder, too_long=TooLong.TRUNCATE, limits=Limits(most_a_day), clock=CLOCK)
 
 
 async def used(keeper: Keeper) -> int:
@@ -75,7 +75,10 @@ async def test_a_bisection_sends_no_more_texts_than_the_days_limit(keeper: Keepe
     assert set(settled) == {OutcomeKind.EMBEDDED}
     postponed = [outcome for outcome in outcomes if isinstance(outcome, Postponed)]
     assert len(settled) + len(postponed) == len(NAMES)
-    assert pipeline.gate.problem == Problem("DayLimitReached", DAY_LIMIT)
+    assert pipeline.gate.problem == Problem(
+        "DayLimitReached",
+        "spec.limits.textsPerDay is 100, and 100 texts were sent today (UTC): raise it, or wait until midnight UTC",
+    )
     assert not pipeline.gate.is_open
 
 

@@ -15,6 +15,7 @@ from embedding_operator.reconciler.registers import SharedParts
 from embedding_operator.reconciler.source_setup import SourceSetup
 from embedding_operator.resources.embedding_source import EmbeddingSource
 from embedding_worker.errors import DatabaseUnavailable, SourceRefused, TableRefused
+from embedding_worker.limits import Limits
 from embedding_worker.outcome import OutcomeKind, RowRequest
 from embedding_worker.providers.provider import Provider
 from embedding_worker.providers.registry import ProviderRegistry
@@ -230,14 +231,14 @@ async def test_each_page_that_is_read_is_progress(tables: Tables) -> None:
 
 async def test_a_source_is_prepared_with_its_provider_and_its_days_limit(tables: Tables) -> None:
     parts = Parts()
-    shown = source(maxTextsPerDay=1)
+    shown = source(limits={"textsPerDay": 1})
     ready = await setup_of(parts).prepare(shown, Configuration(shown.spec.config()))
     tables.store.texts["2"] = "Garage"
     async with ready.pipeline.batcher as batcher:
         first = RowRequest("1", content_hash("Bakery"))
         outcome = await let_time_pass(parts.clock, batcher.submit(first))
     assert outcome.kind is OutcomeKind.EMBEDDED
-    assert await tables.store.acquire_texts(1, tokens=1, most_a_day=1) == 0
+    assert (await tables.store.acquire_texts([1], Limits(1))).texts == 0
 
 
 @pytest.mark.parametrize("leads", [True, False])

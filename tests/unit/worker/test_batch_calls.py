@@ -10,8 +10,8 @@ from embedding_worker.errors import (
     AnswerUnusable,
     CallsPaused,
     DatabaseUnavailable,
-    DayLimitReached,
     InputRejected,
+    LimitReached,
     ProviderError,
     ProviderMisconfigured,
     ProviderThrottled,
@@ -310,10 +310,10 @@ async def test_what_the_day_still_allows_is_sent_and_no_more() -> None:
     result = await caller.embed()
     assert caller.embedder.sizes == [8, 2]
     assert (set(result.vectors), set(result.unattributed)) == (set(TEXTS[:10]), set(TEXTS[10:]))
-    assert {type(error) for error in result.unattributed.values()} == {DayLimitReached}
+    assert {type(error) for error in result.unattributed.values()} == {LimitReached}
     assert caller.gate.problem is not None
     assert caller.gate.problem.reason == "DayLimitReached"
-    assert "spec.maxTextsPerDay" in caller.gate.problem.message
+    assert "spec.limits.textsPerDay" in caller.gate.problem.message
 
 
 async def test_a_limit_that_is_just_reached_prevents_no_call() -> None:
@@ -341,11 +341,11 @@ async def test_calls_of_a_bisection_are_counted_before_they_are_sent_and_stay_wi
 async def test_while_the_count_can_not_be_made_nothing_is_sent() -> None:
     away = [DatabaseUnavailable("away")] * 3
 
-    async def acquire(texts: int, tokens: int) -> int:
+    async def acquire(tokens: Sequence[int]) -> Granted:
         assert caller.embedder.calls == []
         if away:
             raise away.pop()
-        return texts
+        return Granted(len(tokens))
 
     caller = Caller(FakeEmbedder(), counters=replace(Day(0).counters, acquire_texts=acquire))
     assert len((await caller.embed()).vectors) == 20

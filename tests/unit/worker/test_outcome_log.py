@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from structlog.testing import capture_logs
 
 from embedding_worker.errors import DatabaseUnavailable
-from embedding_worker.outcome_log import LINGER_S, MOST_WAITING, OutcomeLog
+from embedding_worker.later_log import LINGER_S, MOST_WAITING
+from embedding_worker.outcome_log import OutcomeLog
 from embedding_worker.rows.records import LastOutcome
 from tests.support.fake_clock import START, FakeClock
 
