@@ -90,7 +90,7 @@ GAUGES = (
     ),
 )
 OLDEST = ("oldest_due_seconds", "Age of the oldest change mark of a row without a dead letter, at the scrape")
-DESCRIPTIONS = (OLDEST, CONDITION, *((gauge.name, gauge.description) for gauge in GAUGES))
+DESCRIPTIONS = (OLDEST, CONDITION, TEXTS_CUT, *((gauge.name, gauge.description) for gauge in GAUGES))
 """Names and descriptions of all of them."""
 
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 
 from embedding_worker.backfill import Backfill
 from embedding_worker.clock import Clock, SystemClock
-from embedding_worker.limits import Limits
+from embedding_worker.limits import DEFAULT_LIMITS, Limits
 from embedding_worker.pipeline import RowPipeline, make_pipeline
 from embedding_worker.rows.backlog import Share
 from embedding_worker.source import TooLong
@@ -25,7 +25,7 @@ class BackfilledSource:
     keeper: Keeper
     provider: FakeEmbedder = field(default_factory=lambda: FakeEmbedder(max_texts=10))
     clock: Clock = field(default_factory=SystemClock)
-    limits: Limits = Limits()
+    limits: Limits = DEFAULT_LIMITS
 
     @asynccontextmanager
     async def running(

@@ -19,7 +19,6 @@ from embedding_operator.reconciler.sweep import Sweeper
 from embedding_operator.reconciler.table_watch import TableWatch
 from embedding_operator.reconciler.turn import LoopSettings
 from embedding_operator.resources.embedding_source import EmbeddingSource
-from embedding_worker.limits import Limits
 from embedding_worker.pipeline import RowPipeline, make_pipeline
 from embedding_worker.rows.records import DueRow
 from embedding_worker.rows.watch import BookkeepingWatch, Confirmed
@@ -111,7 +110,7 @@ class FakeSetup(SourceSetup):
             store,
             self.embedder,
             too_long=source.spec.model.too_long,
-            limits=Limits(1_000),
+            limits=source.spec.limits_in_force,
             clock=clock,
             may_work=lambda: self.leads,
         )

@@ -76,6 +76,6 @@ class LaterLog(Generic[Item]):
                 self._waiting.extendleft(reversed(items))
             raise
         except EmbeddingError as exc:
-            log.info(f"{self._what} not recorded", number=len(items), message=str(exc))
+            log.info(f"{self._what} not recorded", items=len(items), message=str(exc))
         except Exception:  # a defect of ours, which must not end the task
             log.exception(f"{self._what} not recorded by an unexpected error")

@@ -1,7 +1,7 @@
 """How much a source may send (spec.limits), and which of its limits is reached. Pure.
 
-Made by the operator from a source's spec; applied in the statement that counts texts (rows/usage.py), and carried to the workers of
-a backfill by its record (rows/backfills.py).
+Made by the operator from a source's spec; applied in the statement that counts texts (rows/usage.py). The record of a backfill
+carries them to its workers (rows/backfills.py).
 """
 
 from dataclasses import dataclass
@@ -51,7 +51,7 @@ class Limits:
         return int(self.cost_per_month / self.price_per_million_tokens * MILLION)
 
     def refuse_if_too_small(self, max_text_bytes: int) -> None:
-        """Raises SourceRefused where a text of the model's longest could never be sent, so that its row would never be embedded."""
+        """Raises SourceRefused where the longest text of the model could never be sent: its row would always wait."""
         longest = max_text_bytes // BYTES_PER_TOKEN
         for name, limit, tokens in (
             ("tokensPerDay", self.tokens_per_day, self.tokens_per_day),
@@ -60,9 +60,12 @@ class Limits:
             if tokens is not None and tokens < longest:
                 raise SourceRefused(
                     "LimitTooSmall",
-                    f"spec.limits.{name} is {limit:g}, which allows {tokens} tokens, and one text of this model may have {longest}: "
-                    f"raise it so that it allows at least {longest} tokens",
+                    f"spec.limits.{name} is {limit:g}, which allows {tokens} tokens, and one text of this model may have "
+                    f"{longest}: raise it so that it allows at least {longest} tokens",
                 )
+
+
+DEFAULT_LIMITS = Limits()
 
 
 @dataclass(frozen=True)

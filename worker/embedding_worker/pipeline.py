@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from embedding_worker.batching.batcher import Batcher
 from embedding_worker.clock import Clock
 from embedding_worker.embedding import RowEmbedder
-from embedding_worker.limits import Limits
+from embedding_worker.limits import DEFAULT_LIMITS, Limits
 from embedding_worker.metering import make_meter
 from embedding_worker.outcome import RowOutcome, RowRequest, decider
 from embedding_worker.outcome_log import OutcomeLog
@@ -34,7 +34,7 @@ class RowPipeline:
     """Where rows are submitted, one by one."""
     outcomes: OutcomeLog
     """Where it is noted what became of rows, other than that they were embedded."""
-    limits: Limits
+    limits: Limits = DEFAULT_LIMITS
     """How much may be sent."""
 
     @asynccontextmanager

@@ -5,7 +5,7 @@ from datetime import datetime, timedelta
 
 from embedding_operator.lifecycle.backfill_status import BackfillFacts, Backlog
 from embedding_operator.resources.embedding_source import EmbeddingSource
-from embedding_worker.limits import Limits
+from embedding_worker.limits import DEFAULT_LIMITS, Limits
 from embedding_worker.providers.problem import Problem
 from embedding_worker.rows.records import Counts, Used
 
@@ -51,7 +51,7 @@ class SourceFacts:
     provider_problem: Problem | None = None
     pending: Pending | None = None
     used: Used | None = None
-    limits: Limits = Limits()
+    limits: Limits = DEFAULT_LIMITS
     """What may be sent, whether or not the source could be set up with it."""
     freshness_target: timedelta | None = None
     """How long a row may be due."""

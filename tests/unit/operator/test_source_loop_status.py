@@ -48,7 +48,11 @@ async def test_what_was_sent_today_reaches_the_status_with_its_cost(system: Loop
         assert system.status["today"] == {
             "date": "2026-03-01",
             "texts": 2,
+            "textsLeft": 999_998,
+            "textsCut": 0,
             "tokens": 100_000,
+            "tokensLeft": None,
+            "tokensReported": 0,
             "estimatedCost": "0.0150",
         }
 

@@ -18,6 +18,7 @@ from embedding_worker.errors import (
     ProviderUnavailable,
     Quota,
 )
+from embedding_worker.limits import Granted
 from embedding_worker.providers.attribution import Evidence
 from embedding_worker.providers.batch_calls import BatchCalls
 from embedding_worker.providers.canary import CANARY

@@ -70,7 +70,7 @@ async def test_outcomes_that_cannot_be_recorded_are_logged_and_forgotten() -> No
                 recorded.add(row_id)
                 await recorded.clock.advance(LINGER_S)
     assert recorded.calls == [["3"]]
-    assert [(line["log_level"], line.get("rows")) for line in lines] == [("info", 1), ("error", None)]
+    assert [(line["log_level"], line.get("items")) for line in lines] == [("info", 1), ("error", None)]
 
 
 async def test_of_too_many_outcomes_the_newest_are_recorded() -> None:
