@@ -108,6 +108,6 @@ def _cost_reached(limits: Limits, sent: Sent) -> Reached:
     cost = cost_of(sent.tokens_of_month, limits.price_per_million_tokens)
     said = (
         f"spec.limits.estimatedCostPerMonth is {limits.cost_per_month:g}, and the {sent.tokens_of_month} tokens of this month "
-        f"cost about {cost:.2f}"
+        f"cost about {cost:.4f}"
     )
     return Reached("CostLimitReached", f"{said}: {UNTIL_NEXT_MONTH}", of_the_month=True)

@@ -94,8 +94,8 @@ async def test_the_month_is_that_of_the_calendar_with_all_of_its_days(
         6,
         Reached(
             "CostLimitReached",
-            "spec.limits.estimatedCostPerMonth is 0.003, and the 300 tokens of this month cost about 0.00: raise it, or wait until "
-            "the next month begins (UTC)",
+            "spec.limits.estimatedCostPerMonth is 0.003, and the 300 tokens of this month cost about 0.0030: "
+            "raise it, or wait until the next month begins (UTC)",
             of_the_month=True,
         ),
     )
