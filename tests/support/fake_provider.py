@@ -8,7 +8,7 @@ from embedding_worker.errors import ProviderError
 from embedding_worker.limits import Granted, Reached
 from embedding_worker.providers.calls import ProviderCalls
 from embedding_worker.providers.canary import CANARY
-from embedding_worker.providers.embedder import Vector
+from embedding_worker.providers.embedder import CountedVectors, Vector
 from embedding_worker.providers.gate import CallGate
 from embedding_worker.providers.meter import Counters, Meter
 from embedding_worker.providers.observer import NoObserver
@@ -39,6 +39,8 @@ class FakeEmbedder:
         meanwhile: Callable[[], None] = lambda: None,
     ) -> None:
         self.max_texts = max_texts
+        self.tokens_a_text: int | None = None
+        """As it reports them with its vectors; None if it reports none."""
         self.calls: list[list[str]] = []
         self.canaries = 0
         self.fails = fails
@@ -66,7 +68,9 @@ class FakeEmbedder:
         error = failures.pop(0) if failures else self.fails(texts)
         if error is not None:
             raise error
-        return [fake_vector(text) for text in texts]
+        vectors = [fake_vector(text) for text in texts]
+        reports = self.tokens_a_text
+        return vectors if reports is None else CountedVectors(vectors, tokens=reports * len(texts))
 
 
 class Day:

@@ -45,12 +45,14 @@ async def keeper(businesses: Application, keep: Keep) -> Keeper:
     return keeper
 
 
-def pipeline_of(keeper: Keeper, server: FakeGemini, *, most_a_day: int) -> RowPipeline:
+def pipeline_of(keeper: Keeper, server: FakeGemini, *, most_a_day: int, tokens: int | None = None) -> RowPipeline:
     client = GeminiEmbedder(MODEL, api_key=KEY, endpoint=server.url)
     provider = Provider("gemini", lambda model, values: client)
     registry = ProviderRegistry(Credentials({}), clock=CLOCK, observer=NoObserver(), providers={"gemini": provider})
     embedder = registry.embedder(MODEL, source="businesses")
-    return make_pipeline(keeper.store, embedder, too_long=TooLong.TRUNCATE, limits=Limits(most_a_day), clock=CLOCK)
+    return make_pipeline(
+        keeper.store, embedder, too_long=TooLong.TRUNCATE, limits=Limits(most_a_day, tokens), clock=CLOCK
+    )
 
 
 async def used(keeper: Keeper) -> int:
@@ -80,6 +82,18 @@ async def test_a_bisection_sends_no_more_texts_than_the_days_limit(keeper: Keepe
         "spec.limits.textsPerDay is 100, and 100 texts were sent today (UTC): raise it, or wait until midnight UTC",
     )
     assert not pipeline.gate.is_open
+
+
+async def test_a_bisection_sends_no_more_tokens_than_the_days_limit(keeper: Keeper, server: FakeGemini) -> None:
+    pipeline = pipeline_of(keeper, server, most_a_day=10_000, tokens=250)
+    async with pipeline.running(probes=True):
+        await asyncio.gather(*map(pipeline.batcher.submit, requests()), return_exceptions=True)
+    found = await keeper.store.used_today()
+    assert found is not None
+    assert 240 < found.tokens <= 250
+    assert found.texts == server.stats().texts
+    assert pipeline.gate.problem is not None
+    assert pipeline.gate.problem.reason == "TokenLimitReached"
 
 
 async def test_texts_that_did_not_reach_the_server_are_not_counted(keeper: Keeper, server: FakeGemini) -> None:

@@ -306,6 +306,17 @@ async def test_each_call_is_counted_with_its_texts_and_a_rough_number_of_its_tok
     assert day.counted == [(2, 60 // BYTES_PER_TOKEN), (1, 3)]
 
 
+async def test_the_tokens_that_the_provider_reports_correct_the_estimate_later() -> None:
+    day = Day(1_000)
+    caller = Caller(FakeEmbedder(max_texts=2), counters=day.counters)
+    caller.embedder.tokens_a_text = 7
+    await caller.embed(["a" * 30, "鮨" * 10, "b" * 9])
+    assert day.notes == []
+    async with caller.calls.usage.running():
+        pass
+    assert [(note.more_tokens, note.reported) for note in day.notes] == [(-6, 14), (4, 7)]
+
+
 async def test_what_the_day_still_allows_is_sent_and_no_more() -> None:
     caller = Caller(FakeEmbedder(max_texts=8), counters=Day(10).counters)
     result = await caller.embed()
