@@ -3,6 +3,7 @@
 import math
 import sys
 from collections.abc import Iterable, Sequence
+from itertools import accumulate
 from typing import Protocol, cast
 
 from embedding_worker.errors import AnswerUnusable
@@ -46,6 +47,16 @@ def call_bytes_of(embedder: Embedder) -> int | None:
     """UTF-8 bytes of all texts in one call, where the provider limits them: `max_call_bytes`; None where it has none."""
     most: int | None = getattr(embedder, "max_call_bytes", None)
     return most
+
+
+def reported_tokens(vectors: Sequence[Vector]) -> int | None:
+    """As many as the provider has counted for the call; None where it reports none."""
+    return vectors.tokens if isinstance(vectors, CountedVectors) else None
+
+
+def running_tokens(texts: Sequence[str]) -> list[int]:
+    """An estimate of the tokens of the first text, of the first two, and so on."""
+    return [size // BYTES_PER_TOKEN for size in accumulate(len(text.encode()) for text in texts)]
 
 
 def tokens_of(texts: Sequence[str]) -> int:
