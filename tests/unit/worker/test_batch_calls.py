@@ -499,3 +499,29 @@ async def test_after_the_limit_of_the_day_one_text_finds_out_whether_more_may_be
     assert len((await caller.embed()).vectors) == 1
     assert len((await caller.embed()).vectors) == 20
     assert caller.embedder.sizes == [1, 20]
+
+
+class PreparedEmbedder(FakeEmbedder):
+    """Notes when it is prepared; the first time fails."""
+
+    def __init__(self, order: list[str]) -> None:
+        super().__init__(meanwhile=lambda: order.append("embed"))
+        self._order = order
+
+    async def prepare(self) -> None:
+        self._order.append("prepare")
+        if self._order.count("prepare") == 1:
+            raise AWAY
+
+
+async def test_what_the_first_call_needs_is_there_before_the_call_is_counted() -> None:
+    order: list[str] = []
+    day = Day(100)
+
+    async def acquire_rate(texts: int, tokens: int, longest_wait_s: float) -> RateGrant:
+        order.append("count")
+        return RateGrant(granted=True, wait_s=0.0)
+
+    caller = Caller(PreparedEmbedder(order), counters=replace(day.counters, acquire_rate=acquire_rate))
+    assert len((await caller.embed(TEXTS[:2])).vectors) == 2
+    assert order == ["prepare", "count", "embed"]

@@ -95,6 +95,7 @@ class ProviderCalls:
         if waits_s < PATIENTLY_S:  # a batch that has begun is not stopped because another one met the rate limits
             self._gate.refuse_if_closed()
         await self._embedder.wait_until_admitted()
+        await self._embedder.prepare()
         # After a limit of the source was reached, one text finds out whether more may be sent: a whole batch that may not be sent
         # would use up the rate limits of others.
         counted = await self._acquire(texts[:1] if self._gate.was_limited else texts, waits_s)

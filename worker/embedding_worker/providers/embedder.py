@@ -25,7 +25,10 @@ class CountedVectors(list[Vector]):
 
 
 class Embedder(Protocol):
-    """Makes vectors of texts. It may also have `max_call_bytes`: see call_bytes_of."""
+    """Makes vectors of texts. It may also have `max_call_bytes` (see call_bytes_of), and `prepare`.
+
+    `async def prepare()` is called before each `embed`: it does what only the first call needs, such as importing an SDK.
+    """
 
     max_texts: int
     """Texts in one call."""

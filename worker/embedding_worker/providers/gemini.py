@@ -64,7 +64,8 @@ class GeminiEmbedder:
 
         At the timeout, and when its task is cancelled, the call is aborted, and its thread ends.
         """
-        client = self._client or await BlockingCall(NAME).run(self._ready_client)
+        await self.prepare()
+        client = self._client
         call = BlockingCall(NAME)
         try:
             async with asyncio.timeout(
@@ -77,11 +78,15 @@ class GeminiEmbedder:
                 reached=call.reached,
             ) from None
 
-    def _ready_client(self) -> Any:
+    async def prepare(self) -> None:
+        """Import the SDK, and make the client, unless that was done before."""
+        if self._client is None:
+            await BlockingCall(NAME).run(self._make_ready)
+
+    def _make_ready(self) -> None:
         with self._making, translate_sdk_errors(self._access, BlockingCall(NAME)):
             if self._client is None:
                 self._client = self._make_client()
-        return self._client
 
     def _call(self, call: BlockingCall, client: Any, texts: Sequence[str]) -> list[Vector]:
         # Not genai.embed_content: it would read the vectors from what the SDK has parsed.

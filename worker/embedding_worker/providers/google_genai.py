@@ -81,7 +81,8 @@ class GoogleGenaiEmbedder:
 
     async def embed(self, texts: Sequence[str]) -> list[Vector]:
         """See Embedder.embed. The first call imports the SDK (one to four seconds), which the timeout leaves out."""
-        client = self._client or await BlockingCall(NAME).run(self._ready_client)
+        await self.prepare()
+        client = self._client
         call = Call()
         try:
             async with asyncio.timeout(self._timeout_s):
@@ -95,11 +96,15 @@ class GoogleGenaiEmbedder:
             vectors_in, content, provider=NAME, texts=len(texts), dimensions=self._dimensions
         )
 
-    def _ready_client(self) -> Any:
+    async def prepare(self) -> None:
+        """Import the SDK, and make the client, unless that was done before."""
+        if self._client is None:
+            await BlockingCall(NAME).run(self._make_ready)
+
+    def _make_ready(self) -> None:
         with self._making, translate_sdk_errors(self._access, Call()):
             if self._client is None:
                 self._client = self._make_client()
-        return self._client
 
     async def _send(self, call: Call, client: Any, texts: Sequence[str]) -> bytes:
         _present.set(call)

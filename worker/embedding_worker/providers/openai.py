@@ -78,14 +78,14 @@ class OpenAIEmbedder:
 
     async def embed(self, texts: Sequence[str]) -> list[Vector]:
         """See Embedder.embed. The first call imports the SDK, in a thread and outside of the timeout."""
-        send = self._send or await self._ready()
+        await self.prepare()
         asked: dict[str, Any] = {"model": self._model.name, "input": list(texts), "encoding_format": "base64"}
         if self._model.name.startswith(TAKES_DIMENSIONS):
             asked["dimensions"] = self._model.dimensions
         try:
             async with asyncio.timeout(self._timeout_s):
                 with translate_sdk_errors(self._access):
-                    answer = await send(**asked)
+                    answer = await self._send(**asked)
                     content = answer.content
         except TimeoutError:
             raise ProviderUnavailable(
@@ -101,11 +101,11 @@ class OpenAIEmbedder:
         tokens = tokens_in(body)
         return whole if tokens is None else CountedVectors(whole, tokens=tokens)
 
-    async def _ready(self) -> Any:
+    async def prepare(self) -> None:
+        """Import the SDK, and make the client, unless that was done before."""
         async with self._making:
             if self._send is None:
                 self._send = await BlockingCall(NAME).run(partial(make_sender, self._api_key, self._access.endpoint))
-        return self._send
 
 
 def make_sender(api_key: str | None, endpoint: str) -> Any:

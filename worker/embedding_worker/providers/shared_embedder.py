@@ -51,6 +51,10 @@ class SharedEmbedder(Embedder, Protocol):
         """Whether a circuit is open, and it is time for a probe."""
         ...
 
+    async def prepare(self) -> None:
+        """Do what the first call needs before it can be sent, so that no call is late for that after it was counted."""
+        ...
+
     async def wait_until_admitted(self) -> None:
         """Return when a call may begin. After an outage, it waits for other calls. Raises CallsPaused if none may be made now."""
         ...

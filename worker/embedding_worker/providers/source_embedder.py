@@ -4,7 +4,7 @@ A failed canary opens a circuit here, and nothing else does.
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 from embedding_worker.clock import Clock
 from embedding_worker.errors import CallsPaused, ProviderError, ProviderThrottled
@@ -92,6 +92,11 @@ class SourceEmbedder:
         """See Embedder.embed. Raises CallsPaused if no call may be made now. Waits only for other calls after an outage."""
         connection, model = await self._admitted()
         return await self._call(connection, model, texts)
+
+    async def prepare(self) -> None:
+        if (prepare := getattr(self._shared[1].client, "prepare", None)) is not None:
+            with suppress(ProviderError):  # the call meets it again
+                await prepare()
 
     async def wait_until_admitted(self) -> None:
         await self._admitted()
