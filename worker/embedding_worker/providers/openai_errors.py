@@ -71,7 +71,9 @@ def reaction_to(
             advice = f"it has no such model, correct spec.model.name, or {endpoint_setting}"
             return ProviderMisconfigured(f"{said}: {advice}", code=code, reason="ModelUnknown", of_the_model=True)
         case http_code, _ if 300 <= http_code < 400:
-            advice = f"it redirects to another address, which would get the key, set {endpoint_setting} to the final one"
+            advice = (
+                f"it redirects to another address, which would get the key, set {endpoint_setting} to the final one"
+            )
             reason = "EndpointRedirects"
         case http_code, _ if http_code in REFUSED:
             return InputRejected("InputRejected", f"{said}: it refuses what was sent", code=code)
