@@ -25,7 +25,7 @@ class Measured:
     cpu_ms_per_text: float
     ms_per_search: float
     memory_mb: float
-    """What the resident set of the process grew by, from before the model was loaded until all texts were embedded."""
+    """What the model and its work need: the largest resident set, without what the process had before."""
 
 
 def ranks(texts: Vectors, queries: Vectors, asked: Sequence[Search]) -> list[int]:
@@ -55,12 +55,11 @@ def listed_texts() -> list[str]:
 
 def measure(name: str) -> Measured:
     """All figures of this model. Load it in a process that has loaded no other, or the memory is not its own."""
-    before_mb = resident_mb()
+    before_mb = memory_mb("VmRSS")
     model = MODELS[name]()
     texts, asked = listed_texts(), [search.query for search in searches()]
     model.texts(texts[:1])  # loads what is loaded with the first call only
     vectors, text_s, cpu_s = fastest(lambda: model.texts(texts))
-    memory_mb = resident_mb() - before_mb
     queries, search_s, _ = fastest(lambda: np.concatenate([model.searches([query]) for query in asked]))
     return Measured(
         name,
@@ -69,7 +68,7 @@ def measure(name: str) -> Measured:
         texts_per_s=len(texts) / text_s,
         cpu_ms_per_text=1000 * cpu_s / len(texts),
         ms_per_search=1000 * search_s / len(asked),
-        memory_mb=memory_mb,
+        memory_mb=memory_mb("VmHWM") - before_mb,
     )
 
 
@@ -84,8 +83,8 @@ def fastest(work: Callable[[], Vectors]) -> tuple[Vectors, float, float]:
     return made, min(wall for wall, _ in rounds), min(cpu for _, cpu in rounds)
 
 
-def resident_mb() -> float:
-    """The resident set of this process; 0 where there is no /proc."""
+def memory_mb(field: str) -> float:
+    """Of this process: its resident set (VmRSS), or the largest that it had (VmHWM). 0 where there is no /proc."""
     status = Path("/proc/self/status")
     lines = status.read_text().splitlines() if status.exists() else []
-    return sum(int(line.split()[1]) * 1024 / 1e6 for line in lines if line.startswith("VmRSS:"))
+    return sum(int(line.split()[1]) * 1024 / 1e6 for line in lines if line.startswith(f"{field}:"))

