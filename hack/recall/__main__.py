@@ -13,8 +13,8 @@ from hack.recall.models import MODELS
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 HEADER = (
     "| model | dimensions | same language, at 1 | at 5 | across languages, at 1 | at 5 "
-    "| texts/s | CPU ms a text | ms a search | MB |\n"
-    "| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: |"
+    "| texts/s of one core | ms a search | MB |\n"
+    "| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: |"
 )
 
 
@@ -30,7 +30,7 @@ def recall_cells(measured: Measured) -> str:
 
 
 def line(measured: Measured) -> str:
-    rates = (measured.texts_per_s, measured.cpu_ms_per_text, measured.ms_per_search, measured.memory_mb)
+    rates = (measured.texts_per_s, measured.ms_per_search, measured.memory_mb)
     cells = " | ".join(f"{rate:.1f}" if rate < 10 else f"{rate:.0f}" for rate in rates)
     return f"| `{measured.name}` | {measured.dimensions} | {recall_cells(measured)} | {cells} |"
 

@@ -22,7 +22,7 @@ class Measured:
     same_language: Recall
     across_languages: Recall
     texts_per_s: float
-    cpu_ms_per_text: float
+    """Of one core: by CPU time, which depends little on what else the machine does."""
     ms_per_search: float
     memory_mb: float
     """What the model and its work need: the largest resident set, without what the process had before."""
@@ -59,28 +59,26 @@ def measure(name: str) -> Measured:
     model = MODELS[name]()
     texts, asked = listed_texts(), [search.query for search in searches()]
     model.texts(texts[:1])  # loads what is loaded with the first call only
-    vectors, text_s, cpu_s = fastest(lambda: model.texts(texts))
-    queries, search_s, _ = fastest(lambda: np.concatenate([model.searches([query]) for query in asked]))
+    vectors, text_s = fastest(lambda: model.texts(texts))
+    queries, search_s = fastest(lambda: np.concatenate([model.searches([query]) for query in asked]))
     return Measured(
         name,
         vectors.shape[1],
         *recalls(vectors, queries),
         texts_per_s=len(texts) / text_s,
-        cpu_ms_per_text=1000 * cpu_s / len(texts),
         ms_per_search=1000 * search_s / len(asked),
         memory_mb=memory_mb("VmHWM") - before_mb,
     )
 
 
-def fastest(work: Callable[[], Vectors]) -> tuple[Vectors, float, float]:
-    """What it returned, and the least seconds, and seconds of CPU of all threads of this process, that it took."""
-    begun = time.perf_counter()
-    rounds: list[tuple[float, float]] = []
-    while not rounds or time.perf_counter() - begun < ROUNDS_S:
-        wall, cpu = time.perf_counter(), time.process_time()
+def fastest(work: Callable[[], Vectors]) -> tuple[Vectors, float]:
+    """What it returned, and the least seconds of CPU, of all threads of this process, that it took."""
+    begun, rounds = time.perf_counter(), [float("inf")]
+    while len(rounds) == 1 or time.perf_counter() - begun < ROUNDS_S:
+        cpu = time.process_time()
         made = work()
-        rounds.append((time.perf_counter() - wall, time.process_time() - cpu))
-    return made, min(wall for wall, _ in rounds), min(cpu for _, cpu in rounds)
+        rounds.append(time.process_time() - cpu)
+    return made, min(rounds)
 
 
 def memory_mb(field: str) -> float:

