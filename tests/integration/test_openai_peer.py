@@ -10,6 +10,7 @@ import pytest
 
 from embedding_worker.clock import SystemClock
 from embedding_worker.errors import AnswerUnusable, InputRejected, ProviderMisconfigured
+from embedding_worker.providers.embedder import reported_tokens
 from embedding_worker.providers.observer import NoObserver
 from embedding_worker.providers.registry import Credentials, ProviderRegistry
 from embedding_worker.providers.source_embedder import SourceEmbedder
@@ -86,6 +87,13 @@ async def test_vectors_in_base64_are_those_that_come_as_numbers(port: int) -> No
         code, answer = exchange(port, "POST", "/v1/embeddings", asked)
         assert (code, {type(each["embedding"]) for each in answer["data"]}) == (200, {kind})
     assert difference([each["embedding"] for each in answer["data"]], by_provider) < CLOSE
+
+
+async def test_the_tokens_of_a_call_are_those_that_the_server_reports(port: int) -> None:
+    together = reported_tokens(await embedder(port).embed(TEXTS[:2]))
+    alone = [reported_tokens(await embedder(port).embed([text])) or 0 for text in TEXTS[:2]]
+    assert together == sum(alone)
+    assert min(alone) > 10
 
 
 async def test_a_whole_call_of_the_provider_is_answered(port: int) -> None:
