@@ -73,7 +73,7 @@ FIGURES = (
     Figure(
         "duplicate_texts_called_once", Aim(1, at_least=False), "how often a text was sent that a batch of 100 rows has"
     ),
-    Figure("local_texts_per_s", None, "the demo's businesses, on all cores"),
+    Figure("local_texts_per_s", None, "the demo's businesses, on one core"),
     Figure("provider_parse_ms_per_vector", at_most(0.15), "768 dimensions, from the answer's bytes; processor time"),
     Figure(
         "vector_write_ms_per_vector", at_most(0.1), "768 dimensions, encoded and sent; processor time of the operator"
