@@ -8,7 +8,7 @@ from embedding_operator.resources.embedding_source import ModelSpec
 from embedding_worker.errors import AnswerUnusable, SourceRefused
 from embedding_worker.providers.embedder import CountedVectors
 from embedding_worker.providers.gemini import PROVIDER as GEMINI
-from embedding_worker.providers.google_genai import PROVIDER, vectors_in
+from embedding_worker.providers.google_genai import PROVIDER, GoogleGenaiEmbedder, vectors_in
 from embedding_worker.source import Model, SourceConfig, TableColumn, in_force
 
 VALUES = {"GEMINI_API_KEY": "k3y-of-Somebody"}
@@ -55,6 +55,18 @@ def test_what_the_model_does_not_have_is_refused(
     with pytest.raises(SourceRefused) as refused:
         PROVIDER.make(Model("google-genai", name, dimensions, task_type), VALUES)
     assert refused.value.reason == reason
+
+
+@pytest.mark.parametrize(("task_type", "sent"), [(None, "RETRIEVAL_DOCUMENT"), ("CLUSTERING", "CLUSTERING")])
+def test_each_text_is_a_request_of_its_own_with_its_task_and_dimensions(task_type: str | None, sent: str) -> None:
+    model = Model("google-genai", "gemini-embedding-001", 768, task_type)
+    made = GoogleGenaiEmbedder(model, api_key="k", endpoint=None)
+    assert made.request_of("Zum Löwen") == {
+        "model": "models/gemini-embedding-001",
+        "content": {"parts": [{"text": "Zum Löwen"}]},
+        "taskType": sent,
+        "outputDimensionality": 768,
+    }
 
 
 def test_a_key_is_not_shown_by_the_embedder() -> None:
