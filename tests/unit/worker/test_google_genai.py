@@ -9,7 +9,11 @@ from embedding_worker.errors import AnswerUnusable, SourceRefused
 from embedding_worker.providers.embedder import CountedVectors
 from embedding_worker.providers.gemini import PROVIDER as GEMINI
 from embedding_worker.providers.google_genai import PROVIDER, GoogleGenaiEmbedder, vectors_in
+from embedding_worker.providers.observer import NoObserver
+from embedding_worker.providers.registry import Credentials, ProviderRegistry
+from embedding_worker.rows.records import RateLimits
 from embedding_worker.source import Model, SourceConfig, TableColumn, in_force
+from tests.support.fake_clock import FakeClock
 
 VALUES = {"GEMINI_API_KEY": "k3y-of-Somebody"}
 
@@ -38,6 +42,17 @@ def test_both_have_the_same_settings_limits_and_tasks_of_search_texts() -> None:
     assert (new.max_texts, new.max_text_bytes) == (old.max_texts, old.max_text_bytes)
     assert PROVIDER.settings == GEMINI.settings
     assert PROVIDER.query_task_type(model) == GEMINI.query_task_type(model) == "RETRIEVAL_QUERY"
+
+
+async def test_sources_of_both_are_counted_together_in_the_database_also_after_a_rotation_of_the_key() -> None:
+    values = VALUES | {"EMBEDDING_GEMINI_TEXTS_PER_MINUTE": "50"}
+    registry = ProviderRegistry(Credentials(values), clock=FakeClock(), observer=NoObserver())
+    models = [Model(name, "gemini-embedding-001", 768) for name in ("gemini", "google-genai")]
+    (before,) = {(found.key, found.limits) for found in map(registry.connection, models)}
+    await registry.rotate("GEMINI_API_KEY", "another-key")
+    (after,) = {(found.key, found.limits) for found in map(registry.connection, models)}
+    assert before[0] != after[0]
+    assert before[1] == after[1] == RateLimits(texts=50)
 
 
 @pytest.mark.parametrize(
