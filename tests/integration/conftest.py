@@ -1,4 +1,4 @@
-"""What the integration tests share in addition to the cluster and the database server: the CRDs, Go programs, and npm packages."""
+"""What the integration tests share in addition to the cluster and the database server: the CRDs, Go programs, npm packages."""
 
 import secrets
 from collections.abc import Iterator

@@ -51,7 +51,7 @@ class TypeScript:
         return results
 
     def _run(self, program: str, *arguments: str, settings: Mapping[str, str] | None = None) -> str:
-        command = [self._folder / "node_modules" / ".bin" / program, *arguments]
+        command: list[str | Path] = [self._folder / "node_modules" / ".bin" / program, *arguments]
         done = run_to_end(command, within_s=RUN_WITHIN_S, settings=settings, cwd=self._folder)
         assert done.returncode == 0, f"{program}: {done.stdout}{done.stderr}"
         return done.stdout
