@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Iterable, Sequence
+from itertools import accumulate
 from typing import Protocol
 
 from embedding_worker.errors import AnswerUnusable
@@ -30,12 +31,22 @@ class Embedder(Protocol):
     async def embed(self, texts: Sequence[str]) -> list[Vector]:
         """Embed 1..max_texts texts that are not blank, in one call.
 
-        Returns one vector per text, in input order, each of the model's dimensions and of unit length; as CountedVectors where the
-        provider reports the tokens of the call.
+        Returns one vector per text, in input order, each of the model's dimensions and of unit length. They are CountedVectors
+        where the provider reports the tokens of the call.
         Raises ProviderUnavailable (wait, try again), ProviderThrottled (pause), ProviderMisconfigured (someone must act) and
         InputRejected (never send these texts again). Writes nothing.
         """
         ...
+
+
+def reported_tokens(vectors: Sequence[Vector]) -> int | None:
+    """As many as the provider has counted for the call; None where it reports none."""
+    return vectors.tokens if isinstance(vectors, CountedVectors) else None
+
+
+def running_tokens(texts: Sequence[str]) -> list[int]:
+    """An estimate of the tokens of the first text, of the first two, and so on."""
+    return [size // BYTES_PER_TOKEN for size in accumulate(len(text.encode()) for text in texts)]
 
 
 def tokens_of(texts: Sequence[str]) -> int:

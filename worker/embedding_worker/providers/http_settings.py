@@ -1,12 +1,39 @@
 """What the providers that call a server have in common: the address, the key, and the pause that an answer asks for. Pure."""
 
-import math
+import re
 from collections.abc import Mapping
+from dataclasses import dataclass
 from datetime import datetime
 from email.utils import parsedate_to_datetime
 from urllib.parse import urlsplit
 
 from embedding_worker.errors import SourceRefused
+from embedding_worker.providers.provider import SOURCE_ENDPOINT
+from embedding_worker.source import Model
+
+
+@dataclass(frozen=True)
+class Access:
+    """How the server of a model is reached, and what messages about that name."""
+
+    endpoint: str
+    key_name: str
+    """Where the key stands: a variable, or a key of a Secret."""
+    endpoint_name: str
+    """Where the endpoint stands: a variable, or a field of the source."""
+
+
+def access_of(model: Model, endpoint: str, *, key_setting: str, endpoint_setting: str) -> Access:
+    """With the names of what this model's source says, and otherwise of the settings."""
+    secret, _, key = model.api_key_ref.rpartition("/")
+    return Access(
+        endpoint,
+        key_name=f"the key {key!r} of Secret {secret!r}" if secret else key_setting,
+        endpoint_name=SOURCE_ENDPOINT if model.endpoint else endpoint_setting,
+    )
+
+
+NUMBER = re.compile(r"\d{1,9}(?:\.\d{1,9})?", re.ASCII)
 
 
 def usable_endpoint(endpoint: str | None, *, setting: str, default: str) -> str:
@@ -36,14 +63,17 @@ def usable_key(api_key: str, *, setting: str) -> str:
 
 def retry_after_s(headers: Mapping[str, str], now: datetime) -> float | None:
     """How long an answer asks not to be asked again: seconds, or a date (RFC 9110, 10.2.3). None if it does not say."""
-    given = {name.lower(): value for name, value in headers.items()}
-    if (milliseconds := given.get("retry-after-ms", "")).strip().isdigit():
-        return int(milliseconds) / 1_000
-    value = given.get("retry-after")
-    if value is None:
-        return None
+    given = {name.lower(): value.strip() for name, value in headers.items()}
+    if (milliseconds := _number(given.get("retry-after-ms", ""))) is not None:
+        return milliseconds / 1_000
+    value = given.get("retry-after", "")
+    if (seconds := _number(value)) is not None:
+        return seconds
     try:
-        seconds = float(value) if value.strip().isdigit() else (parsedate_to_datetime(value) - now).total_seconds()
+        return max(0.0, (parsedate_to_datetime(value) - now).total_seconds())
     except (TypeError, ValueError, OverflowError):  # TypeError: a date without a zone
         return None
-    return max(0.0, seconds) if math.isfinite(seconds) else None
+
+
+def _number(value: str) -> float | None:
+    return float(value) if NUMBER.fullmatch(value) else None
