@@ -208,6 +208,17 @@ def test_a_search_in_more_than_2000_dimensions_uses_the_index_on_the_cast(wide: 
     assert wide.run(search, wide_vector(7), before=before) == exact
 
 
+def test_a_column_of_type_halfvec_needs_no_cast(wide: Book) -> None:
+    changed = (
+        "DROP INDEX public.businesses_embedding",
+        "ALTER TABLE public.businesses ALTER COLUMN embedding TYPE halfvec(3072)",
+        "CREATE INDEX direct ON public.businesses USING hnsw (embedding halfvec_cosine_ops)",
+    )
+    search = "SELECT name FROM public.businesses ORDER BY embedding <=> $1::halfvec LIMIT 1"
+    assert "using direct" in wide.plan(search, wide_vector(7), before=(*changed, *FORCED))
+    assert wide.run(search, wide_vector(7), before=(*changed, *FORCED)) == [("name 7",)]
+
+
 def test_a_name_is_found_that_the_model_does_not_know(book: Book) -> None:
     by_meaning = names(book.run(block(NEAREST), vector("wrobel")))
     (printed,) = re.findall(r"nearest rows for \"wrobel\" are (.*?)\.", " ".join(PAGE.split()))
