@@ -12,7 +12,14 @@ import typer
 
 from embedding_operator.cli.verdicts import failed, passed, skipped
 from embedding_operator.logs import set_up_logs
-from embedding_operator.settings import Settings, SettingsRefused, completion_index, settings_of_this_process
+from embedding_operator.settings import (
+    Kind,
+    Settings,
+    SettingsRefused,
+    command_settings,
+    completion_index,
+    settings_of_this_process,
+)
 from embedding_operator.tasks import SIGNALS, end_at_once, stop_on_signals
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
@@ -99,6 +106,24 @@ def backfill_worker(
 
 
 @app.command()
+def serve() -> None:
+    """Embed search texts over HTTP, at POST /v1/embeddings, with the models of the sources, until SIGTERM.
+
+    It reads the sources in its namespace, needs no database, and writes nothing. The exit code is 0 after SIGTERM, 2 if the
+    settings can't be used.
+    """
+    for number in SIGNALS:
+        signal.signal(number, end_at_once)
+    from embedding_operator.serve.settings import ServeSettings
+
+    settings = _settings_of(ServeSettings)
+    set_up_logs(settings)
+    from embedding_operator.cli.serve import run as run_process
+
+    raise typer.Exit(asyncio.run(_until_stopped(partial(run_process, settings))))
+
+
+@app.command()
 def plan(
     source: Annotated[str, typer.Argument(help="The name of an EmbeddingSource.")] = "",
     file: Annotated[
@@ -157,8 +182,12 @@ def _change_triggers(source: str, *, resume: bool, dry_run: bool) -> None:
 
 def _settings() -> Settings:
     """The settings, or exit code 2 with every problem on a line of its own."""
+    return _settings_of(Settings)
+
+
+def _settings_of(kind: type[Kind]) -> Kind:
     try:
-        return settings_of_this_process()
+        return command_settings(kind)
     except SettingsRefused as exc:
         for problem in exc.problems:
             typer.echo(f"embedding-operator: {problem}", err=True)

@@ -7,6 +7,7 @@ from embedding_operator.lifecycle.backfill_status import BackfillFacts, Backlog
 from embedding_operator.resources.embedding_source import EmbeddingSource
 from embedding_worker.providers.problem import Problem
 from embedding_worker.rows.records import Counts, Used
+from embedding_worker.source import Model
 
 
 @dataclass(frozen=True)
@@ -49,6 +50,8 @@ class SourceFacts:
     """Because of the provider, although others succeed."""
     provider_problem: Problem | None = None
     pending: Pending | None = None
+    model: Model | None = None
+    """The one in force; None until that is decided."""
     used: Used | None = None
     texts_per_day: int = 0
     """The limit."""
