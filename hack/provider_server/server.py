@@ -66,6 +66,7 @@ class FakeServer:
                 found = answers.invalid("Invalid JSON payload received.")
             texts = [] if isinstance(found, ErrorBody) else [each.text for each in found]
             self._stats.record_request(texts, key)
+            self._stats.record_task_types([] if isinstance(found, ErrorBody) else [each.task for each in found])
             await asyncio.sleep(self._latency_s)
             fault = None
             for chosen in self._faults.pick_for(texts):
