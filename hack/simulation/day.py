@@ -24,7 +24,7 @@ from embedding_operator.resources.embedding_source import parse_source
 from embedding_worker.outcome import RowOutcome, RowRequest
 from embedding_worker.pipeline import make_pipeline
 from embedding_worker.providers.observer import NoObserver
-from embedding_worker.providers.registry import ProviderRegistry
+from embedding_worker.providers.registry import Credentials, ProviderRegistry
 from embedding_worker.rows.store import RowStore
 from embedding_worker.source import Model, TooLong
 from hack.simulation.provider import NAME, SimulatedEmbedder, registered
@@ -107,7 +107,9 @@ class Day:
 
     async def _open_sources(self, pipelines: AsyncExitStack) -> None:
         """Sources that use the same key. Their pipelines end with the stack."""
-        registry = ProviderRegistry({}, clock=self._clock, observer=NoObserver(), providers=registered(self._provider))
+        registry = ProviderRegistry(
+            Credentials({}), clock=self._clock, observer=NoObserver(), providers=registered(self._provider)
+        )
         for name in SOURCES:
             self._catalog.put(parse_source(_manifest(name)))
             pipeline = make_pipeline(

@@ -8,13 +8,15 @@ import os
 import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any, ClassVar, Literal, TypeVar
+from typing import Annotated, Any, ClassVar, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, ValidationError
 
+from embedding_operator.api_keys import DeclaredKey, declared_keys
 from embedding_operator.rotation import MountedSecret, SecretUnreadable, read_secret
 from embedding_worker.errors import SourceRefused
 from embedding_worker.providers.provider import Provider, ProviderSetting, registered_providers
+from embedding_worker.providers.registry import Credentials
 from embedding_worker.rows.database_url import unusable_url
 
 PREFIX = "EMBEDDING_"
@@ -95,6 +97,9 @@ class Settings(BaseModel):
         allow_inf_nan=False,
         description="pace of the audit, after its first pass",
     )
+    api_keys: Annotated[tuple[DeclaredKey, ...], BeforeValidator(declared_keys)] = Field(
+        (), alias="EMBEDDING_API_KEYS", description="the keys that sources may name, as JSON that the chart writes"
+    )
     backfill_pod_template: Path | None = Field(
         None,
         alias="EMBEDDING_BACKFILL_POD_TEMPLATE_FILE",
@@ -113,6 +118,10 @@ class Settings(BaseModel):
         """The values of all provider settings that are set, by variable: what the provider registry needs."""
         return {name: value.get_secret_value() for name, value in self.provider_settings.items()}
 
+    def credentials(self) -> Credentials:
+        """What the provider registry needs. Reads the files of the keys that sources name."""
+        return Credentials(self.provider_values(), {declared.ref: declared.read() for declared in self.api_keys})
+
     def mounted_secrets(self) -> list[MountedSecret]:
         """The secrets that files hold, with the values that were read."""
         values = {**self.provider_values(), **self.own_secret_values()}
@@ -120,6 +129,10 @@ class Settings(BaseModel):
 
     def own_secret_values(self) -> Mapping[str, str]:
         return {DATABASE_URL: self.database_url.get_secret_value()}
+
+    def mounted_keys(self) -> list[MountedSecret]:
+        """The keys that sources name, with the values that are read now; empty where one is missing."""
+        return [MountedSecret(declared.ref, declared.file, declared.read().value or "") for declared in self.api_keys]
 
 
 Kind = TypeVar("Kind", bound=Settings)
@@ -216,6 +229,9 @@ def _read_secrets(
 def _problem(error: Any) -> str:
     name = str(error["loc"][0]) if error["loc"] else "the settings"
     is_secret = name in (DATABASE_URL, SERVE_TOKEN)
+    if len(error["loc"]) > 1:
+        within = ".".join(map(str, error["loc"][1:]))
+        return f"{name} has a wrong {within}: {error['msg'][0].lower()}{error['msg'][1:]}"
     if error["type"] == "missing":
         return f"{name} is not set: it is needed{', or ' + name + '_FILE' if is_secret else ''}"
     message = error["msg"][0].lower() + error["msg"][1:]

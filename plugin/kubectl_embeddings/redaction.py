@@ -15,6 +15,7 @@ from kubectl_embeddings.secret_forms import REDACTED, is_telling, without_secret
 
 SAFE_VARIABLES = frozenset(
     {
+        "EMBEDDING_API_KEYS",
         "EMBEDDING_AUDIT_ROWS_PER_SECOND",
         "EMBEDDING_FINISHED_JOB_SECONDS",
         "EMBEDDING_HTTP_PORT",

@@ -22,7 +22,7 @@ from embedding_worker.errors import (
 )
 from embedding_worker.providers.gemini import GeminiEmbedder
 from embedding_worker.providers.observer import NoObserver
-from embedding_worker.providers.registry import ProviderRegistry
+from embedding_worker.providers.registry import Credentials, ProviderRegistry
 from embedding_worker.source import Model
 from hack.provider_server.faults import FaultKind
 from hack.provider_server.process import FakeGemini
@@ -98,7 +98,7 @@ async def test_a_hundred_texts_get_their_own_vectors_in_order_at_unit_length(
 
 async def test_the_registry_makes_it_from_the_settings_and_rotates_its_key(gemini: FakeGemini) -> None:
     values = {"GEMINI_API_KEY": "another-key", "EMBEDDING_GEMINI_ENDPOINT": gemini.url}
-    registry = ProviderRegistry(values, clock=SystemClock(), observer=NoObserver())
+    registry = ProviderRegistry(Credentials(values), clock=SystemClock(), observer=NoObserver())
     made = registry.embedder(Model("gemini", "models/gemini-embedding-001", 4), source="businesses")
     with pytest.raises(ProviderMisconfigured) as refused:
         await made.embed(["one"])

@@ -12,7 +12,7 @@ from embedding_worker.providers.gate import CallGate
 from embedding_worker.providers.meter import Counters, Meter
 from embedding_worker.providers.observer import NoObserver
 from embedding_worker.providers.provider import Provider
-from embedding_worker.providers.registry import ProviderRegistry
+from embedding_worker.providers.registry import Credentials, ProviderRegistry
 from embedding_worker.providers.shared_embedder import SharedEmbedder
 from embedding_worker.rows.records import RateGrant
 from embedding_worker.source import Model
@@ -98,7 +98,7 @@ async def unlimited(texts: int, tokens: int, longest_wait_s: float) -> RateGrant
 def shared_embedder(embedder: FakeEmbedder, *, clock: Clock) -> SharedEmbedder:
     """The embedder of a source whose provider's only client is this one."""
     provider = Provider("fake", lambda model, values: embedder)
-    registry = ProviderRegistry({}, clock=clock, observer=NoObserver(), providers={"fake": provider})
+    registry = ProviderRegistry(Credentials({}), clock=clock, observer=NoObserver(), providers={"fake": provider})
     return registry.embedder(MODEL, source="shops")
 
 

@@ -96,7 +96,7 @@ def _install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def registry(endpoint: str, *, key: str = KEY) -> ProviderRegistry:
     environ = {"DATABASE_URL": "postgresql://u@h/d", "ACME_API_KEY": key, "ACME_ENDPOINT": endpoint}
-    return ProviderRegistry(settings_from(environ).provider_values(), clock=SystemClock(), observer=NoObserver())
+    return ProviderRegistry(settings_from(environ).credentials(), clock=SystemClock(), observer=NoObserver())
 
 
 def test_the_variables_of_a_registered_provider_are_settings() -> None:

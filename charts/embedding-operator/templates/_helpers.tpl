@@ -76,6 +76,20 @@ app.kubernetes.io/component: {{ last . }}
 {{- end -}}
 {{- end }}
 
+{{- /* The declaration of the keys that sources name, as JSON: see operator/embedding_operator/api_keys.py. A limit of 0 is none. */ -}}
+{{- define "embedding-operator.apiKeys" -}}
+{{- $declared := list }}
+{{- range . }}
+  {{- $item := dict "secretName" .secretName "key" .key "endpoints" .endpoints "file" (printf "/etc/embedding-operator/api-keys/%s/%s" .secretName .key) }}
+  {{- $given := . }}
+  {{- range $name := list "requestsPerMinute" "textsPerMinute" "tokensPerMinute" }}
+    {{- with get $given $name }}{{ $_ := set $item $name (int64 .) }}{{ end }}
+  {{- end }}
+  {{- $declared = append $declared $item }}
+{{- end }}
+{{- toJson $declared }}
+{{- end }}
+
 {{- /* A mapping without the keys whose value is null. Helm removes such a key only where values.yaml has it too. */ -}}
 {{- define "embedding-operator.withoutNulls" -}}
 {{- $kept := dict }}

@@ -54,6 +54,18 @@ volumes:
       items:
         - {key: {{ empty $.Values.gemini.existingSecret | ternary "GEMINI_API_KEY" $.Values.gemini.existingSecretKey | quote }}, path: GEMINI_API_KEY}
   {{- end }}
+  {{- with .Values.apiKeys }}
+  - name: api-keys
+    projected:
+      sources:
+        {{- range . }}
+        - secret:
+            name: {{ .secretName | quote }}
+            optional: true # the operator says which sources wait for it
+            items:
+              - {key: {{ .key | quote }}, path: {{ printf "%s/%s" .secretName .key | quote }}}
+        {{- end }}
+  {{- end }}
   {{- with .Values.privateCA }}
   {{- if or .configMap .secret }}
   - name: private-ca
@@ -115,6 +127,10 @@ env:
     value: {{ include "embedding-operator.plain" . | quote }}
   {{- end }}
   {{- end }}
+  {{- with .Values.apiKeys }}
+  - name: EMBEDDING_API_KEYS
+    value: {{ include "embedding-operator.apiKeys" . | quote }}
+  {{- end }}
   {{- range $name, $value := (eq (toString .isServe) "true") | ternary (pick .Values.settings "logFormat" "logLevel") .Values.settings }}
   - name: EMBEDDING_{{ $name | snakecase | upper }}
     value: {{ include "embedding-operator.plain" $value | quote }}
@@ -151,6 +167,9 @@ volumeMounts:
   {{- end }}
   {{- if include "embedding-operator.geminiSecret" . }}
   - {name: gemini, mountPath: /etc/embedding-operator/gemini, readOnly: true}
+  {{- end }}
+  {{- if .Values.apiKeys }}
+  - {name: api-keys, mountPath: /etc/embedding-operator/api-keys, readOnly: true}
   {{- end }}
   {{- if or .Values.privateCA.configMap .Values.privateCA.secret }}
   - {name: private-ca, mountPath: /etc/embedding-operator/ca, readOnly: true}

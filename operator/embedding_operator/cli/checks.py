@@ -161,5 +161,5 @@ async def check_table(
 
 async def try_model(model: Model, settings: Settings) -> str:
     """Embed one text, and say so. The embedder itself refuses an answer of other dimensions."""
-    vector = await embed_canary(model, settings.provider_values())
+    vector = await embed_canary(model, settings.credentials())
     return f"one text was embedded, in {len(vector)} dimensions (it counts as one text of the quota)"

@@ -66,7 +66,7 @@ async def _plan_each(settings: Settings, sources: Sequence[EmbeddingSource], rat
     async with Database(settings.database_url.get_secret_value(), max_connections=1) as database:
         for source in sources:
             try:
-                facts = await read_plan_facts(database, source, rates, settings.provider_values())
+                facts = await read_plan_facts(database, source, rates, settings.credentials())
             except EmbeddingError as exc:
                 exit_code = _failed(emit, f"source {source.name}: {exc}")
             else:

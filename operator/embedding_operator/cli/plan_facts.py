@@ -10,8 +10,8 @@ from embedding_operator.resources.embedding_source import EmbeddingSource
 from embedding_worker.clock import SystemClock
 from embedding_worker.errors import SourceRefused
 from embedding_worker.providers.observer import NoObserver
-from embedding_worker.providers.provider import Values, registered_providers
-from embedding_worker.providers.registry import ProviderRegistry
+from embedding_worker.providers.provider import registered_providers
+from embedding_worker.providers.registry import Credentials, ProviderRegistry
 from embedding_worker.rows.database import Database
 from embedding_worker.rows.index_advice import index_advice, read_index_facts
 from embedding_worker.rows.schema import configuration_on_record
@@ -19,12 +19,14 @@ from embedding_worker.rows.store import PREVIEW_PAGE, RowStore
 from embedding_worker.source import Model, in_force
 
 
-async def read_plan_facts(database: Database, source: EmbeddingSource, rates: Rates, values: Values) -> PlanFacts:
-    """Raises SourceRefused if the table can't be served, RowsLocked, DatabaseUnavailable. `values` are provider settings."""
+async def read_plan_facts(
+    database: Database, source: EmbeddingSource, rates: Rates, credentials: Credentials
+) -> PlanFacts:
+    """Raises SourceRefused if the table can't be served, RowsLocked, DatabaseUnavailable."""
     config = source.spec.config()
     store = await RowStore.inspect(database, config)
     record = await configuration_on_record(database, config.at)
-    provider = provider_facts(config.model, values)
+    provider = provider_facts(config.model, credentials)
     rows = await read_due_rows(store, most_bytes=provider.max_text_bytes)
     used = None
     if record is not None:  # otherwise there is no book-keeping, and every row is due
@@ -44,12 +46,12 @@ async def read_plan_facts(database: Database, source: EmbeddingSource, rates: Ra
     )
 
 
-def provider_facts(model: Model, values: Values) -> ProviderFacts:
+def provider_facts(model: Model, credentials: Credentials) -> ProviderFacts:
     """What limits the calls; where the provider can't be used yet, why. Calls nothing."""
     registered = registered_providers().get(model.provider)
     calls_server = registered is None or registered.calls_server
     try:
-        registry = ProviderRegistry(values, clock=SystemClock(), observer=NoObserver())
+        registry = ProviderRegistry(credentials, clock=SystemClock(), observer=NoObserver())
         embedder = registry.embedder(model, source="plan")
     except SourceRefused as exc:
         return ProviderFacts(problem=exc.message, calls_server=calls_server)

@@ -76,6 +76,7 @@ def _rotation(settings: ServeSettings, service: Service, clock: Clock) -> Rotati
         else:
             await service.registry.rotate(variable, value)
 
-    mounted = settings.mounted_secrets()
-    rotations = {secret.variable: partial(rotate, secret.variable.removesuffix("_FILE")) for secret in mounted}
-    return Rotation(mounted, rotations, clock=clock)
+    secrets, keys = settings.mounted_secrets(), settings.mounted_keys()
+    rotations = {secret.variable: partial(rotate, secret.variable.removesuffix("_FILE")) for secret in secrets}
+    rotations |= {key.variable: partial(service.registry.rotate_key, key.variable) for key in keys}
+    return Rotation([*secrets, *keys], rotations, clock=clock)

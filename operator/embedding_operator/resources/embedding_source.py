@@ -12,6 +12,7 @@ from typing import Annotated, Any
 from pydantic import BeforeValidator, Field
 
 from embedding_operator.resources.base import Metadata, Resource, understood
+from embedding_worker.providers.accounts import vector_origin
 from embedding_worker.rows.ownership import TAKE_OVER_ANNOTATION, Claim, Owner
 from embedding_worker.source import ChangeDetection, ExistingVectors, Model, SourceConfig, TableColumn, TooLong
 
@@ -33,12 +34,38 @@ def parsed_duration(written: Any) -> Any:
 Duration = Annotated[timedelta, BeforeValidator(parsed_duration)]
 
 
+class SecretKeyRef(Resource):
+    name: str
+    key: str
+
+
 class ModelSpec(Resource):
     provider: str
     name: str
     dimensions: int
     task_type: str | None = None
     too_long: TooLong = TooLong.TRUNCATE
+    endpoint: str = ""
+    api_key_secret_ref: SecretKeyRef | None = None
+    same_vectors_as: str = ""
+    query_prefix: str = ""
+    query_task_type: str | None = None
+
+    def model(self) -> Model:
+        ref = self.api_key_secret_ref
+        return Model(
+            self.provider,
+            self.name,
+            self.dimensions,
+            self.task_type,
+            self.too_long,
+            endpoint=self.endpoint,
+            api_key_ref=f"{ref.name}/{ref.key}" if ref is not None else "",
+            origin=vector_origin(self.provider, self.endpoint),
+            same_vectors_as=self.same_vectors_as,
+            query_prefix=self.query_prefix,
+            query_task_type=self.query_task_type,
+        )
 
 
 class RetrySpec(Resource):
@@ -85,9 +112,7 @@ class SourceSpec(Resource):
         return SourceConfig(
             at=TableColumn(schema, table, self.id_column, self.embedding_column),
             text=self.text,
-            model=Model(
-                self.model.provider, self.model.name, self.model.dimensions, self.model.task_type, self.model.too_long
-            ),
+            model=self.model.model(),
             change_detection=self.change_detection,
             existing_vectors=self.existing_vectors,
         )

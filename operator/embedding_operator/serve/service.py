@@ -25,7 +25,7 @@ class Service:
         self._clock = clock
         self._metrics, providers = ServeMetrics(), registered_providers()
         self.registry = ProviderRegistry(
-            settings.provider_values(), clock=clock, observer=self._metrics, providers=providers
+            settings.credentials(), clock=clock, observer=self._metrics, providers=providers
         )
         models = ServedModels(self.registry, providers)
         self.watch = SourceWatch(server, clock=clock)

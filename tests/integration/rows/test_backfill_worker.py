@@ -12,7 +12,7 @@ from embedding_worker.clock import SystemClock
 from embedding_worker.errors import ProviderThrottled
 from embedding_worker.providers.observer import NoObserver
 from embedding_worker.providers.provider import Provider
-from embedding_worker.providers.registry import ProviderRegistry
+from embedding_worker.providers.registry import Credentials, ProviderRegistry
 from embedding_worker.rows.backfills import BackfillRecords, BackfillRun, BackfillSettings, WorkerReport
 from embedding_worker.rows.backlog import Share
 from embedding_worker.rows.database import Database
@@ -42,7 +42,7 @@ class OneWorker:
     async def running(self) -> AsyncIterator[tuple[BackfillWorker, "asyncio.Task[None]"]]:
         clock = SystemClock()
         providers = {"fake": Provider("fake", lambda model, values: self.provider)}
-        registry = ProviderRegistry({}, clock=clock, observer=NoObserver(), providers=providers)
+        registry = ProviderRegistry(Credentials({}), clock=clock, observer=NoObserver(), providers=providers)
         worker = BackfillWorker(self.database, registry, self.run, Share(0, 1), clock=clock)
         task = asyncio.create_task(worker.run(self.stop))
         try:

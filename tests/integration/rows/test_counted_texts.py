@@ -14,7 +14,7 @@ from embedding_worker.providers.meter import DAY_LIMIT
 from embedding_worker.providers.observer import NoObserver
 from embedding_worker.providers.problem import Problem
 from embedding_worker.providers.provider import Provider
-from embedding_worker.providers.registry import ProviderRegistry
+from embedding_worker.providers.registry import Credentials, ProviderRegistry
 from embedding_worker.source import Model, TooLong
 from embedding_worker.text import content_hash
 from hack.provider_server.process import FakeGemini
@@ -48,7 +48,7 @@ async def keeper(businesses: Application, keep: Keep) -> Keeper:
 def pipeline_of(keeper: Keeper, server: FakeGemini, *, most_a_day: int) -> RowPipeline:
     client = GeminiEmbedder(MODEL, api_key=KEY, endpoint=server.url)
     provider = Provider("gemini", lambda model, values: client)
-    registry = ProviderRegistry({}, clock=CLOCK, observer=NoObserver(), providers={"gemini": provider})
+    registry = ProviderRegistry(Credentials({}), clock=CLOCK, observer=NoObserver(), providers={"gemini": provider})
     embedder = registry.embedder(MODEL, source="businesses")
     return make_pipeline(keeper.store, embedder, too_long=TooLong.TRUNCATE, max_texts_per_day=most_a_day, clock=CLOCK)
 

@@ -9,6 +9,7 @@ from embedding_operator.cli.plan import plan_manifest
 from embedding_operator.cli.plan_facts import provider_facts
 from embedding_operator.cli.plan_lines import Rates
 from embedding_operator.settings import settings_from
+from embedding_worker.providers.registry import Credentials
 from embedding_worker.source import Model
 
 LOCAL = Model("local", "universal-sentence-encoder-multilingual-3", 512)
@@ -17,7 +18,7 @@ GEMINI = Model("gemini", "gemini-embedding-001", 768)
 
 @pytest.mark.parametrize(("model", "calls_server"), [(LOCAL, False), (GEMINI, True), (Model("none", "x", 3), True)])
 def test_a_plan_knows_which_provider_calls_a_server_also_without_its_key(model: Model, calls_server: bool) -> None:
-    assert provider_facts(model, {}).calls_server is calls_server
+    assert provider_facts(model, Credentials()).calls_server is calls_server
 
 
 @pytest.mark.parametrize(

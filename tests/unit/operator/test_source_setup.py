@@ -17,7 +17,7 @@ from embedding_operator.resources.embedding_source import EmbeddingSource
 from embedding_worker.errors import DatabaseUnavailable, SourceRefused, TableRefused
 from embedding_worker.outcome import OutcomeKind, RowRequest
 from embedding_worker.providers.provider import Provider
-from embedding_worker.providers.registry import ProviderRegistry
+from embedding_worker.providers.registry import Credentials, ProviderRegistry
 from embedding_worker.rows.database import Database
 from embedding_worker.rows.ownership import TAKE_OVER_ANNOTATION, Claim, Owner, RecordedOwner
 from embedding_worker.rows.store import RowStore
@@ -100,7 +100,7 @@ def tables(monkeypatch: pytest.MonkeyPatch) -> Tables:
 def setup_of(parts: Parts, providers: Mapping[str, Provider] | None = None, *, leads: bool = True) -> SourceSetup:
     embedder = FakeEmbedder(max_texts=7)
     known = {"local": Provider("local", lambda model, values: embedder)} if providers is None else providers
-    registry = ProviderRegistry({}, clock=parts.clock, observer=parts.metrics, providers=known)
+    registry = ProviderRegistry(Credentials({}), clock=parts.clock, observer=parts.metrics, providers=known)
     shared = SharedParts(parts.server, parts.jobs, lambda source: WorkersNotEnabled(), 500, lambda: leads, parts.clock)
     return SourceSetup(FakeDatabase(), registry, catalog=parts.catalog, shared=shared)
 

@@ -254,7 +254,7 @@ async def test_a_call_that_waits_after_an_outage_is_refused_when_the_circuit_ope
     first, second = (asyncio.create_task(embedder.embed(["a"])) for embedder in (sources.shops, sources.hotels))
     await settle()
     assert len(held.waiting) == 1
-    sources.system.registry.connection("fake").breaker.open(AWAY)
+    sources.system.registry.connection(MODEL).breaker.open(AWAY)
     await held.let_go()
     assert [type(call.exception()) for call in (first, second)] == [ProviderUnavailable, CallsPaused]
 

@@ -30,8 +30,8 @@ class Embedder(Protocol):
     async def embed(self, texts: Sequence[str]) -> list[Vector]:
         """Embed 1..max_texts texts that are not blank, in one call.
 
-        Returns one vector per text, in input order, each of the model's dimensions and of unit length; as CountedVectors where the
-        provider reports the tokens of the call.
+        Returns one vector per text, in input order, each of the model's dimensions and of unit length. They are CountedVectors
+        where the provider reports the tokens of the call.
         Raises ProviderUnavailable (wait, try again), ProviderThrottled (pause), ProviderMisconfigured (someone must act) and
         InputRejected (never send these texts again). Writes nothing.
         """

@@ -19,8 +19,8 @@ from embedding_worker.errors import AnswerUnusable, ProviderError, ProviderUnava
 from embedding_worker.providers.blocking_call import BlockingCall
 from embedding_worker.providers.embedder import Vector, at_unit_length, check_vectors
 from embedding_worker.providers.google_errors import ErrorAnswer, reaction_to
-from embedding_worker.providers.http_settings import usable_endpoint, usable_key
-from embedding_worker.providers.provider import Provider, ProviderSetting, Values
+from embedding_worker.providers.http_settings import Access, access_of, usable_endpoint, usable_key
+from embedding_worker.providers.provider import SOURCE_ENDPOINT, Provider, ProviderSetting, Values
 from embedding_worker.providers.rate_limits import rate_limit_settings
 from embedding_worker.source import Model
 
@@ -53,9 +53,10 @@ class GeminiEmbedder:
         self._model = known_model(model)
         self._dimensions = model.dimensions
         self._task_type = known_task_type(model)
-        self._endpoint = usable_endpoint(endpoint, setting=ENDPOINT_SETTING, default=ENDPOINT)
+        address = usable_endpoint(endpoint, setting=ENDPOINT_SETTING, default=ENDPOINT)
+        self._access = access_of(model, address, key_setting=KEY_SETTING, endpoint_setting=ENDPOINT_SETTING)
         self._timeout_s = timeout_s
-        self._make_client = partial(make_client, usable_key(api_key, setting=KEY_SETTING), self._endpoint)
+        self._make_client = partial(make_client, usable_key(api_key, setting=KEY_SETTING), address)
         self._client: Any = None
         self._making = threading.Lock()
 
@@ -73,19 +74,19 @@ class GeminiEmbedder:
                 return await call.run(partial(self._call, call, client, list(texts)))
         except TimeoutError:
             raise ProviderUnavailable(
-                f"the provider {NAME!r} gave no answer within {self._timeout_s:g} s, at {self._endpoint}",
+                f"the provider {NAME!r} gave no answer within {self._timeout_s:g} s, at {self._access.endpoint}",
                 reached=call.reached,
             ) from None
 
     def _ready_client(self) -> Any:
-        with self._making, translate_sdk_errors(self._endpoint, BlockingCall(NAME)):
+        with self._making, translate_sdk_errors(self._access, BlockingCall(NAME)):
             if self._client is None:
                 self._client = self._make_client()
         return self._client
 
     def _call(self, call: BlockingCall, client: Any, texts: Sequence[str]) -> list[Vector]:
         # Not genai.embed_content: it turns each float into text and back, which doubles the time of the whole call.
-        with translate_sdk_errors(self._endpoint, call):
+        with translate_sdk_errors(self._access, call):
             from google.generativeai import protos
 
             requests = [
@@ -124,30 +125,32 @@ def make_client(api_key: str, endpoint: str) -> Any:
 
 
 @contextmanager
-def translate_sdk_errors(endpoint: str, call: BlockingCall) -> Iterator[None]:
+def translate_sdk_errors(access: Access, call: BlockingCall) -> Iterator[None]:
     """Translate the SDK's errors, which are not chained: they quote requests and answers."""
     try:
         yield
     except ProviderError:
         raise
     except Exception as exc:
-        raise reaction_to_sdk_error(exc, call, endpoint=endpoint, now=datetime.now(UTC)) from None
+        raise reaction_to_sdk_error(exc, call, access=access, now=datetime.now(UTC)) from None
 
 
-def reaction_to_sdk_error(error: Exception, call: BlockingCall, *, endpoint: str, now: datetime) -> ProviderError:
+def reaction_to_sdk_error(error: Exception, call: BlockingCall, *, access: Access, now: datetime) -> ProviderError:
     """By the answer that the error carries; without one (no connection, no answer in time) it is an outage."""
     response = getattr(error, "response", None)
     http_code = getattr(response, "status_code", None)
     if response is None or not isinstance(http_code, int):
         # Its class is enough: ConnectTimeout, SSLError, ParseError. Its message would quote the request.
-        message = f"the provider {NAME!r} gave no usable answer: {type(error).__name__}, at {endpoint}"
+        message = f"the provider {NAME!r} gave no usable answer: {type(error).__name__}, at {access.endpoint}"
         return AnswerUnusable(message) if call.answered else ProviderUnavailable(message, reached=call.reached)
     try:
         payload = response.json()
     except ValueError:
         payload = None
     answer = ErrorAnswer(http_code, payload, response.headers.get("Retry-After"))
-    return reaction_to(answer, provider=NAME, key_setting=KEY_SETTING, endpoint_setting=ENDPOINT_SETTING, now=now)
+    return reaction_to(
+        answer, provider=NAME, key_setting=access.key_name, endpoint_setting=access.endpoint_name, now=now
+    )
 
 
 def known_model(model: Model) -> str:
@@ -187,7 +190,8 @@ def known_task_type(model: Model) -> str:
 
 
 def endpoint_of(values: Values) -> str:
-    return usable_endpoint(values.get(ENDPOINT_SETTING), setting=ENDPOINT_SETTING, default=ENDPOINT)
+    given = values.get(SOURCE_ENDPOINT) or values.get(ENDPOINT_SETTING)
+    return usable_endpoint(given, setting=ENDPOINT_SETTING, default=ENDPOINT)
 
 
 def make_embedder(model: Model, values: Values) -> GeminiEmbedder:

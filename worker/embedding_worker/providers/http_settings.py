@@ -2,11 +2,35 @@
 
 import math
 from collections.abc import Mapping
+from dataclasses import dataclass
 from datetime import datetime
 from email.utils import parsedate_to_datetime
 from urllib.parse import urlsplit
 
 from embedding_worker.errors import SourceRefused
+from embedding_worker.providers.provider import SOURCE_ENDPOINT
+from embedding_worker.source import Model
+
+
+@dataclass(frozen=True)
+class Access:
+    """How the server of a model is reached, and what messages about that name."""
+
+    endpoint: str
+    key_name: str
+    """Where the key stands: a variable, or a key of a Secret."""
+    endpoint_name: str
+    """Where the endpoint stands: a variable, or a field of the source."""
+
+
+def access_of(model: Model, endpoint: str, *, key_setting: str, endpoint_setting: str) -> Access:
+    """With the names of what this model's source says, and otherwise of the settings."""
+    secret, _, key = model.api_key_ref.rpartition("/")
+    return Access(
+        endpoint,
+        key_name=f"the key {key!r} of Secret {secret!r}" if secret else key_setting,
+        endpoint_name=SOURCE_ENDPOINT if model.endpoint else endpoint_setting,
+    )
 
 
 def usable_endpoint(endpoint: str | None, *, setting: str, default: str) -> str:

@@ -18,15 +18,14 @@ from typing import Any
 
 from embedding_worker.errors import AnswerUnusable, ProviderError, ProviderUnavailable, SourceRefused
 from embedding_worker.providers.embedder import Vector, at_unit_length, check_vectors
-from embedding_worker.providers.http_settings import usable_endpoint, usable_key
+from embedding_worker.providers.http_settings import Access, access_of, usable_endpoint, usable_key
 from embedding_worker.providers.openai_errors import ErrorAnswer, reaction_to
-from embedding_worker.providers.provider import Provider, ProviderSetting, Values
+from embedding_worker.providers.provider import SOURCE_ENDPOINT, Provider, ProviderSetting, Values
 from embedding_worker.providers.rate_limits import rate_limit_settings
 from embedding_worker.source import Model
 
 NAME = "openai"
 KEY_SETTING = "OPENAI_API_KEY"
-ENDPOINT_SETTING = "EMBEDDING_OPENAI_ENDPOINT"
 ENDPOINT = "https://api.openai.com/v1"
 NO_KEY = "no-key-is-set"
 """The SDK refuses to start without one; servers that need none ignore it."""
@@ -53,27 +52,27 @@ class OpenAIEmbedder:
             )
         self._model = model
         self._api_key = api_key
-        self._endpoint = endpoint
+        self._access = access_of(model, endpoint, key_setting=KEY_SETTING, endpoint_setting=SOURCE_ENDPOINT)
         self._timeout_s = timeout_s
         self._client: Any = None
 
     async def embed(self, texts: Sequence[str]) -> list[Vector]:
         """See Embedder.embed. The first call imports the SDK, in a thread and outside of the timeout."""
         if self._client is None:
-            self._client = await asyncio.to_thread(make_client, self._api_key, self._endpoint)
+            self._client = await asyncio.to_thread(make_client, self._api_key, self._access.endpoint)
         asked: dict[str, Any] = {"model": self._model.name, "input": list(texts), "encoding_format": "base64"}
         if self._model.name.startswith(TAKES_DIMENSIONS):
             asked["dimensions"] = self._model.dimensions
         try:
             async with asyncio.timeout(self._timeout_s):
-                with translate_sdk_errors(self._endpoint):
+                with translate_sdk_errors(self._access):
                     answer = await self._client.embeddings.with_raw_response.create(**asked)
                     content = answer.content
         except TimeoutError:
             raise ProviderUnavailable(
-                f"the provider {NAME!r} gave no answer within {self._timeout_s:g} s, at {self._endpoint}"
+                f"the provider {NAME!r} gave no answer within {self._timeout_s:g} s, at {self._access.endpoint}"
             ) from None
-        vectors = vectors_in(content, texts=len(texts), endpoint=self._endpoint)
+        vectors = vectors_in(content, texts=len(texts), access=self._access)
         return at_unit_length(check_vectors(vectors, texts=len(texts), dimensions=self._model.dimensions))
 
 
@@ -88,7 +87,7 @@ def make_client(api_key: str | None, endpoint: str) -> Any:
 
 
 @contextmanager
-def translate_sdk_errors(endpoint: str) -> Iterator[None]:
+def translate_sdk_errors(access: Access) -> Iterator[None]:
     """Translate the SDK's errors, which are not chained: they quote requests and answers."""
     import openai
 
@@ -98,36 +97,36 @@ def translate_sdk_errors(endpoint: str) -> Iterator[None]:
         raise
     except openai.APIStatusError as exc:
         answer = ErrorAnswer(exc.status_code, exc.body, exc.response.headers)
-        raise _reaction(answer) from None
+        raise _reaction(answer, access) from None
     except openai.APIConnectionError as exc:
         said = type(exc.__cause__ or exc).__name__
         raise ProviderUnavailable(
-            f"the provider {NAME!r} gave no usable answer: {said}, at {endpoint}",
+            f"the provider {NAME!r} gave no usable answer: {said}, at {access.endpoint}",
             reached=not said.startswith("Connect"),
         ) from None
     except openai.OpenAIError as exc:
         raise AnswerUnusable(
-            f"the provider {NAME!r} gave no usable answer: {type(exc).__name__}, at {endpoint}"
+            f"the provider {NAME!r} gave no usable answer: {type(exc).__name__}, at {access.endpoint}"
         ) from None
 
 
-def _reaction(answer: ErrorAnswer) -> ProviderError:
+def _reaction(answer: ErrorAnswer, access: Access) -> ProviderError:
     return reaction_to(
-        answer, provider=NAME, key_setting=KEY_SETTING, endpoint_setting=ENDPOINT_SETTING, now=datetime.now(UTC)
+        answer, provider=NAME, key_setting=access.key_name, endpoint_setting=access.endpoint_name, now=datetime.now(UTC)
     )
 
 
-def vectors_in(content: bytes, *, texts: int, endpoint: str) -> list[Vector]:
+def vectors_in(content: bytes, *, texts: int, access: Access) -> list[Vector]:
     """The vectors of an answer, in the order of the texts. Raises AnswerUnusable, or what an error in its body asks for."""
     try:
         body = json.loads(content)
     except ValueError:
-        raise AnswerUnusable(f"the provider {NAME!r} answered no JSON, at {endpoint}") from None
+        raise AnswerUnusable(f"the provider {NAME!r} answered no JSON, at {access.endpoint}") from None
     data = body.get("data") if isinstance(body, Mapping) else None
     if not isinstance(data, list):
         if isinstance(body, Mapping) and body.get("error"):
-            raise _reaction(ErrorAnswer(200, body["error"], {}))
-        raise AnswerUnusable(f"the provider {NAME!r} answered without vectors, at {endpoint}")
+            raise _reaction(ErrorAnswer(200, body["error"], {}), access)
+        raise AnswerUnusable(f"the provider {NAME!r} answered without vectors, at {access.endpoint}")
     if len(data) != texts:
         raise AnswerUnusable(f"{len(data)} vectors came for {texts} texts")
     found: dict[int, Vector] = {}
@@ -155,7 +154,7 @@ def _vector(value: object) -> Vector:
 
 
 def endpoint_of(values: Values) -> str:
-    return usable_endpoint(values.get(ENDPOINT_SETTING), setting=ENDPOINT_SETTING, default=ENDPOINT)
+    return usable_endpoint(values.get(SOURCE_ENDPOINT), setting=SOURCE_ENDPOINT, default=ENDPOINT)
 
 
 def make_embedder(model: Model, values: Values) -> OpenAIEmbedder:
@@ -177,7 +176,6 @@ PROVIDER = Provider(
             secret=True,
             usable=partial(usable_key, setting=KEY_SETTING),
         ),
-        ProviderSetting(ENDPOINT_SETTING, f"the address of a server with OpenAI's API, instead of {ENDPOINT}"),
         *rate_limit_settings(NAME),
     ),
     endpoint=endpoint_of,

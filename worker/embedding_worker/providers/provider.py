@@ -15,9 +15,11 @@ from embedding_worker.errors import SourceRefused
 from embedding_worker.providers.embedder import Embedder
 from embedding_worker.source import Model
 
+SOURCE_ENDPOINT = "spec.model.endpoint"
+"""Its value stands among the values of the settings with which a provider is called for a source that names an endpoint."""
 ENTRY_POINT_GROUP = "embedding_operator.providers"
 Values = Mapping[str, str]
-"""The values of provider settings, by environment variable. A setting that is not set is missing."""
+"""The values of provider settings, by environment variable. A setting that is not set is missing. See also SOURCE_ENDPOINT."""
 
 
 @dataclass(frozen=True)
@@ -73,13 +75,19 @@ class Provider:
     def usable_values(self, values: Values) -> dict[str, str]:
         """The values of this provider's own settings, as they are used. Raises SourceRefused."""
         given = (setting for setting in self.settings if values.get(setting.variable))
-        return {setting.variable: setting.usable(values[setting.variable]) for setting in given}
+        of_source = {SOURCE_ENDPOINT: values[SOURCE_ENDPOINT]} if SOURCE_ENDPOINT in values else {}
+        return {setting.variable: setting.usable(values[setting.variable]) for setting in given} | of_source
 
     def credential_key(self, values: Values) -> str:
         """What the endpoint and the credential are known by in PostgreSQL, where neither is stored. Raises SourceRefused."""
         usable = self.usable_values(values)
         secrets = [usable.get(setting.variable) for setting in self.settings if setting.secret]
         return hashlib.sha256(json.dumps([self.endpoint(usable), secrets]).encode()).hexdigest()[:16]
+
+    @property
+    def key_setting(self) -> ProviderSetting | None:
+        """The setting of its key, in whose place a source may name a mounted one; None if it has no key."""
+        return next((setting for setting in self.settings if setting.secret), None)
 
     def has_setting(self, variable: str) -> bool:
         return any(setting.variable == variable for setting in self.settings)
@@ -122,6 +130,12 @@ def refuse_missing_settings(provider: Provider, values: Values) -> None:
     """Raises SourceRefused where a setting that the provider requires is not set."""
     for setting in provider.settings:
         if setting.required and not values.get(setting.variable):
+            if SOURCE_ENDPOINT in values and setting == provider.key_setting:
+                raise SourceRefused(
+                    "ProviderKeyMissing",
+                    f"spec.model.provider is {provider.name!r} and {SOURCE_ENDPOINT} is {values[SOURCE_ENDPOINT]!r}, to which "
+                    f"{setting.variable} is not sent: name a key of this server by spec.model.apiKeySecretRef",
+                )
             or_file = f", or {setting.variable}_FILE," if setting.secret else ""
             raise SourceRefused(
                 "ProviderKeyMissing" if setting.secret else "ProviderSettingMissing",

@@ -88,7 +88,7 @@ class SourceEmbedder:
         model.breaker.retry_now()
 
     def _show_throttle(self, connection: Connection) -> None:
-        self._observer.throttled(provider=connection.provider.name, until=connection.throttle.until)
+        self._observer.throttled(provider=connection.account.name, until=connection.throttle.until)
 
     def beat(self) -> None:
         self._pulse.beat(self._clock.monotonic())
@@ -164,7 +164,7 @@ class SourceEmbedder:
         began, number = self._clock.monotonic(), model.evidence.next_number()
         try:
             with _counted(connection.breaker), _counted(model.breaker):
-                vectors = await within(self._measured_call(model, texts), seconds=within_s)
+                vectors = await within(self._measured_call(connection, model, texts), seconds=within_s)
         except ProviderError as exc:
             now = self._clock.monotonic()
             if self._pulse.was_stopped(since=began, now=now):
@@ -182,9 +182,9 @@ class SourceEmbedder:
         model.breaker.record_success()
         return vectors
 
-    async def _measured_call(self, model: SharedModel, texts: Sequence[str]) -> list[Vector]:
+    async def _measured_call(self, connection: Connection, model: SharedModel, texts: Sequence[str]) -> list[Vector]:
         clock, observer = self._clock, self._observer
-        provider, tokens = self._model.provider, tokens_of(texts)
+        provider, tokens = connection.account.name, tokens_of(texts)
         observer.call_started(source=self._source, provider=provider, texts=len(texts), tokens=tokens)
         started, outcome = clock.monotonic(), "Cancelled"
         try:
