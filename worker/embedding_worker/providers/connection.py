@@ -53,8 +53,8 @@ class Connection:
 
     def model(self, model: Model) -> SharedModel:
         """What belongs to this model. There is one client for each, because a local one takes 150 MB. Raises SourceRefused."""
-        # Texts have been cut before, so this setting changes nothing here.
-        key = model if model.too_long is TooLong.TRUNCATE else replace(model, too_long=TooLong.TRUNCATE)
+        # Texts have been cut before, and search texts have their prefix, so these settings change nothing here.
+        key = replace(model, too_long=TooLong.TRUNCATE, query_prefix="", query_task_type=None)
         if key not in self.models:
             client = self.provider.make(key, self.values)
             name = f"{self.account.name} {model.fingerprint}"
