@@ -13,8 +13,8 @@ HIDING: dict[str, str] = {
     "/tmp": "which is the chart's folder for temporary files",  # noqa: S108 (the pod's)
     "/tmp/": "which is the chart's folder for temporary files",  # noqa: S108 (the pod's)
     "//tmp/./": "which is the chart's folder for temporary files",
-    "/etc": "which would hide /etc/embedding-operator/ca, the chart's folder for privateCA",
-    "/etc/embedding-operator": "which would hide /etc/embedding-operator/ca, the chart's folder for privateCA",
+    "/etc": "which would hide /etc/embedding-operator/api-keys, the chart's folder for apiKeys",
+    "/etc/embedding-operator": "which would hide /etc/embedding-operator/api-keys, the chart's folder for apiKeys",
     "/etc/embedding-operator/database": "which is the chart's folder for the database's URL",
     "/etc/embedding-operator/database/tls": "which is inside /etc/embedding-operator/database",
     "/etc/ssl/../embedding-operator/gemini": "which is the chart's folder for the API key",

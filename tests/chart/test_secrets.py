@@ -4,7 +4,7 @@ from base64 import b64encode
 
 import pytest
 
-from tests.support.chart import Helm, Json, Objects
+from tests.support.chart import DATABASE, Helm, Json, Objects, settings_of
 
 URL = "postgresql://user:secret@db.example/yellow_book"
 DATABASE_FOLDER, GEMINI_FOLDER = "/etc/embedding-operator/database", "/etc/embedding-operator/gemini"
@@ -139,3 +139,79 @@ def test_without_a_private_ca_the_public_ones_are_trusted(helm: Helm) -> None:
     rendered = helm.render()
     assert "REQUESTS_CA_BUNDLE" not in rendered.environment()
     assert "private-ca" not in str(rendered.one("Deployment"))
+
+
+# Keys that sources name.
+
+KEYS = [
+    {
+        "secretName": "team-b",
+        "key": "api-key",
+        "endpoints": ["https://api.openai.com/v1"],
+        "tokensPerMinute": 5_000_000,
+    },
+    {"secretName": "team-c", "key": "k", "endpoints": ["http://tei.search.svc:8080/v1"], "textsPerMinute": 0},
+]
+KEYS_FOLDER = "/etc/embedding-operator/api-keys"
+
+
+def test_the_keys_that_sources_name_are_mounted_and_may_be_created_later(helm: Helm) -> None:
+    rendered = helm.render({"apiKeys": KEYS})
+    sources = volume(rendered, "api-keys")["projected"]["sources"]
+    assert [source["secret"] for source in sources] == [
+        {"name": name, "optional": True, "items": [{"key": key, "path": f"{name}/{key}"}]}
+        for name, key in (("team-b", "api-key"), ("team-c", "k"))
+    ]
+    assert mount(rendered, "api-keys") == {"mountPath": KEYS_FOLDER, "readOnly": True}
+
+
+def test_the_operator_reads_what_the_chart_declares_of_them(helm: Helm) -> None:
+    declared = settings_of(helm.render({"apiKeys": KEYS})).api_keys
+    assert [
+        (key.ref, str(key.file), key.endpoints, key.tokens_per_minute, key.texts_per_minute) for key in declared
+    ] == [
+        ("team-b/api-key", f"{KEYS_FOLDER}/team-b/api-key", ("https://api.openai.com/v1",), 5_000_000, None),
+        ("team-c/k", f"{KEYS_FOLDER}/team-c/k", ("http://tei.search.svc:8080/v1",), None, None),
+    ]
+
+
+def test_without_such_keys_nothing_is_declared(helm: Helm) -> None:
+    rendered = helm.render()
+    assert "EMBEDDING_API_KEYS" not in rendered.environment()
+    assert "api-keys" not in {volume["name"] for volume in rendered.pod()["volumes"]}
+
+
+def test_the_pods_of_workers_have_the_same_keys(helm: Helm) -> None:
+    rendered = helm.render({"apiKeys": KEYS, "backfill": {"workers": {"enabled": True}}})
+    assert KEYS_FOLDER in str(workers_template(rendered))
+
+
+@pytest.mark.parametrize(
+    ("keys", "said"),
+    [
+        (
+            [KEYS[0], KEYS[0]],
+            'apiKeys contains key "api-key" of Secret "team-b" twice: write all of its endpoints in one item',
+        ),
+        ([KEYS[0] | {"endpoints": ["tei:8080"]}], 'key "team-b/api-key" to be sent to "tei:8080", which is no address'),
+        (
+            [KEYS[0] | {"endpoints": ["https://u:s3cret@tei"]}],
+            "to be sent to an address, which is no address of a server",
+        ),
+        ([KEYS[0] | {"endpoints": []}], "endpoints"),
+        ([KEYS[0] | {"secretName": "Team B"}], 'apiKeys.0.secretName is "Team B", which is no name of an object'),
+        ([KEYS[0] | {"key": "a b"}], 'apiKeys.0.key is "a b", which is no key of a Secret'),
+    ],
+)
+def test_a_key_that_can_not_be_declared_so_is_refused(helm: Helm, keys: list[Json], said: str) -> None:
+    message = helm.refusal({**DATABASE, "apiKeys": keys})
+    assert said in message
+    assert "s3cret" not in message
+
+
+def test_a_port_that_the_network_policy_would_block_is_refused(helm: Helm) -> None:
+    message = helm.refusal({**DATABASE, "apiKeys": KEYS, "networkPolicy": {"enabled": True}})
+    assert (
+        "networkPolicy.egressPorts does not contain 8080, the port of http://tei.search.svc:8080/v1 in apiKeys"
+        in message
+    )

@@ -6,9 +6,9 @@ from typing import Any
 import pytest
 import yaml
 
-from embedding_operator.settings import PREFIX, Settings, settings_from, variables
+from embedding_operator.settings import PREFIX, settings_from, variables
 from hack.release.chart_readme import README, SCHEMA, VALUES, up_to_date_readme
-from tests.support.chart import Helm, Json, Objects
+from tests.support.chart import Helm, Json, settings_of
 
 DEFAULTS: Json = yaml.safe_load(VALUES.read_text())
 RATE_LIMITS = {
@@ -17,18 +17,9 @@ RATE_LIMITS = {
 """The values of group gemini, by their variables."""
 TEMPLATE = "EMBEDDING_BACKFILL_POD_TEMPLATE_FILE"
 POD = {"EMBEDDING_NAMESPACE", "EMBEDDING_POD_NAME", "EMBEDDING_HTTP_PORT"}
-NOT_A_VALUE = {*POD, TEMPLATE, "EMBEDDING_GEMINI_ENDPOINT", *RATE_LIMITS}
-"""Not values of group settings: the pod's own namespace and name; a fixed port; a file of the chart; those of group gemini."""
-
-
-def settings_of(rendered: Objects) -> Settings:
-    """The settings that the operator reads from its environment. Values take the place of mounted files."""
-    given = {
-        "DATABASE_URL_FILE": ("DATABASE_URL", "postgresql://u@h/d"),
-        "GEMINI_API_KEY_FILE": ("GEMINI_API_KEY", "k"),
-    }
-    environment = rendered.environment()
-    return settings_from(dict(given.get(name, (name, value)) for name, value in environment.items()))
+NOT_A_VALUE = {*POD, TEMPLATE, "EMBEDDING_API_KEYS", "EMBEDDING_GEMINI_ENDPOINT", *RATE_LIMITS}
+"""Not values of group settings: the pod's own namespace and name; a fixed port; a file of the chart; the value apiKeys; those of group
+gemini."""
 
 
 def own_paths(node: Any, prefix: str = "") -> set[str]:

@@ -7,6 +7,7 @@ from typing import Any
 import yaml
 
 import hack.installation.helm
+from embedding_operator.settings import Settings, settings_from
 from hack.control_plane.pins import pins
 from hack.repository import CHART
 
@@ -53,6 +54,16 @@ class Objects(list[Json]):
     def environment(self) -> dict[str, str]:
         """The variables with a value. That of EMBEDDING_POD_NAME is a field of the pod, which is not known before it exists."""
         return {entry["name"]: entry["value"] for entry in self.container()["env"] if "valueFrom" not in entry}
+
+
+def settings_of(rendered: Objects) -> Settings:
+    """The settings that the operator reads from its environment. Values take the place of mounted files."""
+    given = {
+        "DATABASE_URL_FILE": ("DATABASE_URL", "postgresql://u@h/d"),
+        "GEMINI_API_KEY_FILE": ("GEMINI_API_KEY", "k"),
+    }
+    environment = rendered.environment()
+    return settings_from(dict(given.get(name, (name, value)) for name, value in environment.items()))
 
 
 def workers_template(rendered: Objects) -> Json:

@@ -15,6 +15,7 @@ EVERYTHING: Json = {
         "endpoint": "https://gemini.example",
         "tokensPerMinute": 5_000_000,
     },
+    "apiKeys": [{"secretName": "team-b", "key": "api-key", "endpoints": ["https://api.openai.com/v1"]}],
     "settings": {"finishedJobSeconds": 2_000_000, "logFormat": "console"},
     "backfill": {
         "workers": {

@@ -9,6 +9,8 @@ import re
 from dataclasses import dataclass, replace
 from enum import StrEnum
 
+from embedding_worker.errors import SourceRefused
+
 
 class ChangeDetection(StrEnum):
     TRIGGER = "Trigger"
@@ -78,6 +80,17 @@ class Model:
         task_type = f"/{self.task_type}" if self.task_type else ""
         origin = f"@{self.origin}" if self.origin else ""
         return f"{self.name}@{self.dimensions}{task_type}{origin}"
+
+
+def refuse_other_dimensions(model: Model) -> None:
+    """Raises SourceRefused where its vectors cannot be those of the model that it names, because they have another size."""
+    claimed = model.same_vectors_as
+    if claimed and re.search(rf"@{model.dimensions}([/@]|$)", claimed) is None:
+        raise SourceRefused(
+            "WrongDimensions",
+            f"spec.model.sameVectorsAs is {claimed!r}, and spec.model.dimensions is {model.dimensions}: vectors of another size "
+            "are not the same, correct one of the two",
+        )
 
 
 OPTIONAL_ON_RECORD = ("endpoint", "api_key_ref", "origin", "same_vectors_as")

@@ -20,7 +20,7 @@ from embedding_worker.rows.database import Database
 from embedding_worker.rows.ownership import Claim, refuse_claim
 from embedding_worker.rows.schema import configuration_on_record, owner_on_record
 from embedding_worker.rows.store import RowStore
-from embedding_worker.source import SourceConfig, in_force
+from embedding_worker.source import SourceConfig, in_force, refuse_other_dimensions
 
 log = structlog.get_logger(__name__)
 
@@ -68,6 +68,7 @@ class ChangedConfiguration:
     ) -> Pending | tuple[str, str]:
         """What the change would embed; or reason and message, where it cannot run."""
         try:
+            refuse_other_dimensions(wanted.model)
             pending = await self._count(await RowStore.inspect(self._database, wanted), waiting, progress)
         except SourceRefused as exc:
             if self._is_new(exc.reason, exc.message):

@@ -29,6 +29,13 @@ ADOPT_WITHOUT_TRIGGERS = (
 TARGET = (
     "spec.freshnessTarget must be a duration in hours, minutes and seconds, and at least 10s, such as 15m, 1h30m or 24h"
 )
+ENDPOINT = (
+    "spec.model.endpoint must be an address that begins with http:// or https://, without a user, a query and a fragment, such "
+    "as http://tei.search.svc:8080/v1"
+)
+SAME = (
+    "spec.model.sameVectorsAs must be a fingerprint, as status.fingerprint shows it, such as gemini-embedding-001@768"
+)
 LONG_NAME = "metadata.name may have at most 60 characters: it is part of the names and labels of its jobs"
 IMMUTABLE = {
     "table": ("public.others", "spec.table is immutable: declare another EmbeddingSource for another table"),
@@ -54,7 +61,28 @@ REFUSED: list[tuple[Json, str]] = [
     ({"text": " \t\r\n"}, EXPRESSION),
     ({"embeddingColumn": ""}, "spec.embeddingColumn in body should be at least 1 chars long"),
     ({"embeddingColumn": "c" * 64}, "spec.embeddingColumn: Too long: may not be more than 63"),
-    ({"model": {"provider": "openai"}}, 'spec.model.provider: Unsupported value: "openai"'),
+    ({"model": {"provider": "acme"}}, 'spec.model.provider: Unsupported value: "acme"'),
+    *(
+        ({"model": {"endpoint": it}}, ENDPOINT)
+        for it in (
+            "",
+            "tei:8080/v1",
+            "ftp://tei/v1",
+            "https://",
+            "https://u:p@tei/v1",
+            "https://tei/v1?a=b",
+            "https://tei/v1#a",
+        )
+    ),
+    ({"model": {"endpoint": "http://tei/" + "v" * 502}}, "spec.model.endpoint: Too long: may not be more than 512"),
+    ({"model": {"apiKeySecretRef": {"name": "a"}}}, "spec.model.apiKeySecretRef.key: Required value"),
+    (
+        {"model": {"apiKeySecretRef": {"name": "", "key": "k"}}},
+        "apiKeySecretRef.name in body should be at least 1 chars",
+    ),
+    *(({"model": {"sameVectorsAs": it}}, SAME) for it in ("", "768", "m@", "m@x", "m@768#1a2b3c4d", "a model@768")),
+    ({"model": {"queryPrefix": "q" * 513}}, "spec.model.queryPrefix: Too long: may not be more than 512"),
+    ({"model": {"queryTaskType": "RETRIEVAL_DOCUMENT"}}, "spec.model.queryTaskType: Unsupported value"),
     ({"model": {"name": ""}}, "spec.model.name in body should be at least 1 chars long"),
     ({"model": {"name": "m" * 129}}, "spec.model.name: Too long: may not be more than 128"),
     ({"model": {"dimensions": 0}}, "spec.model.dimensions in body should be greater than or equal to 1"),
@@ -90,7 +118,7 @@ REFUSED: list[tuple[Json, str]] = [
     ({"freshnessTarget": 900}, "spec.freshnessTarget in body must be of type string"),
     ({"freshnessTarget": "1" * 18 + "s"}, "spec.freshnessTarget: Too long: may not be more than 18"),
     ({"suspend": "yes"}, "spec.suspend in body must be of type boolean"),
-    ({"approvedFingerprint": "f" * 257}, "spec.approvedFingerprint: Too long: may not be more than 256"),
+    ({"approvedFingerprint": "f" * 1025}, "spec.approvedFingerprint: Too long: may not be more than 1024"),
 ]
 
 CONDITION = {
@@ -280,7 +308,7 @@ async def test_every_other_field_can_be_changed(admin: PlainRequests, name: str,
 
 
 def test_every_message_of_the_crd_is_tested_here() -> None:
-    always = {FORM, EXPRESSION, MAX_BELOW_INITIAL, ADOPT_WITHOUT_TRIGGERS, LONG_NAME, TARGET}
+    always = {FORM, EXPRESSION, MAX_BELOW_INITIAL, ADOPT_WITHOUT_TRIGGERS, LONG_NAME, TARGET, ENDPOINT, SAME}
     tested = always | {message for _, message in IMMUTABLE.values()}
     assert validation_messages("embeddingsources.yaml") == tested
 

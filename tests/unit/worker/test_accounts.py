@@ -78,6 +78,7 @@ def test_a_mounted_key_is_sent_to_no_other_server(endpoint: str) -> None:
         (replace(MODEL, api_key_ref="team-b/key"), WITHOUT_KEY, "ApiKeyUnknown", "has no key, leave it out"),
         (replace(MODEL, endpoint=OTHER), WITHOUT_SERVER, "EndpointUnknown", "calls no server, leave it out"),
         (replace(MODEL, endpoint=OTHER), WITH_ITS_OWN_SERVER, "EndpointUnknown", "has its own endpoint, leave it out"),
+        (replace(MODEL, same_vectors_as="m@31"), ACME, "WrongDimensions", "'m@31', and spec.model.dimensions is 3"),
         (replace(MODEL, endpoint="tei:8080"), ACME, "EndpointInvalid", "spec.model.endpoint is 'tei:8080'"),
     ],
 )

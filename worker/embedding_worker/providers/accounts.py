@@ -14,7 +14,7 @@ from embedding_worker.errors import SourceRefused
 from embedding_worker.providers.http_settings import usable_endpoint
 from embedding_worker.providers.provider import SOURCE_ENDPOINT, Provider, Values, registered_providers
 from embedding_worker.rows.records import RateLimits
-from embedding_worker.source import Model
+from embedding_worker.source import Model, refuse_other_dimensions
 
 KEY_REF = "spec.model.apiKeySecretRef"
 
@@ -56,6 +56,7 @@ class Account(NamedTuple):
 
 def account_of(model: Model, provider: Provider, values: Values) -> Account:
     """Raises SourceRefused where an endpoint can't be used, or the provider takes no endpoint or key."""
+    refuse_other_dimensions(model)
     if model.endpoint and not provider.calls_server:
         raise SourceRefused(
             "EndpointUnknown",
