@@ -29,6 +29,7 @@ SAFE_VARIABLES = frozenset(
         "EMBEDDING_POD_NAME",
         "EMBEDDING_PRICE_PER_MILLION_TOKENS",
         "REQUESTS_CA_BUNDLE",
+        "SSL_CERT_FILE",
         "TZ",
         "LANG",
         "LC_ALL",

@@ -103,7 +103,8 @@ def test_the_service_and_the_budget_select_its_pods_and_not_the_operators(helm: 
 
 
 def test_a_policy_lets_applications_and_prometheus_reach_it_and_it_never_reaches_the_database(helm: Helm) -> None:
-    applications, prometheus = {"podSelector": {"matchLabels": {"app": "search"}}}, {"namespaceSelector": {}}
+    applications: Json = {"podSelector": {"matchLabels": {"app": "search"}}}
+    prometheus: Json = {"namespaceSelector": {}}
     policies = {"enabled": True, "ingressFrom": [prometheus]}
     rendered = helm.render({**enabled(ingressFrom=[applications]), "networkPolicy": policies})
     policy = rendered.one("NetworkPolicy", NAME)["spec"]

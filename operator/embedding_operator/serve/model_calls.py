@@ -7,6 +7,7 @@ import asyncio
 from collections.abc import Sequence
 
 from embedding_operator.serve import refusals
+from embedding_operator.serve.messages import RequestRefused
 from embedding_operator.serve.served_models import ServedModel
 from embedding_operator.serve.vectors import PackedVector, pack
 from embedding_worker.clock import Clock
@@ -50,7 +51,7 @@ class ModelCalls:
             self._begun -= 1
         return [pack(vector) for vector in vectors]
 
-    async def _reaction(self, embedder: SourceEmbedder, error: ProviderError) -> refusals.RequestRefused:
+    async def _reaction(self, embedder: SourceEmbedder, error: ProviderError) -> RequestRefused:
         if isinstance(error, CallsPaused):
             return refusals.paused(embedder.problem, max(error.pause_s, embedder.paused_for_s))
         if isinstance(error, ProviderThrottled):

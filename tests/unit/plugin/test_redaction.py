@@ -134,7 +134,7 @@ def test_the_settings_that_keep_their_values_are_those_of_ours_that_hold_no_secr
     ours = {field.alias for field in Settings.model_fields.values() if field.alias}
     kept = {name for name in ours if Redactor().tree(variable(name, value="/x"))["value"] == "/x"}
     assert ours - kept == {"DATABASE_URL", "KUBECONFIG"}
-    assert SAFE_VARIABLES - ours == {"REQUESTS_CA_BUNDLE", "TZ", "LANG", "LC_ALL"}
+    assert SAFE_VARIABLES - ours == {"REQUESTS_CA_BUNDLE", "SSL_CERT_FILE", "TZ", "LANG", "LC_ALL"}
 
 
 def sql(secret: str) -> str:

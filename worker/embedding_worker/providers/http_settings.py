@@ -1,6 +1,6 @@
 """What the providers that call a server have in common: the address, the key, and the pause that an answer asks for. Pure."""
 
-import math
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
@@ -33,6 +33,9 @@ def access_of(model: Model, endpoint: str, *, key_setting: str, endpoint_setting
     )
 
 
+NUMBER = re.compile(r"\d{1,9}(?:\.\d{1,9})?", re.ASCII)
+
+
 def usable_endpoint(endpoint: str | None, *, setting: str, default: str) -> str:
     """The address that paths are added to. Raises SourceRefused, without its words where they may hold a password."""
     address = (endpoint or default).rstrip("/")
@@ -60,14 +63,17 @@ def usable_key(api_key: str, *, setting: str) -> str:
 
 def retry_after_s(headers: Mapping[str, str], now: datetime) -> float | None:
     """How long an answer asks not to be asked again: seconds, or a date (RFC 9110, 10.2.3). None if it does not say."""
-    given = {name.lower(): value for name, value in headers.items()}
-    if (milliseconds := given.get("retry-after-ms", "")).strip().isdigit():
-        return int(milliseconds) / 1_000
-    value = given.get("retry-after")
-    if value is None:
-        return None
+    given = {name.lower(): value.strip() for name, value in headers.items()}
+    if (milliseconds := _number(given.get("retry-after-ms", ""))) is not None:
+        return milliseconds / 1_000
+    value = given.get("retry-after", "")
+    if (seconds := _number(value)) is not None:
+        return seconds
     try:
-        seconds = float(value) if value.strip().isdigit() else (parsedate_to_datetime(value) - now).total_seconds()
+        return max(0.0, (parsedate_to_datetime(value) - now).total_seconds())
     except (TypeError, ValueError, OverflowError):  # TypeError: a date without a zone
         return None
-    return max(0.0, seconds) if math.isfinite(seconds) else None
+
+
+def _number(value: str) -> float | None:
+    return float(value) if NUMBER.fullmatch(value) else None

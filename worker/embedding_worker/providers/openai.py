@@ -1,13 +1,13 @@
 """Embeddings of OpenAI and of every server that speaks its API, through the openai SDK: TEI, infinity, Ollama, vLLM.
 
 Called through the provider registry. The SDK repeats nothing and follows no redirect. Vectors are asked for in base64, which is a
-third of the size of numbers and needs no parsing; servers that do not know it answer numbers, which are read too.
+third of the size of numbers and needs no parsing; servers that do not know it answer numbers, which are read too. Answers are
+read in a thread, so that the event loop goes on meanwhile.
 """
 
 import asyncio
 import base64
 import binascii
-import json
 import logging
 from array import array
 from collections.abc import Iterator, Mapping, Sequence
@@ -16,8 +16,12 @@ from datetime import UTC, datetime
 from functools import partial
 from typing import Any
 
+from pydantic_core import from_json
+
 from embedding_worker.errors import AnswerUnusable, ProviderError, ProviderUnavailable, SourceRefused
-from embedding_worker.providers.embedder import Vector, at_unit_length, check_vectors
+from embedding_worker.providers.accounts import KEY_REF
+from embedding_worker.providers.blocking_call import BlockingCall
+from embedding_worker.providers.embedder import CountedVectors, Vector, at_unit_length, check_vectors
 from embedding_worker.providers.http_settings import Access, access_of, usable_endpoint, usable_key
 from embedding_worker.providers.openai_errors import ErrorAnswer, reaction_to
 from embedding_worker.providers.provider import SOURCE_ENDPOINT, Provider, ProviderSetting, Values
@@ -28,10 +32,15 @@ NAME = "openai"
 KEY_SETTING = "OPENAI_API_KEY"
 ENDPOINT = "https://api.openai.com/v1"
 NO_KEY = "no-key-is-set"
-"""The SDK refuses to start without one; servers that need none ignore it."""
+"""The SDK refuses to start without one, or takes OPENAI_API_KEY of the environment. It is never sent."""
 TIMEOUT_S = 30.0
+"""For the whole call. A model on a CPU embeds about ten long texts a second; a call that takes longer is made smaller."""
+IDLE_S = 3.0
+"""How long an idle connection is used again: uvicorn, under vLLM and infinity, closes it after five seconds."""
 TAKES_DIMENSIONS = "text-embedding-3-"
 """The models that are asked for a number of dimensions. Other servers refuse the parameter, or give the model's own number."""
+NOT_REACHED = ("ConnectError", "ConnectTimeout", "ProxyError", "PoolTimeout", "UnsupportedProtocol")
+"""Errors of the SDK's HTTP client before anything was sent."""
 
 
 class OpenAIEmbedder:
@@ -52,38 +61,69 @@ class OpenAIEmbedder:
             )
         self._model = model
         self._api_key = api_key
-        self._access = access_of(model, endpoint, key_setting=KEY_SETTING, endpoint_setting=SOURCE_ENDPOINT)
+        key_name = KEY_SETTING if api_key else KEY_REF
+        self._access = access_of(model, endpoint, key_setting=key_name, endpoint_setting=SOURCE_ENDPOINT)
         self._timeout_s = timeout_s
-        self._client: Any = None
+        self._send: Any = None
+        self._making = asyncio.Lock()
 
     async def embed(self, texts: Sequence[str]) -> list[Vector]:
         """See Embedder.embed. The first call imports the SDK, in a thread and outside of the timeout."""
-        if self._client is None:
-            self._client = await asyncio.to_thread(make_client, self._api_key, self._access.endpoint)
+        send = self._send or await self._ready()
         asked: dict[str, Any] = {"model": self._model.name, "input": list(texts), "encoding_format": "base64"}
         if self._model.name.startswith(TAKES_DIMENSIONS):
             asked["dimensions"] = self._model.dimensions
         try:
             async with asyncio.timeout(self._timeout_s):
                 with translate_sdk_errors(self._access):
-                    answer = await self._client.embeddings.with_raw_response.create(**asked)
+                    answer = await send(**asked)
                     content = answer.content
         except TimeoutError:
             raise ProviderUnavailable(
                 f"the provider {NAME!r} gave no answer within {self._timeout_s:g} s, at {self._access.endpoint}"
             ) from None
-        vectors = vectors_in(content, texts=len(texts), access=self._access)
-        return at_unit_length(check_vectors(vectors, texts=len(texts), dimensions=self._model.dimensions))
+        # In a thread of its own, because threads that all share may wait for DNS.
+        return await BlockingCall(NAME).run(partial(self._vectors_in, content, len(texts)))
+
+    def _vectors_in(self, content: bytes, texts: int) -> list[Vector]:
+        body = body_of(content, endpoint=self._access.endpoint)
+        vectors = vectors_in(body, texts=texts, access=self._access)
+        whole = at_unit_length(check_vectors(vectors, texts=texts, dimensions=self._model.dimensions))
+        tokens = tokens_in(body)
+        return whole if tokens is None else CountedVectors(whole, tokens=tokens)
+
+    async def _ready(self) -> Any:
+        async with self._making:
+            if self._send is None:
+                self._send = await BlockingCall(NAME).run(partial(make_sender, self._api_key, self._access.endpoint))
+        return self._send
 
 
-def make_client(api_key: str | None, endpoint: str) -> Any:
-    """A client with this key. Redirects are not followed: another server would get the key and the texts."""
-    for name in ("openai", "httpx", "httpx2"):
+def make_sender(api_key: str | None, endpoint: str) -> Any:
+    """The SDK's function that makes a call, with this key or with none.
+
+    Redirects are not followed: another server would get the key and the texts.
+    """
+    for name in ("openai", "httpx", "httpx2", "httpcore", "httpcore2"):
         logging.getLogger(name).setLevel(logging.WARNING)  # at debug they log whole requests, the texts in them
     import openai
 
-    http_client = openai.DefaultAsyncHttpxClient(follow_redirects=False)
-    return openai.AsyncOpenAI(api_key=api_key or NO_KEY, base_url=endpoint, max_retries=0, http_client=http_client)
+    try:
+        defaults = openai.DEFAULT_CONNECTION_LIMITS
+        limits = type(defaults)(
+            max_connections=defaults.max_connections,
+            max_keepalive_connections=defaults.max_keepalive_connections,
+            keepalive_expiry=IDLE_S,
+        )
+        http_client = openai.DefaultAsyncHttpxClient(follow_redirects=False, limits=limits)
+    except Exception as exc:  # an authority's certificate, or a proxy's address, that cannot be used
+        raise ProviderUnavailable(
+            f"the provider {NAME!r} cannot be called: {type(exc).__name__}, see the proxy and the certificates that are set",
+            reached=False,
+        ) from None
+    client = openai.AsyncOpenAI(api_key=api_key or NO_KEY, base_url=endpoint, max_retries=0, http_client=http_client)
+    headers = None if api_key else {"Authorization": openai.Omit()}
+    return partial(client.embeddings.with_raw_response.create, extra_headers=headers)
 
 
 @contextmanager
@@ -93,21 +133,27 @@ def translate_sdk_errors(access: Access) -> Iterator[None]:
 
     try:
         yield
-    except ProviderError:
-        raise
     except openai.APIStatusError as exc:
-        answer = ErrorAnswer(exc.status_code, exc.body, exc.response.headers)
-        raise _reaction(answer, access) from None
-    except openai.APIConnectionError as exc:
-        said = type(exc.__cause__ or exc).__name__
+        raise _reaction(ErrorAnswer(exc.status_code, exc.body, exc.response.headers), access) from None
+    except Exception as exc:
+        # Their classes are enough: ConnectError (SSLCertVerificationError). Their messages may quote the request.
+        outer, *causes = causes_of(
+            exc.__cause__ if isinstance(exc, openai.APIConnectionError) and exc.__cause__ else exc
+        )
+        said = f"{outer} ({causes[-1]})" if causes and causes[-1] != outer else outer
         raise ProviderUnavailable(
             f"the provider {NAME!r} gave no usable answer: {said}, at {access.endpoint}",
-            reached=not said.startswith("Connect"),
+            reached=outer not in NOT_REACHED,
         ) from None
-    except openai.OpenAIError as exc:
-        raise AnswerUnusable(
-            f"the provider {NAME!r} gave no usable answer: {type(exc).__name__}, at {access.endpoint}"
-        ) from None
+
+
+def causes_of(error: BaseException | None) -> list[str]:
+    """The class of an error, and those of its causes, down to the first one."""
+    names = []
+    while error is not None:
+        names.append(type(error).__name__)
+        error = error.__cause__ or error.__context__
+    return names
 
 
 def _reaction(answer: ErrorAnswer, access: Access) -> ProviderError:
@@ -116,12 +162,16 @@ def _reaction(answer: ErrorAnswer, access: Access) -> ProviderError:
     )
 
 
-def vectors_in(content: bytes, *, texts: int, access: Access) -> list[Vector]:
-    """The vectors of an answer, in the order of the texts. Raises AnswerUnusable, or what an error in its body asks for."""
+def body_of(content: bytes, *, endpoint: str) -> object:
+    """The JSON of an answer. Raises AnswerUnusable."""
     try:
-        body = json.loads(content)
+        return from_json(content)
     except ValueError:
-        raise AnswerUnusable(f"the provider {NAME!r} answered no JSON, at {access.endpoint}") from None
+        raise AnswerUnusable(f"the provider {NAME!r} answered no JSON, at {endpoint}") from None
+
+
+def vectors_in(body: object, *, texts: int, access: Access) -> list[Vector]:
+    """The vectors of an answer, in the order of the texts. Raises AnswerUnusable, or what an error in its body asks for."""
     data = body.get("data") if isinstance(body, Mapping) else None
     if not isinstance(data, list):
         if isinstance(body, Mapping) and body.get("error"):
@@ -129,14 +179,21 @@ def vectors_in(content: bytes, *, texts: int, access: Access) -> list[Vector]:
         raise AnswerUnusable(f"the provider {NAME!r} answered without vectors, at {access.endpoint}")
     if len(data) != texts:
         raise AnswerUnusable(f"{len(data)} vectors came for {texts} texts")
-    found: dict[int, Vector] = {}
+    found: dict[str, Vector] = {}
     for place, item in enumerate(data):
         if not isinstance(item, Mapping):
             raise AnswerUnusable("a vector came that is null")
-        found[item.get("index", place)] = _vector(item.get("embedding"))
-    if set(found) != set(range(texts)):
+        found[str(item.get("index", place))] = _vector(item.get("embedding"))
+    if set(found) != {str(place) for place in range(texts)}:
         raise AnswerUnusable("the vectors that came are not numbered as the texts are")
-    return [found[place] for place in range(texts)]
+    return [found[str(place)] for place in range(texts)]
+
+
+def tokens_in(body: object) -> int | None:
+    """The tokens of the texts, as the server has counted them; None where it does not say."""
+    usage = body.get("usage") if isinstance(body, Mapping) else None
+    tokens = usage.get("prompt_tokens") if isinstance(usage, Mapping) else None
+    return tokens if isinstance(tokens, int) and tokens > 0 else None
 
 
 def _vector(value: object) -> Vector:
@@ -149,7 +206,10 @@ def _vector(value: object) -> Vector:
             raise AnswerUnusable("a vector came that is no base64 of floats") from None
         return floats.tolist()
     if isinstance(value, list) and all(isinstance(number, (int, float)) for number in value):
-        return [float(number) for number in value]
+        try:
+            return [float(number) for number in value]
+        except OverflowError:
+            raise AnswerUnusable("a vector came with a value that is not a finite number") from None
     raise AnswerUnusable("a vector came that is null, or no list of numbers")
 
 
