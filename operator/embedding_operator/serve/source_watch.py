@@ -16,8 +16,8 @@ log = structlog.get_logger(__name__)
 
 WATCH_S = 50.0
 """After that, the sources are listed again."""
-PAUSE_S = 2.0
-"""After a list or a watch that has failed."""
+PAUSE_S = 1.0
+"""After a watch has ended or failed, until the next list, which shows what has changed meanwhile."""
 
 
 class SourceWatch:
@@ -47,10 +47,10 @@ class SourceWatch:
                 await self._follow()
             except ApiServerError as exc:
                 self._fail(f"the sources cannot be read, and those of before are served: {exc}")
-                await self._clock.sleep(PAUSE_S)
-            except ValueError as exc:  # a part of an event
+            except Exception as exc:  # a part of an event, or an object that no CRD of ours allows
+                log.error("sources not read because of an unexpected error", exc_info=exc)
                 self._fail(f"the API server's answer cannot be read ({type(exc).__name__})")
-                await self._clock.sleep(PAUSE_S)
+            await self._clock.sleep(PAUSE_S)
 
     async def _follow(self) -> None:
         """List, and apply what a watch shows, until it ends."""
