@@ -158,6 +158,22 @@ async def test_a_request_without_the_token_is_refused(client: Any) -> None:
         await client.with_options(api_key="another").models.list()
 
 
+@pytest.mark.parametrize(
+    ("method", "path", "status", "said"),
+    [
+        ("get", "/embeddings", 405, "use POST"),
+        ("post", "/completions", 404, "the path is /v1/embeddings or /v1/models"),
+    ],
+)
+async def test_another_path_or_method_is_answered_in_the_same_form(
+    client: Any, method: str, path: str, status: int, said: str
+) -> None:
+    with pytest.raises(openai.APIStatusError) as raised:
+        await getattr(client, method)(path, cast_to=object)
+    assert (raised.value.status_code, raised.value.code) == (status, "invalid_request")
+    assert said in str(raised.value)
+
+
 async def test_a_text_that_the_model_refuses_is_the_requests_fault(client: Any) -> None:
     with pytest.raises(openai.BadRequestError) as raised:
         await embed(client, "hotels", "a POISON text")
