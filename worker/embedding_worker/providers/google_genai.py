@@ -8,7 +8,7 @@ and keeps the answer as it came. Left to itself, it takes 0.5 ms a text to write
 import asyncio
 import logging
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
