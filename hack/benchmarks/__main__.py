@@ -58,8 +58,8 @@ MEASUREMENTS = (
     Measurement(quota.measure, ("quota_used_ratio", "quota_refusals")),
     Measurement(duplicates.measure, ("duplicate_texts_called_once",)),
     Measurement(local_model.measure, ("local_texts_per_s",)),
-    Measurement(vectors.measure_reading, ("provider_parse_ms_per_vector",)),
-    Measurement(vectors.measure_writing, ("vector_write_ms_per_vector",)),
+    Measurement(vector_costs.measure_reading, ("provider_parse_ms_per_vector",)),
+    Measurement(vector_costs.measure_writing, ("vector_write_ms_per_vector",)),
     Measurement(leadership.measure, ("takeover_s", "handover_s")),
 )
 

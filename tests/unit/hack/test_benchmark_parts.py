@@ -15,7 +15,7 @@ from hack.benchmarks.listings import in_batches
 from hack.benchmarks.node_programs import is_new_enough
 from hack.benchmarks.quota import duration_s, used_in_a_minute
 from hack.benchmarks.slow_provider import DIMENSIONS
-from hack.benchmarks.vectors import BATCH, answers
+from hack.benchmarks.vector_costs import BATCH, answers
 
 METRICS = """
 # TYPE apiserver_request_total counter
