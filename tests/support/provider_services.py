@@ -189,6 +189,7 @@ def _of_openai(dialect: Dialect, reactions: Reactions) -> Service:
 
 SERVICES = (
     _google("gemini", "google.generativeai", "REQUESTS_CA_BUNDLE"),
+    _google("google-genai", "google.genai", "SSL_CERT_FILE"),
     _of_openai(Dialect.OPENAI, OPENAI),
     _of_openai(Dialect.TEI, TEI),
     _of_openai(Dialect.INFINITY, INFINITY),

@@ -77,3 +77,15 @@ def retry_after_s(headers: Mapping[str, str], now: datetime) -> float | None:
 
 def _number(value: str) -> float | None:
     return float(value) if NUMBER.fullmatch(value) else None
+
+
+def kind_of(error: BaseException) -> str:
+    """The classes of an error and of its first cause, such as ConnectError (SSLCertVerificationError).
+
+    They are all that a message says of an error of an SDK, because its own message may quote the request.
+    """
+    first: BaseException = error
+    while (cause := first.__cause__ or first.__context__) is not None:
+        first = cause
+    outer, inner = type(error).__name__, type(first).__name__
+    return outer if outer == inner else f"{outer} ({inner})"
