@@ -223,6 +223,20 @@ async def test_adopt_that_is_set_during_the_first_audit_holds_for_the_rows_witho
     assert (oracle.marks(), set(oracle.states())) == (["1", "2"], {"3", "4", "5"})
 
 
+@pytest.mark.parametrize(
+    "other",
+    [{"provider": "other"}, {"api_key_ref": "team-b/key"}, {"name": "other", "same_vectors_as": MODEL.fingerprint}],
+)
+async def test_another_provider_of_the_same_vectors_goes_on_with_adopting(
+    filled: Application, keep: Keep, other: dict[str, str]
+) -> None:
+    first, _ = await keep(existing=ADOPT)
+    await first.store.audit(after_id=None, limit=2)
+    second, oracle = await keep(existing=ADOPT, model=dataclasses.replace(MODEL, **other))
+    assert await second.audit() == 0
+    assert (oracle.marks(), len(oracle.states())) == ([], 5)
+
+
 async def test_an_approved_change_of_the_model_embeds_every_row(filled: Application, keep: Keep) -> None:
     first, _ = await keep(existing=ADOPT)
     await first.store.audit(after_id=None, limit=2)
