@@ -27,7 +27,7 @@ from hack.benchmarks import (
     pgboss_worker,
     quota,
     raw_write,
-    vectors,
+    vector_costs,
     workers,
 )
 from hack.benchmarks.errors import Skipped
