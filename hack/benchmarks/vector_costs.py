@@ -25,7 +25,7 @@ from hack.benchmarks.setting import Setting
 from hack.benchmarks.slow_provider import DIMENSIONS, make_vectors
 
 BATCH = 100
-READINGS = 10
+READINGS = 40
 ROWS = 5_000
 MS = 1_000
 Read = Callable[[bytes], Sequence[Vector]]

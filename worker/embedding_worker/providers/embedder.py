@@ -3,7 +3,8 @@
 import math
 import sys
 from collections.abc import Iterable, Sequence
-from itertools import accumulate
+from itertools import accumulate, repeat
+from operator import truediv
 from typing import Protocol, cast
 
 from embedding_worker.errors import AnswerUnusable
@@ -111,4 +112,4 @@ def at_unit_length(vectors: Sequence[Vector]) -> list[Vector]:
 
 
 def _scaled(vector: Vector, length: float) -> Vector:
-    return vector if abs(length - 1) < ROUNDING else [value / length for value in vector]
+    return vector if abs(length - 1) < ROUNDING else list(map(truediv, vector, repeat(length)))
