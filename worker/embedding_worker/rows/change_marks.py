@@ -45,7 +45,8 @@ VALUES ($1, $2, $3, $4, $5, $4::text <> '') ON CONFLICT (bookkeeping)
 DO UPDATE SET trigger_definition = excluded.trigger_definition, in_force = excluded.in_force,
     adoptable = s.adoptable AND excluded.adoptable AND $6
 """
-"""$6: whether the vectors of the configuration are those of the one before. Without triggers (an empty definition) edits may be lost, so that a vector need not be that of the row's text."""
+"""$6: whether the vectors of the configuration are those of the one before. Without triggers (an empty definition) edits may be
+lost, so that a vector need not be that of the row's text."""
 PAUSED_SINCE = f"SELECT s.triggers_paused_at FROM {SCHEMA}.sources s WHERE s.bookkeeping = $1"
 FORGET_FILLED = f"UPDATE {SCHEMA}.sources SET filled_for = NULL WHERE bookkeeping = $1 AND filled_for IS NOT NULL"
 RECORD_FILLED = (
