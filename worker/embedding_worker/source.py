@@ -134,6 +134,11 @@ class SourceConfig:
         return json.dumps(record | {"task_type": model.task_type} | others)
 
 
+def has_same_vectors(config: SourceConfig, record: str) -> bool:
+    """Whether the configuration on record gives the same vectors, by another provider, server or key perhaps."""
+    return in_force(config, record, approved="")[1] is None
+
+
 def in_force(wanted: SourceConfig, record: str | None, *, approved: str) -> tuple[SourceConfig, str | None]:
     """The configuration to run, and the signature that waits for approval (None: nothing waits).
 

@@ -93,9 +93,10 @@ class GoogleGenaiEmbedder:
                 f"the provider {NAME!r} gave no answer within {self._timeout_s:g} s, at {self._access.endpoint}",
                 reached=call.reached,
             ) from None
-        return await asyncio.to_thread(
-            vectors_in, content, provider=NAME, texts=len(texts), dimensions=self._dimensions
-        )
+        read = partial(vectors_in, content, provider=NAME, texts=len(texts), dimensions=self._dimensions)
+        return await BlockingCall(NAME).run(
+            read
+        )  # in a thread of its own, because threads that all share may wait for DNS
 
     async def prepare(self) -> None:
         """Import the SDK, and make the client, unless that was done before."""

@@ -43,9 +43,10 @@ RECORD_SOURCE = f"""
 INSERT INTO {SCHEMA}.sources AS s (bookkeeping, table_name, embedding_column, trigger_definition, in_force, adoptable)
 VALUES ($1, $2, $3, $4, $5, $4::text <> '') ON CONFLICT (bookkeeping)
 DO UPDATE SET trigger_definition = excluded.trigger_definition, in_force = excluded.in_force,
-    adoptable = s.adoptable AND excluded.adoptable AND s.in_force = excluded.in_force
+    adoptable = s.adoptable AND excluded.adoptable AND $6
 """
-"""Without triggers (an empty definition) edits may be lost, so that a vector need not be that of the row's text."""
+"""$6: whether the vectors of the configuration are those of the one before. Without triggers (an empty definition) edits may be
+lost, so that a vector need not be that of the row's text."""
 PAUSED_SINCE = f"SELECT s.triggers_paused_at FROM {SCHEMA}.sources s WHERE s.bookkeeping = $1"
 FORGET_FILLED = f"UPDATE {SCHEMA}.sources SET filled_for = NULL WHERE bookkeeping = $1 AND filled_for IS NOT NULL"
 RECORD_FILLED = (
