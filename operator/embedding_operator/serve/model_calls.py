@@ -4,7 +4,7 @@ Called by search_embedder.py. While a circuit is open, upkeep.py sends the probe
 """
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from embedding_operator.serve import refusals
 from embedding_operator.serve.messages import RequestRefused
@@ -12,6 +12,7 @@ from embedding_operator.serve.packed_vectors import PackedVector, pack
 from embedding_operator.serve.served_models import ServedModel
 from embedding_worker.clock import Clock
 from embedding_worker.errors import CallsPaused, ProviderError, ProviderThrottled, ProviderUnavailable
+from embedding_worker.providers.call_size import calls_for
 from embedding_worker.providers.source_embedder import SourceEmbedder
 
 MOST_CALLS = 8
@@ -36,11 +37,17 @@ class ModelCalls:
         if self._begun >= MOST_CALLS + MOST_WAITING:
             raise refusals.rate_limited("too many calls are being made", refusals.UNKNOWN_PAUSE_S)
 
+    def calls_of(self, served: ServedModel, texts: Iterable[str]) -> list[list[str]]:
+        """The texts of each call that these need."""
+        embedder = served.embedder
+        return calls_for(texts, most_texts=embedder.max_texts, most_bytes=embedder.max_call_bytes)
+
     async def embed(self, served: ServedModel, texts: Sequence[str]) -> list[PackedVector]:
         """Make one call. Raises RequestRefused."""
         self._begun += 1
         try:
             async with asyncio.timeout(ANSWERED_WITHIN_S), self._slots:
+                await served.embedder.prepare()
                 vectors = await served.embedder.embed(texts)
         except TimeoutError:
             message = f"the model gave no answer within {ANSWERED_WITHIN_S:.0f} s"

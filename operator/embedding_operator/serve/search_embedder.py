@@ -111,9 +111,9 @@ class SearchEmbedder:
         if wait_s > 0:
             raise rate_limited("as many texts were sent to models as EMBEDDING_SERVE_TEXTS_PER_MINUTE allows", wait_s)
         self._metrics.record_texts(served.source, TextOrigin.CALL, len(texts))
-        keys, size = list(texts), served.embedder.max_texts
-        parts = [keys[start : start + size] for start in range(0, len(keys), size)]
-        return [self._begin_one(served, {key: texts[key] for key in part}) for part in parts]
+        keys = {text: key for key, text in texts.items()}
+        calls = self._calls.calls_of(served, texts.values())
+        return [self._begin_one(served, {keys[text]: text for text in call}) for call in calls]
 
     def _begin_one(self, served: ServedModel, texts: Mapping[Key, str]) -> asyncio.Task[dict[Key, PackedVector]]:
         task = asyncio.create_task(self._call(served, texts), name="embed search texts")

@@ -1,4 +1,4 @@
-"""Keeps the models usable while no one asks: sends the probes of open circuits, and loads the models of this process.
+"""Keeps the models usable while no one asks: sends the probes of open circuits, and loads models and SDKs beforehand.
 
 Started by cli/serve.py. What it loads decides whether the process is ready.
 """
@@ -31,9 +31,9 @@ class Upkeep:
 
     @property
     def unloaded(self) -> list[str]:
-        """The sources whose model is in this process, and is not loaded yet."""
+        """The sources whose model, or its SDK, is not loaded yet."""
         usable = self._models.usable(self._watch.sources.values())
-        return [served.source for served in usable if served.in_this_process and served.model not in self._loaded]
+        return [served.source for served in usable if served.model not in self._loaded]
 
     async def run(self) -> None:
         """Until cancelled."""
@@ -49,7 +49,7 @@ class Upkeep:
 
     def _look_after(self, served: ServedModel) -> None:
         served.embedder.beat()
-        if served.in_this_process and served.model not in self._loaded and served.model not in self._loading:
+        if served.model not in self._loaded and served.model not in self._loading:
             self._loading[served.model] = asyncio.create_task(self._load(served), name="load a model")
         if served.embedder.begin_probe():
             probe = asyncio.create_task(served.embedder.probe(), name="probe")
@@ -57,14 +57,16 @@ class Upkeep:
             probe.add_done_callback(self._probes.discard)
 
     async def _load(self, served: ServedModel) -> None:
-        """Where that fails, each request tries again."""
+        """Where that fails, each request tries again. Only a model in this process is called, because that costs nothing."""
         try:
-            await served.embedder.embed([CANARY])
-            log.info("model loaded", source=served.source, model=served.model.name)
+            await served.embedder.prepare()
+            if served.in_this_process:
+                await served.embedder.embed([CANARY])
+            log.info("model prepared", source=served.source, model=served.model.name)
         except ProviderError as exc:
-            log.warning("model not loaded", source=served.source, model=served.model.name, message=exc.message)
+            log.warning("model not prepared", source=served.source, model=served.model.name, message=exc.message)
         except Exception as exc:
-            log.error("model not loaded", source=served.source, model=served.model.name, exc_info=exc)
+            log.error("model not prepared", source=served.source, model=served.model.name, exc_info=exc)
         finally:
             self._loaded.add(served.model)
             del self._loading[served.model]
