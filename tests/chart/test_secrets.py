@@ -4,10 +4,12 @@ from base64 import b64encode
 
 import pytest
 
-from tests.support.chart import DATABASE, Helm, Json, Objects, settings_of
+from tests.support.chart import DATABASE, Helm, Json, Objects, settings_of, workers_template
 
 URL = "postgresql://user:secret@db.example/yellow_book"
-DATABASE_FOLDER, GEMINI_FOLDER = "/etc/embedding-operator/database", "/etc/embedding-operator/gemini"
+DATABASE_FOLDER = "/etc/embedding-operator/database"
+VARIABLES = {"gemini": "GEMINI_API_KEY", "openai": "OPENAI_API_KEY"}
+"""The variables of the API keys, by their group of values."""
 CA_FILE = "/etc/embedding-operator/ca/ca.crt"
 
 
@@ -44,9 +46,10 @@ def test_a_url_becomes_a_secret_and_is_nowhere_else(helm: Helm) -> None:
 
 def test_a_secret_reads_as_it_was_written(helm: Helm) -> None:
     """stringData is never returned, so a tool that compares objects would always see a difference."""
-    values = {"database": {}, "gemini": {"apiKey": "k"}, "postgresql": {"enabled": True, "password": "x"}}
+    keys = {group: {"apiKey": "k"} for group in VARIABLES}
+    values = {"database": {}, **keys, "postgresql": {"enabled": True, "password": "x"}}
     made = helm.render(values).of("Secret")
-    assert len(made) == 3
+    assert len(made) == 4
     assert not any("stringData" in secret for secret in made)
 
 
@@ -56,31 +59,36 @@ def test_the_key_of_a_users_secret_is_not_used_for_the_charts_secret(helm: Helm)
     assert keys == ["DATABASE_URL", "GEMINI_API_KEY"]
 
 
-def test_without_a_key_nothing_is_mounted_for_gemini(helm: Helm) -> None:
+@pytest.mark.parametrize(("group", "variable"), VARIABLES.items())
+def test_without_a_key_nothing_is_mounted_for_a_provider(helm: Helm, group: str, variable: str) -> None:
     rendered = helm.render()
-    assert "GEMINI_API_KEY_FILE" not in rendered.environment()
-    assert "gemini" not in {volume["name"] for volume in rendered.pod()["volumes"]}
-    assert "gemini" not in {mount["name"] for mount in rendered.container()["volumeMounts"]}
+    assert f"{variable}_FILE" not in rendered.environment()
+    assert group not in {volume["name"] for volume in rendered.pod()["volumes"]}
+    assert group not in {mount["name"] for mount in rendered.container()["volumeMounts"]}
 
 
+@pytest.mark.parametrize(("group", "variable"), VARIABLES.items())
 @pytest.mark.parametrize(
     ("values", "secret", "key"),
     [
-        ({"existingSecret": "mine"}, "mine", "GEMINI_API_KEY"),
+        ({"existingSecret": "mine"}, "mine", None),
         ({"existingSecret": "mine", "existingSecretKey": "api-key"}, "mine", "api-key"),
-        ({"apiKey": "s3cret"}, "embedding-operator-gemini", "GEMINI_API_KEY"),
+        ({"apiKey": "s3cret"}, "embedding-operator-{group}", None),
     ],
 )
-def test_the_api_key_is_mounted_as_the_url_is(helm: Helm, values: Json, secret: str, key: str) -> None:
-    rendered = helm.render({"gemini": values})
-    assert volume(rendered, "gemini") == {
-        "secret": {"secretName": secret, "items": [{"key": key, "path": "GEMINI_API_KEY"}]}
+def test_an_api_key_is_mounted_as_the_url_is(
+    helm: Helm, values: Json, secret: str, key: str | None, group: str, variable: str
+) -> None:
+    secret, folder = secret.format(group=group), f"/etc/embedding-operator/{group}"
+    rendered = helm.render({group: values})
+    assert volume(rendered, group) == {
+        "secret": {"secretName": secret, "items": [{"key": key or variable, "path": variable}]}
     }
-    assert mount(rendered, "gemini") == {"mountPath": GEMINI_FOLDER, "readOnly": True}
-    assert rendered.environment()["GEMINI_API_KEY_FILE"] == f"{GEMINI_FOLDER}/GEMINI_API_KEY"
+    assert mount(rendered, group) == {"mountPath": folder, "readOnly": True}
+    assert rendered.environment()[f"{variable}_FILE"] == f"{folder}/{variable}"
     names = [found["metadata"]["name"] for found in rendered.of("Secret")]
     made = {name: rendered.secret(name) for name in names}
-    assert made == ({} if secret == "mine" else {secret: {"GEMINI_API_KEY": "s3cret"}})
+    assert made == ({} if secret == "mine" else {secret: {variable: "s3cret"}})
 
 
 def test_a_rotation_reaches_a_running_pod(helm: Helm) -> None:

@@ -55,6 +55,7 @@ def settings_of(rendered: Objects) -> Settings:
     given = {
         "DATABASE_URL_FILE": ("DATABASE_URL", "postgresql://u@h/d"),
         "GEMINI_API_KEY_FILE": ("GEMINI_API_KEY", "k"),
+        "OPENAI_API_KEY_FILE": ("OPENAI_API_KEY", "k"),
     }
     environment = rendered.environment()
     return settings_from(dict(given.get(name, (name, value)) for name, value in environment.items()))

@@ -16,6 +16,8 @@ EVERYTHING: Json = {
         "tokensPerMinute": 5_000_000,
     },
     "apiKeys": [{"secretName": "team-b", "key": "api-key", "endpoints": ["https://api.openai.com/v1"]}],
+    "openai": {"existingSecret": "mine", "existingSecretKey": "openai", "textsPerMinute": 100_000},
+    "simulated": {"allowed": True, "latencyMilliseconds": 200, "failureRate": 0.1, "refusedText": "POISON"},
     "settings": {"finishedJobSeconds": 2_000_000, "logFormat": "console"},
     "backfill": {
         "workers": {
@@ -71,6 +73,7 @@ EVERYTHING: Json = {
 POSTGRESQL: Json = {
     "database": {},
     "gemini": {"apiKey": "k"},
+    "openai": {"apiKey": "k"},
     "privateCA": {"configMap": "corporate"},
     "networkPolicy": {"enabled": True},
     "postgresql": {"enabled": True, "password": "x", "persistence": {"enabled": True, "storageClass": "fast"}},

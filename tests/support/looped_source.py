@@ -110,7 +110,7 @@ class FakeSetup(SourceSetup):
             store,
             self.embedder,
             too_long=source.spec.model.too_long,
-            max_texts_per_day=1_000,
+            limits=source.spec.limits_in_force,
             clock=clock,
             may_work=lambda: self.leads,
         )

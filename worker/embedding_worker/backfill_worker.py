@@ -109,7 +109,7 @@ class BackfillWorker:
             store,
             embedder,
             too_long=model.too_long,
-            max_texts_per_day=settings.max_texts_per_day,
+            limits=settings.limits,
             clock=clock,
             may_work=lambda: not self._is_paused,
         )

@@ -184,6 +184,8 @@ class RowEmbedder:
                         released[result.error] += 1
                     case _:
                         vectors[request] = VectorWrite(request.id, texts[request].content_hash, result)
+            if cut := sum(texts[request].is_cut for request in vectors):
+                self._calls.usage.add_cut(cut)
             await self._write(batch, vectors, embed_ms=round((self._clock.monotonic() - started) * 1000))
         for error, rows in released.items():
             level = logging.DEBUG if isinstance(error, CallsPaused) else logging.WARNING

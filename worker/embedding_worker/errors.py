@@ -144,8 +144,13 @@ class InputRejected(ProviderError):
         self.reason = reason
 
 
-class DayLimitReached(ProviderError):
-    """As many texts were sent today as the source allows: no call until tomorrow, or until the limit is raised."""
+class LimitReached(ProviderError):
+    """As much was sent as spec.limits allows: no call until the day or the month (UTC) ends, or until the limit is raised."""
+
+    def __init__(self, message: str, *, reason: str = "DayLimitReached", of_the_month: bool = False) -> None:
+        super().__init__(message)
+        self.reason = reason
+        self.of_the_month = of_the_month
 
 
 class CallsPaused(ProviderError):

@@ -80,6 +80,7 @@ class NeedsEmbedding(NamedTuple):
 
     text: str
     content_hash: str
+    is_cut: bool = False
 
 
 MESSAGES = {
@@ -163,6 +164,6 @@ def decide_need(request: RowRequest, row: PresentRow | None, *, max_text_bytes: 
         return WriteNull(VectorWrite(row.id, content_hash, None))
     try:
         text = fit_text(row.text, whole_bytes=row.text_bytes, max_bytes=max_text_bytes, too_long=too_long)
-        return NeedsEmbedding(text, content_hash)
+        return NeedsEmbedding(text, content_hash, is_cut=row.text_bytes > max_text_bytes)
     except InputRejected as exc:
         return Settled(failed(exc))

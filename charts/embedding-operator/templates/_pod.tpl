@@ -38,12 +38,15 @@ volumes:
       secretName: {{ include "embedding-operator.databaseSecret" . | quote }}
       items:
         - {key: {{ empty .Values.database.existingSecret | ternary "DATABASE_URL" .Values.database.existingSecretKey | quote }}, path: DATABASE_URL}
-  {{- with include "embedding-operator.geminiSecret" . }}
-  - name: gemini
+  {{- range $group, $variable := include "embedding-operator.providerKeys" . | fromYaml }}
+  {{- with include "embedding-operator.providerSecret" (list $ $group) }}
+  {{- $values := get $.Values $group }}
+  - name: {{ $group }}
     secret:
       secretName: {{ . | quote }}
       items:
-        - {key: {{ empty $.Values.gemini.existingSecret | ternary "GEMINI_API_KEY" $.Values.gemini.existingSecretKey | quote }}, path: GEMINI_API_KEY}
+        - {key: {{ empty $values.existingSecret | ternary $variable $values.existingSecretKey | quote }}, path: {{ $variable }}}
+  {{- end }}
   {{- end }}
   {{- with .Values.apiKeys }}
   - name: api-keys
@@ -97,17 +100,36 @@ env:
   - {name: DATABASE_URL_FILE, value: /etc/embedding-operator/database/DATABASE_URL}
   - name: EMBEDDING_POD_NAME
     valueFrom: {fieldRef: {fieldPath: metadata.name}}
-  {{- if include "embedding-operator.geminiSecret" . }}
-  - {name: GEMINI_API_KEY_FILE, value: /etc/embedding-operator/gemini/GEMINI_API_KEY}
+  {{- range $group, $variable := include "embedding-operator.providerKeys" . | fromYaml }}
+  {{- if include "embedding-operator.providerSecret" (list $ $group) }}
+  - {name: {{ $variable }}_FILE, value: /etc/embedding-operator/{{ $group }}/{{ $variable }}}
+  {{- end }}
+  {{- range $name := list "requestsPerMinute" "textsPerMinute" "tokensPerMinute" }}
+  {{- with get (get $.Values $group) $name }}
+  - name: EMBEDDING_{{ upper $group }}_{{ $name | snakecase | upper }}
+    value: {{ include "embedding-operator.plain" . | quote }}
+  {{- end }}
+  {{- end }}
   {{- end }}
   {{- with .Values.gemini.endpoint }}
   - name: EMBEDDING_GEMINI_ENDPOINT
     value: {{ . | quote }}
   {{- end }}
-  {{- range $name := list "requestsPerMinute" "textsPerMinute" "tokensPerMinute" }}
-  {{- with get $.Values.gemini $name }}
-  - name: EMBEDDING_GEMINI_{{ $name | snakecase | upper }}
+  {{- with .Values.simulated }}
+  {{- if .allowed }}
+  - {name: EMBEDDING_SIMULATED_ALLOWED, value: "true"}
+  {{- end }}
+  {{- with .latencyMilliseconds }}
+  - name: EMBEDDING_SIMULATED_LATENCY_MS
     value: {{ include "embedding-operator.plain" . | quote }}
+  {{- end }}
+  {{- with .failureRate }}
+  - name: EMBEDDING_SIMULATED_FAILURE_RATE
+    value: {{ include "embedding-operator.plain" . | quote }}
+  {{- end }}
+  {{- with .refusedText }}
+  - name: EMBEDDING_SIMULATED_REFUSED_TEXT
+    value: {{ . | quote }}
   {{- end }}
   {{- end }}
   {{- with .Values.apiKeys }}
@@ -145,8 +167,10 @@ env:
 volumeMounts:
   - {name: tmp, mountPath: /tmp}
   - {name: database, mountPath: /etc/embedding-operator/database, readOnly: true}
-  {{- if include "embedding-operator.geminiSecret" . }}
-  - {name: gemini, mountPath: /etc/embedding-operator/gemini, readOnly: true}
+  {{- range $group, $variable := include "embedding-operator.providerKeys" . | fromYaml }}
+  {{- if include "embedding-operator.providerSecret" (list $ $group) }}
+  - {name: {{ $group }}, mountPath: /etc/embedding-operator/{{ $group }}, readOnly: true}
+  {{- end }}
   {{- end }}
   {{- if .Values.apiKeys }}
   - {name: api-keys, mountPath: /etc/embedding-operator/api-keys, readOnly: true}

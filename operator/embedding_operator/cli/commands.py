@@ -120,7 +120,7 @@ def plan(
     settings = _settings()
     set_up_logs(settings)
     from embedding_operator.cli.plan import plan_manifest, plan_source
-    from embedding_operator.cli.plan_lines import Rates
+    from embedding_operator.cli.plan_values import Rates
 
     rates = Rates(rows_per_second, backfill_rows_per_second)
     planned = (

@@ -70,9 +70,7 @@ class BackfillControl:
         self._source = source
         self._name = f"{source.metadata.namespace}/{source.name}"
         self._spec = source.spec.backfill
-        self._settings = BackfillSettings(
-            config, source.spec.max_texts_per_day, self._spec.concurrency, self._spec.workers
-        )
+        self._settings = BackfillSettings(config, parts.pipeline.limits, self._spec.concurrency, self._spec.workers)
         self._records = parts.store.backlog.records
         self._parts = parts
         self._clock = clock

@@ -121,7 +121,7 @@ def test_a_request_to_reconcile_runs_an_audit_and_is_confirmed_in_the_status(sys
 
 def test_no_more_texts_are_sent_than_the_limit_of_the_day_allows(system: System, gemini: FakeGemini) -> None:
     system.book.add(12)
-    system.start_with_gemini(gemini, maxTextsPerDay=8)
+    system.start_with_gemini(gemini, limits={"textsPerDay": 8})
     not_ready = wait_until(
         lambda: (condition := system.condition("ProviderReady")) and condition["status"] == "False" and condition,
         within_s=30,
@@ -131,7 +131,7 @@ def test_no_more_texts_are_sent_than_the_limit_of_the_day_allows(system: System,
     wait_until(lambda: gemini.stats().texts >= 8, within_s=20, because="eight texts were counted, and are being sent")
     assert gemini.stats().texts == 8
     system.apply_source(
-        model={"provider": "gemini", "name": "gemini-embedding-001", "dimensions": 512}, maxTextsPerDay=100
+        model={"provider": "gemini", "name": "gemini-embedding-001", "dimensions": 512}, limits={"textsPerDay": 100}
     )
     system.wait_until_fresh()
     wait_until(

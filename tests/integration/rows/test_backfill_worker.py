@@ -10,6 +10,7 @@ import pytest
 from embedding_worker.backfill_worker import BackfillWorker
 from embedding_worker.clock import SystemClock
 from embedding_worker.errors import ProviderThrottled
+from embedding_worker.limits import Limits
 from embedding_worker.providers.observer import NoObserver
 from embedding_worker.providers.provider import Provider
 from embedding_worker.providers.registry import Credentials, ProviderRegistry
@@ -65,7 +66,7 @@ async def one(businesses: Application, keep: Keep, rows: Database) -> OneWorker:
     businesses.run(f"INSERT INTO businesses (name) SELECT 'name ' || n FROM generate_series(1, {ROWS}) n")
     keeper, oracle = await keep()
     await keeper.audit()
-    settings = BackfillSettings(oracle.config, 1_000_000, concurrency=2, workers=1)
+    settings = BackfillSettings(oracle.config, Limits(), concurrency=2, workers=1)
     run = await BackfillRecords(rows).begin("first", "shops/businesses", settings, total=ROWS)
     return OneWorker(rows, keeper, oracle, run)
 

@@ -7,10 +7,10 @@ import pytest
 
 from embedding_worker.clock import SystemClock
 from embedding_worker.errors import Postponed
+from embedding_worker.limits import Limits
 from embedding_worker.outcome import OutcomeKind, RowOutcome, RowRequest
 from embedding_worker.pipeline import RowPipeline, make_pipeline
 from embedding_worker.providers.gemini import GeminiEmbedder
-from embedding_worker.providers.meter import DAY_LIMIT
 from embedding_worker.providers.observer import NoObserver
 from embedding_worker.providers.problem import Problem
 from embedding_worker.providers.provider import Provider
@@ -45,12 +45,14 @@ async def keeper(businesses: Application, keep: Keep) -> Keeper:
     return keeper
 
 
-def pipeline_of(keeper: Keeper, server: FakeGemini, *, most_a_day: int) -> RowPipeline:
+def pipeline_of(keeper: Keeper, server: FakeGemini, *, most_a_day: int, tokens: int | None = None) -> RowPipeline:
     client = GeminiEmbedder(MODEL, api_key=KEY, endpoint=server.url)
     provider = Provider("gemini", lambda model, values: client)
     registry = ProviderRegistry(Credentials({}), clock=CLOCK, observer=NoObserver(), providers={"gemini": provider})
     embedder = registry.embedder(MODEL, source="businesses")
-    return make_pipeline(keeper.store, embedder, too_long=TooLong.TRUNCATE, max_texts_per_day=most_a_day, clock=CLOCK)
+    return make_pipeline(
+        keeper.store, embedder, too_long=TooLong.TRUNCATE, limits=Limits(most_a_day, tokens), clock=CLOCK
+    )
 
 
 async def used(keeper: Keeper) -> int:
@@ -75,8 +77,23 @@ async def test_a_bisection_sends_no_more_texts_than_the_days_limit(keeper: Keepe
     assert set(settled) == {OutcomeKind.EMBEDDED}
     postponed = [outcome for outcome in outcomes if isinstance(outcome, Postponed)]
     assert len(settled) + len(postponed) == len(NAMES)
-    assert pipeline.gate.problem == Problem("DayLimitReached", DAY_LIMIT)
+    assert pipeline.gate.problem == Problem(
+        "DayLimitReached",
+        "spec.limits.textsPerDay is 100, and 100 texts were sent today (UTC): raise it, or wait until midnight UTC",
+    )
     assert not pipeline.gate.is_open
+
+
+async def test_a_bisection_sends_no_more_tokens_than_the_days_limit(keeper: Keeper, server: FakeGemini) -> None:
+    pipeline = pipeline_of(keeper, server, most_a_day=10_000, tokens=250)
+    async with pipeline.running(probes=True):
+        await asyncio.gather(*map(pipeline.batcher.submit, requests()), return_exceptions=True)
+    found = await keeper.store.used_today()
+    assert found is not None
+    assert 240 < found.tokens <= 250
+    assert found.texts == server.stats().texts
+    assert pipeline.gate.problem is not None
+    assert pipeline.gate.problem.reason == "TokenLimitReached"
 
 
 async def test_texts_that_did_not_reach_the_server_are_not_counted(keeper: Keeper, server: FakeGemini) -> None:

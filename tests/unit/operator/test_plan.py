@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from embedding_operator.cli.plan import plan_manifest
-from embedding_operator.cli.plan_facts import provider_facts
-from embedding_operator.cli.plan_lines import Rates
+from embedding_operator.cli.plan_provider import provider_facts
+from embedding_operator.cli.plan_values import Rates
 from embedding_operator.settings import settings_from
 from embedding_worker.providers.registry import Credentials
 from embedding_worker.source import Model

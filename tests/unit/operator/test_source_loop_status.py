@@ -4,7 +4,8 @@ import pytest
 
 from embedding_operator.lifecycle.source_facts import Pending
 from embedding_operator.resources.embedding_job import Phase
-from embedding_worker.errors import DatabaseUnavailable, DayLimitReached, ProviderThrottled, ProviderUnavailable
+from embedding_worker.errors import DatabaseUnavailable, LimitReached, ProviderThrottled, ProviderUnavailable
+from embedding_worker.limits import Limits
 from tests.support.fake_clock import settle
 from tests.support.looped_source import INTERVAL_S, LoopedSource
 from tests.support.operator_parts import SOURCE, job_of, source
@@ -41,13 +42,17 @@ async def test_the_counts_reach_the_status_the_metrics_and_the_window(system: Lo
 
 
 async def test_what_was_sent_today_reaches_the_status_with_its_cost(system: LoopedSource) -> None:
-    await system.store.acquire_texts(2, tokens=100_000, most_a_day=1_000)
+    await system.store.acquire_texts([50_000, 100_000], Limits(1_000))
     async with system.running():
         await system.clock.advance(12)
         assert system.status["today"] == {
             "date": "2026-03-01",
             "texts": 2,
+            "textsLeft": 999_998,
+            "textsCut": 0,
             "tokens": 100_000,
+            "tokensLeft": None,
+            "tokensReported": 0,
             "estimatedCost": "0.0150",
         }
 
@@ -85,7 +90,7 @@ async def test_a_problem_of_the_provider_is_in_the_status_and_makes_the_source_i
         system.parts.track(job_of(f"n{n}", "Garage"))
     async with system.running():
         assert system.setup.pipeline is not None
-        system.setup.pipeline.gate.close_for_the_day(DayLimitReached("as many texts were sent today as are allowed"))
+        system.setup.pipeline.gate.close_until_limit_ends(LimitReached("as many texts were sent today as are allowed"))
         await system.clock.advance(1)
         assert system.condition("ProviderReady") == (
             "False",

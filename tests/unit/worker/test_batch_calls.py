@@ -10,14 +10,15 @@ from embedding_worker.errors import (
     AnswerUnusable,
     CallsPaused,
     DatabaseUnavailable,
-    DayLimitReached,
     InputRejected,
+    LimitReached,
     ProviderError,
     ProviderMisconfigured,
     ProviderThrottled,
     ProviderUnavailable,
     Quota,
 )
+from embedding_worker.limits import Granted
 from embedding_worker.providers.attribution import Evidence
 from embedding_worker.providers.batch_calls import BatchCalls
 from embedding_worker.providers.canary import CANARY
@@ -305,15 +306,26 @@ async def test_each_call_is_counted_with_its_texts_and_a_rough_number_of_its_tok
     assert day.counted == [(2, 60 // BYTES_PER_TOKEN), (1, 3)]
 
 
+async def test_the_tokens_that_the_provider_reports_correct_the_estimate_later() -> None:
+    day = Day(1_000)
+    caller = Caller(FakeEmbedder(max_texts=2), counters=day.counters)
+    caller.embedder.tokens_a_text = 7
+    await caller.embed(["a" * 30, "鮨" * 10, "b" * 9])
+    assert day.notes == []
+    async with caller.calls.usage.running():
+        pass
+    assert [(note.more_tokens, note.reported) for note in day.notes] == [(-6, 14), (4, 7)]
+
+
 async def test_what_the_day_still_allows_is_sent_and_no_more() -> None:
     caller = Caller(FakeEmbedder(max_texts=8), counters=Day(10).counters)
     result = await caller.embed()
     assert caller.embedder.sizes == [8, 2]
     assert (set(result.vectors), set(result.unattributed)) == (set(TEXTS[:10]), set(TEXTS[10:]))
-    assert {type(error) for error in result.unattributed.values()} == {DayLimitReached}
+    assert {type(error) for error in result.unattributed.values()} == {LimitReached}
     assert caller.gate.problem is not None
     assert caller.gate.problem.reason == "DayLimitReached"
-    assert "spec.maxTextsPerDay" in caller.gate.problem.message
+    assert "spec.limits.textsPerDay" in caller.gate.problem.message
 
 
 async def test_a_limit_that_is_just_reached_prevents_no_call() -> None:
@@ -341,11 +353,11 @@ async def test_calls_of_a_bisection_are_counted_before_they_are_sent_and_stay_wi
 async def test_while_the_count_can_not_be_made_nothing_is_sent() -> None:
     away = [DatabaseUnavailable("away")] * 3
 
-    async def acquire(texts: int, tokens: int) -> int:
+    async def acquire(tokens: Sequence[int]) -> Granted:
         assert caller.embedder.calls == []
         if away:
             raise away.pop()
-        return texts
+        return Granted(len(tokens))
 
     caller = Caller(FakeEmbedder(), counters=replace(Day(0).counters, acquire_texts=acquire))
     assert len((await caller.embed()).vectors) == 20

@@ -69,7 +69,7 @@ def test_a_model_that_the_provider_does_not_have_is_refused(system: KeyedSystem)
     assert refusal(system, replace(MODEL, name="unknown")).reason == "ModelUnknown"
 
 
-@pytest.mark.parametrize("name", ["gemini", "local", "openai"])
+@pytest.mark.parametrize("name", ["gemini", "google-genai", "local", "openai"])
 def test_without_its_sdk_a_provider_is_refused_with_what_installs_it(
     name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -84,7 +84,7 @@ def test_without_its_sdk_a_provider_is_refused_with_what_installs_it(
 
 
 def test_the_providers_that_are_registered_are_found_by_their_entry_points() -> None:
-    assert {"gemini", "local", "openai"} <= set(registered_providers())
+    assert {"gemini", "google-genai", "local", "openai", "simulated"} <= set(registered_providers())
 
 
 def test_an_entry_point_that_names_no_provider_of_its_name_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Sequence
 
 import pytest
+from structlog.testing import capture_logs
 
 from embedding_worker.errors import (
     DatabaseUnavailable,
@@ -85,6 +86,17 @@ async def test_a_text_that_is_too_long_is_cut_for_the_model_and_hashed_as_it_is(
     system = EmbeddingSystem(MemoryStore({"1": "x" * 2_000}))
     assert await system.kinds() == [EMBEDDED]
     assert system.provider.calls == [["x" * 1_000]]
+
+
+async def test_texts_that_were_cut_are_counted_and_the_first_ones_of_a_day_are_logged() -> None:
+    long = {str(number): "x" * 2_000 + str(number) for number in range(3)}
+    system = EmbeddingSystem(MemoryStore({**long, "short": "one"}))
+    with capture_logs() as lines:
+        await system.outcomes(*system.requests())
+    assert sum(note.cut for note in system.day.notes) == 3
+    (line,) = [line for line in lines if "only their beginning is embedded" in line["event"]]
+    assert (line["log_level"], line["texts"]) == ("warning", 3)
+    assert "xx" not in str(line)
 
 
 async def test_a_row_that_two_jobs_ask_for_is_settled_for_both_by_one_call() -> None:

@@ -15,17 +15,17 @@ from typing import Generic, TypeVar
 from embedding_worker.batching.bisect import AttemptRecord, FailedAlone, Outcomes, Unattributed, bisect
 from embedding_worker.errors import (
     CallsPaused,
-    DayLimitReached,
     InputRejected,
+    LimitReached,
     ProviderError,
     ProviderThrottled,
 )
 from embedding_worker.providers.calls import ProviderCalls
 from embedding_worker.providers.embedder import Vector
-from embedding_worker.providers.meter import DAY_LIMIT, FIRST_CALL_WAITS_S, PATIENTLY_S
+from embedding_worker.providers.meter import FIRST_CALL_WAITS_S, NOT_ALLOWED, PATIENTLY_S
 
 Key = TypeVar("Key", bound=Hashable)
-PAUSED = (ProviderThrottled, DayLimitReached, CallsPaused)
+PAUSED = (ProviderThrottled, LimitReached, CallsPaused)
 """Errors after which no call may be made for a while. They show nothing about a text."""
 CONFIRMATIONS = 3
 """How often a text that was refused alone is sent again, before its job becomes a dead letter."""
@@ -75,7 +75,7 @@ class BatchCalls(Generic[Key]):
                 yield outcomes
         if not stopped:
             self._record_unexplained(failed_alone)
-        elif self._failed and self._calls.is_day_over:
+        elif self._failed and self._calls.has_reached_limit:
             self._calls.size.shrink()
         if failed_alone:
             yield await self._judge(failed_alone)
@@ -92,7 +92,7 @@ class BatchCalls(Generic[Key]):
         self._accepted = max(self._accepted, len(vectors))
         if len(keys) == 1:
             self._calls.suspects.discard(keys[0])
-        unsent = Unattributed[ProviderError](DayLimitReached(DAY_LIMIT))
+        unsent = Unattributed[ProviderError](LimitReached(NOT_ALLOWED))
         return [*vectors, *(unsent for _ in keys[len(vectors) :])]
 
     @property

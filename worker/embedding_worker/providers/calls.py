@@ -4,11 +4,11 @@ from collections import OrderedDict
 from collections.abc import Hashable, Sequence
 
 from embedding_worker.clock import Clock
-from embedding_worker.errors import CallsPaused, DayLimitReached, ProviderError, ProviderThrottled
+from embedding_worker.errors import CallsPaused, LimitReached, ProviderError, ProviderThrottled
 from embedding_worker.providers.attribution import Evidence, Verdict
 from embedding_worker.providers.call_size import CallSize
 from embedding_worker.providers.canary import CANARY
-from embedding_worker.providers.embedder import Vector
+from embedding_worker.providers.embedder import Vector, reported_tokens, tokens_of
 from embedding_worker.providers.gate import CallGate
 from embedding_worker.providers.meter import PATIENTLY_S, Counted, Meter
 from embedding_worker.providers.shared_embedder import SharedEmbedder
@@ -44,6 +44,8 @@ class ProviderCalls:
         self.max_text_bytes = embedder.max_text_bytes
         self.size = CallSize(embedder.max_texts)
         self.suspects = Suspects()
+        self.usage = meter.usage
+        """Where it is noted what is known of calls after they have succeeded."""
         self._embedder = embedder
         self._gate = gate
         self._meter = meter
@@ -69,9 +71,9 @@ class ProviderCalls:
         return self._clock.monotonic()
 
     @property
-    def is_day_over(self) -> bool:
-        """Whether the limit of the day was reached a short time ago."""
-        return self._gate.is_day_over
+    def has_reached_limit(self) -> bool:
+        """Whether a limit of the source was reached a short time ago."""
+        return self._gate.has_reached_limit
 
     @property
     def may_call(self) -> bool:
@@ -79,17 +81,17 @@ class ProviderCalls:
         return self._embedder.may_call
 
     async def embed(self, texts: Sequence[str], *, waits_s: float = PATIENTLY_S) -> list[Vector]:
-        """Make one call with these texts, or with as many of them as may still be sent today. Returns their vectors, in order.
+        """Make one call with these texts, or as many of them as the limits of the source allow. Returns their vectors, in order.
 
         Each text is counted before it is sent, and given back if the call does not reach the provider. Raises what
-        SharedEmbedder.embed raises, DayLimitReached, and CallsPaused if the rate limits allow no call within `waits_s`.
+        SharedEmbedder.embed raises, LimitReached, and CallsPaused if the rate limits allow no call within `waits_s`.
         """
         if waits_s < PATIENTLY_S:  # a batch that has begun is not stopped because another one met the rate limits
             self._gate.refuse_if_closed()
         await self._embedder.wait_until_admitted()
-        # After the limit of the day was reached, one text finds out whether more may be sent: a whole batch that may not be sent
+        # After a limit of the source was reached, one text finds out whether more may be sent: a whole batch that may not be sent
         # would use up the rate limits of others.
-        counted = await self._acquire(texts[:1] if self._gate.is_of_the_day else texts, waits_s)
+        counted = await self._acquire(texts[:1] if self._gate.was_limited else texts, waits_s)
         try:
             vectors = await self._embedder.embed(counted.texts)
         except ProviderError as exc:
@@ -99,6 +101,8 @@ class ProviderCalls:
                 self.size.shrink()
             raise
         self._gate.record_success()
+        if (reported := reported_tokens(vectors)) is not None:
+            self.usage.add_reported(counted.at, estimated=tokens_of(counted.texts), reported=reported)
         self.size.record_accepted(len(vectors))
         return vectors
 
@@ -106,7 +110,7 @@ class ProviderCalls:
         """Whether a canary is embedded. If it is not, a circuit is open afterwards, or calls are paused."""
         try:
             counted = await self._acquire([CANARY], PATIENTLY_S)
-        except (DayLimitReached, CallsPaused):
+        except (LimitReached, CallsPaused):
             return False
         try:
             await self._embedder.send_canary()
@@ -134,8 +138,8 @@ class ProviderCalls:
     async def _acquire(self, texts: Sequence[str], waits_s: float) -> Counted:
         try:
             return await self._meter.acquire(texts, longest_wait_s=waits_s)
-        except DayLimitReached as exc:
-            self._gate.close_for_the_day(exc)
+        except LimitReached as exc:
+            self._gate.close_until_limit_ends(exc)
             raise
         except CallsPaused as exc:
             self._gate.close_for_limits(exc)

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Iterable, Sequence
+from itertools import accumulate
 from typing import Protocol
 
 from embedding_worker.errors import AnswerUnusable
@@ -36,6 +37,16 @@ class Embedder(Protocol):
         InputRejected (never send these texts again). Writes nothing.
         """
         ...
+
+
+def reported_tokens(vectors: Sequence[Vector]) -> int | None:
+    """As many as the provider has counted for the call; None where it reports none."""
+    return vectors.tokens if isinstance(vectors, CountedVectors) else None
+
+
+def running_tokens(texts: Sequence[str]) -> list[int]:
+    """An estimate of the tokens of the first text, of the first two, and so on."""
+    return [size // BYTES_PER_TOKEN for size in accumulate(len(text.encode()) for text in texts)]
 
 
 def tokens_of(texts: Sequence[str]) -> int:

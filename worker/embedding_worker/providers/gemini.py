@@ -15,38 +15,36 @@ from datetime import UTC, datetime
 from functools import partial
 from typing import Any
 
-from embedding_worker.errors import AnswerUnusable, ProviderError, ProviderUnavailable, SourceRefused
+from embedding_worker.errors import ProviderError, ProviderUnavailable
 from embedding_worker.providers.blocking_call import BlockingCall
 from embedding_worker.providers.embedder import Vector, at_unit_length, check_vectors
-from embedding_worker.providers.google_errors import ErrorAnswer, reaction_to
+from embedding_worker.providers.google_errors import reaction_to_failure
+from embedding_worker.providers.google_models import (
+    ENDPOINT,
+    ENDPOINT_SETTING,
+    KEY_SETTING,
+    LIMITS_NAME,
+    MOST_TEXT_BYTES,
+    MOST_TEXTS,
+    SETTINGS,
+    TIMEOUT_S,
+    endpoint_of,
+    known_model,
+    known_task_type,
+    query_task_type,
+)
 from embedding_worker.providers.http_settings import Access, access_of, usable_endpoint, usable_key
-from embedding_worker.providers.provider import SOURCE_ENDPOINT, Provider, ProviderSetting, Values
-from embedding_worker.providers.rate_limits import rate_limit_settings
+from embedding_worker.providers.provider import Provider, Values
 from embedding_worker.source import Model
 
 NAME = "gemini"
-KEY_SETTING = "GEMINI_API_KEY"
-ENDPOINT_SETTING = "EMBEDDING_GEMINI_ENDPOINT"
-MODEL_NAME = "gemini-embedding-001"
-MOST_DIMENSIONS = 3072
-ENDPOINT = "https://generativelanguage.googleapis.com"
-TASK_TYPE = "RETRIEVAL_DOCUMENT"
-QUERY_TASK_TYPE = "RETRIEVAL_QUERY"
-# The SDK's own enum; a newer name would be refused by it at each call.
-TASK_TYPES = {TASK_TYPE, QUERY_TASK_TYPE, "SEMANTIC_SIMILARITY", "CLASSIFICATION", "CLUSTERING"} | {
-    "QUESTION_ANSWERING",
-    "FACT_VERIFICATION",
-}
-TIMEOUT_S = 15.0
 
 
 class GeminiEmbedder:
     """Embeds with a thread for each call. Safe to call from several tasks at once."""
 
-    max_texts = 100  # of batchEmbedContents: with more it answers "at most 100 requests can be in one batch"
-    # The model accepts 2,048 tokens (ai.google.dev, gemini-embedding-001) and silently ignores the others; at three bytes
-    # of UTF-8 a token, which is on the safe side for most languages, that is a little over 6,000 bytes.
-    max_text_bytes = 6_000
+    max_texts = MOST_TEXTS
+    max_text_bytes = MOST_TEXT_BYTES
 
     def __init__(self, model: Model, *, api_key: str, endpoint: str | None, timeout_s: float = TIMEOUT_S) -> None:
         """Raises SourceRefused for what can be seen to be wrong before any call."""
@@ -132,66 +130,10 @@ def translate_sdk_errors(access: Access, call: BlockingCall) -> Iterator[None]:
     except ProviderError:
         raise
     except Exception as exc:
-        raise reaction_to_sdk_error(exc, call, access=access, now=datetime.now(UTC)) from None
-
-
-def reaction_to_sdk_error(error: Exception, call: BlockingCall, *, access: Access, now: datetime) -> ProviderError:
-    """By the answer that the error carries; without one (no connection, no answer in time) it is an outage."""
-    response = getattr(error, "response", None)
-    http_code = getattr(response, "status_code", None)
-    if response is None or not isinstance(http_code, int):
-        # Its class is enough: ConnectTimeout, SSLError, ParseError. Its message would quote the request.
-        message = f"the provider {NAME!r} gave no usable answer: {type(error).__name__}, at {access.endpoint}"
-        return AnswerUnusable(message) if call.answered else ProviderUnavailable(message, reached=call.reached)
-    try:
-        payload = response.json()
-    except ValueError:
-        payload = None
-    answer = ErrorAnswer(http_code, payload, response.headers.get("Retry-After"))
-    return reaction_to(
-        answer, provider=NAME, key_setting=access.key_name, endpoint_setting=access.endpoint_name, now=now
-    )
-
-
-def known_model(model: Model) -> str:
-    """The model's name as the API has it. Raises SourceRefused."""
-    name = model.name.removeprefix("models/")
-    if name.startswith("gemini-embedding-2"):
-        raise SourceRefused(
-            "ModelUnknown",
-            f"spec.model.name is {model.name!r}, which needs its task written into each text, and this version does not "
-            f"write it: set {MODEL_NAME!r}",
-        )
-    if name != MODEL_NAME:
-        raise SourceRefused(
-            "ModelUnknown", f"spec.model.name is {model.name!r}: the provider {NAME!r} has {MODEL_NAME!r}"
-        )
-    if not 1 <= model.dimensions <= MOST_DIMENSIONS:
-        raise SourceRefused(
-            "WrongDimensions",
-            f"spec.model.dimensions is {model.dimensions}: {MODEL_NAME} gives 1 to {MOST_DIMENSIONS}, best 768, 1536 or 3072",
-        )
-    return f"models/{name}"
-
-
-def query_task_type(model: Model) -> str:
-    """Documents are found by queries; the other tasks treat both texts alike."""
-    return QUERY_TASK_TYPE if known_task_type(model) == TASK_TYPE else known_task_type(model)
-
-
-def known_task_type(model: Model) -> str:
-    task_type = model.task_type or TASK_TYPE
-    if task_type not in TASK_TYPES:
-        raise SourceRefused(
-            "TaskTypeUnknown",
-            f"spec.model.taskType is {task_type!r}: the provider {NAME!r} has {', '.join(sorted(TASK_TYPES))}",
-        )
-    return task_type
-
-
-def endpoint_of(values: Values) -> str:
-    given = values.get(SOURCE_ENDPOINT) or values.get(ENDPOINT_SETTING)
-    return usable_endpoint(given, setting=ENDPOINT_SETTING, default=ENDPOINT)
+        answered, now = call.answered, datetime.now(UTC)
+        raise reaction_to_failure(
+            exc, provider=NAME, access=access, reached=call.reached, answered=answered, now=now
+        ) from None
 
 
 def make_embedder(model: Model, values: Values) -> GeminiEmbedder:
@@ -203,17 +145,8 @@ PROVIDER = Provider(
     make=make_embedder,
     sdk_module="google.generativeai",
     extra=NAME,
-    settings=(
-        ProviderSetting(
-            KEY_SETTING,
-            "a key of the Gemini API",
-            secret=True,
-            required=True,
-            usable=partial(usable_key, setting=KEY_SETTING),
-        ),
-        ProviderSetting(ENDPOINT_SETTING, "the address of another server that answers as Google's does"),
-        *rate_limit_settings(NAME),
-    ),
+    settings=SETTINGS,
+    limits_name=LIMITS_NAME,
     endpoint=endpoint_of,
     has_own_models=True,
     query_task_type=query_task_type,

@@ -64,6 +64,8 @@ class Provider:
     """The server that is called with these values. Raises SourceRefused."""
     has_own_models: bool = False
     """Whether a model's name determines its vectors, whichever provider with this attribute makes them, if no endpoint is set."""
+    limits_name: str = ""
+    """The name in the variables of its rate limits, where several providers share them; empty for its own."""
     query_task_type: Callable[[Model], str | None] = same_task_type
     """The task type of a search text that is to find texts of this model."""
 
@@ -114,7 +116,7 @@ def query_model(model: Model, providers: Mapping[str, Provider]) -> Model:
 def known_provider(name: str, providers: Mapping[str, Provider]) -> Provider:
     """The provider of this name. Raises SourceRefused where there is none, or its SDK is not installed."""
     if name not in providers:
-        known = " and ".join(repr(known) for known in sorted(providers))
+        known = ", ".join(repr(known) for known in sorted(providers))
         raise SourceRefused("ProviderUnknown", f"spec.model.provider is {name!r}: this version knows {known or 'none'}")
     provider = providers[name]
     if provider.sdk_module and not _is_installed(provider.sdk_module):

@@ -63,7 +63,7 @@ CREATE_SHARED = (
     vector_type text, adoptable boolean NOT NULL DEFAULT false, adopted bigint NOT NULL DEFAULT 0)""",
     f"""CREATE TABLE IF NOT EXISTS {SCHEMA}.usage (
     bookkeeping text, day date, texts bigint NOT NULL DEFAULT 0, tokens bigint NOT NULL DEFAULT 0,
-    PRIMARY KEY (bookkeeping, day))""",
+    tokens_reported bigint NOT NULL DEFAULT 0, texts_cut bigint NOT NULL DEFAULT 0, PRIMARY KEY (bookkeeping, day))""",
     f"""CREATE TABLE IF NOT EXISTS {SCHEMA}.rate_limits (
     connection text PRIMARY KEY, requests float8 NOT NULL DEFAULT 0, texts float8 NOT NULL DEFAULT 0,
     tokens float8 NOT NULL DEFAULT 0, as_of timestamptz NOT NULL DEFAULT clock_timestamp())""",

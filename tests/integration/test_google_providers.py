@@ -1,4 +1,4 @@
-"""The gemini provider with the real SDK, against a server that answers as the API does, and fails on demand."""
+"""The providers on Google's two SDKs, each the real one, against a server that answers as the API does, and fails on demand."""
 
 import asyncio
 import logging
@@ -6,7 +6,9 @@ import math
 import time
 import traceback
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -20,7 +22,9 @@ from embedding_worker.errors import (
     ProviderUnavailable,
     Quota,
 )
+from embedding_worker.providers.embedder import Embedder
 from embedding_worker.providers.gemini import GeminiEmbedder
+from embedding_worker.providers.google_genai import GoogleGenaiEmbedder
 from embedding_worker.providers.observer import NoObserver
 from embedding_worker.providers.registry import Credentials, ProviderRegistry
 from embedding_worker.source import Model
@@ -31,8 +35,10 @@ from hack.provider_server.vectors import fake_vector
 from tests.support.deadline import eventually
 
 pytest.importorskip("google.generativeai")
+pytest.importorskip("google.genai")
 
 KEY = "k3y-of-Somebody"
+CLASSES: dict[str, Any] = {"gemini": GeminiEmbedder, "google-genai": GoogleGenaiEmbedder}
 TIMEOUT_S = 0.5
 LONG_S = 10.0
 SAME_WITHIN = 1e-6
@@ -57,19 +63,27 @@ def gemini(server: FakeGemini, monkeypatch: pytest.MonkeyPatch) -> Iterator[Fake
         server.start()
 
 
-def embedder(
-    gemini: FakeGemini,
-    *,
-    dimensions: int = 768,
-    timeout_s: float = LONG_S,
-    task_type: str | None = None,
-    key: str = KEY,
-) -> GeminiEmbedder:
-    model = Model("gemini", "gemini-embedding-001", dimensions, task_type)
-    return GeminiEmbedder(model, api_key=key, endpoint=gemini.url, timeout_s=timeout_s)
+@dataclass(frozen=True)
+class Maker:
+    """Makes embedders of one provider, for the fake server."""
+
+    provider: str
+    endpoint: str
+
+    def __call__(
+        self, *, dimensions: int = 768, timeout_s: float = LONG_S, task_type: str | None = None, key: str = KEY
+    ) -> Embedder:
+        model = Model(self.provider, "gemini-embedding-001", dimensions, task_type)
+        made: Embedder = CLASSES[self.provider](model, api_key=key, endpoint=self.endpoint, timeout_s=timeout_s)
+        return made
 
 
-async def failure(embedder: GeminiEmbedder, *texts: str) -> ProviderError:
+@pytest.fixture(params=CLASSES)
+def embedder(request: pytest.FixtureRequest, gemini: FakeGemini) -> Maker:
+    return Maker(request.param, gemini.url)
+
+
+async def failure(embedder: Embedder, *texts: str) -> ProviderError:
     with pytest.raises(ProviderError) as raised:
         await embedder.embed(texts)
     shown = f"{raised.value!r} {vars(raised.value)} {''.join(traceback.format_exception(raised.value))}"
@@ -85,10 +99,10 @@ def at_unit_length(vector: list[float]) -> list[float]:
 
 @pytest.mark.parametrize("dimensions", [1, 768, 3072])
 async def test_a_hundred_texts_get_their_own_vectors_in_order_at_unit_length(
-    gemini: FakeGemini, dimensions: int
+    gemini: FakeGemini, embedder: Maker, dimensions: int
 ) -> None:
     texts = [f"business {n}: 鮨, Löwe, نخلة" for n in range(99)] + ["business 0: 鮨, Löwe, نخلة"]
-    vectors = await embedder(gemini, dimensions=dimensions).embed(texts)
+    vectors = await embedder(dimensions=dimensions).embed(texts)
     assert len(vectors) == 100
     for text, vector in zip(texts, vectors, strict=True):
         assert list(vector) == pytest.approx(at_unit_length(fake_vector(text, dimensions)), abs=SAME_WITHIN)
@@ -96,7 +110,7 @@ async def test_a_hundred_texts_get_their_own_vectors_in_order_at_unit_length(
         assert {type(value) for value in vector} == {float}
 
 
-async def test_the_registry_makes_it_from_the_settings_and_rotates_its_key(gemini: FakeGemini) -> None:
+async def test_the_registry_makes_it_from_the_settings_and_rotates_its_key(gemini: FakeGemini, embedder: Maker) -> None:
     values = {"GEMINI_API_KEY": "another-key", "EMBEDDING_GEMINI_ENDPOINT": gemini.url}
     registry = ProviderRegistry(Credentials(values), clock=SystemClock(), observer=NoObserver())
     made = registry.embedder(Model("gemini", "models/gemini-embedding-001", 4), source="businesses")
@@ -107,16 +121,16 @@ async def test_the_registry_makes_it_from_the_settings_and_rotates_its_key(gemin
     assert len((await made.embed(["one"]))[0]) == 4
 
 
-async def test_the_longest_texts_that_it_takes_go_through_in_one_call(gemini: FakeGemini) -> None:
+async def test_the_longest_texts_that_it_takes_go_through_in_one_call(gemini: FakeGemini, embedder: Maker) -> None:
     calls = gemini.stats().calls
-    made = embedder(gemini, dimensions=4)
+    made = embedder(dimensions=4)
     text = "鮨" * (made.max_text_bytes // 3)
     assert len(await made.embed([text] * made.max_texts)) == made.max_texts
     assert gemini.stats().calls == calls + 1
 
 
-async def test_two_sources_use_two_keys_at_the_same_time(gemini: FakeGemini) -> None:
-    valid, invalid = embedder(gemini), embedder(gemini, key="another-key")
+async def test_two_sources_use_two_keys_at_the_same_time(gemini: FakeGemini, embedder: Maker) -> None:
+    valid, invalid = embedder(), embedder(key="another-key")
     results = await asyncio.gather(valid.embed(["a"]), invalid.embed(["b"]), valid.embed(["c"]), return_exceptions=True)
     assert [type(result) for result in results] == [list, ProviderMisconfigured, list]
     assert {hash_of(KEY), hash_of("another-key")} <= set(gemini.stats().key_hashes)
@@ -154,8 +168,10 @@ OF_THE_MODEL = {kind for kind, (error, _) in CODES.items() if error in (InputRej
 
 
 @pytest.mark.parametrize("kind", CODES)
-async def test_each_fault_asks_for_its_reaction_at_once_and_by_one_request(gemini: FakeGemini, kind: FaultKind) -> None:
-    made = embedder(gemini, timeout_s=LONG_S)
+async def test_each_fault_asks_for_its_reaction_at_once_and_by_one_request(
+    gemini: FakeGemini, embedder: Maker, kind: FaultKind
+) -> None:
+    made = embedder(timeout_s=LONG_S)
     await made.embed(["warm"])
     gemini.fault(kind, only_matching="Löwe", location=f"{gemini.url}/elsewhere")
     calls = gemini.stats().calls
@@ -181,10 +197,10 @@ async def test_each_fault_asks_for_its_reaction_at_once_and_by_one_request(gemin
     ],
 )
 async def test_the_page_of_a_filter_or_a_proxy_goes_by_its_code(
-    gemini: FakeGemini, kind: FaultKind, error: type[ProviderError]
+    gemini: FakeGemini, embedder: Maker, kind: FaultKind, error: type[ProviderError]
 ) -> None:
     gemini.fault(kind, as_page=True)
-    raised = await failure(embedder(gemini), "Zum Löwen")
+    raised = await failure(embedder(), "Zum Löwen")
     assert (type(raised), raised.code) == (error, kind.value)
 
 
@@ -204,19 +220,21 @@ async def test_the_page_of_a_filter_or_a_proxy_goes_by_its_code(
     ],
 )
 async def test_quotas_of_the_minute_of_the_day_and_of_money_are_told_apart(
-    gemini: FakeGemini, kind: FaultKind, quota: Quota, pause_s: float | None, sentence: str
+    gemini: FakeGemini, embedder: Maker, kind: FaultKind, quota: Quota, pause_s: float | None, sentence: str
 ) -> None:
     gemini.fault(kind, seconds=3)
-    error = await failure(embedder(gemini), "Zum Löwen")
+    error = await failure(embedder(), "Zum Löwen")
     assert isinstance(error, ProviderThrottled)
     assert (error.quota, error.retry_after_s) == (quota, pause_s)
     assert sentence in error.message
 
 
-async def test_no_redirect_is_followed_to_a_host_that_would_get_the_key(gemini: FakeGemini, tmp_path: Path) -> None:
+async def test_no_redirect_is_followed_to_a_host_that_would_get_the_key(
+    gemini: FakeGemini, embedder: Maker, tmp_path: Path
+) -> None:
     with FakeGemini(tmp_path, api_key=KEY) as other:
         gemini.fault(FaultKind.REDIRECT, location=f"{other.url}/v1beta/models/gemini-embedding-001:batchEmbedContents")
-        error = await failure(embedder(gemini), "Zum Löwen")
+        error = await failure(embedder(), "Zum Löwen")
         assert (other.stats().calls, other.stats().key_hashes) == (0, [])
     assert isinstance(error, ProviderMisconfigured)
     assert error.reason == "EndpointRedirects"
@@ -227,15 +245,18 @@ async def test_no_redirect_is_followed_to_a_host_that_would_get_the_key(gemini: 
 
 async def test_a_rejected_text_fails_its_whole_batch_and_the_error_does_not_say_which_it_was(
     gemini: FakeGemini,
+    embedder: Maker,
 ) -> None:
-    made = embedder(gemini)
+    made = embedder()
     assert isinstance(await failure(made, "Zum Löwen", "a POISONed text", "Am Markt"), InputRejected)
     assert len(await made.embed(["Zum Löwen", "Am Markt"])) == 2
 
 
 @pytest.mark.parametrize("kind", WITHOUT_AN_ANSWER)
-async def test_a_call_without_an_answer_is_an_outage_after_its_timeout(gemini: FakeGemini, kind: FaultKind) -> None:
-    made = embedder(gemini, timeout_s=TIMEOUT_S)
+async def test_a_call_without_an_answer_is_an_outage_after_its_timeout(
+    gemini: FakeGemini, embedder: Maker, kind: FaultKind
+) -> None:
+    made = embedder(timeout_s=TIMEOUT_S)
     await made.embed(["warm"])
     gemini.fault(kind, seconds=LONG_S)
     began = time.monotonic()
@@ -246,8 +267,8 @@ async def test_a_call_without_an_answer_is_an_outage_after_its_timeout(gemini: F
     await eventually(lambda: not gemini.stats().in_flight, within_s=5, because="the client has gone")
 
 
-async def test_a_server_that_is_away_is_an_outage_and_is_found_again(gemini: FakeGemini) -> None:
-    made = embedder(gemini)
+async def test_a_server_that_is_away_is_an_outage_and_is_found_again(gemini: FakeGemini, embedder: Maker) -> None:
+    made = embedder()
     await made.embed(["warm"])
     gemini.stop()
     error = await failure(made, "Zum Löwen")
@@ -257,8 +278,8 @@ async def test_a_server_that_is_away_is_an_outage_and_is_found_again(gemini: Fak
     assert len(await made.embed(["one"])) == 1
 
 
-async def test_a_task_that_is_cancelled_is_free_at_once_and_so_is_the_next(gemini: FakeGemini) -> None:
-    made = embedder(gemini, timeout_s=LONG_S)
+async def test_a_task_that_is_cancelled_is_free_at_once_and_so_is_the_next(gemini: FakeGemini, embedder: Maker) -> None:
+    made = embedder(timeout_s=LONG_S)
     await made.embed(["warm"])
     gemini.fault(FaultKind.HANG, only_matching="hangs")
     hanging = asyncio.create_task(made.embed(["hangs"]))
@@ -271,17 +292,18 @@ async def test_a_task_that_is_cancelled_is_free_at_once_and_so_is_the_next(gemin
 
 
 async def test_neither_key_nor_text_is_logged_at_any_level(
-    gemini: FakeGemini, caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]
+    gemini: FakeGemini, embedder: Maker, caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]
 ) -> None:
     caplog.set_level(logging.DEBUG)
+    logging.getLogger(__name__).debug("it is looked at")
     text = "Praxis am Markt, a private matter"
-    made = embedder(gemini, key=KEY)
+    made = embedder(key=KEY)
     await made.embed([text])
     for kind in (FaultKind.REFUSED_TEXT, FaultKind.INVALID_KEY, FaultKind.UNAUTHENTICATED, FaultKind.CLOSE):
         gemini.fault(kind, times=1)
         await failure(made, text)
     logged = "\n".join(f"{record.getMessage()} {vars(record)}" for record in caplog.records)
     written = capfd.readouterr()
-    assert "batchEmbedContents" in logged  # it is looked at, then
+    assert "it is looked at" in logged
     for private in (KEY, text):
         assert private not in logged + written.out + written.err
