@@ -53,9 +53,10 @@ class Call:
     content: bytes | None = None
     """The whole answer, if it says to be well."""
 
-    async def trace(self, event: str, info: object) -> None:
+    async def trace(self, event: str, info: Mapping[str, Any]) -> None:
         """Called by httpx at each step of the request."""
-        self.reached |= event.endswith("send_request_headers.started")
+        if event.endswith("send_request_headers.started"):
+            self.reached |= info["request"].method != b"CONNECT"  # which only asks a proxy for the connection
 
 
 _present: ContextVar[Call] = ContextVar("the request that this task makes")

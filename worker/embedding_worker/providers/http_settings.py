@@ -7,7 +7,7 @@ from datetime import datetime
 from email.utils import parsedate_to_datetime
 from urllib.parse import urlsplit
 
-from embedding_worker.errors import SourceRefused
+from embedding_worker.errors import EmbeddingError, SourceRefused
 from embedding_worker.providers.provider import SOURCE_ENDPOINT
 from embedding_worker.source import Model
 
@@ -77,3 +77,14 @@ def retry_after_s(headers: Mapping[str, str], now: datetime) -> float | None:
 
 def _number(value: str) -> float | None:
     return float(value) if NUMBER.fullmatch(value) else None
+
+
+def classes_of(error: BaseException) -> str:
+    """The class of an error, and that of its first cause, such as ConnectError (SSLCertVerificationError), and nothing else."""
+    first, cause = error, error.__cause__ or error.__context__
+    while isinstance(cause, Exception) and not isinstance(
+        cause, EmbeddingError
+    ):  # which is what a caller is working on
+        first, cause = cause, cause.__cause__ or cause.__context__
+    name, its_cause = type(error).__name__, type(first).__name__
+    return name if name == its_cause else f"{name} ({its_cause})"
