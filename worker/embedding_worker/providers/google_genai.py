@@ -53,7 +53,7 @@ class Call:
     content: bytes | None = None
     """The whole answer, if it says to be well."""
 
-    async def trace(self, event: str, info: Mapping[str, Any]) -> None:
+    async def trace(self, event: str, info: dict[str, Any]) -> None:
         """Called by httpx at each step of the request."""
         if event.endswith("send_request_headers.started"):
             self.reached |= info["request"].method != b"CONNECT"  # which only asks a proxy for the connection
