@@ -3,7 +3,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help lint hooks format docs krew test e2e e2e-down demo demo-down kind-demo kind-demo-down bench benchmark-triggers simulate clean
+.PHONY: help lint hooks format docs krew test e2e e2e-down demo demo-down kind-demo kind-demo-down bench benchmark-triggers simulate recall clean
 
 PYTHON ?= python3
 UV_VERSION := 0.13.9
@@ -80,6 +80,9 @@ benchmark-triggers: .venv/.synced ## Measure what each form of the trigger costs
 
 simulate: .venv/.synced ## Simulate a day of provider failures over 100,000 rows, on a virtual clock (SEED=2)
 	@$(RUN) hack.simulation $(if $(SEED),--seed=$(SEED))
+
+recall: .venv/.synced ## Measure how well, how fast and with how much memory the local model finds businesses, in about two minutes (ONLY=local)
+	@$(RUN) hack.recall $(if $(ONLY),--only=$(ONLY))
 
 clean: ## Remove what the targets created here (the caches outside of the repository stay)
 	@[ ! -d .run ] || [ -z "$$(find .run -name '*.json' -print -quit)" ] || \

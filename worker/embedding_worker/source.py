@@ -81,6 +81,11 @@ class Model:
         origin = f"@{self.origin}" if self.origin else ""
         return f"{self.name}@{self.dimensions}{task_type}{origin}"
 
+    @property
+    def as_called(self) -> "Model":
+        """Without the fields that change no call for a row's text: models that are equal in this share a client."""
+        return replace(self, too_long=TooLong.TRUNCATE, same_vectors_as="", query_prefix="", query_task_type=None)
+
 
 def refuse_other_dimensions(model: Model) -> None:
     """Raises SourceRefused where its vectors cannot be those of the model that it names, because they have another size."""
@@ -94,6 +99,7 @@ def refuse_other_dimensions(model: Model) -> None:
 
 
 OPTIONAL_ON_RECORD = ("endpoint", "api_key_ref", "origin", "same_vectors_as")
+"""Fields of a model that a record holds where they are set."""
 
 
 @dataclass(frozen=True)

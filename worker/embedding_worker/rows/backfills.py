@@ -17,7 +17,7 @@ from embedding_worker.errors import DatabaseUnavailable, RowsLocked
 from embedding_worker.limits import Limits
 from embedding_worker.rows.database import Database, Row
 from embedding_worker.rows.derived_table import HASHED_BY, SCHEMA
-from embedding_worker.source import ChangeDetection, Model, SourceConfig, TableColumn, TooLong
+from embedding_worker.source import OPTIONAL_ON_RECORD, ChangeDetection, Model, SourceConfig, TableColumn, TooLong
 
 log = structlog.get_logger(__name__)
 
@@ -82,6 +82,7 @@ class BackfillSettings:
             "at": [at.schema, at.table, at.id_column, at.embedding_column],
             "text": config.text,
             "model": [model.provider, model.name, model.dimensions, model.task_type, model.too_long.value],
+            "modelOptions": {field: getattr(model, field) for field in OPTIONAL_ON_RECORD},
             "changeDetection": config.change_detection.value,
             "maxTextsPerDay": self.limits.texts_per_day,
             "otherLimits": [
@@ -102,7 +103,7 @@ class BackfillSettings:
         config = SourceConfig(
             TableColumn(*known["at"]),
             known["text"],
-            Model(provider, name, dimensions, task_type, TooLong(too_long)),
+            Model(provider, name, dimensions, task_type, TooLong(too_long), **known.get("modelOptions", {})),
             ChangeDetection(known["changeDetection"]),
         )
         limits = Limits(known["maxTextsPerDay"], *known.get("otherLimits", ()))
