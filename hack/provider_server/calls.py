@@ -33,6 +33,8 @@ class Call:
     texts: Sequence[str] = ()
     dimensions: Sequence[int] = ()
     """How many each of the texts asks for."""
+    task_types: Sequence[str] = ()
+    """Of each text, where the API has any."""
     details: Any = None
     """What else the API knows of it."""
     malformed: ErrorAnswer | None = field(default=None)

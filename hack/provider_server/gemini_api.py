@@ -45,7 +45,8 @@ class GeminiApi:
         if isinstance(found, ErrorBody):
             return Call(key, model, malformed=found)
         sizes = [each.output_dimensionality for each in found]
-        return Call(key, model, [each.text for each in found], sizes, details=(found, batch))
+        tasks = [each.task for each in found]
+        return Call(key, model, [each.text for each in found], sizes, tasks, (found, batch))
 
     def fault(self, fault: Fault, call: Call) -> ErrorBody | None:
         match fault.kind:

@@ -59,6 +59,7 @@ class FakeServer:
         with self._stats.count_call():
             call = api.read(request, await _json_of(request))
             self._stats.record_request(call.texts, call.key)
+            self._stats.record_task_types(call.task_types)
             await asyncio.sleep(self._latency_s)
             fault = await self._fault_for(call)
             if fault is not None and (error := api.fault(fault, call)) is not None:

@@ -21,6 +21,14 @@ async def health_server(
     port: int, *, stuck: Probe, not_ready: Probe, metrics: Callable[[], bytes]
 ) -> AsyncIterator[int]:
     """Serve on this port (0: any free one) while the context lasts. Yields the port. Raises OSError where it is in use."""
+    app = web.Application()
+    app.add_routes(probes(stuck=stuck, not_ready=not_ready, metrics=metrics))
+    async with served(app, port) as listening:
+        yield listening
+
+
+def probes(*, stuck: Probe, not_ready: Probe, metrics: Callable[[], bytes]) -> list[web.RouteDef]:
+    """The routes for the kubelet and Prometheus."""
 
     async def healthz(_: web.Request) -> web.Response:
         return _answer(stuck())
@@ -32,17 +40,21 @@ async def health_server(
         content_type = "text/plain; version=0.0.4; charset=utf-8"
         return web.Response(body=metrics(), headers={"Content-Type": content_type})
 
-    app = web.Application()
-    app.add_routes([web.get("/healthz", healthz), web.get("/readyz", readyz), web.get("/metrics", metrics_page)])
-    runner = web.AppRunner(app, access_log=None)
+    return [web.get("/healthz", healthz), web.get("/readyz", readyz), web.get("/metrics", metrics_page)]
+
+
+@asynccontextmanager
+async def served(app: web.Application, port: int, *, finishes_within_s: float = 60.0) -> AsyncIterator[int]:
+    """See health_server. At the end, no connection is accepted any more, and requests have so long to be answered."""
+    runner = web.AppRunner(app, access_log=None, shutdown_timeout=finishes_within_s)
     await runner.setup()
     try:
         # Port 0 is for tests on this machine: with several addresses, each would get a different port.
         site = web.TCPSite(runner, "127.0.0.1" if port == 0 else None, port)
         await site.start()
-        served = int(runner.addresses[0][1])
-        log.info("http server up", port=served)
-        yield served
+        listening = int(runner.addresses[0][1])
+        log.info("http server up", port=listening)
+        yield listening
     finally:
         await runner.cleanup()
 

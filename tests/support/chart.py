@@ -15,6 +15,7 @@ Json = dict[str, Any]
 RELEASE, NAMESPACE = "embedding-operator", "yellow-book"
 DATABASE = {"database": {"existingSecret": "yellow-book-database"}}
 """The values that the chart requires."""
+COMPONENT = "app.kubernetes.io/component"
 NO_CRDS = {"crds": {"install": False}}
 """Leaves out the CRDs, which most tests do not need, and whose parsing takes longer than everything else."""
 
@@ -35,9 +36,14 @@ class Objects(list[Json]):
         """The decoded data of the Secret with this name."""
         return {key: b64decode(value).decode() for key, value in self.one("Secret", name)["data"].items()}
 
+    def operator(self) -> Json:
+        """The operator's Deployment."""
+        operators = Objects(it for it in self.of("Deployment") if it["metadata"]["labels"][COMPONENT] == "operator")
+        return operators.one("Deployment")
+
     def pod(self) -> Json:
         """The spec of the operator's pod."""
-        spec: Json = self.one("Deployment")["spec"]["template"]["spec"]
+        spec: Json = self.operator()["spec"]["template"]["spec"]
         return spec
 
     def container(self) -> Json:

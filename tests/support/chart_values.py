@@ -30,6 +30,14 @@ EVERYTHING: Json = {
             "runtimeClassName": "nvidia",
         }
     },
+    "serve": {
+        "enabled": True,
+        "replicas": 2,
+        "existingSecret": "token",
+        "ingressFrom": [{"podSelector": {}}],
+        "podAnnotations": {"k": "l"},
+        "serviceAnnotations": {"m": "o"},
+    },
     "proxy": {"httpProxy": "http://proxy.example:3128", "httpsProxy": "http://proxy.example:3128"},
     "privateCA": {"secret": "corporate"},
     "serviceAccount": {"annotations": {"iam.example/role": "embedding"}},

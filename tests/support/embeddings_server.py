@@ -1,4 +1,4 @@
-"""A small server that embeds search texts for one source, as `embedding-operator serve` does: `POST /v1/embeddings`, OpenAI's API.
+"""A small server that embeds search texts for one source as `embedding-operator serve` does, by OpenAI's API.
 
 Called by the tests of docs/search.md. The vectors are those of the local model, so they fit the rows of `yellow_book`.
 """
@@ -55,7 +55,7 @@ class _Handler(BaseHTTPRequestHandler):
         self.end_headers()
         self.wfile.write(content)
 
-    def log_message(self, format: str, *args: Any) -> None:
+    def log_message(self, *args: Any) -> None:
         """Nothing: the output of a test is for failures."""
 
 

@@ -68,7 +68,7 @@ class FakeEmbedder:
         error = failures.pop(0) if failures else self.fails(texts)
         if error is not None:
             raise error
-        vectors = [fake_vector(text) for text in texts]
+        vectors: list[Vector] = [fake_vector(text) for text in texts]
         reports = self.tokens_a_text
         return vectors if reports is None else CountedVectors(vectors, tokens=reports * len(texts))
 

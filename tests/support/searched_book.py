@@ -1,7 +1,7 @@
 """The demo's businesses in databases as docs/search.md searches them, with vectors of the local model.
 
-Called by the tests of that page. In the first database the operator's own store has written the vectors; the second has more rows,
-so that PostgreSQL chooses the index.
+Called by the tests of that page. In the first database the operator's own store has written the vectors. The second has more
+rows, so that PostgreSQL chooses the index.
 """
 
 import asyncio

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from hack.errors import StartFailed
 from hack.processes.environment import our_cache
 from hack.processes.locked import hold_lock
 from hack.processes.run import run_to_end
@@ -51,14 +52,19 @@ class TypeScript:
         return results
 
     def _run(self, program: str, *arguments: str, settings: Mapping[str, str] | None = None) -> str:
-        command = [self._folder / "node_modules" / ".bin" / program, *arguments]
+        command: list[str | Path] = [self._folder / "node_modules" / ".bin" / program, *arguments]
         done = run_to_end(command, within_s=RUN_WITHIN_S, settings=settings, cwd=self._folder)
         assert done.returncode == 0, f"{program}: {done.stdout}{done.stderr}"
         return done.stdout
 
 
+def can_be_run() -> bool:
+    """Whether there are Node.js and npm."""
+    return shutil.which("node") is not None and shutil.which("npm") is not None
+
+
 def fetched_packages() -> Path:
-    """The folder node_modules of these pins."""
+    """The folder node_modules of these pins. Raises StartFailed."""
     checksum = hashlib.sha256(b"".join((FOLDER / name).read_bytes() for name in PINS)).hexdigest()[:16]
     folder = our_cache() / f"typescript-{checksum}"
     with hold_lock(folder.with_name("typescript.lock")):
@@ -75,5 +81,7 @@ def _fetch(folder: Path) -> None:
         shutil.copy(FOLDER / name, unfinished)
     command = ["npm", "ci", "--ignore-scripts", "--no-audit", "--no-fund"]
     done = run_to_end(command, within_s=FETCH_WITHIN_S, cwd=unfinished)
-    assert done.returncode == 0, f"{' '.join(command)}: {done.stderr[-300:]}"
+    if done.returncode != 0:
+        end = " ".join(done.stderr.split())[-300:]
+        raise StartFailed(f"`{' '.join(command)}` ended with {done.returncode} ({end}): check the network and npm")
     unfinished.replace(folder)

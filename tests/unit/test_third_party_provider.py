@@ -179,13 +179,3 @@ def test_the_module_passes_the_linter(command: list[str]) -> None:
         ruff, input=block("python"), cwd=ROOT, capture_output=True, text=True, timeout=30, check=False
     )
     assert done.returncode == 0, done.stdout
-
-
-@pytest.mark.parametrize(
-    "manifest", re.findall(r"```yaml\n(model:.*?)```", (ROOT / "docs" / "providers.md").read_text(), re.DOTALL)
-)
-def test_the_models_that_the_page_shows_can_be_parsed(manifest: str) -> None:
-    shown = yaml.safe_load(manifest)["model"]
-    spec = ModelSpec.model_validate(shown)
-    assert spec.model().fingerprint.startswith(f"{spec.name}@{spec.dimensions}")
-    assert spec.model_dump(by_alias=True, exclude_defaults=True).keys() == shown.keys()

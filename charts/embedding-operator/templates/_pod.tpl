@@ -1,11 +1,12 @@
 {{/* The settings that the operator's pod and the pod of `helm test` share, so that the check runs under the same conditions as the
-operator. The pods of workers have the same, except for the service account and its token: they never ask the API server. */}}
+operator. The pods of workers have the same, except for the service account and its token: they never ask the API server. Those of
+`serve` have an account of their own, and no database. */}}
 
 {{- define "embedding-operator.podSettings" -}}
 {{- if .isWorker -}}
 automountServiceAccountToken: false
 {{- else -}}
-serviceAccountName: {{ include "embedding-operator.serviceAccountName" . | quote }}
+serviceAccountName: {{ (eq (toString .isServe) "true") | ternary (printf "%s-serve" (include "embedding-operator.fullname" .)) (include "embedding-operator.serviceAccountName" .) | quote }}
 automountServiceAccountToken: true
 {{- end }}
 enableServiceLinks: false # the operator needs no variables for the Services of the namespace
@@ -33,11 +34,19 @@ initContainers: {{- toYaml . | nindent 2 }}
 volumes:
   - name: tmp
     emptyDir: {}
+  {{- if not .isServe }}
   - name: database
     secret:
       secretName: {{ include "embedding-operator.databaseSecret" . | quote }}
       items:
         - {key: {{ empty .Values.database.existingSecret | ternary "DATABASE_URL" .Values.database.existingSecretKey | quote }}, path: DATABASE_URL}
+  {{- else if .Values.serve.existingSecret }}
+  - name: serve-token
+    secret:
+      secretName: {{ .Values.serve.existingSecret | quote }}
+      items:
+        - {key: {{ .Values.serve.existingSecretKey | quote }}, path: TOKEN}
+  {{- end }}
   {{- range $group, $variable := include "embedding-operator.providerKeys" . | fromYaml }}
   {{- with include "embedding-operator.providerSecret" (list $ $group) }}
   {{- $values := get $.Values $group }}
@@ -97,7 +106,15 @@ securityContext: {{- toYaml . | nindent 2 }}
 resources: {{- include "embedding-operator.resources" . | nindent 2 }}
 {{- end }}
 env:
+  {{- if .isServe }}
+  - {name: EMBEDDING_SERVE_TEXTS_PER_MINUTE, value: {{ include "embedding-operator.plain" .Values.serve.textsPerMinute | quote }}}
+  - {name: EMBEDDING_SERVE_CACHED_VECTORS, value: {{ include "embedding-operator.plain" .Values.serve.cachedVectors | quote }}}
+  {{- if .Values.serve.existingSecret }}
+  - {name: EMBEDDING_SERVE_TOKEN_FILE, value: /etc/embedding-operator/serve/TOKEN}
+  {{- end }}
+  {{- else }}
   - {name: DATABASE_URL_FILE, value: /etc/embedding-operator/database/DATABASE_URL}
+  {{- end }}
   - name: EMBEDDING_POD_NAME
     valueFrom: {fieldRef: {fieldPath: metadata.name}}
   {{- range $group, $variable := include "embedding-operator.providerKeys" . | fromYaml }}
@@ -136,7 +153,7 @@ env:
   - name: EMBEDDING_API_KEYS
     value: {{ include "embedding-operator.apiKeys" . | quote }}
   {{- end }}
-  {{- range $name, $value := .Values.settings }}
+  {{- range $name, $value := (eq (toString .isServe) "true") | ternary (pick .Values.settings "logFormat" "logLevel") .Values.settings }}
   - name: EMBEDDING_{{ $name | snakecase | upper }}
     value: {{ include "embedding-operator.plain" $value | quote }}
   {{- end }}
@@ -166,7 +183,11 @@ env:
   {{- end }}
 volumeMounts:
   - {name: tmp, mountPath: /tmp}
+  {{- if not .isServe }}
   - {name: database, mountPath: /etc/embedding-operator/database, readOnly: true}
+  {{- else if .Values.serve.existingSecret }}
+  - {name: serve-token, mountPath: /etc/embedding-operator/serve, readOnly: true}
+  {{- end }}
   {{- range $group, $variable := include "embedding-operator.providerKeys" . | fromYaml }}
   {{- if include "embedding-operator.providerSecret" (list $ $group) }}
   - {name: {{ $group }}, mountPath: /etc/embedding-operator/{{ $group }}, readOnly: true}
@@ -188,5 +209,5 @@ volumeMounts:
 
 {{/* Whether the pod is one that creates the Jobs of workers, or checks the rights for it. */}}
 {{- define "embedding-operator.createsWorkers" -}}
-{{- if and .Values.backfill.workers.enabled (not .isWorker) }}true{{ end -}}
+{{- if and .Values.backfill.workers.enabled (not .isWorker) (not .isServe) }}true{{ end -}}
 {{- end }}

@@ -45,7 +45,7 @@ def _hnsw(kind: str, dimensions: int, vectors: int) -> str:
         return f"about {size(needed)}, if one is built: after the fill, because writes beside it are about ten times slower"
     if (as_halfvec := hnsw_bytes("halfvec", dimensions, vectors)) is None:
         return f"none: pgvector builds none beyond {MOST_INDEXED_DIMENSIONS['halfvec']} dimensions"
-    remedy = "declare the column as halfvec, which halves it too, or build the index on a cast to halfvec"
+    remedy = "declare the column as halfvec, which needs half the room, or build the index on a cast to halfvec"
     if kind not in MOST_INDEXED_DIMENSIONS:
         return f"none on {kind}: declare the column as vector or halfvec of pgvector"
     most = MOST_INDEXED_DIMENSIONS[kind]

@@ -8,6 +8,7 @@ from embedding_operator.resources.embedding_source import EmbeddingSource
 from embedding_worker.limits import DEFAULT_LIMITS, Limits
 from embedding_worker.providers.problem import Problem
 from embedding_worker.rows.records import Counts, Used
+from embedding_worker.source import Model
 
 
 @dataclass(frozen=True)
@@ -50,6 +51,8 @@ class SourceFacts:
     """Because of the provider, although others succeed."""
     provider_problem: Problem | None = None
     pending: Pending | None = None
+    model: Model | None = None
+    """The one in force; None until that is decided."""
     used: Used | None = None
     limits: Limits = DEFAULT_LIMITS
     """What may be sent, whether or not the source could be set up with it."""

@@ -6,6 +6,7 @@ from typing import Any
 
 from embedding_operator.lifecycle import backfill_status, source_summary, usage_status
 from embedding_operator.lifecycle.condition import Condition
+from embedding_operator.lifecycle.model_in_force import recorded
 from embedding_operator.lifecycle.source_conditions import conditions
 from embedding_operator.lifecycle.source_facts import SourceFacts
 from embedding_operator.resources.base import timestamp
@@ -37,6 +38,8 @@ def status(facts: SourceFacts, previous: Mapping[str, Any], now: datetime) -> di
         "summary": source_summary.summary(present, suspended=facts.suspended),
         "conditions": written,
     }
+    if facts.model is not None or "model" in previous:
+        result["model"] = previous["model"] if facts.model is None else recorded(facts.model)
     if facts.used is not None:
         result |= usage_status.status(facts.used, facts.limits, facts.price_per_million_tokens)
     if facts.counts is not None:

@@ -5,9 +5,11 @@ Called by source_setup.py at each set-up. Reads the database and changes nothing
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import Any
 
 import structlog
 
+from embedding_operator.lifecycle import model_in_force
 from embedding_operator.lifecycle.source_facts import Pending
 from embedding_operator.reconciler.catalog import SourceCatalog
 from embedding_operator.resources.embedding_source import EmbeddingSource
@@ -38,6 +40,17 @@ class Configuration:
     """Waits for approval."""
     refused_change: tuple[str, str] | None = None
     """Reason and message, where the changed configuration cannot run; the previous one stays in force."""
+
+    def facts(self, source: EmbeddingSource) -> dict[str, Any]:
+        """What is known of the source by it, as fields of SourceFacts."""
+        waits = self.pending is not None or self.refused_change is not None
+        model = model_in_force.in_force(self.config.model, source.status, change_waits=waits)
+        return {
+            "fingerprint": self.config.fingerprint,
+            "pending": self.pending,
+            "refused": self.refused_change,
+            "model": model,
+        }
 
 
 class ChangedConfiguration:

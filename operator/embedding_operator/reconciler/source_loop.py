@@ -138,7 +138,7 @@ class SourceLoop:
         await self._report.write(self._facts)
         chosen = await self._setup.decide(self._source, self._record_progress)
         self._refused_change = chosen.refused_change
-        self._record(fingerprint=chosen.config.fingerprint, pending=chosen.pending, refused=chosen.refused_change)
+        self._record(**chosen.facts(self._source))
         ready = await self._setup.prepare(self._source, chosen)
         if self._refusal is not None:
             await ready.pipeline.rows.resume_after(self._refusal)

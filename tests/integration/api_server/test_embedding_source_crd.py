@@ -15,6 +15,7 @@ from embedding_operator.resources.embedding_source import parse_source
 from embedding_worker.limits import Limits
 from embedding_worker.providers.problem import Problem
 from embedding_worker.rows.records import Counts, Used
+from embedding_worker.source import Model
 from tests.integration.api_server.conftest import Namespace
 from tests.support.manifests import Json, a_source, example_source, merged, validation_messages, without
 from tests.support.plain_requests import PlainRequests
@@ -383,6 +384,16 @@ COUNTS = Counts(
     total=200, due=3, due_without_dead_letter=True, oldest_due_since=NOW - timedelta(minutes=5), estimated=False
 )
 FACTS = SourceFacts(generation=1, fingerprint="any@8")
+WHOLE_MODEL = Model(
+    "openai",
+    "any",
+    8,
+    "CLUSTERING",
+    endpoint="http://tei.search.svc:8080/v1",
+    api_key_ref="secret/key",
+    query_prefix="query: ",
+    query_task_type="RETRIEVAL_QUERY",
+)
 BACKFILL = BackfillFacts(
     200_000, 50_000, 3, rows_per_s=812.34, workers=3, began_at=NOW - timedelta(minutes=1), completed_at=None
 )
@@ -418,6 +429,8 @@ def without_nulls(patch: Json) -> Json:
         SourceFacts(1, "any@8", set_up=True, backfill=BACKFILL),
         SourceFacts(1, "any@8", set_up=True, backfill=replace(BACKFILL, completed_at=NOW)),
         SourceFacts(1, "any@8", set_up=True, backlog=Backlog(50_000, rows_per_s=None)),
+        SourceFacts(1, "any@8", set_up=True, model=Model("local", "any", 8)),
+        SourceFacts(1, "any@8", set_up=True, model=WHOLE_MODEL),
     ],
     ids=[
         "being set up",
@@ -428,6 +441,8 @@ def without_nulls(patch: Json) -> Json:
         "backfilling",
         "backfilled",
         "with a large backlog",
+        "with a model",
+        "with a model that sets everything",
     ],
 )
 async def test_every_status_of_a_source_is_accepted_unchanged(

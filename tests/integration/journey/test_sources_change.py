@@ -52,13 +52,16 @@ def test_a_changed_model_waits_for_approval(system: System, gemini: FakeGemini) 
     system.wait_until_fresh()
     calls = gemini.stats().calls
     system.apply_source(
-        model={"provider": "gemini", "name": "gemini-embedding-001", "dimensions": 512} | {"taskType": "CLUSTERING"}
+        model={"provider": "gemini", "name": "gemini-embedding-001", "dimensions": 512}
+        | {"taskType": "CLUSTERING", "queryPrefix": "query: "}
     )
     pending = wait_until(
         lambda: system.source()["status"].get("pendingFingerprint"), within_s=30, because="the task type has changed"
     )
     assert pending.startswith("gemini-embedding-001@512/CLUSTERING#")
     assert system.source()["status"]["fingerprint"] == "gemini-embedding-001@512"
+    in_force = {"provider": "gemini", "name": "gemini-embedding-001", "dimensions": 512}
+    assert system.source()["status"]["model"] == in_force  # with which search texts are embedded
     assert gemini.stats().calls == calls
 
 

@@ -10,13 +10,16 @@ from embedding_worker.errors import Postponed
 from embedding_worker.limits import Limits
 from embedding_worker.outcome import OutcomeKind, RowOutcome, RowRequest
 from embedding_worker.pipeline import RowPipeline, make_pipeline
+from embedding_worker.providers.embedder import Embedder
 from embedding_worker.providers.gemini import GeminiEmbedder
 from embedding_worker.providers.observer import NoObserver
+from embedding_worker.providers.openai import OpenAIEmbedder
 from embedding_worker.providers.problem import Problem
 from embedding_worker.providers.provider import Provider
 from embedding_worker.providers.registry import Credentials, ProviderRegistry
 from embedding_worker.source import Model, TooLong
 from embedding_worker.text import content_hash
+from hack.provider_server.openai_answers import Dialect
 from hack.provider_server.process import FakeGemini
 from tests.integration.rows.conftest import Keep
 from tests.support.kept_rows import Application, Keeper
@@ -47,12 +50,14 @@ async def keeper(businesses: Application, keep: Keep) -> Keeper:
 
 def pipeline_of(keeper: Keeper, server: FakeGemini, *, most_a_day: int, tokens: int | None = None) -> RowPipeline:
     client = GeminiEmbedder(MODEL, api_key=KEY, endpoint=server.url)
+    return pipeline_with(keeper, client, Limits(most_a_day, tokens))
+
+
+def pipeline_with(keeper: Keeper, client: Embedder, limits: Limits) -> RowPipeline:
     provider = Provider("gemini", lambda model, values: client)
     registry = ProviderRegistry(Credentials({}), clock=CLOCK, observer=NoObserver(), providers={"gemini": provider})
     embedder = registry.embedder(MODEL, source="businesses")
-    return make_pipeline(
-        keeper.store, embedder, too_long=TooLong.TRUNCATE, limits=Limits(most_a_day, tokens), clock=CLOCK
-    )
+    return make_pipeline(keeper.store, embedder, too_long=TooLong.TRUNCATE, limits=limits, clock=CLOCK)
 
 
 async def used(keeper: Keeper) -> int:
@@ -103,6 +108,21 @@ async def test_texts_that_did_not_reach_the_server_are_not_counted(keeper: Keepe
         outcomes = await asyncio.gather(*map(pipeline.batcher.submit, requests()), return_exceptions=True)
     assert {type(outcome) for outcome in outcomes} == {Postponed}
     assert await used(keeper) == 0
+
+
+async def test_the_tokens_that_the_server_reports_are_recorded_when_the_pipeline_ends_at_the_latest(
+    keeper: Keeper, server: FakeGemini
+) -> None:
+    pytest.importorskip("openai")
+    model, texts = Model("openai", "text-embedding-3-small", 3), 6
+    client = OpenAIEmbedder(model, api_key=KEY, endpoint=server.openai_url(Dialect.OPENAI))
+    pipeline = pipeline_with(keeper, client, Limits())
+    async with pipeline.running(probes=True):
+        await asyncio.gather(*map(pipeline.batcher.submit, requests()[:texts]))
+    found = await keeper.store.used_today()
+    assert found is not None
+    assert found.texts == server.stats().texts == texts
+    assert found.tokens == found.reported > 0
 
 
 def requests() -> list[RowRequest]:

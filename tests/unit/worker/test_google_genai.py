@@ -8,8 +8,12 @@ from embedding_operator.resources.embedding_source import ModelSpec
 from embedding_worker.errors import AnswerUnusable, SourceRefused
 from embedding_worker.providers.embedder import CountedVectors
 from embedding_worker.providers.gemini import PROVIDER as GEMINI
-from embedding_worker.providers.google_genai import PROVIDER, vectors_in
+from embedding_worker.providers.google_genai import PROVIDER, GoogleGenaiEmbedder, vectors_in
+from embedding_worker.providers.observer import NoObserver
+from embedding_worker.providers.registry import Credentials, ProviderRegistry
+from embedding_worker.rows.records import RateLimits
 from embedding_worker.source import Model, SourceConfig, TableColumn, in_force
+from tests.support.fake_clock import FakeClock
 
 VALUES = {"GEMINI_API_KEY": "k3y-of-Somebody"}
 
@@ -40,6 +44,17 @@ def test_both_have_the_same_settings_limits_and_tasks_of_search_texts() -> None:
     assert PROVIDER.query_task_type(model) == GEMINI.query_task_type(model) == "RETRIEVAL_QUERY"
 
 
+async def test_sources_of_both_are_counted_together_in_the_database_also_after_a_rotation_of_the_key() -> None:
+    values = VALUES | {"EMBEDDING_GEMINI_TEXTS_PER_MINUTE": "50"}
+    registry = ProviderRegistry(Credentials(values), clock=FakeClock(), observer=NoObserver())
+    models = [Model(name, "gemini-embedding-001", 768) for name in ("gemini", "google-genai")]
+    (before,) = {(found.key, found.limits) for found in map(registry.connection, models)}
+    await registry.rotate("GEMINI_API_KEY", "another-key")
+    (after,) = {(found.key, found.limits) for found in map(registry.connection, models)}
+    assert before[0] != after[0]
+    assert before[1] == after[1] == RateLimits(texts=50)
+
+
 @pytest.mark.parametrize(
     ("name", "dimensions", "task_type", "reason"),
     [
@@ -55,6 +70,18 @@ def test_what_the_model_does_not_have_is_refused(
     with pytest.raises(SourceRefused) as refused:
         PROVIDER.make(Model("google-genai", name, dimensions, task_type), VALUES)
     assert refused.value.reason == reason
+
+
+@pytest.mark.parametrize(("task_type", "sent"), [(None, "RETRIEVAL_DOCUMENT"), ("CLUSTERING", "CLUSTERING")])
+def test_each_text_is_a_request_of_its_own_with_its_task_and_dimensions(task_type: str | None, sent: str) -> None:
+    model = Model("google-genai", "gemini-embedding-001", 768, task_type)
+    made = GoogleGenaiEmbedder(model, api_key="k", endpoint=None)
+    assert made.request_of("Zum Löwen") == {
+        "model": "models/gemini-embedding-001",
+        "content": {"parts": [{"text": "Zum Löwen"}]},
+        "taskType": sent,
+        "outputDimensionality": 768,
+    }
 
 
 def test_a_key_is_not_shown_by_the_embedder() -> None:

@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 import pytest
 
 from embedding_worker.errors import SourceRefused
-from embedding_worker.providers.http_settings import access_of, classes_of, retry_after_s, usable_endpoint, usable_key
+from embedding_worker.providers.http_settings import access_of, kind_of, retry_after_s, usable_endpoint, usable_key
 from embedding_worker.source import Model
 
 NOW = datetime(2026, 3, 1, 12, 0, 0, tzinfo=UTC)
@@ -99,8 +99,8 @@ def test_messages_name_where_key_and_endpoint_stand() -> None:
 
 def test_an_error_is_named_by_its_class_and_that_of_its_first_cause() -> None:
     failed = OSError("a private matter")
-    assert classes_of(failed) == "OSError"
+    assert kind_of(failed) == "OSError"
     failed.__cause__ = TimeoutError("a private matter")
     failed.__cause__.__context__ = KeyError("a private matter")
     failed.__cause__.__context__.__context__ = SourceRefused("Handled", "before, by a caller")
-    assert classes_of(failed) == "OSError (KeyError)"
+    assert kind_of(failed) == "OSError (KeyError)"

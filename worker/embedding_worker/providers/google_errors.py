@@ -18,7 +18,7 @@ from embedding_worker.errors import (
     ProviderUnavailable,
     Quota,
 )
-from embedding_worker.providers.http_settings import Access, classes_of, retry_after_s
+from embedding_worker.providers.http_settings import Access, kind_of, retry_after_s
 
 # google/rpc/code.proto
 STATUSES = frozenset(
@@ -145,8 +145,7 @@ def reaction_to_failure(
     response = getattr(failure, "response", None)
     http_code = getattr(response, "status_code", None)
     if response is None or not isinstance(http_code, int):
-        # Its message would quote the request.
-        message = f"the provider {provider!r} gave no usable answer: {classes_of(failure)}, at {access.endpoint}"
+        message = f"the provider {provider!r} gave no usable answer: {kind_of(failure)}, at {access.endpoint}"
         return AnswerUnusable(message) if answered else ProviderUnavailable(message, reached=reached)
     try:
         payload = response.json()

@@ -53,10 +53,10 @@ class Call:
     content: bytes | None = None
     """The whole answer, if it says to be well."""
 
-    async def trace(self, event: str, info: dict[str, Any]) -> None:
-        """Called by httpx at each step of the request."""
-        if event.endswith("send_request_headers.started"):
-            self.reached |= info["request"].method != b"CONNECT"  # which only asks a proxy for the connection
+    async def trace(self, event: str, info: Mapping[str, Any]) -> None:
+        """Called by httpx2 at each step of the request, and of the one that opens a tunnel through a proxy."""
+        if event.endswith("send_request_headers.started") and info["request"].method != b"CONNECT":
+            self.reached = True
 
 
 _present: ContextVar[Call] = ContextVar("the request that this task makes")
@@ -106,7 +106,7 @@ class GoogleGenaiEmbedder:
             from google.genai import types
 
             # `extra_body` takes the place of what the SDK makes of `contents`. (Newer models take a list of texts for one text.)
-            body = {"requests": [self._request(text) for text in texts]}
+            body = {"requests": [self.request_of(text) for text in texts]}
             await client.aio.models.embed_content(
                 model=self._model,
                 contents=[types.Content(parts=[types.Part(text=texts[0])])],
@@ -116,11 +116,11 @@ class GoogleGenaiEmbedder:
             raise AnswerUnusable(f"the provider {NAME!r} gave no usable answer, at {self._access.endpoint}")
         return call.content
 
-    def _request(self, text: str) -> dict[str, object]:
-        content = {"parts": [{"text": text}]}
+    def request_of(self, text: str) -> dict[str, object]:
+        """An EmbedContentRequest of the API."""
         return {
             "model": self._model,
-            "content": content,
+            "content": {"parts": [{"text": text}]},
             "taskType": self._task_type,
             "outputDimensionality": self._dimensions,
         }
@@ -128,25 +128,29 @@ class GoogleGenaiEmbedder:
 
 def make_client(api_key: str, endpoint: str) -> Any:
     """A client with this key. What the environment says of other keys, servers and clouds of Google is ignored."""
-    for name in ("google_genai", "httpx", "httpcore"):
+    for name in ("google_genai", "httpx2", "httpcore2"):
         logging.getLogger(name).setLevel(logging.ERROR)  # the SDK warns of other keys in the environment
-    import httpx
+    import httpx2
     from google import genai
 
-    class OneRequest(httpx.AsyncClient):
+    class OneRequest(httpx2.AsyncClient):
         """Sends each request once, follows no redirect, and raises HTTPStatusError for every answer but a success."""
 
-        async def request(self, *args: Any, **given: Any) -> httpx.Response:
+        async def request(self, *args: Any, **given: Any) -> httpx2.Response:
             call = _present.get()
-            timeout = httpx.Timeout(None, connect=CONNECT_TIMEOUT_S)  # the caller limits the whole
+            timeout = httpx2.Timeout(None, connect=CONNECT_TIMEOUT_S)  # the caller limits the whole
             given |= {"timeout": timeout, "extensions": {"trace": call.trace}}
             response = await super().request(*args, **given)
             if not response.is_success:
-                raise httpx.HTTPStatusError("", request=response.request, response=response)
+                raise httpx2.HTTPStatusError("", request=response.request, response=response)
             call.content = response.content
-            return httpx.Response(200, content=b"{}")  # the SDK would copy each float
+            return httpx2.Response(200, content=b"{}")  # the SDK would copy each float
 
-    options = genai.types.HttpOptions(base_url=endpoint, httpx_async_client=OneRequest(follow_redirects=False))
+    options = genai.types.HttpOptions(
+        base_url=endpoint,
+        httpx_async_client=OneRequest(follow_redirects=False),
+        httpx_client=httpx2.Client(trust_env=False),  # unused; the SDK's own would refuse an IPv6 network in NO_PROXY
+    )
     return genai.Client(vertexai=False, api_key=api_key, http_options=options)
 
 

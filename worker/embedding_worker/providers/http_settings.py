@@ -79,12 +79,13 @@ def _number(value: str) -> float | None:
     return float(value) if NUMBER.fullmatch(value) else None
 
 
-def classes_of(error: BaseException) -> str:
-    """The class of an error, and that of its first cause, such as ConnectError (SSLCertVerificationError), and nothing else."""
+def kind_of(error: BaseException) -> str:
+    """The classes of an error and of its first cause, such as ConnectError (SSLCertVerificationError).
+
+    They are all that a message says of an error of an SDK, because its own message may quote the request.
+    """
     first, cause = error, error.__cause__ or error.__context__
-    while isinstance(cause, Exception) and not isinstance(
-        cause, EmbeddingError
-    ):  # which is what a caller is working on
+    while isinstance(cause, Exception) and not isinstance(cause, EmbeddingError):  # which a caller is working on
         first, cause = cause, cause.__cause__ or cause.__context__
-    name, its_cause = type(error).__name__, type(first).__name__
-    return name if name == its_cause else f"{name} ({its_cause})"
+    outer, inner = type(error).__name__, type(first).__name__
+    return outer if outer == inner else f"{outer} ({inner})"

@@ -22,7 +22,7 @@ from embedding_worker.errors import AnswerUnusable, ProviderError, ProviderUnava
 from embedding_worker.providers.accounts import KEY_REF
 from embedding_worker.providers.blocking_call import BlockingCall
 from embedding_worker.providers.embedder import CountedVectors, Vector, at_unit_length, check_vectors
-from embedding_worker.providers.http_settings import Access, access_of, classes_of, usable_endpoint, usable_key
+from embedding_worker.providers.http_settings import Access, access_of, kind_of, usable_endpoint, usable_key
 from embedding_worker.providers.openai_errors import ErrorAnswer, reaction_to
 from embedding_worker.providers.provider import SOURCE_ENDPOINT, Provider, ProviderSetting, Values
 from embedding_worker.providers.rate_limits import rate_limit_settings
@@ -136,11 +136,10 @@ def translate_sdk_errors(access: Access) -> Iterator[None]:
     except openai.APIStatusError as exc:
         raise _reaction(ErrorAnswer(exc.status_code, exc.body, exc.response.headers), access) from None
     except Exception as exc:
-        # Their messages may quote the request.
-        found = exc.__cause__ if isinstance(exc, openai.APIConnectionError) and exc.__cause__ else exc
+        cause = exc.__cause__ if isinstance(exc, openai.APIConnectionError) and exc.__cause__ else exc
         raise ProviderUnavailable(
-            f"the provider {NAME!r} gave no usable answer: {classes_of(found)}, at {access.endpoint}",
-            reached=type(found).__name__ not in NOT_REACHED,
+            f"the provider {NAME!r} gave no usable answer: {kind_of(cause)}, at {access.endpoint}",
+            reached=type(cause).__name__ not in NOT_REACHED,
         ) from None
 
 

@@ -57,6 +57,12 @@ class SourceEmbedder:
         return connection.breaker.is_closed and model.breaker.is_closed and not connection.throttle.remaining_s()
 
     @property
+    def paused_for_s(self) -> float:
+        """Seconds until a call may be made, or the next probe is sent; 0 if a call may be made now."""
+        connection, model = self._shared
+        return max(connection.throttle.remaining_s(), connection.breaker.probe_in_s, model.breaker.probe_in_s)
+
+    @property
     def evidence(self) -> Evidence:
         return self._shared[1].evidence
 

@@ -6,27 +6,27 @@ BITS = 64
 
 
 class DistinctTexts:
-    """Keeps the hashes that are below a bound, and halves the bound whenever they become too many (adaptive sampling)."""
+    """Keeps the hashes that are below a bound, and divides it by two whenever they become too many (adaptive sampling)."""
 
     def __init__(self, most_kept: int = MOST_KEPT) -> None:
         self._most_kept = most_kept
-        self._halved = 0
+        self._divided = 0
         self._kept: set[int] = set()
 
     def add(self, content_hash: str) -> None:
         """`content_hash` is a SHA-256 in hexadecimal digits."""
         value = int(content_hash[: BITS // 4], 16)
-        if value >> (BITS - self._halved):
+        if value >> (BITS - self._divided):
             return
         self._kept.add(value)
         while len(self._kept) > self._most_kept:
-            self._halved += 1
-            self._kept = {kept for kept in self._kept if not kept >> (BITS - self._halved)}
+            self._divided += 1
+            self._kept = {kept for kept in self._kept if not kept >> (BITS - self._divided)}
 
     @property
     def number(self) -> int:
-        return len(self._kept) << self._halved
+        return len(self._kept) << self._divided
 
     @property
     def is_estimated(self) -> bool:
-        return self._halved > 0
+        return self._divided > 0

@@ -6,7 +6,6 @@ that the type of the id column can't represent is treated as the id of no row, s
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
-from embedding_worker.limits import Granted, Limits
 from embedding_worker.rows import last_outcomes, usage
 from embedding_worker.rows.backlog import Backlog
 from embedding_worker.rows.database import Database, Row
@@ -210,7 +209,7 @@ class RowStore:
     async def counts(self, *, dead_letters: Iterable[str] = ()) -> Counts:
         return Counts(*(await self._access.fetch(self._statements.counts, await self._access.as_text(dead_letters)))[0])
 
-    async def acquire_texts(self, tokens: Sequence[int], limits: Limits) -> Granted:
+    async def acquire_texts(self, tokens: Sequence[int], limits: usage.Limits) -> usage.Granted:
         """Count texts as sent to the provider today, as many as the limits allow. See usage.acquire_texts."""
         return await usage.acquire_texts(self._access, self._stem, tokens, limits)
 

@@ -12,7 +12,7 @@ from embedding_worker.rows.rate_limits import acquire as acquire_rate
 from embedding_worker.rows.records import UsageNote, Used
 from embedding_worker.rows.table_access import TableAccess
 
-__all__ = ["acquire_rate", "acquire_texts", "record_usage", "return_texts", "used_today"]
+__all__ = ["Granted", "Limits", "acquire_rate", "acquire_texts", "record_usage", "return_texts", "used_today"]
 
 TODAY = "(now() AT TIME ZONE 'UTC')::date"
 MONTH = "date_trunc('month', now() AT TIME ZONE 'UTC')::date"
