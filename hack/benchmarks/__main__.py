@@ -16,7 +16,20 @@ from typing import Annotated
 import structlog
 import typer
 
-from hack.benchmarks import backfill, clearing, edits, leadership, pgboss_worker, raw_write, workers
+from hack.benchmarks import (
+    backfill,
+    batching,
+    clearing,
+    duplicates,
+    edits,
+    leadership,
+    local_model,
+    pgboss_worker,
+    quota,
+    raw_write,
+    vectors,
+    workers,
+)
 from hack.benchmarks.errors import Skipped
 from hack.benchmarks.figures import FIGURES, Found, needed_for, table
 from hack.benchmarks.loop_lag import measure as measure_loop_lag
@@ -43,6 +56,12 @@ MEASUREMENTS = (
     Measurement(workers.measure, ("backfill_3_workers_speedup",)),
     Measurement(edits.measure, ("edit_during_backfill_p99_s",)),
     Measurement(clearing.measure, ("unchanged_marks_cleared_per_s",)),
+    Measurement(batching.measure, ("batching_requests_2000",)),
+    Measurement(quota.measure, ("quota_used_ratio", "quota_refusals")),
+    Measurement(duplicates.measure, ("duplicate_texts_called_once",)),
+    Measurement(local_model.measure, ("local_texts_per_s",)),
+    Measurement(vectors.measure_reading, ("provider_parse_ms_per_vector",)),
+    Measurement(vectors.measure_writing, ("vector_write_ms_per_vector",)),
     Measurement(leadership.measure, ("takeover_s", "handover_s")),
 )
 

@@ -13,6 +13,7 @@ import aiohttp
 
 from embedding_operator.api_access.access import AccessRefused
 from embedding_operator.api_access.credentials import Credentials
+from embedding_operator.api_access.event_stream import CHANGES, watch_events
 from embedding_operator.api_access.kubeconfig import read_kubeconfig
 from embedding_operator.api_access.pod import pod_access
 from embedding_operator.api_access.session import (
@@ -22,7 +23,6 @@ from embedding_operator.api_access.session import (
     reason_unreachable,
     wait_for_resources,
 )
-from embedding_operator.api_access.watch import CHANGES, watch_events
 from embedding_operator.api_errors import (
     AlreadyExists,
     ApiServerUnavailable,

@@ -1,6 +1,6 @@
 """docs/search.md: each example works as it is printed, and finds what the page says, on the demo's businesses.
 
-The local model embeds the search texts, as it embeds those of the rows. The examples that call Google's SDK call the fake server.
+`embedding-operator serve` embeds the search texts, with the local model. Examples that call Google's SDK call the fake server.
 """
 
 import importlib
@@ -18,12 +18,13 @@ from embedding_worker.providers.provider import query_model, registered_provider
 from embedding_worker.source import Model
 from hack.database.postgres import DatabaseServer
 from hack.demo.data import businesses
+from hack.installation.kubectl import Kubectl
 from hack.provider_server.process import API_KEY, FakeGemini
 from hack.provider_server.vectors import fake_vector
 from hack.repository import ROOT
 from tests.support.documented_sql import sql_blocks
-from tests.support.embeddings_server import TOKEN, embeddings_server
-from tests.support.searched_book import Book, embed_due_rows, embedded_book, large_book, vector
+from tests.support.embeddings_service import TOKEN, embeddings_service
+from tests.support.searched_book import MODEL, Book, embed_due_rows, embedded_book, large_book, vector
 from tests.support.typescript import TypeScript, can_be_run
 from tests.support.yellow_book import local_model
 
@@ -289,13 +290,14 @@ class Surroundings:
 
 
 @pytest.fixture(scope="module")
-def surroundings(book: Book, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Surroundings]:
+def surroundings(book: Book, kubectl: Kubectl, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Surroundings]:
     folder = tmp_path_factory.mktemp("search")
     (folder / "hybrid.sql").write_text(HYBRID)
-    with embeddings_server("businesses") as url, FakeGemini(folder) as gemini:
+    with embeddings_service(kubectl, folder, "businesses", MODEL) as url, FakeGemini(folder) as gemini:
         service = {"EMBEDDINGS_URL": url, "EMBEDDINGS_TOKEN": TOKEN, "DATABASE_URL": book.url}
         provider = {"GEMINI_API_KEY": API_KEY, "GOOGLE_GEMINI_BASE_URL": gemini.url}
         yield Surroundings(service | provider, folder)
+        assert gemini.stats().task_types.keys() == {"RETRIEVAL_QUERY"}
 
 
 IN_GERMANY = ["Klempnerei Brandt & Söhne"]

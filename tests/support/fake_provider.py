@@ -34,11 +34,13 @@ class FakeEmbedder:
         self,
         *,
         max_texts: int = 64,
+        max_call_bytes: int | None = None,
         failures: Sequence[ProviderError] = (),
         fails: Callable[[Sequence[str]], ProviderError | None] = lambda texts: None,
         meanwhile: Callable[[], None] = lambda: None,
     ) -> None:
         self.max_texts = max_texts
+        self.max_call_bytes = max_call_bytes
         self.tokens_a_text: int | None = None
         """As it reports them with its vectors; None if it reports none."""
         self.calls: list[list[str]] = []

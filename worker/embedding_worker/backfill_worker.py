@@ -112,6 +112,7 @@ class BackfillWorker:
             limits=settings.limits,
             clock=clock,
             may_work=lambda: not self._is_paused,
+            source=self._run.source,
         )
         if refusal is not None:
             await pipeline.rows.resume_after(refusal)

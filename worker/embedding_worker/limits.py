@@ -12,6 +12,8 @@ from embedding_worker.providers.embedder import BYTES_PER_TOKEN
 TEXTS_PER_DAY = 1_000_000
 """Where the spec sets no limit of texts."""
 MILLION = 1_000_000
+MOST = 2.0**62
+"""A bigint of PostgreSQL has room for it."""
 UNTIL_MIDNIGHT = "raise it, or wait until midnight UTC"
 UNTIL_NEXT_MONTH = "raise it, or wait until the next month begins (UTC)"
 
@@ -48,7 +50,7 @@ class Limits:
         """The tokens that cost as much as a month may cost."""
         if self.cost_per_month is None or self.price_per_million_tokens <= 0:
             return None
-        return int(self.cost_per_month / self.price_per_million_tokens * MILLION)
+        return int(min(self.cost_per_month / self.price_per_million_tokens * MILLION, MOST))
 
     def refuse_if_too_small(self, max_text_bytes: int) -> None:
         """Raises SourceRefused where the longest text of the model could never be sent: its row would always wait."""

@@ -1,6 +1,6 @@
 """Decides what a row needs, and names what became of it. Pure; called by embedding.py, and read by the jobs' status."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from enum import Enum
@@ -142,6 +142,19 @@ def id_invalid(row_id: str, problem: str) -> RowOutcome:
 Need = Settled | WriteNull | NeedsEmbedding
 Decide = Callable[[RowRequest, PresentRow | None], Need]
 """What a row needs, as it is now (None: it is gone)."""
+
+
+def are_of_jobs(requests: Iterable[RowRequest]) -> bool:
+    """Whether a job names the text of one of them; in a backfill, none does."""
+    return any(request.content_hash is not None for request in requests)
+
+
+def rows_by_text(texts: Mapping[RowRequest, NeedsEmbedding]) -> dict[str, list[RowRequest]]:
+    """The rows of each text that is sent. Those with the same text share its call and its outcome."""
+    rows: dict[str, list[RowRequest]] = {}
+    for request, needed in texts.items():
+        rows.setdefault(needed.text, []).append(request)
+    return rows
 
 
 def decider(*, max_text_bytes: int, too_long: TooLong) -> Decide:

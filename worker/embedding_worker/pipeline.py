@@ -57,12 +57,13 @@ def make_pipeline(
     limits: Limits,
     clock: Clock,
     may_work: Callable[[], bool] = lambda: True,
+    more_to_come: Callable[[int], bool] = lambda gathered: False,
     source: str = "",
 ) -> RowPipeline:
     """The pipeline of the source that this store belongs to. Every text is counted in the database before it is sent.
 
-    `may_work`: whether this process may begin calls. While it may not, rows wait as if the provider was away. `source` is its
-    name in the log.
+    `may_work`: whether this process may begin calls. While it may not, rows wait as if the provider was away.
+    `more_to_come`: see Batcher. `source` is its name in the log.
     """
 
     meter = make_meter(store, embedder, limits, source=source, clock=clock)
@@ -70,5 +71,5 @@ def make_pipeline(
     calls = ProviderCalls(embedder, gate, meter, clock=clock)
     decide = decider(max_text_bytes=calls.max_text_bytes, too_long=too_long)
     rows = RowEmbedder(store, calls, decide=decide, clock=clock, unanswered=meter.unanswered)
-    batcher = Batcher(rows.embed_batch, max_items=embedder.max_texts, clock=clock)
+    batcher = Batcher(rows.embed_batch, max_items=embedder.max_texts, clock=clock, more_to_come=more_to_come)
     return RowPipeline(calls, gate, rows, batcher, OutcomeLog(store.record_outcomes, clock=clock), limits)

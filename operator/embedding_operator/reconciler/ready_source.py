@@ -63,6 +63,7 @@ async def make_ready_source(
     shared: SharedParts,
 ) -> ReadySource:
     clock, jobs = shared.clock, shared.jobs
+    sweeper: Sweeper
     pipeline = make_pipeline(
         store,
         embedder,
@@ -70,6 +71,7 @@ async def make_ready_source(
         limits=limits,
         clock=clock,
         may_work=shared.may_work,
+        more_to_come=lambda gathered: sweeper.more_to_come(gathered),
         source=source.name,
     )
     parts = BackfillParts(store, pipeline, jobs.table, shared.make_workers(source))

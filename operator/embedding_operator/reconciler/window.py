@@ -1,7 +1,7 @@
 """Decides how many jobs may be open, and how many a source may create now. Called by the sweep and by the metrics.
 
-The window is as large as the number of jobs that are finished in two seconds. These are enough to fill the batches, and few
-for the API server: it handles about 1,500 small objects in a namespace without difficulty.
+The window is as large as the number of jobs that are finished in two seconds, and 200 at least. These are enough to fill the
+batches, and few for the API server: it handles about 1,500 small objects in a namespace without difficulty.
 """
 
 from collections import defaultdict, deque
@@ -13,7 +13,8 @@ from embedding_operator.reconciler.job_table import JobTable
 from embedding_operator.reconciler.tracked_job import ACTIVE, OPEN, JobState
 from embedding_worker.clock import Clock
 
-SMALLEST = 50
+SMALLEST = 200
+"""Two batches of a hundred rows: one in flight, and one that is being filled."""
 SECONDS_AHEAD = 2.0
 MEASURED_OVER_S = 10.0
 OF_A_SOURCE_OVER_S = 60.0
@@ -43,9 +44,9 @@ class Throughput:
         return len(self._done) / min(self._over_s, max(1.0, now - self._done[0]))
 
 
-def window_size(max_open: int, *, per_s: float) -> int:
-    """How many jobs may be active in all sources: two seconds of the measured throughput, between 50 and `max_open`."""
-    return min(max_open, max(SMALLEST, round(per_s * SECONDS_AHEAD)))
+def window_size(max_open: int, *, per_s: float, smallest: int = SMALLEST) -> int:
+    """How many jobs may be active in all sources: two seconds of the measured throughput, between `smallest` and `max_open`."""
+    return min(max_open, max(smallest, round(per_s * SECONDS_AHEAD)))
 
 
 def share(limit: int, due: Mapping[str, int], source: str) -> int:
@@ -90,11 +91,18 @@ class Window:
     """The window of all sources. It stores the due rows of each source, which sources are idle, and the throughput."""
 
     def __init__(
-        self, jobs: JobTable, finished: FinishedJobs, *, max_open: int, max_finished: int, clock: Clock
+        self,
+        jobs: JobTable,
+        finished: FinishedJobs,
+        *,
+        max_open: int,
+        max_finished: int,
+        clock: Clock,
+        smallest: int = SMALLEST,
     ) -> None:
         self._jobs = jobs
         self._finished = finished
-        self._max_open = max_open
+        self._max_open, self._smallest = max_open, smallest
         # Idle sources (suspended, stalled, or without a working provider) may have open jobs in addition to the others.
         self._max_existing = 2 * max_open + max_finished
         self._max_finished = max_finished
@@ -108,7 +116,9 @@ class Window:
     @property
     def size(self) -> int:
         """How many jobs may be active now, in all sources."""
-        return window_size(self._max_open, per_s=self._throughput.per_s(self._clock.monotonic()))
+        return window_size(
+            self._max_open, per_s=self._throughput.per_s(self._clock.monotonic()), smallest=self._smallest
+        )
 
     def record_done(self, source: str) -> None:
         """A job of this source is done."""
@@ -145,21 +155,24 @@ class Window:
         self._due.pop(source, None)
         self._by_source.pop(source, None)
 
+    def share_of(self, source: str) -> int:
+        """How much of the window this source may use now."""
+        due = {name: rows for name, rows in self._due.items() if name in self._sharing - (self._idle - {source})}
+        return share(self.size, due, source)
+
     def free(self, source: str) -> int:
         """How many jobs this source may create now."""
         idle = self._idle - {source}
-        size = self.size
         used = Usage(
             active_here=self._jobs.count(ACTIVE | WAITING_IN_VAIN if source in self._idle else ACTIVE, source=source),
             active_in_all=self._jobs.count(ACTIVE, excluding=idle),
             open_in_all=self._jobs.count(OPEN, excluding=idle),
             existing=self._jobs.count(OPEN) + self._finished.count,
         )
-        due = {name: rows for name, rows in self._due.items() if name in self._sharing - idle}
         return free_places(
-            size,
+            self.size,
             used,
-            my_share=share(size, due, source),
+            my_share=self.share_of(source),
             max_open=self._max_open,
             max_existing=self._max_existing if idle else self._max_existing - self._max_open,
             # If there are too many finished jobs, no place is reserved until some expire, or their number would have no bound.

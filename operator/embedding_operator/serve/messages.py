@@ -11,7 +11,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from embedding_operator.serve.vectors import PackedVector, unpack
+from embedding_operator.serve.packed_vectors import PackedVector, unpack
 from embedding_worker.text import is_blank
 
 MOST_TEXTS = 32

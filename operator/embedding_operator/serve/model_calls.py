@@ -8,8 +8,8 @@ from collections.abc import Sequence
 
 from embedding_operator.serve import refusals
 from embedding_operator.serve.messages import RequestRefused
+from embedding_operator.serve.packed_vectors import PackedVector, pack
 from embedding_operator.serve.served_models import ServedModel
-from embedding_operator.serve.vectors import PackedVector, pack
 from embedding_worker.clock import Clock
 from embedding_worker.errors import CallsPaused, ProviderError, ProviderThrottled, ProviderUnavailable
 from embedding_worker.providers.source_embedder import SourceEmbedder

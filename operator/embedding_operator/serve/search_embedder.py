@@ -11,10 +11,10 @@ from embedding_operator.resources.embedding_source import EmbeddingSource
 from embedding_operator.serve.messages import MOST_TEXTS, EmbeddingsRequest, RequestRefused, invalid
 from embedding_operator.serve.metrics import ServeMetrics, TextOrigin
 from embedding_operator.serve.model_calls import ModelCalls
+from embedding_operator.serve.packed_vectors import Key, PackedVector, VectorCache, key_of
 from embedding_operator.serve.rate import Allowance
 from embedding_operator.serve.refusals import not_set_up, rate_limited, unknown_model
 from embedding_operator.serve.served_models import ServedModel, ServedModels
-from embedding_operator.serve.vectors import Key, PackedVector, VectorCache, key_of
 from embedding_worker.clock import Clock
 from embedding_worker.errors import SourceRefused
 from embedding_worker.source import TooLong

@@ -7,11 +7,11 @@ from aiohttp import web
 from embedding_operator.api_server import ApiServer
 from embedding_operator.health import overdue, probes
 from embedding_operator.serve.http_server import SearchApi, Token
+from embedding_operator.serve.known_sources import KnownSources
 from embedding_operator.serve.metrics import ServeMetrics
 from embedding_operator.serve.search_embedder import SearchEmbedder
 from embedding_operator.serve.served_models import ServedModels
 from embedding_operator.serve.settings import ServeSettings
-from embedding_operator.serve.source_watch import SourceWatch
 from embedding_operator.serve.upkeep import Upkeep
 from embedding_worker.clock import Clock
 from embedding_worker.providers.provider import registered_providers
@@ -28,7 +28,7 @@ class Service:
             settings.credentials(), clock=clock, observer=self._metrics, providers=providers
         )
         models = ServedModels(self.registry, providers)
-        self.watch = SourceWatch(server, clock=clock)
+        self.watch = KnownSources(server, clock=clock)
         self.upkeep = Upkeep(self.watch, models, clock=clock)
         embedder = SearchEmbedder(
             models,

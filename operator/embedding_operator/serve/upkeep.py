@@ -7,8 +7,8 @@ import asyncio
 
 import structlog
 
+from embedding_operator.serve.known_sources import KnownSources
 from embedding_operator.serve.served_models import ServedModel, ServedModels
-from embedding_operator.serve.source_watch import SourceWatch
 from embedding_operator.tasks import cancel_and_wait
 from embedding_worker.clock import Clock
 from embedding_worker.errors import ProviderError
@@ -20,7 +20,7 @@ log = structlog.get_logger(__name__)
 
 
 class Upkeep:
-    def __init__(self, watch: SourceWatch, models: ServedModels, *, clock: Clock) -> None:
+    def __init__(self, watch: KnownSources, models: ServedModels, *, clock: Clock) -> None:
         self._watch = watch
         self._models = models
         self._clock = clock

@@ -71,6 +71,7 @@ MONTH = Limits(100, cost_per_month=0.003, price_per_million_tokens=10.0)
         (Limits(100, 5_000, cost_per_month=0.00199, price_per_million_tokens=10.0), 19, "CostLimitReached"),
         (Limits(5, 50, cost_per_month=0.00005, price_per_million_tokens=1.0), 5, "CostLimitReached"),
         (Limits(100, 5_000, cost_per_month=0.002, price_per_million_tokens=0.0), 20, None),
+        (Limits(2**62, 2**62, cost_per_month=1e9, price_per_million_tokens=1e-300), 20, None),
     ],
 )
 async def test_texts_are_granted_while_every_limit_allows_them(

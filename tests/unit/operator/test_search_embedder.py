@@ -9,11 +9,11 @@ from embedding_operator.lifecycle import model_in_force
 from embedding_operator.resources.embedding_source import EmbeddingSource, parse_source
 from embedding_operator.serve.messages import MOST_TEXTS, EmbeddingsRequest, RequestRefused
 from embedding_operator.serve.metrics import ServeMetrics
+from embedding_operator.serve.packed_vectors import VectorCache, key_of, unpack
 from embedding_operator.serve.rate import Allowance
 from embedding_operator.serve.search_embedder import SearchEmbedder
 from embedding_operator.serve.served_models import ServedModels
 from embedding_operator.serve.upkeep import Upkeep
-from embedding_operator.serve.vectors import VectorCache, key_of, unpack
 from embedding_worker.errors import (
     InputRejected,
     ProviderError,

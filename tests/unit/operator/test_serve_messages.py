@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from embedding_operator.serve.messages import EmbeddingsRequest, RequestRefused, embeddings, parse_request
+from embedding_operator.serve.packed_vectors import pack
 from embedding_operator.serve.refusals import paused, retry_after
-from embedding_operator.serve.vectors import pack
 from embedding_worker.providers.problem import Problem
 
 GOOD = {"model": "businesses", "input": "sushi"}

@@ -143,7 +143,7 @@ def test_each_model_is_asked_once() -> None:
     refusing = {"model": {"tooLong": "Refuse"}}
     own = {"model": {"apiKeySecretRef": {"name": "team-b", "key": "k"}}}
     searched = {"model": {"queryPrefix": "query: "}}
-    changed = [{}, other, {}, refusing, own, searched]
+    changed: list[dict[str, Any]] = [{}, other, {}, refusing, own, searched]
     found = verdicts.models_of([source(str(name), **spec) for name, spec in enumerate(changed)])
     assert [verdicts.title_of(model) for model in found] == [
         f"provider local, model any@{rest}" for rest in ("8", "16", "8 with team-b/k")

@@ -19,7 +19,9 @@ class Windowed(Register):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self.window = Window(self.table, self.finished, max_open=MAX_OPEN, max_finished=MAX_FINISHED, clock=self.clock)
+        self.window = Window(
+            self.table, self.finished, max_open=MAX_OPEN, max_finished=MAX_FINISHED, clock=self.clock, smallest=50
+        )
 
     def fill(self, number: int, state: JobState = JobState.QUEUED, *, source: str = "shops") -> list[str]:
         """So many more jobs of this source, in this state."""

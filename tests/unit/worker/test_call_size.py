@@ -2,7 +2,7 @@
 
 import pytest
 
-from embedding_worker.providers.call_size import GROW_AFTER_CALLS, LONGEST_GROW_AFTER_CALLS, CallSize
+from embedding_worker.providers.call_size import GROW_AFTER_CALLS, LONGEST_GROW_AFTER_CALLS, CallSize, calls_for
 
 
 def accepted(size: CallSize, calls: int) -> int:
@@ -101,3 +101,30 @@ def test_calls_that_are_shrunk_grow_again_soon(before: int, after: int) -> None:
     size.shrink()
     assert size.texts == after
     assert accepted(size, GROW_AFTER_CALLS) == min(before, after * 2)
+
+
+@pytest.mark.parametrize(
+    ("most_texts", "most_bytes", "calls"),
+    [
+        (100, None, [["aaa", "鮨", "bb", "c"]]),
+        (3, None, [["aaa", "鮨", "bb"], ["c"]]),
+        (100, 9, [["aaa", "鮨", "bb", "c"]]),
+        (100, 8, [["aaa", "鮨", "bb"], ["c"]]),
+        (100, 6, [["aaa", "鮨"], ["bb", "c"]]),
+        (100, 5, [["aaa"], ["鮨", "bb"], ["c"]]),
+        (2, 6, [["aaa", "鮨"], ["bb", "c"]]),
+        (1, 6, [["aaa"], ["鮨"], ["bb"], ["c"]]),
+    ],
+)
+def test_a_call_has_as_many_texts_as_the_limits_of_texts_and_bytes_allow(
+    most_texts: int, most_bytes: int | None, calls: list[list[str]]
+) -> None:
+    assert calls_for(["aaa", "鮨", "bb", "c"], most_texts=most_texts, most_bytes=most_bytes) == calls
+
+
+def test_a_text_that_is_larger_than_a_call_may_be_is_sent_alone() -> None:
+    assert calls_for(["a", "b" * 10, "c", "d"], most_texts=9, most_bytes=4) == [["a"], ["b" * 10], ["c", "d"]]
+
+
+def test_no_texts_are_no_calls() -> None:
+    assert calls_for([], most_texts=9, most_bytes=4) == []

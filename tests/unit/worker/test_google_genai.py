@@ -8,7 +8,8 @@ from embedding_operator.resources.embedding_source import ModelSpec
 from embedding_worker.errors import AnswerUnusable, SourceRefused
 from embedding_worker.providers.embedder import CountedVectors
 from embedding_worker.providers.gemini import PROVIDER as GEMINI
-from embedding_worker.providers.google_genai import PROVIDER, GoogleGenaiEmbedder, vectors_in
+from embedding_worker.providers.google_answers import vectors_in
+from embedding_worker.providers.google_genai import PROVIDER, GoogleGenaiEmbedder
 from embedding_worker.providers.observer import NoObserver
 from embedding_worker.providers.registry import Credentials, ProviderRegistry
 from embedding_worker.rows.records import RateLimits
@@ -90,18 +91,25 @@ def test_a_key_is_not_shown_by_the_embedder() -> None:
 
 
 def test_vectors_come_in_their_order_at_unit_length() -> None:
-    assert vectors_in(answer([3, 4.0], [0, 2]), texts=2, dimensions=2) == [[0.6, 0.8], [0.0, 1.0]]
+    assert vectors_in(answer([3, 4.0], [0, 2]), provider="google-genai", texts=2, dimensions=2) == [
+        [0.6, 0.8],
+        [0.0, 1.0],
+    ]
 
 
 def test_the_tokens_that_the_api_reports_are_passed_on() -> None:
-    counted = vectors_in(answer([1.0], usageMetadata={"promptTokenCount": 7}), texts=1, dimensions=1)
+    counted = vectors_in(
+        answer([1.0], usageMetadata={"promptTokenCount": 7}), provider="google-genai", texts=1, dimensions=1
+    )
     assert isinstance(counted, CountedVectors)
     assert counted.tokens == 7
 
 
 @pytest.mark.parametrize("usage", [None, {}, [], {"promptTokenCount": None}, {"promptTokenCount": "7"}])
 def test_without_a_count_of_tokens_none_is_reported(usage: object) -> None:
-    assert not isinstance(vectors_in(answer([1.0], usageMetadata=usage), texts=1, dimensions=1), CountedVectors)
+    assert not isinstance(
+        vectors_in(answer([1.0], usageMetadata=usage), provider="google-genai", texts=1, dimensions=1), CountedVectors
+    )
 
 
 @pytest.mark.parametrize(
@@ -129,4 +137,4 @@ def test_without_a_count_of_tokens_none_is_reported(usage: object) -> None:
 )
 def test_an_answer_of_another_form_is_unusable(content: bytes) -> None:
     with pytest.raises(AnswerUnusable):
-        vectors_in(content, texts=1, dimensions=1)
+        vectors_in(content, provider="google-genai", texts=1, dimensions=1)

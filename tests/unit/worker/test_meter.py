@@ -18,7 +18,7 @@ from embedding_worker.errors import (
 from embedding_worker.limits import Granted, Reached
 from embedding_worker.patience import SHOWN_AFTER_TRIES
 from embedding_worker.providers.embedder import tokens_of
-from embedding_worker.providers.meter import FIRST_CALL_WAITS_S, Counted, Counters, Meter
+from embedding_worker.providers.meter import AHEAD_S, FIRST_CALL_WAITS_S, Counted, Counters, Meter
 from embedding_worker.rows.records import RateGrant, UsageNote
 from tests.support.fake_clock import FakeClock, let_time_pass, settle
 
@@ -205,7 +205,7 @@ async def test_a_call_that_would_wait_for_long_is_not_made_and_its_texts_are_not
     metered = Metered(grant=RateGrant(granted=False, wait_s=40.0), allowed=2)
     with pytest.raises(CallsPaused) as raised:
         await metered.acquire()
-    assert (raised.value.pause_s, raised.value.reached) == (40.0, False)
+    assert (raised.value.pause_s, raised.value.reached) == (40.0 - AHEAD_S, False)
     assert metered.database.asked == [("rate", 3, 23)]
     assert metered.clock.slept == []
 

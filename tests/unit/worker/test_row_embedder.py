@@ -8,6 +8,7 @@ from structlog.testing import capture_logs
 
 from embedding_worker.errors import (
     DatabaseUnavailable,
+    InputRejected,
     Interrupted,
     ProviderError,
     ProviderUnavailable,
@@ -33,6 +34,29 @@ async def test_every_row_gets_the_vector_of_its_own_text_in_one_call() -> None:
     assert await system.kinds() == [EMBEDDED] * 64
     assert system.store.vectors == {row: fake_vector(text) for row, text in system.store.texts.items()}
     assert system.provider.sizes == [64]
+
+
+async def test_rows_with_equal_texts_cost_one_text_and_each_gets_its_vector() -> None:
+    system = EmbeddingSystem(MemoryStore({"1": "same", "2": "other", "3": "same", "4": "same"}))
+    assert await system.kinds() == [EMBEDDED] * 4
+    assert system.provider.calls == [["same", "other"]]
+    assert system.store.vectors == {row: fake_vector(text) for row, text in system.store.texts.items()}
+
+
+async def test_texts_that_are_equal_after_they_were_cut_cost_one_text_and_keep_their_own_hashes() -> None:
+    system = EmbeddingSystem(MemoryStore({"1": "x" * 1_001, "2": "x" * 1_002}))
+    assert await system.kinds() == [EMBEDDED] * 2
+    assert system.provider.calls == [["x" * 1_000]]
+    assert set(system.store.vectors) == {"1", "2"}
+
+
+async def test_a_text_that_fails_makes_each_of_its_rows_fail_alone() -> None:
+    refused = InputRejected("BadRequest", "400")
+    store = MemoryStore({"1": "poison", "2": "other", "3": "poison"})
+    system = EmbeddingSystem(store, FakeEmbedder(fails=lambda texts: refused if "poison" in texts else None))
+    kinds = await system.kinds()
+    assert [kind.value for kind in kinds] == ["InputRejected", "Embedded", "InputRejected"]
+    assert set(store.vectors) == {"2"}
 
 
 async def test_a_batch_of_all_kinds_costs_one_call_for_the_rows_that_need_it() -> None:

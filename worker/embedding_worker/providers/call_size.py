@@ -1,9 +1,11 @@
-"""Decides how many texts a call contains: fewer after larger calls have failed, and slowly more again. Pure.
+"""Decides which texts of a batch go into one call: fewer after larger calls have failed, and slowly more again. Pure.
 
 A large call that fails although its texts are embedded in smaller calls was too large for the server (a limit of texts or bytes,
 or more than it can embed before the deadline), or it has failed by chance. It was too large if none of its size has succeeded
 since the last one that failed.
 """
+
+from collections.abc import Iterable
 
 GROW_AFTER_CALLS = 10
 LONGEST_GROW_AFTER_CALLS = 640
@@ -57,3 +59,20 @@ class CallSize:
         self.texts = max(1, min(texts, self._most))
         self._calls = 0
         self._is_trying = False
+
+
+def calls_for(texts: Iterable[str], *, most_texts: int, most_bytes: int | None) -> list[list[str]]:
+    """The texts of each call, in order: as many together as the limits allow. A text that is larger than `most_bytes` is alone.
+
+    `most_bytes`: UTF-8 bytes of all texts of a call; None without such a limit.
+    """
+    calls: list[list[str]] = []
+    room = 0
+    for text in texts:
+        size = 0 if most_bytes is None else len(text.encode())
+        if not calls or len(calls[-1]) >= most_texts or size > room:
+            calls.append([])
+            room = most_bytes or 0
+        calls[-1].append(text)
+        room -= size
+    return calls

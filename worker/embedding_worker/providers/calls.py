@@ -1,7 +1,7 @@
 """Makes a source's calls to its provider, counted by day, and its canaries. Called by batch_calls.py for each batch."""
 
 from collections import OrderedDict
-from collections.abc import Hashable, Sequence
+from collections.abc import Sequence
 
 from embedding_worker.clock import Clock
 from embedding_worker.errors import CallsPaused, LimitReached, ProviderError, ProviderThrottled
@@ -12,6 +12,7 @@ from embedding_worker.providers.embedder import Vector, reported_tokens, tokens_
 from embedding_worker.providers.gate import CallGate
 from embedding_worker.providers.meter import PATIENTLY_S, Counted, Meter
 from embedding_worker.providers.shared_embedder import SharedEmbedder
+from embedding_worker.text import content_hash
 
 MOST_SUSPECTS = 2_000
 """The oldest is forgotten first. It is found again by bisecting."""
@@ -21,20 +22,24 @@ class Suspects:
     """Texts whose calls have failed when they were sent alone. They are sent alone again, so that no other waits for them."""
 
     def __init__(self) -> None:
-        self._keys: OrderedDict[Hashable, None] = OrderedDict()
+        self._hashes: OrderedDict[str, None] = OrderedDict()
+        """Of the texts, which may be long."""
 
-    def __contains__(self, key: object) -> bool:
-        return key in self._keys
+    def among(self, texts: Sequence[str]) -> list[str]:
+        """Those of these texts that are suspects."""
+        return [text for text in texts if content_hash(text) in self._hashes] if self._hashes else []
 
-    def add(self, key: Hashable) -> None:
-        self._keys[key] = None
-        self._keys.move_to_end(key)
-        if len(self._keys) > MOST_SUSPECTS:
-            self._keys.popitem(last=False)
+    def add(self, text: str) -> None:
+        key = content_hash(text)
+        self._hashes[key] = None
+        self._hashes.move_to_end(key)
+        if len(self._hashes) > MOST_SUSPECTS:
+            self._hashes.popitem(last=False)
 
-    def discard(self, key: Hashable) -> None:
+    def discard(self, text: str) -> None:
         """Its call has succeeded."""
-        self._keys.pop(key, None)
+        if self._hashes:
+            self._hashes.pop(content_hash(text), None)
 
 
 class ProviderCalls:
@@ -42,6 +47,7 @@ class ProviderCalls:
 
     def __init__(self, embedder: SharedEmbedder, gate: CallGate, meter: Meter, *, clock: Clock) -> None:
         self.max_text_bytes = embedder.max_text_bytes
+        self.max_call_bytes = embedder.max_call_bytes
         self.size = CallSize(embedder.max_texts)
         self.suspects = Suspects()
         self.usage = meter.usage
@@ -89,6 +95,7 @@ class ProviderCalls:
         if waits_s < PATIENTLY_S:  # a batch that has begun is not stopped because another one met the rate limits
             self._gate.refuse_if_closed()
         await self._embedder.wait_until_admitted()
+        await self._embedder.prepare()
         # After a limit of the source was reached, one text finds out whether more may be sent: a whole batch that may not be sent
         # would use up the rate limits of others.
         counted = await self._acquire(texts[:1] if self._gate.was_limited else texts, waits_s)

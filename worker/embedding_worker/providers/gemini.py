@@ -17,7 +17,8 @@ from typing import Any
 
 from embedding_worker.errors import ProviderError, ProviderUnavailable
 from embedding_worker.providers.blocking_call import BlockingCall
-from embedding_worker.providers.embedder import Vector, at_unit_length, check_vectors
+from embedding_worker.providers.embedder import Vector
+from embedding_worker.providers.google_answers import vectors_in
 from embedding_worker.providers.google_errors import reaction_to_failure
 from embedding_worker.providers.google_models import (
     ENDPOINT,
@@ -63,7 +64,8 @@ class GeminiEmbedder:
 
         At the timeout, and when its task is cancelled, the call is aborted, and its thread ends.
         """
-        client = self._client or await BlockingCall(NAME).run(self._ready_client)
+        await self.prepare()
+        client = self._client
         call = BlockingCall(NAME)
         try:
             async with asyncio.timeout(
@@ -76,14 +78,18 @@ class GeminiEmbedder:
                 reached=call.reached,
             ) from None
 
-    def _ready_client(self) -> Any:
+    async def prepare(self) -> None:
+        """Import the SDK, and make the client, unless that was done before."""
+        if self._client is None:
+            await BlockingCall(NAME).run(self._make_ready)
+
+    def _make_ready(self) -> None:
         with self._making, translate_sdk_errors(self._access, BlockingCall(NAME)):
             if self._client is None:
                 self._client = self._make_client()
-        return self._client
 
     def _call(self, call: BlockingCall, client: Any, texts: Sequence[str]) -> list[Vector]:
-        # Not genai.embed_content: it turns each float into text and back, which doubles the time of the whole call.
+        # Not genai.embed_content: it would read the vectors from what the SDK has parsed.
         with translate_sdk_errors(self._access, call):
             from google.generativeai import protos
 
@@ -96,14 +102,12 @@ class GeminiEmbedder:
                 )
                 for text in texts
             ]
-            answer = client.batch_embed_contents(
+            client.batch_embed_contents(
                 protos.BatchEmbedContentsRequest(model=self._model, requests=requests),
                 retry=None,
                 timeout=self._timeout_s,
             )
-            vectors = [list(embedding.values) for embedding in answer.embeddings]
-        # They come at unit length for 3072 dimensions only.
-        return at_unit_length(check_vectors(vectors, texts=len(texts), dimensions=self._dimensions))
+        return vectors_in(call.answer or b"", provider=NAME, texts=len(texts), dimensions=self._dimensions)
 
 
 def make_client(api_key: str, endpoint: str) -> Any:
@@ -130,7 +134,7 @@ def translate_sdk_errors(access: Access, call: BlockingCall) -> Iterator[None]:
     except ProviderError:
         raise
     except Exception as exc:
-        answered, now = call.answered, datetime.now(UTC)
+        answered, now = call.answer is not None, datetime.now(UTC)
         raise reaction_to_failure(
             exc, provider=NAME, access=access, reached=call.reached, answered=answered, now=now
         ) from None

@@ -6,7 +6,6 @@ and keeps the answer as it came. Left to itself, it takes 0.5 ms a text to write
 """
 
 import asyncio
-import json
 import logging
 import threading
 from collections.abc import Iterator, Mapping, Sequence
@@ -19,7 +18,8 @@ from typing import Any
 
 from embedding_worker.errors import AnswerUnusable, ProviderError, ProviderUnavailable
 from embedding_worker.providers.blocking_call import BlockingCall
-from embedding_worker.providers.embedder import CountedVectors, Vector, at_unit_length, check_vectors
+from embedding_worker.providers.embedder import Vector
+from embedding_worker.providers.google_answers import vectors_in
 from embedding_worker.providers.google_errors import reaction_to_failure
 from embedding_worker.providers.google_models import (
     ENDPOINT,
@@ -82,7 +82,8 @@ class GoogleGenaiEmbedder:
 
     async def embed(self, texts: Sequence[str]) -> list[Vector]:
         """See Embedder.embed. The first call imports the SDK (one to four seconds), which the timeout leaves out."""
-        client = self._client or await BlockingCall(NAME).run(self._ready_client)
+        await self.prepare()
+        client = self._client
         call = Call()
         try:
             async with asyncio.timeout(self._timeout_s):
@@ -92,13 +93,19 @@ class GoogleGenaiEmbedder:
                 f"the provider {NAME!r} gave no answer within {self._timeout_s:g} s, at {self._access.endpoint}",
                 reached=call.reached,
             ) from None
-        return await asyncio.to_thread(vectors_in, content, texts=len(texts), dimensions=self._dimensions)
+        return await asyncio.to_thread(
+            vectors_in, content, provider=NAME, texts=len(texts), dimensions=self._dimensions
+        )
 
-    def _ready_client(self) -> Any:
+    async def prepare(self) -> None:
+        """Import the SDK, and make the client, unless that was done before."""
+        if self._client is None:
+            await BlockingCall(NAME).run(self._make_ready)
+
+    def _make_ready(self) -> None:
         with self._making, translate_sdk_errors(self._access, Call()):
             if self._client is None:
                 self._client = self._make_client()
-        return self._client
 
     async def _send(self, call: Call, client: Any, texts: Sequence[str]) -> bytes:
         _present.set(call)
@@ -166,29 +173,6 @@ def translate_sdk_errors(access: Access, call: Call) -> Iterator[None]:
         raise reaction_to_failure(
             exc, provider=NAME, access=access, reached=call.reached, answered=answered, now=now
         ) from None
-
-
-def vectors_in(content: bytes, *, texts: int, dimensions: int) -> list[Vector]:
-    """The vectors of an answer at unit length, with their tokens if it has them. Raises AnswerUnusable."""
-    try:
-        answer = json.loads(content)
-    except ValueError:
-        raise AnswerUnusable(f"the provider {NAME!r} answered no JSON") from None
-    found = answer.get("embeddings") if isinstance(answer, Mapping) else None
-    if not isinstance(found, list):
-        raise AnswerUnusable(f"the provider {NAME!r} answered without vectors")
-    # They come at unit length for 3072 dimensions only.
-    vectors = at_unit_length(check_vectors([_vector(item) for item in found], texts=texts, dimensions=dimensions))
-    usage = answer.get("usageMetadata")
-    tokens = usage.get("promptTokenCount") if isinstance(usage, Mapping) else None
-    return CountedVectors(vectors, tokens=tokens) if isinstance(tokens, int) and tokens > 0 else vectors
-
-
-def _vector(item: object) -> Vector:
-    values = item.get("values") if isinstance(item, Mapping) else None
-    if isinstance(values, list) and all(type(value) in (float, int) for value in values):
-        return values
-    raise AnswerUnusable("a vector came that is null, or no list of numbers")
 
 
 def make_embedder(model: Model, values: Values) -> GoogleGenaiEmbedder:

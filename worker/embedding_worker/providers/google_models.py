@@ -23,7 +23,8 @@ MOST_TEXTS = 100
 """Of batchEmbedContents: with more it answers "at most 100 requests can be in one batch"."""
 MOST_TEXT_BYTES = 6_000
 """The model accepts 2,048 tokens (ai.google.dev, gemini-embedding-001) and silently ignores the others; at three bytes of UTF-8 a
-token, which is on the safe side for most languages, that is a little over 6,000 bytes."""
+token, which is on the safe side for most languages, that is a little over 6,000 bytes. A call of so many such texts stays under
+the 4 MiB of which the API says "Request payload size exceeds the limit": it needs no limit of the bytes of a call."""
 TASK_TYPE = "RETRIEVAL_DOCUMENT"
 QUERY_TASK_TYPE = "RETRIEVAL_QUERY"
 # The older SDK's own enum; a newer name would be refused by it at each call.

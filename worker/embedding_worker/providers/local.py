@@ -27,6 +27,8 @@ class LocalEmbedder:
 
     # about 150 ms of one core: long enough to be worth a call, short enough for an edit to be served in between
     max_texts = 64
+    # The time of a call grows with its bytes (0.1 ms each, on a busy core); its memory does not.
+    max_call_bytes = 16_000
     max_text_bytes = 8_000  # a text of 100 kB was seen to take 520 MB of memory
 
     def __init__(self, model: Model) -> None:

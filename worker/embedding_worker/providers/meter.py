@@ -27,6 +27,9 @@ Answer = TypeVar("Answer")
 NOT_ALLOWED = "as much was sent as spec.limits allows"
 FIRST_CALL_WAITS_S = 2.0
 """A batch that has to wait for longer for its first call gives up its slot."""
+AHEAD_S = FIRST_CALL_WAITS_S / 2
+"""It comes back so long before its turn, and reserves it: a turn that nobody has reserved in time is lost. With 100 texts in a
+call, and 3,000 allowed in a minute, 30% of the quota were seen to stay unused without this."""
 PATIENTLY_S = 3_600.0
 """A batch that has begun keeps its slot while it waits for the rate limits: if it gave up, the same set of rows would fail in the
 same way each time."""
@@ -91,7 +94,8 @@ class Meter:
         reserve = partial(self._counters.acquire_rate, len(texts), tokens[-1], longest_wait_s)
         grant = await self._answered("keep the rate limits", reserve)
         if not grant.granted:
-            raise CallsPaused("the rate limits that are set for the provider are reached", pause_s=grant.wait_s)
+            pause_s = max(0.0, grant.wait_s - AHEAD_S)
+            raise CallsPaused("the rate limits that are set for the provider are reached", pause_s=pause_s)
         if grant.wait_s > 0:
             await self._clock.sleep(grant.wait_s)
         granted = await self._count(tokens)

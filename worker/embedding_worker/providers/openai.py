@@ -21,7 +21,14 @@ from pydantic_core import from_json
 from embedding_worker.errors import AnswerUnusable, ProviderError, ProviderUnavailable, SourceRefused
 from embedding_worker.providers.accounts import KEY_REF
 from embedding_worker.providers.blocking_call import BlockingCall
-from embedding_worker.providers.embedder import CountedVectors, Vector, at_unit_length, check_vectors
+from embedding_worker.providers.embedder import (
+    BYTES_PER_TOKEN,
+    CountedVectors,
+    Vector,
+    at_unit_length,
+    check_vectors,
+    numbers,
+)
 from embedding_worker.providers.http_settings import Access, access_of, kind_of, usable_endpoint, usable_key
 from embedding_worker.providers.openai_errors import ErrorAnswer, reaction_to
 from embedding_worker.providers.provider import SOURCE_ENDPOINT, Provider, ProviderSetting, Values
@@ -37,6 +44,8 @@ TIMEOUT_S = 30.0
 """For the whole call. A model on a CPU embeds about ten long texts a second; a call that takes longer is made smaller."""
 IDLE_S = 3.0
 """How long an idle connection is used again: uvicorn, under vLLM and infinity, closes it after five seconds."""
+MOST_TOKENS = 300_000
+"""Of all texts of a call (platform.openai.com, embeddings). More are refused."""
 TAKES_DIMENSIONS = "text-embedding-3-"
 """The models that are asked for a number of dimensions. Other servers refuse the parameter, or give the model's own number."""
 NOT_REACHED = ("ConnectError", "ConnectTimeout", "ProxyError", "PoolTimeout", "UnsupportedProtocol")
@@ -46,11 +55,11 @@ NOT_REACHED = ("ConnectError", "ConnectTimeout", "ProxyError", "PoolTimeout", "U
 class OpenAIEmbedder:
     """Embeds without threads, but for reading answers. Safe to call from several tasks at once."""
 
-    # OpenAI accepts 2,048 texts and 300,000 tokens in a call (platform.openai.com, embeddings); of smaller servers the largest
-    # accepted batch is learned.
+    # OpenAI accepts 2,048 texts in a call; of smaller servers the largest accepted batch is learned.
     max_texts = 256
     # text-embedding-3 accepts 8,192 tokens a text, at three bytes of UTF-8 a token on the safe side.
     max_text_bytes = 24_000
+    max_call_bytes = MOST_TOKENS * BYTES_PER_TOKEN
 
     def __init__(self, model: Model, *, api_key: str | None, endpoint: str, timeout_s: float = TIMEOUT_S) -> None:
         """Raises SourceRefused for what can be seen to be wrong before any call."""
@@ -69,14 +78,14 @@ class OpenAIEmbedder:
 
     async def embed(self, texts: Sequence[str]) -> list[Vector]:
         """See Embedder.embed. The first call imports the SDK, in a thread and outside of the timeout."""
-        send = self._send or await self._ready()
+        await self.prepare()
         asked: dict[str, Any] = {"model": self._model.name, "input": list(texts), "encoding_format": "base64"}
         if self._model.name.startswith(TAKES_DIMENSIONS):
             asked["dimensions"] = self._model.dimensions
         try:
             async with asyncio.timeout(self._timeout_s):
                 with translate_sdk_errors(self._access):
-                    answer = await send(**asked)
+                    answer = await self._send(**asked)
                     content = answer.content
         except TimeoutError:
             raise ProviderUnavailable(
@@ -92,11 +101,11 @@ class OpenAIEmbedder:
         tokens = tokens_in(body)
         return whole if tokens is None else CountedVectors(whole, tokens=tokens)
 
-    async def _ready(self) -> Any:
+    async def prepare(self) -> None:
+        """Import the SDK, and make the client, unless that was done before."""
         async with self._making:
             if self._send is None:
                 self._send = await BlockingCall(NAME).run(partial(make_sender, self._api_key, self._access.endpoint))
-        return self._send
 
 
 def make_sender(api_key: str | None, endpoint: str) -> Any:
@@ -192,12 +201,7 @@ def _vector(value: object) -> Vector:
         except (binascii.Error, ValueError):
             raise AnswerUnusable("a vector came that is no base64 of floats") from None
         return floats.tolist()
-    if isinstance(value, list) and all(isinstance(number, (int, float)) for number in value):
-        try:
-            return [float(number) for number in value]
-        except OverflowError:
-            raise AnswerUnusable("a vector came with a value that is not a finite number") from None
-    raise AnswerUnusable("a vector came that is null, or no list of numbers")
+    return numbers(value)
 
 
 def endpoint_of(values: Values) -> str:

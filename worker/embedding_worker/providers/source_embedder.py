@@ -4,7 +4,7 @@ A failed canary opens a circuit here, and nothing else does.
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 from embedding_worker.clock import Clock
 from embedding_worker.errors import CallsPaused, ProviderError, ProviderThrottled
@@ -12,7 +12,7 @@ from embedding_worker.providers.attribution import Evidence
 from embedding_worker.providers.breaker import Breaker
 from embedding_worker.providers.canary import ANSWERED_WITHIN_S, CANARY, within
 from embedding_worker.providers.connection import Connection, SharedModel
-from embedding_worker.providers.embedder import Vector, tokens_of
+from embedding_worker.providers.embedder import Vector, call_bytes_of, tokens_of
 from embedding_worker.providers.observer import CallObserver
 from embedding_worker.providers.problem import Problem
 from embedding_worker.providers.pulse import Pulse
@@ -39,6 +39,7 @@ class SourceEmbedder:
         client = connection().model(model).client
         self.max_texts = client.max_texts
         self.max_text_bytes = client.max_text_bytes
+        self.max_call_bytes = call_bytes_of(client)
         self._connection = connection
         self._model = model
         self._source = source
@@ -97,6 +98,11 @@ class SourceEmbedder:
         """See Embedder.embed. Raises CallsPaused if no call may be made now. Waits only for other calls after an outage."""
         connection, model = await self._admitted()
         return await self._call(connection, model, texts)
+
+    async def prepare(self) -> None:
+        if (prepare := getattr(self._shared[1].client, "prepare", None)) is not None:
+            with suppress(ProviderError):  # the call meets it again
+                await prepare()
 
     async def wait_until_admitted(self) -> None:
         await self._admitted()

@@ -20,7 +20,7 @@ PAUSE_S = 1.0
 """After a watch has ended or failed, until the next list, which shows what has changed meanwhile."""
 
 
-class SourceWatch:
+class KnownSources:
     def __init__(self, server: ApiServer, *, clock: Clock) -> None:
         self._server = server
         self._clock = clock

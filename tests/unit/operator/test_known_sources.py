@@ -6,7 +6,7 @@ from contextlib import asynccontextmanager
 
 from embedding_operator.api_errors import ApiServerError, ApiServerUnavailable
 from embedding_operator.api_server import Json
-from embedding_operator.serve.source_watch import PAUSE_S, SourceWatch
+from embedding_operator.serve.known_sources import PAUSE_S, KnownSources
 from tests.support.fake_clock import FakeClock, settle
 from tests.support.manifests import a_source
 
@@ -37,8 +37,8 @@ class Server:
 
 
 @asynccontextmanager
-async def watching(server: Server, clock: FakeClock) -> AsyncIterator[SourceWatch]:
-    watch = SourceWatch(server, clock=clock)  # type: ignore[arg-type]
+async def watching(server: Server, clock: FakeClock) -> AsyncIterator[KnownSources]:
+    watch = KnownSources(server, clock=clock)  # type: ignore[arg-type]
     task = asyncio.create_task(watch.run())
     await settle()
     yield watch
