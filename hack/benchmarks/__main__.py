@@ -32,6 +32,7 @@ from hack.benchmarks import (
 )
 from hack.benchmarks.errors import Skipped
 from hack.benchmarks.figures import FIGURES, Found, needed_for, table
+from hack.benchmarks.loop_lag import measure as measure_loop_lag
 from hack.benchmarks.setting import Setting
 from hack.repository import ROOT
 
@@ -50,6 +51,7 @@ class Measurement:
 MEASUREMENTS = (
     Measurement(raw_write.measure, ("raw_write_rows_per_s", "raw_parallel_write_rows_per_s")),
     Measurement(backfill.measure, ("backfill_rows_per_s", "backfill_api_requests", "rss_mb_backfill")),
+    Measurement(measure_loop_lag, ("provider_loop_lag_ms",)),
     Measurement(pgboss_worker.measure, ("pgboss_tuned_rows_per_s",)),
     Measurement(workers.measure, ("backfill_3_workers_speedup",)),
     Measurement(edits.measure, ("edit_during_backfill_p99_s",)),

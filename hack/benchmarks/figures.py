@@ -63,6 +63,7 @@ FIGURES = (
     Figure("backfill_3_workers_speedup", at_least(2.5), "one worker, 2 calls in flight each"),
     Figure("backfill_api_requests", at_most(200), "counted by the API server"),
     Figure("edit_during_backfill_p99_s", at_most(2), "from the commit of an edit to its vector"),
+    Figure("provider_loop_lag_ms", at_most(50), "while 100 answers of 256 vectors of 1,536 dimensions are read"),
     Figure("rss_mb_backfill", at_most(300), "the operator's process, at its largest"),
     Figure("takeover_s", at_most(20), "from SIGKILL of the leader to the standby's first vector"),
     Figure("handover_s", at_most(3), "from SIGTERM of an idle leader to the standby's first vector"),

@@ -135,7 +135,7 @@ async def test_calls_go_through_the_proxy_of_the_environment_except_for_hosts_wi
     path = urlsplit(service.url(gemini)).path
     monkeypatch.setenv("HTTP_PROXY", gemini.url)
     monkeypatch.setenv("HTTPS_PROXY", gemini.url)
-    monkeypatch.setenv("NO_PROXY", "10.96.0.1,.svc,10.0.0.0/8,fd00::/8,provider2.invalid")
+    monkeypatch.setenv("NO_PROXY", "10.96.0.1,fd00::1,.svc,10.0.0.0/8,provider2.invalid")
     calls = gemini.stats().calls
     assert len(await service.embedder(f"http://provider.invalid{path}").embed(["one"])) == 1
     assert gemini.stats().calls == calls + 1

@@ -111,7 +111,9 @@ async def test_the_tokens_that_a_server_counts_come_with_the_vectors(gemini: Fak
     assert vectors.tokens == 6
 
 
-@pytest.mark.parametrize(("name", "most"), [("gemini", 100), ("openai", 256), ("infinity", 256), ("vllm", 256)])
+@pytest.mark.parametrize(
+    ("name", "most"), [("gemini", 100), ("google-genai", 100), ("openai", 256), ("infinity", 256), ("vllm", 256)]
+)
 async def test_as_many_texts_as_a_provider_may_send_are_one_request(gemini: FakeGemini, name: str, most: int) -> None:
     service = service_named(name)
     made = service.embedder(service.url(gemini))

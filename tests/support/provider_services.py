@@ -150,8 +150,6 @@ class Service:
     url: Callable[[FakeGemini], str]
     """Its endpoint on the fake server."""
     reactions: Reactions
-    ca_variable: str
-    """The variable of the environment that names the certificates that are trusted."""
 
     def embedder(self, endpoint: str, *, key: str | None = KEY, timeout_s: float | None = None) -> SourceEmbedder:
         """Made by a registry of its own, so that no circuit and no throttle of another test is open."""
@@ -170,11 +168,11 @@ def set_timeout(made: SourceEmbedder, timeout_s: float) -> None:
     made._shared[1].client._timeout_s = timeout_s  # type: ignore[attr-defined]
 
 
-def _google(name: str, sdk: str, ca_variable: str) -> Service:
+def _google(name: str, sdk: str) -> Service:
     def url(server: FakeGemini) -> str:
         return server.url
 
-    return Service(name, name, "gemini-embedding-001", 768, sdk, url, OF_ALL | GOOGLE, ca_variable)
+    return Service(name, name, "gemini-embedding-001", 768, sdk, url, OF_ALL | GOOGLE)
 
 
 def _of_openai(dialect: Dialect, reactions: Reactions) -> Service:
@@ -184,12 +182,12 @@ def _of_openai(dialect: Dialect, reactions: Reactions) -> Service:
     is_openai = dialect is Dialect.OPENAI
     model, dimensions = ("text-embedding-3-small", 768) if is_openai else (SERVED_MODEL, SERVED_DIMENSIONS)
     all_reactions = OF_ALL | IN_THE_BODY | reactions
-    return Service(dialect.value, "openai", model, dimensions, "openai", url, all_reactions, "SSL_CERT_FILE")
+    return Service(dialect.value, "openai", model, dimensions, "openai", url, all_reactions)
 
 
 SERVICES = (
-    _google("gemini", "google.generativeai", "REQUESTS_CA_BUNDLE"),
-    _google("google-genai", "google.genai", "SSL_CERT_FILE"),
+    _google("gemini", "google.generativeai"),
+    _google("google-genai", "google.genai"),
     _of_openai(Dialect.OPENAI, OPENAI),
     _of_openai(Dialect.TEI, TEI),
     _of_openai(Dialect.INFINITY, INFINITY),

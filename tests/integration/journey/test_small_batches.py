@@ -22,7 +22,7 @@ def test_300_rows_are_embedded_by_a_server_that_takes_32_texts_with_few_refused_
 ) -> None:
     system.book.add(ROWS)
     system.book.model = fake_gemini_model
-    gemini.fault(FaultKind.SLOW, seconds=3, times=1)  # so that many rows wait for the next call
+    gemini.fault(FaultKind.SLOW, seconds=6, times=3)  # so that many rows wait for the next calls
     system.apply_source(model=MODEL | {"endpoint": gemini.openai_url(Dialect.TEI)})
     operator = system.start_operator()
     system.wait_until_fresh(within_s=120)

@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 import pytest
 
 from embedding_worker.errors import SourceRefused
-from embedding_worker.providers.http_settings import access_of, retry_after_s, usable_endpoint, usable_key
+from embedding_worker.providers.http_settings import access_of, kind_of, retry_after_s, usable_endpoint, usable_key
 from embedding_worker.source import Model
 
 NOW = datetime(2026, 3, 1, 12, 0, 0, tzinfo=UTC)
@@ -95,3 +95,12 @@ def test_messages_name_where_key_and_endpoint_stand() -> None:
     assert (plain.key_name, plain.endpoint_name) == ("ACME_KEY", "ACME_ENDPOINT")
     own = access_of(Model("acme", "m", 4, endpoint=DEFAULT, api_key_ref="secret/key"), DEFAULT, **settings)
     assert (own.key_name, own.endpoint_name) == ("the key 'key' of Secret 'secret'", "spec.model.endpoint")
+
+
+def test_an_error_is_named_by_its_class_and_that_of_its_first_cause() -> None:
+    failed = OSError("a private matter")
+    assert kind_of(failed) == "OSError"
+    failed.__cause__ = TimeoutError("a private matter")
+    failed.__cause__.__context__ = KeyError("a private matter")
+    failed.__cause__.__context__.__context__ = SourceRefused("Handled", "before, by a caller")
+    assert kind_of(failed) == "OSError (KeyError)"

@@ -7,7 +7,7 @@ from datetime import datetime
 from email.utils import parsedate_to_datetime
 from urllib.parse import urlsplit
 
-from embedding_worker.errors import SourceRefused
+from embedding_worker.errors import EmbeddingError, SourceRefused
 from embedding_worker.providers.provider import SOURCE_ENDPOINT
 from embedding_worker.source import Model
 
@@ -84,8 +84,8 @@ def kind_of(error: BaseException) -> str:
 
     They are all that a message says of an error of an SDK, because its own message may quote the request.
     """
-    first: BaseException = error
-    while (cause := first.__cause__ or first.__context__) is not None:
-        first = cause
+    first, cause = error, error.__cause__ or error.__context__
+    while isinstance(cause, Exception) and not isinstance(cause, EmbeddingError):  # which a caller is working on
+        first, cause = cause, cause.__cause__ or cause.__context__
     outer, inner = type(error).__name__, type(first).__name__
     return outer if outer == inner else f"{outer} ({inner})"

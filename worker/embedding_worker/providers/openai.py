@@ -53,7 +53,7 @@ NOT_REACHED = ("ConnectError", "ConnectTimeout", "ProxyError", "PoolTimeout", "U
 
 
 class OpenAIEmbedder:
-    """Embeds without threads. Safe to call from several tasks at once."""
+    """Embeds without threads, but for reading answers. Safe to call from several tasks at once."""
 
     # OpenAI accepts 2,048 texts in a call; of smaller servers the largest accepted batch is learned.
     max_texts = 256
