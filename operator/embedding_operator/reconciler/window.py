@@ -44,9 +44,9 @@ class Throughput:
         return len(self._done) / min(self._over_s, max(1.0, now - self._done[0]))
 
 
-def window_size(max_open: int, *, per_s: float, smallest: int = SMALLEST) -> int:
-    """How many jobs may be active in all sources: two seconds of the measured throughput, between `smallest` and `max_open`."""
-    return min(max_open, max(smallest, round(per_s * SECONDS_AHEAD)))
+def window_size(max_open: int, *, per_s: float) -> int:
+    """How many jobs may be active in all sources: two seconds of the measured throughput, between SMALLEST and `max_open`."""
+    return min(max_open, max(SMALLEST, round(per_s * SECONDS_AHEAD)))
 
 
 def share(limit: int, due: Mapping[str, int], source: str) -> int:
@@ -91,18 +91,11 @@ class Window:
     """The window of all sources. It stores the due rows of each source, which sources are idle, and the throughput."""
 
     def __init__(
-        self,
-        jobs: JobTable,
-        finished: FinishedJobs,
-        *,
-        max_open: int,
-        max_finished: int,
-        clock: Clock,
-        smallest: int = SMALLEST,
+        self, jobs: JobTable, finished: FinishedJobs, *, max_open: int, max_finished: int, clock: Clock
     ) -> None:
         self._jobs = jobs
         self._finished = finished
-        self._max_open, self._smallest = max_open, smallest
+        self._max_open = max_open
         # Idle sources (suspended, stalled, or without a working provider) may have open jobs in addition to the others.
         self._max_existing = 2 * max_open + max_finished
         self._max_finished = max_finished
@@ -116,9 +109,7 @@ class Window:
     @property
     def size(self) -> int:
         """How many jobs may be active now, in all sources."""
-        return window_size(
-            self._max_open, per_s=self._throughput.per_s(self._clock.monotonic()), smallest=self._smallest
-        )
+        return window_size(self._max_open, per_s=self._throughput.per_s(self._clock.monotonic()))
 
     def record_done(self, source: str) -> None:
         """A job of this source is done."""

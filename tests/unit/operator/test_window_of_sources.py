@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 
 import pytest
 
+from embedding_operator.reconciler import window
 from embedding_operator.reconciler.tracked_job import ACTIVE, OPEN, JobState
 from embedding_operator.reconciler.window import SMALLEST_SHARE, Window
 from tests.support.jobs import Register
@@ -19,9 +20,7 @@ class Windowed(Register):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self.window = Window(
-            self.table, self.finished, max_open=MAX_OPEN, max_finished=MAX_FINISHED, clock=self.clock, smallest=50
-        )
+        self.window = Window(self.table, self.finished, max_open=MAX_OPEN, max_finished=MAX_FINISHED, clock=self.clock)
 
     def fill(self, number: int, state: JobState = JobState.QUEUED, *, source: str = "shops") -> list[str]:
         """So many more jobs of this source, in this state."""
@@ -39,7 +38,8 @@ class Windowed(Register):
 
 
 @pytest.fixture
-def jobs() -> Windowed:
+def jobs(monkeypatch: pytest.MonkeyPatch) -> Windowed:
+    monkeypatch.setattr(window, "SMALLEST", 50)
     return Windowed()
 
 
