@@ -10,9 +10,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from embedding_worker.errors import AnswerUnusable, ProviderThrottled
+from embedding_worker.errors import AnswerUnusable, ProviderThrottled, SourceRefused
 from embedding_worker.providers.http_settings import Access
-from embedding_worker.providers.openai import body_of, tokens_in, vectors_in
+from embedding_worker.providers.openai import PROVIDER, body_of, tokens_in, vectors_in
+from embedding_worker.providers.provider import SOURCE_ENDPOINT
+from embedding_worker.source import Model
 
 ACCESS = Access("http://tei.example/v1", "OPENAI_API_KEY", "spec.model.endpoint")
 IN_BASE64 = base64.b64encode(array("f", [0.5, -2.0]).tobytes()).decode()
@@ -91,3 +93,11 @@ def test_tokens_that_are_not_counted_are_not_known(usage: Any) -> None:
     assert tokens_in({"usage": usage}) is None
     assert tokens_in([]) is None
     assert tokens_in({"usage": {"prompt_tokens": 7}}) == 7
+
+
+def test_without_a_key_only_another_server_than_openais_is_called() -> None:
+    model = Model("openai", "bge-m3", 1024)
+    with pytest.raises(SourceRefused, match="OPENAI_API_KEY is not set: set it, or OPENAI_API_KEY_FILE") as refused:
+        PROVIDER.make(model, {})
+    assert refused.value.reason == "ProviderKeyMissing"
+    assert PROVIDER.make(model, {SOURCE_ENDPOINT: "http://tei/v1"}).max_texts > 1
