@@ -12,7 +12,7 @@ from typing import Generic, TypeVar
 import structlog
 
 from embedding_worker.clock import Clock
-from embedding_worker.errors import EmbeddingError
+from embedding_worker.errors import EmbeddingError, RowsLocked
 
 log = structlog.get_logger(__name__)
 
@@ -75,6 +75,9 @@ class LaterLog(Generic[Item]):
             if self._again:
                 self._waiting.extendleft(reversed(items))
             raise
+        except RowsLocked:  # nothing is recorded: another session holds the line for longer than a statement waits
+            self._waiting.extendleft(reversed(items))
+            self._any.set()
         except EmbeddingError as exc:
             log.info(f"{self._what} not recorded", items=len(items), message=str(exc))
         except Exception:  # a defect of ours, which must not end the task

@@ -71,5 +71,11 @@ def make_pipeline(
     calls = ProviderCalls(embedder, gate, meter, clock=clock)
     decide = decider(max_text_bytes=calls.max_text_bytes, too_long=too_long)
     rows = RowEmbedder(store, calls, decide=decide, clock=clock, unanswered=meter.unanswered)
-    batcher = Batcher(rows.embed_batch, max_items=embedder.max_texts, clock=clock, more_to_come=more_to_come)
+    batcher = Batcher(
+        rows.embed_batch,
+        max_items=embedder.max_texts,
+        clock=clock,
+        more_to_come=more_to_come,
+        of_one_call=lambda: calls.size.texts,
+    )
     return RowPipeline(calls, gate, rows, batcher, OutcomeLog(store.record_outcomes, clock=clock), limits)

@@ -73,6 +73,16 @@ async def test_items_that_arrive_together_become_batches_of_at_most_max_items(wo
     assert work.batches == [(0, 1, 2), (3, 4, 5)]
 
 
+async def test_a_batch_has_no_more_items_than_one_call_takes_now(work: Work) -> None:
+    """An urgent item that arrives meanwhile waits for the whole batch."""
+    of_one_call = 2
+    async with Batcher(work, max_items=4, clock=FakeClock(), of_one_call=lambda: of_one_call) as batcher:
+        await within_a_second(asyncio.gather(*(batcher.submit(n) for n in range(4))))
+        of_one_call = 8
+        await within_a_second(asyncio.gather(*(batcher.submit(n) for n in range(4, 8))))
+    assert work.batches == [(0, 1), (2, 3), (4, 5, 6, 7)]
+
+
 async def test_a_full_batch_begins_at_once(work: Work) -> None:
     async with batcher_of(work, max_items=1) as batcher:
         assert await within_a_second(batcher.submit(7)) == "result 7"

@@ -33,13 +33,17 @@ class Batcher(Generic[Item, Result]):
         linger_s: float = LINGER_S,
         concurrency: int = 2,
         more_to_come: Callable[[int], bool] = lambda gathered: False,
+        of_one_call: Callable[[], int] | None = None,
     ) -> None:
-        """`more_to_come`: whether others will soon be submitted, although so many are in no batch yet."""
+        """`more_to_come`: whether others will soon be submitted, although so many are in no batch yet. `of_one_call`: how many
+        items one call takes now, where that is less than `max_items`: an urgent item waits for a batch, and so for all its calls.
+        """
         self._work = work
         self.max_items = max_items
         self._clock = clock
         self._linger_s = linger_s
         self._more_to_come = more_to_come
+        self._of_one_call = of_one_call or (lambda: max_items)
         self._queue: ItemQueue[Item, Result] = ItemQueue()
         self._slots = Slots(concurrency)
         self._waiting: set[asyncio.Future[Result]] = set()
@@ -95,7 +99,7 @@ class Batcher(Generic[Item, Result]):
         """Add what is queued already, and what arrives within `linger_s`, or longer: see `_lingers_on`."""
         began = arrived = self._clock.monotonic()
         deadline = began + self._linger_s
-        while len(gathered) < self.max_items:
+        while len(gathered) < min(self.max_items, self._of_one_call()):
             if await self._queue.wait(self._clock, within_s=deadline - self._clock.monotonic()):
                 gathered.append(self._queue.take())
                 arrived = self._clock.monotonic()

@@ -31,7 +31,7 @@ from embedding_worker.source import Model
 class Credentials:
     """The values of the providers' settings, and the keys that sources name."""
 
-    values: Values = field(default_factory=dict)
+    values: Values = field(default_factory=dict, repr=False)
     keys: Mapping[str, ApiKey] = field(default_factory=dict)
     """By their `ref`."""
 

@@ -4,7 +4,7 @@ The numbers are those of PostgreSQL's pages (storage/bufpage.h, access/heaptoast
 pgvector 0.8.5 and m = 16, real tables and indexes of 256 to 3,072 dimensions were within 10% of them.
 """
 
-import math
+from collections.abc import Sequence
 
 PAGE = 8_192
 USABLE = 8_168
@@ -23,13 +23,20 @@ UPPER_LAYERS = 8
 """For the few vectors that are in higher layers too, on average."""
 OF_HNSW_PAGE = 8
 BYTES_PER_DIMENSION = {"vector": 4, "halfvec": 2}
+WIDE_ARRAY = "double precision[]"
+FREE_SPACE_STEP = 32
+"""The free space map knows the room of a page in steps of so many bytes."""
+SAMPLE = 200
+"""Rows whose chunks are placed, one after the other, to find out how many pages they need."""
 MOST_INDEXED_DIMENSIONS = {"vector": 2_000, "halfvec": 4_000}
 """pgvector's limits for HNSW. A vector with more can be indexed as a halfvec."""
 
 
 def value_bytes(kind: str, dimensions: int) -> int:
     """Of one value: 4 bytes a dimension and 8 for a vector, 2 and 8 for a halfvec; an array of PostgreSQL has 24 instead of 8."""
-    return BYTES_PER_DIMENSION[kind] * dimensions + 8 if kind in BYTES_PER_DIMENSION else 4 * dimensions + 24
+    if kind in BYTES_PER_DIMENSION:
+        return BYTES_PER_DIMENSION[kind] * dimensions + 8
+    return (8 if kind == WIDE_ARRAY else 4) * dimensions + 24
 
 
 def column_bytes(kind: str, dimensions: int, rows: int) -> int:
@@ -38,8 +45,24 @@ def column_bytes(kind: str, dimensions: int, rows: int) -> int:
     if size <= INLINE:
         return rows * size
     full, rest = divmod(size, CHUNK)
-    chunks = full * (CHUNK + OF_A_CHUNK + ITEM) + (rest + OF_A_CHUNK + ITEM if rest else 0)
-    return round(rows * (_on_pages(chunks, USABLE) + INDEX_ENTRY * math.ceil(size / CHUNK) + POINTER))
+    chunks = [CHUNK] * full + ([rest] if rest else [])
+    return round(rows * (_chunks_on_pages(chunks) + INDEX_ENTRY * len(chunks) + POINTER))
+
+
+def _chunks_on_pages(chunks: Sequence[int]) -> float:
+    """Bytes of pages for each row.
+
+    PostgreSQL writes the chunks in order: each on the page of the last one, or else on any page that has room, or on a new one.
+    """
+    rooms, last = [0], 0
+    for chunk in [*chunks] * SAMPLE:
+        needed = -(-(chunk + OF_A_CHUNK) // 8) * 8 + ITEM
+        if needed > rooms[last]:
+            last = next((page for page, room in enumerate(rooms) if room >= needed + FREE_SPACE_STEP), len(rooms))
+            if last == len(rooms):
+                rooms.append(USABLE)
+        rooms[last] -= needed
+    return (len(rooms) - 1) * PAGE / SAMPLE
 
 
 def hnsw_bytes(kind: str, dimensions: int, rows: int) -> int | None:
