@@ -76,6 +76,7 @@ class GeminiEmbedder:
             raise ProviderUnavailable(
                 f"the provider {NAME!r} gave no answer within {self._timeout_s:g} s, at {self._access.endpoint}",
                 reached=call.reached,
+                timed_out=True,
             ) from None
 
     async def prepare(self) -> None:

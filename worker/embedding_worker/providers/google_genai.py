@@ -92,6 +92,7 @@ class GoogleGenaiEmbedder:
             raise ProviderUnavailable(
                 f"the provider {NAME!r} gave no answer within {self._timeout_s:g} s, at {self._access.endpoint}",
                 reached=call.reached,
+                timed_out=True,
             ) from None
         read = partial(vectors_in, content, provider=NAME, texts=len(texts), dimensions=self._dimensions)
         return await BlockingCall(NAME).run(

@@ -42,6 +42,8 @@ NO_KEY = "no-key-is-set"
 """The SDK refuses to start without one, or takes OPENAI_API_KEY of the environment. It is never sent."""
 TIMEOUT_S = 30.0
 """For the whole call. A model on a CPU embeds about ten long texts a second; a call that takes longer is made smaller."""
+FIRST_TEXTS = 32
+"""In the first calls to another server than OpenAI's, which may be slow. Twice as many while it answers quickly."""
 IDLE_S = 3.0
 """How long an idle connection is used again: uvicorn, under vLLM and infinity, closes it after five seconds."""
 MOST_TOKENS = 300_000
@@ -63,6 +65,7 @@ class OpenAIEmbedder:
 
     def __init__(self, model: Model, *, api_key: str | None, endpoint: str, timeout_s: float = TIMEOUT_S) -> None:
         """Raises SourceRefused for what can be seen to be wrong before any call."""
+        self.first_texts = self.max_texts if endpoint == ENDPOINT else FIRST_TEXTS
         if model.task_type is not None:
             raise SourceRefused(
                 "TaskTypeUnknown",
@@ -89,7 +92,8 @@ class OpenAIEmbedder:
                     content = answer.content
         except TimeoutError:
             raise ProviderUnavailable(
-                f"the provider {NAME!r} gave no answer within {self._timeout_s:g} s, at {self._access.endpoint}"
+                f"the provider {NAME!r} gave no answer within {self._timeout_s:g} s, at {self._access.endpoint}",
+                timed_out=True,
             ) from None
         # In a thread of its own, because threads that all share may wait for DNS.
         return await BlockingCall(NAME).run(partial(self._vectors_in, content, len(texts)))

@@ -12,7 +12,7 @@ from embedding_worker.providers.attribution import Evidence
 from embedding_worker.providers.breaker import Breaker
 from embedding_worker.providers.canary import ANSWERED_WITHIN_S, CANARY, within
 from embedding_worker.providers.connection import Connection, SharedModel
-from embedding_worker.providers.embedder import Vector, call_bytes_of, tokens_of
+from embedding_worker.providers.embedder import Vector, call_bytes_of, first_texts_of, tokens_of
 from embedding_worker.providers.observer import CallObserver
 from embedding_worker.providers.problem import Problem
 from embedding_worker.providers.pulse import Pulse
@@ -38,6 +38,7 @@ class SourceEmbedder:
     ) -> None:
         client = connection().model(model).client
         self.max_texts = client.max_texts
+        self.first_texts = first_texts_of(client)
         self.max_text_bytes = client.max_text_bytes
         self.max_call_bytes = call_bytes_of(client)
         self._connection = connection
