@@ -35,6 +35,7 @@ RIGHT_ANSWERS = (FaultKind.GZIP, FaultKind.SHUFFLED, FaultKind.NUMBERS)
 UNUSABLE = (
     *(FaultKind.NOT_JSON, FaultKind.TRUNCATED, FaultKind.TOO_FEW, FaultKind.ONE_FOR_ALL, FaultKind.WRONG_SIZE),
     *(FaultKind.NAN, FaultKind.INFINITE, FaultKind.ZERO, FaultKind.NULL_VALUES, FaultKind.NULL_VECTOR),
+    FaultKind.BOMB,
 )
 """Whole answers without one whole vector for each text. In order: every process of a test run collects the same tests."""
 OF_ALL: Reactions = dict.fromkeys(UNUSABLE, (AnswerUnusable, "")) | {

@@ -2,7 +2,13 @@
 
 import pytest
 
-from embedding_worker.providers.call_size import GROW_AFTER_CALLS, LONGEST_GROW_AFTER_CALLS, QUICK_S, CallSize, calls_for
+from embedding_worker.providers.call_size import (
+    GROW_AFTER_CALLS,
+    LONGEST_GROW_AFTER_CALLS,
+    QUICK_S,
+    CallSize,
+    calls_for,
+)
 
 
 def accepted(size: CallSize, calls: int) -> int:

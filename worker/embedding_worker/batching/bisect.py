@@ -60,8 +60,9 @@ async def bisect(
     """Attempt each part. One that fails is split into two; larger parts are attempted first.
 
     Yields the outcomes of each successful attempt as soon as it has returned, and those of the other items at the end. Each
-    item is yielded once. A part larger than `most_items` says at that moment is split without an attempt. Only an error of type `on` causes a split; any other error is raised to the caller. If `stop`
-    returns True, no more attempts are made, and all items without a result are Unattributed, also those that failed alone.
+    item is yielded once. A part larger than `most_items` says at that moment is split without an attempt. Only an error of type
+    `on` causes a split; any other error is raised to the caller. If `stop` returns True, no more attempts are made, and all
+    items without a result are Unattributed, also those that failed alone.
     """
     waiting = sorted(parts, key=len, reverse=True)
     history: list[AttemptRecord] = []

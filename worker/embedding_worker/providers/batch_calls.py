@@ -77,9 +77,7 @@ class BatchCalls:
 
     def _bisected(self) -> AsyncIterator[Outcomes[str, Vector, ProviderError]]:
         size = self._calls.size
-        return bisect(
-            self._planned(), self._attempt, on=ProviderError, stop=self._stops, most_items=lambda: size.texts
-        )
+        return bisect(self._planned(), self._attempt, on=ProviderError, stop=self._stops, most_items=lambda: size.texts)
 
     def _planned(self) -> list[list[str]]:
         """The texts of each call. Suspects are sent alone, after the others."""

@@ -4,7 +4,7 @@ A large call that fails although its texts are embedded in smaller calls was too
 or more than it can embed before the deadline), or it has failed by chance. It was too large if none of its size has succeeded
 since the last one that failed.
 
-A call that reaches its deadline makes the next ones smaller at once, because the server may go on computing what nobody waits for.
+A call that reaches its deadline makes the next ones smaller at once, as the server may go on computing what nobody waits for.
 """
 
 from collections.abc import Iterable

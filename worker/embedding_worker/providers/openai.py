@@ -21,6 +21,7 @@ from pydantic_core import from_json
 from embedding_worker.errors import AnswerUnusable, ProviderError, ProviderUnavailable, SourceRefused
 from embedding_worker.providers.accounts import KEY_REF
 from embedding_worker.providers.blocking_call import BlockingCall
+from embedding_worker.providers.bounded_answer import bounded, most_bytes, most_bytes_for
 from embedding_worker.providers.embedder import (
     BYTES_PER_TOKEN,
     CountedVectors,
@@ -85,6 +86,7 @@ class OpenAIEmbedder:
         asked: dict[str, Any] = {"model": self._model.name, "input": list(texts), "encoding_format": "base64"}
         if self._model.name.startswith(TAKES_DIMENSIONS):
             asked["dimensions"] = self._model.dimensions
+        most_bytes.set(most_bytes_for(len(texts), self._model.dimensions))
         try:
             async with asyncio.timeout(self._timeout_s):
                 with translate_sdk_errors(self._access):
@@ -128,7 +130,7 @@ def make_sender(api_key: str | None, endpoint: str) -> Any:
             max_keepalive_connections=defaults.max_keepalive_connections,
             keepalive_expiry=IDLE_S,
         )
-        http_client = openai.DefaultAsyncHttpxClient(follow_redirects=False, limits=limits)
+        http_client = bounded_client(openai.DefaultAsyncHttpxClient)(follow_redirects=False, limits=limits)
     except Exception as exc:  # an authority's certificate, or a proxy's address, that cannot be used
         raise ProviderUnavailable(
             f"the provider {NAME!r} cannot be called: {type(exc).__name__}, see the proxy and the certificates that are set",
@@ -137,6 +139,17 @@ def make_sender(api_key: str | None, endpoint: str) -> Any:
     client = openai.AsyncOpenAI(api_key=api_key or NO_KEY, base_url=endpoint, max_retries=0, http_client=http_client)
     headers = None if api_key else {"Authorization": openai.Omit()}
     return partial(client.embeddings.with_raw_response.create, extra_headers=headers)
+
+
+def bounded_client(base: Any) -> Any:
+    class BoundedClient(base):  # type: ignore[misc]
+        """Reads no answer further than it may be long."""
+
+        async def send(self, *args: Any, **given: Any) -> Any:
+            response = await super().send(*args, **given | {"stream": True})
+            return await bounded(response, most_bytes.get())
+
+    return BoundedClient
 
 
 @contextmanager
@@ -150,6 +163,8 @@ def translate_sdk_errors(access: Access) -> Iterator[None]:
         raise _reaction(ErrorAnswer(exc.status_code, exc.body, exc.response.headers), access) from None
     except Exception as exc:
         cause = exc.__cause__ if isinstance(exc, openai.APIConnectionError) and exc.__cause__ else exc
+        if isinstance(cause, AnswerUnusable):
+            raise cause from None
         raise ProviderUnavailable(
             f"the provider {NAME!r} gave no usable answer: {kind_of(cause)}, at {access.endpoint}",
             reached=type(cause).__name__ not in NOT_REACHED,
@@ -217,8 +232,8 @@ def make_embedder(model: Model, values: Values) -> OpenAIEmbedder:
     if not key and endpoint_of(values) == ENDPOINT:
         raise SourceRefused(
             "ProviderKeyMissing",
-            f"spec.model.provider is {NAME!r} and {KEY_SETTING} is not set: set it, or {KEY_SETTING}_FILE, to a key of OpenAI, or "
-            f"name another server by {SOURCE_ENDPOINT}",
+            f"spec.model.provider is {NAME!r} and {KEY_SETTING} is not set: set it, or {KEY_SETTING}_FILE, to a key of OpenAI, "
+            f"or name another server by {SOURCE_ENDPOINT}",
         )
     return OpenAIEmbedder(
         model, api_key=usable_key(key, setting=KEY_SETTING) if key else None, endpoint=endpoint_of(values)
