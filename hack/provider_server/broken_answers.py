@@ -4,6 +4,7 @@ Called by the fake server for the faults that are not error answers.
 """
 
 import asyncio
+import gzip
 import json
 from collections.abc import Sequence
 from typing import Any
@@ -15,12 +16,14 @@ from hack.provider_server.calls import Values
 from hack.provider_server.faults import Fault, FaultKind
 
 NO_ANSWERS = {FaultKind.HANG, FaultKind.TRICKLE, FaultKind.TRICKLE_HEADERS, FaultKind.CLOSE} | {
-    *(FaultKind.REDIRECT, FaultKind.NOT_JSON, FaultKind.ERROR_BODY, FaultKind.BAD_GATEWAY, FaultKind.CLOSE_AT_ONCE)
+    *(FaultKind.REDIRECT, FaultKind.NOT_JSON, FaultKind.ERROR_BODY, FaultKind.BAD_GATEWAY, FaultKind.CLOSE_AT_ONCE),
+    FaultKind.BOMB,
 }
 UNUSUAL = {FaultKind.GZIP, FaultKind.SHUFFLED, FaultKind.NUMBERS}
 """Right answers in another form."""
 PAGE = "<html><body>Sign in to the network</body></html>"
 TRICKLE_S = 1.0
+BOMB_BYTES = 64_000_000
 
 
 async def no_answer(fault: Fault, request: web.Request) -> web.StreamResponse:
@@ -36,6 +39,9 @@ async def no_answer(fault: Fault, request: web.Request) -> web.StreamResponse:
             return web.Response(text=PAGE, content_type="text/html")
         case FaultKind.BAD_GATEWAY:
             return web.Response(text=PAGE, status=502, content_type="text/html")
+        case FaultKind.BOMB:
+            body = gzip.compress(b" " * BOMB_BYTES, compresslevel=1)
+            return web.Response(body=body, headers={"Content-Encoding": "gzip", "Content-Type": "application/json"})
         case FaultKind.ERROR_BODY:
             return web.json_response(answers.internal().as_json())
         case FaultKind.CLOSE_AT_ONCE if request.transport is not None:

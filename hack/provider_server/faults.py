@@ -46,6 +46,8 @@ class FaultKind(StrEnum):
     """The first half of an answer, as if it was the whole one."""
     GZIP = "gzip"
     """A right answer, compressed."""
+    BOMB = "bomb"
+    """64 MB of spaces, compressed to 64 KB."""
     SHUFFLED = "shuffled"
     """A right answer in another order, where the API numbers its vectors."""
     NUMBERS = "numbers"

@@ -6,6 +6,7 @@ The server answers as the Gemini API, OpenAI, TEI, infinity, vLLM and Ollama do,
 import json
 import logging
 import math
+import tracemalloc
 from collections.abc import Iterator
 from http.client import HTTPConnection
 from pathlib import Path
@@ -22,6 +23,7 @@ from embedding_worker.errors import (
     ProviderUnavailable,
     Quota,
 )
+from embedding_worker.providers.bounded_answer import most_bytes_for
 from embedding_worker.providers.embedder import CountedVectors
 from hack.control_plane.certificates import Authority
 from hack.provider_server.faults import FaultKind
@@ -43,6 +45,8 @@ from tests.support.provider_services import (
 
 SAME_WITHIN = 1e-6
 """Floats of 32 bits."""
+MOST_MEMORY = 16_000_000
+"""Of an answer of 64 MB."""
 TEXTS = ["Zum Löwen", "鮨処 まつ葉", "عيادة الواحة", "🍣", "a plumber", "Zum Löwen"]
 
 
@@ -163,6 +167,21 @@ async def test_each_fault_asks_for_its_reaction_by_one_request(
     assert error.reached
     assert gemini.stats().calls == calls + 1
     assert len(await service.embedder(service.url(gemini)).embed(["a neighbour"])) == 1
+
+
+async def test_an_answer_is_read_no_further_than_the_vectors_of_the_call_can_be_long(
+    gemini: FakeGemini, provider: Service
+) -> None:
+    made = provider.embedder(provider.url(gemini))
+    await made.embed(["Zum Löwen"])
+    gemini.fault(FaultKind.BOMB)
+    tracemalloc.start()
+    try:
+        error = await failure(made, "Zum Löwen")
+        assert tracemalloc.get_traced_memory()[1] < MOST_MEMORY
+    finally:
+        tracemalloc.stop()
+    assert error.message.startswith(f"an answer of more than {most_bytes_for(1, provider.dimensions):,} bytes came")
 
 
 @pytest.mark.parametrize(

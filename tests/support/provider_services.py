@@ -32,10 +32,12 @@ KEY_REF = "contract/key"
 Reactions = dict[FaultKind, tuple[type[ProviderError], str]]
 WITHOUT_AN_ANSWER = (FaultKind.HANG, FaultKind.SLOW, FaultKind.TRICKLE, FaultKind.TRICKLE_HEADERS)
 RIGHT_ANSWERS = (FaultKind.GZIP, FaultKind.SHUFFLED, FaultKind.NUMBERS)
-UNUSABLE = {FaultKind.NOT_JSON, FaultKind.TRUNCATED, FaultKind.TOO_FEW, FaultKind.ONE_FOR_ALL, FaultKind.WRONG_SIZE} | {
-    *(FaultKind.NAN, FaultKind.INFINITE, FaultKind.ZERO, FaultKind.NULL_VALUES, FaultKind.NULL_VECTOR)
-}
-"""Whole answers without one whole vector for each text."""
+UNUSABLE = (
+    *(FaultKind.NOT_JSON, FaultKind.TRUNCATED, FaultKind.TOO_FEW, FaultKind.ONE_FOR_ALL, FaultKind.WRONG_SIZE),
+    *(FaultKind.NAN, FaultKind.INFINITE, FaultKind.ZERO, FaultKind.NULL_VALUES, FaultKind.NULL_VECTOR),
+    FaultKind.BOMB,
+)
+"""Whole answers without one whole vector for each text. In order: every process of a test run collects the same tests."""
 OF_ALL: Reactions = dict.fromkeys(UNUSABLE, (AnswerUnusable, "")) | {
     FaultKind.CLOSE: (ProviderUnavailable, ""),
     FaultKind.CLOSE_AT_ONCE: (ProviderUnavailable, ""),

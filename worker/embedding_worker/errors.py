@@ -86,7 +86,14 @@ class ProviderError(EmbeddingError):
 
 
 class ProviderUnavailable(ProviderError):
-    """The provider is away, overloaded or broken: wait and try again."""
+    """The provider is away, overloaded or broken: wait and try again.
+
+    If `timed_out`, no answer came before the deadline: if there were several texts, there may have been too many.
+    """
+
+    def __init__(self, message: str, *, code: str = "", reached: bool = True, timed_out: bool = False) -> None:
+        super().__init__(message, code=code, reached=reached)
+        self.timed_out = timed_out
 
 
 class AnswerUnusable(ProviderUnavailable):

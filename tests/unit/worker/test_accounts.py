@@ -49,6 +49,14 @@ def test_the_key_of_the_settings_is_not_sent_to_a_server_that_a_source_names() -
     assert used(replace(MODEL, endpoint=OTHER)) == (OTHER, None)
 
 
+def test_no_secret_of_the_settings_is_sent_to_a_server_that_a_source_names() -> None:
+    settings = (KEY, ProviderSetting("ACME_ACCOUNT", "not secret"), ProviderSetting("ACME_SIGNATURE", "", secret=True))
+    provider, values = replace(ACME, settings=settings), {"ACME_KEY": "a", "ACME_ACCOUNT": "b", "ACME_SIGNATURE": "c"}
+    model = replace(MODEL, endpoint=OTHER, api_key_ref="team-b/key")
+    found = values_for(account_of(model, provider, values), provider, values, KEYS)
+    assert found == {"ACME_ACCOUNT": "b", SOURCE_ENDPOINT: OTHER, "ACME_KEY": "theirs"}
+
+
 @pytest.mark.parametrize("written", [OURS, f"{OURS}/"])
 def test_a_source_that_names_the_endpoint_of_the_settings_uses_their_key(written: str) -> None:
     assert used(replace(MODEL, endpoint=written)) == (OURS, "ours")

@@ -164,3 +164,17 @@ async def test_a_wrong_number_of_results_is_an_error_and_pairs_nothing() -> None
 async def test_an_error_of_another_type_is_raised_to_the_caller() -> None:
     with pytest.raises(ZeroDivisionError):
         await Bisection(lambda items: ZeroDivisionError()).run()
+
+
+async def test_a_part_that_has_become_too_large_is_split_without_an_attempt() -> None:
+    most, attempted = 8, []
+
+    async def attempt(items: Sequence[str]) -> list[str]:
+        nonlocal most
+        most = 2
+        attempted.append(len(items))
+        return list(items)
+
+    parts = [["a"] * 8, ["b"] * 8, ["c"]]
+    assert len([part async for part in bisect(parts, attempt, on=Broken, most_items=lambda: most)]) == 6
+    assert attempted == [8, 2, 2, 2, 2, 1]

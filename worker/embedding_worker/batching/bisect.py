@@ -55,18 +55,23 @@ async def bisect(
     *,
     on: type[Failure],
     stop: StopRule = never_stop,
+    most_items: Callable[[], int] | None = None,
 ) -> AsyncIterator[Outcomes[Item, Result, Failure]]:
     """Attempt each part. One that fails is split into two; larger parts are attempted first.
 
     Yields the outcomes of each successful attempt as soon as it has returned, and those of the other items at the end. Each
-    item is yielded once. Only an error of type `on` causes a split; any other error is raised to the caller. If `stop`
-    returns True, no more attempts are made, and all items without a result are Unattributed, also those that failed alone.
+    item is yielded once. A part larger than `most_items` says at that moment is split without an attempt. Only an error of type
+    `on` causes a split; any other error is raised to the caller. If `stop` returns True, no more attempts are made, and all
+    items without a result are Unattributed, also those that failed alone.
     """
     waiting = sorted(parts, key=len, reverse=True)
     history: list[AttemptRecord] = []
     alone: list[tuple[Item, Failure]] = []
     while waiting:
         part = waiting.pop(0)
+        if most_items is not None and len(part) > max(1, most_items()):
+            _split(part, waiting)
+            continue
         try:
             results = await attempt(part)
         except on as exc:
@@ -78,11 +83,15 @@ async def bisect(
             if len(part) == 1:
                 alone.append((part[0], exc))
             else:
-                middle = len(part) // 2
-                waiting += [part[:middle], part[middle:]]
-                waiting.sort(key=len, reverse=True)
+                _split(part, waiting)
         else:
             history.append(AttemptRecord(len(part)))
             yield tuple(zip(part, results, strict=True))
     if alone:
         yield tuple((item, FailedAlone(error)) for item, error in alone)
+
+
+def _split(part: Sequence[Item], waiting: list[Sequence[Item]]) -> None:
+    middle = len(part) // 2
+    waiting += [part[:middle], part[middle:]]
+    waiting.sort(key=len, reverse=True)

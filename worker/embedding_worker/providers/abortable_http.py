@@ -17,6 +17,7 @@ from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
 
 from embedding_worker.providers.blocking_call import present_call
+from embedding_worker.providers.bounded_answer import bounded_content
 
 CONNECT_TIMEOUT_S = 5.0
 """For each address of the endpoint, and for the handshake of TLS."""
@@ -80,7 +81,7 @@ class AbortableAdapter(HTTPAdapter):
 
     def send(self, request: PreparedRequest, *, timeout: float, **given: Any) -> Response:  # type: ignore[override]
         response = super().send(request, timeout=(min(CONNECT_TIMEOUT_S, timeout), timeout), **given)
-        content = response.content  # the whole answer
+        content = response._content = bounded_content(response, present_call().most_bytes)
         if not 200 <= response.status_code < 300:
             raise HTTPError(response=response)
         present_call().answer = content

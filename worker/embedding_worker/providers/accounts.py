@@ -81,8 +81,8 @@ def values_for(account: Account, provider: Provider, values: Values, keys: Mappi
     key = provider.key_setting
     if account.endpoint:
         found[SOURCE_ENDPOINT] = account.endpoint
-        if key is not None:
-            found.pop(key.variable, None)
+        for secret in (setting for setting in provider.settings if setting.secret):
+            found.pop(secret.variable, None)
         if provider.endpoint(found) != account.endpoint:
             raise SourceRefused(
                 "EndpointUnknown",

@@ -60,7 +60,7 @@ class BatchCalls:
         """Yields the vectors of each call as soon as it has returned, and at the end what became of the other texts."""
         failed_alone: dict[str, ProviderError] = {}
         stopped = False
-        async for outcomes in bisect(self._planned(), self._attempt, on=ProviderError, stop=self._stops):
+        async for outcomes in self._bisected():
             for text, outcome in outcomes:
                 if isinstance(outcome, FailedAlone):
                     failed_alone[text] = outcome.error
@@ -74,6 +74,10 @@ class BatchCalls:
             self._calls.size.shrink()
         if failed_alone:
             yield await self._judge(failed_alone)
+
+    def _bisected(self) -> AsyncIterator[Outcomes[str, Vector, ProviderError]]:
+        size = self._calls.size
+        return bisect(self._planned(), self._attempt, on=ProviderError, stop=self._stops, most_items=lambda: size.texts)
 
     def _planned(self) -> list[list[str]]:
         """The texts of each call. Suspects are sent alone, after the others."""

@@ -26,6 +26,8 @@ class BlockingCall:
         """Whether a connection was established, so that the request was sent, or may have been."""
         self.answer: bytes | None = None
         """The whole answer, once it was received."""
+        self.most_bytes = 1_000_000
+        """How long the answer may be."""
         self._name = name
         self._lock = threading.Lock()
         self._aborted = False

@@ -4,7 +4,7 @@ from collections import OrderedDict
 from collections.abc import Sequence
 
 from embedding_worker.clock import Clock
-from embedding_worker.errors import CallsPaused, LimitReached, ProviderError, ProviderThrottled
+from embedding_worker.errors import CallsPaused, LimitReached, ProviderError, ProviderThrottled, ProviderUnavailable
 from embedding_worker.providers.attribution import Evidence, Verdict
 from embedding_worker.providers.call_size import CallSize
 from embedding_worker.providers.canary import CANARY
@@ -48,7 +48,7 @@ class ProviderCalls:
     def __init__(self, embedder: SharedEmbedder, gate: CallGate, meter: Meter, *, clock: Clock) -> None:
         self.max_text_bytes = embedder.max_text_bytes
         self.max_call_bytes = embedder.max_call_bytes
-        self.size = CallSize(embedder.max_texts)
+        self.size = CallSize(embedder.max_texts, first=embedder.first_texts)
         self.suspects = Suspects()
         self.usage = meter.usage
         """Where it is noted what is known of calls after they have succeeded."""
@@ -99,6 +99,7 @@ class ProviderCalls:
         # After a limit of the source was reached, one text finds out whether more may be sent: a whole batch that may not be sent
         # would use up the rate limits of others.
         counted = await self._acquire(texts[:1] if self._gate.was_limited else texts, waits_s)
+        began = self.now()
         try:
             vectors = await self._embedder.embed(counted.texts)
         except ProviderError as exc:
@@ -106,11 +107,13 @@ class ProviderCalls:
                 await self._meter.give_back(counted)
             if isinstance(exc, ProviderThrottled) and self._embedder.throttled_times > 1:
                 self.size.shrink()
+            if isinstance(exc, ProviderUnavailable) and exc.timed_out:
+                self.size.record_timeout(len(counted.texts))
             raise
         self._gate.record_success()
         if (reported := reported_tokens(vectors)) is not None:
             self.usage.add_reported(counted.at, estimated=tokens_of(counted.texts), reported=reported)
-        self.size.record_accepted(len(vectors))
+        self.size.record_accepted(len(vectors), seconds=self.now() - began)
         return vectors
 
     async def is_well(self) -> bool:

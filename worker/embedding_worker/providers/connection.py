@@ -27,6 +27,8 @@ class SharedModel:
     breaker: Breaker
     """Opens for an error of the model, such as that it is unknown. Other models of the connection are not affected."""
     evidence: Evidence
+    failed_call: str = ""
+    """How the last call for rows failed, until one succeeds: it may be why a canary then gets no answer."""
 
 
 @dataclass(eq=False)

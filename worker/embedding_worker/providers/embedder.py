@@ -26,7 +26,7 @@ class CountedVectors(list[Vector]):
 
 
 class Embedder(Protocol):
-    """Makes vectors of texts. It may also have `max_call_bytes` (see call_bytes_of), and `prepare`.
+    """Makes vectors of texts. It may also have `max_call_bytes` (see call_bytes_of), `first_texts`, and `prepare`.
 
     `async def prepare()` is called before each `embed`: it does what only the first call needs, such as importing an SDK.
     """
@@ -51,6 +51,11 @@ def call_bytes_of(embedder: Embedder) -> int | None:
     """UTF-8 bytes of all texts in one call, where the provider limits them: `max_call_bytes`; None where it has none."""
     most: int | None = getattr(embedder, "max_call_bytes", None)
     return most
+
+
+def first_texts_of(embedder: Embedder) -> int:
+    """Texts in the first call, where it is not known how quick the server is: `first_texts`; `max_texts` where it has none."""
+    return min(getattr(embedder, "first_texts", embedder.max_texts), embedder.max_texts)
 
 
 def reported_tokens(vectors: Sequence[Vector]) -> int | None:

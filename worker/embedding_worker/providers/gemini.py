@@ -17,6 +17,7 @@ from typing import Any
 
 from embedding_worker.errors import ProviderError, ProviderUnavailable
 from embedding_worker.providers.blocking_call import BlockingCall
+from embedding_worker.providers.bounded_answer import most_bytes_for
 from embedding_worker.providers.embedder import Vector
 from embedding_worker.providers.google_answers import vectors_in
 from embedding_worker.providers.google_errors import reaction_to_failure
@@ -67,6 +68,7 @@ class GeminiEmbedder:
         await self.prepare()
         client = self._client
         call = BlockingCall(NAME)
+        call.most_bytes = most_bytes_for(len(texts), self._dimensions)
         try:
             async with asyncio.timeout(
                 self._timeout_s
@@ -76,6 +78,7 @@ class GeminiEmbedder:
             raise ProviderUnavailable(
                 f"the provider {NAME!r} gave no answer within {self._timeout_s:g} s, at {self._access.endpoint}",
                 reached=call.reached,
+                timed_out=True,
             ) from None
 
     async def prepare(self) -> None:

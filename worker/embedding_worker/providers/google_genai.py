@@ -18,6 +18,7 @@ from typing import Any
 
 from embedding_worker.errors import AnswerUnusable, ProviderError, ProviderUnavailable
 from embedding_worker.providers.blocking_call import BlockingCall
+from embedding_worker.providers.bounded_answer import bounded, most_bytes, most_bytes_for
 from embedding_worker.providers.embedder import Vector
 from embedding_worker.providers.google_answers import vectors_in
 from embedding_worker.providers.google_errors import reaction_to_failure
@@ -85,6 +86,7 @@ class GoogleGenaiEmbedder:
         await self.prepare()
         client = self._client
         call = Call()
+        most_bytes.set(most_bytes_for(len(texts), self._dimensions))
         try:
             async with asyncio.timeout(self._timeout_s):
                 content = await self._send(call, client, texts)
@@ -92,6 +94,7 @@ class GoogleGenaiEmbedder:
             raise ProviderUnavailable(
                 f"the provider {NAME!r} gave no answer within {self._timeout_s:g} s, at {self._access.endpoint}",
                 reached=call.reached,
+                timed_out=True,
             ) from None
         read = partial(vectors_in, content, provider=NAME, texts=len(texts), dimensions=self._dimensions)
         return await BlockingCall(NAME).run(
@@ -143,6 +146,11 @@ def make_client(api_key: str, endpoint: str) -> Any:
 
     class OneRequest(httpx2.AsyncClient):
         """Sends each request once, follows no redirect, and raises HTTPStatusError for every answer but a success."""
+
+        async def send(self, *args: Any, **given: Any) -> httpx2.Response:
+            response = await super().send(*args, **given | {"stream": True})
+            read: httpx2.Response = await bounded(response, most_bytes.get())
+            return read
 
         async def request(self, *args: Any, **given: Any) -> httpx2.Response:
             call = _present.get()

@@ -21,6 +21,7 @@ from pydantic_core import from_json
 from embedding_worker.errors import AnswerUnusable, ProviderError, ProviderUnavailable, SourceRefused
 from embedding_worker.providers.accounts import KEY_REF
 from embedding_worker.providers.blocking_call import BlockingCall
+from embedding_worker.providers.bounded_answer import bounded, most_bytes, most_bytes_for
 from embedding_worker.providers.embedder import (
     BYTES_PER_TOKEN,
     CountedVectors,
@@ -42,6 +43,8 @@ NO_KEY = "no-key-is-set"
 """The SDK refuses to start without one, or takes OPENAI_API_KEY of the environment. It is never sent."""
 TIMEOUT_S = 30.0
 """For the whole call. A model on a CPU embeds about ten long texts a second; a call that takes longer is made smaller."""
+FIRST_TEXTS = 32
+"""In the first calls to another server than OpenAI's, which may be slow. Twice as many while it answers quickly."""
 IDLE_S = 3.0
 """How long an idle connection is used again: uvicorn, under vLLM and infinity, closes it after five seconds."""
 MOST_TOKENS = 300_000
@@ -63,6 +66,7 @@ class OpenAIEmbedder:
 
     def __init__(self, model: Model, *, api_key: str | None, endpoint: str, timeout_s: float = TIMEOUT_S) -> None:
         """Raises SourceRefused for what can be seen to be wrong before any call."""
+        self.first_texts = self.max_texts if endpoint == ENDPOINT else FIRST_TEXTS
         if model.task_type is not None:
             raise SourceRefused(
                 "TaskTypeUnknown",
@@ -82,6 +86,7 @@ class OpenAIEmbedder:
         asked: dict[str, Any] = {"model": self._model.name, "input": list(texts), "encoding_format": "base64"}
         if self._model.name.startswith(TAKES_DIMENSIONS):
             asked["dimensions"] = self._model.dimensions
+        most_bytes.set(most_bytes_for(len(texts), self._model.dimensions))
         try:
             async with asyncio.timeout(self._timeout_s):
                 with translate_sdk_errors(self._access):
@@ -89,7 +94,8 @@ class OpenAIEmbedder:
                     content = answer.content
         except TimeoutError:
             raise ProviderUnavailable(
-                f"the provider {NAME!r} gave no answer within {self._timeout_s:g} s, at {self._access.endpoint}"
+                f"the provider {NAME!r} gave no answer within {self._timeout_s:g} s, at {self._access.endpoint}",
+                timed_out=True,
             ) from None
         # In a thread of its own, because threads that all share may wait for DNS.
         return await BlockingCall(NAME).run(partial(self._vectors_in, content, len(texts)))
@@ -124,7 +130,7 @@ def make_sender(api_key: str | None, endpoint: str) -> Any:
             max_keepalive_connections=defaults.max_keepalive_connections,
             keepalive_expiry=IDLE_S,
         )
-        http_client = openai.DefaultAsyncHttpxClient(follow_redirects=False, limits=limits)
+        http_client = bounded_client(openai.DefaultAsyncHttpxClient)(follow_redirects=False, limits=limits)
     except Exception as exc:  # an authority's certificate, or a proxy's address, that cannot be used
         raise ProviderUnavailable(
             f"the provider {NAME!r} cannot be called: {type(exc).__name__}, see the proxy and the certificates that are set",
@@ -133,6 +139,17 @@ def make_sender(api_key: str | None, endpoint: str) -> Any:
     client = openai.AsyncOpenAI(api_key=api_key or NO_KEY, base_url=endpoint, max_retries=0, http_client=http_client)
     headers = None if api_key else {"Authorization": openai.Omit()}
     return partial(client.embeddings.with_raw_response.create, extra_headers=headers)
+
+
+def bounded_client(base: Any) -> Any:
+    class BoundedClient(base):  # type: ignore[misc]
+        """Reads no answer further than it may be long."""
+
+        async def send(self, *args: Any, **given: Any) -> Any:
+            response = await super().send(*args, **given | {"stream": True})
+            return await bounded(response, most_bytes.get())
+
+    return BoundedClient
 
 
 @contextmanager
@@ -146,6 +163,8 @@ def translate_sdk_errors(access: Access) -> Iterator[None]:
         raise _reaction(ErrorAnswer(exc.status_code, exc.body, exc.response.headers), access) from None
     except Exception as exc:
         cause = exc.__cause__ if isinstance(exc, openai.APIConnectionError) and exc.__cause__ else exc
+        if isinstance(cause, AnswerUnusable):
+            raise cause from None
         raise ProviderUnavailable(
             f"the provider {NAME!r} gave no usable answer: {kind_of(cause)}, at {access.endpoint}",
             reached=type(cause).__name__ not in NOT_REACHED,

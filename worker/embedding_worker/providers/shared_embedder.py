@@ -17,6 +17,9 @@ class SharedEmbedder(Embedder, Protocol):
     max_call_bytes: int | None
     """UTF-8 bytes of all texts of a call; None without a limit."""
 
+    first_texts: int
+    """Texts in the first calls."""
+
     @property
     def problem(self) -> Problem | None:
         """What prevents calls of all sources, or has until one succeeds; None if nothing does."""

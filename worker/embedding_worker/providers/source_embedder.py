@@ -7,12 +7,12 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 
 from embedding_worker.clock import Clock
-from embedding_worker.errors import CallsPaused, ProviderError, ProviderThrottled
+from embedding_worker.errors import CallsPaused, ProviderError, ProviderThrottled, ProviderUnavailable
 from embedding_worker.providers.attribution import Evidence
 from embedding_worker.providers.breaker import Breaker
 from embedding_worker.providers.canary import ANSWERED_WITHIN_S, CANARY, within
 from embedding_worker.providers.connection import Connection, SharedModel
-from embedding_worker.providers.embedder import Vector, call_bytes_of, tokens_of
+from embedding_worker.providers.embedder import Vector, call_bytes_of, first_texts_of, tokens_of
 from embedding_worker.providers.observer import CallObserver
 from embedding_worker.providers.problem import Problem
 from embedding_worker.providers.pulse import Pulse
@@ -38,6 +38,7 @@ class SourceEmbedder:
     ) -> None:
         client = connection().model(model).client
         self.max_texts = client.max_texts
+        self.first_texts = first_texts_of(client)
         self.max_text_bytes = client.max_text_bytes
         self.max_call_bytes = call_bytes_of(client)
         self._connection = connection
@@ -135,7 +136,7 @@ class SourceEmbedder:
         except ProviderError as exc:
             model.evidence.record_provider_failure(number, self._clock.monotonic(), refused=exc.is_refusal)
             breaker = model.breaker if exc.of_the_model else connection.breaker
-            breaker.open(exc)
+            breaker.open(_with_what_failed_before(exc, model))
             raise
 
     @property
@@ -178,11 +179,15 @@ class SourceEmbedder:
                     "this process was stopped during a call, so its failure shows nothing", reached=exc.reached
                 ) from None
             model.evidence.record_failure()
+            if list(texts) != [CANARY]:
+                model.failed_call = f"a call of {len(texts)} text{'s' * (len(texts) != 1)} failed: {exc.message}"
             if isinstance(exc, ProviderThrottled):
                 connection.throttle.pause(exc, began=began)
                 self._show_throttle(connection)
             raise
         model.evidence.record_success(number, self._clock.monotonic())
+        if list(texts) != [CANARY]:
+            model.failed_call = ""
         connection.throttle.record_success()
         connection.breaker.record_success()
         model.breaker.record_success()
@@ -203,6 +208,13 @@ class SourceEmbedder:
             return vectors
         finally:
             observer.call_finished(source=self._source, outcome=outcome, seconds=clock.monotonic() - started)
+
+
+def _with_what_failed_before(error: ProviderError, model: SharedModel) -> ProviderError:
+    """The error of a canary. One that only got no answer in time says less than the failure because of which it was sent."""
+    if not (isinstance(error, ProviderUnavailable) and error.timed_out and model.failed_call):
+        return error
+    return ProviderUnavailable(f"{error.message}, after {model.failed_call}", reached=error.reached, timed_out=True)
 
 
 @contextmanager
