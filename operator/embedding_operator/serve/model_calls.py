@@ -7,6 +7,7 @@ import asyncio
 from collections.abc import Iterable, Sequence
 
 from embedding_operator.serve import refusals
+from embedding_operator.serve.call_slots import CallSlots
 from embedding_operator.serve.messages import RequestRefused
 from embedding_operator.serve.packed_vectors import PackedVector, pack
 from embedding_operator.serve.served_models import ServedModel
@@ -15,27 +16,21 @@ from embedding_worker.errors import CallsPaused, ProviderError, ProviderThrottle
 from embedding_worker.providers.call_size import calls_for
 from embedding_worker.providers.source_embedder import SourceEmbedder
 
-MOST_CALLS = 8
-"""At once, in all sources. A local model works on each with two threads."""
-MOST_WAITING = 64
-"""Calls that wait for one of these to end. More would get their answer when no one waits for it any more."""
 ANSWERED_WITHIN_S = 16.0
-"""A call of a provider ends after 15 s. The end of the process waits for as long."""
+"""From the moment that a call has a slot. One that takes longer is given up. The end of the process waits for as long."""
 
 
 class ModelCalls:
     def __init__(self, *, clock: Clock) -> None:
         self._clock = clock
-        self._slots = asyncio.Semaphore(MOST_CALLS)
-        self._begun = 0
+        self._slots = CallSlots()
         self._canaries: dict[SourceEmbedder, asyncio.Task[bool]] = {}
 
     def refuse_if_paused(self, served: ServedModel) -> None:
         """Raises RequestRefused if no call may be made now, or too many are being made."""
         if not served.embedder.may_call:
             raise refusals.paused(served.embedder.problem, served.embedder.paused_for_s)
-        if self._begun >= MOST_CALLS + MOST_WAITING:
-            raise refusals.rate_limited("too many calls are being made", refusals.UNKNOWN_PAUSE_S)
+        self._slots.refuse_if_full(served.model)
 
     def calls_of(self, served: ServedModel, texts: Iterable[str]) -> list[list[str]]:
         """The texts of each call that these need."""
@@ -44,19 +39,22 @@ class ModelCalls:
 
     async def embed(self, served: ServedModel, texts: Sequence[str]) -> list[PackedVector]:
         """Make one call. Raises RequestRefused."""
-        self._begun += 1
-        try:
-            async with asyncio.timeout(ANSWERED_WITHIN_S), self._slots:
-                await served.embedder.prepare()
-                vectors = await served.embedder.embed(texts)
-        except TimeoutError:
-            message = f"the model gave no answer within {ANSWERED_WITHIN_S:.0f} s"
-            raise refusals.failed(ProviderUnavailable(message), refusals.UNKNOWN_PAUSE_S) from None
-        except ProviderError as exc:
-            raise await self._reaction(served.embedder, exc) from None
-        finally:
-            self._begun -= 1
+        async with self._slots.one(served.model):
+            try:
+                async with asyncio.timeout(ANSWERED_WITHIN_S):
+                    await served.embedder.prepare()
+                    vectors = await served.embedder.embed(texts)
+            except TimeoutError:
+                raise self._given_up(served.embedder) from None
+            except ProviderError as exc:
+                raise await self._reaction(served.embedder, exc) from None
         return [pack(vector) for vector in vectors]
+
+    def _given_up(self, embedder: SourceEmbedder) -> RequestRefused:
+        """The next calls must not hang for as long: a canary, which ends sooner, opens the circuit."""
+        self._send_canary(embedder)
+        message = f"the model gave no answer within {ANSWERED_WITHIN_S:.0f} s"
+        return refusals.failed(ProviderUnavailable(message), refusals.UNKNOWN_PAUSE_S)
 
     async def _reaction(self, embedder: SourceEmbedder, error: ProviderError) -> RequestRefused:
         if isinstance(error, CallsPaused):

@@ -7,6 +7,8 @@ import pytest
 
 from embedding_operator.lifecycle import model_in_force
 from embedding_operator.resources.embedding_source import EmbeddingSource, parse_source
+from embedding_operator.serve import call_slots, model_calls
+from embedding_operator.serve.call_slots import MOST_CALLS_OF_ONE
 from embedding_operator.serve.messages import MOST_TEXTS, EmbeddingsRequest, RequestRefused
 from embedding_operator.serve.metrics import ServeMetrics
 from embedding_operator.serve.packed_vectors import VectorCache, key_of, unpack
@@ -21,10 +23,12 @@ from embedding_worker.errors import (
     ProviderThrottled,
     ProviderUnavailable,
 )
+from embedding_worker.providers import source_embedder
 from embedding_worker.providers.canary import CANARY
 from embedding_worker.providers.provider import Provider
 from embedding_worker.providers.registry import Credentials, ProviderRegistry
 from embedding_worker.source import Model
+from tests.support.deadline import eventually
 from tests.support.fake_clock import FakeClock, let_time_pass, settle
 from tests.support.fake_provider import MODEL, FakeEmbedder
 from tests.support.kept_rows import fake_vector
@@ -51,7 +55,11 @@ class System:
         self, *sources: EmbeddingSource, client: FakeEmbedder | None = None, per_minute: int = 600, cached: int = 100
     ) -> None:
         self.clock, self.client = FakeClock(), client or FakeEmbedder()
-        providers = {"fake": Provider("fake", lambda model, values: self.client, query_task_type=lambda model: "QUERY")}
+        self.another = FakeEmbedder()
+        providers = {
+            "fake": Provider("fake", lambda model, values: self.client, query_task_type=lambda model: "QUERY"),
+            "another": Provider("another", lambda model, values: self.another),
+        }
         metrics = ServeMetrics()
         registry = ProviderRegistry(Credentials(), clock=self.clock, observer=metrics, providers=providers)
         self.models = ServedModels(registry, providers)
@@ -189,6 +197,38 @@ async def test_an_outage_opens_the_circuit_and_the_upkeep_finds_its_end() -> Non
     await settle()
     upkeep.cancel()
     assert len(await let_time_pass(system.clock, system.embed("b"))) == 1
+
+
+async def test_a_server_that_hangs_stops_no_other_source_and_its_circuit_opens(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(model_calls, "ANSWERED_WITHIN_S", 0.2)
+    monkeypatch.setattr(source_embedder, "ANSWERED_WITHIN_S", 0.1)
+    system = System(source(), source("hotels", Model("another", "one", 3)))
+    system.client.held = system.client.canary_held = asyncio.Event()
+    hanging = [asyncio.create_task(system.refusal(str(number))) for number in range(MOST_CALLS_OF_ONE + 5)]
+    await settle()
+    assert len(await system.embed("a", name="hotels")) == 1
+    assert len(system.client.calls) == MOST_CALLS_OF_ONE
+    assert {refused.status for refused in await asyncio.gather(*hanging)} <= {429, 503}
+
+    async def is_answered_at_once() -> bool:
+        calls = len(system.client.calls)
+        return "no call is made since" in (await system.refusal("b")).message and len(system.client.calls) == calls
+
+    await eventually(is_answered_at_once, within_s=10, because="the canary opens the circuit")
+
+
+async def test_a_call_that_gets_no_slot_in_time_is_refused_and_the_time_of_a_call_begins_with_its_slot(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(call_slots, "SLOT_WITHIN_S", 0.1)
+    system = System()
+    system.client.held = asyncio.Event()
+    first = [asyncio.create_task(system.embed(str(number))) for number in range(MOST_CALLS_OF_ONE)]
+    await settle()
+    refused = await system.refusal("waits")
+    assert (refused.status, refused.code, system.client.canaries) == (429, "rate_limit_exceeded", 0)
+    system.client.held.set()
+    assert len(await asyncio.gather(*first)) == MOST_CALLS_OF_ONE
 
 
 async def test_a_key_that_is_refused_is_no_fault_of_the_request() -> None:
