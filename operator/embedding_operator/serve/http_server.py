@@ -32,9 +32,13 @@ from embedding_worker.providers.embedder import tokens_of
 
 log = structlog.get_logger(__name__)
 
-MOST_REQUESTS = 256
-"""That are being answered at once. Each holds a body of up to a megabyte."""
+MOST_REQUESTS = 64
+"""That are being answered at once. Each holds a body of up to a megabyte, or an answer of up to two."""
+MOST_CONNECTIONS = 512
+"""Also those that send nothing."""
 BODY_WITHIN_S = 10.0
+WRITTEN_WITHIN_S = 10.0
+"""So long a client may take to read its answer."""
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
@@ -103,7 +107,7 @@ class SearchApi:
                 asked = await self._read(request)
                 source = asked.model if asked.model in self._sources() else ""
                 answer = await self._answer(asked)
-                outcome = "ok"
+                outcome = "ok" if await _is_written(answer, request) else "not_read"
                 return answer
         except RequestRefused as exc:
             outcome = exc.code
@@ -143,6 +147,22 @@ class SearchApi:
     async def _answer(self, asked: EmbeddingsRequest) -> web.Response:
         embedded = await self._embedder.embed(asked, self._sources())
         return web.json_response(embeddings(asked, embedded.vectors, tokens=tokens_of(embedded.sent)))
+
+
+async def _is_written(answer: web.Response, request: web.Request) -> bool:
+    """Send the answer, so that it counts until the client has read it, up to what the kernel keeps. Whether it was read in time.
+
+    The server sends it no second time.
+    """
+    try:
+        async with asyncio.timeout(WRITTEN_WITHIN_S):
+            await answer.prepare(request)
+            await answer.write_eof()
+    except (TimeoutError, ConnectionError):
+        if request.transport is not None:
+            request.transport.abort()
+        return False
+    return True
 
 
 def _listed(source: EmbeddingSource) -> ListedModel:
