@@ -176,8 +176,8 @@ async def test_another_path_or_method_is_answered_in_the_same_form(
 
 async def test_a_text_that_the_model_refuses_is_the_requests_fault(client: Any) -> None:
     with pytest.raises(openai.BadRequestError) as raised:
-        await embed(client, "hotels", "a POISON text")
-    assert raised.value.param == "input"
+        await embed(client, "hotels", ["a good text", "a POISON text"])
+    assert raised.value.param == "input[1]"
     assert "POISON" not in str(raised.value)
     assert len(await embed(client, "hotels", "another text")) == 1
 

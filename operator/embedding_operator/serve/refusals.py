@@ -37,9 +37,9 @@ def paused(problem: Problem | None, wait_s: float) -> RequestRefused:
     return RequestRefused(503, message, code=_code(problem), retry_after_s=wait_s)
 
 
-def refused_text(error: ProviderError) -> RequestRefused:
-    """The model embeds other texts, and not these."""
-    return invalid(f"the model refuses what was sent: {error.message}", param="input")
+def refused_text(number: int) -> RequestRefused:
+    """The model embeds other texts, and not this one."""
+    return invalid(f"the model refuses input[{number}], and accepts others: change this text", param=f"input[{number}]")
 
 
 def failed(error: ProviderError, wait_s: float) -> RequestRefused:

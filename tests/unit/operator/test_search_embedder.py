@@ -1,6 +1,7 @@
 """Search texts on their way to the model: what is sent, what is shared, what is refused, and what a failure means."""
 
 import asyncio
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
@@ -104,18 +105,36 @@ async def test_requests_at_the_same_time_share_a_call_that_goes_on_if_the_first_
     assert system.client.calls == [["a", "b"]]
 
 
-async def test_a_text_whose_shared_call_is_refused_because_of_another_text_is_sent_again_alone() -> None:
-    def poison(texts: Any) -> ProviderError | None:
-        return InputRejected("TextRefused", "the model refuses a text") if "poison" in texts else None
+def poison(texts: Sequence[str]) -> ProviderError | None:
+    return InputRejected("TextRefused", "the model refuses a text") if "poison" in texts else None
 
+
+async def test_a_refused_text_is_named_and_the_others_get_their_vectors_also_those_of_other_requests() -> None:
     system = System(client=FakeEmbedder(fails=poison))
     system.client.held = asyncio.Event()
-    bad, good = asyncio.create_task(system.refusal("poison", "a")), asyncio.create_task(system.embed("a"))
+    bad = asyncio.create_task(system.refusal("a", "b", "poison", "c"))
+    good = asyncio.create_task(system.embed("b"))
     await settle()
     system.client.held.set()
-    assert ((await bad).status, (await bad).param) == (400, "input")
+    refused = await bad
+    assert (refused.status, refused.param) == (400, "input[2]")
+    assert "input[2]" in refused.message
     assert len(await good) == 1
-    assert system.client.calls == [["poison", "a"], ["a"]]
+    calls, canaries = len(system.client.calls), system.client.canaries
+    await system.embed("a", "b", "c")
+    assert (calls, len(system.client.calls), canaries) == (5, 5, 1)
+
+
+async def test_calls_get_no_larger_than_the_server_accepts() -> None:
+    def too_many(texts: Sequence[str]) -> ProviderError | None:
+        return InputRejected("InputRejected", "answered 413") if len(texts) > 4 else None
+
+    system = System(client=FakeEmbedder(fails=too_many))
+    texts = [str(number) for number in range(16)]
+    assert await system.embed(*texts) == [pytest.approx(fake_vector(text), abs=1e-6) for text in texts]
+    assert system.client.sizes == [16, 8, 8, 4, 4, 4, 4]
+    await system.embed(*(f"more {text}" for text in texts))
+    assert system.client.sizes[7:] == [4, 4, 4, 4]
 
 
 async def test_a_request_is_sent_in_calls_of_the_size_that_the_model_accepts() -> None:
