@@ -132,7 +132,7 @@ async def test_while_a_changed_model_waits_for_approval_the_one_in_force_embeds_
     ("request_", "status", "code", "said"),
     [
         ({"model": "nothing", "input": "x"}, 404, "model_not_found", "businesses, hotels, new, renamed"),
-        ({"model": "new", "input": "x"}, 503, "NotSetUp", "has not set up EmbeddingSource new yet"),
+        ({"model": "new", "input": "x"}, 503, "NotSetUp", "see the conditions of EmbeddingSource new"),
         ({"model": "businesses", "input": "x", "dimensions": 256}, 400, "invalid_value", "businesses has 512"),
         ({"model": "businesses", "input": [" "]}, 400, "invalid_value", "input[0] is blank"),
         ({"model": "businesses", "input": ["x"] * 33}, 400, "invalid_value", "at most 32"),
@@ -193,7 +193,10 @@ async def test_while_the_provider_is_away_requests_are_answered_at_once_and_it_i
             await embed(client, "hotels", "a text of the outage")
         assert (raised.value.status_code, raised.value.code) == (503, "ProviderUnavailable")
         assert int(raised.value.response.headers["retry-after"]) >= 1
-        return "no call is made since" in str(raised.value) and gemini.stats().calls == calls
+        return (
+            "no call is made to the model of EmbeddingSource hotels now" in str(raised.value)
+            and gemini.stats().calls == calls
+        )
 
     await eventually(refused_at_once, within_s=30, because="the circuit opens")
     gemini.lift()

@@ -7,6 +7,8 @@ import asyncio
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+import structlog
+
 from embedding_operator.resources.embedding_source import EmbeddingSource
 from embedding_operator.serve.messages import MOST_TEXTS, EmbeddingsRequest, invalid
 from embedding_operator.serve.metrics import ServeMetrics, TextOrigin
@@ -19,6 +21,8 @@ from embedding_worker.clock import Clock
 from embedding_worker.errors import ProviderError, SourceRefused
 from embedding_worker.source import TooLong
 from embedding_worker.text import fit_text
+
+log = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True)
@@ -35,16 +39,20 @@ class SearchEmbedder:
         self,
         models: ServedModels,
         *,
+        namespace: str,
         texts_per_minute: int,
         cached_vectors: int,
         clock: Clock,
         metrics: ServeMetrics,
     ) -> None:
         self._models = models
+        self._namespace = namespace
         self._calls = ModelCalls()
         self._cache = VectorCache(cached_vectors)
         self._allowance = Allowance(texts_per_minute, now=clock.monotonic(), least_burst=MOST_TEXTS)
         self._in_flight: dict[Key, asyncio.Task[dict[Key, Outcome]]] = {}
+        self._logged: dict[str, str] = {}
+        """Why sources that were asked for cannot be used, as it was logged."""
         self._clock = clock
         self._metrics = metrics
 
@@ -58,17 +66,24 @@ class SearchEmbedder:
 
     def _served(self, asked: EmbeddingsRequest, sources: Mapping[str, EmbeddingSource]) -> ServedModel:
         if asked.model not in sources:
-            raise unknown_model(sorted(sources))
+            raise unknown_model(asked.model, sorted(sources), namespace=self._namespace)
         try:
             served = self._models.of(sources[asked.model])
         except SourceRefused as exc:
-            raise not_set_up(exc) from None
+            self._log_once(asked.model, exc)
+            raise not_set_up(asked.model, exc) from None
+        self._logged.pop(asked.model, None)
         if asked.dimensions not in (None, served.model.dimensions):
             raise invalid(
                 f"dimensions is {asked.dimensions}, and {asked.model} has {served.model.dimensions}: leave it out",
                 param="dimensions",
             )
         return served
+
+    def _log_once(self, source: str, error: SourceRefused) -> None:
+        if self._logged.get(source) != error.message:
+            self._logged[source] = error.message
+            log.warning("source cannot be used", source=source, reason=error.reason, message=error.message)
 
     async def _vectors(self, served: ServedModel, texts: Mapping[Key, str]) -> dict[Key, Outcome]:
         """What became of texts of which each is there once."""

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import pytest
+from structlog.testing import capture_logs
 
 from embedding_operator.lifecycle import model_in_force
 from embedding_operator.resources.embedding_source import EmbeddingSource, parse_source
@@ -67,7 +68,12 @@ class System:
         self.watch = Watch(*(sources or (source(),)))
         self.upkeep = Upkeep(self.watch, self.models, clock=self.clock)  # type: ignore[arg-type]
         self.embedder = SearchEmbedder(
-            self.models, texts_per_minute=per_minute, cached_vectors=cached, clock=self.clock, metrics=metrics
+            self.models,
+            namespace="yellow-book",
+            texts_per_minute=per_minute,
+            cached_vectors=cached,
+            clock=self.clock,
+            metrics=metrics,
         )
 
     async def embed(self, *texts: str, name: str = "shops", dimensions: int | None = None) -> list[list[float]]:
@@ -164,10 +170,21 @@ async def test_a_long_text_is_refused_where_those_of_rows_are() -> None:
 @pytest.mark.parametrize(
     ("name", "dimensions", "status", "words"),
     [
-        ("nothing", None, 404, "the EmbeddingSources here are new, shops, strange"),
+        (
+            "nothing",
+            None,
+            404,
+            "there is no EmbeddingSource 'nothing' in namespace 'yellow-book'; it has: new, shops, strange",
+        ),
         ("shops", 4, 400, "dimensions is 4, and shops has 3"),
-        ("new", None, 503, "the operator has not set up EmbeddingSource new yet"),
-        ("strange", None, 503, "spec.model.provider is 'other'"),
+        ("x y", None, 404, "there is no EmbeddingSource of this name in namespace 'yellow-book'"),
+        (
+            "new",
+            None,
+            503,
+            "EmbeddingSource new cannot be used now (NotSetUp): see the conditions of EmbeddingSource new",
+        ),
+        ("strange", None, 503, "EmbeddingSource strange cannot be used now (ProviderUnknown)"),
     ],
 )
 async def test_a_source_that_cannot_be_searched_is_answered_with_the_reason(
@@ -208,7 +225,7 @@ async def test_an_outage_opens_the_circuit_and_the_upkeep_finds_its_end() -> Non
     refused = await system.refusal("b")
     assert (refused.status, refused.code, len(system.client.calls)) == (503, "ProviderUnavailable", calls)
     assert refused.retry_after_s is not None
-    assert "no call is made since" in refused.message
+    assert "no call is made to the model of EmbeddingSource shops now (ProviderUnavailable)" in refused.message
     upkeep = asyncio.create_task(system.upkeep.run())
     system.client.fails = lambda texts: None
     await settle()
@@ -231,7 +248,7 @@ async def test_a_server_that_hangs_stops_no_other_source_and_its_circuit_opens(m
 
     async def is_answered_at_once() -> bool:
         calls = len(system.client.calls)
-        return "no call is made since" in (await system.refusal("b")).message and len(system.client.calls) == calls
+        return "no call is made to" in (await system.refusal("b")).message and len(system.client.calls) == calls
 
     await eventually(is_answered_at_once, within_s=10, because="the canary opens the circuit")
 
@@ -255,6 +272,35 @@ async def test_a_key_that_is_refused_is_no_fault_of_the_request() -> None:
     system = System(client=FakeEmbedder(fails=lambda texts: wrong))
     refused = await system.refusal("a")
     assert (refused.status, refused.code, system.client.canaries) == (503, "KeyRefused", 1)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        ProviderUnavailable("no answer, at http://tei.internal:8080"),
+        ProviderMisconfigured("not accepted, set spec.model.apiKeySecretRef of Secret tei-key", reason="ApiKeyInvalid"),
+        ProviderThrottled("a pause, at http://tei.internal:8080"),
+        InputRejected("InputRejected", "refused, at http://tei.internal:8080"),
+    ],
+    ids=lambda error: type(error).__name__,
+)
+async def test_clients_get_the_reason_and_the_sentence_with_names_and_addresses_is_logged(error: ProviderError) -> None:
+    system = System(client=FakeEmbedder(failures=[error, error], fails=lambda texts: None))
+    with capture_logs() as logs:
+        refused = [await system.refusal("a"), await system.refusal("b")]
+    for each in refused:
+        assert "internal" not in each.message
+        assert "tei-key" not in each.message
+    assert any(entry.get("message") == error.message for entry in logs)
+
+
+async def test_why_a_source_cannot_be_used_is_logged_once_and_not_answered() -> None:
+    system = System(source("strange", Model("other", "one", 3)))
+    with capture_logs() as logs:
+        refused = [await system.refusal("a", name="strange") for _ in range(2)]
+    assert "spec.model.provider" not in refused[0].message
+    (entry,) = (entry for entry in logs if entry["event"] == "source cannot be used")
+    assert "spec.model.provider is 'other'" in entry["message"]
 
 
 async def test_a_pause_that_the_provider_asks_for_is_passed_on() -> None:

@@ -77,7 +77,7 @@ def test_both_encodings_hold_the_same_numbers(vector: list[float]) -> None:
     ],
 )
 def test_a_quota_is_answered_as_one_and_any_other_problem_as_an_outage(problem: Problem | None, status: int) -> None:
-    assert paused(problem, 2.0).status == status
+    assert paused("shops", problem, 2.0).status == status
 
 
 @pytest.mark.parametrize(("wait_s", "header"), [(0.0, "1"), (0.2, "1"), (1.0, "1"), (1.1, "2"), (60.0, "60")])
