@@ -76,6 +76,7 @@ def test_a_value_that_restarts_nothing(helm: Helm, more: Json) -> None:
         {"settings": {"logLevel": "debug"}},
         {"gemini": {"existingSecret": "other"}},
         {"gemini": {"existingSecret": "s", "existingSecretKey": "other"}},
+        {"apiKeys": [{"secretName": "s", "key": "k", "endpoints": ["https://api.openai.com/v1"]}]},
         {"database": {"existingSecret": "other"}},
         {"proxy": {"httpsProxy": "http://proxy.example:3128"}},
         {"privateCA": {"configMap": "other"}},

@@ -225,7 +225,7 @@ async def test_a_source_that_is_added_or_deleted_is_noticed(client: Any, kubectl
     await eventually(unknown, within_s=20, because="the watch shows it")
 
 
-def test_metrics_count_requests_and_texts_and_the_log_has_no_text(served: SearchProcess) -> None:
+def test_metrics_count_requests_and_texts_and_the_log_has_no_text(served: SearchProcess, kubectl: Kubectl) -> None:
     found = served.page("/metrics")
     assert 'embedding_operator_serve_requests_total{outcome="ok",source="businesses"}' in found
     assert 'embedding_operator_serve_requests_total{outcome="model_not_found",source=""}' in found
@@ -233,6 +233,7 @@ def test_metrics_count_requests_and_texts_and_the_log_has_no_text(served: Search
     assert served.page("/healthz") == "ok\n"
     log = served.log.read_text()
     assert SEARCHED not in log
+    assert f'"namespace": "{kubectl.namespace}"' in log
     assert "POISON" not in log
     assert TOKEN not in log
 

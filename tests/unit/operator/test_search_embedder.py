@@ -197,6 +197,10 @@ async def test_a_source_that_cannot_be_searched_is_answered_with_the_reason(
     assert (refused.retry_after_s is not None) == (status == 503)
 
 
+async def test_a_suspended_source_is_searched() -> None:
+    assert len(await System(source(suspend=True)).embed("a")) == 1
+
+
 async def test_a_changed_model_in_force_is_used_from_then_on() -> None:
     system = System()
     await system.embed("a")
