@@ -24,6 +24,7 @@ $(UV):
 
 # Bytecode is compiled once: where Python may not write it, each start of a program would compile every package again.
 .venv/.synced: $(UV) pyproject.toml uv.lock
+	@echo "installing the environment, which takes one to two minutes the first time"
 	@$(UV) sync --quiet --locked --all-extras --compile-bytecode --python $(PYTHON)
 	@touch $@
 

@@ -17,14 +17,17 @@ FIRST_EDITED = "Lutefisk & Rye Bakery"
 NEW_DESCRIPTION = "Gluten-free bread, buns and birthday cakes, baked in an oven that wheat flour has never seen."
 QUESTION_FOR_EDITED = "gluten-free birthday cake"
 PHONE_EDITED = "Fermata Piano Service"
-NAMED = {FIRST_EDITED, PHONE_EDITED, "Klempnerei Brandt & Söhne", "鮨処 まつ葉", "西关牙科诊所"}
-"""The businesses that the story and its searches name."""
+NAMED = {FIRST_EDITED, PHONE_EDITED, "Klempnerei Brandt & Söhne", "鮨処 まつ葉", "西关牙科诊所"} | {
+    "Pianostemmer Anneke de Wit",
+    "世田谷ピアノ調律室",
+}
+"""The businesses that the story and its searches name, and those that README.md shows as found."""
 
-NEAREST = """
-SELECT name, city, country, left(description, 96), 1 - ({column} <=> %s::vector) AS similarity
-FROM public.businesses ORDER BY {column} <=> %s::vector LIMIT 3
-"""
-SHOWN = "SELECT name FROM public.businesses ORDER BY {column} <=> '[…]' LIMIT 3   -- […] is that vector"
+NEAREST = (
+    "SELECT round(({column} <=> '[…]')::numeric, 2) AS distance, name, city, left(description, 60)\n"
+    "     FROM public.businesses ORDER BY {column} <=> '[…]' LIMIT 3"
+)
+"""As it is shown; the vector takes the place of […]."""
 PLACE = """
 SELECT count(*) + 1 FROM public.businesses
 WHERE {column} <=> %s::vector < (SELECT {column} <=> %s::vector FROM public.businesses WHERE name = %s)
@@ -91,10 +94,9 @@ class Story:
             narrator.show(f"\n  “{search.query}”")
             narrator.show(f"  {search.why}", dim=True)
             vector = str(narrator.curl(self._asked(search.query)))
-            narrator.show(f"sql> {SHOWN.format(column=self._provider.column)}")
-            for name, city, country, description, similarity in self._query(nearest, vector, vector):
-                narrator.show(f"    {similarity:.2f}  {name}, {city} ({country})")
-                narrator.show(f"          {description}", dim=True)
+            narrator.show(f"sql> {nearest}   -- […] is that vector")
+            for found in self._query(nearest.replace("'[…]'", "%s"), vector, vector):
+                narrator.show(f"    {' | '.join(map(str, found))}")
 
     def _asked(self, text: str) -> SearchText:
         return SearchText(self._narrator.stage.search_url, self._provider.source, text)

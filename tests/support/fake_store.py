@@ -42,7 +42,7 @@ class Mark:
 
 
 class FakeRecords(BackfillRecords):
-    """Backfills on record, in memory."""
+    """Backfills on record, in memory: what is read of one is what the database would have of it."""
 
     def __init__(self) -> None:
         self.runs: list[BackfillRun] = []
@@ -52,7 +52,8 @@ class FakeRecords(BackfillRecords):
 
     async def begin(self, run: str, source: str, settings: BackfillSettings, *, total: int) -> BackfillRun:
         if not self.runs or not self.runs[-1].is_active:
-            self.runs.append(BackfillRun(source, run, settings, total, BEGUN_AT, None))
+            recorded = BackfillSettings.of_record(settings.as_record())
+            self.runs.append(BackfillRun(source, run, recorded, total, BEGUN_AT, None))
             self.reported.clear()
         return self.runs[-1]
 

@@ -65,3 +65,8 @@ def test_the_models_that_the_page_shows_can_be_parsed(manifest: str) -> None:
     spec = ModelSpec.model_validate(shown)
     assert spec.model().fingerprint.startswith(f"{spec.name}@{spec.dimensions}")
     assert spec.model_dump(by_alias=True, exclude_defaults=True).keys() == shown.keys()
+
+
+def test_the_text_with_a_prefix_is_read_as_it_is_meant() -> None:
+    (shown,) = re.findall(r"```yaml\n(text:.*?)```", PAGE, re.DOTALL)
+    assert yaml.safe_load(shown) == {"text": "'passage: ' || concat_ws(' ', name, description)"}

@@ -11,6 +11,7 @@ import yaml
 from pydantic import ValidationError
 
 from embedding_operator.api_errors import ApiServerError
+from embedding_operator.cli.manifest_fields import unknown_fields
 from embedding_operator.cli.plan_facts import read_plan_facts
 from embedding_operator.cli.plan_lines import plan_table
 from embedding_operator.cli.plan_values import Rates
@@ -55,6 +56,8 @@ def sources_of(manifest: TextIO) -> Iterator[EmbeddingSource]:
 
 
 def _parsed(file: str, body: Mapping[str, Any]) -> EmbeddingSource:
+    if unknown := unknown_fields(body):
+        raise CommandFailed(f"{file} declares an EmbeddingSource that is not valid: {'; '.join(unknown)}")
     try:
         return parse_source(body)
     except ValidationError as exc:

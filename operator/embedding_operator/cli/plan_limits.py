@@ -6,6 +6,7 @@ Called by plan_lines.py.
 import math
 from collections.abc import Sequence
 
+from embedding_operator.cli.plan_sizes import money
 from embedding_operator.cli.plan_values import Line, PlanFacts
 from embedding_operator.lifecycle.backfill_status import about
 from embedding_worker.limits import Limits, cost_of
@@ -38,7 +39,7 @@ def _months(facts: PlanFacts, per_month: float) -> str:
     if most is None:
         return f"{per_month:g}: enough, because the price is 0"
     spent = cost_of(facts.sent.tokens_of_month, price)
-    return f"{per_month:g}, of which {spent:.2f} is used" + _periods(
+    return f"{per_month:g}, of which {money(spent)} is used" + _periods(
         most, facts.rows.tokens, facts.sent.tokens_of_month, "month"
     ).removeprefix(str(most))
 

@@ -90,17 +90,18 @@ def _durations(facts: PlanFacts) -> list[Line]:
     if not texts:
         return []
     jobs, backfill = facts.rates.jobs, facts.rates.backfill
-    if facts.provider.calls_server:
+    decided_by = facts.provider.rate_decided_by
+    if decided_by is None:
         jobs, backfill = jobs or JOBS_ROWS_PER_S, backfill or computed_rate(facts)
     return [
-        Line("with mode Jobs", _duration(texts, jobs, "--rows-per-second")),
-        Line("with mode Auto", _duration(texts, backfill, "--backfill-rows-per-second")),
+        Line("with mode Jobs", _duration(texts, jobs, "--rows-per-second", decided_by)),
+        Line("with mode Auto", _duration(texts, backfill, "--backfill-rows-per-second", decided_by)),
     ]
 
 
-def _duration(texts: int, rows_per_s: float | None, option: str) -> str:
+def _duration(texts: int, rows_per_s: float | None, option: str, decided_by: str | None) -> str:
     if rows_per_s is None:
-        return f"not known: the model runs on the CPU of the process that embeds the rows; measure the rate, and give {option}"
+        return f"not known: {decided_by}; measure the rate, and give {option}"
     return f"{about(texts / rows_per_s)}, at {rows_per_s:g} rows a second ({option})"
 
 

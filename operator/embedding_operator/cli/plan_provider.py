@@ -13,9 +13,22 @@ def provider_facts(model: Model, credentials: Credentials) -> ProviderFacts:
     """What limits the calls; where the provider can't be used yet, why. Calls nothing."""
     registered = registered_providers().get(model.provider)
     calls_server = registered is None or registered.calls_server
+    decided_by = _rate_decided_by(model, calls_server=calls_server)
     try:
         registry = ProviderRegistry(credentials, clock=SystemClock(), observer=NoObserver())
         embedder = registry.embedder(model, source="plan")
     except SourceRefused as exc:
-        return ProviderFacts(problem=exc.message, calls_server=calls_server)
-    return ProviderFacts(embedder.limits[1], embedder.max_texts, embedder.max_text_bytes, calls_server=calls_server)
+        return ProviderFacts(problem=exc.message, calls_server=calls_server, rate_decided_by=decided_by)
+    return ProviderFacts(
+        embedder.limits[1],
+        embedder.max_texts,
+        embedder.max_text_bytes,
+        calls_server=calls_server,
+        rate_decided_by=decided_by,
+    )
+
+
+def _rate_decided_by(model: Model, *, calls_server: bool) -> str | None:
+    if model.endpoint:
+        return "the server that spec.model.endpoint names decides"
+    return None if calls_server else "the model runs on the CPU of the process that embeds the rows"

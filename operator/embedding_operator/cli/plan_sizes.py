@@ -3,6 +3,8 @@
 Called by plan_lines.py.
 """
 
+import math
+
 from embedding_operator.cli.plan_values import Line, PlanFacts
 from embedding_worker.limits import cost_of
 from embedding_worker.rows.vector_sizes import MOST_INDEXED_DIMENSIONS, column_bytes, hnsw_bytes
@@ -24,10 +26,13 @@ def cost(facts: PlanFacts) -> list[Line]:
         lines.append(Line("distinct texts", said))
     if price is None:
         return [*lines, Line("cost", f"not known: {SET_PRICE}")] if facts.provider.calls_server else lines
-    said = (
-        f"about {cost_of(rows.tokens, price):.2f}, at {price:g} for a million tokens; the provider bills its own count"
-    )
+    said = f"about {money(cost_of(rows.tokens, price))}, at {price:g} for a million tokens; the provider bills its own count"
     return [*lines, Line("cost", said)]
+
+
+def money(amount: float) -> str:
+    """With two decimals, and a small amount with its first two digits."""
+    return f"{amount:.2f}" if amount >= 0.1 or amount <= 0 else f"{amount:.{1 - math.floor(math.log10(amount))}f}"
 
 
 def sizes(facts: PlanFacts) -> list[Line]:

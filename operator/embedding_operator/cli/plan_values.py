@@ -46,7 +46,7 @@ class DueRows:
 class Rates:
     """Rows a second, as given or measured; None: the documented rate, or one that is computed.
 
-    Neither is known of a model that runs in the process that embeds the rows.
+    Neither is known of a model that runs in the process that embeds the rows, or on a server that the source names.
     """
 
     jobs: float | None = None
@@ -61,7 +61,9 @@ class ProviderFacts:
     texts_a_call: int = 64
     max_text_bytes: int = 8_000
     calls_server: bool = True
-    """Otherwise the model is in the process that embeds, and no rate of it is known: its CPU decides."""
+    """Otherwise the model is in the process that embeds."""
+    rate_decided_by: str | None = None
+    """What decides how many rows a second are embedded, where no rate is known before it is measured."""
     problem: str | None = None
     """Why it can't be called yet, in a sentence; the other values are then assumed."""
 

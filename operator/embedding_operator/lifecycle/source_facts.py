@@ -52,7 +52,7 @@ class SourceFacts:
     provider_problem: Problem | None = None
     pending: Pending | None = None
     model: Model | None = None
-    """The one in force; None until that is decided."""
+    """The one in force; None until the source is set up, and what the status has recorded before then stays."""
     used: Used | None = None
     limits: Limits = DEFAULT_LIMITS
     """What may be sent, whether or not the source could be set up with it."""

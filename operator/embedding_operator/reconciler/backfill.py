@@ -108,7 +108,9 @@ class BackfillControl:
                     await self._report(self._run)
 
     def _may_continue(self, run: BackfillRun) -> bool:
-        return run.settings == self._settings and run.source == self._name and self._is_auto
+        # A record holds what a worker needs, and not the whole configuration of a source.
+        same = run.settings.as_record() == self._settings.as_record()
+        return same and run.source == self._name and self._is_auto
 
     def drain(self) -> None:
         """Begin no other call: the process is about to end."""

@@ -20,7 +20,7 @@ from embedding_worker.rows.database import Database
 from embedding_worker.rows.ownership import Claim, refuse_claim
 from embedding_worker.rows.schema import configuration_on_record, owner_on_record
 from embedding_worker.rows.store import RowStore
-from embedding_worker.source import SourceConfig, in_force, refuse_other_dimensions
+from embedding_worker.source import Model, SourceConfig, in_force, refuse_other_dimensions
 
 log = structlog.get_logger(__name__)
 
@@ -41,16 +41,14 @@ class Configuration:
     refused_change: tuple[str, str] | None = None
     """Reason and message, where the changed configuration cannot run; the previous one stays in force."""
 
-    def facts(self, source: EmbeddingSource) -> dict[str, Any]:
+    def facts(self) -> dict[str, Any]:
         """What is known of the source by it, as fields of SourceFacts."""
+        return {"fingerprint": self.config.fingerprint, "pending": self.pending, "refused": self.refused_change}
+
+    def model(self, source: EmbeddingSource) -> Model:
+        """The model in force, as soon as the source is set up with it."""
         waits = self.pending is not None or self.refused_change is not None
-        model = model_in_force.in_force(self.config.model, source.status, change_waits=waits)
-        return {
-            "fingerprint": self.config.fingerprint,
-            "pending": self.pending,
-            "refused": self.refused_change,
-            "model": model,
-        }
+        return model_in_force.in_force(self.config.model, source.status, change_waits=waits)
 
 
 class ChangedConfiguration:

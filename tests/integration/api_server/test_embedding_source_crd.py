@@ -42,6 +42,10 @@ ENDPOINT = (
 SAME = (
     "spec.model.sameVectorsAs must be a fingerprint, as status.fingerprint shows it, such as gemini-embedding-001@768"
 )
+SAME_FOR_ANOTHER = (
+    "spec.model.sameVectorsAs was declared for another provider, name, endpoint or taskType: remove it in a change of its own, "
+    "and declare it again if this model gives the same vectors too"
+)
 LONG_NAME = "metadata.name may have at most 60 characters: it is part of the names and labels of its jobs"
 IMMUTABLE = {
     "table": ("public.others", "spec.table is immutable: declare another EmbeddingSource for another table"),
@@ -348,6 +352,29 @@ async def test_a_limit_that_was_set_for_an_earlier_version_has_to_be_moved(admin
     assert parse_source(moved.body).spec.limits_in_force == Limits(8)
 
 
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"name": "other"},
+        {"provider": "local"},
+        {"endpoint": "http://tei/v2"},
+        {"endpoint": None},
+        {"taskType": "CLUSTERING"},
+    ],
+)
+async def test_that_vectors_are_the_same_is_declared_for_one_model_and_does_not_hold_for_the_next(
+    admin: PlainRequests, name: str, changed: Json
+) -> None:
+    claim = {"sameVectorsAs": "bge@1024@old/v1"}
+    model = {"provider": "openai", "name": "bge", "dimensions": 1024, "endpoint": "http://tei/v1"}
+    await admin.create(SOURCES, a_source(name, model=model | claim))
+    other = await admin.patch(SOURCES, name, {"spec": {"model": changed}})
+    assert SAME_FOR_ANOTHER in other.message
+    assert (await admin.patch(SOURCES, name, {"spec": {"model": {"queryPrefix": "query: "}}})).accepted
+    assert (await admin.patch(SOURCES, name, {"spec": {"model": changed | {"sameVectorsAs": None}}})).accepted
+    assert (await admin.patch(SOURCES, name, {"spec": {"model": claim}})).accepted
+
+
 def test_every_message_of_the_crd_is_tested_here() -> None:
     always = {
         FORM,
@@ -359,6 +386,7 @@ def test_every_message_of_the_crd_is_tested_here() -> None:
         TARGET,
         ENDPOINT,
         SAME,
+        SAME_FOR_ANOTHER,
     }
     tested = always | {message for _, message in IMMUTABLE.values()}
     assert validation_messages("embeddingsources.yaml") == tested

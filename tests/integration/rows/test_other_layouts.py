@@ -8,6 +8,7 @@ import pytest
 from embedding_worker.errors import RowsLocked, SourceRefused
 from embedding_worker.limits import Limits
 from embedding_worker.rows.records import RateLimits, UsageNote
+from embedding_worker.rows.store import RowStore
 from embedding_worker.source import ChangeDetection
 from embedding_worker.text import content_hash
 from hack.database.postgres import Database as GivenDatabase
@@ -119,6 +120,9 @@ async def test_after_an_upgrade_what_was_sent_today_still_counts(earlier: OwnedT
     counted = "INSERT INTO embedding_operator.usage VALUES (%s, (now() AT TIME ZONE 'UTC')::date, 7, 70)"
     earlier.admin.run(counted, STEM)
     async with earlier.rows() as rows:
+        before = await (await RowStore.inspect(rows, earlier.config)).used_today()
+        assert before is not None, "a plan is made before the upgrade"
+        assert (before.texts, before.tokens, before.reported, before.cut) == (7, 70, 0, 0)
         keeper = await Keeper.prepare(rows, earlier.config)
         assert (await keeper.store.acquire_texts([1, 2, 3], Limits(9))).texts == 2
         await keeper.store.record_usage([UsageNote(0.0, more_tokens=-1, reported=1, cut=1)], now=0.0)

@@ -141,6 +141,29 @@ async def test_a_backfill_on_record_is_continued_after_a_restart() -> None:
     assert (embedded(system), records.reported[0].done) == (ROWS, 100 + ROWS)
 
 
+@pytest.mark.parametrize(
+    "spec",
+    [
+        {"existingVectors": "Adopt"},
+        {"model": {"queryPrefix": "query: "}},
+        {"model": {"queryTaskType": "CLUSTERING"}},
+        {"model": {"apiKeySecretRef": {"name": "team-b", "key": "k"}}},
+    ],
+)
+async def test_a_backfill_goes_on_whatever_the_source_says_of_things_that_no_worker_needs(spec: dict[str, Any]) -> None:
+    system = looped(backfill=AUTO, **spec)
+    system.setup.client.held = held = asyncio.Event()
+    async with system.running():
+        await system.clock.advance(10)
+        sent = len(system.setup.client.calls)
+        await system.clock.advance(10)
+        assert len(system.setup.client.calls) == sent, "no look has cancelled the calls in flight"
+        held.set()
+        await system.clock.advance(30)
+    assert len(system.store.backlog.records.runs) == 1
+    assert embedded(system) == ROWS
+
+
 async def test_a_report_that_the_database_has_not_recorded_is_made_again() -> None:
     system = looped(backfill=AUTO)
     records = system.store.backlog.records

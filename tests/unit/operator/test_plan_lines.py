@@ -6,10 +6,13 @@ from typing import Any
 import pytest
 
 from embedding_operator.cli.plan_lines import plan_table
+from embedding_operator.cli.plan_provider import provider_facts
 from embedding_operator.cli.plan_values import DueRows, PlanFacts, ProviderFacts, Rates
 from embedding_operator.resources.embedding_source import parse_source
 from embedding_worker.limits import Sent
+from embedding_worker.providers.registry import Credentials
 from embedding_worker.rows.records import RateLimits
+from embedding_worker.source import Model
 from tests.support.manifests import a_source
 
 MODEL = {"provider": "local", "name": "any", "dimensions": 8}
@@ -110,7 +113,8 @@ def test_the_rate_with_mode_auto_is_that_of_the_calls_in_flight(
     assert f"at {rows_per_s} rows a second" in found
 
 
-OWN_CPU = ProviderFacts(calls_server=False)
+OWN_CPU = provider_facts(Model("local", "universal-sentence-encoder-multilingual-3", 512), Credentials())
+OWN_SERVER = provider_facts(Model("openai", "e5", 8, endpoint="http://e5.invalid/v1"), Credentials())
 
 
 def test_a_model_that_calls_no_server_has_no_time_that_nobody_has_measured() -> None:
@@ -120,8 +124,17 @@ def test_a_model_that_calls_no_server_has_no_time_that_nobody_has_measured() -> 
     assert found["with mode Auto"].endswith("--backfill-rows-per-second")
 
 
-def test_a_rate_that_was_measured_gives_the_time_of_a_model_that_calls_no_server() -> None:
-    found = said(provider=OWN_CPU, rates=Rates(backfill=500))
+def test_a_server_that_the_source_names_has_no_time_that_nobody_has_measured() -> None:
+    found = said(provider=OWN_SERVER)
+    assert found["with mode Jobs"] == (
+        "not known: the server that spec.model.endpoint names decides; measure the rate, and give --rows-per-second"
+    )
+    assert found["with mode Auto"].startswith("not known: the server that spec.model.endpoint names decides")
+
+
+@pytest.mark.parametrize("provider", [OWN_CPU, OWN_SERVER], ids=["own process", "own server"])
+def test_a_rate_that_was_measured_gives_the_time(provider: ProviderFacts) -> None:
+    found = said(provider=provider, rates=Rates(backfill=500))
     assert found["with mode Jobs"].startswith("not known")
     assert found["with mode Auto"] == "about 1 hour, at 500 rows a second (--backfill-rows-per-second)"
 
@@ -176,6 +189,14 @@ def test_limits_of_tokens_and_cost_say_when_the_last_text_is_sent() -> None:
 def test_a_limit_of_the_cost_without_a_price_says_so(price: float | None, expected: str) -> None:
     found = said(spec={"limits": {"estimatedCostPerMonth": 20}}, price_per_million_tokens=price)
     assert found["spec.limits.estimatedCostPerMonth"] == expected
+
+
+@pytest.mark.parametrize(
+    ("price", "expected"),
+    [(0.15, "18.00"), (0.001, "0.12"), (0.00008, "0.0096"), (0.0000001, "0.000012"), (0.0, "0.00")],
+)
+def test_a_small_cost_has_its_first_two_digits(price: float, expected: str) -> None:
+    assert said(price_per_million_tokens=price)["cost"].startswith(f"about {expected}, at ")
 
 
 def test_equal_texts_and_those_that_are_too_long_are_counted() -> None:

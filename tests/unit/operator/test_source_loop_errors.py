@@ -66,6 +66,16 @@ async def test_a_refused_source_is_set_up_again_every_five_seconds(system: Loope
         assert system.condition("Stalled")[0] == "False"
 
 
+async def test_a_model_is_in_force_only_when_the_source_is_set_up_with_it(system: LoopedSource) -> None:
+    """Or searches would use a model of which the table has no vector."""
+    system.setup.unprepared = [REFUSED]
+    async with system.running():
+        assert system.condition("Stalled")[0] == "True"
+        assert "model" not in system.status
+        await system.clock.advance(6)
+        assert system.status["model"]["name"] == system.shown.spec.model.name
+
+
 async def test_a_wake_up_has_a_refused_source_set_up_at_once(system: LoopedSource) -> None:
     system.setup.failures = [REFUSED]
     async with system.running():

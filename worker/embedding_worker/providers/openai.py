@@ -213,8 +213,8 @@ def make_embedder(model: Model, values: Values) -> OpenAIEmbedder:
     if not key and endpoint_of(values) == ENDPOINT:
         raise SourceRefused(
             "ProviderKeyMissing",
-            f"spec.model.provider is {NAME!r} and {KEY_SETTING} is not set: set it, or {KEY_SETTING}_FILE, to a key of OpenAI, or "
-            f"name another server by {SOURCE_ENDPOINT}",
+            f"spec.model.provider is {NAME!r} and {KEY_SETTING} is not set: set it, or {KEY_SETTING}_FILE, to a key of OpenAI, "
+            f"or name another server by {SOURCE_ENDPOINT}",
         )
     return OpenAIEmbedder(
         model, api_key=usable_key(key, setting=KEY_SETTING) if key else None, endpoint=endpoint_of(values)

@@ -17,11 +17,13 @@ __all__ = ["Granted", "Limits", "acquire_rate", "acquire_texts", "record_usage",
 TODAY = "(now() AT TIME ZONE 'UTC')::date"
 MONTH = "date_trunc('month', now() AT TIME ZONE 'UTC')::date"
 OF_TODAY = f"FILTER (WHERE u.day = {TODAY})"
+# `embedding-operator plan` reads a table of an earlier version too, which lacks two columns.
+REPORTED, CUT = (f"coalesce((to_jsonb(u) ->> '{name}')::bigint, 0)" for name in ("tokens_reported", "texts_cut"))
 # Days of earlier months are read for the texts that were cut: one row for each day on which something was sent.
 USED_TODAY = f"""
 SELECT {TODAY}::text, coalesce(sum(u.texts) {OF_TODAY}, 0)::bigint, coalesce(sum(u.tokens) {OF_TODAY}, 0)::bigint,
-    coalesce(sum(u.tokens_reported) {OF_TODAY}, 0)::bigint, coalesce(sum(u.texts_cut) {OF_TODAY}, 0)::bigint,
-    coalesce(sum(u.tokens) FILTER (WHERE u.day >= {MONTH}), 0)::bigint, coalesce(sum(u.texts_cut), 0)::bigint
+    coalesce(sum({REPORTED}) {OF_TODAY}, 0)::bigint, coalesce(sum({CUT}) {OF_TODAY}, 0)::bigint,
+    coalesce(sum(u.tokens) FILTER (WHERE u.day >= {MONTH}), 0)::bigint, coalesce(sum({CUT}), 0)::bigint
 FROM {SCHEMA}.usage u WHERE u.bookkeeping = $1 HAVING count(*) > 0
 """
 BEGIN_DAY = f"INSERT INTO {SCHEMA}.usage (bookkeeping, day) VALUES ($1, {TODAY}) ON CONFLICT DO NOTHING"
