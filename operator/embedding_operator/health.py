@@ -3,6 +3,8 @@
 /healthz fails where a restart would help. /readyz fails while the database or the API server cannot be reached.
 """
 
+import asyncio
+import socket
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
@@ -12,6 +14,9 @@ from aiohttp import web
 log = structlog.get_logger(__name__)
 
 STUCK_S = 300.0
+KEPT_BY_THE_KERNEL = 65_536
+"""Of an answer that a client does not read, in bytes. Without a limit it is megabytes, which count as the pod's memory."""
+TOO_MANY = b"HTTP/1.1 503 Service Unavailable\r\nConnection: close\r\nContent-Length: 0\r\nRetry-After: 1\r\n\r\n"
 Probe = Callable[[], list[str]]
 """The problems, one sentence each; an empty list means that there is none."""
 
@@ -44,19 +49,48 @@ def probes(*, stuck: Probe, not_ready: Probe, metrics: Callable[[], bytes]) -> l
 
 
 @asynccontextmanager
-async def served(app: web.Application, port: int, *, finishes_within_s: float = 60.0) -> AsyncIterator[int]:
-    """See health_server. At the end, no connection is accepted any more, and requests have so long to be answered."""
+async def served(
+    app: web.Application, port: int, *, finishes_within_s: float = 60.0, most_connections: int | None = None
+) -> AsyncIterator[int]:
+    """See health_server. At the end, no connection is accepted any more, and requests have so long to be answered.
+
+    `most_connections` are kept at once; one more is closed with an answer 503.
+    """
     runner = web.AppRunner(app, access_log=None, shutdown_timeout=finishes_within_s)
     await runner.setup()
     try:
         # Port 0 is for tests on this machine: with several addresses, each would get a different port.
-        site = web.TCPSite(runner, "127.0.0.1" if port == 0 else None, port)
-        await site.start()
-        listening = int(runner.addresses[0][1])
-        log.info("http server up", port=listening)
-        yield listening
+        host = "127.0.0.1" if port == 0 else None
+        listener = await asyncio.get_running_loop().create_server(_accept(runner, most_connections), host, port)
+        try:
+            for each in listener.sockets if most_connections is not None else ():
+                each.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, KEPT_BY_THE_KERNEL)  # connections inherit it
+            listening = int(listener.sockets[0].getsockname()[1])
+            log.info("http server up", port=listening)
+            yield listening
+        finally:
+            listener.close()
     finally:
         await runner.cleanup()
+
+
+def _accept(runner: web.AppRunner, most: int | None) -> Callable[[], asyncio.Protocol]:
+    """Makes what answers a new connection."""
+    server = runner.server
+    if server is None:
+        raise RuntimeError("the runner was not set up")
+    if most is None:
+        return server
+    return lambda: server() if len(server.connections) < most else TooManyConnections()
+
+
+class TooManyConnections(asyncio.Protocol):
+    """Answers and closes a connection without reading."""
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.WriteTransport)
+        transport.write(TOO_MANY)
+        transport.close()
 
 
 def _answer(problems: list[str]) -> web.Response:

@@ -132,7 +132,7 @@ async def test_while_a_changed_model_waits_for_approval_the_one_in_force_embeds_
     ("request_", "status", "code", "said"),
     [
         ({"model": "nothing", "input": "x"}, 404, "model_not_found", "businesses, hotels, new, renamed"),
-        ({"model": "new", "input": "x"}, 503, "NotSetUp", "has not set up EmbeddingSource new yet"),
+        ({"model": "new", "input": "x"}, 503, "NotSetUp", "see the conditions of EmbeddingSource new"),
         ({"model": "businesses", "input": "x", "dimensions": 256}, 400, "invalid_value", "businesses has 512"),
         ({"model": "businesses", "input": [" "]}, 400, "invalid_value", "input[0] is blank"),
         ({"model": "businesses", "input": ["x"] * 33}, 400, "invalid_value", "at most 32"),
@@ -176,8 +176,8 @@ async def test_another_path_or_method_is_answered_in_the_same_form(
 
 async def test_a_text_that_the_model_refuses_is_the_requests_fault(client: Any) -> None:
     with pytest.raises(openai.BadRequestError) as raised:
-        await embed(client, "hotels", "a POISON text")
-    assert raised.value.param == "input"
+        await embed(client, "hotels", ["a good text", "a POISON text"])
+    assert raised.value.param == "input[1]"
     assert "POISON" not in str(raised.value)
     assert len(await embed(client, "hotels", "another text")) == 1
 
@@ -193,7 +193,10 @@ async def test_while_the_provider_is_away_requests_are_answered_at_once_and_it_i
             await embed(client, "hotels", "a text of the outage")
         assert (raised.value.status_code, raised.value.code) == (503, "ProviderUnavailable")
         assert int(raised.value.response.headers["retry-after"]) >= 1
-        return "no call is made since" in str(raised.value) and gemini.stats().calls == calls
+        return (
+            "no call is made to the model of EmbeddingSource hotels now" in str(raised.value)
+            and gemini.stats().calls == calls
+        )
 
     await eventually(refused_at_once, within_s=30, because="the circuit opens")
     gemini.lift()
@@ -222,7 +225,7 @@ async def test_a_source_that_is_added_or_deleted_is_noticed(client: Any, kubectl
     await eventually(unknown, within_s=20, because="the watch shows it")
 
 
-def test_metrics_count_requests_and_texts_and_the_log_has_no_text(served: SearchProcess) -> None:
+def test_metrics_count_requests_and_texts_and_the_log_has_no_text(served: SearchProcess, kubectl: Kubectl) -> None:
     found = served.page("/metrics")
     assert 'embedding_operator_serve_requests_total{outcome="ok",source="businesses"}' in found
     assert 'embedding_operator_serve_requests_total{outcome="model_not_found",source=""}' in found
@@ -230,6 +233,7 @@ def test_metrics_count_requests_and_texts_and_the_log_has_no_text(served: Search
     assert served.page("/healthz") == "ok\n"
     log = served.log.read_text()
     assert SEARCHED not in log
+    assert f'"namespace": "{kubectl.namespace}"' in log
     assert "POISON" not in log
     assert TOKEN not in log
 

@@ -50,6 +50,8 @@ class FakeEmbedder:
         """Happens during each call."""
         self.held: asyncio.Event | None = None
         """While it is not set, no call is answered."""
+        self.canary_held: asyncio.Event | None = None
+        """The same for canaries."""
         self.failures = list(failures)
         self.canary_failures: list[ProviderError] = []
 
@@ -62,6 +64,8 @@ class FakeEmbedder:
         if list(texts) == [CANARY]:
             self.canaries += 1
             failures = self.canary_failures
+            if self.canary_held is not None:
+                await self.canary_held.wait()
         else:
             self.calls.append(list(texts))
             self.meanwhile()

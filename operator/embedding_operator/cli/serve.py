@@ -15,6 +15,7 @@ from embedding_operator.api_server import ApiServer
 from embedding_operator.cli.start import begin_log, settings_of, until_stopped
 from embedding_operator.health import served
 from embedding_operator.rotation import Rotation
+from embedding_operator.serve.http_server import MOST_CONNECTIONS
 from embedding_operator.serve.service import Service
 from embedding_operator.serve.settings import ServeSettings
 from embedding_operator.settings import SERVE_TOKEN
@@ -58,11 +59,17 @@ async def _run(settings: ServeSettings, server: ApiServer, stop: asyncio.Event, 
         task = asyncio.create_task(background.run(), name=type(background).__name__)
         stack.push_async_callback(cancel_and_wait, task)
     try:
-        serving = served(service.application(), settings.http_port, finishes_within_s=FINISHES_WITHIN_S)
+        serving = served(
+            service.application(),
+            settings.http_port,
+            finishes_within_s=FINISHES_WITHIN_S,
+            most_connections=MOST_CONNECTIONS,
+        )
         await stack.enter_async_context(serving)
     except OSError as exc:
         log.error("EMBEDDING_HTTP_PORT can't be used: set another one", port=settings.http_port, error=exc.strerror)
         return UNUSABLE
+    log.info("serve started", namespace=server.namespace)
     await stop.wait()
     return ENDED
 

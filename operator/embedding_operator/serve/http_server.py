@@ -32,9 +32,14 @@ from embedding_worker.providers.embedder import tokens_of
 
 log = structlog.get_logger(__name__)
 
-MOST_REQUESTS = 256
-"""That are being answered at once. Each holds a body of up to a megabyte."""
+MOST_REQUESTS = 64
+"""That are being answered at once. Each holds a body of up to a megabyte, and the vectors of its answer."""
+MOST_CONNECTIONS = 512
+"""Also those that send nothing."""
 BODY_WITHIN_S = 10.0
+WRITTEN_WITHIN_S = 10.0
+"""So long a client may take to read its answer."""
+JSON = {"Content-Type": "application/json; charset=utf-8"}
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
@@ -96,14 +101,14 @@ class SearchApi:
         sources = sorted(self._sources().values(), key=lambda source: source.name)
         return web.json_response(models(map(_listed, sources)))
 
-    async def post_embeddings(self, request: web.Request) -> web.Response:
+    async def post_embeddings(self, request: web.Request) -> web.StreamResponse:
         began, source, outcome = self._clock.monotonic(), "", "failed"
         try:
             with self._one_more():
                 asked = await self._read(request)
                 source = asked.model if asked.model in self._sources() else ""
-                answer = await self._answer(asked)
-                outcome = "ok"
+                parts, answer = await self._answer(asked), web.StreamResponse(headers=JSON)
+                outcome = "ok" if await _is_written(answer, parts, request) else "not_read"
                 return answer
         except RequestRefused as exc:
             outcome = exc.code
@@ -140,9 +145,24 @@ class SearchApi:
             ) from None
         return parse_request(body)
 
-    async def _answer(self, asked: EmbeddingsRequest) -> web.Response:
+    async def _answer(self, asked: EmbeddingsRequest) -> Iterator[bytes]:
         embedded = await self._embedder.embed(asked, self._sources())
-        return web.json_response(embeddings(asked, embedded.vectors, tokens=tokens_of(embedded.sent)))
+        return embeddings(asked, embedded.vectors, tokens=tokens_of(embedded.sent))
+
+
+async def _is_written(answer: web.StreamResponse, parts: Iterator[bytes], request: web.Request) -> bool:
+    """Send the answer as the client reads it, so that it counts until then. Returns whether it was read in time."""
+    try:
+        async with asyncio.timeout(WRITTEN_WITHIN_S):
+            await answer.prepare(request)
+            for part in parts:
+                await answer.write(part)
+            await answer.write_eof()
+    except (TimeoutError, ConnectionError):
+        if request.transport is not None:
+            request.transport.abort()
+        return False
+    return True
 
 
 def _listed(source: EmbeddingSource) -> ListedModel:

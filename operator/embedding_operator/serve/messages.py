@@ -7,7 +7,7 @@ A message never quotes a text: what people search for is personal.
 
 import base64
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -97,14 +97,18 @@ def _is_unicode(text: str) -> bool:
     return True
 
 
-def embeddings(asked: EmbeddingsRequest, vectors: Sequence[PackedVector], *, tokens: int) -> dict[str, Any]:
-    """The answer with one vector for each text, in order. `tokens` is an estimate."""
+def embeddings(asked: EmbeddingsRequest, vectors: Sequence[PackedVector], *, tokens: int) -> Iterator[bytes]:
+    """The answer with one vector for each text, in order, in parts of one vector each: as a whole it is megabytes.
+
+    `tokens` is an estimate.
+    """
     encode = _as_base64 if asked.encoding == "base64" else unpack
-    data = [
-        {"object": "embedding", "index": index, "embedding": encode(vector)} for index, vector in enumerate(vectors)
-    ]
+    yield b'{"object": "list", "data": ['
+    for index, vector in enumerate(vectors):
+        item = json.dumps({"object": "embedding", "index": index, "embedding": encode(vector)})
+        yield f"{', ' if index else ''}{item}".encode()
     usage = {"prompt_tokens": tokens, "total_tokens": tokens}
-    return {"object": "list", "data": data, "model": asked.model, "usage": usage}
+    yield f'], "model": {json.dumps(asked.model)}, "usage": {json.dumps(usage)}}}'.encode()
 
 
 def _as_base64(vector: PackedVector) -> str:

@@ -4,11 +4,13 @@ Asked by search_embedder.py for each request, and by upkeep.py.
 """
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from embedding_operator.lifecycle.model_in_force import model_on_record
 from embedding_operator.resources.embedding_source import EmbeddingSource
+from embedding_operator.serve.messages import MOST_TEXTS
 from embedding_worker.errors import SourceRefused
+from embedding_worker.providers.call_size import CallSize
 from embedding_worker.providers.provider import Provider, query_model
 from embedding_worker.providers.registry import ProviderRegistry
 from embedding_worker.providers.source_embedder import SourceEmbedder
@@ -25,6 +27,8 @@ class ServedModel:
     embedder: SourceEmbedder
     in_this_process: bool
     """Whether a call goes to no server."""
+    size: CallSize = field(compare=False)
+    """How many texts the server accepts in a call, as far as it is known."""
 
 
 class ServedModels:
@@ -46,7 +50,8 @@ class ServedModels:
         if known is None or known.model != model:
             embedder = self._registry.embedder(model, source=source.name)
             in_this_process = not self._providers[model.provider].calls_server
-            known = self._served[source.name] = ServedModel(source.name, model, embedder, in_this_process)
+            size = CallSize(min(embedder.max_texts, MOST_TEXTS))
+            known = self._served[source.name] = ServedModel(source.name, model, embedder, in_this_process, size)
         return known
 
     def usable(self, sources: Iterable[EmbeddingSource]) -> list[ServedModel]:

@@ -32,6 +32,7 @@ class Service:
         self.upkeep = Upkeep(self.watch, models, clock=clock)
         embedder = SearchEmbedder(
             models,
+            namespace=server.namespace,
             texts_per_minute=settings.texts_per_minute,
             cached_vectors=settings.cached_vectors,
             clock=clock,
@@ -55,5 +56,5 @@ class Service:
         if self._stop.is_set():
             return ["the process is ending"]
         if not self.watch.is_listed:
-            return [self.watch.problem or "the sources have not been listed yet"]
+            return ["the sources have not been listed yet: see the log"]
         return [f"the model of source {name} is being loaded" for name in self.upkeep.unloaded]

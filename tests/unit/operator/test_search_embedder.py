@@ -1,12 +1,16 @@
 """Search texts on their way to the model: what is sent, what is shared, what is refused, and what a failure means."""
 
 import asyncio
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
+from structlog.testing import capture_logs
 
 from embedding_operator.lifecycle import model_in_force
 from embedding_operator.resources.embedding_source import EmbeddingSource, parse_source
+from embedding_operator.serve import call_slots, model_calls
+from embedding_operator.serve.call_slots import MOST_CALLS_OF_ONE
 from embedding_operator.serve.messages import MOST_TEXTS, EmbeddingsRequest, RequestRefused
 from embedding_operator.serve.metrics import ServeMetrics
 from embedding_operator.serve.packed_vectors import VectorCache, key_of, unpack
@@ -21,10 +25,12 @@ from embedding_worker.errors import (
     ProviderThrottled,
     ProviderUnavailable,
 )
+from embedding_worker.providers import source_embedder
 from embedding_worker.providers.canary import CANARY
 from embedding_worker.providers.provider import Provider
 from embedding_worker.providers.registry import Credentials, ProviderRegistry
 from embedding_worker.source import Model
+from tests.support.deadline import eventually
 from tests.support.fake_clock import FakeClock, let_time_pass, settle
 from tests.support.fake_provider import MODEL, FakeEmbedder
 from tests.support.kept_rows import fake_vector
@@ -51,14 +57,23 @@ class System:
         self, *sources: EmbeddingSource, client: FakeEmbedder | None = None, per_minute: int = 600, cached: int = 100
     ) -> None:
         self.clock, self.client = FakeClock(), client or FakeEmbedder()
-        providers = {"fake": Provider("fake", lambda model, values: self.client, query_task_type=lambda model: "QUERY")}
+        self.another = FakeEmbedder()
+        providers = {
+            "fake": Provider("fake", lambda model, values: self.client, query_task_type=lambda model: "QUERY"),
+            "another": Provider("another", lambda model, values: self.another),
+        }
         metrics = ServeMetrics()
         registry = ProviderRegistry(Credentials(), clock=self.clock, observer=metrics, providers=providers)
         self.models = ServedModels(registry, providers)
         self.watch = Watch(*(sources or (source(),)))
         self.upkeep = Upkeep(self.watch, self.models, clock=self.clock)  # type: ignore[arg-type]
         self.embedder = SearchEmbedder(
-            self.models, texts_per_minute=per_minute, cached_vectors=cached, clock=self.clock, metrics=metrics
+            self.models,
+            namespace="yellow-book",
+            texts_per_minute=per_minute,
+            cached_vectors=cached,
+            clock=self.clock,
+            metrics=metrics,
         )
 
     async def embed(self, *texts: str, name: str = "shops", dimensions: int | None = None) -> list[list[float]]:
@@ -96,18 +111,36 @@ async def test_requests_at_the_same_time_share_a_call_that_goes_on_if_the_first_
     assert system.client.calls == [["a", "b"]]
 
 
-async def test_a_text_whose_shared_call_is_refused_because_of_another_text_is_sent_again_alone() -> None:
-    def poison(texts: Any) -> ProviderError | None:
-        return InputRejected("TextRefused", "the model refuses a text") if "poison" in texts else None
+def poison(texts: Sequence[str]) -> ProviderError | None:
+    return InputRejected("TextRefused", "the model refuses a text") if "poison" in texts else None
 
+
+async def test_a_refused_text_is_named_and_the_others_get_their_vectors_also_those_of_other_requests() -> None:
     system = System(client=FakeEmbedder(fails=poison))
     system.client.held = asyncio.Event()
-    bad, good = asyncio.create_task(system.refusal("poison", "a")), asyncio.create_task(system.embed("a"))
+    bad = asyncio.create_task(system.refusal("a", "b", "poison", "c"))
+    good = asyncio.create_task(system.embed("b"))
     await settle()
     system.client.held.set()
-    assert ((await bad).status, (await bad).param) == (400, "input")
+    refused = await bad
+    assert (refused.status, refused.param) == (400, "input[2]")
+    assert "input[2]" in refused.message
     assert len(await good) == 1
-    assert system.client.calls == [["poison", "a"], ["a"]]
+    calls, canaries = len(system.client.calls), system.client.canaries
+    await system.embed("a", "b", "c")
+    assert (calls, len(system.client.calls), canaries) == (5, 5, 1)
+
+
+async def test_calls_get_no_larger_than_the_server_accepts() -> None:
+    def too_many(texts: Sequence[str]) -> ProviderError | None:
+        return InputRejected("InputRejected", "answered 413") if len(texts) > 4 else None
+
+    system = System(client=FakeEmbedder(fails=too_many))
+    texts = [str(number) for number in range(16)]
+    assert await system.embed(*texts) == [pytest.approx(fake_vector(text), abs=1e-6) for text in texts]
+    assert system.client.sizes == [16, 8, 8, 4, 4, 4, 4]
+    await system.embed(*(f"more {text}" for text in texts))
+    assert system.client.sizes[7:] == [4, 4, 4, 4]
 
 
 async def test_a_request_is_sent_in_calls_of_the_size_that_the_model_accepts() -> None:
@@ -137,10 +170,21 @@ async def test_a_long_text_is_refused_where_those_of_rows_are() -> None:
 @pytest.mark.parametrize(
     ("name", "dimensions", "status", "words"),
     [
-        ("nothing", None, 404, "the EmbeddingSources here are new, shops, strange"),
+        (
+            "nothing",
+            None,
+            404,
+            "there is no EmbeddingSource 'nothing' in namespace 'yellow-book'; it has: new, shops, strange",
+        ),
         ("shops", 4, 400, "dimensions is 4, and shops has 3"),
-        ("new", None, 503, "the operator has not set up EmbeddingSource new yet"),
-        ("strange", None, 503, "spec.model.provider is 'other'"),
+        ("x y", None, 404, "there is no EmbeddingSource of this name in namespace 'yellow-book'"),
+        (
+            "new",
+            None,
+            503,
+            "EmbeddingSource new cannot be used now (NotSetUp): see the conditions of EmbeddingSource new",
+        ),
+        ("strange", None, 503, "EmbeddingSource strange cannot be used now (ProviderUnknown)"),
     ],
 )
 async def test_a_source_that_cannot_be_searched_is_answered_with_the_reason(
@@ -151,6 +195,10 @@ async def test_a_source_that_cannot_be_searched_is_answered_with_the_reason(
     assert refused.status == status
     assert words in refused.message
     assert (refused.retry_after_s is not None) == (status == 503)
+
+
+async def test_a_suspended_source_is_searched() -> None:
+    assert len(await System(source(suspend=True)).embed("a")) == 1
 
 
 async def test_a_changed_model_in_force_is_used_from_then_on() -> None:
@@ -181,7 +229,7 @@ async def test_an_outage_opens_the_circuit_and_the_upkeep_finds_its_end() -> Non
     refused = await system.refusal("b")
     assert (refused.status, refused.code, len(system.client.calls)) == (503, "ProviderUnavailable", calls)
     assert refused.retry_after_s is not None
-    assert "no call is made since" in refused.message
+    assert "no call is made to the model of EmbeddingSource shops now (ProviderUnavailable)" in refused.message
     upkeep = asyncio.create_task(system.upkeep.run())
     system.client.fails = lambda texts: None
     await settle()
@@ -191,11 +239,72 @@ async def test_an_outage_opens_the_circuit_and_the_upkeep_finds_its_end() -> Non
     assert len(await let_time_pass(system.clock, system.embed("b"))) == 1
 
 
+async def test_a_server_that_hangs_stops_no_other_source_and_its_circuit_opens(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(model_calls, "ANSWERED_WITHIN_S", 0.2)
+    monkeypatch.setattr(source_embedder, "ANSWERED_WITHIN_S", 0.1)
+    system = System(source(), source("hotels", Model("another", "one", 3)))
+    system.client.held = system.client.canary_held = asyncio.Event()
+    hanging = [asyncio.create_task(system.refusal(str(number))) for number in range(MOST_CALLS_OF_ONE + 5)]
+    await settle()
+    assert len(await system.embed("a", name="hotels")) == 1
+    assert len(system.client.calls) == MOST_CALLS_OF_ONE
+    assert {refused.status for refused in await asyncio.gather(*hanging)} <= {429, 503}
+
+    async def is_answered_at_once() -> bool:
+        calls = len(system.client.calls)
+        return "no call is made to" in (await system.refusal("b")).message and len(system.client.calls) == calls
+
+    await eventually(is_answered_at_once, within_s=10, because="the canary opens the circuit")
+
+
+async def test_a_call_that_gets_no_slot_in_time_is_refused_and_the_time_of_a_call_begins_with_its_slot(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(call_slots, "SLOT_WITHIN_S", 0.1)
+    system = System()
+    system.client.held = asyncio.Event()
+    first = [asyncio.create_task(system.embed(str(number))) for number in range(MOST_CALLS_OF_ONE)]
+    await settle()
+    refused = await system.refusal("waits")
+    assert (refused.status, refused.code, system.client.canaries) == (429, "rate_limit_exceeded", 0)
+    system.client.held.set()
+    assert len(await asyncio.gather(*first)) == MOST_CALLS_OF_ONE
+
+
 async def test_a_key_that_is_refused_is_no_fault_of_the_request() -> None:
     wrong = ProviderMisconfigured("the key is wrong", reason="KeyRefused")
     system = System(client=FakeEmbedder(fails=lambda texts: wrong))
     refused = await system.refusal("a")
     assert (refused.status, refused.code, system.client.canaries) == (503, "KeyRefused", 1)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        ProviderUnavailable("no answer, at http://tei.internal:8080"),
+        ProviderMisconfigured("not accepted, set spec.model.apiKeySecretRef of Secret tei-key", reason="ApiKeyInvalid"),
+        ProviderThrottled("a pause, at http://tei.internal:8080"),
+        InputRejected("InputRejected", "refused, at http://tei.internal:8080"),
+    ],
+    ids=lambda error: type(error).__name__,
+)
+async def test_clients_get_the_reason_and_the_sentence_with_names_and_addresses_is_logged(error: ProviderError) -> None:
+    system = System(client=FakeEmbedder(failures=[error, error], fails=lambda texts: None))
+    with capture_logs() as logs:
+        refused = [await system.refusal("a"), await system.refusal("b")]
+    for each in refused:
+        assert "internal" not in each.message
+        assert "tei-key" not in each.message
+    assert any(entry.get("message") == error.message for entry in logs)
+
+
+async def test_why_a_source_cannot_be_used_is_logged_once_and_not_answered() -> None:
+    system = System(source("strange", Model("other", "one", 3)))
+    with capture_logs() as logs:
+        refused = [await system.refusal("a", name="strange") for _ in range(2)]
+    assert "spec.model.provider" not in refused[0].message
+    (entry,) = (entry for entry in logs if entry["event"] == "source cannot be used")
+    assert "spec.model.provider is 'other'" in entry["message"]
 
 
 async def test_a_pause_that_the_provider_asks_for_is_passed_on() -> None:
