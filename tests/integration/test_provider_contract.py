@@ -4,6 +4,7 @@ The server answers as the Gemini API, OpenAI, TEI, infinity, vLLM and Ollama do,
 """
 
 import json
+import asyncio
 import logging
 import math
 import tracemalloc
@@ -255,6 +256,28 @@ async def test_a_server_without_a_key_gets_none_not_even_that_of_the_environment
     error = await failure(service_named("openai").embedder(gemini.openai_url(), key=None), "Zum Löwen")
     assert isinstance(error, ProviderMisconfigured)
     assert "set spec.model.apiKeySecretRef to one that is valid" in error.message
+
+
+async def test_what_the_environment_says_of_an_account_at_openai_is_sent_to_no_server(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for variable in ("OPENAI_ORG_ID", "OPENAI_PROJECT_ID"):
+        monkeypatch.setenv(variable, "of-somebody-else")
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    heads: list[bytes] = []
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        heads.append(await reader.readuntil(b"\r\n\r\n"))
+        writer.write(b"HTTP/1.1 503 Service Unavailable\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
+        writer.close()
+
+    async with await asyncio.start_server(answer, "127.0.0.1", 0) as server:
+        port = server.sockets[0].getsockname()[1]
+        embedder = service_named("openai").embedder(f"http://127.0.0.1:{port}/v1", key=None)
+        assert isinstance(await failure(embedder, "Zum Löwen"), ProviderUnavailable)
+    (head,) = heads
+    assert b"POST /v1/embeddings" in head
+    assert b"of-somebody-else" not in head
 
 
 async def test_neither_key_nor_text_is_logged_at_any_level(

@@ -102,7 +102,10 @@ def check_vectors(vectors: Sequence[Vector], *, texts: int, dimensions: int) -> 
         except OverflowError:
             size, total = len(vector), math.inf
         if size != dimensions:
-            raise AnswerUnusable(f"a vector of {size} dimensions came, {dimensions} were asked for")
+            raise AnswerUnusable(
+                f"a vector of {size} dimensions came, and spec.model.dimensions is {dimensions}: set it to what the model gives, "
+                "or choose another model"
+            )
         if not abs(total) <= LARGEST:
             raise AnswerUnusable("a vector came with a value that is not a finite number")
     return list(vectors)

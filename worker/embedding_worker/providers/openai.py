@@ -51,6 +51,8 @@ MOST_TOKENS = 300_000
 """Of all texts of a call (platform.openai.com, embeddings). More are refused."""
 TAKES_DIMENSIONS = "text-embedding-3-"
 """The models that are asked for a number of dimensions. Other servers refuse the parameter, or give the model's own number."""
+HEADERS_OF_ENVIRONMENT = ("OpenAI-Organization", "OpenAI-Project")
+"""The SDK would send what variables of the environment say of the account at OpenAI to every server."""
 NOT_REACHED = ("ConnectError", "ConnectTimeout", "ProxyError", "PoolTimeout", "UnsupportedProtocol")
 """Errors of the SDK's HTTP client before anything was sent."""
 
@@ -137,7 +139,8 @@ def make_sender(api_key: str | None, endpoint: str) -> Any:
             reached=False,
         ) from None
     client = openai.AsyncOpenAI(api_key=api_key or NO_KEY, base_url=endpoint, max_retries=0, http_client=http_client)
-    headers = None if api_key else {"Authorization": openai.Omit()}
+    left_out = HEADERS_OF_ENVIRONMENT if api_key else (*HEADERS_OF_ENVIRONMENT, "Authorization")
+    headers = dict.fromkeys(left_out, openai.Omit())
     return partial(client.embeddings.with_raw_response.create, extra_headers=headers)
 
 
