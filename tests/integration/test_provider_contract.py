@@ -3,8 +3,8 @@
 The server answers as the Gemini API, OpenAI, TEI, infinity, vLLM and Ollama do, and fails on demand.
 """
 
-import json
 import asyncio
+import json
 import logging
 import math
 import tracemalloc
