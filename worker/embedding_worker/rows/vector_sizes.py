@@ -1,7 +1,7 @@
 """How much room vectors need in a table and in an HNSW index, in bytes, about. Pure; called by `embedding-operator plan`.
 
 The numbers are those of PostgreSQL's pages (storage/bufpage.h, access/heaptoast.h) and of pgvector's tuples (src/hnsw.h); with
-pgvector 0.8.5 and m = 16, real tables and indexes of 256 to 3,072 dimensions were within 10% of them.
+pgvector 0.8.5 and m = 16, real columns of 256 to 3,072 dimensions were within a fifth of them, and indexes within a twentieth.
 """
 
 from collections.abc import Sequence
