@@ -63,10 +63,10 @@ def model_on_record(status: Mapping[str, Any], too_long: TooLong) -> Model | Non
 def in_force(model: Model, status: Mapping[str, Any], *, change_waits: bool) -> Model:
     """The model with the settings of search texts that belong to it.
 
-    `model` has those of the spec. While a changed model waits for approval, they may be meant for that one, so those on record
-    stay.
+    `model` has those of the spec. While a changed model waits for approval, they are meant for that one, so those on record
+    stay, or none if none are on record yet.
     """
-    before = model_on_record(status, model.too_long) if change_waits else None
-    if before is None:
+    if not change_waits:
         return model
+    before = model_on_record(status, model.too_long) or replace(model, query_prefix="", query_task_type=None)
     return replace(model, query_prefix=before.query_prefix, query_task_type=before.query_task_type)
