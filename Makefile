@@ -3,7 +3,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help lint hooks format docs krew test e2e e2e-down demo demo-down kind-demo kind-demo-down bench benchmark-triggers simulate clean
+.PHONY: help lint hooks format docs krew test e2e e2e-down demo demo-down kind-demo kind-demo-down bench benchmark-triggers simulate recall clean
 
 PYTHON ?= python3
 UV_VERSION := 0.13.9
@@ -24,6 +24,7 @@ $(UV):
 
 # Bytecode is compiled once: where Python may not write it, each start of a program would compile every package again.
 .venv/.synced: $(UV) pyproject.toml uv.lock
+	@echo "installing the environment, which takes one to two minutes the first time"
 	@$(UV) sync --quiet --locked --all-extras --compile-bytecode --python $(PYTHON)
 	@touch $@
 
@@ -72,7 +73,7 @@ kind-demo: .venv/.synced ## Run the demo on kind, with the operator's image and 
 kind-demo-down: .venv/.synced ## Delete the cluster of `make kind-demo`
 	@$(RUN) hack.demo.on_kind --down
 
-bench: .venv/.synced ## Measure how fast the operator is, in about five minutes (ONLY=backfill_rows_per_s, ROWS=20000; docs/benchmarks.md)
+bench: .venv/.synced ## Measure how fast the operator is, in about eight minutes (ONLY=backfill_rows_per_s, ROWS=20000; docs/benchmarks.md)
 	@$(RUN) hack.benchmarks $(if $(ONLY),--only=$(ONLY)) $(if $(ROWS),--rows=$(ROWS))
 
 benchmark-triggers: .venv/.synced ## Measure what each form of the trigger costs an application (docs/database.md)
@@ -80,6 +81,9 @@ benchmark-triggers: .venv/.synced ## Measure what each form of the trigger costs
 
 simulate: .venv/.synced ## Simulate a day of provider failures over 100,000 rows, on a virtual clock (SEED=2)
 	@$(RUN) hack.simulation $(if $(SEED),--seed=$(SEED))
+
+recall: .venv/.synced ## Measure how well, how fast and with how much memory the local model finds businesses, in about two minutes (ONLY=local)
+	@$(RUN) hack.recall $(if $(ONLY),--only=$(ONLY))
 
 clean: ## Remove what the targets created here (the caches outside of the repository stay)
 	@[ ! -d .run ] || [ -z "$$(find .run -name '*.json' -print -quit)" ] || \

@@ -16,9 +16,23 @@ from typing import Annotated
 import structlog
 import typer
 
-from hack.benchmarks import backfill, clearing, edits, leadership, pgboss_worker, raw_write, workers
+from hack.benchmarks import (
+    backfill,
+    batching,
+    clearing,
+    duplicates,
+    edits,
+    leadership,
+    local_model,
+    pgboss_worker,
+    quota,
+    raw_write,
+    vector_costs,
+    workers,
+)
 from hack.benchmarks.errors import Skipped
 from hack.benchmarks.figures import FIGURES, Found, needed_for, table
+from hack.benchmarks.loop_lag import measure as measure_loop_lag
 from hack.benchmarks.setting import Setting
 from hack.repository import ROOT
 
@@ -37,10 +51,17 @@ class Measurement:
 MEASUREMENTS = (
     Measurement(raw_write.measure, ("raw_write_rows_per_s", "raw_parallel_write_rows_per_s")),
     Measurement(backfill.measure, ("backfill_rows_per_s", "backfill_api_requests", "rss_mb_backfill")),
+    Measurement(measure_loop_lag, ("provider_loop_lag_ms",)),
     Measurement(pgboss_worker.measure, ("pgboss_tuned_rows_per_s",)),
     Measurement(workers.measure, ("backfill_3_workers_speedup",)),
     Measurement(edits.measure, ("edit_during_backfill_p99_s",)),
     Measurement(clearing.measure, ("unchanged_marks_cleared_per_s",)),
+    Measurement(batching.measure, ("batching_requests_2000",)),
+    Measurement(quota.measure, ("quota_used_ratio", "quota_refusals")),
+    Measurement(duplicates.measure, ("duplicate_texts_called_once",)),
+    Measurement(local_model.measure, ("local_texts_per_s",)),
+    Measurement(vector_costs.measure_reading, ("provider_parse_ms_per_vector",)),
+    Measurement(vector_costs.measure_writing, ("vector_write_ms_per_vector",)),
     Measurement(leadership.measure, ("takeover_s", "handover_s")),
 )
 

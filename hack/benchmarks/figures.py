@@ -63,10 +63,22 @@ FIGURES = (
     Figure("backfill_3_workers_speedup", at_least(2.5), "one worker, 2 calls in flight each"),
     Figure("backfill_api_requests", at_most(200), "counted by the API server"),
     Figure("edit_during_backfill_p99_s", at_most(2), "from the commit of an edit to its vector"),
+    Figure("provider_loop_lag_ms", at_most(50), "while 100 answers of 256 vectors of 1,536 dimensions are read"),
     Figure("rss_mb_backfill", at_most(300), "the operator's process, at its largest"),
     Figure("takeover_s", at_most(20), "from SIGKILL of the leader to the standby's first vector"),
     Figure("handover_s", at_most(3), "from SIGTERM of an idle leader to the standby's first vector"),
     Figure("unchanged_marks_cleared_per_s", at_least(50_000), "rows whose text came out unchanged"),
+    Figure("batching_requests_2000", at_most(25), "for 2,000 jobs, at 100 texts a request of 200 ms"),
+    Figure("quota_used_ratio", at_least(0.95), "of 3,000 texts, in one minute"),
+    Figure("quota_refusals", at_most(0), "by the server, which enforces that quota"),
+    Figure(
+        "duplicate_texts_called_once", Aim(1, at_least=False), "how often a text was sent that a batch of 100 rows has"
+    ),
+    Figure("local_texts_per_s", None, "the demo's businesses, on one core"),
+    Figure("provider_parse_ms_per_vector", at_most(0.15), "768 dimensions, from the answer's bytes; processor time"),
+    Figure(
+        "vector_write_ms_per_vector", at_most(0.1), "768 dimensions, encoded and sent; processor time of the operator"
+    ),
 )
 """In the order of the table."""
 

@@ -4,17 +4,12 @@ Called by the measurements that start `embedding-operator`.
 """
 
 import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 from embedding_worker.providers.provider import ENTRY_POINT_GROUP
 from hack.benchmarks import slow_provider
-from hack.installation.kubectl import Kubectl
 from hack.processes import environment
 
-CRD = "crd/embeddingsources.embeddings.yellowbook.dev"
-PROVIDERS = "/spec/versions/0/schema/openAPIV3Schema/properties/spec/properties/model/properties/provider/enum"
 MODULE = "benchmark_provider"
 
 
@@ -28,15 +23,3 @@ def install_provider(folder: Path) -> dict[str, str]:
     (metadata / "entry_points.txt").write_text(f"[{ENTRY_POINT_GROUP}]\n{slow_provider.NAME} = {MODULE}:PROVIDER\n")
     inherited = environment.python_path()
     return {"PYTHONPATH": ":".join([str(place), *([inherited] if inherited else [])])}
-
-
-@contextmanager
-def accepted_by_the_crd(kubectl: Kubectl) -> Iterator[None]:
-    """Let sources name the provider while the context lasts."""
-    kubectl.run(
-        "patch", CRD, "--type=json", "-p", f'[{{"op":"add","path":"{PROVIDERS}/-","value":"{slow_provider.NAME}"}}]'
-    )
-    try:
-        yield
-    finally:
-        kubectl.try_run("patch", CRD, "--type=json", "-p", f'[{{"op":"remove","path":"{PROVIDERS}/-1"}}]')

@@ -4,7 +4,7 @@ The operator never gets more than the rights of its service account and its role
 """
 
 import secrets
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -37,13 +37,15 @@ class OperatorSystem:
     operator_url: str
     stack: ExitStack
 
-    def start_operator(self, name: str = "operator", *, until: str = "operator ready") -> OperatorProcess:
+    def start_operator(
+        self, name: str = "operator", *, until: str = "operator ready", settings: Mapping[str, str] | None = None
+    ) -> OperatorProcess:
         """Start one, and return when it has logged this. It is stopped with the system."""
         process = OperatorProcess(
             kubeconfig=self.kubeconfig,
             database_url=self.operator_url,
             folder=self.setting.folder,
-            settings=self.setting.provider | {"EMBEDDING_POD_NAME": name},
+            settings={**self.setting.provider, "EMBEDDING_POD_NAME": name, **(settings or {})},
             name=f"{self.kubectl.namespace}-{name}",
         )
         self.stack.callback(process.stop)

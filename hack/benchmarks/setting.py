@@ -9,10 +9,9 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-from hack.benchmarks.installed_provider import accepted_by_the_crd, install_provider
+from hack.benchmarks.installed_provider import install_provider
 from hack.cluster_choice.choice import Cluster, cluster_for_tests
 from hack.database.postgres import Database, DatabaseServer, database_server
-from hack.installation.kubectl import Kubectl
 from hack.installation.prerequisites import temporary_crds
 
 
@@ -35,11 +34,10 @@ class Setting:
 
     @cached_property
     def cluster(self) -> Cluster:
-        """A cluster that has the CRDs, and accepts the provider of the benchmarks."""
+        """A cluster that has the CRDs."""
         cluster = self.stack.enter_context(cluster_for_tests(self.folder))
         self.say(f"cluster: {cluster.origin}")
         self.stack.enter_context(temporary_crds(cluster))
-        self.stack.enter_context(accepted_by_the_crd(Kubectl(cluster)))
         return cluster
 
     @cached_property

@@ -9,6 +9,7 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
+from embedding_worker.limits import Limits
 from embedding_worker.rows.backfills import BackfillRecords, BackfillSettings
 from embedding_worker.rows.database import Database
 from hack.benchmarks.errors import Skipped
@@ -58,7 +59,7 @@ def _rows_per_s(setting: Setting, program: Path, workers: int) -> float:
 
 
 async def _begin(listings: Listings, workers: int) -> None:
-    settings = BackfillSettings(listings.config, 10_000_000, CONCURRENCY, workers)
+    settings = BackfillSettings(listings.config, Limits(10_000_000), CONCURRENCY, workers)
     async with Database(listings.url) as database:
         await BackfillRecords(database).begin(secrets.token_hex(4), SOURCE, settings, total=0)
 

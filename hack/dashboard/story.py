@@ -68,7 +68,7 @@ def source(name: str) -> str:
         "backfill": {"mode": "Auto", "threshold": 500, "concurrency": 1},
         "retry": {"maxAttempts": 3, "initialSeconds": 1, "maxSeconds": 2},
         "freshnessTarget": "30s",
-        "maxTextsPerDay": 10_000,
+        "limits": {"textsPerDay": 10_000, "estimatedCostPerMonth": 20},
     }
     group = "embeddings.yellowbook.dev/v1alpha1"
     return yaml.safe_dump({"apiVersion": group, "kind": "EmbeddingSource", "metadata": {"name": name}, "spec": spec})

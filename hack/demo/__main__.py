@@ -9,7 +9,8 @@ from typing import Annotated, NoReturn
 import typer
 from rich.console import Console
 
-from hack.demo import failures, outage, story
+from hack.demo import failures, outage
+from hack.demo import story as first_story
 from hack.demo.data import Business, businesses
 from hack.demo.failures import Failures
 from hack.demo.narrator import Narrator
@@ -67,12 +68,14 @@ def demo(
 
 
 def show_all(up: Stage, chosen: Provider) -> None:
-    """Show the story, and those of failures and of an outage if the provider can be made to fail."""
+    """Show the story, those of failures and of an outage if the provider can be made to fail, and a search at the end."""
     narrator = Narrator(up, console)
-    Story(narrator, chosen).show()
+    story = Story(narrator, chosen)
+    story.show()
     if up.gemini is not None:
         Failures(narrator, up.gemini).show()
         Outage(narrator, up.gemini, up.operator).show()
+    story.searches()
 
 
 def cast(*, few: bool) -> list[Business]:
@@ -80,7 +83,7 @@ def cast(*, few: bool) -> list[Business]:
     everyone = businesses()
     if not few:
         return everyone
-    named = story.NAMED | failures.NAMED | outage.NAMED
+    named = first_story.NAMED | failures.NAMED | outage.NAMED
     return [each for n, each in enumerate(everyone) if n % 5 == 0 or each.name in named]
 
 
@@ -100,6 +103,7 @@ def _show_around(up: Stage) -> None:
         "kubectl get embeddingsources,embeddingjobs",
         "kubectl describe embeddingsource businesses",
         f"tail -f {up.operator.log}",
+        f"curl {up.search_url}/v1/models",
         f'psql "{up.database_url}"   # any client; the tables of the operator are in schema embedding_operator',
         "make demo-down                # ends it",
     ):

@@ -1,5 +1,6 @@
 """Shows the demo on the console: scenes, commands with their output, and the progress of the rows. Called by its stories."""
 
+import shlex
 import subprocess
 import time
 from collections.abc import Callable
@@ -8,6 +9,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, Progress, TextColumn
 
+from hack.demo.search import SearchText, answer, shortened, vector_in
 from hack.demo.stage import Ground
 from hack.errors import ToolError
 from hack.processes.environment import program_environment
@@ -41,6 +43,13 @@ class Narrator:
             shown = shown.replace("%s", f"'{value}'" if isinstance(value, str) else str(value), 1)
         self._console.print(f"sql> {escape(shown)}", style="bold", highlight=False)
         self.stage.query(statement, *params)
+
+    def curl(self, asked: SearchText) -> list[float]:
+        """Ask for a vector, and show the command with the beginning of the answer."""
+        self._console.print(f"$ {escape(shlex.join(asked.command))}", style="bold", highlight=False)
+        answered = answer(asked)
+        self.show(shortened(answered), dim=True)
+        return vector_in(answered)
 
     def kubectl(self, *arguments: str, only: Callable[[str], bool] | None = None) -> None:
         """Run a command from the repository's root, and show it with the first lines of its output."""

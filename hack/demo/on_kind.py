@@ -68,16 +68,23 @@ def play(pods: PodCluster, folder: Path, cast: list[Business], *flags: str, rele
     pods.load_operator_image()
     say(f"the operator's image is built and on the nodes, {time.monotonic() - began:.0f} s")
     values = ["postgresql.enabled=true", f"postgresql.password={PASSWORD}", f"postgresql.database={DATABASE}"]
+    values.append("serve.enabled=true")
     flags = (*(f"--set={value}" for value in values), *pods.operator_flags, *pods.load_postgresql_image(), *flags)
     helm = Helm(go_program("helm4"), folder / "helm", cluster.admin_kubeconfig)
     say(f"helm upgrade --install {release} {CHART.relative_to(ROOT)} --namespace {release} {' '.join(flags)}")
     helm.upgrade(release, *flags, namespace=release, timeout_s=INSTALLED_WITHIN_S)
     kubectl = Kubectl(cluster, release)
-    with forward_port(kubectl, f"{release}-embedding-operator-postgresql", 5432, folder) as port:
-        ground = Ground(kubectl, f"postgresql://postgres:{PASSWORD}@127.0.0.1:{port}/{DATABASE}")
+    with (
+        forward_port(kubectl, f"{release}-embedding-operator-postgresql", 5432, folder) as port,
+        forward_port(kubectl, f"{release}-embedding-operator-serve", 8080, folder) as search_port,
+    ):
+        url = f"postgresql://postgres:{PASSWORD}@127.0.0.1:{port}/{DATABASE}"
+        ground = Ground(kubectl, url, f"http://127.0.0.1:{search_port}")
         load_businesses(ground.database_url, cast)
         say(f"{len(cast)} businesses are in public.businesses, none of them with an embedding")
-        Story(Narrator(ground, console), local()).show()
+        story = Story(Narrator(ground, console), local())
+        story.show()
+        story.searches()
 
 
 def say(line: str) -> None:

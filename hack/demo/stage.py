@@ -25,7 +25,8 @@ from hack.demo.data import Business
 from hack.errors import ToolError
 from hack.installation.kubectl import Kubectl
 from hack.installation.operator_process import OperatorProcess
-from hack.installation.prerequisites import temporary_crds, temporary_namespace
+from hack.installation.prerequisites import make_serve_account, temporary_crds, temporary_namespace
+from hack.installation.search_process import SearchProcess
 from hack.processes import environment
 from hack.processes.daemons import daemon_of, end
 from hack.provider_server.process import FakeGemini
@@ -50,10 +51,12 @@ GRANT_SCHEMA = "GRANT CREATE ON DATABASE {database} TO {role}"
 
 @dataclass(frozen=True)
 class Ground:
-    """What a story needs: the resources, and the database."""
+    """What a story needs: the resources, the database, and the vectors of search texts."""
 
     kubectl: Kubectl
     database_url: str
+    search_url: str
+    """Where `embedding-operator serve` is."""
 
     def query(self, statement: str, *params: object) -> list[tuple[object, ...]]:
         """Run SQL as the application that owns the table."""
@@ -122,14 +125,26 @@ def stage(
         stack.callback(operator.stop)
         operator.start(ends_with_parent=not keep)
         say(f"the operator runs in namespace {namespace}, as a service account with its Role only")
+        search = _search_process(stack, cluster, namespace, folder, settings=settings, keep=keep)
+        say("beside it runs `embedding-operator serve`, which embeds search texts, and may only read sources")
         kubectl = Kubectl(cluster, namespace)
-        yield Stage(kubectl, database.url, operator, fake, folder, _kubeconfig(kubectl, folder))
+        yield Stage(kubectl, database.url, search.http_url, operator, fake, folder, _kubeconfig(kubectl, folder))
         if keep:
-            started = [operator.daemon, *([fake.daemon] if fake else [])]
+            started = [operator.daemon, search.daemon, *([fake.daemon] if fake else [])]
             kept = {"postgres": str(where or ""), "daemons": [asdict(daemon) for daemon in started]}
             KEPT_STATE.write_text(json.dumps(kept, default=str))
             # A reference is kept, because a context that is garbage-collected would end what it holds; the command uses os._exit.
             HELD.append(stack.pop_all())
+
+
+def _search_process(
+    stack: ExitStack, cluster: Cluster, namespace: str, folder: Path, *, settings: Mapping[str, str], keep: bool
+) -> SearchProcess:
+    account = make_serve_account(cluster, namespace, folder)
+    search = SearchProcess(kubeconfig=account, folder=folder, settings=settings)
+    stack.callback(search.stop)
+    search.start(ends_with_parent=not keep)
+    return search
 
 
 def end_kept(say: Callable[[str], None]) -> None:

@@ -13,9 +13,10 @@ import yaml
 from hack.cluster_choice.choice import Cluster
 from hack.control_plane.kubeconfig import service_account_kubeconfig
 from hack.installation.kubectl import Kubectl
-from hack.repository import CRDS, RULES
+from hack.repository import CRDS, RULES, SERVE_RULES
 
 ACCOUNT = "embedding-operator"
+SERVE_ACCOUNT = "embedding-operator-serve"
 
 
 def apply_crds(cluster: Cluster) -> list[str]:
@@ -45,24 +46,36 @@ def temporary_crds(cluster: Cluster) -> Iterator[None]:
 
 def make_namespace(cluster: Cluster, namespace: str, folder: Path) -> Path:
     """Create a namespace with the operator's account and Role. Returns the account's kubeconfig, written to `folder`."""
+    Kubectl(cluster).run(
+        "apply", "-f", "-", stdin=f"{{apiVersion: v1, kind: Namespace, metadata: {{name: {namespace}}}}}"
+    )
+    return make_account(cluster, namespace, folder, name=ACCOUNT, rules=RULES)
+
+
+def make_serve_account(cluster: Cluster, namespace: str, folder: Path) -> Path:
+    """The same for the account of `embedding-operator serve`, which may only read sources, in a namespace that exists."""
+    return make_account(cluster, namespace, folder, name=SERVE_ACCOUNT, rules=SERVE_RULES)
+
+
+def make_account(cluster: Cluster, namespace: str, folder: Path, *, name: str, rules: Path) -> Path:
+    """Create an account with a Role of these rules. Returns its kubeconfig."""
     kubectl = Kubectl(cluster, namespace)
-    names = {"name": ACCOUNT, "namespace": namespace}
+    names = {"name": name, "namespace": namespace}
     rbac = "rbac.authorization.k8s.io"
     manifests: list[dict[str, Any]] = [
-        {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": namespace}},
         {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": names},
-        {"apiVersion": f"{rbac}/v1", "kind": "Role", "metadata": names, "rules": yaml.safe_load(RULES.read_text())},
+        {"apiVersion": f"{rbac}/v1", "kind": "Role", "metadata": names, "rules": yaml.safe_load(rules.read_text())},
         {
             "apiVersion": f"{rbac}/v1",
             "kind": "RoleBinding",
             "metadata": names,
-            "roleRef": {"apiGroup": rbac, "kind": "Role", "name": ACCOUNT},
+            "roleRef": {"apiGroup": rbac, "kind": "Role", "name": name},
             "subjects": [{"kind": "ServiceAccount", **names}],
         },
     ]
     kubectl.run("apply", "-f", "-", stdin=yaml.safe_dump_all(manifests))
-    out = folder / f"{namespace}.kubeconfig"
-    return service_account_kubeconfig(cluster.admin_kubeconfig, namespace, ACCOUNT, out, kubectl=cluster.kubectl)
+    out = folder / (f"{namespace}.kubeconfig" if name == ACCOUNT else f"{namespace}-{name}.kubeconfig")
+    return service_account_kubeconfig(cluster.admin_kubeconfig, namespace, name, out, kubectl=cluster.kubectl)
 
 
 @contextmanager
@@ -76,5 +89,5 @@ def temporary_namespace(cluster: Cluster, namespace: str, folder: Path) -> Itera
         kubectl = Kubectl(cluster, namespace)
         for kind in ("embeddingsources", "embeddingjobs"):  # --all would delete them one by one
             kubectl.run("delete", "--raw", f"/apis/embeddings.yellowbook.dev/v1alpha1/namespaces/{namespace}/{kind}")
-        kubectl.run("delete", "rolebinding,role,serviceaccount", ACCOUNT, "--ignore-not-found")
+        kubectl.run("delete", "rolebinding,role,serviceaccount", ACCOUNT, SERVE_ACCOUNT, "--ignore-not-found")
         kubectl.run("delete", "namespace", namespace, "--wait=false", "--ignore-not-found")

@@ -1,4 +1,4 @@
-"""`python -m hack.provider_server` runs the fake Gemini API until it is interrupted. Its first line says at which address."""
+"""`python -m hack.provider_server` runs the fake APIs until it is interrupted. Its first line says at which address."""
 
 import asyncio
 import sys
@@ -18,7 +18,7 @@ def fake_gemini(
     latency_ms: Annotated[int, typer.Option(min=0, help="How long each answer takes.")] = 0,
     api_key: Annotated[str, typer.Option(help="The only key that is accepted.")] = API_KEY,
 ) -> None:
-    """Answers as the Gemini API does, with vectors made of the texts' hashes; /control sets faults, /control/stats counts."""
+    """Answers as the Gemini API and OpenAI's do, with vectors made of hashes; /control sets faults, /control/stats counts."""
     try:
         asyncio.run(serve(FakeServer(api_key=api_key, latency_s=latency_ms / 1000), port))
     except KeyboardInterrupt:

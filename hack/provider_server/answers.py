@@ -4,6 +4,7 @@ They quote the key, as the real ones were observed to, and also the text, so tha
 provider into a log or a status.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -24,6 +25,7 @@ class ErrorBody:
     status: str
     message: str
     details: list[dict[str, Any]] = field(default_factory=list)
+    headers: Mapping[str, str] = field(default_factory=dict)
 
     def as_json(self) -> dict[str, Any]:
         error: dict[str, Any] = {"code": self.code, "message": self.message, "status": self.status}

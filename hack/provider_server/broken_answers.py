@@ -4,20 +4,26 @@ Called by the fake server for the faults that are not error answers.
 """
 
 import asyncio
+import gzip
+import json
 from collections.abc import Sequence
 from typing import Any
 
 from aiohttp import web
 
 from hack.provider_server import answers
+from hack.provider_server.calls import Values
 from hack.provider_server.faults import Fault, FaultKind
 
-Values = list[float] | list[str] | list[None] | None
 NO_ANSWERS = {FaultKind.HANG, FaultKind.TRICKLE, FaultKind.TRICKLE_HEADERS, FaultKind.CLOSE} | {
-    *(FaultKind.REDIRECT, FaultKind.NOT_JSON, FaultKind.ERROR_BODY)
+    *(FaultKind.REDIRECT, FaultKind.NOT_JSON, FaultKind.ERROR_BODY, FaultKind.BAD_GATEWAY, FaultKind.CLOSE_AT_ONCE),
+    FaultKind.BOMB,
 }
+UNUSUAL = {FaultKind.GZIP, FaultKind.SHUFFLED, FaultKind.NUMBERS}
+"""Right answers in another form."""
 PAGE = "<html><body>Sign in to the network</body></html>"
 TRICKLE_S = 1.0
+BOMB_BYTES = 64_000_000
 
 
 async def no_answer(fault: Fault, request: web.Request) -> web.StreamResponse:
@@ -31,8 +37,15 @@ async def no_answer(fault: Fault, request: web.Request) -> web.StreamResponse:
             return web.Response(status=307, headers={"Location": fault.location})
         case FaultKind.NOT_JSON:
             return web.Response(text=PAGE, content_type="text/html")
+        case FaultKind.BAD_GATEWAY:
+            return web.Response(text=PAGE, status=502, content_type="text/html")
+        case FaultKind.BOMB:
+            body = gzip.compress(b" " * BOMB_BYTES, compresslevel=1)
+            return web.Response(body=body, headers={"Content-Encoding": "gzip", "Content-Type": "application/json"})
         case FaultKind.ERROR_BODY:
             return web.json_response(answers.internal().as_json())
+        case FaultKind.CLOSE_AT_ONCE if request.transport is not None:
+            request.transport.abort()
     response = web.StreamResponse(headers={"Content-Type": "application/json", "Content-Length": "100000"})
     await response.prepare(request)
     await response.write(b'{"embeddings": [{"values": [0.1, ')
@@ -56,8 +69,12 @@ async def trickled_headers(request: web.Request) -> None:
 def spoiled(vectors: list[list[float]], kind: FaultKind) -> Sequence[Values]:
     """The same vectors, the last of them broken."""
     match kind:
+        case FaultKind.TRUNCATED:
+            return vectors
         case FaultKind.TOO_FEW:
             return vectors[:-1]
+        case FaultKind.ONE_FOR_ALL:
+            return vectors[:1]
         case FaultKind.WRONG_SIZE:
             return [*vectors[:-1], vectors[-1][:-1]]
         case FaultKind.ZERO:
@@ -66,5 +83,18 @@ def spoiled(vectors: list[list[float]], kind: FaultKind) -> Sequence[Values]:
             return [*vectors[:-1], [None for _ in vectors[-1]]]
         case FaultKind.NULL_VECTOR:
             return [*vectors[:-1], None]
+        case FaultKind.INFINITE:
+            return [*vectors[:-1], ["Infinity" for _ in vectors[-1]]]
         case _:  # Google's JSON writes NaN as a string
             return [*vectors[:-1], ["NaN" for _ in vectors[-1]]]
+
+
+def encoded(body: Any, kind: FaultKind | None) -> web.Response:
+    """The answer with this body, compressed or cut in half where the fault asks for it."""
+    if kind is FaultKind.TRUNCATED:
+        text = json.dumps(body)
+        return web.Response(text=text[: len(text) // 2], content_type="application/json")
+    response = web.json_response(body)
+    if kind is FaultKind.GZIP:
+        response.enable_compression(web.ContentCoding.gzip)
+    return response

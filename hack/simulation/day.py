@@ -21,10 +21,11 @@ from embedding_operator.reconciler.row_queues import ProviderNotCallable, RowQue
 from embedding_operator.resources.base import Metadata
 from embedding_operator.resources.embedding_job import EmbeddingJob, JobSpec, Phase, SourceRef
 from embedding_operator.resources.embedding_source import parse_source
+from embedding_worker.limits import Limits
 from embedding_worker.outcome import RowOutcome, RowRequest
 from embedding_worker.pipeline import make_pipeline
 from embedding_worker.providers.observer import NoObserver
-from embedding_worker.providers.registry import ProviderRegistry
+from embedding_worker.providers.registry import Credentials, ProviderRegistry
 from embedding_worker.rows.store import RowStore
 from embedding_worker.source import Model, TooLong
 from hack.simulation.provider import NAME, SimulatedEmbedder, registered
@@ -38,7 +39,7 @@ WINDOW = 500
 MOST_OPEN = 1_000
 """These, and the jobs that wait for the provider or for their next attempt."""
 GIVEN_UP_S = 2 * DAY_S
-NO_LIMIT = 1_000_000_000
+NO_LIMIT = Limits(1_000_000_000)
 MODEL = Model(NAME, "any", 2)
 
 
@@ -107,14 +108,16 @@ class Day:
 
     async def _open_sources(self, pipelines: AsyncExitStack) -> None:
         """Sources that use the same key. Their pipelines end with the stack."""
-        registry = ProviderRegistry({}, clock=self._clock, observer=NoObserver(), providers=registered(self._provider))
+        registry = ProviderRegistry(
+            Credentials({}), clock=self._clock, observer=NoObserver(), providers=registered(self._provider)
+        )
         for name in SOURCES:
             self._catalog.put(parse_source(_manifest(name)))
             pipeline = make_pipeline(
                 cast(RowStore, self._store),
                 registry.embedder(MODEL, source=name),
                 too_long=TooLong.TRUNCATE,
-                max_texts_per_day=NO_LIMIT,
+                limits=NO_LIMIT,
                 clock=self._clock,
             )
             await pipelines.enter_async_context(pipeline.running(probes=True))

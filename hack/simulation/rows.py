@@ -7,8 +7,17 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from random import Random
 
+from embedding_worker.limits import Granted, Limits
 from embedding_worker.providers.embedder import Vector
-from embedding_worker.rows.records import LastOutcome, PresentRow, RateGrant, RateLimits, VectorWrite, WriteResult
+from embedding_worker.rows.records import (
+    LastOutcome,
+    PresentRow,
+    RateGrant,
+    RateLimits,
+    UsageNote,
+    VectorWrite,
+    WriteResult,
+)
 from embedding_worker.text import content_hash
 from hack.simulation.provider import POISON, text_of
 from hack.simulation.weather import HOUR_S
@@ -60,8 +69,8 @@ class MemoryRows:
     def id_problem(self, row_id: str) -> str | None:
         return None
 
-    async def acquire_texts(self, texts: int, *, tokens: int, most_a_day: int) -> int:
-        return texts
+    async def acquire_texts(self, tokens: Sequence[int], limits: Limits) -> Granted:
+        return Granted(len(tokens))
 
     async def return_texts(self, texts: int, *, tokens: int, counted_s_ago: float) -> None:
         return
@@ -70,6 +79,9 @@ class MemoryRows:
         self, key: str, limits: RateLimits, *, texts: int, tokens: int, longest_wait_s: float
     ) -> RateGrant:
         return RateGrant(granted=True, wait_s=0.0)
+
+    async def record_usage(self, notes: Sequence[UsageNote], *, now: float) -> None:
+        return
 
     async def read(self, ids: Sequence[str], *, characters: int) -> dict[str, PresentRow]:
         return {row_id: self._present(self.rows[row_id]) for row_id in ids}

@@ -13,6 +13,7 @@ import aiohttp
 
 from embedding_operator.api_access.access import AccessRefused
 from embedding_operator.api_access.credentials import Credentials
+from embedding_operator.api_access.event_stream import CHANGES, watch_events
 from embedding_operator.api_access.kubeconfig import read_kubeconfig
 from embedding_operator.api_access.pod import pod_access
 from embedding_operator.api_access.session import (
@@ -38,7 +39,7 @@ from embedding_worker.clock import SystemClock
 Json = dict[str, Any]
 MERGE_PATCH = {"Content-Type": "application/merge-patch+json"}
 PAGE = 500
-LEASES, LEASE_TIMEOUT_S, WATCH_ENDS_WITHIN_S = "coordination.k8s.io/v1", 3.0, 9.0
+LEASES, LEASE_TIMEOUT_S = "coordination.k8s.io/v1", 3.0
 
 
 class ApiServer:
@@ -184,6 +185,15 @@ class ApiServer:
     async def sources(self) -> list[Json]:
         return await self._list(SOURCES)
 
+    async def sources_now(self) -> tuple[list[Json], str]:
+        """All sources, and the version from which `watch_sources` continues."""
+        listed = await self._to_collection("GET", SOURCES)
+        return listed["items"], listed["metadata"]["resourceVersion"]
+
+    def watch_sources(self, version: str, *, within_s: float) -> AsyncIterator[Json]:
+        """The changes of sources since this version, for so long, each with a `type` and an `object`."""
+        return watch_events(self._session, self._url(SOURCES), {"resourceVersion": version}, within_s=within_s)
+
     async def jobs(self) -> list[Json]:
         return await self._list(JOBS)
 
@@ -230,21 +240,12 @@ class ApiServer:
 
     async def watch_lease(self, name: str, version: str, *, within_s: float) -> AsyncIterator[Json]:
         """The Lease, each time that it changes, for so long. Ends early where it is deleted or the version is too old."""
-        params = {"watch": "1", "fieldSelector": f"metadata.name={name}", "timeoutSeconds": str(round(within_s))}
-        timeout = aiohttp.ClientTimeout(total=within_s + WATCH_ENDS_WITHIN_S)
-        try:
-            async with self._session_for_leases.get(
-                self._lease_url(), params=params | {"resourceVersion": version}, timeout=timeout
-            ) as response:
-                if response.status >= 300:
-                    raise reaction_to(response.status, await response.read(), response.headers.get("Retry-After"))
-                async for line in response.content:
-                    event = json.loads(line)
-                    if event["type"] not in ("ADDED", "MODIFIED"):
-                        return
-                    yield event["object"]
-        except (aiohttp.ClientError, TimeoutError) as exc:
-            raise ApiServerUnavailable(f"the API server cannot be reached ({reason_unreachable(exc)})") from exc
+        selected = {"fieldSelector": f"metadata.name={name}", "resourceVersion": version}
+        events = watch_events(self._session_for_leases, self._lease_url(), selected, within_s=within_s)
+        async for event in events:
+            if event["type"] not in CHANGES:
+                return
+            yield event["object"]
 
     @property
     def _for_leases(self) -> dict[str, Any]:

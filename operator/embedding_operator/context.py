@@ -57,7 +57,7 @@ async def open_context(settings: Settings, stack: AsyncExitStack) -> Context:
         database,
         metrics,
         poster,
-        ProviderRegistry(settings.provider_values(), clock=clock, observer=metrics),
+        ProviderRegistry(settings.credentials(), clock=clock, observer=metrics),
         make_registers(max_open=settings.max_open_jobs, max_finished=settings.max_finished_jobs, clock=clock),
         catalog,
         RowQueues(catalog, clock=clock),

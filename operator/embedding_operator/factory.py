@@ -90,6 +90,11 @@ class Factory:
             await context.providers.rotate(variable.removesuffix("_FILE"), value)
             sources.retry_all()
 
-        mounted = context.settings.mounted_secrets()
-        rotations = {secret.variable: partial(rotate, secret.variable) for secret in mounted}
-        return Rotation(mounted, rotations, clock=context.clock)
+        async def rotate_key(ref: str, value: str) -> None:
+            await context.providers.rotate_key(ref, value)
+            sources.retry_all()
+
+        secrets, keys = context.settings.mounted_secrets(), context.settings.mounted_keys()
+        rotations = {secret.variable: partial(rotate, secret.variable) for secret in secrets}
+        rotations |= {key.variable: partial(rotate_key, key.variable) for key in keys}
+        return Rotation([*secrets, *keys], rotations, clock=context.clock)

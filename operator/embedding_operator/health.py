@@ -3,6 +3,8 @@
 /healthz fails where a restart would help. /readyz fails while the database or the API server cannot be reached.
 """
 
+import asyncio
+import socket
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
@@ -12,6 +14,9 @@ from aiohttp import web
 log = structlog.get_logger(__name__)
 
 STUCK_S = 300.0
+KEPT_BY_THE_KERNEL = 65_536
+"""Of an answer that a client does not read, in bytes. Without a limit it is megabytes, which count as the pod's memory."""
+TOO_MANY = b"HTTP/1.1 503 Service Unavailable\r\nConnection: close\r\nContent-Length: 0\r\nRetry-After: 1\r\n\r\n"
 Probe = Callable[[], list[str]]
 """The problems, one sentence each; an empty list means that there is none."""
 
@@ -21,6 +26,14 @@ async def health_server(
     port: int, *, stuck: Probe, not_ready: Probe, metrics: Callable[[], bytes]
 ) -> AsyncIterator[int]:
     """Serve on this port (0: any free one) while the context lasts. Yields the port. Raises OSError where it is in use."""
+    app = web.Application()
+    app.add_routes(probes(stuck=stuck, not_ready=not_ready, metrics=metrics))
+    async with served(app, port) as listening:
+        yield listening
+
+
+def probes(*, stuck: Probe, not_ready: Probe, metrics: Callable[[], bytes]) -> list[web.RouteDef]:
+    """The routes for the kubelet and Prometheus."""
 
     async def healthz(_: web.Request) -> web.Response:
         return _answer(stuck())
@@ -32,19 +45,52 @@ async def health_server(
         content_type = "text/plain; version=0.0.4; charset=utf-8"
         return web.Response(body=metrics(), headers={"Content-Type": content_type})
 
-    app = web.Application()
-    app.add_routes([web.get("/healthz", healthz), web.get("/readyz", readyz), web.get("/metrics", metrics_page)])
-    runner = web.AppRunner(app, access_log=None)
+    return [web.get("/healthz", healthz), web.get("/readyz", readyz), web.get("/metrics", metrics_page)]
+
+
+@asynccontextmanager
+async def served(
+    app: web.Application, port: int, *, finishes_within_s: float = 60.0, most_connections: int | None = None
+) -> AsyncIterator[int]:
+    """See health_server. At the end, no connection is accepted any more, and requests have so long to be answered.
+
+    `most_connections` are kept at once; one more is closed with an answer 503.
+    """
+    runner = web.AppRunner(app, access_log=None, shutdown_timeout=finishes_within_s)
     await runner.setup()
     try:
         # Port 0 is for tests on this machine: with several addresses, each would get a different port.
-        site = web.TCPSite(runner, "127.0.0.1" if port == 0 else None, port)
-        await site.start()
-        served = int(runner.addresses[0][1])
-        log.info("http server up", port=served)
-        yield served
+        host = "127.0.0.1" if port == 0 else None
+        listener = await asyncio.get_running_loop().create_server(_accept(runner, most_connections), host, port)
+        try:
+            for each in listener.sockets if most_connections is not None else ():
+                each.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, KEPT_BY_THE_KERNEL)  # connections inherit it
+            listening = int(listener.sockets[0].getsockname()[1])
+            log.info("http server up", port=listening)
+            yield listening
+        finally:
+            listener.close()
     finally:
         await runner.cleanup()
+
+
+def _accept(runner: web.AppRunner, most: int | None) -> Callable[[], asyncio.Protocol]:
+    """Makes what answers a new connection."""
+    server = runner.server
+    if server is None:
+        raise RuntimeError("the runner was not set up")
+    if most is None:
+        return server
+    return lambda: server() if len(server.connections) < most else TooManyConnections()
+
+
+class TooManyConnections(asyncio.Protocol):
+    """Answers and closes a connection without reading."""
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.WriteTransport)
+        transport.write(TOO_MANY)
+        transport.close()
 
 
 def _answer(problems: list[str]) -> web.Response:

@@ -22,7 +22,15 @@ class LoopFactory:
             make_workers, server=context.server, template=settings.backfill_pod_template, clock=context.clock
         )
         leads = context.leadership.may_start
-        shared = SharedParts(context.server, context.jobs, workers, settings.audit_rows_per_s, leads, context.clock)
+        shared = SharedParts(
+            context.server,
+            context.jobs,
+            workers,
+            settings.audit_rows_per_s,
+            leads,
+            context.clock,
+            settings.price_per_million_tokens,
+        )
         setup = SourceSetup(context.database, context.providers, catalog=context.catalog, shared=shared)
         report = StatusReport(
             source, server=context.server, events=context.events, table=context.jobs.table, clock=context.clock

@@ -48,7 +48,8 @@ class Metrics:
         self._sources = SourceMetrics(PREFIX, clock=clock)
         self._registry.register(self._sources)
         for name, description in DESCRIPTIONS:
-            self._describe(name, "gauge", description, LABELS.get(name, ("source",)))
+            kind = "counter" if name.endswith("_total") else "gauge"
+            self._describe(name, kind, description, LABELS.get(name, ("source",)))
         self._gauge("build_info", "1, with the version as a label", "version").labels(
             version("embedding-operator")
         ).set(1)

@@ -65,6 +65,7 @@ async def _run(settings: Settings, stop: asyncio.Event, stack: AsyncExitStack) -
         return 2
     if context is None:
         return 0
+    log.info("operator started", namespace=context.server.namespace)
     process = Process(context, stop)
     try:
         await stack.enter_async_context(

@@ -28,7 +28,7 @@ class SecretUnreadable(Exception):
 
 @dataclass(frozen=True)
 class MountedSecret:
-    """The variable that names the file, the file, and the value that was read last."""
+    """The variable that names the file, or the name of a key as SECRET/KEY; the file, and the value that was read last."""
 
     variable: str
     path: Path

@@ -8,17 +8,22 @@ import os
 import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, ClassVar, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, ValidationError
 
+from embedding_operator.api_keys import DeclaredKey, declared_keys
 from embedding_operator.rotation import MountedSecret, SecretUnreadable, read_secret
 from embedding_worker.errors import SourceRefused
 from embedding_worker.providers.provider import Provider, ProviderSetting, registered_providers
+from embedding_worker.providers.registry import Credentials
 from embedding_worker.rows.database_url import unusable_url
 
 PREFIX = "EMBEDDING_"
 DATABASE_URL = "DATABASE_URL"
+SERVE_PREFIX = "EMBEDDING_SERVE_"
+"""Of the settings of `embedding-operator serve`, which other commands leave alone."""
+SERVE_TOKEN = f"{SERVE_PREFIX}TOKEN"
 NAMESPACE_FILE = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
 # Kubernetes sets such variables in every pod for each Service of the namespace, also for one that is named embedding-….
 SERVICE_VARIABLE = re.compile(r".*_(SERVICE_HOST|SERVICE_PORT(_.+)?|PORT(_\d+_(TCP|UDP|SCTP)(_.+)?)?)$")
@@ -36,6 +41,8 @@ class Settings(BaseModel):
     """Each field is the environment variable of its alias; the last two hold what has no field of its own."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
+    own_secrets: ClassVar[tuple[str, ...]] = (DATABASE_URL,)
+    """Those that belong to no provider."""
 
     database_url: SecretStr = Field(alias=DATABASE_URL, description="the database of all sources, as a libpq URL")
     kubeconfig: Path | None = Field(None, alias="KUBECONFIG", description="outside a cluster: where the API server is")
@@ -90,6 +97,9 @@ class Settings(BaseModel):
         allow_inf_nan=False,
         description="pace of the audit, after its first pass",
     )
+    api_keys: Annotated[tuple[DeclaredKey, ...], BeforeValidator(declared_keys)] = Field(
+        (), alias="EMBEDDING_API_KEYS", description="the keys that sources may name, as JSON that the chart writes"
+    )
     backfill_pod_template: Path | None = Field(
         None,
         alias="EMBEDDING_BACKFILL_POD_TEMPLATE_FILE",
@@ -108,26 +118,47 @@ class Settings(BaseModel):
         """The values of all provider settings that are set, by variable: what the provider registry needs."""
         return {name: value.get_secret_value() for name, value in self.provider_settings.items()}
 
+    def credentials(self) -> Credentials:
+        """What the provider registry needs. Reads the files of the keys that sources name."""
+        return Credentials(self.provider_values(), {declared.ref: declared.read() for declared in self.api_keys})
+
     def mounted_secrets(self) -> list[MountedSecret]:
         """The secrets that files hold, with the values that were read."""
-        values = {**self.provider_values(), DATABASE_URL: self.database_url.get_secret_value()}
+        values = {**self.provider_values(), **self.own_secret_values()}
         return [MountedSecret(f"{name}_FILE", path, values[name]) for name, path in self.secret_files.items()]
+
+    def own_secret_values(self) -> Mapping[str, str]:
+        return {DATABASE_URL: self.database_url.get_secret_value()}
+
+    def mounted_keys(self) -> list[MountedSecret]:
+        """The keys that sources name, with the values that are read now; empty where one is missing."""
+        return [MountedSecret(declared.ref, declared.file, declared.read().value or "") for declared in self.api_keys]
+
+
+Kind = TypeVar("Kind", bound=Settings)
 
 
 def settings_from(environ: Mapping[str, str], *, providers: Mapping[str, Provider] | None = None) -> Settings:
     """The settings that these variables spell. Raises SettingsRefused with everything that is wrong, at once."""
+    return settings_of_kind(Settings, environ, providers=providers)
+
+
+def settings_of_kind(
+    kind: type[Kind], environ: Mapping[str, str], *, providers: Mapping[str, Provider] | None = None
+) -> Kind:
+    """The same for a command that has settings of its own."""
     providers = registered_providers() if providers is None else providers
     declared = _declared(providers)
-    values = {name: environ[name] for name in own_variables() | set(declared) if environ.get(name, "").strip()}
-    secrets = [DATABASE_URL, *(name for name, setting in declared.items() if setting.secret)]
+    values = {name: environ[name] for name in own_variables(kind) | set(declared) if environ.get(name, "").strip()}
+    secrets = [*kind.own_secrets, *(name for name, setting in declared.items() if setting.secret)]
     files, problems = _read_secrets(secrets, environ, values)
-    problems += _unknown_variables(environ, known=variables(providers))
+    problems += _unknown_variables(environ, known=variables(providers, kind))
     if (url := values.get(DATABASE_URL)) and (reason := unusable_url(url)):
         problems.append(f"{DATABASE_URL}{'_FILE' if DATABASE_URL in files else ''} is no database URL: {reason}")
     of_providers = {name: values.pop(name) for name in declared if name in values}
     problems += _unusable(declared, of_providers)
     try:
-        settings = Settings.model_validate(values | {"provider_settings": of_providers, "secret_files": files})
+        settings = kind.model_validate(values | {"provider_settings": of_providers, "secret_files": files})
     except ValidationError as exc:
         reported = {problem.split()[0].removesuffix("_FILE") for problem in problems}
         errors = exc.errors(include_input=True, include_url=False)
@@ -138,16 +169,17 @@ def settings_from(environ: Mapping[str, str], *, providers: Mapping[str, Provide
     return settings
 
 
-def own_variables() -> set[str]:
+def own_variables(kind: type[Settings] = Settings) -> set[str]:
     """The variables of the settings that belong to no provider, without those that name files."""
-    return {field.alias for field in Settings.model_fields.values() if field.alias is not None}
+    aliases = {field.alias for field in kind.model_fields.values() if field.alias is not None}
+    return aliases - ({DATABASE_URL} - set(kind.own_secrets))
 
 
-def variables(providers: Mapping[str, Provider] | None = None) -> set[str]:
-    """All variables that this version reads, those of the installed providers and those that name files among them."""
+def variables(providers: Mapping[str, Provider] | None = None, kind: type[Settings] = Settings) -> set[str]:
+    """All variables that are read, those of the installed providers and those that name files among them."""
     declared = _declared(registered_providers() if providers is None else providers)
-    secrets = {DATABASE_URL, *(name for name, setting in declared.items() if setting.secret)}
-    return own_variables() | set(declared) | {f"{name}_FILE" for name in secrets}
+    secrets = {*kind.own_secrets, *(name for name, setting in declared.items() if setting.secret)}
+    return own_variables(kind) | set(declared) | {f"{name}_FILE" for name in secrets}
 
 
 def _declared(providers: Mapping[str, Provider]) -> dict[str, ProviderSetting]:
@@ -159,7 +191,7 @@ def _unknown_variables(environ: Mapping[str, str], *, known: set[str]) -> list[s
     return [
         f"{name} is no setting of this version: correct its name, or remove it"
         for name in unknown
-        if not SERVICE_VARIABLE.match(name)
+        if not SERVICE_VARIABLE.match(name) and (SERVE_TOKEN in known or not name.startswith(SERVE_PREFIX))
     ]
 
 
@@ -196,7 +228,10 @@ def _read_secrets(
 
 def _problem(error: Any) -> str:
     name = str(error["loc"][0]) if error["loc"] else "the settings"
-    is_secret = name == DATABASE_URL
+    is_secret = name in (DATABASE_URL, SERVE_TOKEN)
+    if len(error["loc"]) > 1:
+        within = ".".join(map(str, error["loc"][1:]))
+        return f"{name} has a wrong {within}: {error['msg'][0].lower()}{error['msg'][1:]}"
     if error["type"] == "missing":
         return f"{name} is not set: it is needed{', or ' + name + '_FILE' if is_secret else ''}"
     message = error["msg"][0].lower() + error["msg"][1:]
@@ -206,6 +241,11 @@ def _problem(error: Any) -> str:
 def settings_of_this_process() -> Settings:
     """Raises SettingsRefused."""
     return settings_from(os.environ)
+
+
+def command_settings(kind: type[Kind]) -> Kind:
+    """Those of a command that has settings of its own. Raises SettingsRefused."""
+    return settings_of_kind(kind, os.environ)
 
 
 def pod_namespace() -> str | None:
@@ -229,4 +269,5 @@ def completion_index() -> int | None:
 
 def environment_of_a_program() -> dict[str, str]:
     """The environment for a program that this process starts: without the settings of the operator, its secrets among them."""
-    return {name: value for name, value in os.environ.items() if name not in variables()}
+    ours = variables()
+    return {name: value for name, value in os.environ.items() if name not in ours and not name.startswith(SERVE_PREFIX)}

@@ -1,37 +1,26 @@
 """The gauges of each source, computed from what is known of it when they are scraped. Created by metrics.py."""
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
-from prometheus_client.core import GaugeMetricFamily
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
+from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
 from embedding_operator.lifecycle.backfill_status import BackfillFacts
 from embedding_operator.lifecycle.source_conditions import conditions
 from embedding_operator.lifecycle.source_facts import SourceFacts
+from embedding_operator.usage_metrics import TEXTS_CUT, USAGE_GAUGES, SourceGauge, Value
 from embedding_worker.clock import Clock
-from embedding_worker.rows.records import Counts, Used
+from embedding_worker.rows.records import Counts
 
 STATUSES = {True: "True", False: "False", None: "Unknown"}
 CONDITION = ("source_condition", "1 for the status of each condition of a source, 0 for the others")
 LABELS = {CONDITION[0]: ("source", "condition", "status")}
-Value = Callable[[SourceFacts], float | None]
-
-
-@dataclass(frozen=True)
-class SourceGauge:
-    name: str
-    description: str
-    value: Value
-    """None: there is no such sample."""
 
 
 def _counted(value: Callable[[Counts], float]) -> Value:
     return lambda facts: None if facts.counts is None else value(facts.counts)
-
-
-def _sent(value: Callable[[Used], float]) -> Value:
-    return lambda facts: None if facts.used is None else value(facts.used)
 
 
 def _backfilled(value: Callable[[BackfillFacts], float]) -> Value:
@@ -63,14 +52,7 @@ GAUGES = (
         "blank_rows", "Rows whose text is empty, so that they have no vector", _counted(lambda counts: counts.blank)
     ),
     SourceGauge("source_suspended", "1 while spec.suspend of a source is true, else 0", lambda facts: facts.suspended),
-    SourceGauge("texts_today", "Texts that were sent today (UTC)", _sent(lambda used: used.texts)),
-    SourceGauge("tokens_today", "Estimated tokens of the texts that were sent today", _sent(lambda used: used.tokens)),
-    SourceGauge(
-        "estimated_cost_today",
-        "Estimated cost of these tokens, in the currency of the price that is set",
-        lambda facts: None if facts.used is None else facts.used.tokens * facts.price_per_million_tokens / 1_000_000,
-    ),
-    SourceGauge("texts_per_day_limit", "Texts that may be sent in a day", lambda facts: facts.texts_per_day),
+    *USAGE_GAUGES,
     SourceGauge(
         "freshness_target_seconds",
         "How long a row may be due, where spec.freshnessTarget says so",
@@ -108,7 +90,7 @@ GAUGES = (
     ),
 )
 OLDEST = ("oldest_due_seconds", "Age of the oldest change mark of a row without a dead letter, at the scrape")
-DESCRIPTIONS = (OLDEST, CONDITION, *((gauge.name, gauge.description) for gauge in GAUGES))
+DESCRIPTIONS = (OLDEST, CONDITION, TEXTS_CUT, *((gauge.name, gauge.description) for gauge in GAUGES))
 """Names and descriptions of all of them."""
 
 
@@ -126,7 +108,7 @@ class SourceMetrics(Collector):
     def forget(self, source: str) -> None:
         self._facts.pop(source, None)
 
-    def collect(self) -> Iterator[GaugeMetricFamily]:
+    def collect(self) -> Iterator[Metric]:
         """One family for each gauge, with a sample for each source that has a value."""
         for gauge in (*GAUGES, SourceGauge(*OLDEST, self._oldest_s)):
             family = self._family(gauge.name, gauge.description)
@@ -134,7 +116,16 @@ class SourceMetrics(Collector):
                 if (value := gauge.value(self._of_today(facts))) is not None:
                     family.add_metric([source], value)
             yield family
+        yield self._texts_cut()
         yield self._conditions()
+
+    def _texts_cut(self) -> CounterMetricFamily:
+        name, description = TEXTS_CUT
+        family = CounterMetricFamily(f"{self._prefix}_{name}", description, labels=("source",))
+        for source, facts in self._facts.items():
+            if facts.used is not None:
+                family.add_metric([source], facts.used.cut_ever)
+        return family
 
     def _family(self, name: str, description: str) -> GaugeMetricFamily:
         return GaugeMetricFamily(f"{self._prefix}_{name}", description, labels=LABELS.get(name, ("source",)))
@@ -142,7 +133,7 @@ class SourceMetrics(Collector):
     def _of_today(self, facts: SourceFacts) -> SourceFacts:
         """While a source cannot be set up, nothing counts its texts again after midnight."""
         used, today = facts.used, f"{self._clock.now():%Y-%m-%d}"
-        return facts if used is None or used.day == today else replace(facts, used=Used(today, 0, 0))
+        return facts if used is None or used.day == today else replace(facts, used=used.on(today))
 
     def _oldest_s(self, facts: SourceFacts) -> float | None:
         if facts.counts is None:

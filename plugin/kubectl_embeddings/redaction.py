@@ -15,6 +15,7 @@ from kubectl_embeddings.secret_forms import REDACTED, is_telling, without_secret
 
 SAFE_VARIABLES = frozenset(
     {
+        "EMBEDDING_API_KEYS",
         "EMBEDDING_AUDIT_ROWS_PER_SECOND",
         "EMBEDDING_FINISHED_JOB_SECONDS",
         "EMBEDDING_HTTP_PORT",
@@ -27,7 +28,10 @@ SAFE_VARIABLES = frozenset(
         "EMBEDDING_NAMESPACE",
         "EMBEDDING_POD_NAME",
         "EMBEDDING_PRICE_PER_MILLION_TOKENS",
+        "EMBEDDING_SERVE_CACHED_VECTORS",
+        "EMBEDDING_SERVE_TEXTS_PER_MINUTE",
         "REQUESTS_CA_BUNDLE",
+        "SSL_CERT_FILE",
         "TZ",
         "LANG",
         "LC_ALL",
@@ -35,7 +39,7 @@ SAFE_VARIABLES = frozenset(
 )
 """These keep their values; and those of a name that ends with _FILE, if it is a path."""
 PATH = re.compile(r"/[\w./-]*")
-SAFE_ARGUMENTS = frozenset({"run", "check", "backfill-worker", "embedding-operator"})
+SAFE_ARGUMENTS = frozenset({"run", "check", "backfill-worker", "serve", "embedding-operator"})
 ARGUMENTS = frozenset({"args", "command"})
 DROPPED = frozenset({"managedFields", "kubectl.kubernetes.io/last-applied-configuration"})
 """The second is a copy of the object, in a text."""

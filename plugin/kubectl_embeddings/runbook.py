@@ -4,7 +4,7 @@ from embedding_operator.lifecycle.condition import Condition
 
 PAGE = "https://github.com/yellowbook-dev/embedding-operator/blob/main/docs/runbook.md"
 BY_REASON = {
-    "DayLimitReached": "DayLimitNear",
+    **dict.fromkeys(("DayLimitReached", "TokenLimitReached", "CostLimitReached"), "DayLimitNear"),
     "DeadLetterLimit": "DeadLetterLimit",
     "ProviderUnavailable": "ProviderDown",
 }

@@ -96,7 +96,9 @@ INCIDENTS: dict[str, Incident] = {
         labels={"circuit": "gemini"},
     ),
     "ProviderNotReady": Incident(condition("ProviderReady", "False")),
-    "DayLimitNear": Incident(of_source("texts_today", always(900_000)), shown="900k"),
+    "DayLimitNear": Incident(
+        of_source("texts_today", always(900_000)), labels={**SOURCE, "limit": "textsPerDay"}, shown="90%"
+    ),
     "SourceStalled": Incident(STALLED),
     "SourceNotReady": Incident(condition("Ready", "False")),
     "NoSweep": Incident(of_source("sweep_seconds_count", always(5))),
@@ -219,6 +221,23 @@ def test_a_row_that_is_due_for_longer_than_the_target_of_its_source_is_late(
     series = {**DUE, **of_source("oldest_due_seconds", always(120)), **of_source(TARGET, always(60))}
     fires = {alert: firing(alert, Incident(series, shown="2m 0s"))}
     run_test(promtool, tmp_path, promtool_file(rules, series, "100m", fires))
+
+
+@pytest.mark.parametrize(
+    ("used", "most", "limit"),
+    [
+        ("tokens_today", "tokens_per_day_limit", "tokensPerDay"),
+        ("estimated_cost_this_month", "estimated_cost_per_month_limit", "estimatedCostPerMonth"),
+    ],
+)
+def test_each_limit_of_a_source_has_the_alert_before_it_is_reached(
+    promtool: Path, rules: Path, tmp_path: Path, used: str, most: str, limit: str
+) -> None:
+    alert = f"{PREFIX}DayLimitNear"
+    series = {**of_source(used, always(95)), **of_source(most, always(100))}
+    fires = {alert: firing(alert, Incident(series, labels={**SOURCE, "limit": limit}, shown="95%"))}
+    run_test(promtool, tmp_path, promtool_file(rules, series, "100m", fires))
+    run_test(promtool, tmp_path, promtool_file(rules, {**series, **of_source(used, always(89))}, "100m", {}))
 
 
 def test_a_release_without_pods_has_no_alert_for_a_leader(each_helm: Helm) -> None:

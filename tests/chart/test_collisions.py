@@ -6,15 +6,15 @@ import pytest
 
 from tests.support.chart import DATABASE, NO_CRDS, Helm, Json
 
-CHARTS = ("tmp", "database", "gemini", "private-ca")
-"""The chart's volumes; two of them exist only with other values, which may be set later."""
+CHARTS = ("tmp", "database", "gemini", "openai", "private-ca")
+"""The chart's volumes; three of them exist only with other values, which may be set later."""
 HIDING: dict[str, str] = {
     "/": "which would hide /",
     "/tmp": "which is the chart's folder for temporary files",  # noqa: S108 (the pod's)
     "/tmp/": "which is the chart's folder for temporary files",  # noqa: S108 (the pod's)
     "//tmp/./": "which is the chart's folder for temporary files",
-    "/etc": "which would hide /etc/embedding-operator/ca, the chart's folder for privateCA",
-    "/etc/embedding-operator": "which would hide /etc/embedding-operator/ca, the chart's folder for privateCA",
+    "/etc": "which would hide /etc/embedding-operator/api-keys, the chart's folder for apiKeys",
+    "/etc/embedding-operator": "which would hide /etc/embedding-operator/api-keys, the chart's folder for apiKeys",
     "/etc/embedding-operator/database": "which is the chart's folder for the database's URL",
     "/etc/embedding-operator/database/tls": "which is inside /etc/embedding-operator/database",
     "/etc/ssl/../embedding-operator/gemini": "which is the chart's folder for the API key",
@@ -130,7 +130,8 @@ def test_a_volume_with_a_name_of_the_chart_is_refused(each_helm: Helm, name: str
 
 
 def test_every_volume_and_path_that_the_chart_renders_is_refused(helm: Helm) -> None:
-    everything: Json = {"gemini": {"existingSecret": "key"}, "privateCA": {"configMap": "ca"}}
+    keys = {group: {"existingSecret": "key"} for group in ("gemini", "openai")}
+    everything: Json = {**keys, "privateCA": {"configMap": "ca"}}
     rendered = helm.render(everything)
     assert {volume["name"] for volume in rendered.pod()["volumes"]} == set(CHARTS)
     for mount in rendered.container()["volumeMounts"]:

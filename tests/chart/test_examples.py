@@ -5,7 +5,9 @@ from pathlib import Path
 import pytest
 import yaml
 
-from tests.support.chart import Helm, Json
+from hack.control_plane.pins import pins
+from hack.repository import CHART
+from tests.support.chart import DATABASE, RELEASE, Helm, Json
 
 EXAMPLES = Path(__file__).parents[2] / "docs" / "examples" / "helm"
 PAGE = (EXAMPLES.parents[1] / "install.md").read_text()
@@ -27,6 +29,21 @@ def test_without_rights_in_the_cluster_only_a_deployment_its_service_and_the_che
     kinds = {document["kind"] for document in yaml.safe_load_all(text) if document}
     assert kinds == {"Deployment", "Service", "Pod"}
     assert kinds & CLUSTERS_OWN == set()
+
+
+def test_serve_is_installed_without_rights_in_the_cluster_with_what_the_administrator_has_created(helm: Helm) -> None:
+    own = {"serve": {"enabled": True}}
+    installed = helm.render(values("values-without-cluster-rights.yaml") | own)
+    assert {it["kind"] for it in installed} == {"Deployment", "Service", "Pod"}
+    command = ("template", RELEASE, str(CHART), "--kube-version", pins().kubernetes)
+    text = helm.run(*command, "--show-only", "templates/rbac.yaml", values={**DATABASE, **own})
+    created = [document for document in yaml.safe_load_all(text) if document]
+    account = installed.one("Deployment", "embedding-operator-serve")["spec"]["template"]["spec"]["serviceAccountName"]
+    assert [it["kind"] for it in created if it["metadata"]["name"] == account] == [
+        "ServiceAccount",
+        "Role",
+        "RoleBinding",
+    ]
 
 
 def template_of_the_pod(helm: Helm, more: Json) -> Json:
@@ -59,6 +76,7 @@ def test_a_value_that_restarts_nothing(helm: Helm, more: Json) -> None:
         {"settings": {"logLevel": "debug"}},
         {"gemini": {"existingSecret": "other"}},
         {"gemini": {"existingSecret": "s", "existingSecretKey": "other"}},
+        {"apiKeys": [{"secretName": "s", "key": "k", "endpoints": ["https://api.openai.com/v1"]}]},
         {"database": {"existingSecret": "other"}},
         {"proxy": {"httpsProxy": "http://proxy.example:3128"}},
         {"privateCA": {"configMap": "other"}},

@@ -29,8 +29,9 @@ def refused(helm: Helm, name: str) -> str:
 @pytest.mark.parametrize("name", sorted(ALIASES - {OUTSIDE_A_CLUSTER} - set(NO_VALUE)))
 def test_a_setting_of_the_operator_is_set_by_a_value_that_there_is(helm: Helm, name: str) -> None:
     (path,) = re.findall(rf"extraEnv contains {name}, which the chart sets: set (\S+) instead", refused(helm, name))
-    group, key = path.split(".")
-    assert key in yaml.safe_load(VALUES.read_text())[group]
+    group, _, key = path.partition(".")
+    values = yaml.safe_load(VALUES.read_text())[group]
+    assert not key or key in values
 
 
 @pytest.mark.parametrize(("name", "sentence"), NO_VALUE.items(), ids=NO_VALUE)
@@ -43,6 +44,8 @@ def test_port_namespace_and_pod_name_are_the_charts(each_helm: Helm, name: str, 
     [
         ("DATABASE_URL_FILE", "database.existingSecret"),
         ("GEMINI_API_KEY", "gemini.existingSecret"),
+        ("OPENAI_API_KEY_FILE", "openai.existingSecret"),
+        ("EMBEDDING_SIMULATED_ALLOWED", "simulated.allowed"),
         ("EMBEDDING_GEMINI_ENDPOINT", "gemini.endpoint"),
         ("EMBEDDING_GEMINI_TOKENS_PER_MINUTE", "gemini.tokensPerMinute"),
         ("EMBEDDING_MAX_OPEN_JOBS", "settings.maxOpenJobs"),
@@ -51,6 +54,7 @@ def test_port_namespace_and_pod_name_are_the_charts(each_helm: Helm, name: str, 
         ("ALL_PROXY", "proxy.httpsProxy"),
         ("NO_PROXY", "proxy.noProxy"),
         ("REQUESTS_CA_BUNDLE", "privateCA.configMap"),
+        ("SSL_CERT_FILE", "privateCA.configMap"),
     ],
 )
 def test_the_sentence_names_variable_and_value(each_helm: Helm, name: str, value: str) -> None:
@@ -63,10 +67,17 @@ def test_a_variable_that_no_value_sets_is_refused_without_one(each_helm: Helm, n
     assert sentence in refused(each_helm, name)
 
 
+def test_the_rate_limits_of_a_provider_that_the_image_has_besides_are_set_as_variables(helm: Helm) -> None:
+    limit = {"name": "EMBEDDING_ACME_TEXTS_PER_MINUTE", "value": "100"}
+    assert helm.render({"extraEnv": [limit]}).environment()[limit["name"]] == "100"
+
+
 def test_every_variable_that_the_chart_sets_is_refused(helm: Helm) -> None:
     rendered = helm.render(
         {
             "gemini": {"existingSecret": "key", "endpoint": "https://gemini.example", "textsPerMinute": 9},
+            "openai": {"existingSecret": "key", "textsPerMinute": 9},
+            "simulated": {"allowed": True, "latencyMilliseconds": 9, "failureRate": 0.9, "refusedText": "POISON"},
             "proxy": {"httpProxy": "http://proxy.example", "httpsProxy": "http://proxy.example"},
             "privateCA": {"configMap": "ca"},
         }

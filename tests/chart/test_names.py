@@ -13,12 +13,14 @@ EVERYTHING = {
     "database": {"existingSecret": ""},
     "postgresql": {"enabled": True, "password": "x"},
     "gemini": {"apiKey": "k"},
+    "openai": {"apiKey": "k"},
     "networkPolicy": {"enabled": True},
     "podDisruptionBudget": {"enabled": True},
     "serviceMonitor": {"enabled": True},
     "prometheusRule": {"enabled": True},
     "grafanaDashboard": {"enabled": True},
     "privateCA": {"configMap": "ca"},
+    "serve": {"enabled": True},
 }
 OF_THE_CLUSTER = {"ClusterRole", "CustomResourceDefinition"}
 
@@ -59,7 +61,7 @@ def selectors(rendered: Objects) -> dict[str, dict[str, str]]:
 )
 def test_names_begin_with_the_release(helm: Helm, release: str, values: dict[str, str], expected: str) -> None:
     rendered = helm.render({**EVERYTHING, **values}, release=release)
-    assert rendered.one("Deployment")["metadata"]["name"] == expected
+    assert rendered.operator()["metadata"]["name"] == expected
     assert all(name == expected or name.startswith((f"{expected}-", f"{expected}:")) for _, _, name in names(rendered))
 
 
@@ -93,7 +95,7 @@ def test_long_releases_that_begin_alike_have_different_names(helm: Helm, release
     assert set(names(one)) & set(names(another)) == set()
     service = re.compile(r"[a-z]([-a-z0-9]*[a-z0-9])?")
     assert all(service.fullmatch(name) for kind, _, name in names(one) if kind not in OF_THE_CLUSTER)
-    shortened = one.one("Deployment")["metadata"]["name"]
+    shortened = one.operator()["metadata"]["name"]
     assert re.fullmatch(rf"{release[:32].rstrip('-')}-[0-9a-f]{{8}}", shortened), shortened
 
 

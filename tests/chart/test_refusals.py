@@ -227,6 +227,10 @@ MISSING: dict[str, tuple[Json, str]] = {
         {**DATABASE, "gemini": {"apiKey": "k", "existingSecret": "s"}},
         "gemini.apiKey and gemini.existingSecret are both set: keep one of them",
     ),
+    "two keys of OpenAI": (
+        {**DATABASE, "openai": {"apiKey": "k", "existingSecret": "s"}},
+        "openai.apiKey and openai.existingSecret are both set: keep one of them",
+    ),
     "one port for two servers": (
         {**DATABASE, "settings": {"localPort": 8080}},
         "settings.localPort is 8080, the port of the probes and the metrics: choose another one",

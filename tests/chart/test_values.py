@@ -6,29 +6,28 @@ from typing import Any
 import pytest
 import yaml
 
-from embedding_operator.settings import PREFIX, Settings, settings_from, variables
+from embedding_operator.settings import PREFIX, settings_from, variables
 from hack.release.chart_readme import README, SCHEMA, VALUES, up_to_date_readme
-from tests.support.chart import Helm, Json, Objects
+from tests.support.chart import Helm, Json, settings_of
 
 DEFAULTS: Json = yaml.safe_load(VALUES.read_text())
 RATE_LIMITS = {
-    f"EMBEDDING_GEMINI_{kind.upper()}_PER_MINUTE": f"{kind}PerMinute" for kind in ("requests", "texts", "tokens")
+    f"EMBEDDING_{group.upper()}_{kind.upper()}_PER_MINUTE": (group, f"{kind}PerMinute")
+    for group in ("gemini", "openai")
+    for kind in ("requests", "texts", "tokens")
 }
-"""The values of group gemini, by their variables."""
+"""Group and value of each rate limit, by their variables."""
+SIMULATED: dict[str, tuple[str, object]] = {
+    "EMBEDDING_SIMULATED_ALLOWED": ("allowed", True),
+    "EMBEDDING_SIMULATED_LATENCY_MS": ("latencyMilliseconds", 200),
+    "EMBEDDING_SIMULATED_FAILURE_RATE": ("failureRate", 0.25),
+    "EMBEDDING_SIMULATED_REFUSED_TEXT": ("refusedText", "POISON: 1"),
+}
+"""The values of group simulated, by their variables, with an example of each."""
 TEMPLATE = "EMBEDDING_BACKFILL_POD_TEMPLATE_FILE"
 POD = {"EMBEDDING_NAMESPACE", "EMBEDDING_POD_NAME", "EMBEDDING_HTTP_PORT"}
-NOT_A_VALUE = {*POD, TEMPLATE, "EMBEDDING_GEMINI_ENDPOINT", *RATE_LIMITS}
-"""Not values of group settings: the pod's own namespace and name; a fixed port; a file of the chart; those of group gemini."""
-
-
-def settings_of(rendered: Objects) -> Settings:
-    """The settings that the operator reads from its environment. Values take the place of mounted files."""
-    given = {
-        "DATABASE_URL_FILE": ("DATABASE_URL", "postgresql://u@h/d"),
-        "GEMINI_API_KEY_FILE": ("GEMINI_API_KEY", "k"),
-    }
-    environment = rendered.environment()
-    return settings_from(dict(given.get(name, (name, value)) for name, value in environment.items()))
+NOT_A_VALUE = {*POD, TEMPLATE, "EMBEDDING_API_KEYS", "EMBEDDING_GEMINI_ENDPOINT", *RATE_LIMITS, *SIMULATED}
+"""Not values of group settings: the pod's own names; a fixed port; a file of the chart; apiKeys; those of providers."""
 
 
 def own_paths(node: Any, prefix: str = "") -> set[str]:
@@ -120,8 +119,19 @@ def test_geminis_endpoint_reaches_the_operator(helm: Helm) -> None:
     assert settings_of(rendered).provider_values()["EMBEDDING_GEMINI_ENDPOINT"] == "https://gemini.example/v1"
 
 
-@pytest.mark.parametrize(("variable", "name"), RATE_LIMITS.items())
-def test_geminis_rate_limits_reach_the_operator(each_helm: Helm, variable: str, name: str) -> None:
-    rendered = each_helm.render({"gemini": {name: 5_000_000}})
+@pytest.mark.parametrize(("variable", "value"), RATE_LIMITS.items())
+def test_a_providers_rate_limits_reach_the_operator(each_helm: Helm, variable: str, value: tuple[str, str]) -> None:
+    group, name = value
+    rendered = each_helm.render({group: {name: 5_000_000}})
     assert {found for found in rendered.environment() if found in RATE_LIMITS} == {variable}
     assert settings_of(rendered).provider_values()[variable] == "5000000"
+
+
+@pytest.mark.parametrize(("variable", "value"), SIMULATED.items())
+def test_what_the_simulated_provider_does_reaches_the_operator(
+    helm: Helm, variable: str, value: tuple[str, object]
+) -> None:
+    name, example = value
+    rendered = helm.render({"simulated": {name: example}})
+    written = "true" if example is True else str(example)
+    assert settings_of(rendered).provider_values() == {variable: written}

@@ -18,3 +18,4 @@ def test_the_demo_installs_the_chart_and_shows_its_story(
     shown = capsys.readouterr().out
     assert f"{len(cast)} rows have their embedding" in shown
     assert "Search by meaning, across languages" in shown
+    assert '{"object": "list", "data": [{"object": "embedding"' in shown  # from the pod of serve

@@ -1,4 +1,4 @@
-"""What the integration tests share in addition to the cluster and the database server: the CRDs, and Go programs."""
+"""What the integration tests share in addition to the cluster and the database server: the CRDs, Go programs, npm packages."""
 
 import secrets
 from collections.abc import Iterator
@@ -10,7 +10,8 @@ from hack.cluster_choice.choice import Cluster
 from hack.go_build.programs import go_program
 from hack.installation.kubectl import Kubectl
 from hack.installation.prerequisites import temporary_crds, temporary_namespace
-from tests.support.programs import build_beforehand
+from tests.support.programs import build_beforehand, build_in_sight, fixtures_of
+from tests.support.typescript import can_be_run, fetched_packages
 
 KREW = ("krew", "validate-krew-manifest")
 PROGRAMS = ("helm4", "kind", "kstatus", "prometheus")
@@ -19,6 +20,8 @@ PROGRAMS = ("helm4", "kind", "kstatus", "prometheus")
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_finish(session: pytest.Session) -> None:
     build_beforehand(session, {f"{name}_program": [name] for name in PROGRAMS} | {"krew_programs": KREW})
+    if "typescript" in fixtures_of(session) and can_be_run():
+        build_in_sight(session, fetched_packages)
 
 
 @pytest.fixture(scope="session")

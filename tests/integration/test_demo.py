@@ -1,6 +1,7 @@
 """The demo, as a new user runs it: with a few businesses to its end, and ended by Ctrl-C."""
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -40,6 +41,13 @@ def processes_under(folder: Path) -> list[str]:
     return found
 
 
+def search_in_readme() -> list[str]:
+    """The lines of the search that the README shows."""
+    _, _, after = (ROOT / "README.md").read_text().partition("    $ curl ")
+    shown, _, _ = f"    $ curl {after}".partition("\n\n")
+    return [line.removeprefix("    ") for line in shown.splitlines()]
+
+
 @pytest.mark.timeout(300)
 def test_the_demo_shows_every_scene_and_ends_with_exit_code_0(
     programs: Binaries, environment: dict[str, str], tmp_path: Path
@@ -75,6 +83,10 @@ def test_the_demo_shows_every_scene_and_ends_with_exit_code_0(
     ):
         assert shown in done.stdout
     assert "secret" not in done.stdout
+    _, _, end = done.stdout.partition("Search by meaning, across languages")
+    on_port_8080 = re.sub(r"127\.0\.0\.1:\d+", "127.0.0.1:8080", end)
+    for line in search_in_readme():
+        assert f"{line}\n" in on_port_8080
     assert processes_under(tmp_path) == []
 
 

@@ -191,7 +191,8 @@ async def test_a_server_that_is_silent_before_tls_is_aborted_and_was_not_reached
 
 
 async def client_of(made: GeminiEmbedder) -> Any:
-    return await asyncio.to_thread(made._ready_client)
+    await made.prepare()
+    return made._client
 
 
 async def test_an_address_that_does_not_answer_is_given_up_after_the_connect_timeout(

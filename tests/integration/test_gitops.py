@@ -48,7 +48,7 @@ def test_defaults_and_the_operators_status_are_no_difference(kubectl: Kubectl, s
 @both_ways
 def test_an_edit_in_git_is_a_difference(kubectl: Kubectl, source: Json, flags: list[str]) -> None:
     apply(kubectl, source, flags)
-    assert "+  maxTextsPerDay: 5" in difference(kubectl, merged(source, {"spec": {"maxTextsPerDay": 5}}), flags)
+    assert "+    textsPerDay: 5" in difference(kubectl, merged(source, {"spec": {"limits": {"textsPerDay": 5}}}), flags)
 
 
 @both_ways

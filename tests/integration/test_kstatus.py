@@ -108,7 +108,7 @@ def test_an_edit_that_the_operator_has_not_processed_is_in_progress(
 ) -> None:
     apply(kubectl, a_source(name))
     patch_status(kubectl, name, shown(replace(SWEEPING, generation=FIRST)))
-    apply(kubectl, a_source(name, maxTextsPerDay=5))
+    apply(kubectl, a_source(name, limits={"textsPerDay": 5}))
     (result,) = kstatus([kubectl.get("embeddingsource", name)])
     assert result["status"] == "InProgress"
 

@@ -11,7 +11,7 @@ import pytest
 import yaml
 
 from embedding_operator.cli.plan import plan_manifest
-from embedding_operator.cli.plan_lines import Rates
+from embedding_operator.cli.plan_values import Rates
 from embedding_operator.resources.embedding_source import parse_source
 from embedding_operator.settings import settings_from
 from embedding_worker.rows.database import Database as Connections
@@ -87,9 +87,23 @@ def test_the_plan_of_a_first_fill_needs_no_cluster_and_creates_nothing(businesse
     assert found["due"] == "3, of which no edit made 3 due"
     assert found["without text"].startswith("1:")
     assert found["to be sent"] == "2 texts, about 2002 tokens"
+    assert found["too long"].startswith("1: longer than the 6000 bytes that the model accepts")
     assert found["texts a minute"] == "1: at least about 2 minutes for 2 texts"
     assert found["with mode Jobs"] == "less than a minute, at 120 rows a second (--rows-per-second)"
     assert found["with mode Auto"] == "less than a minute, at 2000 rows a second (--backfill-rows-per-second)"
+    assert businesses.run(BOOKKEEPING) == [(0,)]
+
+
+def test_equal_texts_their_cost_and_the_room_for_their_vectors_are_told(
+    businesses: Application, tmp_path: Path
+) -> None:
+    businesses.run("INSERT INTO public.businesses (name) SELECT 'Bakery' FROM generate_series(1, 99)")
+    spec = SPEC | {"model": GEMINI | {"pricePerMillionTokens": 150}, "limits": {"tokensPerDay": 1_000}}
+    found = said(planned(businesses.url, written(tmp_path, **spec)))
+    assert found["distinct texts"] == "2: equal texts of one call are sent once, which saves at most 99"
+    assert found["cost"].startswith("about 0.33, at 150 for a million tokens")
+    assert found["spec.limits.tokensPerDay"].startswith("1000: the last texts are sent 2 days later (UTC)")
+    assert found["vector column"] == "about 2.0 kB, as vector of 3 dimensions"
     assert businesses.run(BOOKKEEPING) == [(0,)]
 
 

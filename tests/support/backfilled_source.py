@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 
 from embedding_worker.backfill import Backfill
 from embedding_worker.clock import Clock, SystemClock
+from embedding_worker.limits import DEFAULT_LIMITS, Limits
 from embedding_worker.pipeline import RowPipeline, make_pipeline
 from embedding_worker.rows.backlog import Share
 from embedding_worker.source import TooLong
@@ -24,7 +25,7 @@ class BackfilledSource:
     keeper: Keeper
     provider: FakeEmbedder = field(default_factory=lambda: FakeEmbedder(max_texts=10))
     clock: Clock = field(default_factory=SystemClock)
-    max_texts_per_day: int = 1_000_000
+    limits: Limits = DEFAULT_LIMITS
 
     @asynccontextmanager
     async def running(
@@ -46,7 +47,7 @@ class BackfilledSource:
             self.keeper.store,
             shared_embedder(self.provider, clock=self.clock),
             too_long=TooLong.TRUNCATE,
-            max_texts_per_day=self.max_texts_per_day,
+            limits=self.limits,
             clock=self.clock,
         )
         async with pipeline.running(probes=True):

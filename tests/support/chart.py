@@ -7,6 +7,7 @@ from typing import Any
 import yaml
 
 import hack.installation.helm
+from embedding_operator.settings import Settings, settings_from
 from hack.control_plane.pins import pins
 from hack.repository import CHART
 
@@ -14,6 +15,7 @@ Json = dict[str, Any]
 RELEASE, NAMESPACE = "embedding-operator", "yellow-book"
 DATABASE = {"database": {"existingSecret": "yellow-book-database"}}
 """The values that the chart requires."""
+COMPONENT = "app.kubernetes.io/component"
 NO_CRDS = {"crds": {"install": False}}
 """Leaves out the CRDs, which most tests do not need, and whose parsing takes longer than everything else."""
 
@@ -34,9 +36,14 @@ class Objects(list[Json]):
         """The decoded data of the Secret with this name."""
         return {key: b64decode(value).decode() for key, value in self.one("Secret", name)["data"].items()}
 
+    def operator(self) -> Json:
+        """The operator's Deployment."""
+        operators = Objects(it for it in self.of("Deployment") if it["metadata"]["labels"][COMPONENT] == "operator")
+        return operators.one("Deployment")
+
     def pod(self) -> Json:
         """The spec of the operator's pod."""
-        spec: Json = self.one("Deployment")["spec"]["template"]["spec"]
+        spec: Json = self.operator()["spec"]["template"]["spec"]
         return spec
 
     def container(self) -> Json:
@@ -47,6 +54,17 @@ class Objects(list[Json]):
     def environment(self) -> dict[str, str]:
         """The variables with a value. That of EMBEDDING_POD_NAME is a field of the pod, which is not known before it exists."""
         return {entry["name"]: entry["value"] for entry in self.container()["env"] if "valueFrom" not in entry}
+
+
+def settings_of(rendered: Objects) -> Settings:
+    """The settings that the operator reads from its environment. Values take the place of mounted files."""
+    given = {
+        "DATABASE_URL_FILE": ("DATABASE_URL", "postgresql://u@h/d"),
+        "GEMINI_API_KEY_FILE": ("GEMINI_API_KEY", "k"),
+        "OPENAI_API_KEY_FILE": ("OPENAI_API_KEY", "k"),
+    }
+    environment = rendered.environment()
+    return settings_from(dict(given.get(name, (name, value)) for name, value in environment.items()))
 
 
 def workers_template(rendered: Objects) -> Json:

@@ -15,6 +15,9 @@ EVERYTHING: Json = {
         "endpoint": "https://gemini.example",
         "tokensPerMinute": 5_000_000,
     },
+    "apiKeys": [{"secretName": "team-b", "key": "api-key", "endpoints": ["https://api.openai.com/v1"]}],
+    "openai": {"existingSecret": "mine", "existingSecretKey": "openai", "textsPerMinute": 100_000},
+    "simulated": {"allowed": True, "latencyMilliseconds": 200, "failureRate": 0.1, "refusedText": "POISON"},
     "settings": {"finishedJobSeconds": 2_000_000, "logFormat": "console"},
     "backfill": {
         "workers": {
@@ -26,6 +29,14 @@ EVERYTHING: Json = {
             "podAnnotations": {"i": "j"},
             "runtimeClassName": "nvidia",
         }
+    },
+    "serve": {
+        "enabled": True,
+        "replicas": 2,
+        "existingSecret": "token",
+        "ingressFrom": [{"podSelector": {}}],
+        "podAnnotations": {"k": "l"},
+        "serviceAnnotations": {"m": "o"},
     },
     "proxy": {"httpProxy": "http://proxy.example:3128", "httpsProxy": "http://proxy.example:3128"},
     "privateCA": {"secret": "corporate"},
@@ -70,6 +81,7 @@ EVERYTHING: Json = {
 POSTGRESQL: Json = {
     "database": {},
     "gemini": {"apiKey": "k"},
+    "openai": {"apiKey": "k"},
     "privateCA": {"configMap": "corporate"},
     "networkPolicy": {"enabled": True},
     "postgresql": {"enabled": True, "password": "x", "persistence": {"enabled": True, "storageClass": "fast"}},

@@ -16,7 +16,7 @@ from embedding_worker.rows.store import RowStore
 from embedding_worker.source import TooLong
 from embedding_worker.text import content_hash
 from tests.support.fake_clock import FakeClock, let_time_pass
-from tests.support.fake_provider import FakeEmbedder, gated_calls, shared_embedder
+from tests.support.fake_provider import Day, FakeEmbedder, gated_calls, shared_embedder
 from tests.support.memory_store import MemoryStore
 
 
@@ -32,11 +32,12 @@ class EmbeddingSystem:
     provider: FakeEmbedder = field(default_factory=FakeEmbedder)
     too_long: TooLong = TooLong.TRUNCATE
     clock: FakeClock = field(default_factory=FakeClock)
+    day: Day = field(default_factory=lambda: Day(1_000_000))
 
     @asynccontextmanager
     async def pipeline(self, *, max_items: int = 64) -> AsyncIterator[RowPipeline]:
         embedder = shared_embedder(self.provider, clock=self.clock)
-        calls, gate = gated_calls(embedder, clock=self.clock)
+        calls, gate = gated_calls(embedder, clock=self.clock, counters=self.day.counters)
         decide = decider(max_text_bytes=calls.max_text_bytes, too_long=self.too_long)
         rows = RowEmbedder(cast(RowStore, self.store), calls, decide=decide, clock=self.clock)
         batcher = Batcher(rows.embed_batch, max_items=max_items, clock=self.clock)

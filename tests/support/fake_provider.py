@@ -5,16 +5,17 @@ from collections.abc import Callable, Sequence
 
 from embedding_worker.clock import Clock
 from embedding_worker.errors import ProviderError
+from embedding_worker.limits import Granted, Reached
 from embedding_worker.providers.calls import ProviderCalls
 from embedding_worker.providers.canary import CANARY
-from embedding_worker.providers.embedder import Vector
+from embedding_worker.providers.embedder import CountedVectors, Vector
 from embedding_worker.providers.gate import CallGate
 from embedding_worker.providers.meter import Counters, Meter
 from embedding_worker.providers.observer import NoObserver
 from embedding_worker.providers.provider import Provider
-from embedding_worker.providers.registry import ProviderRegistry
+from embedding_worker.providers.registry import Credentials, ProviderRegistry
 from embedding_worker.providers.shared_embedder import SharedEmbedder
-from embedding_worker.rows.records import RateGrant
+from embedding_worker.rows.records import RateGrant, UsageNote
 from embedding_worker.source import Model
 from tests.support.kept_rows import fake_vector
 
@@ -33,11 +34,15 @@ class FakeEmbedder:
         self,
         *,
         max_texts: int = 64,
+        max_call_bytes: int | None = None,
         failures: Sequence[ProviderError] = (),
         fails: Callable[[Sequence[str]], ProviderError | None] = lambda texts: None,
         meanwhile: Callable[[], None] = lambda: None,
     ) -> None:
         self.max_texts = max_texts
+        self.max_call_bytes = max_call_bytes
+        self.tokens_a_text: int | None = None
+        """As it reports them with its vectors; None if it reports none."""
         self.calls: list[list[str]] = []
         self.canaries = 0
         self.fails = fails
@@ -45,6 +50,8 @@ class FakeEmbedder:
         """Happens during each call."""
         self.held: asyncio.Event | None = None
         """While it is not set, no call is answered."""
+        self.canary_held: asyncio.Event | None = None
+        """The same for canaries."""
         self.failures = list(failures)
         self.canary_failures: list[ProviderError] = []
 
@@ -57,6 +64,8 @@ class FakeEmbedder:
         if list(texts) == [CANARY]:
             self.canaries += 1
             failures = self.canary_failures
+            if self.canary_held is not None:
+                await self.canary_held.wait()
         else:
             self.calls.append(list(texts))
             self.meanwhile()
@@ -65,7 +74,9 @@ class FakeEmbedder:
         error = failures.pop(0) if failures else self.fails(texts)
         if error is not None:
             raise error
-        return [fake_vector(text) for text in texts]
+        vectors: list[Vector] = [fake_vector(text) for text in texts]
+        reports = self.tokens_a_text
+        return vectors if reports is None else CountedVectors(vectors, tokens=reports * len(texts))
 
 
 class Day:
@@ -74,20 +85,26 @@ class Day:
     def __init__(self, allowed: int) -> None:
         self.left = allowed
         self.counted: list[tuple[int, int]] = []
+        self.notes: list[UsageNote] = []
 
-    async def acquire(self, texts: int, tokens: int) -> int:
-        granted = min(texts, self.left)
+    async def acquire(self, tokens: Sequence[int]) -> Granted:
+        granted = min(len(tokens), self.left)
         self.left -= granted
-        self.counted.append((granted, tokens))
-        return granted
+        self.counted.append((granted, tokens[-1]))
+        return Granted(
+            granted, None if granted == len(tokens) else Reached("DayLimitReached", "spec.limits.textsPerDay")
+        )
 
     async def give_back(self, texts: int, tokens: int, counted_s_ago: float) -> None:
         self.left += texts
         self.counted.append((-texts, -tokens))
 
+    async def record_usage(self, notes: Sequence[UsageNote]) -> None:
+        self.notes.extend(notes)
+
     @property
     def counters(self) -> Counters:
-        return Counters(self.acquire, self.give_back, unlimited)
+        return Counters(self.acquire, self.give_back, unlimited, self.record_usage)
 
 
 async def unlimited(texts: int, tokens: int, longest_wait_s: float) -> RateGrant:
@@ -98,7 +115,7 @@ async def unlimited(texts: int, tokens: int, longest_wait_s: float) -> RateGrant
 def shared_embedder(embedder: FakeEmbedder, *, clock: Clock) -> SharedEmbedder:
     """The embedder of a source whose provider's only client is this one."""
     provider = Provider("fake", lambda model, values: embedder)
-    registry = ProviderRegistry({}, clock=clock, observer=NoObserver(), providers={"fake": provider})
+    registry = ProviderRegistry(Credentials({}), clock=clock, observer=NoObserver(), providers={"fake": provider})
     return registry.embedder(MODEL, source="shops")
 
 

@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from embedding_worker.errors import EmbeddingError, RowsRefused
+from embedding_worker.limits import Granted, Limits, Sent, reached
 from embedding_worker.rows.backfills import BackfillRecords, BackfillRun, BackfillSettings, WorkerReport
 from embedding_worker.rows.backlog import Backlog, MarkPage, Share
 from embedding_worker.rows.index_advice import IndexFacts
@@ -23,6 +24,7 @@ from embedding_worker.rows.records import (
     PresentRow,
     RateGrant,
     RateLimits,
+    UsageNote,
     Used,
     VectorWrite,
     WriteResult,
@@ -40,7 +42,7 @@ class Mark:
 
 
 class FakeRecords(BackfillRecords):
-    """Backfills on record, in memory."""
+    """Backfills on record, in memory: what is read of one is what the database would have of it."""
 
     def __init__(self) -> None:
         self.runs: list[BackfillRun] = []
@@ -50,7 +52,8 @@ class FakeRecords(BackfillRecords):
 
     async def begin(self, run: str, source: str, settings: BackfillSettings, *, total: int) -> BackfillRun:
         if not self.runs or not self.runs[-1].is_active:
-            self.runs.append(BackfillRun(source, run, settings, total, BEGUN_AT, None))
+            recorded = BackfillSettings.of_record(settings.as_record())
+            self.runs.append(BackfillRun(source, run, recorded, total, BEGUN_AT, None))
             self.reported.clear()
         return self.runs[-1]
 
@@ -184,6 +187,7 @@ class FakeStore(RowStore):
         """How many rows the first audit has adopted; None if it was not to adopt any."""
         self.used: Used | None = None
         self.recorded: list[tuple[str, LastOutcome]] = []
+        self.notes: list[UsageNote] = []
         """The last outcomes of rows."""
         self.requests: list[str] = []
         self.meanwhile: Callable[[], None] = lambda: None
@@ -330,17 +334,22 @@ class FakeStore(RowStore):
         blank = sum(is_blank(self.texts[row_id]) for row_id in self.embedded if row_id in self.texts)
         return Counts(len(self.texts), len(self.marks), alive, None, estimated=False, blank=blank)
 
-    async def acquire_texts(self, texts: int, *, tokens: int, most_a_day: int) -> int:
+    async def acquire_texts(self, tokens: Sequence[int], limits: Limits) -> Granted:
         self._request("acquire_texts")
         used = self.used or Used("2026-03-01", 0, 0)
-        granted = min(texts, most_a_day - used.texts)
-        self.used = Used(used.day, used.texts + granted, used.tokens + tokens)
-        return granted
+        granted = max(0, min(len(tokens), limits.texts_per_day - used.texts))
+        self.used = replace(used, texts=used.texts + granted, tokens=used.tokens + tokens[-1])
+        sent = Sent(self.used.texts, self.used.tokens, self.used.tokens)
+        return Granted(granted, None if granted == len(tokens) else reached(limits, sent, next_tokens=0))
+
+    async def record_usage(self, notes: Sequence[UsageNote], *, now: float) -> None:
+        self._request("record_usage")
+        self.notes.extend(notes)
 
     async def return_texts(self, texts: int, *, tokens: int, counted_s_ago: float) -> None:
         self._request("return_texts")
         if self.used is not None:
-            self.used = Used(self.used.day, self.used.texts - texts, self.used.tokens - tokens)
+            self.used = replace(self.used, texts=self.used.texts - texts, tokens=self.used.tokens - tokens)
 
     async def acquire_rate(
         self, key: str, limits: RateLimits, *, texts: int, tokens: int, longest_wait_s: float

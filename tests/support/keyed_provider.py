@@ -6,14 +6,18 @@ from datetime import datetime
 from embedding_worker.errors import SourceRefused
 from embedding_worker.providers.circuit import CircuitState
 from embedding_worker.providers.embedder import Vector
-from embedding_worker.providers.provider import Provider, ProviderSetting, Values
-from embedding_worker.providers.registry import ProviderRegistry
+from embedding_worker.providers.provider import SOURCE_ENDPOINT, Provider, ProviderSetting, Values
+from embedding_worker.providers.registry import Credentials, ProviderRegistry
 from embedding_worker.rows.records import RateLimits
 from embedding_worker.source import Model
 from tests.support.fake_clock import FakeClock, let_time_pass
 from tests.support.fake_provider import MODEL, FakeEmbedder
 
 KEY = "FAKE_KEY"
+
+
+def endpoint(values: Values) -> str:
+    return values.get(SOURCE_ENDPOINT, "https://fake.example")
 
 
 def usable_key(value: str) -> str:
@@ -66,7 +70,7 @@ class KeyedProvider:
 
     def registration(self) -> Provider:
         setting = ProviderSetting(KEY, "a key of the fake", secret=True, required=True, usable=usable_key)
-        return Provider("fake", self.make, settings=(setting,), endpoint=lambda values: "https://fake.example")
+        return Provider("fake", self.make, settings=(setting,), endpoint=endpoint)
 
     def client(self, key: str = "old", *, model: str = "one") -> FakeEmbedder:
         """The one embedder that was made with this key for this model."""
@@ -80,7 +84,7 @@ class KeyedSystem:
     def __init__(self, **values: str) -> None:
         self.clock, self.observer, self.provider = FakeClock(), Observer(), KeyedProvider()
         self.registry = ProviderRegistry(
-            values or {KEY: "old"},
+            Credentials(values or {KEY: "old"}),
             clock=self.clock,
             observer=self.observer,
             providers={"fake": self.provider.registration()},

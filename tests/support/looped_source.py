@@ -71,6 +71,8 @@ class FakeSetup(SourceSetup):
         self._parts = parts
         self._store = store
         self.failures: list[Exception] = []
+        self.unprepared: list[Exception] = []
+        """Why the configuration that was decided cannot run, once for each."""
         self.pending: Pending | None = None
         self.refused_change: tuple[str, str] | None = None
         self.asked = 0
@@ -105,12 +107,14 @@ class FakeSetup(SourceSetup):
         return Configuration(source.spec.config(), self.pending, self.refused_change)
 
     async def prepare(self, source: EmbeddingSource, chosen: Configuration) -> ReadySource:
+        if self.unprepared:
+            raise self.unprepared.pop(0)
         clock, store, fingerprint = self._parts.clock, self._store, chosen.config.fingerprint
         pipeline = make_pipeline(
             store,
             self.embedder,
             too_long=source.spec.model.too_long,
-            max_texts_per_day=1_000,
+            limits=source.spec.limits_in_force,
             clock=clock,
             may_work=lambda: self.leads,
         )

@@ -62,9 +62,7 @@ class Parts:
         """The context of a process with these settings."""
         known = providers or {}
         settings = settings_from(environ, providers=known)
-        registry = ProviderRegistry(
-            settings.provider_values(), clock=self.clock, observer=self.metrics, providers=known
-        )
+        registry = ProviderRegistry(settings.credentials(), clock=self.clock, observer=self.metrics, providers=known)
         return Context(
             settings,
             self.clock,

@@ -96,7 +96,7 @@ def _install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def registry(endpoint: str, *, key: str = KEY) -> ProviderRegistry:
     environ = {"DATABASE_URL": "postgresql://u@h/d", "ACME_API_KEY": key, "ACME_ENDPOINT": endpoint}
-    return ProviderRegistry(settings_from(environ).provider_values(), clock=SystemClock(), observer=NoObserver())
+    return ProviderRegistry(settings_from(environ).credentials(), clock=SystemClock(), observer=NoObserver())
 
 
 def test_the_variables_of_a_registered_provider_are_settings() -> None:
@@ -171,19 +171,21 @@ async def test_a_rotated_key_is_used_by_the_same_embedder(endpoint: str) -> None
     assert len(await embedder.embed(["a"])) == 1
 
 
-def test_the_crd_and_pyproject_name_the_same_providers() -> None:
+OWN_PROVIDERS = set(tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["entry-points"][ENTRY_POINT_GROUP])
+
+
+def test_the_crd_describes_each_provider_of_ours_and_admits_its_name_and_that_of_others() -> None:
     crd = yaml.safe_load((ROOT / "crds" / "embeddingsources.yaml").read_text())
     spec = crd["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]["spec"]
-    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    assert set(spec["properties"]["model"]["properties"]["provider"]["enum"]) == set(
-        project["entry-points"][ENTRY_POINT_GROUP]
-    )
+    field = spec["properties"]["model"]["properties"]["provider"]
+    assert {name for name in OWN_PROVIDERS if re.search(rf"(^|[ :]){name} \(", field["description"])} == OWN_PROVIDERS
+    assert all(re.search(field["pattern"], name) for name in OWN_PROVIDERS | {"acme"})
 
 
 def test_no_other_module_names_a_provider() -> None:
     modules = [path for package in ("worker", "operator") for path in (ROOT / package).rglob("*.py")]
-    for name in tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["entry-points"][ENTRY_POINT_GROUP]:
-        own = ROOT / "worker" / "embedding_worker" / "providers" / f"{name}.py"
+    for name in OWN_PROVIDERS:
+        own = ROOT / "worker" / "embedding_worker" / "providers" / f"{name.replace('-', '_')}.py"
         quoted = re.compile(rf"[\"']{name}[\"']|providers\.{name}\b")
         naming = [path for path in modules if path != own and quoted.search(path.read_text())]
         assert naming == []

@@ -27,6 +27,8 @@ BATCHES_AHEAD = 2
 """So many batches for each call in flight may be unfinished: also failing ones, and those whose rows are locked."""
 PASS_PAUSE_S = 10.0
 """Before the marks are read from the beginning again, where rows were left: locked, or not decided."""
+PAUSED_PASS_S = 0.5
+"""The same where they were left only because the provider may not be called: with rate limits, that is so many times a minute."""
 WRITTEN = frozenset({OutcomeKind.EMBEDDED, OutcomeKind.BLANK_TEXT})
 """The write has deleted the marks."""
 NEEDS_NOTHING = frozenset({OutcomeKind.ALREADY_FRESH, OutcomeKind.ROW_DELETED, OutcomeKind.ID_INVALID})
@@ -54,6 +56,9 @@ class Outcomes:
         """Rows that were read, and have no outcome yet."""
         self.any_left = False
         """Whether a row was left with its marks."""
+        self.any_paused = False
+        """Rows were left only because the provider may not be called: the gate says when it may."""
+        self.any_undecided = False
         self.any_locked = False
         self.unsettled = asyncio.Event()
         """Set when rows get an outcome that leaves something to be done. The gate sets it too, when calls may be made."""
@@ -68,6 +73,9 @@ class Outcomes:
         self._some.set()
         if isinstance(result, Exception):
             self.any_left = True
+            is_paused = isinstance(result, Postponed) and not result.pause_s
+            self.any_paused |= is_paused
+            self.any_undecided |= not is_paused
             if not isinstance(result, (Postponed, Interrupted)):  # a defect of ours: the next pass tries the row again
                 log.error("row not embedded because of an unexpected error", business=request.id, exc_info=result)
         elif result.kind in WRITTEN:
@@ -83,6 +91,11 @@ class Outcomes:
             if result.kind not in NEEDS_NOTHING:
                 self._note(request.id, result)
             self.unsettled.set()
+
+    @property
+    def pass_pause_s(self) -> float:
+        """How long to wait before the next pass."""
+        return PAUSED_PASS_S if self.any_paused and not (self.any_undecided or self.any_locked) else PASS_PAUSE_S
 
     @property
     def are_unsettled(self) -> bool:
@@ -126,7 +139,7 @@ class Backfill:
         If the table is refused, it waits until it is cancelled: see RowEmbedder.refusal. Raises SourceRefused.
         """
         while await self._pass() and not self._draining.is_set():
-            await self._clock.wait_for(self._draining, within_s=PASS_PAUSE_S)
+            await self._clock.wait_for(self._draining, within_s=self._outcomes.pass_pause_s)
 
     async def _pass(self) -> bool:
         """Read the marks of the share once, from the oldest to the newest. Returns whether any row was left with its marks."""

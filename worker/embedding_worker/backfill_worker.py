@@ -109,9 +109,10 @@ class BackfillWorker:
             store,
             embedder,
             too_long=model.too_long,
-            max_texts_per_day=settings.max_texts_per_day,
+            limits=settings.limits,
             clock=clock,
             may_work=lambda: not self._is_paused,
+            source=self._run.source,
         )
         if refusal is not None:
             await pipeline.rows.resume_after(refusal)

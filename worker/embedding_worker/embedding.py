@@ -8,7 +8,7 @@ rows wait here; while the provider is, or where the cause is not known yet, they
 import asyncio
 import logging
 from collections import Counter
-from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from functools import partial
 from typing import Any, TypeVar
 
@@ -27,10 +27,12 @@ from embedding_worker.outcome import (
     RowRequest,
     Settled,
     WriteNull,
+    are_of_jobs,
     failed,
     id_invalid,
     outcome,
     row_locked,
+    rows_by_text,
 )
 from embedding_worker.patience import FIRST_PAUSE_S, Unanswered, next_pause, until_answered
 from embedding_worker.providers.batch_calls import BatchCalls
@@ -145,7 +147,7 @@ class RowEmbedder:
         texts = await self._settle_refused(batch, texts)
         if self.refusal is not None:  # another batch has met it meanwhile: nothing more is paid for
             raise self.refusal
-        calls = BatchCalls({request: needed.text for request, needed in texts.items()}, self._calls)
+        calls = BatchCalls((needed.text for needed in texts.values()), self._calls)
         work = asyncio.create_task(self._call_and_write(batch, texts, calls), name="calls of a batch")
         batch.keep(work)
         await _until_done_or(calls.failing, work)
@@ -162,20 +164,21 @@ class RowEmbedder:
         finally:
             self._failing -= 1
 
-    async def _call_and_write(self, batch: RowBatch, texts: Texts, calls: BatchCalls[RowRequest]) -> None:
+    async def _call_and_write(self, batch: RowBatch, texts: Texts, calls: BatchCalls) -> None:
         """After the last call of a backfill's batch, the next one may call: its slots are for calls, and it bounds what waits to
         be written. A batch of jobs keeps its slot, so that no more than two wait, paid for, while the database is away. So does
         each batch until a vector was written: the table may refuse all of them.
         """
-        started, not_sent = self._clock.monotonic(), len(texts)
-        of_jobs = _are_of_jobs(texts)
+        rows_of = rows_by_text(texts)
+        started, not_sent = self._clock.monotonic(), len(rows_of)
+        of_jobs = are_of_jobs(texts)
         released: Counter[ProviderError] = Counter()
         async for outcomes in calls.run():
             not_sent -= len(outcomes)
             if not not_sent and not of_jobs and self._has_written:
                 batch.leave_slot()
             vectors: dict[RowRequest, VectorWrite] = {}
-            for request, result in outcomes:
+            for request, result in ((request, result) for text, result in outcomes for request in rows_of[text]):
                 match result:
                     case FailedAlone():
                         batch.settle(request, failed(result.error))
@@ -184,6 +187,8 @@ class RowEmbedder:
                         released[result.error] += 1
                     case _:
                         vectors[request] = VectorWrite(request.id, texts[request].content_hash, result)
+            if cut := sum(texts[request].is_cut for request in vectors):
+                self._calls.usage.add_cut(cut)
             await self._write(batch, vectors, embed_ms=round((self._clock.monotonic() - started) * 1000))
         for error, rows in released.items():
             level = logging.DEBUG if isinstance(error, CallsPaused) else logging.WARNING
@@ -214,7 +219,7 @@ class RowEmbedder:
         """Write rows and settle those that can be. Returns the others, which another session has locked."""
         if not rows:
             return {}
-        writing = partial(self._writer.write, list(rows.values()), of_jobs=_are_of_jobs(rows))
+        writing = partial(self._writer.write, list(rows.values()), of_jobs=are_of_jobs(rows))
         written = await self._until_answered("write rows", writing)
         self._has_written |= any(row.vector is not None and row.id in written.ids for row in rows.values())
         missing: dict[RowRequest, VectorWrite] = {}
@@ -264,11 +269,6 @@ class RowEmbedder:
     def _settle_locked(self, batch: RowBatch, request: RowRequest, row: VectorWrite, embed_ms: int | None) -> None:
         since = self._locked_rows.keep(row)
         batch.settle(request, row_locked(since, self._clock.now(), embed_ms))
-
-
-def _are_of_jobs(requests: Iterable[RowRequest]) -> bool:
-    """Whether a job names the text of one of them; in a backfill, none does."""
-    return any(request.content_hash is not None for request in requests)
 
 
 async def _until_done_or(event: asyncio.Event, work: "asyncio.Task[None]") -> None:

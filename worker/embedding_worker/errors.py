@@ -86,7 +86,14 @@ class ProviderError(EmbeddingError):
 
 
 class ProviderUnavailable(ProviderError):
-    """The provider is away, overloaded or broken: wait and try again."""
+    """The provider is away, overloaded or broken: wait and try again.
+
+    If `timed_out`, no answer came before the deadline: if there were several texts, there may have been too many.
+    """
+
+    def __init__(self, message: str, *, code: str = "", reached: bool = True, timed_out: bool = False) -> None:
+        super().__init__(message, code=code, reached=reached)
+        self.timed_out = timed_out
 
 
 class AnswerUnusable(ProviderUnavailable):
@@ -144,8 +151,13 @@ class InputRejected(ProviderError):
         self.reason = reason
 
 
-class DayLimitReached(ProviderError):
-    """As many texts were sent today as the source allows: no call until tomorrow, or until the limit is raised."""
+class LimitReached(ProviderError):
+    """As much was sent as spec.limits allows: no call until the day or the month (UTC) ends, or until the limit is raised."""
+
+    def __init__(self, message: str, *, reason: str = "DayLimitReached", of_the_month: bool = False) -> None:
+        super().__init__(message)
+        self.reason = reason
+        self.of_the_month = of_the_month
 
 
 class CallsPaused(ProviderError):

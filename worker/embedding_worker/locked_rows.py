@@ -7,7 +7,7 @@ from embedding_worker.clock import Clock
 from embedding_worker.rows.records import VectorWrite
 
 MOST_LOCKED_ROWS = 1_000
-"""About 3 MB of vectors each with 768 dimensions. Beyond it, the oldest is embedded again."""
+"""About 25 MB of vectors with 768 dimensions. Beyond it, the oldest is embedded again."""
 
 
 class LockedRows:

@@ -1,6 +1,6 @@
 """Decides what a row needs, and names what became of it. Pure; called by embedding.py, and read by the jobs' status."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from enum import Enum
@@ -80,6 +80,7 @@ class NeedsEmbedding(NamedTuple):
 
     text: str
     content_hash: str
+    is_cut: bool = False
 
 
 MESSAGES = {
@@ -143,6 +144,19 @@ Decide = Callable[[RowRequest, PresentRow | None], Need]
 """What a row needs, as it is now (None: it is gone)."""
 
 
+def are_of_jobs(requests: Iterable[RowRequest]) -> bool:
+    """Whether a job names the text of one of them; in a backfill, none does."""
+    return any(request.content_hash is not None for request in requests)
+
+
+def rows_by_text(texts: Mapping[RowRequest, NeedsEmbedding]) -> dict[str, list[RowRequest]]:
+    """The rows of each text that is sent. Those with the same text share its call and its outcome."""
+    rows: dict[str, list[RowRequest]] = {}
+    for request, needed in texts.items():
+        rows.setdefault(needed.text, []).append(request)
+    return rows
+
+
 def decider(*, max_text_bytes: int, too_long: TooLong) -> Decide:
     """Decides for a model that accepts texts of so many bytes."""
     return partial(decide_need, max_text_bytes=max_text_bytes, too_long=too_long)
@@ -163,6 +177,6 @@ def decide_need(request: RowRequest, row: PresentRow | None, *, max_text_bytes: 
         return WriteNull(VectorWrite(row.id, content_hash, None))
     try:
         text = fit_text(row.text, whole_bytes=row.text_bytes, max_bytes=max_text_bytes, too_long=too_long)
-        return NeedsEmbedding(text, content_hash)
+        return NeedsEmbedding(text, content_hash, is_cut=row.text_bytes > max_text_bytes)
     except InputRejected as exc:
         return Settled(failed(exc))

@@ -11,13 +11,13 @@ from dataclasses import dataclass
 from embedding_worker.batching.batcher import Batcher
 from embedding_worker.clock import Clock
 from embedding_worker.embedding import RowEmbedder
+from embedding_worker.limits import DEFAULT_LIMITS, Limits
+from embedding_worker.metering import make_meter
 from embedding_worker.outcome import RowOutcome, RowRequest, decider
 from embedding_worker.outcome_log import OutcomeLog
 from embedding_worker.providers.calls import ProviderCalls
 from embedding_worker.providers.gate import CallGate
-from embedding_worker.providers.meter import Counters, Meter
 from embedding_worker.providers.shared_embedder import SharedEmbedder
-from embedding_worker.rows.records import RateGrant
 from embedding_worker.rows.store import RowStore
 from embedding_worker.source import TooLong
 
@@ -34,11 +34,13 @@ class RowPipeline:
     """Where rows are submitted, one by one."""
     outcomes: OutcomeLog
     """Where it is noted what became of rows, other than that they were embedded."""
+    limits: Limits = DEFAULT_LIMITS
+    """How much may be sent."""
 
     @asynccontextmanager
     async def running(self, *, probes: bool) -> AsyncIterator[None]:
         """Accept rows until the block ends. With `probes`, also send probes while the circuit is open."""
-        async with self.outcomes.running(), self.batcher:
+        async with self.outcomes.running(), self.calls.usage.running(), self.batcher:
             gate = asyncio.create_task(self.gate.run(probes=probes), name="gate")
             try:
                 yield
@@ -52,31 +54,28 @@ def make_pipeline(
     embedder: SharedEmbedder,
     *,
     too_long: TooLong,
-    max_texts_per_day: int,
+    limits: Limits,
     clock: Clock,
     may_work: Callable[[], bool] = lambda: True,
+    more_to_come: Callable[[int], bool] = lambda gathered: False,
     source: str = "",
 ) -> RowPipeline:
     """The pipeline of the source that this store belongs to. Every text is counted in the database before it is sent.
 
-    `may_work`: whether this process may begin calls. While it may not, rows wait as if the provider was away. `source` is its
-    name in the log.
+    `may_work`: whether this process may begin calls. While it may not, rows wait as if the provider was away.
+    `more_to_come`: see Batcher. `source` is its name in the log.
     """
 
-    async def acquire_texts(texts: int, tokens: int) -> int:
-        return await store.acquire_texts(texts, tokens=tokens, most_a_day=max_texts_per_day)
-
-    async def return_texts(texts: int, tokens: int, counted_s_ago: float) -> None:
-        await store.return_texts(texts, tokens=tokens, counted_s_ago=counted_s_ago)
-
-    async def acquire_rate(texts: int, tokens: int, longest_wait_s: float) -> RateGrant:
-        key, limits = embedder.limits
-        return await store.acquire_rate(key, limits, texts=texts, tokens=tokens, longest_wait_s=longest_wait_s)
-
-    meter = Meter(Counters(acquire_texts, return_texts, acquire_rate), source=source, clock=clock)
+    meter = make_meter(store, embedder, limits, source=source, clock=clock)
     gate = CallGate(embedder, meter, clock=clock, may_work=may_work)
     calls = ProviderCalls(embedder, gate, meter, clock=clock)
     decide = decider(max_text_bytes=calls.max_text_bytes, too_long=too_long)
     rows = RowEmbedder(store, calls, decide=decide, clock=clock, unanswered=meter.unanswered)
-    batcher = Batcher(rows.embed_batch, max_items=embedder.max_texts, clock=clock)
-    return RowPipeline(calls, gate, rows, batcher, OutcomeLog(store.record_outcomes, clock=clock))
+    batcher = Batcher(
+        rows.embed_batch,
+        max_items=embedder.max_texts,
+        clock=clock,
+        more_to_come=more_to_come,
+        of_one_call=lambda: calls.size.texts,
+    )
+    return RowPipeline(calls, gate, rows, batcher, OutcomeLog(store.record_outcomes, clock=clock), limits)

@@ -63,17 +63,39 @@ app.kubernetes.io/component: {{ last . }}
 {{- if and (kindIs "float64" .) (eq . (floor .)) }}{{ int64 . }}{{ else }}{{ . }}{{ end -}}
 {{- end }}
 
-{{/* The names of the Secrets with the database's URL and with the API key. The latter is empty if there is no key. */}}
+{{/* The names of the Secrets with the database's URL and with the API key of a provider, which is empty if there is no key. Call the
+latter with (list . "gemini"), the group of values. */}}
 {{- define "embedding-operator.databaseSecret" -}}
 {{ .Values.database.existingSecret | default (printf "%s-database" (include "embedding-operator.fullname" .)) }}
 {{- end }}
 
-{{- define "embedding-operator.geminiSecret" -}}
-{{- if .Values.gemini.existingSecret -}}
-{{ .Values.gemini.existingSecret }}
-{{- else if .Values.gemini.apiKey -}}
-{{ include "embedding-operator.fullname" . }}-gemini
+{{- define "embedding-operator.providerSecret" -}}
+{{- $group := last . -}}
+{{- $values := get (first .).Values $group -}}
+{{- if $values.existingSecret -}}
+{{ $values.existingSecret }}
+{{- else if $values.apiKey -}}
+{{ include "embedding-operator.fullname" (first .) }}-{{ $group }}
 {{- end -}}
+{{- end }}
+
+{{/* The variables of the API keys, by their group of values. */}}
+{{- define "embedding-operator.providerKeys" -}}
+{gemini: GEMINI_API_KEY, openai: OPENAI_API_KEY}
+{{- end }}
+
+{{- /* The declaration of the keys that sources name, as JSON: see operator/embedding_operator/api_keys.py. A limit of 0 is none. */ -}}
+{{- define "embedding-operator.apiKeys" -}}
+{{- $declared := list }}
+{{- range . }}
+  {{- $item := dict "secretName" .secretName "key" .key "endpoints" .endpoints "file" (printf "/etc/embedding-operator/api-keys/%s/%s" .secretName .key) }}
+  {{- $given := . }}
+  {{- range $name := list "requestsPerMinute" "textsPerMinute" "tokensPerMinute" }}
+    {{- with get $given $name }}{{ $_ := set $item $name (int64 .) }}{{ end }}
+  {{- end }}
+  {{- $declared = append $declared $item }}
+{{- end }}
+{{- toJson $declared }}
 {{- end }}
 
 {{- /* A mapping without the keys whose value is null. Helm removes such a key only where values.yaml has it too. */ -}}

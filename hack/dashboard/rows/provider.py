@@ -42,17 +42,24 @@ PROVIDER = Row(
             ),
         ),
         Panel(
-            "Texts of today, of the limit",
-            "The part of spec.maxTextsPerDay that is used; it begins again at midnight UTC.",
+            "Used of the limits of the sources",
+            "The parts of spec.limits that are used: texts and tokens until midnight UTC, the cost until the month ends.",
             Kind.BARS,
-            (by_source(f"{gauge('texts_today')} / {gauge('texts_per_day_limit')}"),),
+            (
+                by_source(f"{gauge('texts_today')} / {gauge('texts_per_day_limit')}", "texts of {{source}}"),
+                by_source(f"{gauge('tokens_today')} / {gauge('tokens_per_day_limit')}", "tokens of {{source}}"),
+                by_source(
+                    f"{gauge('estimated_cost_this_month')} / {gauge('estimated_cost_per_month_limit')}",
+                    "cost of {{source}}",
+                ),
+            ),
             unit="percentunit",
             maximum=1,
             steps=((0.75, YELLOW), (0.9, RED)),
         ),
         Panel(
             "Texts and tokens of today",
-            "Tokens are estimated from the lengths of the texts.",
+            "Tokens as the provider reports them, as far as it does; else they are estimated from the lengths of the texts.",
             Kind.LINES,
             (
                 by_source(gauge("texts_today"), "texts of {{source}}"),
@@ -74,10 +81,13 @@ PROVIDER = Row(
             unit="s",
         ),
         Panel(
-            "Estimated cost of today",
-            "Of the tokens of today, in the currency of the price that is set; 0 without a price.",
+            "Estimated cost of today and of the month",
+            "Of the tokens, in the currency of the price that is set; 0 without a price.",
             Kind.LINES,
-            (by_source(gauge("estimated_cost_today")),),
+            (
+                by_source(gauge("estimated_cost_today"), "{{source}} today"),
+                by_source(gauge("estimated_cost_this_month"), "{{source}} this month"),
+            ),
         ),
     ),
 )

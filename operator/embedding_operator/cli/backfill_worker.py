@@ -107,7 +107,7 @@ async def _run(
         return DONE
     share = share_of(wanted, found.settings)
     structlog.contextvars.bind_contextvars(worker=share.index, run=found.run)
-    providers = ProviderRegistry(settings.provider_values(), clock=clock, observer=NoObserver())
+    providers = ProviderRegistry(settings.credentials(), clock=clock, observer=NoObserver())
     worker = BackfillWorker(database, providers, found, share, clock=clock)
     rotating = asyncio.create_task(_rotation(settings, database, providers, clock).run(), name="rotation")
     log.info("backfill worker started", workers=share.of, table=str(found.settings.config.at))
@@ -134,6 +134,7 @@ def _rotation(settings: Settings, database: Database, providers: ProviderRegistr
         else:
             await providers.rotate(variable, value)
 
-    mounted = settings.mounted_secrets()
-    rotations = {secret.variable: partial(rotate, secret.variable.removesuffix("_FILE")) for secret in mounted}
-    return Rotation(mounted, rotations, clock=clock)
+    secrets, keys = settings.mounted_secrets(), settings.mounted_keys()
+    rotations = {secret.variable: partial(rotate, secret.variable.removesuffix("_FILE")) for secret in secrets}
+    rotations |= {key.variable: partial(providers.rotate_key, key.variable) for key in keys}
+    return Rotation([*secrets, *keys], rotations, clock=clock)

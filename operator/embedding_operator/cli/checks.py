@@ -102,7 +102,7 @@ class Checks:
             self._record(skipped("providers", f"{NO_SOURCES}, which name the models"))
         for model in verdicts.models_of(self._sources or []):
             embedded = try_model(model, self._settings)
-            self._record(await reach_verdict(f"provider {model.provider}, model {model.fingerprint}", embedded))
+            self._record(await reach_verdict(verdicts.title_of(model), embedded))
 
     async def _kubernetes(self, stack: AsyncExitStack) -> str:
         server = await stack.enter_async_context(await ApiServer.connected(self._settings))
@@ -161,5 +161,5 @@ async def check_table(
 
 async def try_model(model: Model, settings: Settings) -> str:
     """Embed one text, and say so. The embedder itself refuses an answer of other dimensions."""
-    vector = await embed_canary(model, settings.provider_values())
+    vector = await embed_canary(model, settings.credentials())
     return f"one text was embedded, in {len(vector)} dimensions (it counts as one text of the quota)"

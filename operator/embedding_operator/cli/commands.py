@@ -1,19 +1,15 @@
 """The `embedding-operator` command. Settings come from the environment; no argument is ever a secret."""
 
 import asyncio
-import gc
-import signal
 import sys
-from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import Annotated
 
 import typer
 
+from embedding_operator.cli.start import begin_log, end_on_signals, settings_of, until_stopped
 from embedding_operator.cli.verdicts import failed, passed, skipped
-from embedding_operator.logs import set_up_logs
 from embedding_operator.settings import Settings, SettingsRefused, completion_index, settings_of_this_process
-from embedding_operator.tasks import SIGNALS, end_at_once, stop_on_signals
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
 
@@ -30,24 +26,15 @@ def run(
     ] = False,
 ) -> None:
     """Run the operator in its namespace, until SIGTERM."""
-    # Until the process has its own handlers: the first process of a container has none from the kernel.
-    for number in SIGNALS:
-        signal.signal(number, end_at_once)
+    end_on_signals()
     settings = _settings()
-    set_up_logs(settings)
+    begin_log(settings)
     # Importing kopf and the client needs a second, which --help does not have to wait for.
     if dry_run:
         from embedding_operator.dry_run import run as run_process
     else:
         from embedding_operator.process import run as run_process
-    raise typer.Exit(asyncio.run(_until_stopped(partial(run_process, settings))))
-
-
-async def _until_stopped(run_process: Callable[[asyncio.Event], Awaitable[int]]) -> int:
-    gc.freeze()  # what was imported stays: the garbage collector need not look through it again and again
-    stop = asyncio.Event()
-    stop_on_signals(stop)
-    return await run_process(stop)
+    raise typer.Exit(asyncio.run(until_stopped(partial(run_process, settings))))
 
 
 @app.command()
@@ -64,7 +51,7 @@ def check() -> None:
             typer.echo(failed("settings", problem))
         typer.echo(skipped("all other checks", "they need settings that can be used"))
         sys.exit(2)
-    set_up_logs(settings)
+    begin_log(settings)
     typer.echo(passed("settings", "each of them can be used"))
     from embedding_operator.cli.checks import check as run_checks
 
@@ -87,15 +74,27 @@ def backfill_worker(
     The exit code is 0 if nothing is left of the share or the backfill has ended, 143 after SIGTERM, 1 after an unexpected error,
     2 if the settings or arguments can't be used.
     """
-    for number in SIGNALS:
-        signal.signal(number, end_at_once)
+    end_on_signals()
     settings = _settings()
-    set_up_logs(settings)
+    begin_log(settings)
     from embedding_operator.cli.backfill_worker import Wanted
     from embedding_operator.cli.backfill_worker import run as run_worker
 
     wanted = Wanted(source, completion_index() if index is None else index, workers, run)
-    raise typer.Exit(asyncio.run(_until_stopped(partial(run_worker, settings, wanted))))
+    raise typer.Exit(asyncio.run(until_stopped(partial(run_worker, settings, wanted))))
+
+
+@app.command()
+def serve() -> None:
+    """Embed search texts over HTTP, at POST /v1/embeddings, with the models of the sources, until SIGTERM.
+
+    It reads the sources in its namespace, needs no database, and writes nothing. The exit code is 0 after SIGTERM, 2 if the
+    settings can't be used.
+    """
+    end_on_signals()
+    from embedding_operator.cli.serve import serve as serve_until_stopped
+
+    raise typer.Exit(serve_until_stopped())
 
 
 @app.command()
@@ -118,9 +117,9 @@ def plan(
     if (file is None) == (not source):
         raise typer.BadParameter("name either an EmbeddingSource, or a manifest with -f")
     settings = _settings()
-    set_up_logs(settings)
+    begin_log(settings)
     from embedding_operator.cli.plan import plan_manifest, plan_source
-    from embedding_operator.cli.plan_lines import Rates
+    from embedding_operator.cli.plan_values import Rates
 
     rates = Rates(rows_per_second, backfill_rows_per_second)
     planned = (
@@ -149,17 +148,11 @@ def resume_triggers(source: SourceName, dry_run: PrintSql = False) -> None:
 
 def _change_triggers(source: str, *, resume: bool, dry_run: bool) -> None:
     settings = _settings()
-    set_up_logs(settings)
+    begin_log(settings)
     from embedding_operator.cli.trigger_commands import run as run_command
 
     raise typer.Exit(asyncio.run(run_command(settings, source, typer.echo, resume=resume, dry_run=dry_run)))
 
 
 def _settings() -> Settings:
-    """The settings, or exit code 2 with every problem on a line of its own."""
-    try:
-        return settings_of_this_process()
-    except SettingsRefused as exc:
-        for problem in exc.problems:
-            typer.echo(f"embedding-operator: {problem}", err=True)
-        sys.exit(2)
+    return settings_of(Settings)

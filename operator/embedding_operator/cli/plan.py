@@ -11,8 +11,10 @@ import yaml
 from pydantic import ValidationError
 
 from embedding_operator.api_errors import ApiServerError
+from embedding_operator.cli.manifest_fields import unknown_fields
 from embedding_operator.cli.plan_facts import read_plan_facts
-from embedding_operator.cli.plan_lines import Rates, plan_table
+from embedding_operator.cli.plan_lines import plan_table
+from embedding_operator.cli.plan_values import Rates
 from embedding_operator.cli.trigger_commands import CommandFailed, find_source
 from embedding_operator.resources.embedding_source import EmbeddingSource, parse_source
 from embedding_operator.settings import Settings
@@ -54,6 +56,8 @@ def sources_of(manifest: TextIO) -> Iterator[EmbeddingSource]:
 
 
 def _parsed(file: str, body: Mapping[str, Any]) -> EmbeddingSource:
+    if unknown := unknown_fields(body):
+        raise CommandFailed(f"{file} declares an EmbeddingSource that is not valid: {'; '.join(unknown)}")
     try:
         return parse_source(body)
     except ValidationError as exc:
@@ -66,7 +70,8 @@ async def _plan_each(settings: Settings, sources: Sequence[EmbeddingSource], rat
     async with Database(settings.database_url.get_secret_value(), max_connections=1) as database:
         for source in sources:
             try:
-                facts = await read_plan_facts(database, source, rates, settings.provider_values())
+                price = source.spec.price(settings.price_per_million_tokens)
+                facts = await read_plan_facts(database, source, rates, settings.credentials(), price=price)
             except EmbeddingError as exc:
                 exit_code = _failed(emit, f"source {source.name}: {exc}")
             else:

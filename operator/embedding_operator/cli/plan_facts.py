@@ -1,70 +1,56 @@
-"""Reads what `embedding-operator plan` says of a source: its rows, what was sent today, the provider's limits, the indexes.
+"""Reads what `embedding-operator plan` says of a source: its rows, what was sent, the provider's limits, the indexes.
 
 Called by plan.py. Reads the whole table once, page by page, and creates, writes and sends nothing.
 """
 
 from dataclasses import replace
 
-from embedding_operator.cli.plan_lines import DueRows, PlanFacts, ProviderFacts, Rates
+from embedding_operator.cli.plan_provider import provider_facts
+from embedding_operator.cli.plan_rows import read_due_rows
+from embedding_operator.cli.plan_values import NOTHING_SENT, PlanFacts, Rates
 from embedding_operator.resources.embedding_source import EmbeddingSource
-from embedding_worker.clock import SystemClock
-from embedding_worker.errors import SourceRefused
-from embedding_worker.providers.observer import NoObserver
-from embedding_worker.providers.provider import Values, registered_providers
-from embedding_worker.providers.registry import ProviderRegistry
+from embedding_worker.limits import Sent
+from embedding_worker.providers.registry import Credentials
 from embedding_worker.rows.database import Database
-from embedding_worker.rows.index_advice import index_advice, read_index_facts
+from embedding_worker.rows.index_advice import IndexFacts, index_advice, read_index_facts
 from embedding_worker.rows.schema import configuration_on_record
-from embedding_worker.rows.store import PREVIEW_PAGE, RowStore
-from embedding_worker.source import Model, in_force
+from embedding_worker.rows.store import RowStore
+from embedding_worker.rows.vector_sizes import BYTES_PER_DIMENSION
+from embedding_worker.source import in_force
 
 
-async def read_plan_facts(database: Database, source: EmbeddingSource, rates: Rates, values: Values) -> PlanFacts:
-    """Raises SourceRefused if the table can't be served, RowsLocked, DatabaseUnavailable. `values` are provider settings."""
+async def read_plan_facts(
+    database: Database, source: EmbeddingSource, rates: Rates, credentials: Credentials, *, price: float | None
+) -> PlanFacts:
+    """`price` is that of a million tokens. Raises SourceRefused if the table can't be served, RowsLocked, DatabaseUnavailable."""
     config = source.spec.config()
     store = await RowStore.inspect(database, config)
     record = await configuration_on_record(database, config.at)
-    provider = provider_facts(config.model, values)
-    rows = await read_due_rows(store, most_bytes=provider.max_text_bytes)
-    used = None
+    provider = provider_facts(config.model, credentials)
+    rows = await read_due_rows(store, most_bytes=provider.max_text_bytes, too_long=config.model.too_long)
+    sent = NOTHING_SENT
     if record is not None:  # otherwise there is no book-keeping, and every row is due
         counts = await store.counts()
         edited = await store.backlog.edited_rows()
         rows = replace(rows, total=max(counts.total, rows.due), estimated=counts.estimated, edited=edited)
-        used = await store.used_today()
+        if (used := await store.used_today()) is not None:
+            sent = Sent(used.texts, used.tokens, used.month_tokens)
     indexes = await read_index_facts(database, config.at)
     return PlanFacts(
         source,
         rows,
         rates,
         provider,
-        used_today=used.texts if used is not None else 0,
+        sent=sent,
+        price_per_million_tokens=price,
+        vector_type=_vector_type(indexes),
         waiting=in_force(config, record, approved=source.spec.approved_fingerprint)[1],
         index_advice=index_advice(config, indexes, rows=rows.total, due=rows.due),
     )
 
 
-def provider_facts(model: Model, values: Values) -> ProviderFacts:
-    """What limits the calls; where the provider can't be used yet, why. Calls nothing."""
-    registered = registered_providers().get(model.provider)
-    calls_server = registered is None or registered.calls_server
-    try:
-        registry = ProviderRegistry(values, clock=SystemClock(), observer=NoObserver())
-        embedder = registry.embedder(model, source="plan")
-    except SourceRefused as exc:
-        return ProviderFacts(problem=exc.message, calls_server=calls_server)
-    return ProviderFacts(embedder.limits[1], embedder.max_texts, embedder.max_text_bytes, calls_server=calls_server)
-
-
-async def read_due_rows(store: RowStore, *, most_bytes: int) -> DueRows:
-    """The rows that are not up to date, of the whole table; as if these were all of its rows, and no edit had made them due."""
-    due, texts, size, blank, failing, after = 0, 0, 0, 0, 0, None
-    while True:
-        page = await store.preview_due(after_id=after, limit=PREVIEW_PAGE)
-        sent = [row for row in page.due if row.content_hash is not None and not row.blank]
-        due, texts = due + len(page.due), texts + len(sent)
-        size += sum(min(row.text_bytes, most_bytes) for row in sent)
-        blank += sum(row.blank for row in page.due)
-        failing += sum(row.content_hash is None for row in page.due)
-        if (after := page.last_id) is None:
-            return DueRows(due, due, texts, size, blank=blank, failing=failing)
+def _vector_type(facts: IndexFacts) -> str:
+    """That of the column, or the one that the operator would add."""
+    if facts.vector_type is None:
+        return "vector" if facts.vector_schema is not None else "real[]"
+    return facts.vector_type if facts.vector_type in BYTES_PER_DIMENSION else "real[]"

@@ -3,99 +3,20 @@
 Pure; called by plan.py, which reads the facts. To say more, add a function to ASPECTS.
 """
 
-import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
 
+from embedding_operator.cli.plan_limits import limits
+from embedding_operator.cli.plan_sizes import cost, sizes
+from embedding_operator.cli.plan_values import Line, PlanFacts
 from embedding_operator.lifecycle.backfill_status import about, where
-from embedding_operator.resources.embedding_source import BackfillMode, EmbeddingSource
-from embedding_worker.providers.embedder import BYTES_PER_TOKEN
-from embedding_worker.providers.rate_limits import pace
-from embedding_worker.rows.records import RateLimits
+from embedding_operator.resources.embedding_source import BackfillMode
+from embedding_worker.source import TooLong
 
 JOBS_ROWS_PER_S = 120.0
 """With an API that answers in 0.2 s: docs/install.md, "What it will cost"."""
 CALL_S = 0.2
 MOST_WRITTEN_PER_S = 5_000.0
 """One database was measured to write more than that, without an index on the vectors."""
-
-
-@dataclass(frozen=True)
-class DueRows:
-    """The rows of a table that are not up to date in the spec's configuration."""
-
-    total: int
-    """Rows of the table."""
-    due: int
-    texts: int
-    """Texts to be sent."""
-    text_bytes: int
-    """Of these texts, in UTF-8."""
-    blank: int = 0
-    failing: int = 0
-    """Rows for which spec.text fails."""
-    edited: int = 0
-    """Rows that an edit made due."""
-    estimated: bool = False
-    """Whether `total` is an estimate."""
-
-    @property
-    def tokens(self) -> int:
-        """An estimate."""
-        return self.text_bytes // BYTES_PER_TOKEN
-
-    @property
-    def not_edited(self) -> int:
-        return max(0, self.due - self.edited)
-
-
-@dataclass(frozen=True)
-class Rates:
-    """Rows a second, as given or measured; None: the documented rate, or one that is computed.
-
-    Neither is known of a model that runs in the process that embeds the rows.
-    """
-
-    jobs: float | None = None
-    backfill: float | None = None
-
-
-@dataclass(frozen=True)
-class ProviderFacts:
-    """What limits the calls to a provider."""
-
-    limits: RateLimits = field(default_factory=RateLimits)
-    texts_a_call: int = 64
-    max_text_bytes: int = 8_000
-    calls_server: bool = True
-    """Otherwise the model is in the process that embeds, and no rate of it is known: its CPU decides."""
-    problem: str | None = None
-    """Why it can't be called yet, in a sentence; the other values are then assumed."""
-
-
-@dataclass(frozen=True)
-class PlanFacts:
-    source: EmbeddingSource
-    rows: DueRows
-    rates: Rates = Rates()
-    provider: ProviderFacts = ProviderFacts()
-    used_today: int = 0
-    """Texts that were sent today."""
-    waiting: str | None = None
-    """What spec.approvedFingerprint has to be, if the change of the model or the text is not approved."""
-    index_advice: str | None = None
-
-    @property
-    def in_pages(self) -> bool:
-        """Whether a backfill would begin."""
-        spec = self.source.spec.backfill
-        return spec.mode is BackfillMode.AUTO and self.rows.not_edited > spec.threshold
-
-
-@dataclass(frozen=True)
-class Line:
-    what: str
-    said: str
 
 
 Aspect = Callable[[PlanFacts], Sequence[Line]]
@@ -121,8 +42,20 @@ def _rows(facts: PlanFacts) -> list[Line]:
         ),
         *([Line("without text", f"{rows.blank}: their vectors become null, without a call")] if rows.blank else ()),
         *([Line("failing text", f"{rows.failing}: spec.text fails for these rows")] if rows.failing else ()),
+        *_too_long(facts),
         *([Line("to be sent", f"{rows.texts} texts, about {rows.tokens} tokens")] if rows.due else ()),
     ]
+
+
+def _too_long(facts: PlanFacts) -> list[Line]:
+    if not facts.rows.too_long:
+        return []
+    what = f"{facts.rows.too_long}: longer than the {facts.provider.max_text_bytes} bytes that the model accepts, so"
+    if facts.source.spec.model.too_long is TooLong.REFUSE:
+        return [
+            Line("too long", f"{what} their jobs become dead letters; with spec.model.tooLong Truncate they are cut")
+        ]
+    return [Line("too long", f"{what} only their beginning is embedded")]
 
 
 def _what_stops_it(facts: PlanFacts) -> list[Line]:
@@ -157,17 +90,18 @@ def _durations(facts: PlanFacts) -> list[Line]:
     if not texts:
         return []
     jobs, backfill = facts.rates.jobs, facts.rates.backfill
-    if facts.provider.calls_server:
+    decided_by = facts.provider.rate_decided_by
+    if decided_by is None:
         jobs, backfill = jobs or JOBS_ROWS_PER_S, backfill or computed_rate(facts)
     return [
-        Line("with mode Jobs", _duration(texts, jobs, "--rows-per-second")),
-        Line("with mode Auto", _duration(texts, backfill, "--backfill-rows-per-second")),
+        Line("with mode Jobs", _duration(texts, jobs, "--rows-per-second", decided_by)),
+        Line("with mode Auto", _duration(texts, backfill, "--backfill-rows-per-second", decided_by)),
     ]
 
 
-def _duration(texts: int, rows_per_s: float | None, option: str) -> str:
+def _duration(texts: int, rows_per_s: float | None, option: str, decided_by: str | None) -> str:
     if rows_per_s is None:
-        return f"not known: the model runs on the CPU of the process that embeds the rows; measure the rate, and give {option}"
+        return f"not known: {decided_by}; measure the rate, and give {option}"
     return f"{about(texts / rows_per_s)}, at {rows_per_s:g} rows a second ({option})"
 
 
@@ -178,34 +112,8 @@ def computed_rate(facts: PlanFacts) -> float:
     return min(MOST_WRITTEN_PER_S, round(calls * facts.provider.texts_a_call / CALL_S))
 
 
-def _limits(facts: PlanFacts) -> list[Line]:
-    rows, limits = facts.rows, facts.provider.limits
-    if not rows.texts:
-        return []
-    needed = {
-        "requests": (math.ceil(rows.texts / facts.provider.texts_a_call), limits.requests),
-        "texts": (rows.texts, limits.texts),
-        "tokens": (rows.tokens, limits.tokens),
-    }
-    lines = [
-        Line(f"{kind} a minute", f"{limit}: at least {about(amount / per_s)} for {amount} {kind}")
-        for kind, (amount, limit) in needed.items()
-        if (per_s := pace(limit))
-    ]
-    return [Line("spec.maxTextsPerDay", _days(facts)), *lines]
-
-
-def _days(facts: PlanFacts) -> str:
-    limit = facts.source.spec.max_texts_per_day
-    later = facts.rows.texts - max(0, limit - facts.used_today)
-    if later <= 0:
-        return f"{limit}: enough for today (UTC)"
-    days = math.ceil(later / limit)
-    return f"{limit}: the last texts are sent {days} day{'s' if days > 1 else ''} later (UTC), unless you raise it"
-
-
 def _index(facts: PlanFacts) -> list[Line]:
     return [] if facts.index_advice is None else [Line("index", facts.index_advice)]
 
 
-ASPECTS: tuple[Aspect, ...] = (_rows, _what_stops_it, _mode, _durations, _limits, _index)
+ASPECTS: tuple[Aspect, ...] = (_rows, cost, _what_stops_it, _mode, _durations, limits, sizes, _index)

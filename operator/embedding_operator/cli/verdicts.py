@@ -126,10 +126,11 @@ def pgvector(found: Verdict, sources: Sequence[Verdict]) -> Verdict:
     return found
 
 
+def title_of(model: Model) -> str:
+    with_key = f" with {model.api_key_ref}" if model.api_key_ref else ""
+    return f"provider {model.provider}, model {model.fingerprint}{with_key}"
+
+
 def models_of(sources: Sequence[EmbeddingSource]) -> list[Model]:
-    """Each model once, in the order of the sources. Sources that differ only in spec.model.tooLong have the same model."""
-    models: dict[tuple[str, str], Model] = {}
-    for source in sources:
-        model = source.spec.config().model
-        models.setdefault((model.provider, model.fingerprint), model)
-    return list(models.values())
+    """Each model that is called, once, in the order of the sources."""
+    return list(dict.fromkeys(source.spec.config().model.as_called for source in sources))

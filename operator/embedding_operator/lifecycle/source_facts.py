@@ -1,12 +1,14 @@
 """What is known of a source at one moment: changed by its loop, and the base of its status and conditions. Pure."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 from embedding_operator.lifecycle.backfill_status import BackfillFacts, Backlog
 from embedding_operator.resources.embedding_source import EmbeddingSource
+from embedding_worker.limits import DEFAULT_LIMITS, Limits
 from embedding_worker.providers.problem import Problem
 from embedding_worker.rows.records import Counts, Used
+from embedding_worker.source import Model
 
 
 @dataclass(frozen=True)
@@ -49,9 +51,11 @@ class SourceFacts:
     """Because of the provider, although others succeed."""
     provider_problem: Problem | None = None
     pending: Pending | None = None
+    model: Model | None = None
+    """The one in force; None until the source is set up, and what the status has recorded before then stays."""
     used: Used | None = None
-    texts_per_day: int = 0
-    """The limit."""
+    limits: Limits = DEFAULT_LIMITS
+    """What may be sent, whether or not the source could be set up with it."""
     freshness_target: timedelta | None = None
     """How long a row may be due."""
     price_per_million_tokens: float = 0.0
@@ -75,13 +79,13 @@ class SourceFacts:
 
 
 def facts_of(source: EmbeddingSource, *, price_per_million_tokens: float) -> SourceFacts:
-    """What is known of a source before anything was done for it."""
+    """What is known of a source before anything was done for it. The price is that of sources that set none."""
     return SourceFacts(
         source.metadata.generation,
         source.spec.config().fingerprint,
         suspended=source.spec.suspend,
-        texts_per_day=source.spec.max_texts_per_day,
+        limits=replace(source.spec.limits_in_force, cost_per_month=source.spec.limits.estimated_cost_per_month),
         freshness_target=source.spec.freshness_target,
         reconciled_at=source.status.get("lastHandledReconcileAt"),
-        price_per_million_tokens=price_per_million_tokens,
+        price_per_million_tokens=source.spec.price(price_per_million_tokens) or 0.0,
     )

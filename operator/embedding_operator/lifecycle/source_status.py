@@ -4,8 +4,9 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
-from embedding_operator.lifecycle import backfill_status, source_summary
+from embedding_operator.lifecycle import backfill_status, source_summary, usage_status
 from embedding_operator.lifecycle.condition import Condition
+from embedding_operator.lifecycle.model_in_force import recorded
 from embedding_operator.lifecycle.source_conditions import conditions
 from embedding_operator.lifecycle.source_facts import SourceFacts
 from embedding_operator.resources.base import timestamp
@@ -37,13 +38,10 @@ def status(facts: SourceFacts, previous: Mapping[str, Any], now: datetime) -> di
         "summary": source_summary.summary(present, suspended=facts.suspended),
         "conditions": written,
     }
+    if facts.model is not None or "model" in previous:
+        result["model"] = previous["model"] if facts.model is None else recorded(facts.model)
     if facts.used is not None:
-        result["today"] = {
-            "date": facts.used.day,
-            "texts": facts.used.texts,
-            "tokens": facts.used.tokens,
-            "estimatedCost": cost(facts.used.tokens, facts.price_per_million_tokens),
-        }
+        result |= usage_status.status(facts.used, facts.limits, facts.price_per_million_tokens)
     if facts.counts is not None:
         result["rows"] = _rows(facts.counts)
     return result
@@ -59,13 +57,8 @@ def _reembed(facts: SourceFacts) -> dict[str, Any] | None:
         return None
     return {
         "rows": facts.pending.rows,
-        "estimatedCost": cost(facts.pending.tokens, facts.price_per_million_tokens),
+        "estimatedCost": usage_status.cost(facts.pending.tokens, facts.price_per_million_tokens),
     }
-
-
-def cost(tokens: int, price_per_million_tokens: float) -> str:
-    """An estimate, in the currency of the price: the tokens are estimated, and the provider's bill may differ."""
-    return f"{tokens * price_per_million_tokens / 1_000_000:.4f}"
 
 
 def _rows(counts: Counts) -> dict[str, Any]:
@@ -98,5 +91,7 @@ def worth_writing(new: Mapping[str, Any], written: Mapping[str, Any], *, since_w
 
 
 def _without_counts(status: Mapping[str, Any]) -> dict[str, Any]:
-    compared = {key: value for key, value in status.items() if key not in ("rows", "jobs", "today", "backfill")}
+    compared = {
+        key: value for key, value in status.items() if key not in ("rows", "jobs", "today", "month", "backfill")
+    }
     return compared | {"conditions": backfill_status.without_estimates(status.get("conditions", ()))}

@@ -70,9 +70,7 @@ class BackfillControl:
         self._source = source
         self._name = f"{source.metadata.namespace}/{source.name}"
         self._spec = source.spec.backfill
-        self._settings = BackfillSettings(
-            config, source.spec.max_texts_per_day, self._spec.concurrency, self._spec.workers
-        )
+        self._settings = BackfillSettings(config, parts.pipeline.limits, self._spec.concurrency, self._spec.workers)
         self._records = parts.store.backlog.records
         self._parts = parts
         self._clock = clock
@@ -110,7 +108,9 @@ class BackfillControl:
                     await self._report(self._run)
 
     def _may_continue(self, run: BackfillRun) -> bool:
-        return run.settings == self._settings and run.source == self._name and self._is_auto
+        # A record holds what a worker needs, and not the whole configuration of a source.
+        same = run.settings.as_record() == self._settings.as_record()
+        return same and run.source == self._name and self._is_auto
 
     def drain(self) -> None:
         """Begin no other call: the process is about to end."""

@@ -5,9 +5,11 @@ Called by source_setup.py at each set-up. Reads the database and changes nothing
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import Any
 
 import structlog
 
+from embedding_operator.lifecycle import model_in_force
 from embedding_operator.lifecycle.source_facts import Pending
 from embedding_operator.reconciler.catalog import SourceCatalog
 from embedding_operator.resources.embedding_source import EmbeddingSource
@@ -18,7 +20,7 @@ from embedding_worker.rows.database import Database
 from embedding_worker.rows.ownership import Claim, refuse_claim
 from embedding_worker.rows.schema import configuration_on_record, owner_on_record
 from embedding_worker.rows.store import RowStore
-from embedding_worker.source import SourceConfig, in_force
+from embedding_worker.source import Model, SourceConfig, in_force, refuse_other_dimensions
 
 log = structlog.get_logger(__name__)
 
@@ -39,6 +41,15 @@ class Configuration:
     refused_change: tuple[str, str] | None = None
     """Reason and message, where the changed configuration cannot run; the previous one stays in force."""
 
+    def facts(self) -> dict[str, Any]:
+        """What is known of the source by it, as fields of SourceFacts."""
+        return {"fingerprint": self.config.fingerprint, "pending": self.pending, "refused": self.refused_change}
+
+    def model(self, source: EmbeddingSource) -> Model:
+        """The model in force, as soon as the source is set up with it."""
+        waits = self.pending is not None or self.refused_change is not None
+        return model_in_force.in_force(self.config.model, source.status, change_waits=waits)
+
 
 class ChangedConfiguration:
     """What is known of the change of one source that waits, so that its table is read, and the change logged, only once."""
@@ -55,6 +66,7 @@ class ChangedConfiguration:
     ) -> Pending | tuple[str, str]:
         """What the change would embed; or reason and message, where it cannot run."""
         try:
+            refuse_other_dimensions(wanted.model)
             pending = await self._count(await RowStore.inspect(self._database, wanted), waiting, progress)
         except SourceRefused as exc:
             if self._is_new(exc.reason, exc.message):

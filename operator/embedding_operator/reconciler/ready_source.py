@@ -13,6 +13,7 @@ from embedding_operator.reconciler.registers import SharedParts
 from embedding_operator.reconciler.sweep import Sweeper
 from embedding_operator.reconciler.table_watch import TableWatch
 from embedding_operator.resources.embedding_source import EmbeddingSource
+from embedding_worker.limits import Limits
 from embedding_worker.pipeline import RowPipeline, make_pipeline
 from embedding_worker.providers.shared_embedder import SharedEmbedder
 from embedding_worker.rows.store import RowStore
@@ -56,18 +57,21 @@ async def make_ready_source(
     config: SourceConfig,
     embedder: SharedEmbedder,
     *,
+    limits: Limits,
     store: RowStore,
     watch: TableWatch,
     shared: SharedParts,
 ) -> ReadySource:
     clock, jobs = shared.clock, shared.jobs
+    sweeper: Sweeper
     pipeline = make_pipeline(
         store,
         embedder,
         too_long=source.spec.model.too_long,
-        max_texts_per_day=source.spec.max_texts_per_day,
+        limits=limits,
         clock=clock,
         may_work=shared.may_work,
+        more_to_come=lambda gathered: sweeper.more_to_come(gathered),
         source=source.name,
     )
     parts = BackfillParts(store, pipeline, jobs.table, shared.make_workers(source))

@@ -32,6 +32,8 @@ class SharedParts:
     may_work: Callable[[], bool]
     """Whether this process leads, and so may begin calls."""
     clock: Clock
+    price_per_million_tokens: float = 0.0
+    """Of sources that set none; 0 where it is not known."""
 
 
 def make_registers(*, max_open: int, max_finished: int, clock: Clock) -> JobRegisters:

@@ -138,7 +138,7 @@ class SourceLoop:
         await self._report.write(self._facts)
         chosen = await self._setup.decide(self._source, self._record_progress)
         self._refused_change = chosen.refused_change
-        self._record(fingerprint=chosen.config.fingerprint, pending=chosen.pending, refused=chosen.refused_change)
+        self._record(**chosen.facts())
         ready = await self._setup.prepare(self._source, chosen)
         if self._refusal is not None:
             await ready.pipeline.rows.resume_after(self._refusal)
@@ -151,7 +151,8 @@ class SourceLoop:
             if not self._source.spec.suspend:
                 self._queues.open(self._name, ready.pipeline)
                 self._window.set_idle(self._name, False)
-            self._record(set_up=True, filled=ready.audit.filled, paused_since=ready.watch.paused_since)
+            known = {"filled": ready.audit.filled, "paused_since": ready.watch.paused_since}
+            self._record(set_up=True, model=chosen.model(self._source), **known)
             self._failures.forget()
             fingerprint = chosen.config.fingerprint
             log.info("source ready", source=self._name, table=str(chosen.config.at), fingerprint=fingerprint)

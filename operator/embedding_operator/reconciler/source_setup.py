@@ -67,14 +67,17 @@ class SourceSetup:
         return reason, f"{message} (edits are not recorded meanwhile; the next audit finds them)" if lost else message
 
     async def prepare(self, source: EmbeddingSource, chosen: Configuration) -> ReadySource:
-        """Raises SourceRefused, before anything is created in the database where the provider is the reason."""
+        """Raises SourceRefused, before anything is created in the database where the provider or a limit is the reason."""
         self._prepared = chosen
+        limits = source.spec.limits_at(self._shared.price_per_million_tokens)
         embedder = self._providers.embedder(chosen.config.model, source=source.name)
+        limits.refuse_if_too_small(embedder.max_text_bytes)
         store, watch = await claim_table(self._database, chosen.config, self._claim(source))
         return await make_ready_source(
             source,
             chosen.config,
             embedder,
+            limits=limits,
             store=store,
             watch=TableWatch(watch, signature=chosen.config.signature, clock=self._shared.clock),
             shared=self._shared,

@@ -34,6 +34,7 @@ TOO_MANY_FAIL = (
 PASSED_OVER = 500
 """How many due rows a sweep looks at after one that has met rows which get no job now."""
 NOTHING = Seen(0, 0)
+COMING = frozenset({JobState.CREATING, JobState.QUEUED})
 SHOWN_LOCKED = 20
 """So many jobs show that rows are locked. If a session has locked thousands, the others get no job until they are free."""
 
@@ -79,7 +80,7 @@ class Sweeper:
         self._store = store
         self._writer = Writer(store, clock=clock)
         self._server = server
-        self._table = jobs.table
+        self._table, self._window = jobs.table, jobs.window
         self._note = note
         self._clock = clock
         self._creator = JobCreator(source, fingerprint, server=server, jobs=jobs, clock=clock)
@@ -88,6 +89,7 @@ class Sweeper:
         self._passes_over = False
         self.seen = NOTHING
         """What the last sweep has looked at."""
+        self._left_some = False
 
     @property
     def problem(self) -> tuple[str, str] | None:
@@ -120,6 +122,16 @@ class Sweeper:
         """How many jobs may be created now."""
         return min(self._creator.limit(), self.dead_letters.may_be_opened)
 
+    def more_to_come(self, gathered: int) -> bool:
+        """Whether jobs will soon be started, while the rows of so many wait for a batch.
+
+        They exist already, or the next sweep creates them, because due rows were left, and the share of the window has room for
+        as many again.
+        """
+        if self._table.count(COMING, source=self._source):
+            return True
+        return self._left_some and 2 * gathered <= self._window.share_of(self._source)
+
     async def sweep(self, *, edits_only: bool = False) -> None:
         """Create jobs for due rows, as many as the window and the dead letters allow, and supersede jobs whose row has changed.
 
@@ -144,7 +156,10 @@ class Sweeper:
         if limit and (self._creator.probing or (self._passes_over and self.jobs_refused is None)):
             limit = max(limit, PASSED_OVER)
         self._passes_over = False
-        return await self._store.sweep(leave_out=leave_out, limit=limit, edits_only=edits_only)
+        due = await self._store.sweep(leave_out=leave_out, limit=limit, edits_only=edits_only)
+        if limit:
+            self._left_some = len(due) >= limit
+        return due
 
     async def _write_blank(self, blank: list[DueRow]) -> list[DueRow]:
         """Write null vectors. Returns the rows that the database refuses to change: a job shows why. Locked rows wait."""

@@ -1,7 +1,7 @@
 """Decides how many jobs may be open, and how many a source may create now. Called by the sweep and by the metrics.
 
-The window is as large as the number of jobs that are finished in two seconds. These are enough to fill the batches, and few
-for the API server: it handles about 1,500 small objects in a namespace without difficulty.
+The window is as large as the number of jobs that are finished in two seconds, and 200 at least. These are enough to fill the
+batches, and few for the API server: it handles about 1,500 small objects in a namespace without difficulty.
 """
 
 from collections import defaultdict, deque
@@ -13,7 +13,8 @@ from embedding_operator.reconciler.job_table import JobTable
 from embedding_operator.reconciler.tracked_job import ACTIVE, OPEN, JobState
 from embedding_worker.clock import Clock
 
-SMALLEST = 50
+SMALLEST = 200
+"""Two batches of a hundred rows: one in flight, and one that is being filled."""
 SECONDS_AHEAD = 2.0
 MEASURED_OVER_S = 10.0
 OF_A_SOURCE_OVER_S = 60.0
@@ -44,7 +45,7 @@ class Throughput:
 
 
 def window_size(max_open: int, *, per_s: float) -> int:
-    """How many jobs may be active in all sources: two seconds of the measured throughput, between 50 and `max_open`."""
+    """How many jobs may be active in all sources: two seconds of the measured throughput, between SMALLEST and `max_open`."""
     return min(max_open, max(SMALLEST, round(per_s * SECONDS_AHEAD)))
 
 
@@ -145,21 +146,24 @@ class Window:
         self._due.pop(source, None)
         self._by_source.pop(source, None)
 
+    def share_of(self, source: str) -> int:
+        """How much of the window this source may use now."""
+        due = {name: rows for name, rows in self._due.items() if name in self._sharing - (self._idle - {source})}
+        return share(self.size, due, source)
+
     def free(self, source: str) -> int:
         """How many jobs this source may create now."""
         idle = self._idle - {source}
-        size = self.size
         used = Usage(
             active_here=self._jobs.count(ACTIVE | WAITING_IN_VAIN if source in self._idle else ACTIVE, source=source),
             active_in_all=self._jobs.count(ACTIVE, excluding=idle),
             open_in_all=self._jobs.count(OPEN, excluding=idle),
             existing=self._jobs.count(OPEN) + self._finished.count,
         )
-        due = {name: rows for name, rows in self._due.items() if name in self._sharing - idle}
         return free_places(
-            size,
+            self.size,
             used,
-            my_share=share(size, due, source),
+            my_share=self.share_of(source),
             max_open=self._max_open,
             max_existing=self._max_existing if idle else self._max_existing - self._max_open,
             # If there are too many finished jobs, no place is reserved until some expire, or their number would have no bound.

@@ -5,6 +5,7 @@ Called where sources are listed or watched. crds/embeddingsources.yaml is the co
 
 import re
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from datetime import timedelta
 from enum import StrEnum
 from typing import Annotated, Any
@@ -12,6 +13,9 @@ from typing import Annotated, Any
 from pydantic import BeforeValidator, Field
 
 from embedding_operator.resources.base import Metadata, Resource, understood
+from embedding_worker.errors import SourceRefused
+from embedding_worker.limits import TEXTS_PER_DAY, Limits
+from embedding_worker.providers.accounts import vector_origin
 from embedding_worker.rows.ownership import TAKE_OVER_ANNOTATION, Claim, Owner
 from embedding_worker.source import ChangeDetection, ExistingVectors, Model, SourceConfig, TableColumn, TooLong
 
@@ -33,12 +37,47 @@ def parsed_duration(written: Any) -> Any:
 Duration = Annotated[timedelta, BeforeValidator(parsed_duration)]
 
 
+class SecretKeyRef(Resource):
+    name: str
+    key: str
+
+
 class ModelSpec(Resource):
     provider: str
     name: str
     dimensions: int
     task_type: str | None = None
     too_long: TooLong = TooLong.TRUNCATE
+    endpoint: str = ""
+    api_key_secret_ref: SecretKeyRef | None = None
+    same_vectors_as: str = ""
+    query_prefix: str = ""
+    query_task_type: str | None = None
+    price_per_million_tokens: float | None = None
+
+    def model(self) -> Model:
+        ref = self.api_key_secret_ref
+        return Model(
+            self.provider,
+            self.name,
+            self.dimensions,
+            self.task_type,
+            self.too_long,
+            endpoint=self.endpoint,
+            api_key_ref=f"{ref.name}/{ref.key}" if ref is not None else "",
+            origin=vector_origin(self.provider, self.endpoint),
+            same_vectors_as=self.same_vectors_as,
+            query_prefix=self.query_prefix,
+            query_task_type=self.query_task_type,
+        )
+
+
+class LimitsSpec(Resource):
+    """How much may be sent. See embedding_worker.limits."""
+
+    texts_per_day: int | None = None
+    tokens_per_day: int | None = None
+    estimated_cost_per_month: float | None = None
 
 
 class RetrySpec(Resource):
@@ -74,7 +113,9 @@ class SourceSpec(Resource):
     existing_vectors: ExistingVectors = ExistingVectors.REPLACE
     retry: RetrySpec = RetrySpec()
     backfill: BackfillSpec = BackfillSpec()
-    max_texts_per_day: int = 1_000_000
+    limits: LimitsSpec = LimitsSpec()
+    max_texts_per_day: int | None = None
+    """Of manifests for earlier versions: what limits.texts_per_day is now."""
     freshness_target: Duration | None = None
     suspend: bool = False
     approved_fingerprint: str = ""
@@ -85,12 +126,34 @@ class SourceSpec(Resource):
         return SourceConfig(
             at=TableColumn(schema, table, self.id_column, self.embedding_column),
             text=self.text,
-            model=Model(
-                self.model.provider, self.model.name, self.model.dimensions, self.model.task_type, self.model.too_long
-            ),
+            model=self.model.model(),
             change_detection=self.change_detection,
             existing_vectors=self.existing_vectors,
         )
+
+    @property
+    def limits_in_force(self) -> Limits:
+        """How much may be sent, without a limit of the cost: that needs a price. See limits_at."""
+        texts = self.limits.texts_per_day or self.max_texts_per_day or TEXTS_PER_DAY
+        return Limits(texts, self.limits.tokens_per_day)
+
+    def price(self, default: float) -> float | None:
+        """Of a million tokens, where one is set. `default` is that of the release, and 0 where that sets none."""
+        own = self.model.price_per_million_tokens
+        return own if own is not None else default or None
+
+    def limits_at(self, default_price: float) -> Limits:
+        """How much may be sent. Raises SourceRefused where the cost is limited, and no price is known."""
+        cost, price = self.limits.estimated_cost_per_month, self.price(default_price)
+        if cost is None:
+            return self.limits_in_force
+        if price is None:
+            raise SourceRefused(
+                "PriceMissing",
+                f"spec.limits.estimatedCostPerMonth is {cost:g}, and no price is known: set spec.model.pricePerMillionTokens, "
+                "or settings.pricePerMillionTokens in the chart's values",
+            )
+        return replace(self.limits_in_force, cost_per_month=cost, price_per_million_tokens=price)
 
 
 class EmbeddingSource(Resource):

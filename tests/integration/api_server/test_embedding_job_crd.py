@@ -47,7 +47,7 @@ REFUSED: list[tuple[Json, str]] = [
     ({"contentHash": "A" * 64}, NO_HASH),
     ({"contentHash": "a" * 65}, "spec.contentHash: Too long: may not be more than 64"),
     ({"fingerprint": ""}, "spec.fingerprint in body should be at least 1 chars long"),
-    ({"fingerprint": "f" * 257}, "spec.fingerprint: Too long: may not be more than 256"),
+    ({"fingerprint": "f" * 1025}, "spec.fingerprint: Too long: may not be more than 1024"),
 ]
 
 ATTEMPT = {"time": MOMENT, "reason": "Timeout"}

@@ -11,8 +11,11 @@ from embedding_operator.lifecycle.backfill_status import BackfillFacts, Backlog
 from embedding_operator.lifecycle.source_facts import Pending, SourceFacts
 from embedding_operator.lifecycle.source_status import status
 from embedding_operator.resources import SOURCES
+from embedding_operator.resources.embedding_source import parse_source
+from embedding_worker.limits import Limits
 from embedding_worker.providers.problem import Problem
 from embedding_worker.rows.records import Counts, Used
+from embedding_worker.source import Model
 from tests.integration.api_server.conftest import Namespace
 from tests.support.manifests import Json, a_source, example_source, merged, validation_messages, without
 from tests.support.plain_requests import PlainRequests
@@ -22,12 +25,26 @@ NOW = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
 FORM = "spec.table must be written schema.table, such as public.businesses"
 EXPRESSION = "spec.text must be an SQL expression over the row, such as concat_ws(' ', name, city)"
 MAX_BELOW_INITIAL = "spec.retry.maxSeconds must be at least spec.retry.initialSeconds"
+BOTH_LIMITS = (
+    "spec.maxTextsPerDay and spec.limits.textsPerDay are both set: remove spec.maxTextsPerDay, which is deprecated"
+)
 ADOPT_WITHOUT_TRIGGERS = (
     "spec.existingVectors Adopt needs spec.changeDetection Trigger: without triggers, a row that is edited before the first "
     "audit reads it would keep the vector of its old text"
 )
 TARGET = (
     "spec.freshnessTarget must be a duration in hours, minutes and seconds, and at least 10s, such as 15m, 1h30m or 24h"
+)
+ENDPOINT = (
+    "spec.model.endpoint must be an address that begins with http:// or https://, without a user, a query and a fragment, such "
+    "as http://tei.search.svc:8080/v1"
+)
+SAME = (
+    "spec.model.sameVectorsAs must be a fingerprint, as status.fingerprint shows it, such as gemini-embedding-001@768"
+)
+SAME_FOR_ANOTHER = (
+    "spec.model.sameVectorsAs was declared for another provider, name, endpoint or taskType: remove it in a change of its own, "
+    "and declare it again if this model gives the same vectors too"
 )
 LONG_NAME = "metadata.name may have at most 60 characters: it is part of the names and labels of its jobs"
 IMMUTABLE = {
@@ -54,7 +71,29 @@ REFUSED: list[tuple[Json, str]] = [
     ({"text": " \t\r\n"}, EXPRESSION),
     ({"embeddingColumn": ""}, "spec.embeddingColumn in body should be at least 1 chars long"),
     ({"embeddingColumn": "c" * 64}, "spec.embeddingColumn: Too long: may not be more than 63"),
-    ({"model": {"provider": "openai"}}, 'spec.model.provider: Unsupported value: "openai"'),
+    *(
+        ({"model": {"endpoint": it}}, ENDPOINT)
+        for it in (
+            "",
+            "tei:8080/v1",
+            "ftp://tei/v1",
+            "https://",
+            "https://u:p@tei/v1",
+            "https://tei/v1?a=b",
+            "https://tei/v1#a",
+        )
+    ),
+    ({"model": {"endpoint": "http://tei/" + "v" * 502}}, "spec.model.endpoint: Too long: may not be more than 512"),
+    ({"model": {"apiKeySecretRef": {"name": "a"}}}, "spec.model.apiKeySecretRef.key: Required value"),
+    (
+        {"model": {"apiKeySecretRef": {"name": "", "key": "k"}}},
+        "apiKeySecretRef.name in body should be at least 1 chars",
+    ),
+    *(({"model": {"sameVectorsAs": it}}, SAME) for it in ("", "768", "m@", "m@x", "m@768#1a2b3c4d", "a model@768")),
+    ({"model": {"queryPrefix": "q" * 513}}, "spec.model.queryPrefix: Too long: may not be more than 512"),
+    ({"model": {"queryTaskType": "RETRIEVAL_DOCUMENT"}}, "spec.model.queryTaskType: Unsupported value"),
+    ({"model": {"provider": "Acme AI"}}, 'spec.model.provider: Invalid value: "Acme AI"'),
+    ({"model": {"provider": "a" * 64}}, "spec.model.provider: Too long: may not be more than 63"),
     ({"model": {"name": ""}}, "spec.model.name in body should be at least 1 chars long"),
     ({"model": {"name": "m" * 129}}, "spec.model.name: Too long: may not be more than 128"),
     ({"model": {"dimensions": 0}}, "spec.model.dimensions in body should be greater than or equal to 1"),
@@ -83,6 +122,18 @@ REFUSED: list[tuple[Json, str]] = [
     ({"backfill": {"workers": -1}}, "spec.backfill.workers in body should be greater than or equal to 0"),
     ({"backfill": {"workers": 1_001}}, "spec.backfill.workers in body should be less than or equal to 1000"),
     ({"maxTextsPerDay": 0}, "spec.maxTextsPerDay in body should be greater than or equal to 1"),
+    ({"maxTextsPerDay": 5, "limits": {"textsPerDay": 6}}, BOTH_LIMITS),
+    ({"limits": {"textsPerDay": 0}}, "spec.limits.textsPerDay in body should be greater than or equal to 1"),
+    ({"limits": {"tokensPerDay": 0}}, "spec.limits.tokensPerDay in body should be greater than or equal to 1"),
+    (
+        {"limits": {"estimatedCostPerMonth": 0}},
+        "spec.limits.estimatedCostPerMonth in body should be greater than 0",
+    ),
+    ({"limits": {"estimatedCostPerMonth": "20"}}, "spec.limits.estimatedCostPerMonth in body must be of type number"),
+    (
+        {"model": {"pricePerMillionTokens": -0.1}},
+        "spec.model.pricePerMillionTokens in body should be greater than or equal",
+    ),
     *(
         ({"freshnessTarget": it}, TARGET)
         for it in ("", "15", "1d", "15 m", "-15m", "1.5h", "500ms", "9s", "0m", "123456s")
@@ -90,7 +141,7 @@ REFUSED: list[tuple[Json, str]] = [
     ({"freshnessTarget": 900}, "spec.freshnessTarget in body must be of type string"),
     ({"freshnessTarget": "1" * 18 + "s"}, "spec.freshnessTarget: Too long: may not be more than 18"),
     ({"suspend": "yes"}, "spec.suspend in body must be of type boolean"),
-    ({"approvedFingerprint": "f" * 257}, "spec.approvedFingerprint: Too long: may not be more than 256"),
+    ({"approvedFingerprint": "f" * 1025}, "spec.approvedFingerprint: Too long: may not be more than 1024"),
 ]
 
 CONDITION = {
@@ -133,7 +184,6 @@ async def test_an_omitted_field_gets_its_documented_default(admin: PlainRequests
         "existingVectors": "Replace",
         "retry": {"maxAttempts": 6, "initialSeconds": 2, "factor": 2, "maxSeconds": 32},
         "backfill": {"mode": "Jobs", "threshold": 10_000, "concurrency": 4, "workers": 0},
-        "maxTextsPerDay": 1_000_000,
         "suspend": False,
         "approvedFingerprint": "",
     }
@@ -157,10 +207,10 @@ async def test_a_backfill_with_one_field_gets_the_other_defaults(admin: PlainReq
             "idColumn": "i",
             "text": "t",
             "embeddingColumn": "e",
-            "model": {"provider": "gemini", "name": "m", "dimensions": 1},
+            "model": {"provider": "a", "name": "m", "dimensions": 1},
             "retry": {"maxAttempts": 1, "initialSeconds": 1, "factor": 1, "maxSeconds": 1},
             "backfill": {"threshold": 1, "concurrency": 1, "workers": 0},
-            "maxTextsPerDay": 1,
+            "limits": {"textsPerDay": 1, "tokensPerDay": 1, "estimatedCostPerMonth": 0.01},
             "freshnessTarget": "10s",
         },
         {
@@ -168,10 +218,10 @@ async def test_a_backfill_with_one_field_gets_the_other_defaults(admin: PlainReq
             "idColumn": "ü" * 63,
             "text": "ü" * 4096,
             "embeddingColumn": "ü" * 63,
-            "model": {"provider": "local", "name": "ü" * 128, "dimensions": 16_000},
+            "model": {"provider": "a" * 63, "name": "ü" * 128, "dimensions": 16_000},
             "retry": {"maxAttempts": 20, "initialSeconds": 3_600, "factor": 10, "maxSeconds": 86_400},
             "backfill": {"threshold": 1_000_000, "concurrency": 64, "workers": 1_000},
-            "maxTextsPerDay": 2**62,
+            "limits": {"textsPerDay": 2**62, "tokensPerDay": 2**62, "estimatedCostPerMonth": 1e9},
             "freshnessTarget": "99999h99999m99999s",
             "approvedFingerprint": "ü" * 256,
         },
@@ -266,6 +316,8 @@ async def test_an_immutable_field_cannot_be_removed(admin: PlainRequests, name: 
         {"retry": {"maxAttempts": 1}},
         {"backfill": {"mode": "Auto", "workers": 3}},
         {"maxTextsPerDay": 5},
+        {"limits": {"textsPerDay": 5, "estimatedCostPerMonth": 20}},
+        {"model": {"pricePerMillionTokens": 0.15}},
         {"freshnessTarget": "1h30m"},
         {"suspend": True},
         {"approvedFingerprint": "another@16"},
@@ -279,8 +331,63 @@ async def test_every_other_field_can_be_changed(admin: PlainRequests, name: str,
     assert answer.body["spec"] == merged(answer.body["spec"], changes)
 
 
+async def test_a_source_of_an_earlier_version_keeps_its_limit_and_its_default_gives_way_to_a_new_one(
+    admin: PlainRequests, name: str
+) -> None:
+    """An earlier version has stored 1000000 in each source that did not say anything else."""
+    await admin.create(SOURCES, a_source(name, maxTextsPerDay=1_000_000))
+    suspended = await admin.patch(SOURCES, name, {"spec": {"suspend": True}})
+    assert parse_source(suspended.body).spec.limits_in_force == Limits(1_000_000)
+    answer = await admin.patch(SOURCES, name, {"spec": {"limits": {"textsPerDay": 5_000_000}}})
+    assert answer.accepted, answer.message
+    assert parse_source(answer.body).spec.limits_in_force == Limits(5_000_000)
+
+
+async def test_a_limit_that_was_set_for_an_earlier_version_has_to_be_moved(admin: PlainRequests, name: str) -> None:
+    created = await admin.create(SOURCES, a_source(name, maxTextsPerDay=7))
+    assert parse_source(created.body).spec.limits_in_force == Limits(7)
+    both = await admin.patch(SOURCES, name, {"spec": {"limits": {"textsPerDay": 8}}})
+    assert BOTH_LIMITS in both.message
+    moved = await admin.patch(SOURCES, name, {"spec": {"limits": {"textsPerDay": 8}, "maxTextsPerDay": None}})
+    assert parse_source(moved.body).spec.limits_in_force == Limits(8)
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"name": "other"},
+        {"provider": "local"},
+        {"endpoint": "http://tei/v2"},
+        {"endpoint": None},
+        {"taskType": "CLUSTERING"},
+    ],
+)
+async def test_that_vectors_are_the_same_is_declared_for_one_model_and_does_not_hold_for_the_next(
+    admin: PlainRequests, name: str, changed: Json
+) -> None:
+    claim = {"sameVectorsAs": "bge@1024@old/v1"}
+    model = {"provider": "openai", "name": "bge", "dimensions": 1024, "endpoint": "http://tei/v1"}
+    await admin.create(SOURCES, a_source(name, model=model | claim))
+    other = await admin.patch(SOURCES, name, {"spec": {"model": changed}})
+    assert SAME_FOR_ANOTHER in other.message
+    assert (await admin.patch(SOURCES, name, {"spec": {"model": {"queryPrefix": "query: "}}})).accepted
+    assert (await admin.patch(SOURCES, name, {"spec": {"model": changed | {"sameVectorsAs": None}}})).accepted
+    assert (await admin.patch(SOURCES, name, {"spec": {"model": claim}})).accepted
+
+
 def test_every_message_of_the_crd_is_tested_here() -> None:
-    always = {FORM, EXPRESSION, MAX_BELOW_INITIAL, ADOPT_WITHOUT_TRIGGERS, LONG_NAME, TARGET}
+    always = {
+        FORM,
+        EXPRESSION,
+        MAX_BELOW_INITIAL,
+        BOTH_LIMITS,
+        ADOPT_WITHOUT_TRIGGERS,
+        LONG_NAME,
+        TARGET,
+        ENDPOINT,
+        SAME,
+        SAME_FOR_ANOTHER,
+    }
     tested = always | {message for _, message in IMMUTABLE.values()}
     assert validation_messages("embeddingsources.yaml") == tested
 
@@ -305,6 +412,16 @@ COUNTS = Counts(
     total=200, due=3, due_without_dead_letter=True, oldest_due_since=NOW - timedelta(minutes=5), estimated=False
 )
 FACTS = SourceFacts(generation=1, fingerprint="any@8")
+WHOLE_MODEL = Model(
+    "openai",
+    "any",
+    8,
+    "CLUSTERING",
+    endpoint="http://tei.search.svc:8080/v1",
+    api_key_ref="secret/key",
+    query_prefix="query: ",
+    query_task_type="RETRIEVAL_QUERY",
+)
 BACKFILL = BackfillFacts(
     200_000, 50_000, 3, rows_per_s=812.34, workers=3, began_at=NOW - timedelta(minutes=1), completed_at=None
 )
@@ -332,13 +449,16 @@ def without_nulls(patch: Json) -> Json:
             set_up=True,
             provider_problem=Problem("QuotaExhausted", "the quota of the day is used up"),
             pending=Pending("other@8#0123abcd", rows=200, tokens=30_000),
-            used=Used("2026-03-01", 1_000, 150_000),
+            used=Used("2026-03-01", 1_000, 150_000, 90_000, 3, 4_000_000),
+            limits=Limits(2_000, 200_000, 20.0, 0.15),
             price_per_million_tokens=0.15,
             reconciled_at="now",
         ),
         SourceFacts(1, "any@8", set_up=True, backfill=BACKFILL),
         SourceFacts(1, "any@8", set_up=True, backfill=replace(BACKFILL, completed_at=NOW)),
         SourceFacts(1, "any@8", set_up=True, backlog=Backlog(50_000, rows_per_s=None)),
+        SourceFacts(1, "any@8", set_up=True, model=Model("local", "any", 8)),
+        SourceFacts(1, "any@8", set_up=True, model=WHOLE_MODEL),
     ],
     ids=[
         "being set up",
@@ -349,6 +469,8 @@ def without_nulls(patch: Json) -> Json:
         "backfilling",
         "backfilled",
         "with a large backlog",
+        "with a model",
+        "with a model that sets everything",
     ],
 )
 async def test_every_status_of_a_source_is_accepted_unchanged(

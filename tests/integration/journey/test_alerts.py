@@ -27,8 +27,10 @@ def test_alerts_fire_in_their_incidents_and_every_panel_of_the_dashboard_has_dat
     system: System, prometheus_program: Path, tmp_path: Path
 ) -> None:
     with FakeGemini(tmp_path) as gemini:
-        system.use_gemini(freshnessTarget=TARGET, retry=ONE_RETRY)
-        operator = system.start_gemini_operator(gemini, EMBEDDING_GEMINI_REQUESTS_PER_MINUTE="6000")
+        limits = {"tokensPerDay": 10_000_000, "estimatedCostPerMonth": 1_000}
+        system.use_gemini(freshnessTarget=TARGET, retry=ONE_RETRY, limits=limits)
+        settings = {"GEMINI_REQUESTS_PER_MINUTE": "6000", "PRICE_PER_MILLION_TOKENS": "0.15"}
+        operator = system.start_gemini_operator(gemini, **{f"EMBEDDING_{name}": it for name, it in settings.items()})
         add(system, "Café")
         system.wait_until_fresh()
         prometheus = system.watch(prometheus_program, operator)

@@ -52,13 +52,16 @@ def test_a_changed_model_waits_for_approval(system: System, gemini: FakeGemini) 
     system.wait_until_fresh()
     calls = gemini.stats().calls
     system.apply_source(
-        model={"provider": "gemini", "name": "gemini-embedding-001", "dimensions": 512} | {"taskType": "CLUSTERING"}
+        model={"provider": "gemini", "name": "gemini-embedding-001", "dimensions": 512}
+        | {"taskType": "CLUSTERING", "queryPrefix": "query: "}
     )
     pending = wait_until(
         lambda: system.source()["status"].get("pendingFingerprint"), within_s=30, because="the task type has changed"
     )
     assert pending.startswith("gemini-embedding-001@512/CLUSTERING#")
     assert system.source()["status"]["fingerprint"] == "gemini-embedding-001@512"
+    in_force = {"provider": "gemini", "name": "gemini-embedding-001", "dimensions": 512}
+    assert system.source()["status"]["model"] == in_force  # with which search texts are embedded
     assert gemini.stats().calls == calls
 
 
@@ -121,7 +124,7 @@ def test_a_request_to_reconcile_runs_an_audit_and_is_confirmed_in_the_status(sys
 
 def test_no_more_texts_are_sent_than_the_limit_of_the_day_allows(system: System, gemini: FakeGemini) -> None:
     system.book.add(12)
-    system.start_with_gemini(gemini, maxTextsPerDay=8)
+    system.start_with_gemini(gemini, limits={"textsPerDay": 8})
     not_ready = wait_until(
         lambda: (condition := system.condition("ProviderReady")) and condition["status"] == "False" and condition,
         within_s=30,
@@ -131,7 +134,7 @@ def test_no_more_texts_are_sent_than_the_limit_of_the_day_allows(system: System,
     wait_until(lambda: gemini.stats().texts >= 8, within_s=20, because="eight texts were counted, and are being sent")
     assert gemini.stats().texts == 8
     system.apply_source(
-        model={"provider": "gemini", "name": "gemini-embedding-001", "dimensions": 512}, maxTextsPerDay=100
+        model={"provider": "gemini", "name": "gemini-embedding-001", "dimensions": 512}, limits={"textsPerDay": 100}
     )
     system.wait_until_fresh()
     wait_until(

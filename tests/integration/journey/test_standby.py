@@ -58,6 +58,7 @@ def test_a_standby_is_ready_and_idle_and_takes_over(system: System, gemini: Fake
     assert holder(system) == "pod-a"
     wait_until(lambda: page(second, "/readyz")[0] == 200, within_s=20, because="a standby is ready")
     assert page(second, "/healthz")[0] == 200
+    assert f'"namespace": "{system.kubectl.namespace}", "event": "operator started"' in second.log.read_text()
     assert "embedding_operator_leader 1.0" in page(first, "/metrics")[1]
     assert "embedding_operator_leader 0.0" in page(second, "/metrics")[1]
 

@@ -9,7 +9,7 @@ from embedding_worker.rows.adoption import AdoptingStatements
 from embedding_worker.rows.database import Database
 from embedding_worker.rows.pause import pause_triggers, record_resumed
 from embedding_worker.rows.store import RowStore
-from embedding_worker.source import ChangeDetection, ExistingVectors, SourceConfig
+from embedding_worker.source import ChangeDetection, ExistingVectors, Model, SourceConfig
 from embedding_worker.text import content_hash
 from tests.integration.rows.conftest import Keep
 from tests.support.kept_rows import BUSINESSES, MODEL, Application, Keeper, run, source_config
@@ -221,6 +221,24 @@ async def test_adopt_that_is_set_during_the_first_audit_holds_for_the_rows_witho
     keeper, oracle = await keep(existing=ADOPT)
     assert await keeper.audit() == 0
     assert (oracle.marks(), set(oracle.states())) == (["1", "2"], {"3", "4", "5"})
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        dataclasses.replace(MODEL, provider="other"),
+        dataclasses.replace(MODEL, api_key_ref="team-b/key"),
+        dataclasses.replace(MODEL, name="other", same_vectors_as=MODEL.fingerprint),
+    ],
+)
+async def test_another_provider_of_the_same_vectors_goes_on_with_adopting(
+    filled: Application, keep: Keep, other: Model
+) -> None:
+    first, _ = await keep(existing=ADOPT)
+    await first.store.audit(after_id=None, limit=2)
+    second, oracle = await keep(existing=ADOPT, model=other)
+    assert await second.audit() == 0
+    assert (oracle.marks(), len(oracle.states())) == ([], 5)
 
 
 async def test_an_approved_change_of_the_model_embeds_every_row(filled: Application, keep: Keep) -> None:

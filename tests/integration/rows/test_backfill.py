@@ -14,6 +14,7 @@ from embedding_worker.errors import (
     ProviderThrottled,
     ProviderUnavailable,
 )
+from embedding_worker.limits import Limits
 from embedding_worker.rows.backlog import MarkPage, Share
 from embedding_worker.rows.database import Database
 from tests.integration.rows.conftest import Keep
@@ -263,7 +264,7 @@ CREATE FUNCTION look() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
 
 async def test_at_the_limit_of_the_day_it_waits(filled: tuple[BackfilledSource, Oracle]) -> None:
     source, _ = filled
-    source.max_texts_per_day = 40
+    source.limits = Limits(40)
     async with source.running() as (backfill, task):
         await eventually(lambda: backfill.progress.done == 40, within_s=30, because="so many may be sent")
         await asyncio.wait({task}, timeout=1)
@@ -275,7 +276,7 @@ async def test_what_needs_no_call_is_settled_while_none_may_be_made(
     filled: tuple[BackfilledSource, Oracle], businesses: Application
 ) -> None:
     source, oracle = filled
-    source.max_texts_per_day = 20
+    source.limits = Limits(20)
     stem = oracle.config.at.bookkeeping_name
     businesses.run(
         f"""INSERT INTO embedding_operator."{stem}_marks" (seq, id, edited) VALUES (30, 'no number', false)"""

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from embedding_worker.limits import Limits
 from embedding_worker.rows.backfills import BackfillRecords, BackfillRun, BackfillSettings
 from embedding_worker.rows.database import Database
 from embedding_worker.source import Model
@@ -69,7 +70,7 @@ async def backlog(businesses: Application, keep: Keep, rows: Database) -> Backlo
     keeper, oracle = await keep(model=GEMINI)
     assert await keeper.audit(page=5000) == 3000
     await keeper.store.record_filled()
-    settings = BackfillSettings(oracle.config, 1_000_000, CALLS, WORKERS)
+    settings = BackfillSettings(oracle.config, Limits(), CALLS, WORKERS)
     records = BackfillRecords(rows)
     return Backlog(businesses, keeper, oracle, records, await records.begin("first", SOURCE, settings, total=3000))
 

@@ -1,7 +1,10 @@
 """The backfills on record: what a worker reads is what the operator has written, and progress is added up by worker."""
 
+import json
+
 import pytest
 
+from embedding_worker.limits import Limits
 from embedding_worker.rows.backfills import BackfillRecords, BackfillSettings, WorkerReport
 from embedding_worker.rows.database import Database
 from embedding_worker.rows.ownership import Claim, Owner
@@ -11,8 +14,20 @@ from embedding_worker.source import ChangeDetection, Model, TooLong
 from tests.integration.rows.conftest import Keep
 from tests.support.kept_rows import Application, source_config
 
-MODEL = Model("fake", "one", 3, "RETRIEVAL_DOCUMENT", TooLong.REFUSE)
-SETTINGS = BackfillSettings(source_config(model=MODEL, detection=ChangeDetection.AUDIT, text="name || '%'"), 50, 4, 3)
+MODEL = Model(
+    "fake",
+    "one",
+    3,
+    "RETRIEVAL_DOCUMENT",
+    TooLong.REFUSE,
+    endpoint="http://tei/v1",
+    api_key_ref="team-b/key",
+    origin="tei/v1",
+    same_vectors_as="one@3@old/v1",
+)
+LIMITS = Limits(50, tokens_per_day=900, cost_per_month=20.5, price_per_million_tokens=0.15)
+CONFIG = source_config(model=MODEL, detection=ChangeDetection.AUDIT, text="name || '%'")
+SETTINGS = BackfillSettings(CONFIG, LIMITS, 4, 3)
 
 
 @pytest.fixture
@@ -27,6 +42,12 @@ async def test_a_worker_reads_what_was_recorded(records: BackfillRecords) -> Non
     assert await records.of_source("shops/businesses") == begun
     assert await records.present(begun.bookkeeping) == begun
     assert await records.of_source("shops/other") is None
+
+
+async def test_a_backfill_that_an_earlier_version_has_recorded_has_its_limit_of_texts(records: BackfillRecords) -> None:
+    record = json.loads(SETTINGS.as_record())
+    del record["otherLimits"]
+    assert BackfillSettings.of_record(json.dumps(record)).limits == Limits(50)
 
 
 async def test_a_backfill_that_has_ended_is_not_worked_on_but_still_known(records: BackfillRecords) -> None:

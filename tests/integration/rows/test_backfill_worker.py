@@ -10,9 +10,10 @@ import pytest
 from embedding_worker.backfill_worker import BackfillWorker
 from embedding_worker.clock import SystemClock
 from embedding_worker.errors import ProviderThrottled
+from embedding_worker.limits import Limits
 from embedding_worker.providers.observer import NoObserver
 from embedding_worker.providers.provider import Provider
-from embedding_worker.providers.registry import ProviderRegistry
+from embedding_worker.providers.registry import Credentials, ProviderRegistry
 from embedding_worker.rows.backfills import BackfillRecords, BackfillRun, BackfillSettings, WorkerReport
 from embedding_worker.rows.backlog import Share
 from embedding_worker.rows.database import Database
@@ -42,7 +43,7 @@ class OneWorker:
     async def running(self) -> AsyncIterator[tuple[BackfillWorker, "asyncio.Task[None]"]]:
         clock = SystemClock()
         providers = {"fake": Provider("fake", lambda model, values: self.provider)}
-        registry = ProviderRegistry({}, clock=clock, observer=NoObserver(), providers=providers)
+        registry = ProviderRegistry(Credentials({}), clock=clock, observer=NoObserver(), providers=providers)
         worker = BackfillWorker(self.database, registry, self.run, Share(0, 1), clock=clock)
         task = asyncio.create_task(worker.run(self.stop))
         try:
@@ -65,7 +66,7 @@ async def one(businesses: Application, keep: Keep, rows: Database) -> OneWorker:
     businesses.run(f"INSERT INTO businesses (name) SELECT 'name ' || n FROM generate_series(1, {ROWS}) n")
     keeper, oracle = await keep()
     await keeper.audit()
-    settings = BackfillSettings(oracle.config, 1_000_000, concurrency=2, workers=1)
+    settings = BackfillSettings(oracle.config, Limits(), concurrency=2, workers=1)
     run = await BackfillRecords(rows).begin("first", "shops/businesses", settings, total=ROWS)
     return OneWorker(rows, keeper, oracle, run)
 

@@ -7,16 +7,19 @@ import pytest
 
 from embedding_worker.clock import SystemClock
 from embedding_worker.errors import Postponed
+from embedding_worker.limits import Limits
 from embedding_worker.outcome import OutcomeKind, RowOutcome, RowRequest
 from embedding_worker.pipeline import RowPipeline, make_pipeline
+from embedding_worker.providers.embedder import Embedder
 from embedding_worker.providers.gemini import GeminiEmbedder
-from embedding_worker.providers.meter import DAY_LIMIT
 from embedding_worker.providers.observer import NoObserver
+from embedding_worker.providers.openai import OpenAIEmbedder
 from embedding_worker.providers.problem import Problem
 from embedding_worker.providers.provider import Provider
-from embedding_worker.providers.registry import ProviderRegistry
+from embedding_worker.providers.registry import Credentials, ProviderRegistry
 from embedding_worker.source import Model, TooLong
 from embedding_worker.text import content_hash
+from hack.provider_server.openai_answers import Dialect
 from hack.provider_server.process import FakeGemini
 from tests.integration.rows.conftest import Keep
 from tests.support.kept_rows import Application, Keeper
@@ -45,12 +48,16 @@ async def keeper(businesses: Application, keep: Keep) -> Keeper:
     return keeper
 
 
-def pipeline_of(keeper: Keeper, server: FakeGemini, *, most_a_day: int) -> RowPipeline:
+def pipeline_of(keeper: Keeper, server: FakeGemini, *, most_a_day: int, tokens: int | None = None) -> RowPipeline:
     client = GeminiEmbedder(MODEL, api_key=KEY, endpoint=server.url)
+    return pipeline_with(keeper, client, Limits(most_a_day, tokens))
+
+
+def pipeline_with(keeper: Keeper, client: Embedder, limits: Limits) -> RowPipeline:
     provider = Provider("gemini", lambda model, values: client)
-    registry = ProviderRegistry({}, clock=CLOCK, observer=NoObserver(), providers={"gemini": provider})
+    registry = ProviderRegistry(Credentials({}), clock=CLOCK, observer=NoObserver(), providers={"gemini": provider})
     embedder = registry.embedder(MODEL, source="businesses")
-    return make_pipeline(keeper.store, embedder, too_long=TooLong.TRUNCATE, max_texts_per_day=most_a_day, clock=CLOCK)
+    return make_pipeline(keeper.store, embedder, too_long=TooLong.TRUNCATE, limits=limits, clock=CLOCK)
 
 
 async def used(keeper: Keeper) -> int:
@@ -75,8 +82,23 @@ async def test_a_bisection_sends_no_more_texts_than_the_days_limit(keeper: Keepe
     assert set(settled) == {OutcomeKind.EMBEDDED}
     postponed = [outcome for outcome in outcomes if isinstance(outcome, Postponed)]
     assert len(settled) + len(postponed) == len(NAMES)
-    assert pipeline.gate.problem == Problem("DayLimitReached", DAY_LIMIT)
+    assert pipeline.gate.problem == Problem(
+        "DayLimitReached",
+        "spec.limits.textsPerDay is 100, and 100 texts were sent today (UTC): raise it, or wait until midnight UTC",
+    )
     assert not pipeline.gate.is_open
+
+
+async def test_a_bisection_sends_no_more_tokens_than_the_days_limit(keeper: Keeper, server: FakeGemini) -> None:
+    pipeline = pipeline_of(keeper, server, most_a_day=10_000, tokens=250)
+    async with pipeline.running(probes=True):
+        await asyncio.gather(*map(pipeline.batcher.submit, requests()), return_exceptions=True)
+    found = await keeper.store.used_today()
+    assert found is not None
+    assert 240 < found.tokens <= 250
+    assert found.texts == server.stats().texts
+    assert pipeline.gate.problem is not None
+    assert pipeline.gate.problem.reason == "TokenLimitReached"
 
 
 async def test_texts_that_did_not_reach_the_server_are_not_counted(keeper: Keeper, server: FakeGemini) -> None:
@@ -86,6 +108,21 @@ async def test_texts_that_did_not_reach_the_server_are_not_counted(keeper: Keepe
         outcomes = await asyncio.gather(*map(pipeline.batcher.submit, requests()), return_exceptions=True)
     assert {type(outcome) for outcome in outcomes} == {Postponed}
     assert await used(keeper) == 0
+
+
+async def test_the_tokens_that_the_server_reports_are_recorded_when_the_pipeline_ends_at_the_latest(
+    keeper: Keeper, server: FakeGemini
+) -> None:
+    pytest.importorskip("openai")
+    model, texts = Model("openai", "text-embedding-3-small", 3), 6
+    client = OpenAIEmbedder(model, api_key=KEY, endpoint=server.openai_url(Dialect.OPENAI))
+    pipeline = pipeline_with(keeper, client, Limits())
+    async with pipeline.running(probes=True):
+        await asyncio.gather(*map(pipeline.batcher.submit, requests()[:texts]))
+    found = await keeper.store.used_today()
+    assert found is not None
+    assert found.texts == server.stats().texts == texts
+    assert found.tokens == found.reported > 0
 
 
 def requests() -> list[RowRequest]:

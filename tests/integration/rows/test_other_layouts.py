@@ -6,7 +6,9 @@ import psycopg
 import pytest
 
 from embedding_worker.errors import RowsLocked, SourceRefused
-from embedding_worker.rows.records import RateLimits
+from embedding_worker.limits import Limits
+from embedding_worker.rows.records import RateLimits, UsageNote
+from embedding_worker.rows.store import RowStore
 from embedding_worker.source import ChangeDetection
 from embedding_worker.text import content_hash
 from hack.database.postgres import Database as GivenDatabase
@@ -112,6 +114,21 @@ async def test_an_upgrade_loses_no_edit_of_a_transaction_that_is_open_meanwhile(
     with earlier.session() as session:
         run(session, "UPDATE businesses SET name = 'afterwards' WHERE id = 2")
     assert earlier.oracle.marks() == ["3", "1", "2", "2", "2"]
+
+
+async def test_after_an_upgrade_what_was_sent_today_still_counts(earlier: OwnedTable) -> None:
+    counted = "INSERT INTO embedding_operator.usage VALUES (%s, (now() AT TIME ZONE 'UTC')::date, 7, 70)"
+    earlier.admin.run(counted, STEM)
+    async with earlier.rows() as rows:
+        before = await (await RowStore.inspect(rows, earlier.config)).used_today()
+        assert before is not None, "a plan is made before the upgrade"
+        assert (before.texts, before.tokens, before.reported, before.cut) == (7, 70, 0, 0)
+        keeper = await Keeper.prepare(rows, earlier.config)
+        assert (await keeper.store.acquire_texts([1, 2, 3], Limits(9))).texts == 2
+        await keeper.store.record_usage([UsageNote(0.0, more_tokens=-1, reported=1, cut=1)], now=0.0)
+        used = await keeper.store.used_today()
+    assert used is not None
+    assert (used.texts, used.tokens, used.reported, used.cut) == (9, 71, 1, 1)
 
 
 async def test_an_upgrade_creates_the_rate_limits_that_an_earlier_version_did_not_have(earlier: OwnedTable) -> None:

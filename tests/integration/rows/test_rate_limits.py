@@ -9,6 +9,7 @@ from itertools import accumulate
 import psycopg
 import pytest
 
+from embedding_worker.limits import Limits
 from embedding_worker.providers.rate_limits import BURST_S, SHARE
 from embedding_worker.rows import rate_limits
 from embedding_worker.rows.database import Database
@@ -22,6 +23,8 @@ LATE_S = 0.6
 """The calls of a process may be made so much later than planned, and the limit still holds."""
 PASS = "UPDATE embedding_operator.rate_limits SET as_of = as_of - make_interval(secs => %s)"
 ROW = "SELECT requests, texts, tokens FROM embedding_operator.rate_limits"
+TEN = range(10, 101, 10)
+"""Ten texts of ten tokens each."""
 
 
 @pytest.fixture
@@ -199,16 +202,16 @@ async def test_calls_that_are_reserved_at_once_get_times_of_their_own(keeper: Ke
 
 
 async def test_what_was_counted_and_not_sent_is_given_back(keeper: Keeper) -> None:
-    await keeper.store.acquire_texts(10, tokens=100, most_a_day=10)
+    await keeper.store.acquire_texts(TEN, Limits(10))
     await keeper.store.return_texts(4, tokens=40, counted_s_ago=0.0)
     used = await keeper.store.used_today()
     assert used is not None
     assert (used.texts, used.tokens) == (6, 60)
-    assert await keeper.store.acquire_texts(10, tokens=100, most_a_day=10) == 4
+    assert (await keeper.store.acquire_texts(TEN, Limits(10))).texts == 4
 
 
 async def test_no_more_is_given_back_than_was_counted(keeper: Keeper) -> None:
-    await keeper.store.acquire_texts(10, tokens=100, most_a_day=10)
+    await keeper.store.acquire_texts(TEN, Limits(10))
     await keeper.store.return_texts(11, tokens=101, counted_s_ago=0.0)
     used = await keeper.store.used_today()
     assert used is not None
@@ -216,9 +219,9 @@ async def test_no_more_is_given_back_than_was_counted(keeper: Keeper) -> None:
 
 
 async def test_what_was_counted_on_another_day_is_not_given_back(keeper: Keeper, businesses: Application) -> None:
-    await keeper.store.acquire_texts(10, tokens=100, most_a_day=10)
+    await keeper.store.acquire_texts(TEN, Limits(10))
     await keeper.store.return_texts(4, tokens=40, counted_s_ago=24 * 3_600.0)
-    assert await keeper.store.acquire_texts(1, tokens=10, most_a_day=10) == 0
+    assert (await keeper.store.acquire_texts([10], Limits(10))).texts == 0
     businesses.run("UPDATE embedding_operator.usage SET day = day - 1")
     await keeper.store.return_texts(4, tokens=40, counted_s_ago=0.0)
     assert businesses.run("SELECT texts FROM embedding_operator.usage") == [(10,)]

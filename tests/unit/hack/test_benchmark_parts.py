@@ -13,6 +13,9 @@ from hack.benchmarks.edits import percentile
 from hack.benchmarks.installed_provider import install_provider
 from hack.benchmarks.listings import in_batches
 from hack.benchmarks.node_programs import is_new_enough
+from hack.benchmarks.quota import duration_s, used_in_a_minute
+from hack.benchmarks.slow_provider import DIMENSIONS
+from hack.benchmarks.vector_costs import BATCH, answers
 
 METRICS = """
 # TYPE apiserver_request_total counter
@@ -64,3 +67,19 @@ async def test_the_provider_is_registered_by_its_entry_point_and_gives_each_text
     assert first[0] != first[1]
     assert {len(vector) for vector in first} == {slow_provider.DIMENSIONS}
     assert sum(value**2 for value in first[0]) == pytest.approx(1)
+
+
+ACCEPTED = [(5.0, 1), (10.0, 100), (12.0, 100), (69.9, 100), (70.0, 100)]
+"""When calls were accepted, and their texts. The first one is a canary."""
+
+
+def test_the_minute_of_a_quota_begins_with_the_first_call_of_several_texts() -> None:
+    assert used_in_a_minute(ACCEPTED) == 300
+    assert duration_s({"accepted": ACCEPTED}) == 60.0
+    assert duration_s({"accepted": ACCEPTED[:1]}) == 0.0
+
+
+@pytest.mark.parametrize("form", answers())
+def test_the_answers_that_are_measured_are_read_to_vectors(form: str) -> None:
+    answer, read = answers()[form]
+    assert [len(vector) for vector in read(answer)] == [DIMENSIONS] * BATCH

@@ -8,6 +8,7 @@ import pytest
 from embedding_operator.reconciler.backfill import Step, next_step
 from embedding_operator.resources.embedding_job import Phase
 from embedding_worker.errors import InputRejected, ProviderUnavailable
+from embedding_worker.limits import Limits
 from embedding_worker.rows.backfills import BackfillSettings, WorkerReport
 from tests.support.looped_source import LoopedSource
 from tests.support.operator_parts import job_of, source
@@ -108,7 +109,7 @@ async def test_a_suspended_source_begins_none_and_continues_none() -> None:
 @pytest.mark.parametrize("suspend", [True, False])
 async def test_workers_elsewhere_are_told_whether_the_source_is_suspended(suspend: bool) -> None:
     system = looped(backfill=AUTO | {"workers": 1}, suspend=suspend)
-    settings = BackfillSettings(system.shown.spec.config(), 1_000_000, 4, 1)
+    settings = BackfillSettings(system.shown.spec.config(), Limits(), 4, 1)
     records = system.store.backlog.records
     run = await records.begin("before", f"{system.shown.metadata.namespace}/businesses", settings, total=ROWS)
     await records.record_paused(run, paused=not suspend)
@@ -119,7 +120,7 @@ async def test_workers_elsewhere_are_told_whether_the_source_is_suspended(suspen
 
 async def test_a_worker_that_waits_because_the_source_is_suspended_is_no_problem() -> None:
     system = looped(backfill=AUTO, suspend=True)
-    settings = BackfillSettings(system.shown.spec.config(), 1_000_000, 4, 0)
+    settings = BackfillSettings(system.shown.spec.config(), Limits(), 4, 0)
     records = system.store.backlog.records
     run = await records.begin("before", f"{system.shown.metadata.namespace}/businesses", settings, total=ROWS)
     await records.report(run, WorkerReport(0, problem="the source is suspended"))
@@ -130,7 +131,7 @@ async def test_a_worker_that_waits_because_the_source_is_suspended_is_no_problem
 
 async def test_a_backfill_on_record_is_continued_after_a_restart() -> None:
     system = looped(backfill=AUTO)
-    settings = BackfillSettings(system.shown.spec.config(), 1_000_000, 4, 0)
+    settings = BackfillSettings(system.shown.spec.config(), Limits(), 4, 0)
     records = system.store.backlog.records
     await records.begin("before", f"{system.shown.metadata.namespace}/businesses", settings, total=ROWS)
     await records.report(records.runs[-1], WorkerReport(0, 100))
@@ -138,6 +139,29 @@ async def test_a_backfill_on_record_is_continued_after_a_restart() -> None:
         await system.clock.advance(30)
     assert [run.run for run in records.runs] == ["before"]
     assert (embedded(system), records.reported[0].done) == (ROWS, 100 + ROWS)
+
+
+@pytest.mark.parametrize(
+    "spec",
+    [
+        {"existingVectors": "Adopt"},
+        {"model": {"queryPrefix": "query: "}},
+        {"model": {"queryTaskType": "CLUSTERING"}},
+        {"model": {"apiKeySecretRef": {"name": "team-b", "key": "k"}}},
+    ],
+)
+async def test_a_backfill_goes_on_whatever_the_source_says_of_things_that_no_worker_needs(spec: dict[str, Any]) -> None:
+    system = looped(backfill=AUTO, **spec)
+    system.setup.client.held = held = asyncio.Event()
+    async with system.running():
+        await system.clock.advance(10)
+        sent = len(system.setup.client.calls)
+        await system.clock.advance(10)
+        assert len(system.setup.client.calls) == sent, "no look has cancelled the calls in flight"
+        held.set()
+        await system.clock.advance(30)
+    assert len(system.store.backlog.records.runs) == 1
+    assert embedded(system) == ROWS
 
 
 async def test_a_report_that_the_database_has_not_recorded_is_made_again() -> None:
@@ -194,7 +218,7 @@ async def test_what_is_done_is_reported_where_the_source_changes_while_calls_are
 @pytest.mark.parametrize("changed", [{"mode": "Jobs"}, {"mode": "Auto", "concurrency": 7}])
 async def test_a_backfill_of_another_spec_ends_when_the_source_is_set_up(changed: dict[str, Any]) -> None:
     system = looped(backfill=changed)
-    settings = BackfillSettings(system.shown.spec.config(), 1_000_000, 4, 0)
+    settings = BackfillSettings(system.shown.spec.config(), Limits(), 4, 0)
     records = system.store.backlog.records
     run = await records.begin("before", f"{system.shown.metadata.namespace}/businesses", settings, total=ROWS)
     async with system.running():

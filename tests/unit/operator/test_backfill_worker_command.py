@@ -5,6 +5,7 @@ import json
 import pytest
 
 from embedding_operator.cli.backfill_worker import ArgumentRefused, Wanted, full_name, share_of
+from embedding_worker.limits import Limits
 from embedding_worker.rows.backfills import BackfillSettings
 from embedding_worker.rows.backlog import Share
 from embedding_worker.rows.derived_table import HASHED_BY
@@ -12,7 +13,7 @@ from tests.support.kept_rows import source_config
 
 
 def settings(workers: int, *, hashed_by: str = HASHED_BY) -> BackfillSettings:
-    return BackfillSettings(source_config(), 1_000, concurrency=4, workers=workers, hashed_by=hashed_by)
+    return BackfillSettings(source_config(), Limits(), concurrency=4, workers=workers, hashed_by=hashed_by)
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from embedding_worker.limits import Limits
 from embedding_worker.rows import index_advice
 from embedding_worker.rows.backfills import BackfillSettings, WorkerReport
 from embedding_worker.rows.index_advice import IndexFacts, VectorIndex
@@ -48,7 +49,7 @@ async def test_a_backfill_is_in_the_metrics() -> None:
 async def test_the_counts_of_a_backfill_that_has_ended_are_still_known_after_a_restart() -> None:
     system = looped(0, backfill=AUTO)
     records = system.store.backlog.records
-    settings = BackfillSettings(system.shown.spec.config(), 1_000_000, 4, 0)
+    settings = BackfillSettings(system.shown.spec.config(), Limits(), 4, 0)
     run = await records.begin("before", "here/businesses", settings, total=ROWS)
     await records.report(run, WorkerReport(0, ROWS - 1, 1))
     await records.end(run)

@@ -14,6 +14,7 @@ from embedding_operator.api_errors import ApiServerUnusable
 from embedding_operator.context import open_context
 from embedding_operator.factory import Factory
 from embedding_operator.loop_factory import LoopFactory
+from embedding_operator.reconciler.window import SMALLEST
 from embedding_operator.resources.embedding_job import Phase
 from embedding_operator.settings import settings_from
 from embedding_operator.tasks import cancel_and_wait
@@ -55,7 +56,7 @@ async def test_a_context_is_opened_without_the_database_or_the_api_server(kubeco
     async with AsyncExitStack() as stack:
         context = await open_context(settings, stack)
         assert context.server.namespace == "yellow-book"
-        assert context.jobs.window.size == 50
+        assert context.jobs.window.size == SMALLEST
 
 
 async def test_a_kubeconfig_that_does_not_exist_is_refused_by_its_path(tmp_path: Path) -> None:

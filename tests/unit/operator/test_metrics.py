@@ -10,12 +10,13 @@ from prometheus_client.parser import text_string_to_metric_families
 from embedding_operator.lifecycle.backfill_status import BackfillFacts
 from embedding_operator.lifecycle.source_facts import SourceFacts
 from embedding_operator.metrics import Metrics
+from embedding_worker.limits import Limits
 from embedding_worker.providers.circuit import CircuitState
 from embedding_worker.providers.rate_limits import KINDS
 from embedding_worker.rows.records import Counts, RateLimits, Used
 from tests.support.fake_clock import START, FakeClock
 
-FACTS = SourceFacts(1, "any@8", set_up=True, texts_per_day=1_000)
+FACTS = SourceFacts(1, "any@8", set_up=True, limits=Limits(1_000))
 BACKFILL = BackfillFacts(200, 50, 3, rows_per_s=12.5, workers=4, began_at=START)
 
 
@@ -47,7 +48,9 @@ NAMES = {
     *("blank_rows", "source_suspended", "texts_today", "texts_per_day_limit", "tokens_today", "audited_rows"),
     *("audit_completed_timestamp_seconds", "edit_to_fresh_seconds", "estimated_cost_today"),
     *("provider_usage", "provider_limit_per_minute", "provider_throttled_until_timestamp_seconds"),
-    *("freshness_target_seconds", "change_marks"),
+    *("freshness_target_seconds", "change_marks", "texts_cut"),
+    *("reported_tokens_today", "estimated_cost_this_month", "price_per_million_tokens"),
+    *("tokens_per_day_limit", "estimated_cost_per_month_limit"),
     *("provider_call_seconds", "provider_call_texts", "circuit_open", "sweep_seconds", "job_seconds"),
 }
 
@@ -278,8 +281,25 @@ def test_the_cost_of_the_day_is_that_of_its_tokens(metrics: Metrics) -> None:
 
 def test_what_was_sent_on_another_day_is_not_of_today(metrics: Metrics, clock: FakeClock) -> None:
     metrics.record_facts("shops", replace(FACTS, used=Used("2026-02-28", 400, 9_000), price_per_million_tokens=0.15))
-    names = ("texts_today", "tokens_today", "estimated_cost_today")
-    assert [value(metrics, name, source="shops") for name in names] == [0, 0, 0]
+    names = ("texts_today", "tokens_today", "estimated_cost_today", "estimated_cost_this_month")
+    assert [value(metrics, name, source="shops") for name in names] == [0, 0, 0, 0]
+
+
+def test_in_another_day_of_the_month_its_cost_stays(metrics: Metrics, clock: FakeClock) -> None:
+    used = Used("2026-02-28", 400, 9_000, month_tokens=2_000_000, cut_ever=3)
+    metrics.record_facts("shops", replace(FACTS, used=used.on("2026-03-01"), price_per_million_tokens=0.15))
+    assert value(metrics, "estimated_cost_this_month", source="shops") == 0
+    metrics.record_facts("shops", replace(FACTS, used=used.on("2026-02-29"), price_per_million_tokens=0.15))
+    assert used.on("2026-02-29").month_tokens == 2_000_000
+    assert value(metrics, "texts_cut_total", source="shops") == 3
+
+
+def test_the_limits_that_are_set_have_a_sample_each(metrics: Metrics) -> None:
+    names = ("texts_per_day_limit", "tokens_per_day_limit", "estimated_cost_per_month_limit")
+    metrics.record_facts("shops", FACTS)
+    metrics.record_facts("others", replace(FACTS, limits=Limits(5, 6, 7.5)))
+    assert [value(metrics, name, source="shops") for name in names] == [1_000, None, None]
+    assert [value(metrics, name, source="others") for name in names] == [5, 6, 7.5]
 
 
 def test_two_sets_of_metrics_share_nothing() -> None:

@@ -1,14 +1,21 @@
 """What `embedding-operator plan` says of a source, from what is known of its rows, its provider and its table."""
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
-from embedding_operator.cli.plan_lines import DueRows, PlanFacts, ProviderFacts, Rates, plan_table
+from embedding_operator.cli.plan_lines import plan_table
+from embedding_operator.cli.plan_provider import provider_facts
+from embedding_operator.cli.plan_values import DueRows, PlanFacts, ProviderFacts, Rates
 from embedding_operator.resources.embedding_source import parse_source
+from embedding_worker.limits import Sent
+from embedding_worker.providers.registry import Credentials
 from embedding_worker.rows.records import RateLimits
+from embedding_worker.source import Model
 from tests.support.manifests import a_source
 
+MODEL = {"provider": "local", "name": "any", "dimensions": 8}
 MILLIONS = DueRows(2_000_000, 2_000_000, 2_000_000, 360_000_000)
 API = ProviderFacts(RateLimits(), 100, 6_000)
 
@@ -24,8 +31,8 @@ def test_a_plan_is_a_table_with_the_source_as_its_heading() -> None:
     table = plan_table(PlanFacts(parse_source(a_source("businesses")), MILLIONS, provider=API))
     assert table.splitlines()[:3] == [
         "source businesses: public.businesses, column embedding, model any@8",
-        "  rows                 2000000",
-        "  due                  2000000, of which no edit made 2000000 due",
+        "  rows                     2000000",
+        "  due                      2000000, of which no edit made 2000000 due",
     ]
 
 
@@ -37,7 +44,10 @@ def test_the_first_fill_of_a_large_table_has_its_rows_its_times_and_its_limit() 
         "spec.backfill.mode": "Jobs: each due row gets an EmbeddingJob",
         "with mode Jobs": "about 5 hours, at 120 rows a second (--rows-per-second)",
         "with mode Auto": "about 20 minutes, at 2000 rows a second (--backfill-rows-per-second)",
-        "spec.maxTextsPerDay": "1000000: the last texts are sent 1 day later (UTC), unless you raise it",
+        "cost": "not known: set spec.model.pricePerMillionTokens, or EMBEDDING_PRICE_PER_MILLION_TOKENS",
+        "spec.limits.textsPerDay": "1000000: the last texts are sent 1 day later (UTC), unless you raise it",
+        "vector column": "about 80 MB, as vector of 8 dimensions",
+        "HNSW index": "about 683 MB, if one is built: after the fill, because writes beside it are about ten times slower",
     }
 
 
@@ -103,7 +113,8 @@ def test_the_rate_with_mode_auto_is_that_of_the_calls_in_flight(
     assert f"at {rows_per_s} rows a second" in found
 
 
-OWN_CPU = ProviderFacts(calls_server=False)
+OWN_CPU = provider_facts(Model("local", "universal-sentence-encoder-multilingual-3", 512), Credentials())
+OWN_SERVER = provider_facts(Model("openai", "e5", 8, endpoint="http://e5.invalid/v1"), Credentials())
 
 
 def test_a_model_that_calls_no_server_has_no_time_that_nobody_has_measured() -> None:
@@ -113,8 +124,17 @@ def test_a_model_that_calls_no_server_has_no_time_that_nobody_has_measured() -> 
     assert found["with mode Auto"].endswith("--backfill-rows-per-second")
 
 
-def test_a_rate_that_was_measured_gives_the_time_of_a_model_that_calls_no_server() -> None:
-    found = said(provider=OWN_CPU, rates=Rates(backfill=500))
+def test_a_server_that_the_source_names_has_no_time_that_nobody_has_measured() -> None:
+    found = said(provider=OWN_SERVER)
+    assert found["with mode Jobs"] == (
+        "not known: the server that spec.model.endpoint names decides; measure the rate, and give --rows-per-second"
+    )
+    assert found["with mode Auto"].startswith("not known: the server that spec.model.endpoint names decides")
+
+
+@pytest.mark.parametrize("provider", [OWN_CPU, OWN_SERVER], ids=["own process", "own server"])
+def test_a_rate_that_was_measured_gives_the_time(provider: ProviderFacts) -> None:
+    found = said(provider=provider, rates=Rates(backfill=500))
     assert found["with mode Jobs"].startswith("not known")
     assert found["with mode Auto"] == "about 1 hour, at 500 rows a second (--backfill-rows-per-second)"
 
@@ -143,7 +163,68 @@ def test_the_limits_of_the_provider_say_how_long_they_make_it() -> None:
     ],
 )
 def test_the_limit_of_the_day_says_on_which_day_the_last_text_is_sent(limit: int, used: int, expected: str) -> None:
-    assert said(spec={"maxTextsPerDay": limit}, used_today=used)["spec.maxTextsPerDay"] == expected
+    sent = Sent(used, 0, 0)
+    assert said(spec={"limits": {"textsPerDay": limit}}, sent=sent)["spec.limits.textsPerDay"] == expected
+    assert said(spec={"maxTextsPerDay": limit}, sent=sent)["spec.limits.textsPerDay"] == expected
+
+
+def test_limits_of_tokens_and_cost_say_when_the_last_text_is_sent() -> None:
+    spec = {"limits": {"tokensPerDay": 50_000_000, "estimatedCostPerMonth": 7.5}}
+    found = said(spec=spec, sent=Sent(0, 10_000_000, 25_000_000), price_per_million_tokens=0.15)
+    assert found["cost"] == "about 18.00, at 0.15 for a million tokens; the provider bills its own count"
+    later = "the last texts are sent {} later (UTC), unless you raise it"
+    assert found["spec.limits.tokensPerDay"] == f"50000000: {later.format('2 days')}"
+    assert found["spec.limits.estimatedCostPerMonth"] == f"7.5, of which 3.75 is used: {later.format('2 months')}"
+    dear = said(spec={"limits": {"estimatedCostPerMonth": 18.0}}, price_per_million_tokens=0.15)
+    assert dear["spec.limits.estimatedCostPerMonth"] == "18, of which 0.00 is used: enough for this month (UTC)"
+
+
+@pytest.mark.parametrize(
+    ("price", "expected"),
+    [
+        (None, "20: no price is known, so the source would be refused; see the line cost"),
+        (0.0, "20: enough, because the price is 0"),
+    ],
+)
+def test_a_limit_of_the_cost_without_a_price_says_so(price: float | None, expected: str) -> None:
+    found = said(spec={"limits": {"estimatedCostPerMonth": 20}}, price_per_million_tokens=price)
+    assert found["spec.limits.estimatedCostPerMonth"] == expected
+
+
+@pytest.mark.parametrize(
+    ("price", "expected"),
+    [(0.15, "18.00"), (0.001, "0.12"), (0.00008, "0.0096"), (0.0000001, "0.000012"), (0.0, "0.00")],
+)
+def test_a_small_cost_has_its_first_two_digits(price: float, expected: str) -> None:
+    assert said(price_per_million_tokens=price)["cost"].startswith(f"about {expected}, at ")
+
+
+def test_equal_texts_and_those_that_are_too_long_are_counted() -> None:
+    rows = replace(MILLIONS, distinct=1_500_000, distinct_estimated=True, too_long=70)
+    found = said(rows)
+    assert found["distinct texts"] == "about 1500000: equal texts of one call are sent once, which saves at most 500000"
+    assert found["too long"] == (
+        "70: longer than the 6000 bytes that the model accepts, so only their beginning is embedded"
+    )
+    refused = said(rows, spec={"model": MODEL | {"tooLong": "Refuse"}})["too long"]
+    assert "so their jobs become dead letters" in refused
+    assert "distinct texts" not in said(replace(MILLIONS, distinct=2_000_000))
+
+
+@pytest.mark.parametrize(
+    ("dimensions", "kind", "column", "index"),
+    [
+        (768, "vector", "about 8.3 GB, as vector of 768 dimensions", "about 8.2 GB, if one is built: after the fill"),
+        (3_072, "halfvec", "about 17 GB, as halfvec of 3072 dimensions", "about 16 GB, if one is built"),
+        (3_072, "vector", "about 28 GB", "none on vector beyond 2000 dimensions: declare the column as halfvec"),
+        (4_096, "vector", "about 34 GB", "none: pgvector builds none beyond 4000 dimensions"),
+        (384, "real[]", "about 3.1 GB", "none on real[]: declare the column as vector or halfvec of pgvector"),
+    ],
+)
+def test_the_sizes_of_column_and_index_are_told(dimensions: int, kind: str, column: str, index: str) -> None:
+    found = said(spec={"model": MODEL | {"dimensions": dimensions}}, vector_type=kind)
+    assert found["vector column"].startswith(column)
+    assert found["HNSW index"].startswith(index)
 
 
 def test_what_prevents_all_calls_is_said() -> None:

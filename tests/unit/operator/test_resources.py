@@ -23,6 +23,7 @@ from embedding_operator.resources.embedding_source import (
     RECONCILE_ANNOTATION,
     BackfillMode,
     BackfillSpec,
+    LimitsSpec,
     ModelSpec,
     RetrySpec,
     SourceSpec,
@@ -43,6 +44,7 @@ SOURCE_SPEC = schema("embeddingsources.yaml", "spec")
 MODELS = [
     (SourceSpec, SOURCE_SPEC),
     (ModelSpec, SOURCE_SPEC["properties"]["model"]),
+    (LimitsSpec, SOURCE_SPEC["properties"]["limits"]),
     (RetrySpec, SOURCE_SPEC["properties"]["retry"]),
     (BackfillSpec, SOURCE_SPEC["properties"]["backfill"]),
     (JobSpec, schema("embeddingjobs.yaml", "spec")),

@@ -5,6 +5,7 @@ import asyncio
 import pytest
 
 from embedding_operator.reconciler.row_queues import ProviderNotCallable
+from embedding_operator.reconciler.window import SMALLEST
 from embedding_worker.errors import DatabaseUnavailable
 from embedding_worker.outcome import RowRequest
 from embedding_worker.rows.records import AuditPage
@@ -100,10 +101,10 @@ async def test_rows_of_a_suspended_source_wait() -> None:
 @pytest.mark.parametrize("suspend", [True, False])
 async def test_open_jobs_of_a_suspended_source_take_no_place_of_others(suspend: bool) -> None:
     system = LoopedSource(shown=source(suspend=suspend))
-    for n in range(50):
+    for n in range(SMALLEST):
         system.parts.track(job_of(str(n), "Bakery"))
     async with system.running():
-        assert system.parts.window.free("others") == (50 if suspend else 0)
+        assert system.parts.window.free("others") == (SMALLEST if suspend else 0)
 
 
 async def test_a_process_that_does_not_lead_creates_no_job_until_it_leads_again(system: LoopedSource) -> None:

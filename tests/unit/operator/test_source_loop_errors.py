@@ -5,6 +5,7 @@ from structlog.testing import capture_logs
 
 from embedding_operator.api_errors import ApiServerUnreachable, RequestRefused
 from embedding_operator.reconciler.waiting_jobs import WaitingJobs
+from embedding_operator.reconciler.window import SMALLEST
 from embedding_worker.errors import DatabaseUnavailable, RowsLocked, SourceRefused, TableRefused
 from embedding_worker.patience import SHOWN_AFTER_TRIES
 from tests.support.fake_clock import settle
@@ -63,6 +64,16 @@ async def test_a_refused_source_is_set_up_again_every_five_seconds(system: Loope
         assert system.setup.asked == 3
         await system.clock.advance(1)
         assert system.condition("Stalled")[0] == "False"
+
+
+async def test_a_model_is_in_force_only_when_the_source_is_set_up_with_it(system: LoopedSource) -> None:
+    """Or searches would use a model of which the table has no vector."""
+    system.setup.unprepared = [REFUSED]
+    async with system.running():
+        assert system.condition("Stalled")[0] == "True"
+        assert "model" not in system.status
+        await system.clock.advance(6)
+        assert system.status["model"]["name"] == system.shown.spec.model.name
 
 
 async def test_a_wake_up_has_a_refused_source_set_up_at_once(system: LoopedSource) -> None:
@@ -273,11 +284,11 @@ async def test_another_error_starts_the_count_of_locked_turns_again(system: Loop
 
 
 async def test_open_jobs_of_a_source_that_is_not_set_up_take_no_place_of_others(system: LoopedSource) -> None:
-    for n in range(50):
+    for n in range(SMALLEST):
         system.parts.track(job_of(str(n), "Bakery"))
     system.setup.failures = [AWAY]
     async with system.running():
-        assert system.parts.window.free("others") == 50
+        assert system.parts.window.free("others") == SMALLEST
 
 
 async def test_a_source_that_is_refused_in_a_turn_is_stalled_and_set_up_again(system: LoopedSource) -> None:
@@ -285,7 +296,7 @@ async def test_a_source_that_is_refused_in_a_turn_is_stalled_and_set_up_again(sy
         system.store.fail("sweep", REFUSED)
         await system.clock.advance(INTERVAL_S)
         assert system.condition("Stalled")[:2] == ("True", "TableMissing")
-        assert system.parts.window.free("others") == 50
+        assert system.parts.window.free("others") == SMALLEST
         await system.clock.advance(31)
         assert system.condition("Ready")[0] == "True"
         assert system.setup.asked == 2

@@ -3,8 +3,10 @@
 import pytest
 
 from embedding_operator.lifecycle.source_facts import Pending
+from embedding_operator.reconciler.window import SMALLEST
 from embedding_operator.resources.embedding_job import Phase
-from embedding_worker.errors import DatabaseUnavailable, DayLimitReached, ProviderThrottled, ProviderUnavailable
+from embedding_worker.errors import DatabaseUnavailable, LimitReached, ProviderThrottled, ProviderUnavailable
+from embedding_worker.limits import Limits
 from tests.support.fake_clock import settle
 from tests.support.looped_source import INTERVAL_S, LoopedSource
 from tests.support.operator_parts import SOURCE, job_of, source
@@ -35,19 +37,23 @@ async def test_the_counts_reach_the_status_the_metrics_and_the_window(system: Lo
         assert (system.status["rows"]["total"], system.status["rows"]["due"]) == (1, 1)
         page = system.parts.metrics.page(open_jobs=0, window=0, dead_letters=0).decode()
         assert 'embedding_operator_due_rows{source="businesses"} 1.0' in page
-        assert system.parts.window.free(SOURCE) == 49
+        assert system.parts.window.free(SOURCE) == SMALLEST - 1
         system.parts.window.record_due("others", 999)
         assert system.parts.window.free(SOURCE) == 4  # a due row of a thousand has the smallest share
 
 
 async def test_what_was_sent_today_reaches_the_status_with_its_cost(system: LoopedSource) -> None:
-    await system.store.acquire_texts(2, tokens=100_000, most_a_day=1_000)
+    await system.store.acquire_texts([50_000, 100_000], Limits(1_000))
     async with system.running():
         await system.clock.advance(12)
         assert system.status["today"] == {
             "date": "2026-03-01",
             "texts": 2,
+            "textsLeft": 999_998,
+            "textsCut": 0,
             "tokens": 100_000,
+            "tokensLeft": None,
+            "tokensReported": 0,
             "estimatedCost": "0.0150",
         }
 
@@ -81,24 +87,24 @@ async def test_a_refused_change_is_in_the_status_while_the_previous_configuratio
 
 
 async def test_a_problem_of_the_provider_is_in_the_status_and_makes_the_source_idle(system: LoopedSource) -> None:
-    for n in range(50):
+    for n in range(SMALLEST):
         system.parts.track(job_of(f"n{n}", "Garage"))
     async with system.running():
         assert system.setup.pipeline is not None
-        system.setup.pipeline.gate.close_for_the_day(DayLimitReached("as many texts were sent today as are allowed"))
+        system.setup.pipeline.gate.close_until_limit_ends(LimitReached("as many texts were sent today as are allowed"))
         await system.clock.advance(1)
         assert system.condition("ProviderReady") == (
             "False",
             "DayLimitReached",
             "as many texts were sent today as are allowed",
         )
-        assert system.parts.window.free("others") == 50
+        assert system.parts.window.free("others") == SMALLEST
 
 
 async def test_a_pause_that_another_source_of_the_same_key_was_asked_for_is_in_the_status_until_a_call_succeeds(
     system: LoopedSource,
 ) -> None:
-    for n in range(50):
+    for n in range(SMALLEST):
         system.parts.track(job_of(f"n{n}", "Garage"))
     async with system.running():
         system.setup.client.failures = [ProviderThrottled("it asks for a pause", retry_after_s=900)]
@@ -110,7 +116,7 @@ async def test_a_pause_that_another_source_of_the_same_key_was_asked_for_is_in_t
             "ProviderThrottled",
             "it asks for a pause; no call is made before 2026-03-01T12:15:00Z",
         )
-        assert system.parts.window.free("others") == 50
+        assert system.parts.window.free("others") == SMALLEST
         await system.clock.advance(900)
         await system.setup.embedder.embed(["of another source"])
         await system.clock.advance(2)
@@ -198,8 +204,8 @@ async def test_each_page_that_a_set_up_reads_is_visible_by_the_time_of_the_last_
 
 
 async def test_a_loop_that_has_ended_takes_no_place_in_the_window(system: LoopedSource) -> None:
-    for n in range(50):
+    for n in range(SMALLEST):
         system.parts.track(job_of(f"n{n}", "Garage"))
     async with system.running():
         assert system.parts.window.free("others") == 0
-    assert system.parts.window.free("others") == 50
+    assert system.parts.window.free("others") == SMALLEST

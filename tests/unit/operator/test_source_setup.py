@@ -15,9 +15,10 @@ from embedding_operator.reconciler.registers import SharedParts
 from embedding_operator.reconciler.source_setup import SourceSetup
 from embedding_operator.resources.embedding_source import EmbeddingSource
 from embedding_worker.errors import DatabaseUnavailable, SourceRefused, TableRefused
+from embedding_worker.limits import Limits
 from embedding_worker.outcome import OutcomeKind, RowRequest
 from embedding_worker.providers.provider import Provider
-from embedding_worker.providers.registry import ProviderRegistry
+from embedding_worker.providers.registry import Credentials, ProviderRegistry
 from embedding_worker.rows.database import Database
 from embedding_worker.rows.ownership import TAKE_OVER_ANNOTATION, Claim, Owner, RecordedOwner
 from embedding_worker.rows.store import RowStore
@@ -100,7 +101,7 @@ def tables(monkeypatch: pytest.MonkeyPatch) -> Tables:
 def setup_of(parts: Parts, providers: Mapping[str, Provider] | None = None, *, leads: bool = True) -> SourceSetup:
     embedder = FakeEmbedder(max_texts=7)
     known = {"local": Provider("local", lambda model, values: embedder)} if providers is None else providers
-    registry = ProviderRegistry({}, clock=parts.clock, observer=parts.metrics, providers=known)
+    registry = ProviderRegistry(Credentials({}), clock=parts.clock, observer=parts.metrics, providers=known)
     shared = SharedParts(parts.server, parts.jobs, lambda source: WorkersNotEnabled(), 500, lambda: leads, parts.clock)
     return SourceSetup(FakeDatabase(), registry, catalog=parts.catalog, shared=shared)
 
@@ -230,14 +231,54 @@ async def test_each_page_that_is_read_is_progress(tables: Tables) -> None:
 
 async def test_a_source_is_prepared_with_its_provider_and_its_days_limit(tables: Tables) -> None:
     parts = Parts()
-    shown = source(maxTextsPerDay=1)
+    shown = source(limits={"textsPerDay": 1})
     ready = await setup_of(parts).prepare(shown, Configuration(shown.spec.config()))
     tables.store.texts["2"] = "Garage"
     async with ready.pipeline.batcher as batcher:
         first = RowRequest("1", content_hash("Bakery"))
         outcome = await let_time_pass(parts.clock, batcher.submit(first))
     assert outcome.kind is OutcomeKind.EMBEDDED
-    assert await tables.store.acquire_texts(1, tokens=1, most_a_day=1) == 0
+    assert (await tables.store.acquire_texts([1], Limits(1))).texts == 0
+
+
+@pytest.mark.parametrize(
+    ("limits", "model", "reason", "words"),
+    [
+        (
+            {"estimatedCostPerMonth": 20},
+            {},
+            "PriceMissing",
+            "and no price is known: set spec.model.pricePerMillionTokens",
+        ),
+        (
+            {"estimatedCostPerMonth": 0.1},
+            {"pricePerMillionTokens": 1_000},
+            "LimitTooSmall",
+            "estimatedCostPerMonth is 0.1, which allows 100 tokens, and one text of this model may have 333",
+        ),
+        ({"tokensPerDay": 332}, {}, "LimitTooSmall", "tokensPerDay is 332, which allows 332 tokens"),
+    ],
+)
+async def test_a_limit_that_cannot_be_kept_is_refused_before_anything_is_created(
+    tables: Tables, limits: dict[str, float], model: dict[str, float], reason: str, words: str
+) -> None:
+    shown = source(limits=limits, model=model)
+    with pytest.raises(SourceRefused, match=words) as raised:
+        await setup_of(Parts()).prepare(shown, Configuration(shown.spec.config()))
+    assert raised.value.reason == reason
+    assert tables.claims == []
+
+
+@pytest.mark.parametrize(
+    ("own", "release", "tokens_a_month"),
+    [(None, 10.0, 100_000), (20.0, 10.0, 50_000), (20.0, 0.0, 50_000), (0.0, 10.0, None)],
+)
+async def test_the_price_of_a_source_goes_before_that_of_the_release(
+    own: float | None, release: float, tokens_a_month: int | None
+) -> None:
+    priced = {} if own is None else {"pricePerMillionTokens": own}
+    shown = source(limits={"estimatedCostPerMonth": 1}, model=priced)
+    assert shown.spec.limits_at(release).tokens_per_month == tokens_a_month
 
 
 @pytest.mark.parametrize("leads", [True, False])

@@ -11,7 +11,9 @@ import pytest
 from embedding_operator.lifecycle.backfill_status import BackfillFacts
 from embedding_operator.lifecycle.source_conditions import conditions
 from embedding_operator.lifecycle.source_facts import Pending, SourceFacts, facts_of
-from embedding_operator.lifecycle.source_status import cost, fresh_percent, status, why_jobs_wait, worth_writing
+from embedding_operator.lifecycle.source_status import fresh_percent, status, why_jobs_wait, worth_writing
+from embedding_operator.lifecycle.usage_status import cost
+from embedding_worker.limits import Limits
 from embedding_worker.providers.problem import Problem
 from embedding_worker.rows.records import Counts, Used
 from tests.support.operator_parts import source
@@ -356,9 +358,29 @@ def test_what_was_sent_today_is_reported_with_its_cost() -> None:
     assert status(facts, {}, NOW)["today"] == {
         "date": "2026-03-01",
         "texts": 1_000,
+        "textsLeft": 999_000,
+        "textsCut": 0,
         "tokens": 150_000,
+        "tokensLeft": None,
+        "tokensReported": 0,
         "estimatedCost": "0.0225",
     }
+
+
+def test_what_the_limits_still_allow_is_reported_and_never_less_than_nothing() -> None:
+    used = Used("2026-03-31", 40, 150_000, reported=90_000, cut=2, month_tokens=1_000_000)
+    limits = Limits(30, tokens_per_day=200_000, cost_per_month=0.20)
+    made = status(replace(SWEEPING, used=used, limits=limits, price_per_million_tokens=0.15), {}, NOW)
+    today = {key: made["today"][key] for key in ("textsLeft", "textsCut", "tokensLeft", "tokensReported")}
+    assert today == {"textsLeft": 0, "textsCut": 2, "tokensLeft": 50_000, "tokensReported": 90_000}
+    assert made["month"] == {
+        "month": "2026-03",
+        "tokens": 1_000_000,
+        "estimatedCost": "0.1500",
+        "estimatedCostLeft": "0.0500",
+    }
+    over = status(replace(SWEEPING, used=used, limits=limits, price_per_million_tokens=3.0), {}, NOW)
+    assert over["month"]["estimatedCostLeft"] == "0.0000"
 
 
 def test_a_day_on_which_nothing_was_sent_is_left_out() -> None:
@@ -448,7 +470,7 @@ def test_a_new_generation_is_written_as_soon_as_a_condition() -> None:
 def test_before_anything_is_done_the_facts_are_those_of_the_source() -> None:
     shown = source(generation=7, suspend=True).model_copy(update={"status": {"lastHandledReconcileAt": "today"}})
     assert facts_of(shown, price_per_million_tokens=0.15) == SourceFacts(
-        7, "any@8", suspended=True, price_per_million_tokens=0.15, reconciled_at="today", texts_per_day=1_000_000
+        7, "any@8", suspended=True, price_per_million_tokens=0.15, reconciled_at="today"
     )
 
 

@@ -11,6 +11,7 @@ from embedding_operator.reconciler.deleted_sources import DeletedSources
 from embedding_operator.reconciler.source_loop import SourceLoop
 from embedding_operator.reconciler.sources import Sources
 from embedding_operator.reconciler.tracked_job import JobState
+from embedding_operator.reconciler.window import SMALLEST
 from embedding_operator.resources.embedding_job import Phase
 from embedding_operator.resources.embedding_source import EmbeddingSource
 from embedding_worker.outcome import RowRequest
@@ -378,7 +379,7 @@ async def test_a_deleted_source_leaves_neither_metrics_nor_a_share_of_the_window
     system.parts.window.record_due("others", 1)
     assert system.parts.window.free("others") == 5
     await system.delete()
-    assert system.parts.window.free("others") == 50
+    assert system.parts.window.free("others") == SMALLEST
     page = system.parts.metrics.page(open_jobs=0, window=0, dead_letters=0).decode()
     assert 'due_rows{source="businesses"}' not in page
 
@@ -391,10 +392,10 @@ async def test_a_job_that_is_done_wakes_its_loop_where_half_of_the_window_is_fre
 
 async def test_a_job_that_is_done_wakes_no_loop_while_the_window_is_full(system: System) -> None:
     await system.observe(source())
-    for n in range(26):
+    for n in range(SMALLEST // 2 + 1):
         system.parts.track(job_of(str(n), "Bakery"))
     system.sources.job_done(SOURCE)
-    assert system.parts.table.count({JobState.QUEUED}) == 26
+    assert system.parts.table.count({JobState.QUEUED}) == SMALLEST // 2 + 1
     assert system.made[0].woken == 0
 
 

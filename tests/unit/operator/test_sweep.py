@@ -152,10 +152,10 @@ async def test_rows_whose_update_is_suppressed_are_found_without_a_job_where_the
 
 
 async def test_no_more_jobs_are_created_than_the_window_has_places() -> None:
-    system = SweptSource({str(n): f"name {n}" for n in range(60)})
+    system = SweptSource({str(n): f"name {n}" for n in range(210)})
     await system.sweep()
     await system.sweep()
-    assert len(system.created()) == 50
+    assert len(system.created()) == 200
 
 
 async def test_a_full_window_is_filled_again_as_jobs_finish() -> None:
@@ -211,3 +211,29 @@ async def test_where_many_rows_are_locked_the_others_get_no_job_until_they_are_f
     await system.clock.advance(30)
     await system.sweep()
     assert len([row for row in system.created() if not row.startswith("locked")]) == 6
+
+
+async def test_more_rows_are_to_come_to_a_batch_while_jobs_wait_for_their_handlers() -> None:
+    system = SweptSource({"1": "one", "2": "two"})
+    assert not system.sweeper.more_to_come(0)
+    await system.sweep()
+    assert system.sweeper.more_to_come(1)
+    for row_id, text in {"1": "one", "2": "two"}.items():
+        system.table.start(name_of(row_id, text))
+    assert not system.sweeper.more_to_come(2)
+
+
+async def test_more_rows_are_to_come_after_a_sweep_that_has_left_some_if_the_window_has_room_for_them() -> None:
+    system = SweptSource({str(n): f"name {n}" for n in range(12)}, max_open=10)
+    await system.sweep()
+    for row_id in map(str, range(12)):
+        if (job := system.table.get(name_of(row_id, f"name {row_id}"))) is not None:
+            system.table.start(job.name)
+    assert [system.sweeper.more_to_come(gathered) for gathered in (0, 5, 6, 10)] == [True, True, False, False]
+    for row_id in map(str, range(10)):
+        system.store.embed(row_id)
+        system.table.finish(name_of(row_id, f"name {row_id}"))
+    await system.sweep()
+    for row_id in ("10", "11"):
+        system.table.start(name_of(row_id, f"name {row_id}"))
+    assert not system.sweeper.more_to_come(0)

@@ -108,10 +108,10 @@ async def test_a_quota_that_refuses_a_job_is_reported_and_the_row_is_tried_again
 
 
 async def test_while_all_jobs_are_refused_few_probes_are_sent_and_all_goes_on_after_the_fix() -> None:
-    system = SweptSource({str(n): "Bakery" for n in range(200)})
+    system = SweptSource({str(n): "Bakery" for n in range(800)})
     system.server.fail("create_job", *[Invalid("denied by the policy")] * 1_000)
     await sweep_for(system, seconds=60)
-    first_sweep, probes = 50, system.server.count("create_job") - 50
+    first_sweep, probes = 200, system.server.count("create_job") - 200
     assert probes <= 2 * 10
     assert system.sweeper.jobs_refused is not None
     assert system.created() == []

@@ -141,8 +141,13 @@ def test_pgvector_may_be_missing_where_each_source_does_without(
 def test_each_model_is_asked_once() -> None:
     other = {"model": {"dimensions": 16}}
     refusing = {"model": {"tooLong": "Refuse"}}
-    found = verdicts.models_of([source("a"), source("b", **other), source("c"), source("d", **refusing)])
-    assert [model.fingerprint for model in found] == ["any@8", "any@16"]
+    own = {"model": {"apiKeySecretRef": {"name": "team-b", "key": "k"}}}
+    searched = {"model": {"queryPrefix": "query: "}}
+    changed: list[dict[str, Any]] = [{}, other, {}, refusing, own, searched]
+    found = verdicts.models_of([source(str(name), **spec) for name, spec in enumerate(changed)])
+    assert [verdicts.title_of(model) for model in found] == [
+        f"provider local, model any@{rest}" for rest in ("8", "16", "8 with team-b/k")
+    ]
 
 
 @pytest.mark.parametrize(

@@ -94,7 +94,7 @@ def test_without_reserved_places_it_has_none() -> None:
 
 
 @pytest.mark.parametrize(
-    ("per_s", "expected"), [(0.0, 50), (1.0, 50), (25.0, 50), (26.0, 52), (100.0, 200), (250.0, 500), (10_000.0, 500)]
+    ("per_s", "expected"), [(0.0, 200), (1.0, 200), (100.0, 200), (101.0, 202), (250.0, 500), (10_000.0, 500)]
 )
 def test_the_window_holds_two_seconds_of_work_between_its_smallest_and_its_limit(per_s: float, expected: int) -> None:
     assert window_size(500, per_s=per_s) == expected

@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 
 import pytest
 
+from embedding_operator.reconciler import window
 from embedding_operator.reconciler.tracked_job import ACTIVE, OPEN, JobState
 from embedding_operator.reconciler.window import SMALLEST_SHARE, Window
 from tests.support.jobs import Register
@@ -37,7 +38,8 @@ class Windowed(Register):
 
 
 @pytest.fixture
-def jobs() -> Windowed:
+def jobs(monkeypatch: pytest.MonkeyPatch) -> Windowed:
+    monkeypatch.setattr(window, "SMALLEST", 50)
     return Windowed()
 
 

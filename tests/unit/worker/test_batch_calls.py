@@ -10,14 +10,15 @@ from embedding_worker.errors import (
     AnswerUnusable,
     CallsPaused,
     DatabaseUnavailable,
-    DayLimitReached,
     InputRejected,
+    LimitReached,
     ProviderError,
     ProviderMisconfigured,
     ProviderThrottled,
     ProviderUnavailable,
     Quota,
 )
+from embedding_worker.limits import Granted
 from embedding_worker.providers.attribution import Evidence
 from embedding_worker.providers.batch_calls import BatchCalls
 from embedding_worker.providers.canary import CANARY
@@ -36,7 +37,7 @@ Fails = Callable[[Sequence[str]], ProviderError | None]
 
 
 class Caller:
-    """Calls of one source, batch after batch, and what became of each text. A text is its own key."""
+    """Calls of one source, batch after batch, and what became of each text."""
 
     def __init__(self, embedder: FakeEmbedder, *, counters: Counters | None = None) -> None:
         self.clock = FakeClock()
@@ -48,7 +49,7 @@ class Caller:
         return await let_time_pass(self.clock, self._embed(texts))
 
     async def _embed(self, texts: Sequence[str]) -> "Result":
-        batch = BatchCalls({text: text for text in texts}, self.calls, jitter=lambda: 0.5)
+        batch = BatchCalls(texts, self.calls, jitter=lambda: 0.5)
         return Result({key: got async for part in batch.run() for key, got in part})
 
 
@@ -89,6 +90,29 @@ async def test_no_call_has_more_texts_than_the_provider_accepts(max_texts: int, 
     assert caller.embedder.sizes == sizes
     assert result.vectors == {text: fake_vector(text) for text in TEXTS}
     assert caller.embedder.canaries == 0
+
+
+async def test_no_call_has_more_bytes_than_the_provider_accepts_also_after_a_smaller_number_of_texts_was_learned() -> (
+    None
+):
+    caller = Caller(FakeEmbedder(max_texts=16, max_call_bytes=60, fails=at_most(8)))
+    texts = [*(f"{n:05}" for n in range(10)), "x" * 61, "y" * 50, "z" * 10]
+    result = await caller.embed(texts)
+    assert caller.embedder.sizes[0] == 10
+    assert set(result.vectors) == set(texts)
+    caller.embedder.calls.clear()
+    await caller.embed(texts)
+    assert caller.embedder.sizes == [5, 5, 2, 1]
+    assert ["x" * 61] in caller.embedder.calls
+
+
+async def test_equal_texts_are_sent_and_counted_once() -> None:
+    day = Day(100)
+    caller = Caller(FakeEmbedder(), counters=day.counters)
+    result = await caller.embed(["one", "two", "one", "one"])
+    assert caller.embedder.calls == [["one", "two"]]
+    assert day.counted == [(2, 6 // BYTES_PER_TOKEN)]
+    assert result.vectors == {text: fake_vector(text) for text in ("one", "two")}
 
 
 async def test_vectors_that_came_before_the_failure_are_kept() -> None:
@@ -268,7 +292,7 @@ async def test_a_text_that_has_failed_alone_is_sent_alone_after_the_others_until
 
 async def test_after_a_rotation_a_failure_is_not_decided_by_evidence_of_another_credential() -> None:
     caller = Caller(FakeEmbedder(failures=[AWAY]))
-    batch = BatchCalls({TEXTS[0]: TEXTS[0]}, caller.calls)
+    batch = BatchCalls([TEXTS[0]], caller.calls)
     batch._evidence = Evidence()  # what a rotation leaves behind: the evidence of the earlier connection
     result = Result({key: got async for part in batch.run() for key, got in part})
     assert (set(result.unattributed), caller.embedder.canaries) == ({TEXTS[0]}, 1)
@@ -305,15 +329,26 @@ async def test_each_call_is_counted_with_its_texts_and_a_rough_number_of_its_tok
     assert day.counted == [(2, 60 // BYTES_PER_TOKEN), (1, 3)]
 
 
+async def test_the_tokens_that_the_provider_reports_correct_the_estimate_later() -> None:
+    day = Day(1_000)
+    caller = Caller(FakeEmbedder(max_texts=2), counters=day.counters)
+    caller.embedder.tokens_a_text = 7
+    await caller.embed(["a" * 30, "鮨" * 10, "b" * 9])
+    assert day.notes == []
+    async with caller.calls.usage.running():
+        pass
+    assert [(note.more_tokens, note.reported) for note in day.notes] == [(-6, 14), (4, 7)]
+
+
 async def test_what_the_day_still_allows_is_sent_and_no_more() -> None:
     caller = Caller(FakeEmbedder(max_texts=8), counters=Day(10).counters)
     result = await caller.embed()
     assert caller.embedder.sizes == [8, 2]
     assert (set(result.vectors), set(result.unattributed)) == (set(TEXTS[:10]), set(TEXTS[10:]))
-    assert {type(error) for error in result.unattributed.values()} == {DayLimitReached}
+    assert {type(error) for error in result.unattributed.values()} == {LimitReached}
     assert caller.gate.problem is not None
     assert caller.gate.problem.reason == "DayLimitReached"
-    assert "spec.maxTextsPerDay" in caller.gate.problem.message
+    assert "spec.limits.textsPerDay" in caller.gate.problem.message
 
 
 async def test_a_limit_that_is_just_reached_prevents_no_call() -> None:
@@ -341,11 +376,11 @@ async def test_calls_of_a_bisection_are_counted_before_they_are_sent_and_stay_wi
 async def test_while_the_count_can_not_be_made_nothing_is_sent() -> None:
     away = [DatabaseUnavailable("away")] * 3
 
-    async def acquire(texts: int, tokens: int) -> int:
+    async def acquire(tokens: Sequence[int]) -> Granted:
         assert caller.embedder.calls == []
         if away:
             raise away.pop()
-        return texts
+        return Granted(len(tokens))
 
     caller = Caller(FakeEmbedder(), counters=replace(Day(0).counters, acquire_texts=acquire))
     assert len((await caller.embed()).vectors) == 20
@@ -464,3 +499,29 @@ async def test_after_the_limit_of_the_day_one_text_finds_out_whether_more_may_be
     assert len((await caller.embed()).vectors) == 1
     assert len((await caller.embed()).vectors) == 20
     assert caller.embedder.sizes == [1, 20]
+
+
+class PreparedEmbedder(FakeEmbedder):
+    """Notes when it is prepared; the first time fails."""
+
+    def __init__(self, order: list[str]) -> None:
+        super().__init__(meanwhile=lambda: order.append("embed"))
+        self._order = order
+
+    async def prepare(self) -> None:
+        self._order.append("prepare")
+        if self._order.count("prepare") == 1:
+            raise AWAY
+
+
+async def test_what_the_first_call_needs_is_there_before_the_call_is_counted() -> None:
+    order: list[str] = []
+    day = Day(100)
+
+    async def acquire_rate(texts: int, tokens: int, longest_wait_s: float) -> RateGrant:
+        order.append("count")
+        return RateGrant(granted=True, wait_s=0.0)
+
+    caller = Caller(PreparedEmbedder(order), counters=replace(day.counters, acquire_rate=acquire_rate))
+    assert len((await caller.embed(TEXTS[:2])).vectors) == 2
+    assert order == ["prepare", "count", "embed"]

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from embedding_worker.batching.batch import Batch
-from embedding_worker.batching.batcher import Batcher
+from embedding_worker.batching.batcher import LONGEST_LINGER_S, QUIET_S, Batcher
 from embedding_worker.clock import Clock
 from embedding_worker.errors import Interrupted
 from tests.support.deadline import eventually
@@ -71,6 +71,16 @@ async def test_items_that_arrive_together_become_batches_of_at_most_max_items(wo
     async with batcher_of(work, max_items=3) as batcher:
         await within_a_second(asyncio.gather(*(batcher.submit(n) for n in range(6))))
     assert work.batches == [(0, 1, 2), (3, 4, 5)]
+
+
+async def test_a_batch_has_no_more_items_than_one_call_takes_now(work: Work) -> None:
+    """An urgent item that arrives meanwhile waits for the whole batch."""
+    of_one_call = 2
+    async with Batcher(work, max_items=4, clock=FakeClock(), of_one_call=lambda: of_one_call) as batcher:
+        await within_a_second(asyncio.gather(*(batcher.submit(n) for n in range(4))))
+        of_one_call = 8
+        await within_a_second(asyncio.gather(*(batcher.submit(n) for n in range(4, 8))))
+    assert work.batches == [(0, 1), (2, 3), (4, 5, 6, 7)]
 
 
 async def test_a_full_batch_begins_at_once(work: Work) -> None:
@@ -319,3 +329,88 @@ async def test_an_item_that_is_cancelled_during_its_batch_affects_no_other_item(
             await cancelled
         work.gate.set()
         assert await within_a_second(asyncio.gather(one, two)) == ["result 1", "result 3"]
+
+
+def lingering(work: Work, clock: FakeClock, more_to_come: Callable[[int], bool]) -> Batcher[int, str]:
+    return Batcher(work, max_items=4, linger_s=LINGER_S, clock=clock, more_to_come=more_to_come)
+
+
+async def test_while_more_items_are_known_to_come_a_batch_waits_until_it_is_full(work: Work) -> None:
+    clock = FakeClock()
+    async with lingering(work, clock, lambda gathered: True) as batcher:
+        waiting = tasks(batcher.submit(0))
+        for n in (1, 2):
+            await clock.advance(LINGER_S * 4)
+            waiting += tasks(batcher.submit(n))
+        await clock.advance(LINGER_S * 4)
+        assert work.batches == []
+        waiting += tasks(batcher.submit(3))
+        await within_a_second(asyncio.gather(*waiting))
+    assert work.batches == [(0, 1, 2, 3)]
+
+
+async def test_a_batch_begins_when_no_more_items_are_to_come(work: Work) -> None:
+    clock, coming = FakeClock(), {2}
+    async with lingering(work, clock, lambda gathered: bool(coming)) as batcher:
+        waiting = tasks(batcher.submit(0))
+        await clock.advance(LINGER_S * 5)
+        assert work.batches == []
+        coming.clear()
+        await clock.advance(LINGER_S * 1.1)
+        assert await within_a_second(asyncio.gather(*waiting)) == ["result 0"]
+
+
+async def test_whether_more_items_are_to_come_is_asked_with_the_number_that_waits(work: Work) -> None:
+    clock = FakeClock()
+    async with lingering(work, clock, lambda gathered: gathered < 2) as batcher:
+        waiting = tasks(batcher.submit(0))
+        await clock.advance(LINGER_S * 5)
+        waiting += tasks(batcher.submit(1))
+        await clock.advance(LINGER_S * 2)
+        await within_a_second(asyncio.gather(*waiting))
+    assert work.batches == [(0, 1)]
+
+
+async def test_items_that_do_not_come_after_all_are_not_waited_for_without_limit(work: Work) -> None:
+    clock = FakeClock()
+    async with lingering(work, clock, lambda gathered: True) as batcher:
+        (waiting,) = tasks(batcher.submit(0))
+        await clock.advance(QUIET_S - LINGER_S)
+        assert not waiting.done()
+        await clock.advance(LINGER_S * 2.1)
+        assert await within_a_second(waiting) == "result 0"
+
+
+async def test_items_that_come_slowly_are_not_waited_for_without_limit(work: Work) -> None:
+    clock = FakeClock()
+    batcher = Batcher(work, max_items=64, linger_s=LINGER_S, clock=clock, more_to_come=lambda gathered: True)
+    async with batcher:
+        waiting: list[asyncio.Task[str]] = []
+        passed_s = 0.0
+        while not work.batches:
+            waiting += tasks(batcher.submit(len(waiting)))
+            await clock.advance(QUIET_S / 2)
+            passed_s += QUIET_S / 2
+        assert passed_s <= LONGEST_LINGER_S + QUIET_S
+        assert await within_a_second(waiting[0]) == "result 0"
+
+
+async def test_an_urgent_item_waits_for_no_others_and_takes_those_along_that_wait(work: Work) -> None:
+    clock = FakeClock()
+    async with lingering(work, clock, lambda gathered: True) as batcher:
+        waiting = tasks(batcher.submit(0))
+        await clock.advance(LINGER_S * 4)
+        waiting += tasks(batcher.submit(1, urgent=True))
+        await clock.advance(LINGER_S * 1.1)
+        await within_a_second(asyncio.gather(*waiting))
+    assert work.batches == [(0, 1)]
+
+
+async def test_a_batch_that_lingers_for_others_begins_when_the_batcher_is_drained(work: Work) -> None:
+    clock = FakeClock()
+    async with lingering(work, clock, lambda gathered: True) as batcher:
+        (waiting,) = tasks(batcher.submit(0))
+        await clock.advance(LINGER_S * 4)
+        batcher.drain()
+        await clock.advance(LINGER_S * 1.1)
+        assert await within_a_second(waiting) == "result 0"

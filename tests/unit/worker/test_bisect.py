@@ -27,15 +27,13 @@ class Bisection:
 
     async def run(
         self,
-        items: Sequence[str] = ITEMS,
-        *,
-        largest: int | None = None,
+        *parts: Sequence[str],
         stop: Callable[[Sequence[AttemptRecord]], bool] = lambda history: False,
     ) -> "Bisection":
         async def stops(history: Sequence[AttemptRecord]) -> bool:
             return stop(history)
 
-        async for outcomes in bisect(items, self._attempt, on=Broken, largest=largest, stop=stops):
+        async for outcomes in bisect(parts or [ITEMS], self._attempt, on=Broken, stop=stops):
             for item, outcome in outcomes:
                 assert item not in self.outcomes
                 self.outcomes[item] = outcome
@@ -75,8 +73,10 @@ async def test_a_batch_that_succeeds_is_one_attempt() -> None:
     assert done.succeeded() == set(ITEMS)
 
 
-async def test_no_items_are_no_attempt() -> None:
-    assert (await failing().run([])).attempts == []
+async def test_no_parts_are_no_attempt() -> None:
+    bisection = failing()
+    assert [outcomes async for outcomes in bisect([], bisection._attempt, on=Broken)] == []
+    assert bisection.attempts == []
 
 
 @pytest.mark.parametrize("culprit", [0, 17, 63])
@@ -99,20 +99,20 @@ async def test_where_every_item_fails_each_one_fails_alone() -> None:
 
 
 async def test_larger_parts_are_attempted_before_smaller_ones() -> None:
-    sizes = [len(items) for items in (await failing(17).run(largest=24)).attempts]
+    sizes = [len(items) for items in (await failing(17).run(ITEMS[:8], ITEMS[8:40], ITEMS[40:])).attempts]
+    assert sizes[:2] == [32, 24]
     assert sizes == sorted(sizes, reverse=True)
 
 
-@pytest.mark.parametrize(("largest", "sizes"), [(None, [64]), (64, [64]), (60, [60, 4]), (20, [20, 20, 20, 4])])
-async def test_no_attempt_has_more_than_the_largest_number_of_items(largest: int | None, sizes: list[int]) -> None:
-    done = await failing().run(largest=largest)
-    assert [len(items) for items in done.attempts] == sizes
+async def test_each_part_is_an_attempt_of_its_own() -> None:
+    done = await failing().run(ITEMS[:40], ITEMS[40:])
+    assert done.attempts == [ITEMS[:40], ITEMS[40:]]
     assert done.succeeded() == set(ITEMS)
 
 
 async def test_the_outcomes_of_an_attempt_come_before_the_next_attempt() -> None:
     bisection, seen = failing(63), []
-    async for outcomes in bisect(ITEMS, bisection._attempt, on=Broken):
+    async for outcomes in bisect([ITEMS], bisection._attempt, on=Broken):
         seen.append((len(bisection.attempts), len(outcomes)))
     assert seen[0] == (2, 32)
     assert seen[-1] == (len(bisection.attempts), 1)
@@ -145,7 +145,7 @@ async def test_an_attempt_may_leave_some_of_its_items_unattributed() -> None:
     async def attempt(items: Sequence[str]) -> list[str | Unattributed[Broken]]:
         return ["done", *(Unattributed(BROKEN) for _ in items[1:])]
 
-    (outcomes,) = [outcomes async for outcomes in bisect(ITEMS[:3], attempt, on=Broken)]
+    (outcomes,) = [outcomes async for outcomes in bisect([ITEMS[:3]], attempt, on=Broken)]
     assert outcomes == (
         (ITEMS[0], "done"),
         (ITEMS[1], Unattributed(BROKEN)),
@@ -158,9 +158,23 @@ async def test_a_wrong_number_of_results_is_an_error_and_pairs_nothing() -> None
         return ["one result"]
 
     with pytest.raises(ValueError, match="zip"):
-        _ = [outcomes async for outcomes in bisect(ITEMS, attempt, on=Broken)]
+        _ = [outcomes async for outcomes in bisect([ITEMS], attempt, on=Broken)]
 
 
 async def test_an_error_of_another_type_is_raised_to_the_caller() -> None:
     with pytest.raises(ZeroDivisionError):
         await Bisection(lambda items: ZeroDivisionError()).run()
+
+
+async def test_a_part_that_has_become_too_large_is_split_without_an_attempt() -> None:
+    most, attempted = 8, []
+
+    async def attempt(items: Sequence[str]) -> list[str]:
+        nonlocal most
+        most = 2
+        attempted.append(len(items))
+        return list(items)
+
+    parts = [["a"] * 8, ["b"] * 8, ["c"]]
+    assert len([part async for part in bisect(parts, attempt, on=Broken, most_items=lambda: most)]) == 6
+    assert attempted == [8, 2, 2, 2, 2, 1]

@@ -2,7 +2,13 @@
 
 import pytest
 
-from embedding_worker.providers.call_size import GROW_AFTER_CALLS, LONGEST_GROW_AFTER_CALLS, CallSize
+from embedding_worker.providers.call_size import (
+    GROW_AFTER_CALLS,
+    LONGEST_GROW_AFTER_CALLS,
+    QUICK_S,
+    CallSize,
+    calls_for,
+)
 
 
 def accepted(size: CallSize, calls: int) -> int:
@@ -101,3 +107,76 @@ def test_calls_that_are_shrunk_grow_again_soon(before: int, after: int) -> None:
     size.shrink()
     assert size.texts == after
     assert accepted(size, GROW_AFTER_CALLS) == min(before, after * 2)
+
+
+@pytest.mark.parametrize(("texts", "after"), [(100, 50), (3, 1), (2, 1)])
+def test_a_call_that_reaches_its_deadline_makes_the_next_ones_smaller_at_once(texts: int, after: int) -> None:
+    size = CallSize(100)
+    size.record_timeout(texts)
+    assert size.texts == after
+
+
+def test_calls_that_reach_their_deadline_side_by_side_make_the_next_ones_smaller_once() -> None:
+    size = CallSize(100)
+    for _ in range(5):
+        size.record_timeout(100)
+    assert size.texts == 50
+
+
+def test_a_single_text_that_reaches_the_deadline_makes_no_call_smaller() -> None:
+    size = CallSize(100)
+    size.record_timeout(1)
+    assert size.texts == 100
+
+
+def test_one_deadline_makes_no_call_smaller_that_is_no_larger_than_one_that_was_quick() -> None:
+    size = CallSize(100)
+    size.record_accepted(100)
+    size.record_timeout(100)
+    assert size.texts == 100
+    size.record_timeout(100)
+    assert size.texts == 50
+
+
+def test_calls_that_are_answered_slowly_let_none_grow() -> None:
+    size = CallSize(100)
+    size.record_accepted(100, seconds=QUICK_S + 1)
+    size.record_timeout(100)
+    for _ in range(1_000):
+        size.record_accepted(50, seconds=QUICK_S + 1)
+    assert size.texts == 50
+    assert accepted(size, GROW_AFTER_CALLS) == 100
+
+
+def test_calls_that_begin_small_double_with_each_quick_full_call_until_one_fails_for_its_size() -> None:
+    size = CallSize(256, first=32)
+    assert [size.texts, accepted(size, 1), accepted(size, 1)] == [32, 64, 128]
+    size.record_timeout(128)
+    assert [size.texts, accepted(size, 1)] == [64, 64]
+
+
+@pytest.mark.parametrize(
+    ("most_texts", "most_bytes", "calls"),
+    [
+        (100, None, [["aaa", "鮨", "bb", "c"]]),
+        (3, None, [["aaa", "鮨", "bb"], ["c"]]),
+        (100, 9, [["aaa", "鮨", "bb", "c"]]),
+        (100, 8, [["aaa", "鮨", "bb"], ["c"]]),
+        (100, 6, [["aaa", "鮨"], ["bb", "c"]]),
+        (100, 5, [["aaa"], ["鮨", "bb"], ["c"]]),
+        (2, 6, [["aaa", "鮨"], ["bb", "c"]]),
+        (1, 6, [["aaa"], ["鮨"], ["bb"], ["c"]]),
+    ],
+)
+def test_a_call_has_as_many_texts_as_the_limits_of_texts_and_bytes_allow(
+    most_texts: int, most_bytes: int | None, calls: list[list[str]]
+) -> None:
+    assert calls_for(["aaa", "鮨", "bb", "c"], most_texts=most_texts, most_bytes=most_bytes) == calls
+
+
+def test_a_text_that_is_larger_than_a_call_may_be_is_sent_alone() -> None:
+    assert calls_for(["a", "b" * 10, "c", "d"], most_texts=9, most_bytes=4) == [["a"], ["b" * 10], ["c", "d"]]
+
+
+def test_no_texts_are_no_calls() -> None:
+    assert calls_for([], most_texts=9, most_bytes=4) == []

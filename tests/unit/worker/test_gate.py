@@ -7,10 +7,10 @@ from dataclasses import replace
 
 import pytest
 
-from embedding_worker.errors import CallsPaused, DayLimitReached, ProviderThrottled, ProviderUnavailable
+from embedding_worker.errors import CallsPaused, LimitReached, ProviderThrottled, ProviderUnavailable
 from embedding_worker.providers.canary import CANARY
-from embedding_worker.providers.gate import DAY_LIMIT_PAUSE_S, CallGate
-from embedding_worker.providers.meter import DAY_LIMIT, Counters, Meter
+from embedding_worker.providers.gate import LIMIT_PAUSE_S, CallGate
+from embedding_worker.providers.meter import Counters, Meter
 from embedding_worker.providers.problem import Problem
 from embedding_worker.rows.records import RateGrant
 from tests.support.fake_clock import FakeClock, settle
@@ -18,7 +18,7 @@ from tests.support.fake_provider import Day, FakeEmbedder, shared_embedder
 
 AWAY = ProviderUnavailable("the server is away")
 UNREACHED = ProviderUnavailable("connection refused", reached=False)
-REACHED = DayLimitReached("the limit of the day is reached")
+REACHED = LimitReached("the limit of the day is reached")
 
 
 class Gated:
@@ -101,7 +101,7 @@ async def test_when_a_person_asks_a_row_with_a_pause_of_its_own_goes_on(gated: G
 
 
 async def test_when_a_person_asks_the_limit_of_the_day_is_looked_at_again(gated: Gated) -> None:
-    gated.gate.close_for_the_day(REACHED)
+    gated.gate.close_until_limit_ends(REACHED)
     assert not gated.gate.is_open
     gated.gate.retry_now()
     assert gated.gate.is_open
@@ -204,9 +204,9 @@ async def test_a_pause_of_the_source_closes_its_gate_alone(gated: Gated) -> None
 
 
 async def test_the_limit_of_the_day_is_the_problem_until_a_call_succeeds(gated: Gated) -> None:
-    gated.gate.close_for_the_day(REACHED)
+    gated.gate.close_until_limit_ends(REACHED)
     assert gated.gate.problem == Problem("DayLimitReached", REACHED.message)
-    await gated.clock.advance(DAY_LIMIT_PAUSE_S)
+    await gated.clock.advance(LIMIT_PAUSE_S)
     assert gated.gate.is_open
     assert gated.gate.problem is not None
     gated.gate.record_success()
@@ -216,9 +216,19 @@ async def test_the_limit_of_the_day_is_the_problem_until_a_call_succeeds(gated: 
 async def test_the_limit_of_the_day_is_no_problem_any_more_two_minutes_after_the_next_day_has_begun(
     gated: Gated,
 ) -> None:
-    gated.gate.close_for_the_day(REACHED)
+    gated.gate.close_until_limit_ends(REACHED)
     await gated.clock.advance(12 * 3_600 + 119)
     assert gated.gate.problem is not None
+    await gated.clock.advance(1)
+    assert gated.gate.problem is None
+
+
+async def test_a_limit_of_the_month_is_the_problem_until_two_minutes_after_the_next_month_has_begun(
+    gated: Gated,
+) -> None:
+    gated.gate.close_until_limit_ends(LimitReached("it costs too much", reason="CostLimitReached", of_the_month=True))
+    await gated.clock.advance(30.5 * 24 * 3_600 + 119)
+    assert gated.gate.problem == Problem("CostLimitReached", "it costs too much")
     await gated.clock.advance(1)
     assert gated.gate.problem is None
 
@@ -308,14 +318,14 @@ async def test_while_the_limit_of_the_day_is_reached_no_probe_is_sent(gated: Gat
     await gated.open_circuit()
     gated.day.left = 0
     async with gated.running():
-        await gated.clock.advance(DAY_LIMIT_PAUSE_S - 1)
+        await gated.clock.advance(LIMIT_PAUSE_S - 1)
         assert len(gated.day.counted) == 1
-        assert gated.gate.problem == Problem("DayLimitReached", DAY_LIMIT)
-        await gated.clock.advance(2 * DAY_LIMIT_PAUSE_S)
+        assert gated.gate.problem == Problem("DayLimitReached", "spec.limits.textsPerDay")
+        await gated.clock.advance(2 * LIMIT_PAUSE_S)
         assert gated.client.canaries == 0
         gated.day.left = 1
         gated.recover()
-        await gated.clock.advance(DAY_LIMIT_PAUSE_S)
+        await gated.clock.advance(LIMIT_PAUSE_S)
         assert gated.client.canaries == 1
 
 

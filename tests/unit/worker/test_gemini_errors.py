@@ -22,13 +22,15 @@ from embedding_worker.errors import (
     SourceRefused,
 )
 from embedding_worker.providers.blocking_call import BlockingCall
-from embedding_worker.providers.gemini import PROVIDER, GeminiEmbedder, reaction_to_sdk_error, translate_sdk_errors
-from embedding_worker.providers.google_errors import ErrorAnswer, reaction_to
+from embedding_worker.providers.gemini import PROVIDER, GeminiEmbedder, translate_sdk_errors
+from embedding_worker.providers.google_errors import ErrorAnswer, reaction_to, reaction_to_failure
+from embedding_worker.providers.http_settings import Access
 from embedding_worker.source import Model
 from hack.provider_server import answers
 from hack.provider_server.answers import ErrorBody
 
 KEY = "k3y-of-Somebody"
+HERE = Access("http://here", "GEMINI_API_KEY", "EMBEDDING_GEMINI_ENDPOINT")
 TEXT = "Zum Löwen, a private matter"
 NOW = datetime(2026, 3, 1, 12, 0, 0, tzinfo=UTC)
 MODEL = Model("gemini", "gemini-embedding-001", 768)
@@ -49,8 +51,7 @@ def reaction(body: ErrorBody | None = None, *, code: int | None = None, **given:
     payload = given.pop("payload", body.as_json() if body else None)
     http_code = code if code is not None else (body.code if body else 0)
     answer = ErrorAnswer(http_code, payload, **given)
-    settings = {"key_setting": "GEMINI_API_KEY", "endpoint_setting": "EMBEDDING_GEMINI_ENDPOINT"}
-    return reaction_to(answer, provider="gemini", **settings, now=NOW)
+    return reaction_to(answer, provider="gemini", access=HERE, now=NOW)
 
 
 def with_details(code: int, status: str, *details: dict[str, Any], message: str = "") -> ErrorBody:
@@ -255,33 +256,31 @@ def sdk_error(status_code: int, body: str, headers: dict[str, str]) -> SdkError:
     return SdkError(SimpleNamespace(status_code=status_code, json=lambda: json.loads(body), headers=headers))
 
 
-def call(*, reached: bool = True, answered: bool = False) -> BlockingCall:
-    made = BlockingCall("gemini")
-    made.reached, made.answered = reached, answered
-    return made
+def reaction_to_error(error: Exception, *, reached: bool = True, answered: bool = False) -> ProviderError:
+    return reaction_to_failure(error, provider="gemini", access=HERE, reached=reached, answered=answered, now=NOW)
 
 
 def test_the_sdks_error_is_read_by_the_answer_that_it_carries() -> None:
     error = sdk_error(429, "<html>", {"Retry-After": "9"})
-    assert throttled(reaction_to_sdk_error(error, call(), endpoint="http://here", now=NOW)) == (9.0, Quota.MINUTE)
+    assert throttled(reaction_to_error(error)) == (9.0, Quota.MINUTE)
 
 
 @pytest.mark.parametrize("reached", [True, False])
 @pytest.mark.parametrize("error", [TimeoutError(TEXT), AttributeError(KEY), ValueError(TEXT), SdkError(None)])
 def test_without_an_answer_it_is_an_outage_of_which_only_the_kind_is_said(error: Exception, reached: bool) -> None:
-    reacted = reaction_to_sdk_error(error, call(reached=reached), endpoint="http://here", now=NOW)
+    reacted = reaction_to_error(error, reached=reached)
     assert (type(reacted), reacted.reached) == (ProviderUnavailable, reached)
     assert str(reacted) == f"the provider 'gemini' gave no usable answer: {type(error).__name__}, at http://here"
 
 
 def test_a_whole_answer_that_the_sdk_cannot_read_is_unusable() -> None:
-    reacted = reaction_to_sdk_error(ValueError(TEXT), call(answered=True), endpoint="http://here", now=NOW)
+    reacted = reaction_to_error(ValueError(TEXT), answered=True)
     assert type(reacted) is AnswerUnusable
     assert TEXT not in str(reacted)
 
 
 def test_a_traceback_of_our_error_does_not_show_the_sdks() -> None:
-    with pytest.raises(ProviderUnavailable) as raised, translate_sdk_errors("http://here", call()):
+    with pytest.raises(ProviderUnavailable) as raised, translate_sdk_errors(HERE, BlockingCall("gemini")):
         raise sdk_error(503, json.dumps(answers.unavailable().as_json()), {})
     shown = "".join(traceback.format_exception(raised.value))
     assert "503 UNAVAILABLE" in shown
@@ -291,7 +290,7 @@ def test_a_traceback_of_our_error_does_not_show_the_sdks() -> None:
 
 def test_an_error_of_this_project_is_not_translated_again() -> None:
     translated = InputRejected("TextTooLong", "a sentence")
-    with pytest.raises(InputRejected) as raised, translate_sdk_errors("http://here", call()):
+    with pytest.raises(InputRejected) as raised, translate_sdk_errors(HERE, BlockingCall("gemini")):
         raise translated
     assert raised.value is translated
 

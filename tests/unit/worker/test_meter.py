@@ -9,20 +9,22 @@ import pytest
 from embedding_worker.errors import (
     CallsPaused,
     DatabaseUnavailable,
-    DayLimitReached,
+    LimitReached,
     RowsRefused,
     SourceRefused,
     StatementTimedOut,
     TableRefused,
 )
+from embedding_worker.limits import Granted, Reached
 from embedding_worker.patience import SHOWN_AFTER_TRIES
 from embedding_worker.providers.embedder import tokens_of
-from embedding_worker.providers.meter import FIRST_CALL_WAITS_S, Counted, Counters, Meter
-from embedding_worker.rows.records import RateGrant
+from embedding_worker.providers.meter import AHEAD_S, FIRST_CALL_WAITS_S, Counted, Counters, Meter
+from embedding_worker.rows.records import RateGrant, UsageNote
 from tests.support.fake_clock import FakeClock, let_time_pass, settle
 
 TEXTS = ["a" * 30, "鮨" * 10, "b" * 9]
 """Of 10, 10 and 3 tokens."""
+REACHED = Reached("TokenLimitReached", "used")
 
 
 @dataclass
@@ -38,9 +40,15 @@ class Database:
     longest_wait_s: float | None = None
     refusals: list[Exception] = field(default_factory=list)
 
-    async def acquire_texts(self, texts: int, tokens: int) -> int:
-        self._ask("day", texts, tokens)
-        return min(texts, self.allowed)
+    async def acquire_texts(self, tokens: Sequence[int]) -> Granted:
+        self._ask("day", len(tokens), tokens[-1])
+        return self.granted(len(tokens))
+
+    def granted(self, texts: int) -> Granted:
+        return Granted(texts) if texts <= self.allowed else Granted(self.allowed, REACHED)
+
+    async def record_usage(self, notes: Sequence[UsageNote]) -> None:
+        self._ask("usage", len(notes), sum(note.more_tokens for note in notes))
 
     async def return_texts(self, texts: int, tokens: int, counted_s_ago: float) -> None:
         self._ask("returned", texts, tokens)
@@ -64,7 +72,7 @@ class Metered:
     def __init__(self, **answers: object) -> None:
         self.clock, self.database = FakeClock(), Database(**answers)  # type: ignore[arg-type]
         database = self.database
-        counters = Counters(database.acquire_texts, database.return_texts, database.acquire_rate)
+        counters = Counters(database.acquire_texts, database.return_texts, database.acquire_rate, database.record_usage)
         self.meter = Meter(counters, clock=self.clock)
 
     async def acquire(self, texts: Sequence[str] = TEXTS) -> Counted:
@@ -102,16 +110,16 @@ class HeldDatabase(Database):
 
     may_answer: asyncio.Event = field(default_factory=asyncio.Event)
 
-    async def acquire_texts(self, texts: int, tokens: int) -> int:
-        self._ask("day", texts, tokens)
+    async def acquire_texts(self, tokens: Sequence[int]) -> Granted:
+        self._ask("day", len(tokens), tokens[-1])
         await self.may_answer.wait()
-        return min(texts, self.allowed)
+        return self.granted(len(tokens))
 
 
 def held(**answers: object) -> tuple[Metered, HeldDatabase]:
     metered = Metered()
     database = HeldDatabase(**answers)  # type: ignore[arg-type]
-    counters = Counters(database.acquire_texts, database.return_texts, database.acquire_rate)
+    counters = Counters(database.acquire_texts, database.return_texts, database.acquire_rate, database.record_usage)
     metered.meter = Meter(counters, clock=metered.clock)
     return metered, database
 
@@ -160,8 +168,31 @@ async def test_batches_whose_count_was_begun_by_one_that_is_cancelled_are_counte
 
 async def test_where_the_day_allows_nothing_nothing_may_be_sent() -> None:
     metered = Metered(allowed=0)
-    with pytest.raises(DayLimitReached, match=r"spec\.maxTextsPerDay"):
+    with pytest.raises(LimitReached) as raised:
         await metered.acquire()
+    assert (raised.value.reason, raised.value.message, raised.value.of_the_month) == (
+        "TokenLimitReached",
+        "used",
+        False,
+    )
+
+
+async def test_batches_that_are_counted_together_count_their_tokens_one_after_another() -> None:
+    metered, database = held()
+    asking = await asking_one_after_another(metered, 3)
+    database.may_answer.set()
+    await asyncio.gather(*asking)
+    assert [tokens for what, _, tokens in database.asked if what == "day"] == [23, 46]
+
+
+async def test_what_a_call_has_used_is_recorded_later_and_together() -> None:
+    metered = Metered()
+    async with metered.meter.usage.running():
+        metered.meter.usage.add_reported(1.0, estimated=23, reported=12)
+        metered.meter.usage.add_reported(1.0, estimated=10, reported=11)
+        assert metered.database.asked == []
+        await metered.clock.advance(1)
+        assert metered.database.asked == [("usage", 2, -10)]
 
 
 async def test_a_call_waits_until_the_rate_limits_allow_it() -> None:
@@ -174,7 +205,7 @@ async def test_a_call_that_would_wait_for_long_is_not_made_and_its_texts_are_not
     metered = Metered(grant=RateGrant(granted=False, wait_s=40.0), allowed=2)
     with pytest.raises(CallsPaused) as raised:
         await metered.acquire()
-    assert (raised.value.pause_s, raised.value.reached) == (40.0, False)
+    assert (raised.value.pause_s, raised.value.reached) == (40.0 - AHEAD_S, False)
     assert metered.database.asked == [("rate", 3, 23)]
     assert metered.clock.slept == []
 

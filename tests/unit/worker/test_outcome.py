@@ -75,7 +75,7 @@ def test_a_row_whose_text_is_blank_needs_a_null_vector(text: str) -> None:
 
 def test_a_text_that_is_too_long_is_cut_or_refused_as_the_source_says() -> None:
     row = present("x" * 1_001)
-    assert need(row, text=row.text) == NeedsEmbedding("x" * 1_000, content_hash(row.text))
+    assert need(row, text=row.text) == NeedsEmbedding("x" * 1_000, content_hash(row.text), is_cut=True)
     refused = need(row, text=row.text, too_long=TooLong.REFUSE)
     assert isinstance(refused, Settled)
     assert (refused.outcome.kind, refused.outcome.reason) == (OutcomeKind.INPUT_REJECTED, "TextTooLong")

@@ -5,8 +5,9 @@ from collections.abc import Sequence
 
 from structlog.testing import capture_logs
 
-from embedding_worker.errors import DatabaseUnavailable
-from embedding_worker.outcome_log import LINGER_S, MOST_WAITING, OutcomeLog
+from embedding_worker.errors import DatabaseUnavailable, RowsLocked
+from embedding_worker.later_log import LINGER_S, MOST_WAITING
+from embedding_worker.outcome_log import OutcomeLog
 from embedding_worker.rows.records import LastOutcome
 from tests.support.fake_clock import START, FakeClock
 
@@ -69,7 +70,18 @@ async def test_outcomes_that_cannot_be_recorded_are_logged_and_forgotten() -> No
                 recorded.add(row_id)
                 await recorded.clock.advance(LINGER_S)
     assert recorded.calls == [["3"]]
-    assert [(line["log_level"], line.get("rows")) for line in lines] == [("info", 1), ("error", None)]
+    assert [(line["log_level"], line.get("items")) for line in lines] == [("info", 1), ("error", None)]
+
+
+async def test_outcomes_whose_line_another_session_has_locked_are_recorded_later() -> None:
+    recorded = Recorded()
+    recorded.errors = [RowsLocked("the line is locked")]
+    async with recorded.log.running():
+        recorded.add("1")
+        await recorded.clock.advance(LINGER_S)
+        recorded.add("2")
+        await recorded.clock.advance(LINGER_S)
+    assert recorded.calls == [["1", "2"]]
 
 
 async def test_of_too_many_outcomes_the_newest_are_recorded() -> None:

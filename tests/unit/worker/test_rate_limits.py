@@ -6,6 +6,7 @@ from hypothesis import strategies as st
 
 from embedding_worker.errors import SourceRefused
 from embedding_worker.providers.gemini import PROVIDER as GEMINI
+from embedding_worker.providers.google_genai import PROVIDER as GOOGLE_GENAI
 from embedding_worker.providers.local import PROVIDER as LOCAL
 from embedding_worker.providers.provider import Provider, ProviderSetting
 from embedding_worker.providers.rate_limits import pace, rate_limit_settings, rate_limits, use_of
@@ -37,6 +38,12 @@ def test_the_variable_of_a_provider_with_a_dash_can_be_set_in_a_shell() -> None:
 def test_gemini_has_limits_and_the_local_model_has_none() -> None:
     assert all(GEMINI.has_setting(setting.variable) for setting in rate_limit_settings("gemini"))
     assert not any("PER_MINUTE" in setting.variable for setting in LOCAL.settings)
+
+
+def test_the_two_providers_of_one_api_share_its_limits_and_what_is_counted_against_them() -> None:
+    values = KEY | {"EMBEDDING_GEMINI_TEXTS_PER_MINUTE": "50", "EMBEDDING_GEMINI_ENDPOINT": "https://gateway.example"}
+    assert rate_limits(GOOGLE_GENAI, values) == rate_limits(GEMINI, values) == RateLimits(texts=50)
+    assert GOOGLE_GENAI.credential_key(values) == GEMINI.credential_key(values)
 
 
 def test_limits_are_the_numbers_of_the_settings() -> None:

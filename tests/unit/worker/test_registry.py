@@ -18,11 +18,13 @@ from embedding_worker.errors import (
     SourceRefused,
 )
 from embedding_worker.providers import provider
+from embedding_worker.providers.accounts import ApiKey
 from embedding_worker.providers.circuit import CircuitState
 from embedding_worker.providers.embedder import Vector
 from embedding_worker.providers.observer import NoObserver
 from embedding_worker.providers.provider import registered_providers
-from embedding_worker.providers.registry import ProviderRegistry
+from embedding_worker.providers.registry import Credentials, ProviderRegistry
+from embedding_worker.rows.records import RateLimits
 from embedding_worker.source import Model, TooLong
 from tests.support.fake_clock import FakeClock, settle
 from tests.support.fake_provider import MODEL
@@ -67,14 +69,14 @@ def test_a_model_that_the_provider_does_not_have_is_refused(system: KeyedSystem)
     assert refusal(system, replace(MODEL, name="unknown")).reason == "ModelUnknown"
 
 
-@pytest.mark.parametrize("name", ["gemini", "local"])
+@pytest.mark.parametrize("name", ["gemini", "google-genai", "local", "openai"])
 def test_without_its_sdk_a_provider_is_refused_with_what_installs_it(
     name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def absent(module: str) -> None:
         raise ModuleNotFoundError(module)
 
-    registry = ProviderRegistry({}, clock=FakeClock(), observer=NoObserver())
+    registry = ProviderRegistry(Credentials({}), clock=FakeClock(), observer=NoObserver())
     monkeypatch.setattr(importlib.util, "find_spec", absent)
     with pytest.raises(SourceRefused, match=rf"install embedding-operator\[{name}\]") as refused:
         registry.embedder(Model(name, "any", 3), source="shops")
@@ -82,7 +84,7 @@ def test_without_its_sdk_a_provider_is_refused_with_what_installs_it(
 
 
 def test_the_providers_that_are_registered_are_found_by_their_entry_points() -> None:
-    assert {"gemini", "local"} <= set(registered_providers())
+    assert {"gemini", "google-genai", "local", "openai", "simulated"} <= set(registered_providers())
 
 
 def test_an_entry_point_that_names_no_provider_of_its_name_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -234,7 +236,7 @@ async def test_a_cancelled_call_is_observed_with_the_time_that_it_took(system: K
 
 async def test_a_call_that_is_refused_during_a_pause_is_not_observed(system: KeyedSystem) -> None:
     embedder = system.registry.embedder(MODEL, source="shops")
-    system.registry.connection("fake").throttle.pause(ProviderThrottled("429", retry_after_s=30), began=0.0)
+    system.registry.connection(MODEL).throttle.pause(ProviderThrottled("429", retry_after_s=30), began=0.0)
     with pytest.raises(CallsPaused):
         await embedder.embed(["a"])
     assert (system.observer.started, system.observer.finished) == ([], [])
@@ -245,3 +247,84 @@ async def test_a_provider_and_each_of_its_models_has_a_circuit_which_is_closed_a
     system.registry.embedder(replace(MODEL, name="two"), source="hotels")
     system.registry.embedder(MODEL, source="hotels")
     assert system.observer.circuits == [(name, CircuitState.CLOSED) for name in ("fake", "fake one@3", "fake two@3")]
+
+
+# Accounts of their own.
+
+OWN = "https://own.example"
+
+
+def two_accounts() -> KeyedSystem:
+    """With a key that may be sent to an endpoint of its own."""
+    system = KeyedSystem()
+    keys = {"team-b/key": ApiKey("team-b/key", (OWN,), None, RateLimits(texts=60))}
+    system.registry = ProviderRegistry(
+        Credentials({KEY: "old"}, keys),
+        clock=system.clock,
+        observer=system.observer,
+        providers={"fake": system.provider.registration()},
+    )
+    return system
+
+
+ACCOUNT_OF_ITS_OWN = replace(MODEL, endpoint=OWN, api_key_ref="team-b/key")
+
+
+async def test_a_key_that_appears_later_is_used_from_then_on() -> None:
+    system = two_accounts()
+    refused = refusal(system, ACCOUNT_OF_ITS_OWN)
+    assert refused.reason == "ProviderKeyMissing"
+    await system.registry.rotate_key("team-b/key", "theirs\n")
+    await system.registry.embedder(ACCOUNT_OF_ITS_OWN, source="shops").embed(["a"])
+    assert system.provider.client("theirs").calls == [["a"]]
+
+
+async def test_a_rotated_key_is_used_by_the_same_embedder_and_another_account_keeps_its_own() -> None:
+    system = two_accounts()
+    await system.registry.rotate_key("team-b/key", "theirs")
+    own = system.registry.embedder(ACCOUNT_OF_ITS_OWN, source="shops")
+    others = system.registry.connection(MODEL)
+    await system.registry.rotate_key("team-b/key", "newer")
+    await own.embed(["a"])
+    assert system.provider.client("newer").calls == [["a"]]
+    assert system.registry.connection(MODEL) is others
+
+
+async def test_a_key_that_can_not_be_used_leaves_the_old_one_in_force() -> None:
+    system = two_accounts()
+    await system.registry.rotate_key("team-b/key", "theirs")
+    with pytest.raises(SourceRefused, match="team-b/key holds no key"):
+        await system.registry.rotate_key("team-b/key", "two words")
+    await system.registry.embedder(ACCOUNT_OF_ITS_OWN, source="shops").embed(["a"])
+    assert system.provider.client("theirs").calls == [["a"]]
+
+
+async def test_a_pause_of_one_account_holds_for_no_other() -> None:
+    system = two_accounts()
+    await system.registry.rotate_key("team-b/key", "theirs")
+    embedder = system.registry.embedder(ACCOUNT_OF_ITS_OWN, source="shops")
+    system.provider.client("theirs").failures = [ProviderThrottled("429", retry_after_s=7)]
+    with pytest.raises(ProviderThrottled):
+        await embedder.embed(["a"])
+    assert not embedder.may_call
+    assert system.registry.embedder(MODEL, source="hotels").may_call
+    assert [name for name, _ in system.observer.throttles] == ["fake at own.example with team-b/key"]
+
+
+async def test_the_limits_of_a_key_hold_for_its_account_alone() -> None:
+    system = two_accounts()
+    await system.registry.rotate_key("team-b/key", "theirs")
+    (key, limits), (other_key, other_limits) = (
+        system.registry.embedder(model, source="shops").limits for model in (ACCOUNT_OF_ITS_OWN, MODEL)
+    )
+    assert (limits, other_limits) == (RateLimits(texts=60), RateLimits())
+    assert key != other_key
+
+
+def test_a_required_key_is_not_replaced_by_that_of_the_settings_for_a_server_of_the_source() -> None:
+    refused = refusal(two_accounts(), replace(MODEL, endpoint=OWN))
+    assert (refused.reason, refused.message) == (
+        "ProviderKeyMissing",
+        "spec.model.provider is 'fake' and spec.model.endpoint is 'https://own.example', to which FAKE_KEY is not sent: "
+        "name a key of this server by spec.model.apiKeySecretRef",
+    )

@@ -4,9 +4,11 @@ import asyncio
 from collections.abc import Sequence
 
 import pytest
+from structlog.testing import capture_logs
 
 from embedding_worker.errors import (
     DatabaseUnavailable,
+    InputRejected,
     Interrupted,
     ProviderError,
     ProviderUnavailable,
@@ -32,6 +34,29 @@ async def test_every_row_gets_the_vector_of_its_own_text_in_one_call() -> None:
     assert await system.kinds() == [EMBEDDED] * 64
     assert system.store.vectors == {row: fake_vector(text) for row, text in system.store.texts.items()}
     assert system.provider.sizes == [64]
+
+
+async def test_rows_with_equal_texts_cost_one_text_and_each_gets_its_vector() -> None:
+    system = EmbeddingSystem(MemoryStore({"1": "same", "2": "other", "3": "same", "4": "same"}))
+    assert await system.kinds() == [EMBEDDED] * 4
+    assert system.provider.calls == [["same", "other"]]
+    assert system.store.vectors == {row: fake_vector(text) for row, text in system.store.texts.items()}
+
+
+async def test_texts_that_are_equal_after_they_were_cut_cost_one_text_and_keep_their_own_hashes() -> None:
+    system = EmbeddingSystem(MemoryStore({"1": "x" * 1_001, "2": "x" * 1_002}))
+    assert await system.kinds() == [EMBEDDED] * 2
+    assert system.provider.calls == [["x" * 1_000]]
+    assert set(system.store.vectors) == {"1", "2"}
+
+
+async def test_a_text_that_fails_makes_each_of_its_rows_fail_alone() -> None:
+    refused = InputRejected("BadRequest", "400")
+    store = MemoryStore({"1": "poison", "2": "other", "3": "poison"})
+    system = EmbeddingSystem(store, FakeEmbedder(fails=lambda texts: refused if "poison" in texts else None))
+    kinds = await system.kinds()
+    assert [kind.value for kind in kinds] == ["InputRejected", "Embedded", "InputRejected"]
+    assert set(store.vectors) == {"2"}
 
 
 async def test_a_batch_of_all_kinds_costs_one_call_for_the_rows_that_need_it() -> None:
@@ -85,6 +110,17 @@ async def test_a_text_that_is_too_long_is_cut_for_the_model_and_hashed_as_it_is(
     system = EmbeddingSystem(MemoryStore({"1": "x" * 2_000}))
     assert await system.kinds() == [EMBEDDED]
     assert system.provider.calls == [["x" * 1_000]]
+
+
+async def test_texts_that_were_cut_are_counted_and_the_first_ones_of_a_day_are_logged() -> None:
+    long = {str(number): "x" * 2_000 + str(number) for number in range(3)}
+    system = EmbeddingSystem(MemoryStore({**long, "short": "one"}))
+    with capture_logs() as lines:
+        await system.outcomes(*system.requests())
+    assert sum(note.cut for note in system.day.notes) == 3
+    (line,) = [line for line in lines if "only their beginning is embedded" in line["event"]]
+    assert (line["log_level"], line["texts"]) == ("warning", 3)
+    assert "xx" not in str(line)
 
 
 async def test_a_row_that_two_jobs_ask_for_is_settled_for_both_by_one_call() -> None:

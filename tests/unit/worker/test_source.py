@@ -54,6 +54,8 @@ def test_a_table_is_called_as_in_sql() -> None:
             "gemini-embedding-001@768/RETRIEVAL_DOCUMENT",
         ),
         (Model("another way to it", "gemini-embedding-001", 768), "gemini-embedding-001@768"),
+        (Model("openai", "bge-m3", 1024, origin="tei:8080/v1"), "bge-m3@1024@tei:8080/v1"),
+        (Model("openai", "bge-m3", 1024, same_vectors_as="bge@1024@old:80"), "bge@1024@old:80"),
     ],
 )
 def test_a_fingerprint_names_what_makes_a_vector(model: Model, fingerprint: str) -> None:
@@ -68,9 +70,21 @@ OTHERS = {
     "model": replace(BEFORE, model=replace(MODEL, name="gemini-embedding-002")),
     "dimensions": replace(BEFORE, model=replace(MODEL, dimensions=1536)),
     "task type": replace(BEFORE, model=replace(MODEL, task_type=None)),
+    "origin": replace(BEFORE, model=replace(MODEL, endpoint="http://tei:8080/v1", origin="tei:8080/v1")),
 }
 SAME_VECTORS = {
     "provider": replace(BEFORE, model=replace(MODEL, provider="vertex")),
+    "another server that gives the same": replace(
+        BEFORE,
+        model=replace(
+            MODEL,
+            endpoint="http://tei/v1",
+            origin="tei/v1",
+            same_vectors_as="gemini-embedding-001@768/RETRIEVAL_DOCUMENT",
+        ),
+    ),
+    "key": replace(BEFORE, model=replace(MODEL, api_key_ref="team-b/key")),
+    "search texts": replace(BEFORE, model=replace(MODEL, query_prefix="query: ", query_task_type="RETRIEVAL_QUERY")),
     "too long": replace(BEFORE, model=replace(MODEL, too_long=TooLong.REFUSE)),
     "change detection": replace(BEFORE, change_detection=ChangeDetection.AUDIT),
 }

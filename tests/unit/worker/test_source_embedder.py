@@ -156,6 +156,24 @@ async def test_a_canary_has_five_seconds(sources: Sources, monkeypatch: pytest.M
     assert sources.system.observer.finished[-1][1] == "Cancelled"
 
 
+async def test_a_canary_without_an_answer_says_too_which_call_had_failed_before(
+    sources: Sources, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sources.client.failures = [ProviderUnavailable("no answer within 30 s", timed_out=True)]
+    with pytest.raises(ProviderUnavailable):
+        await sources.shops.embed(["one", "two"])
+    monkeypatch.setattr("embedding_worker.providers.source_embedder.ANSWERED_WITHIN_S", 0.01)
+    held = Held(sources.client)
+    with pytest.raises(ProviderUnavailable):
+        await sources.shops.send_canary()
+    problem = sources.shops.problem
+    assert len(held.waiting) == 1
+    assert problem is not None
+    assert problem.message.endswith(
+        "a fixed test text got no vector within 0.01 s, after a call of 2 texts failed: no answer within 30 s"
+    )
+
+
 # Probes.
 
 
@@ -254,7 +272,7 @@ async def test_a_call_that_waits_after_an_outage_is_refused_when_the_circuit_ope
     first, second = (asyncio.create_task(embedder.embed(["a"])) for embedder in (sources.shops, sources.hotels))
     await settle()
     assert len(held.waiting) == 1
-    sources.system.registry.connection("fake").breaker.open(AWAY)
+    sources.system.registry.connection(MODEL).breaker.open(AWAY)
     await held.let_go()
     assert [type(call.exception()) for call in (first, second)] == [ProviderUnavailable, CallsPaused]
 

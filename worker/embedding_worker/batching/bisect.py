@@ -4,7 +4,7 @@ Used for calls to a provider (providers/batch_calls.py), and for statements on r
 either: what an attempt does, which errors are bisected, and when to stop are parameters.
 """
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
@@ -50,43 +50,40 @@ async def never_stop(history: Sequence[AttemptRecord]) -> bool:
 
 
 async def bisect(
-    items: Sequence[Item],
+    parts: Sequence[Sequence[Item]],
     attempt: Attempt[Item, Result, Failure],
     *,
     on: type[Failure],
-    largest: int | None = None,
-    apart: Collection[Item] = (),
     stop: StopRule = never_stop,
+    most_items: Callable[[], int] | None = None,
 ) -> AsyncIterator[Outcomes[Item, Result, Failure]]:
-    """Attempt all items, at most `largest` at once. A part that fails is split into two; larger parts are attempted first.
-
-    Items of `apart` are attempted alone, after the others.
+    """Attempt each part. One that fails is split into two; larger parts are attempted first.
 
     Yields the outcomes of each successful attempt as soon as it has returned, and those of the other items at the end. Each
-    item is yielded once. Only an error of type `on` causes a split; any other error is raised to the caller. If `stop`
-    returns True, no more attempts are made, and all items without a result are Unattributed, also those that failed alone.
+    item is yielded once. A part larger than `most_items` says at that moment is split without an attempt. Only an error of type
+    `on` causes a split; any other error is raised to the caller. If `stop` returns True, no more attempts are made, and all
+    items without a result are Unattributed, also those that failed alone.
     """
-    parts = _parts([item for item in items if item not in apart], largest or len(items) or 1)
-    parts += [[item] for item in items if item in apart]
-    parts.sort(key=len, reverse=True)
+    waiting = sorted(parts, key=len, reverse=True)
     history: list[AttemptRecord] = []
     alone: list[tuple[Item, Failure]] = []
-    while parts:
-        part = parts.pop(0)
+    while waiting:
+        part = waiting.pop(0)
+        if most_items is not None and len(part) > max(1, most_items()):
+            _split(part, waiting)
+            continue
         try:
             results = await attempt(part)
         except on as exc:
             history.append(AttemptRecord(len(part), exc))
             if await stop(history):
-                remaining = [*part, *(item for other in parts for item in other), *(item for item, _ in alone)]
+                remaining = [*part, *(item for other in waiting for item in other), *(item for item, _ in alone)]
                 yield tuple((item, Unattributed(exc)) for item in remaining)
                 return
             if len(part) == 1:
                 alone.append((part[0], exc))
             else:
-                middle = len(part) // 2
-                parts += [part[:middle], part[middle:]]
-                parts.sort(key=len, reverse=True)
+                _split(part, waiting)
         else:
             history.append(AttemptRecord(len(part)))
             yield tuple(zip(part, results, strict=True))
@@ -94,5 +91,7 @@ async def bisect(
         yield tuple((item, FailedAlone(error)) for item, error in alone)
 
 
-def _parts(items: Sequence[Item], size: int) -> list[Sequence[Item]]:
-    return [items[start : start + size] for start in range(0, len(items), size)]
+def _split(part: Sequence[Item], waiting: list[Sequence[Item]]) -> None:
+    middle = len(part) // 2
+    waiting += [part[:middle], part[middle:]]
+    waiting.sort(key=len, reverse=True)

@@ -13,6 +13,7 @@ from embedding_worker.clock import Clock
 class Queued(Generic[Item, Result]):
     item: Item
     result: "asyncio.Future[Result]"
+    urgent: bool = False
 
 
 class ItemQueue(Generic[Item, Result]):
@@ -23,8 +24,8 @@ class ItemQueue(Generic[Item, Result]):
         self._others: deque[Queued[Item, Result]] = deque()
         self._arrived = asyncio.Event()
 
-    def put(self, queued: Queued[Item, Result], *, urgent: bool) -> None:
-        (self._urgent if urgent else self._others).append(queued)
+    def put(self, queued: Queued[Item, Result]) -> None:
+        (self._urgent if queued.urgent else self._others).append(queued)
         self._arrived.set()
 
     def is_empty(self) -> bool:

@@ -1,10 +1,13 @@
 """Connections of requests that a blocking call can abort, with one request for each call. Mounted into an SDK's session.
 
+The session gets an empty JSON object in place of an answer, which the call keeps: Google's SDK parses an answer float by float.
+
 Imported where the SDK is, because requests is installed with it only. Every answer but a success is raised here, before the
 session sees it: google-auth would repeat a call that was answered 401, and requests would follow a redirect to another host,
 with the key.
 """
 
+import io
 import socket
 from typing import Any
 
@@ -14,6 +17,7 @@ from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
 
 from embedding_worker.providers.blocking_call import present_call
+from embedding_worker.providers.bounded_answer import bounded_content
 
 CONNECT_TIMEOUT_S = 5.0
 """For each address of the endpoint, and for the handshake of TLS."""
@@ -64,7 +68,7 @@ POOLS = {"http": AbortablePool, "https": AbortableTlsPool}
 
 
 class AbortableAdapter(HTTPAdapter):
-    """Sends each request once, and raises HTTPError, with the answer, for every answer but 2xx."""
+    """Sends each request once, and raises HTTPError, with the answer, for every answer but 2xx. The call keeps those."""
 
     def init_poolmanager(self, *args: Any, **given: Any) -> None:
         super().init_poolmanager(*args, **given)
@@ -77,11 +81,18 @@ class AbortableAdapter(HTTPAdapter):
 
     def send(self, request: PreparedRequest, *, timeout: float, **given: Any) -> Response:  # type: ignore[override]
         response = super().send(request, timeout=(min(CONNECT_TIMEOUT_S, timeout), timeout), **given)
-        _ = response.content  # the whole answer
+        content = response._content = bounded_content(response, present_call().most_bytes)
         if not 200 <= response.status_code < 300:
             raise HTTPError(response=response)
-        present_call().answered = True
-        return response
+        present_call().answer = content
+        return _emptied(response)
+
+
+def _emptied(response: Response) -> Response:
+    empty = Response()
+    empty.status_code, empty.url, empty.request = response.status_code, response.url, response.request
+    empty.raw = io.BytesIO(b"{}")
+    return empty
 
 
 def make_abortable(session: Session) -> None:

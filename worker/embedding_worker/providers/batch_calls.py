@@ -8,24 +8,23 @@ refusal makes a dead letter at once.
 
 import asyncio
 import random
-from collections.abc import AsyncIterator, Callable, Hashable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Generic, TypeVar
 
 from embedding_worker.batching.bisect import AttemptRecord, FailedAlone, Outcomes, Unattributed, bisect
 from embedding_worker.errors import (
     CallsPaused,
-    DayLimitReached,
     InputRejected,
+    LimitReached,
     ProviderError,
     ProviderThrottled,
 )
+from embedding_worker.providers.call_size import calls_for
 from embedding_worker.providers.calls import ProviderCalls
 from embedding_worker.providers.embedder import Vector
-from embedding_worker.providers.meter import DAY_LIMIT, FIRST_CALL_WAITS_S, PATIENTLY_S
+from embedding_worker.providers.meter import FIRST_CALL_WAITS_S, NOT_ALLOWED, PATIENTLY_S
 
-Key = TypeVar("Key", bound=Hashable)
-PAUSED = (ProviderThrottled, DayLimitReached, CallsPaused)
+PAUSED = (ProviderThrottled, LimitReached, CallsPaused)
 """Errors after which no call may be made for a while. They show nothing about a text."""
 CONFIRMATIONS = 3
 """How often a text that was refused alone is sent again, before its job becomes a dead letter."""
@@ -34,66 +33,73 @@ UNDECIDED_PAUSE_S = 10.0
 
 
 @dataclass(frozen=True)
-class FailedCall(Generic[Key]):
-    keys: frozenset[Key]
+class FailedCall:
+    texts: frozenset[str]
     error: ProviderError
     number: int
     ended: float
 
 
-class BatchCalls(Generic[Key]):
-    """The calls for one batch of texts."""
+class BatchCalls:
+    """The calls for one batch of texts. Equal texts are one text: it is sent once, and has one outcome."""
 
     def __init__(
-        self, texts: Mapping[Key, str], calls: ProviderCalls, *, jitter: Callable[[], float] = random.random
+        self, texts: Iterable[str], calls: ProviderCalls, *, jitter: Callable[[], float] = random.random
     ) -> None:
-        self._texts = texts
+        self._texts = tuple(dict.fromkeys(texts))
         self._calls = calls
         self._jitter = jitter
         self._evidence = calls.evidence
         self.failing = asyncio.Event()
         """A call has failed, so that it may take long until the other texts have their vectors."""
-        self._failed: list[FailedCall[Key]] = []
+        self._failed: list[FailedCall] = []
         self._accepted = 0
         """How many texts the largest call had that succeeded."""
 
-    async def run(self) -> AsyncIterator[Outcomes[Key, Vector, ProviderError]]:
+    async def run(self) -> AsyncIterator[Outcomes[str, Vector, ProviderError]]:
         """Yields the vectors of each call as soon as it has returned, and at the end what became of the other texts."""
-        failed_alone: dict[Key, ProviderError] = {}
+        failed_alone: dict[str, ProviderError] = {}
         stopped = False
-        largest = self._calls.size.texts
-        suspects = {key for key in self._texts if key in self._calls.suspects}
-        async for outcomes in bisect(
-            list(self._texts), self._attempt, on=ProviderError, largest=largest, apart=suspects, stop=self._stops
-        ):
-            for key, outcome in outcomes:
+        async for outcomes in self._bisected():
+            for text, outcome in outcomes:
                 if isinstance(outcome, FailedAlone):
-                    failed_alone[key] = outcome.error
-                    self._calls.suspects.add(key)
+                    failed_alone[text] = outcome.error
+                    self._calls.suspects.add(text)
                 stopped |= isinstance(outcome, Unattributed)
             if not failed_alone:
                 yield outcomes
         if not stopped:
             self._record_unexplained(failed_alone)
-        elif self._failed and self._calls.is_day_over:
+        elif self._failed and self._calls.has_reached_limit:
             self._calls.size.shrink()
         if failed_alone:
             yield await self._judge(failed_alone)
 
-    async def _attempt(self, keys: Sequence[Key]) -> list[Vector | Unattributed[ProviderError]]:
+    def _bisected(self) -> AsyncIterator[Outcomes[str, Vector, ProviderError]]:
+        size = self._calls.size
+        return bisect(self._planned(), self._attempt, on=ProviderError, stop=self._stops, most_items=lambda: size.texts)
+
+    def _planned(self) -> list[list[str]]:
+        """The texts of each call. Suspects are sent alone, after the others."""
+        suspects = self._calls.suspects.among(self._texts)
+        others = (text for text in self._texts if text not in suspects) if suspects else self._texts
+        most, most_bytes = self._calls.size.texts, self._calls.max_call_bytes
+        return [*calls_for(others, most_texts=most, most_bytes=most_bytes), *([text] for text in suspects)]
+
+    async def _attempt(self, texts: Sequence[str]) -> list[Vector | Unattributed[ProviderError]]:
         try:
-            vectors = await self._calls.embed([self._texts[key] for key in keys], waits_s=self._waits_s)
+            vectors = await self._calls.embed(texts, waits_s=self._waits_s)
         except ProviderError as exc:
             self.failing.set()
             if not isinstance(exc, PAUSED):
                 number = self._evidence.next_number()
-                self._failed.append(FailedCall(frozenset(keys), exc, number, self._calls.now()))
+                self._failed.append(FailedCall(frozenset(texts), exc, number, self._calls.now()))
             raise
         self._accepted = max(self._accepted, len(vectors))
-        if len(keys) == 1:
-            self._calls.suspects.discard(keys[0])
-        unsent = Unattributed[ProviderError](DayLimitReached(DAY_LIMIT))
-        return [*vectors, *(unsent for _ in keys[len(vectors) :])]
+        if len(texts) == 1:
+            self._calls.suspects.discard(texts[0])
+        unsent = Unattributed[ProviderError](LimitReached(NOT_ALLOWED))
+        return [*vectors, *(unsent for _ in texts[len(vectors) :])]
 
     @property
     def _waits_s(self) -> float:
@@ -107,28 +113,28 @@ class BatchCalls(Generic[Key]):
             return False
         return not await self._calls.is_well()
 
-    def _record_unexplained(self, failed_alone: Mapping[Key, ProviderError]) -> None:
+    def _record_unexplained(self, failed_alone: Mapping[str, ProviderError]) -> None:
         """Record the failed calls for whose texts other calls have succeeded: the provider failed, or they were too large."""
         for call in self._failed:
-            if not call.keys.isdisjoint(failed_alone):
+            if not call.texts.isdisjoint(failed_alone):
                 continue
-            if not self._calls.size.was_too_large(len(call.keys), accepted=self._accepted):
+            if not self._calls.size.was_too_large(len(call.texts), accepted=self._accepted):
                 refused = call.error.is_refusal
                 self._evidence.record_provider_failure(call.number, call.ended, refused=refused)
 
-    async def _judge(self, failed: Mapping[Key, ProviderError]) -> Outcomes[Key, Vector, ProviderError]:
+    async def _judge(self, failed: Mapping[str, ProviderError]) -> Outcomes[str, Vector, ProviderError]:
         """The texts that failed alone: as FailedAlone, or as Unattributed if the provider may be the cause.
 
         A text that was accepted when it was sent again has its vector.
         """
-        undecided: dict[Key, ProviderError] = {}
+        undecided: dict[str, ProviderError] = {}
         for refusal in (False, True):
-            some = {key: error for key, error in failed.items() if error.is_refusal is refusal}
+            some = {text: error for text, error in failed.items() if error.is_refusal is refusal}
             last = self._failed[-1].number
             if some and not await self._calls.is_failure_of_rows(last, self._evidence, refused=refusal):
                 undecided |= some
-        refused = {key: error for key, error in failed.items() if error.is_refusal and key not in undecided}
-        accepted: dict[Key, Vector] = {}
+        refused = {text: error for text, error in failed.items() if error.is_refusal and text not in undecided}
+        accepted: dict[str, Vector] = {}
         for _ in range(CONFIRMATIONS):
             if refused and not await self._is_confirmed(refused, accepted):
                 undecided |= refused
@@ -138,28 +144,28 @@ class BatchCalls(Generic[Key]):
         pause_s = UNDECIDED_PAUSE_S * (1 + self._jitter()) if self._calls.may_call else 0.0
         return (
             *accepted.items(),
-            *((key, Unattributed(error, pause_s)) for key, error in undecided.items()),
+            *((text, Unattributed(error, pause_s)) for text, error in undecided.items()),
             *(
-                (key, FailedAlone(_as_failure_of_the_text(error)))
-                for key, error in failed.items()
-                if key not in undecided and key not in accepted
+                (text, FailedAlone(_as_failure_of_the_text(error)))
+                for text, error in failed.items()
+                if text not in undecided and text not in accepted
             ),
         )
 
-    async def _is_confirmed(self, refused: dict[Key, ProviderError], accepted: dict[Key, Vector]) -> bool:
+    async def _is_confirmed(self, refused: dict[str, ProviderError], accepted: dict[str, Vector]) -> bool:
         """Send each refused text alone once more, and then a canary. Moves those that are accepted this time.
 
         Returns whether the others were refused again, and the canary was not.
         """
-        for key in list(refused):
+        for text in list(refused):
             try:
-                (vector,) = await self._calls.embed([self._texts[key]])
+                (vector,) = await self._calls.embed([text])
             except ProviderError as exc:
                 if not exc.is_refusal:
                     return False
             else:
-                accepted[key] = vector
-                del refused[key]
+                accepted[text] = vector
+                del refused[text]
                 number = self._evidence.next_number()
                 self._evidence.record_provider_failure(number, self._calls.now(), refused=True)
         return not refused or await self._calls.is_well()

@@ -18,14 +18,16 @@ _present = threading.local()
 
 
 class BlockingCall:
-    """One call, which sends at most one request. `reached` and `answered` say how far it got, also while it runs."""
+    """One call, which sends at most one request. `reached` and `answer` say how far it got, also while it runs."""
 
     def __init__(self, name: str) -> None:
         """`name` becomes the name of the thread."""
         self.reached = False
         """Whether a connection was established, so that the request was sent, or may have been."""
-        self.answered = False
-        """Whether the whole answer was received."""
+        self.answer: bytes | None = None
+        """The whole answer, once it was received."""
+        self.most_bytes = 1_000_000
+        """How long the answer may be."""
         self._name = name
         self._lock = threading.Lock()
         self._aborted = False

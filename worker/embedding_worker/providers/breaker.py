@@ -85,6 +85,11 @@ class Breaker:
         """Whether the circuit is open, and it is time for a probe."""
         return self._circuit.may_probe(self._clock.monotonic())
 
+    @property
+    def probe_in_s(self) -> float:
+        """Seconds until the next probe may be sent; 0 if the circuit is closed."""
+        return 0.0 if self.is_closed else max(0.0, self._circuit.probe_at - self._clock.monotonic())
+
     def retry_now(self) -> None:
         """If it is open, send the next probe now."""
         now = self._clock.monotonic()

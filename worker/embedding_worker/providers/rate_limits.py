@@ -36,7 +36,7 @@ def use_of(amount: int, limit: int | None) -> float:
 
 
 def rate_limit_settings(provider: str) -> tuple[ProviderSetting, ...]:
-    """The settings with which a provider of this name registers its rate limits."""
+    """The settings with which a provider of this name, or of this `limits_name`, registers its rate limits."""
     return tuple(
         ProviderSetting(
             variable := _variable(provider, kind),
@@ -50,7 +50,7 @@ def rate_limit_settings(provider: str) -> tuple[ProviderSetting, ...]:
 def rate_limits(provider: Provider, values: Values) -> RateLimits:
     """The limits that are set. Raises SourceRefused where one is no whole number."""
     usable = provider.usable_values(values)
-    given = {kind: usable.get(_variable(provider.name, kind)) for kind in KINDS}
+    given = {kind: usable.get(_variable(provider.limits_name or provider.name, kind)) for kind in KINDS}
     return RateLimits(**{kind: int(value) for kind, value in given.items() if value is not None})
 
 

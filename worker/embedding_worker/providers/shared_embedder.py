@@ -14,6 +14,12 @@ class SharedEmbedder(Embedder, Protocol):
     `embed` also raises CallsPaused, if no call may be made now.
     """
 
+    max_call_bytes: int | None
+    """UTF-8 bytes of all texts of a call; None without a limit."""
+
+    first_texts: int
+    """Texts in the first calls."""
+
     @property
     def problem(self) -> Problem | None:
         """What prevents calls of all sources, or has until one succeeds; None if nothing does."""
@@ -46,6 +52,10 @@ class SharedEmbedder(Embedder, Protocol):
     @property
     def may_probe(self) -> bool:
         """Whether a circuit is open, and it is time for a probe."""
+        ...
+
+    async def prepare(self) -> None:
+        """Do what the first call needs before it can be sent, so that no call is late for that after it was counted."""
         ...
 
     async def wait_until_admitted(self) -> None:

@@ -4,15 +4,15 @@ A failed canary opens a circuit here, and nothing else does.
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 from embedding_worker.clock import Clock
-from embedding_worker.errors import CallsPaused, ProviderError, ProviderThrottled
+from embedding_worker.errors import CallsPaused, ProviderError, ProviderThrottled, ProviderUnavailable
 from embedding_worker.providers.attribution import Evidence
 from embedding_worker.providers.breaker import Breaker
 from embedding_worker.providers.canary import ANSWERED_WITHIN_S, CANARY, within
 from embedding_worker.providers.connection import Connection, SharedModel
-from embedding_worker.providers.embedder import Vector, tokens_of
+from embedding_worker.providers.embedder import Vector, call_bytes_of, first_texts_of, tokens_of
 from embedding_worker.providers.observer import CallObserver
 from embedding_worker.providers.problem import Problem
 from embedding_worker.providers.pulse import Pulse
@@ -38,7 +38,9 @@ class SourceEmbedder:
     ) -> None:
         client = connection().model(model).client
         self.max_texts = client.max_texts
+        self.first_texts = first_texts_of(client)
         self.max_text_bytes = client.max_text_bytes
+        self.max_call_bytes = call_bytes_of(client)
         self._connection = connection
         self._model = model
         self._source = source
@@ -55,6 +57,12 @@ class SourceEmbedder:
     def may_call(self) -> bool:
         connection, model = self._shared
         return connection.breaker.is_closed and model.breaker.is_closed and not connection.throttle.remaining_s()
+
+    @property
+    def paused_for_s(self) -> float:
+        """Seconds until a call may be made, or the next probe is sent; 0 if a call may be made now."""
+        connection, model = self._shared
+        return max(connection.throttle.remaining_s(), connection.breaker.probe_in_s, model.breaker.probe_in_s)
 
     @property
     def evidence(self) -> Evidence:
@@ -82,7 +90,7 @@ class SourceEmbedder:
         model.breaker.retry_now()
 
     def _show_throttle(self, connection: Connection) -> None:
-        self._observer.throttled(provider=connection.provider.name, until=connection.throttle.until)
+        self._observer.throttled(provider=connection.account.name, until=connection.throttle.until)
 
     def beat(self) -> None:
         self._pulse.beat(self._clock.monotonic())
@@ -91,6 +99,11 @@ class SourceEmbedder:
         """See Embedder.embed. Raises CallsPaused if no call may be made now. Waits only for other calls after an outage."""
         connection, model = await self._admitted()
         return await self._call(connection, model, texts)
+
+    async def prepare(self) -> None:
+        if (prepare := getattr(self._shared[1].client, "prepare", None)) is not None:
+            with suppress(ProviderError):  # the call meets it again
+                await prepare()
 
     async def wait_until_admitted(self) -> None:
         await self._admitted()
@@ -123,7 +136,7 @@ class SourceEmbedder:
         except ProviderError as exc:
             model.evidence.record_provider_failure(number, self._clock.monotonic(), refused=exc.is_refusal)
             breaker = model.breaker if exc.of_the_model else connection.breaker
-            breaker.open(exc)
+            breaker.open(_with_what_failed_before(exc, model))
             raise
 
     @property
@@ -158,7 +171,7 @@ class SourceEmbedder:
         began, number = self._clock.monotonic(), model.evidence.next_number()
         try:
             with _counted(connection.breaker), _counted(model.breaker):
-                vectors = await within(self._measured_call(model, texts), seconds=within_s)
+                vectors = await within(self._measured_call(connection, model, texts), seconds=within_s)
         except ProviderError as exc:
             now = self._clock.monotonic()
             if self._pulse.was_stopped(since=began, now=now):
@@ -166,19 +179,23 @@ class SourceEmbedder:
                     "this process was stopped during a call, so its failure shows nothing", reached=exc.reached
                 ) from None
             model.evidence.record_failure()
+            if list(texts) != [CANARY]:
+                model.failed_call = f"a call of {len(texts)} text{'s' * (len(texts) != 1)} failed: {exc.message}"
             if isinstance(exc, ProviderThrottled):
                 connection.throttle.pause(exc, began=began)
                 self._show_throttle(connection)
             raise
         model.evidence.record_success(number, self._clock.monotonic())
+        if list(texts) != [CANARY]:
+            model.failed_call = ""
         connection.throttle.record_success()
         connection.breaker.record_success()
         model.breaker.record_success()
         return vectors
 
-    async def _measured_call(self, model: SharedModel, texts: Sequence[str]) -> list[Vector]:
+    async def _measured_call(self, connection: Connection, model: SharedModel, texts: Sequence[str]) -> list[Vector]:
         clock, observer = self._clock, self._observer
-        provider, tokens = self._model.provider, tokens_of(texts)
+        provider, tokens = connection.account.name, tokens_of(texts)
         observer.call_started(source=self._source, provider=provider, texts=len(texts), tokens=tokens)
         started, outcome = clock.monotonic(), "Cancelled"
         try:
@@ -191,6 +208,13 @@ class SourceEmbedder:
             return vectors
         finally:
             observer.call_finished(source=self._source, outcome=outcome, seconds=clock.monotonic() - started)
+
+
+def _with_what_failed_before(error: ProviderError, model: SharedModel) -> ProviderError:
+    """The error of a canary. One that only got no answer in time says less than the failure because of which it was sent."""
+    if not (isinstance(error, ProviderUnavailable) and error.timed_out and model.failed_call):
+        return error
+    return ProviderUnavailable(f"{error.message}, after {model.failed_call}", reached=error.reached, timed_out=True)
 
 
 @contextmanager

@@ -14,9 +14,10 @@ from typing import Any
 import structlog
 
 from embedding_worker.errors import DatabaseUnavailable, RowsLocked
+from embedding_worker.limits import Limits
 from embedding_worker.rows.database import Database, Row
 from embedding_worker.rows.derived_table import HASHED_BY, SCHEMA
-from embedding_worker.source import ChangeDetection, Model, SourceConfig, TableColumn, TooLong
+from embedding_worker.source import OPTIONAL_ON_RECORD, ChangeDetection, Model, SourceConfig, TableColumn, TooLong
 
 log = structlog.get_logger(__name__)
 
@@ -61,7 +62,7 @@ class BackfillSettings:
     """All that a worker needs to know in order to embed rows as the operator does."""
 
     config: SourceConfig
-    max_texts_per_day: int
+    limits: Limits
     concurrency: int
     """Calls in flight in each worker."""
     workers: int
@@ -81,8 +82,14 @@ class BackfillSettings:
             "at": [at.schema, at.table, at.id_column, at.embedding_column],
             "text": config.text,
             "model": [model.provider, model.name, model.dimensions, model.task_type, model.too_long.value],
+            "modelOptions": {field: getattr(model, field) for field in OPTIONAL_ON_RECORD},
             "changeDetection": config.change_detection.value,
-            "maxTextsPerDay": self.max_texts_per_day,
+            "maxTextsPerDay": self.limits.texts_per_day,
+            "otherLimits": [
+                self.limits.tokens_per_day,
+                self.limits.cost_per_month,
+                self.limits.price_per_million_tokens,
+            ],
             "concurrency": self.concurrency,
             "workers": self.workers,
             "hashedBy": self.hashed_by,
@@ -96,10 +103,11 @@ class BackfillSettings:
         config = SourceConfig(
             TableColumn(*known["at"]),
             known["text"],
-            Model(provider, name, dimensions, task_type, TooLong(too_long)),
+            Model(provider, name, dimensions, task_type, TooLong(too_long), **known.get("modelOptions", {})),
             ChangeDetection(known["changeDetection"]),
         )
-        return cls(config, known["maxTextsPerDay"], known["concurrency"], known["workers"], known.get("hashedBy", ""))
+        limits = Limits(known["maxTextsPerDay"], *known.get("otherLimits", ()))
+        return cls(config, limits, known["concurrency"], known["workers"], known.get("hashedBy", ""))
 
 
 @dataclass(frozen=True)

@@ -43,9 +43,10 @@ RECORD_SOURCE = f"""
 INSERT INTO {SCHEMA}.sources AS s (bookkeeping, table_name, embedding_column, trigger_definition, in_force, adoptable)
 VALUES ($1, $2, $3, $4, $5, $4::text <> '') ON CONFLICT (bookkeeping)
 DO UPDATE SET trigger_definition = excluded.trigger_definition, in_force = excluded.in_force,
-    adoptable = s.adoptable AND excluded.adoptable AND s.in_force = excluded.in_force
+    adoptable = s.adoptable AND excluded.adoptable AND $6
 """
-"""Without triggers (an empty definition) edits may be lost, so that a vector need not be that of the row's text."""
+"""$6: whether the vectors of the configuration are those of the one before. Without triggers (an empty definition) edits may be
+lost, so that a vector need not be that of the row's text."""
 PAUSED_SINCE = f"SELECT s.triggers_paused_at FROM {SCHEMA}.sources s WHERE s.bookkeeping = $1"
 FORGET_FILLED = f"UPDATE {SCHEMA}.sources SET filled_for = NULL WHERE bookkeeping = $1 AND filled_for IS NOT NULL"
 RECORD_FILLED = (
@@ -63,7 +64,7 @@ CREATE_SHARED = (
     vector_type text, adoptable boolean NOT NULL DEFAULT false, adopted bigint NOT NULL DEFAULT 0)""",
     f"""CREATE TABLE IF NOT EXISTS {SCHEMA}.usage (
     bookkeeping text, day date, texts bigint NOT NULL DEFAULT 0, tokens bigint NOT NULL DEFAULT 0,
-    PRIMARY KEY (bookkeeping, day))""",
+    tokens_reported bigint NOT NULL DEFAULT 0, texts_cut bigint NOT NULL DEFAULT 0, PRIMARY KEY (bookkeeping, day))""",
     f"""CREATE TABLE IF NOT EXISTS {SCHEMA}.rate_limits (
     connection text PRIMARY KEY, requests float8 NOT NULL DEFAULT 0, texts float8 NOT NULL DEFAULT 0,
     tokens float8 NOT NULL DEFAULT 0, as_of timestamptz NOT NULL DEFAULT clock_timestamp())""",

@@ -125,7 +125,7 @@ async def separate(ids: Sequence[str], fetch: Fetch, *, stop: StopRule = never_s
         found.rows.update(rows)
         return [row_id in rows for row_id in part]
 
-    async for outcomes in bisect(ids, attempt, on=RowsRefused, stop=stop):
+    async for outcomes in bisect([ids] if ids else [], attempt, on=RowsRefused, stop=stop):
         for row_id, outcome in outcomes:
             if isinstance(outcome, Unattributed):
                 raise TableRefused.by(outcome.error, row_id)

@@ -28,6 +28,7 @@ SOURCES_COLUMNS = {
     "adopted": "bigint NOT NULL DEFAULT 0",
 }
 BACKFILLS_COLUMNS = {"paused": "boolean NOT NULL DEFAULT false"}
+USAGE_COLUMNS = {"tokens_reported": "bigint NOT NULL DEFAULT 0", "texts_cut": "bigint NOT NULL DEFAULT 0"}
 STATE_COLUMNS = {"vector_hash": "bytea", "blank": "boolean NOT NULL DEFAULT false"}
 ANOTHER_VECTOR_TYPE = (
     f"SELECT true FROM {SCHEMA}.sources s WHERE s.bookkeeping = $1 AND s.vector_type IS DISTINCT FROM $2"
@@ -50,10 +51,12 @@ async def alter_bookkeeping(database: Database, statements: Statements) -> None:
     async with database.transaction() as transaction:
         sources = await _columns(transaction, f"{SCHEMA}.sources", id_type)
         backfills = await _columns(transaction, f"{SCHEMA}.backfills", id_type)
+        usage = await _columns(transaction, f"{SCHEMA}.usage", id_type)
         state = await _columns(transaction, statements.state, id_type)
     wanted = [
         *_added(f"{SCHEMA}.sources", SOURCES_COLUMNS, sources),
         *_added(f"{SCHEMA}.backfills", BACKFILLS_COLUMNS, backfills),
+        *_added(f"{SCHEMA}.usage", USAGE_COLUMNS, usage),
         *_added(statements.state, STATE_COLUMNS, state),
     ]
     if wanted:

@@ -8,13 +8,12 @@ from dataclasses import dataclass
 
 from embedding_worker.rows.database import Database
 from embedding_worker.rows.table import qualified, quoted
+from embedding_worker.rows.vector_sizes import MOST_INDEXED_DIMENSIONS
 from embedding_worker.source import SourceConfig, TableColumn
 
 MANY_ROWS = 10_000
 """With fewer rows a fill is short beside an index, and a search without one is fast."""
 METHODS = ("hnsw", "ivfflat", "diskann", "vchordrq")
-MOST_INDEXED_DIMENSIONS = {"vector": 2_000, "halfvec": 4_000}
-"""pgvector's limits for HNSW. A vector with more can be indexed as a halfvec."""
 
 # $1 schema, $2 table, $3 column → one line for each index on the column, and one with nulls if there is none.
 INDEX_FACTS = f"""

@@ -55,7 +55,7 @@ from embedding_worker.rows.table_facts import (
     TableFacts,
     VectorExtension,
 )
-from embedding_worker.source import ExistingVectors, SourceConfig
+from embedding_worker.source import ExistingVectors, SourceConfig, has_same_vectors
 
 USE_PATH = "SELECT set_config('search_path', $1, true)"
 PATH_ELEMENT = re.compile(r'"(?:[^"]|"")*"|[^\s",]+')
@@ -96,7 +96,7 @@ async def would_adopt(database: Database, config: SourceConfig) -> bool:
     async with database.transaction() as transaction:
         (known,) = (await transaction.fetch(change_marks.SOURCES_EXIST))[0]
         record = await transaction.fetch(IN_FORCE_AND_ADOPTABLE, config.at.bookkeeping_name) if known else []
-    return not record or (record[0][0] == config.as_record() and bool(record[0][1]))
+    return not record or (has_same_vectors(config, record[0][0]) and bool(record[0][1]))
 
 
 def _refuse(facts: _Facts, missing: list[Right]) -> None:

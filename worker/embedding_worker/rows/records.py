@@ -90,11 +90,39 @@ class Counts:
 
 @dataclass(frozen=True)
 class Used:
-    """What was sent to the provider on a UTC day, for this table and column."""
+    """What was sent to the provider on a UTC day and in its month, for this table and column."""
 
     day: str
     texts: int
     tokens: int
+    """As the provider has reported them, as far as it has, and else estimated."""
+    reported: int = 0
+    """Of these tokens."""
+    cut: int = 0
+    """Texts that were longer than the model accepts, and of which only the beginning was embedded."""
+    month_tokens: int = 0
+    """In the calendar month (UTC), this day included."""
+    cut_ever: int = 0
+    """As `cut`, on all days."""
+
+    def on(self, day: str) -> "Used":
+        """On a later day, such as 2026-03-01, if nothing was sent since."""
+        same_month = day[: len("2026-03")] == self.day[: len("2026-03")]
+        return Used(day, 0, 0, month_tokens=self.month_tokens if same_month else 0, cut_ever=self.cut_ever)
+
+
+@dataclass(frozen=True)
+class UsageNote:
+    """What is known of a call after it has succeeded."""
+
+    at: float
+    """When its texts were counted, by the monotonic clock."""
+    more_tokens: int = 0
+    """As many more tokens than were estimated has the provider reported; negative if they are fewer."""
+    reported: int = 0
+    """The tokens that it has reported."""
+    cut: int = 0
+    """How many of its texts were cut."""
 
 
 @dataclass(frozen=True)

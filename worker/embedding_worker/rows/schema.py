@@ -20,7 +20,7 @@ from embedding_worker.rows.ownership import Claim, RecordedOwner
 from embedding_worker.rows.psql_views import create_views
 from embedding_worker.rows.statements import Statements
 from embedding_worker.rows.triggers import create_triggers, drop_triggers, find_triggers, schema_change
-from embedding_worker.source import ExistingVectors, SourceConfig, TableColumn
+from embedding_worker.source import ExistingVectors, SourceConfig, TableColumn, has_same_vectors
 
 log = structlog.get_logger(__name__)
 
@@ -142,9 +142,9 @@ async def _update_triggers(transaction: Transaction, statements: Statements, tri
     if not wanted and found.present:
         await drop_triggers(transaction, at, trigger)
     if not record or (record[0][0], record[0][2]) != (definition, in_force):
-        await transaction.fetch(
-            change_marks.RECORD_SOURCE, at.bookkeeping_name, str(at), at.embedding_column, definition, in_force
-        )
+        same = not record or has_same_vectors(statements.config, record[0][2])
+        values = (at.bookkeeping_name, str(at), at.embedding_column, definition, in_force, same)
+        await transaction.fetch(change_marks.RECORD_SOURCE, *values)
     if created:
         await transaction.fetch(change_marks.FORGET_FILLED, at.bookkeeping_name)
     return paused_since

@@ -22,6 +22,7 @@ from embedding_worker.rows.records import (
     PreviewPage,
     RateGrant,
     RateLimits,
+    UsageNote,
     Used,
     VectorWrite,
     WriteResult,
@@ -208,9 +209,9 @@ class RowStore:
     async def counts(self, *, dead_letters: Iterable[str] = ()) -> Counts:
         return Counts(*(await self._access.fetch(self._statements.counts, await self._access.as_text(dead_letters)))[0])
 
-    async def acquire_texts(self, texts: int, *, tokens: int, most_a_day: int) -> int:
-        """Count texts as sent to the provider today. Returns how many of them the day's limit still allows."""
-        return await usage.acquire_texts(self._access, self._stem, texts, tokens=tokens, most_a_day=most_a_day)
+    async def acquire_texts(self, tokens: Sequence[int], limits: usage.Limits) -> usage.Granted:
+        """Count texts as sent to the provider today, as many as the limits allow. See usage.acquire_texts."""
+        return await usage.acquire_texts(self._access, self._stem, tokens, limits)
 
     async def return_texts(self, texts: int, *, tokens: int, counted_s_ago: float) -> None:
         """Give back texts that were counted so long ago and have not reached the provider, if that was today."""
@@ -226,6 +227,10 @@ class RowStore:
         return await usage.acquire_rate(
             self._database, key, limits, texts=texts, tokens=tokens, longest_wait_s=longest_wait_s
         )
+
+    async def record_usage(self, notes: Sequence[UsageNote], *, now: float) -> None:
+        """What the provider has reported, and which texts were cut. See usage.record_usage."""
+        await usage.record_usage(self._access, self._stem, notes, now=now)
 
     async def used_today(self) -> Used | None:
         return await usage.used_today(self._access, self._stem)

@@ -1,0 +1,36 @@
+"""How many requests 2,000 jobs cost: an operator as a process, and a server of Gemini's API that answers each in 200 ms.
+
+Called by __main__.py. The jobs are created as for edits: without a backfill, one EmbeddingJob for each row.
+"""
+
+from collections.abc import Mapping
+
+from hack.benchmarks.operator_system import OperatorSystem, operator_system
+from hack.benchmarks.setting import Setting
+from hack.benchmarks.waiting import wait_until
+from hack.provider_server.process import API_KEY, FakeGemini
+
+JOBS = 2_000
+DISTINCT = 100
+LATENCY_MS = 200
+ENDS_WITHIN_S = 300.0
+MODEL = {"provider": "gemini", "name": "gemini-embedding-001", "dimensions": 768}
+
+
+def measure(setting: Setting) -> Mapping[str, float]:
+    with operator_system(setting, JOBS) as system, FakeGemini(setting.folder, latency_ms=LATENCY_MS) as server:
+        system.start_operator(settings=settings_of(server))
+        system.apply_source(model=MODEL, backfill={"mode": "Jobs"})
+        wait_for_vectors(system)
+        stats = server.stats()
+        setting.say(f"{stats.calls} requests with {stats.texts} texts, the largest with {stats.largest_batch}")
+        return {"batching_requests_2000": stats.calls}
+
+
+def settings_of(server: FakeGemini) -> dict[str, str]:
+    return {"GEMINI_API_KEY": API_KEY, "EMBEDDING_GEMINI_ENDPOINT": server.url}
+
+
+def wait_for_vectors(system: OperatorSystem) -> None:
+    left = f"SELECT count(*) FROM public.{system.listings.name} WHERE embedding IS NULL"
+    wait_until(lambda: system.listings.number(left) == 0, within_s=ENDS_WITHIN_S, because="every row has its vector")

@@ -1,0 +1,1 @@
+"""`embedding-operator serve`: embeds search texts over HTTP, with the models of the sources."""
