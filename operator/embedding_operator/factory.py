@@ -1,7 +1,5 @@
 """Creates sources, job runner, housekeeping and rotation from the objects of the context. Called by process.py."""
 
-from functools import partial
-
 from embedding_operator.context import Context
 from embedding_operator.loop_factory import LoopFactory
 from embedding_operator.reconciler.api_server_watch import ApiServerWatch
@@ -11,9 +9,8 @@ from embedding_operator.reconciler.job_runner import JobRunner, Recorders
 from embedding_operator.reconciler.job_statuses import JobStatuses
 from embedding_operator.reconciler.row_explainer import Lead, RowExplainer
 from embedding_operator.reconciler.sources import Sources
-from embedding_operator.rotation import Rotation
-
-DATABASE_URL_FILE = "DATABASE_URL_FILE"
+from embedding_operator.rotation import Rotation, make_rotation
+from embedding_operator.settings import DATABASE_URL
 
 
 class Factory:
@@ -84,17 +81,15 @@ class Factory:
         context = self._context
 
         async def rotate(variable: str, value: str) -> None:
-            if variable == DATABASE_URL_FILE:
+            if variable == DATABASE_URL:
                 await context.database.move_to(value)
                 return
-            await context.providers.rotate(variable.removesuffix("_FILE"), value)
+            await context.providers.rotate(variable, value)
             sources.retry_all()
 
         async def rotate_key(ref: str, value: str) -> None:
             await context.providers.rotate_key(ref, value)
             sources.retry_all()
 
-        secrets, keys = context.settings.mounted_secrets(), context.settings.mounted_keys()
-        rotations = {secret.variable: partial(rotate, secret.variable) for secret in secrets}
-        rotations |= {key.variable: partial(rotate_key, key.variable) for key in keys}
-        return Rotation([*secrets, *keys], rotations, clock=context.clock)
+        secrets, keys = context.settings.mounted_secrets(), context.settings.mounted_keys(context.providers.keys)
+        return make_rotation(secrets, keys, rotate=rotate, rotate_key=rotate_key, clock=context.clock)

@@ -8,6 +8,7 @@ logged.
 import traceback
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 import structlog
@@ -108,3 +109,21 @@ class Rotation:
         if self._reported.get(variable) != problem:
             self._reported[variable] = problem
             log.warning("secret not rotated: the old value stays in force", variable=variable, message=problem)
+
+
+RotateNamed = Callable[[str, str], Awaitable[None]]
+"""As Rotate, for the secret of this name."""
+
+
+def make_rotation(
+    secrets: Sequence[MountedSecret],
+    keys: Sequence[MountedSecret],
+    *,
+    rotate: RotateNamed,
+    rotate_key: RotateNamed,
+    clock: Clock,
+) -> Rotation:
+    """The rotation of the settings' secrets, named by their variables without _FILE, and of the keys that sources name."""
+    rotations = {secret.variable: partial(rotate, secret.variable.removesuffix("_FILE")) for secret in secrets}
+    rotations |= {key.variable: partial(rotate_key, key.variable) for key in keys}
+    return Rotation([*secrets, *keys], rotations, clock=clock)

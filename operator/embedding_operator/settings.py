@@ -15,6 +15,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, V
 from embedding_operator.api_keys import DeclaredKey, declared_keys
 from embedding_operator.rotation import MountedSecret, SecretUnreadable, read_secret
 from embedding_worker.errors import SourceRefused
+from embedding_worker.providers.accounts import ApiKey
 from embedding_worker.providers.provider import Provider, ProviderSetting, registered_providers
 from embedding_worker.providers.registry import Credentials
 from embedding_worker.rows.database_url import unusable_url
@@ -130,9 +131,9 @@ class Settings(BaseModel):
     def own_secret_values(self) -> Mapping[str, str]:
         return {DATABASE_URL: self.database_url.get_secret_value()}
 
-    def mounted_keys(self) -> list[MountedSecret]:
-        """The keys that sources name, with the values that are read now; empty where one is missing."""
-        return [MountedSecret(declared.ref, declared.file, declared.read().value or "") for declared in self.api_keys]
+    def mounted_keys(self, in_force: Mapping[str, ApiKey]) -> list[MountedSecret]:
+        """The files of the keys that sources name, with the values in force; empty where one is missing."""
+        return [MountedSecret(key.ref, key.file, in_force[key.ref].value or "") for key in self.api_keys]
 
 
 Kind = TypeVar("Kind", bound=Settings)

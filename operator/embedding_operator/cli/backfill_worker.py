@@ -10,7 +10,7 @@ from functools import partial
 
 import structlog
 
-from embedding_operator.rotation import Rotation
+from embedding_operator.rotation import Rotation, make_rotation
 from embedding_operator.settings import DATABASE_URL, Settings, pod_namespace
 from embedding_operator.tasks import cancel_and_wait, end_process_after, unless_set
 from embedding_worker.backfill_worker import BackfillWorker
@@ -134,7 +134,5 @@ def _rotation(settings: Settings, database: Database, providers: ProviderRegistr
         else:
             await providers.rotate(variable, value)
 
-    secrets, keys = settings.mounted_secrets(), settings.mounted_keys()
-    rotations = {secret.variable: partial(rotate, secret.variable.removesuffix("_FILE")) for secret in secrets}
-    rotations |= {key.variable: partial(providers.rotate_key, key.variable) for key in keys}
-    return Rotation([*secrets, *keys], rotations, clock=clock)
+    secrets, keys = settings.mounted_secrets(), settings.mounted_keys(providers.keys)
+    return make_rotation(secrets, keys, rotate=rotate, rotate_key=providers.rotate_key, clock=clock)

@@ -14,7 +14,7 @@ from embedding_operator.api_errors import ApiServerUnusable
 from embedding_operator.api_server import ApiServer
 from embedding_operator.cli.start import begin_log, settings_of, until_stopped
 from embedding_operator.health import served
-from embedding_operator.rotation import Rotation
+from embedding_operator.rotation import Rotation, make_rotation
 from embedding_operator.serve.http_server import MOST_CONNECTIONS
 from embedding_operator.serve.service import Service
 from embedding_operator.serve.settings import ServeSettings
@@ -83,7 +83,5 @@ def _rotation(settings: ServeSettings, service: Service, clock: Clock) -> Rotati
         else:
             await service.registry.rotate(variable, value)
 
-    secrets, keys = settings.mounted_secrets(), settings.mounted_keys()
-    rotations = {secret.variable: partial(rotate, secret.variable.removesuffix("_FILE")) for secret in secrets}
-    rotations |= {key.variable: partial(service.registry.rotate_key, key.variable) for key in keys}
-    return Rotation([*secrets, *keys], rotations, clock=clock)
+    secrets, keys = settings.mounted_secrets(), settings.mounted_keys(service.registry.keys)
+    return make_rotation(secrets, keys, rotate=rotate, rotate_key=service.registry.rotate_key, clock=clock)

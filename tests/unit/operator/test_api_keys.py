@@ -35,8 +35,17 @@ def test_a_key_is_read_from_its_file_with_its_endpoints_and_limits(tmp_path: Pat
     made = settings_with(declaration(file, endpoints=[f"{ENDPOINT}/"], tokensPerMinute=1_000))
     key = ApiKey("team-b/api-key", (ENDPOINT,), MARKER, RateLimits(tokens=1_000))
     assert made.credentials().keys == {"team-b/api-key": key}
-    assert made.mounted_keys() == [MountedSecret("team-b/api-key", file, MARKER)]
-    assert MARKER not in repr(made) + repr(made.credentials()) + repr(made.mounted_keys())
+    mounted = made.mounted_keys(made.credentials().keys)
+    assert mounted == [MountedSecret("team-b/api-key", file, MARKER)]
+    assert MARKER not in repr(made) + repr(made.credentials()) + repr(mounted)
+
+
+def test_a_key_that_has_changed_since_it_was_read_is_still_to_be_rotated(tmp_path: Path) -> None:
+    (file := tmp_path / "key").write_text(MARKER)
+    made = settings_with(declaration(file))
+    in_force = made.credentials().keys
+    file.write_text("another")
+    assert made.mounted_keys(in_force)[0].value == MARKER
 
 
 @pytest.mark.parametrize("content", [None, "", "two words", "two\nlines"])
@@ -46,7 +55,7 @@ def test_a_key_that_is_missing_or_none_has_no_value_and_stops_nothing(tmp_path: 
         file.write_text(content)
     made = settings_with(declaration(file))
     assert made.credentials().keys["team-b/api-key"].value is None
-    assert made.mounted_keys()[0].value == ""
+    assert made.mounted_keys(made.credentials().keys)[0].value == ""
 
 
 @pytest.mark.parametrize(

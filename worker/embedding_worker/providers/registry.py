@@ -61,6 +61,11 @@ class ProviderRegistry:
         self._connections: dict[Account, Connection] = {}
         self._pulse = Pulse()
 
+    @property
+    def keys(self) -> Mapping[str, ApiKey]:
+        """The keys that sources name, with the values in force, by their `ref`."""
+        return self._credentials.keys
+
     def embedder(self, model: Model, *, source: str) -> SourceEmbedder:
         """The embedder of a model for this source. It loads nothing and calls nothing yet.
 
