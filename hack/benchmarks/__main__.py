@@ -23,6 +23,7 @@ from hack.benchmarks import (
     duplicates,
     edits,
     leadership,
+    lifecycle,
     local_model,
     pgboss_worker,
     quota,
@@ -50,6 +51,20 @@ class Measurement:
 
 MEASUREMENTS = (
     Measurement(raw_write.measure, ("raw_write_rows_per_s", "raw_parallel_write_rows_per_s")),
+    Measurement(
+        lifecycle.measure,
+        (
+            "raw_life_cpu_ms",
+            "job_cpu_ms",
+            "lifecycle_cpu_vs_raw",
+            "raw_lives_per_s",
+            "jobs_per_s",
+            "lifecycle_vs_raw",
+            "operator_cpu_ms_per_job",
+            "api_requests_per_job",
+            "rss_growth_100k",
+        ),
+    ),
     Measurement(backfill.measure, ("backfill_rows_per_s", "backfill_api_requests", "rss_mb_backfill")),
     Measurement(measure_loop_lag, ("provider_loop_lag_ms",)),
     Measurement(pgboss_worker.measure, ("pgboss_tuned_rows_per_s",)),

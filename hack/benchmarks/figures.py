@@ -47,6 +47,19 @@ def at_most(bound: float) -> Aim:
 
 
 FIGURES = (
+    Figure(
+        "raw_life_cpu_ms",
+        None,
+        "create, status patch and delete by a client that does nothing else: client, API server, etcd",
+    ),
+    Figure("job_cpu_ms", None, "operator, API server, etcd and PostgreSQL"),
+    Figure("lifecycle_cpu_vs_raw", at_least(0.75), "raw_life_cpu_ms over job_cpu_ms"),
+    Figure("raw_lives_per_s", None, "32 requests in flight"),
+    Figure("jobs_per_s", None, "one EmbeddingJob for each row, calls of 200 ms"),
+    Figure("lifecycle_vs_raw", at_least(0.8), "jobs_per_s over raw_lives_per_s"),
+    Figure("operator_cpu_ms_per_job", at_most(3), "its process alone"),
+    Figure("api_requests_per_job", at_most(2.1), "counted by the API server"),
+    Figure("rss_growth_100k", at_most(1.1), "from the first tenth of the jobs to the last"),
     Figure("raw_write_rows_per_s", None, "the same statement with ready vectors, over one connection"),
     Figure("raw_parallel_write_rows_per_s", None, "the same over 2 and 4 connections at once; the better one"),
     Figure("backfill_rows_per_s", None, "from the first write to the last, 32 calls of 200 ms in flight"),

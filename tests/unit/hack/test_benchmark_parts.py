@@ -8,10 +8,10 @@ import pytest
 from embedding_worker.providers.provider import ENTRY_POINT_GROUP, registered_providers
 from hack.benchmarks import slow_provider
 from hack.benchmarks.api_requests import counted
-from hack.benchmarks.backfill import largest_memory_mb
 from hack.benchmarks.edits import percentile
 from hack.benchmarks.installed_provider import install_provider
 from hack.benchmarks.listings import in_batches
+from hack.benchmarks.memory import memory_mb
 from hack.benchmarks.node_programs import is_new_enough
 from hack.benchmarks.quota import duration_s, used_in_a_minute
 from hack.benchmarks.slow_provider import DIMENSIONS
@@ -33,7 +33,7 @@ def test_requests_for_the_resources_the_events_and_the_leases_are_counted() -> N
 
 
 def test_the_largest_memory_of_a_process_is_read_in_megabytes() -> None:
-    assert largest_memory_mb("Name:\tpython\nVmHWM:\t  250000 kB\nVmRSS:\t  100 kB\n") == 256.0
+    assert memory_mb("Name:\tpython\nVmHWM:\t  250000 kB\nVmRSS:\t  100 kB\n", "VmHWM") == 256.0
 
 
 @pytest.mark.parametrize(("percent", "value"), [(50, 50), (99, 99), (99.5, 100), (100, 100), (0, 1)])
