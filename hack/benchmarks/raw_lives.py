@@ -38,7 +38,7 @@ async def live(session: aiohttp.ClientSession, url: str, manifest: dict[str, obj
         assert response.status == 201, await response.text()
         created = await response.json()
     now = datetime.now(UTC)
-    done = outcome(OutcomeKind.EMBEDDED, embed_ms=200)
+    done = outcome(OutcomeKind.EMBEDDED)
     patch = settled(done, parse_job(created), policy=RetrySpec(), started=now, now=now, jitter=0.0)
     headers = {"Content-Type": "application/merge-patch+json"}
     body = json.dumps({"status": patch.status})

@@ -47,7 +47,7 @@ class Factory:
             JobStatuses(context.server, table, clock=context.clock),
             context.queues,
             context.catalog,
-            recorders=Recorders(context.metrics, context.events, sources.job_done),
+            recorders=Recorders(context.metrics, context.events, sources.job_done, context.settled),
             clock=context.clock,
             may_work=context.leadership.may_start,
         )

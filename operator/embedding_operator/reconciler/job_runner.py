@@ -22,6 +22,7 @@ from embedding_operator.reconciler.job_statuses import JobStatuses
 from embedding_operator.reconciler.job_table import JobTable
 from embedding_operator.reconciler.row_queues import ProviderNotCallable, RowQueues
 from embedding_operator.resources.embedding_job import EmbeddingJob, Phase
+from embedding_operator.settled_jobs_log import SettledJobsLog
 from embedding_worker.clock import Clock
 from embedding_worker.outcome import OutcomeKind, RowOutcome, RowRequest
 
@@ -36,6 +37,7 @@ class Recorders:
     events: EventPoster
     job_done: Callable[[str], None]
     """Called with the source's name when a job no longer counts towards the window."""
+    log: SettledJobsLog
 
 
 class JobRunner:
@@ -164,18 +166,18 @@ class JobRunner:
             self._queues.note(job.source, job.spec.business_id, last)
         reason = str(patch.status["reason"])
         self._recorders.metrics.record_job(job.source, phase=patch.phase, reason=reason, took_s=took_s)
-        about: dict[str, object] = {
-            "job": job.name,
-            "source": job.source,
-            "business": job.spec.business_id,
-            "phase": patch.phase,
-        }
-        about |= {"reason": reason, "attempts": patch.status["attempts"], "took_s": round(took_s, 3)}
         if patch.phase is Phase.DEAD_LETTERED:
             self._recorders.events.emit(dead_lettered(job, patch))
-            log.warning("job settled", **about, message=patch.status["message"])
-        else:
-            log.info("job settled", **about)
+        self._recorders.log.record(
+            job.source,
+            phase=patch.phase,
+            reason=reason,
+            took_s=took_s,
+            message=patch.status["message"],
+            job=job.name,
+            business=job.spec.business_id,
+            attempts=patch.status["attempts"],
+        )
         if reason == OutcomeKind.EMBEDDED.value:
             self._record_embedded(job)
         if patch.phase is not Phase.RETRYING:

@@ -18,6 +18,7 @@ from embedding_operator.reconciler.row_queues import SOURCE_COMES_WITHIN_S, RowQ
 from embedding_operator.reconciler.tracked_job import ACTIVE, IN_FLIGHT, OPEN, JobState, TrackedJob
 from embedding_operator.resources.embedding_job import EmbeddingJob, Phase, parse_job
 from embedding_operator.resources.embedding_source import parse_source
+from embedding_operator.settled_jobs_log import SettledJobsLog
 from embedding_worker.errors import Postponed
 from embedding_worker.outcome import OutcomeKind, RowOutcome, RowRequest
 from embedding_worker.pipeline import RowPipeline
@@ -28,7 +29,7 @@ from tests.support.jobs import TEXT, Register, job_body, name_of, tracked
 from tests.support.manifests import Json, a_source
 
 NAME = name_of("1")
-EMBEDDED = RowOutcome(OutcomeKind.EMBEDDED, "Embedded", "the vector was written", embed_ms=7)
+EMBEDDED = RowOutcome(OutcomeKind.EMBEDDED, "Embedded", "the vector was written")
 AWAY = RowOutcome(OutcomeKind.FAILED, "ProviderUnavailable", "the server is away", code="503 UNAVAILABLE")
 TOO_LONG = RowOutcome(OutcomeKind.INPUT_REJECTED, "TextTooLong", "the text has 9,000 bytes")
 
@@ -88,7 +89,7 @@ class World(Register):
             JobStatuses(self.server, self.table, clock=self.clock),
             self.queues,
             self.catalog,
-            recorders=Recorders(self.metrics, self.events, self.done.append),
+            recorders=Recorders(self.metrics, self.events, self.done.append, SettledJobsLog(clock=self.clock)),
             clock=self.clock,
             jitter=lambda: 0.0,
             may_work=lambda: self.leads,
