@@ -14,13 +14,17 @@ from psycopg.conninfo import conninfo_to_dict
 
 from embedding_operator.settings import Settings
 from hack.benchmarks.memory import memory_mb
-from hack.benchmarks.operator_system import STATE, OperatorSystem, operator_system
+from hack.benchmarks.operator_system import OperatorSystem, operator_system
 from hack.benchmarks.setting import Setting
 from hack.benchmarks.waiting import wait_until
 
 AT_MOST_S = 90.0
 """A longer fill is not waited for: it says no more about jobs a second."""
 LOOK_EVERY_S = 0.5
+STATES = """
+SELECT oid::regclass::text FROM pg_class
+WHERE relnamespace = 'embedding_operator'::regnamespace AND relkind = 'r' AND relname LIKE '%\\_state'"""
+"""The tables with what is known of each row, one for each source."""
 WRITTEN = "SELECT embedded_at FROM {state} WHERE vector_hash IS NOT NULL"
 RATE = """
 WITH written AS ({written})
@@ -131,6 +135,6 @@ def _others(system: OperatorSystem, number: int, rows: int) -> Iterator[Operator
 
 def _jobs_per_s(system: OperatorSystem) -> float:
     """By PostgreSQL's clock, of all sources together."""
-    states = [state for (state,) in system.listings.run(STATE, "%\\_state")]
+    states = [state for (state,) in system.listings.run(STATES)]
     written = " UNION ALL ".join(WRITTEN.format(state=state) for state in states)
     return system.listings.number(RATE.format(written=written))

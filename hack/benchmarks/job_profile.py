@@ -103,7 +103,10 @@ def main(rows: Annotated[int, typer.Option(help="Rows of the table.")] = 10_000)
     """Show where the operator's processor time goes while each row gets an EmbeddingJob."""
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING))
     BUILD.mkdir(exist_ok=True)
-    typer.echo(f"{machine()}, {rows:,} rows")
+    here = machine()
+    typer.echo(
+        f"{here['cores']} cores of {here['model']}, load {here['load_before']}, commit {here['commit']}, {rows:,} rows"
+    )
     with tempfile.TemporaryDirectory(prefix="eo-bench-") as folder, ExitStack() as stack:
         try:
             shares = profile(Setting(rows, Path(folder), stack, typer.echo))

@@ -6,9 +6,8 @@ With --draw it only draws.
 
 import json
 import logging
-import subprocess
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -30,6 +29,9 @@ RESULT = ROOT / "build" / "bench-plot.json"
 PICTURE = ROOT / "docs" / "benchmarks.svg"
 INCHES = (11, 3.6)
 JOBS, MEMORY, GRID, PAGE = "#1f6feb", "#c2410c", "#d8dee4", "#ffffff"
+
+Machine = Mapping[str, str | int | float]
+"""As machine.py describes it."""
 
 
 @dataclass(frozen=True)
@@ -65,19 +67,18 @@ def draw(series: Sequence[Series], file: Path, *, caption: str) -> None:
     points = [point for each in series for point in each.points]
     most_jobs = 1.15 * max(point.jobs_per_s for point in points)
     most_mb = 1.3 * max(point.rss_mb for point in points)
-    with mpl.rc_context({"svg.fonttype": "none", "svg.hashsalt": "benchmarks", "font.size": 9}):
+    with mpl.rc_context({"svg.fonttype": "none", "svg.hashsalt": "benchmarks", "font.size": 9, "axes.titlesize": 9}):
         figure = Figure(figsize=INCHES, facecolor=PAGE, layout="constrained")
         FigureCanvasSVG(figure)
-        for place, each in enumerate(series):
-            left = figure.add_subplot(1, len(series), place + 1)
+        for each in series:
+            left = figure.add_subplot(1, len(series), series.index(each) + 1)
             right = left.twinx()
             _curve(left, each, [point.jobs_per_s for point in each.points], most_jobs, JOBS, "o-")
             _curve(right, each, [point.rss_mb for point in each.points], most_mb, MEMORY, "s--")
-            left.set_xlabel(each.what)
-            left.set_title(each.others, fontsize=9)
+            left.set(xlabel=each.what, title=each.others)
             left.grid(axis="y", color=GRID, linewidth=0.6)
-            left.set_ylabel("jobs/s" if place == 0 else "", color=JOBS)
-            right.set_ylabel("largest resident set, MB" if each is series[-1] else "", color=MEMORY)
+            _name_scale(left, "jobs/s", JOBS, shown=each is series[0])
+            _name_scale(right, "largest resident set, MB", MEMORY, shown=each is series[-1])
         figure.supxlabel(caption, fontsize=8)
         figure.savefig(file, format="svg", facecolor=PAGE, metadata={"Date": None})
 
@@ -88,37 +89,42 @@ def _curve(axes: Axes, series: Series, values: list[float], most: float, color: 
     axes.set_xticks(series.values, [f"{value:,}" for value in series.values])
     axes.minorticks_off()
     axes.set_ylim(0, most)
+
+
+def _name_scale(axes: Axes, name: str, color: str, *, shown: bool) -> None:
+    """All panels have the same scale, so it is written beside one of them."""
     axes.tick_params(axis="y", colors=color)
+    if shown:
+        axes.set_ylabel(name, color=color)
+    else:
+        axes.set_yticklabels([])
 
 
-def commit() -> str:
-    done = subprocess.run(["git", "describe", "--always", "--dirty"], cwd=ROOT, capture_output=True, text=True)
-    return done.stdout.strip() or "unknown commit"
-
-
-def written(sizes: Sizes, points: Sequence[Point], measured_on: str) -> str:
+def written(sizes: Sizes, points: Sequence[Point], on: Machine) -> str:
     """As the file of the points has it."""
-    return json.dumps(
-        {"measured_on": measured_on, "sizes": asdict(sizes), "points": list(map(asdict, points))}, indent=2
-    )
+    return json.dumps({"machine": on, "sizes": asdict(sizes), "points": list(map(asdict, points))}, indent=2)
 
 
-def read(text: str) -> tuple[Sizes, list[Point], str]:
+def read(text: str) -> tuple[Sizes, list[Point], Machine]:
     """The opposite of `written`."""
     content = json.loads(text)
     given, base = content["sizes"], Fill(**content["sizes"]["base"])
     sizes = Sizes(tuple(given["windows"]), tuple(given["rows"]), tuple(given["sources"]), base)
     points = [Point(**{**point, "fill": Fill(**point["fill"])}) for point in content["points"]]
-    return sizes, points, content["measured_on"]
+    return sizes, points, content["machine"]
+
+
+def caption(on: Machine) -> str:
+    return f"{on['cores']} cores of {on['model']}, load {on['load_before']} before; commit {on['commit']}"
 
 
 def _measure(sizes: Sizes) -> None:
-    measured_on = f"{machine()}; {commit()}"
-    typer.echo(measured_on)
+    here = machine()
+    typer.echo(caption(here))
     with tempfile.TemporaryDirectory(prefix="eo-bench-") as folder, ExitStack() as stack:
         points = list(measured(Setting(sizes.base.rows, Path(folder), stack, typer.echo), fills(sizes)))
     RESULT.parent.mkdir(exist_ok=True)
-    RESULT.write_text(written(sizes, points, measured_on) + "\n")
+    RESULT.write_text(written(sizes, points, here) + "\n")
 
 
 def main(
@@ -131,8 +137,8 @@ def main(
         _measure(SMALL if small else USUAL)
     elif not RESULT.exists():
         raise typer.BadParameter(f"{RESULT.relative_to(ROOT)} is missing: measure first, without DRAW=1")
-    sizes, points, measured_on = read(RESULT.read_text())
-    draw(panels(sizes, points), PICTURE, caption=measured_on)
+    sizes, points, on = read(RESULT.read_text())
+    draw(panels(sizes, points), PICTURE, caption=caption(on))
     typer.echo(f"drawn: {PICTURE.relative_to(ROOT)}; points: {RESULT.relative_to(ROOT)}")
 
 

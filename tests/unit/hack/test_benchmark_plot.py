@@ -6,10 +6,10 @@ from pathlib import Path
 import pytest
 
 from hack.benchmarks.fills import SMALL, USUAL, Fill, Point, Sizes, default_window, fills
-from hack.benchmarks.machine import processor
-from hack.benchmarks.plot import draw, panels, read, written
+from hack.benchmarks.plot import Machine, caption, draw, panels, read, written
 
 SIZES = Sizes((25, 500), (100, 1_000), (1, 5), Fill(500, 1_000, 1))
+MACHINE: Machine = {"cores": 2, "model": "Some CPU", "memory_gb": 8.0, "load_before": 0.5, "commit": "abc1234"}
 POINTS = [Point(fill, 10.0 * number, 100.0 + number) for number, fill in enumerate(fills(SIZES), start=1)]
 
 
@@ -41,24 +41,18 @@ def test_a_panel_without_one_of_its_points_is_not_drawn() -> None:
 
 
 def test_the_points_are_read_as_they_were_written() -> None:
-    assert read(written(SIZES, POINTS, "a machine")) == (SIZES, POINTS, "a machine")
+    assert read(written(SIZES, POINTS, MACHINE)) == (SIZES, POINTS, MACHINE)
 
 
 def test_the_picture_is_small_and_the_same_points_give_the_same_file(tmp_path: Path) -> None:
     first, again, other = (tmp_path / f"{name}.svg" for name in ("first", "again", "other"))
     for file, points in ((first, POINTS), (again, POINTS), (other, [replace(POINTS[0], rss_mb=90.0), *POINTS[1:]])):
-        draw(panels(SIZES, points), file, caption="a machine; v1")
+        draw(panels(SIZES, points), file, caption=caption(MACHINE))
     assert first.read_bytes() == again.read_bytes() != other.read_bytes()
     assert len(first.read_bytes()) < 60_000
-    assert {"jobs/s", "largest resident set, MB", "window (jobs open at once)", "a machine; v1"} <= set(
-        first.read_text().replace("<", ">").split(">")
-    )
-
-
-def test_the_processor_is_named_as_linux_has_it(tmp_path: Path) -> None:
-    cpuinfo = tmp_path / "cpuinfo"
-    cpuinfo.write_text(
-        "processor\t: 0\nmodel name\t: Some CPU @ 2.50GHz\n\nprocessor\t: 1\nmodel name\t: Some CPU @ 2.50GHz\n"
-    )
-    assert processor(cpuinfo) == "Some CPU @ 2.50GHz"
-    assert processor(tmp_path / "none") == "unknown processor"
+    assert {
+        "jobs/s",
+        "largest resident set, MB",
+        "window (jobs open at once)",
+        "2 cores of Some CPU, load 0.5 before; commit abc1234",
+    } <= set(first.read_text().replace("<", ">").split(">"))
