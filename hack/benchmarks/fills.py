@@ -1,6 +1,6 @@
 """First fills in which each row gets an EmbeddingJob, with several windows, numbers of rows and numbers of sources.
 
-Each has a database, a namespace and an operator of its own, as a process, and is measured for a minute and a half at most.
+Each has a database, a namespace and an operator of its own, as a process, and is measured for a minute at most.
 Called by plot.py.
 """
 
@@ -18,7 +18,7 @@ from hack.benchmarks.operator_system import OperatorSystem, operator_system
 from hack.benchmarks.setting import Setting
 from hack.benchmarks.waiting import wait_until
 
-AT_MOST_S = 90.0
+AT_MOST_S = 60.0
 """A longer fill is not waited for: it says no more about jobs a second."""
 LOOK_EVERY_S = 0.5
 STATES = """

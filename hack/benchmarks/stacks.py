@@ -23,24 +23,32 @@ PARTS: Mapping[str, str] = {
     ),
     "pydantic": r"/site-packages/(pydantic|pydantic_core|annotated_types)/",
     "embedding: batches, texts, writes": r"/embedding_worker/",
-    "reconciler: sources, jobs, their status": r"/embedding_operator/",
+    "reconciler and lifecycle": r"/embedding_operator/",
 }
 """A part of the code, and the files of its frames. The first one that matches counts."""
 EVENT_LOOP = "event loop"
-"""Samples without a frame of a part inside a turn of asyncio's loop: its own work, and waking up."""
+"""Samples without a frame of a part inside a turn of asyncio's loop: its own work."""
 OTHER = "other"
 """Any other sample without a frame of a part: threads, the start and the end."""
 TURN_OF_THE_LOOP = re.compile(r"_run_once \(.*/asyncio/base_events\.py")
 """What is outside of it has started the loop, and is no reason for what the loop does."""
+WOKEN = re.compile(r"\bselect \(.*/selectors\.py")
+"""In the system call in which the loop waits for events. A process that was woken there and waits for a core has samples as if it
+worked, and on a busy machine these are many; the work itself is little."""
 COMPILED = {part: re.compile(files) for part, files in PARTS.items()}
 
 
 def samples_by_part(raw: str) -> Counter[str]:
-    """How many samples each part has. `raw` is py-spy's format `raw`: a line has the frames, joined by `;`, and the number."""
+    """How many samples each part has, without those that are WOKEN.
+
+    `raw` is py-spy's format `raw`: a line has the frames, joined by `;`, and the number.
+    """
     found: Counter[str] = Counter()
     for line in raw.splitlines():
-        stack, _, number = line.rpartition(" ")
-        found[part_of(stack.split(";"))] += int(number)
+        joined, _, number = line.rpartition(" ")
+        stack = joined.split(";")
+        if not WOKEN.search(stack[-1]):
+            found[part_of(stack)] += int(number)
     return found
 
 

@@ -25,10 +25,10 @@ RUNNER = (*HANDLER, "JobRunner.run (/x/operator/embedding_operator/reconciler/jo
     ("stack", "part"),
     [
         (HANDLER, "kopf and the handlers"),
-        (RUNNER, "reconciler: sources, jobs, their status"),
+        (RUNNER, "reconciler and lifecycle"),
         (
             (*RUNNER, f"JSONEncoder.iterencode ({PYTHON}/json/encoder.py:258)"),
-            "reconciler: sources, jobs, their status",
+            "reconciler and lifecycle",
         ),
         ((*RUNNER, f"BaseModel.model_validate ({PACKAGES}/pydantic/main.py:792)"), "pydantic"),
         (
@@ -55,8 +55,13 @@ def test_a_sample_belongs_to_the_innermost_frame_of_a_part(stack: tuple[str, ...
 
 
 def test_the_program_that_started_the_loop_is_not_what_the_loop_works_for() -> None:
-    assert part_of((*STARTED, f"EpollSelector.select ({PYTHON}/selectors.py:468)")) == EVENT_LOOP
+    assert part_of(STARTED) == EVENT_LOOP
     assert part_of(TURN) == EVENT_LOOP
+
+
+def test_a_process_that_waits_for_events_or_for_a_core_to_handle_them_on_does_not_count() -> None:
+    waiting = (*STARTED, f"EpollSelector.select ({PYTHON}/selectors.py:468)")
+    assert samples_by_part(f"{';'.join(waiting)} 100\n{';'.join(TURN)} 1\n") == Counter({EVENT_LOOP: 1})
 
 
 def test_a_thread_without_a_known_frame_is_other() -> None:
@@ -65,7 +70,7 @@ def test_a_thread_without_a_known_frame_is_other() -> None:
 
 def test_the_samples_of_equal_stacks_are_added() -> None:
     raw = f"{';'.join(HANDLER)} 3\n{';'.join(RUNNER)} 2\n{';'.join((*HANDLER, 'copy (<string>:3)'))} 10\n"
-    assert samples_by_part(raw) == Counter({"kopf and the handlers": 13, "reconciler: sources, jobs, their status": 2})
+    assert samples_by_part(raw) == Counter({"kopf and the handlers": 13, "reconciler and lifecycle": 2})
 
 
 def test_the_table_shares_the_time_of_a_job_among_the_parts() -> None:
