@@ -18,13 +18,20 @@ FIRST_PASS_PAGE = 2_000
 STEP_S = 0.25
 """How long one step of the first pass may take: the sweep is to start with what is already marked."""
 WHOLE_STEP_S = 3.0
-"""How long one step of a pass on request may take: meanwhile nothing is swept, and the owner is not confirmed."""
+"""How long one step of a pass on request may take, and the first step of the first pass: meanwhile nothing is swept, and the
+owner is not confirmed."""
 MAX_ROWS_A_STEP = 10_000
 
 
 class Audit:
-    def __init__(self, store: RowStore, *, rows_per_s: float, filled: bool, clock: Clock) -> None:
+    def __init__(
+        self, store: RowStore, *, rows_per_s: float, filled: bool, clock: Clock, first_step_rows: int = 0
+    ) -> None:
+        """`first_step_rows`: the first step of the first pass goes on until it has read so many rows. If all of them are due, it
+        is known that a backfill is to embed them before any of them gets a job.
+        """
         self._store = store
+        self._first_step_rows = first_step_rows
         self._rows_per_s = rows_per_s
         self._clock = clock
         self._after: str | None = None
@@ -52,10 +59,15 @@ class Audit:
                 return False
             self._last_step = now
             return await self._read_page(min(rows, MAX_ROWS_A_STEP)) > 0
-        while not self.filled and self._clock.monotonic() - now < STEP_S:
+        first_rows = self._first_step_rows if self.rows == 0 else 0
+        while not self.filled and self._reads_on(self._clock.monotonic() - now, first_rows):
             await self._read_page(FIRST_PASS_PAGE)
         self._last_step = self._clock.monotonic()
         return True
+
+    def _reads_on(self, for_s: float, first_rows: int) -> bool:
+        """Whether a step of the first pass reads another page after so many seconds."""
+        return for_s < STEP_S or (self.rows < first_rows and for_s < WHOLE_STEP_S)
 
     async def read_whole_table(self, requested: str | None) -> bool:
         """Read from the first row to the last as fast as possible, for a few seconds at a time: a person has requested it.

@@ -90,14 +90,15 @@ class JobCreator:
         """Forget what was refused: the API server has returned from an outage, in which it may have refused anything."""
         self._refusals = Refusals()
 
-    def limit(self) -> int:
-        """How many jobs may be created now: as many as the window has room for, or a few probes while jobs are refused.
+    def limit(self, *, after: int = 0) -> int:
+        """How many jobs may be created now, or when `after` more jobs of the source are finished: as many as the window has room
+        for, or a few probes while jobs are refused.
 
         None while the statuses of the source's jobs are refused: their rows would be paid for again and again.
         """
         if self._table.refused.shared(self._source) is not None:
             return 0
-        return self._refusals.limit(self._window.free(self._source), self._clock.monotonic())
+        return self._refusals.limit(self._window.free(self._source, after=after), self._clock.monotonic())
 
     @property
     def probing(self) -> bool:

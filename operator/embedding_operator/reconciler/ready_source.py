@@ -12,7 +12,7 @@ from embedding_operator.reconciler.clearing import Clearing
 from embedding_operator.reconciler.registers import SharedParts
 from embedding_operator.reconciler.sweep import Sweeper
 from embedding_operator.reconciler.table_watch import TableWatch
-from embedding_operator.resources.embedding_source import EmbeddingSource
+from embedding_operator.resources.embedding_source import BackfillMode, EmbeddingSource
 from embedding_worker.limits import Limits
 from embedding_worker.pipeline import RowPipeline, make_pipeline
 from embedding_worker.providers.shared_embedder import SharedEmbedder
@@ -34,7 +34,8 @@ class ReadySource:
 
     async def sweep(self) -> bool:
         """Sweep, and delete marks in pages where that is worth it. Returns whether the next turn is to follow at once."""
-        await self.sweeper.sweep(edits_only=self.backfill.is_active)
+        undecided = self.backfill.may_begin_soon(filled=self.audit.filled)
+        await self.sweeper.sweep(edits_only=self.backfill.is_active, undecided=undecided)
         return await self.clearing.step(self.sweeper.seen)
 
     @property
@@ -88,7 +89,13 @@ async def make_ready_source(
         store,
         sweeper,
         Clearing(store, clock=clock),
-        Audit(store, rows_per_s=shared.audit_rows_per_s, filled=await store.is_filled(), clock=clock),
+        Audit(
+            store,
+            rows_per_s=shared.audit_rows_per_s,
+            filled=await store.is_filled(),
+            clock=clock,
+            first_step_rows=source.spec.backfill.threshold + 1 if source.spec.backfill.mode is BackfillMode.AUTO else 0,
+        ),
         pipeline,
         watch,
         BackfillControl(source, config, parts, clock=clock),

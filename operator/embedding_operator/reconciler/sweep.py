@@ -120,24 +120,30 @@ class Sweeper:
     @property
     def room(self) -> int:
         """How many jobs may be created now."""
-        return min(self._creator.limit(), self.dead_letters.may_be_opened)
+        return self._room(after=0)
+
+    def _room(self, *, after: int) -> int:
+        """The same, when so many more jobs of the source are finished."""
+        return min(self._creator.limit(after=after), self.dead_letters.may_be_opened + after)
 
     def more_to_come(self, gathered: int) -> bool:
         """Whether jobs will soon be started, while the rows of so many wait for a batch.
 
-        They exist already, or the next sweep creates them, because due rows were left, and the share of the window has room for
-        as many again.
+        They exist already, or the next sweeps create them, because due rows were left, and there is room for as many again, at
+        least when the other jobs in flight are finished. Jobs that back off may leave no room.
         """
         if self._table.count(COMING, source=self._source):
             return True
-        return self._left_some and 2 * gathered <= self._window.share_of(self._source)
+        others = max(0, self._table.count(IN_FLIGHT, source=self._source) - gathered)
+        return self._left_some and self.problem is None and gathered <= self._room(after=others)
 
-    async def sweep(self, *, edits_only: bool = False) -> None:
+    async def sweep(self, *, edits_only: bool = False, undecided: bool = False) -> None:
         """Create jobs for due rows, as many as the window and the dead letters allow, and supersede jobs whose row has changed.
 
-        `edits_only`: a backfill embeds the other rows, without jobs. Raises what the store raises, ApiServerUnavailable, and
-        RequestRefused if a job may not be read.
+        `edits_only`: a backfill embeds the other rows, without jobs. `undecided`: one may begin soon (see Window.set_undecided).
+        Raises what the store raises, ApiServerUnavailable, and RequestRefused if a job may not be read.
         """
+        self._window.set_undecided(self._source, undecided)
         self.seen = NOTHING
         await self._resolve_unconfirmed()
         await self._supersede()

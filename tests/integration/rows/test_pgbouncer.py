@@ -85,6 +85,7 @@ async def test_more_callers_than_connections_of_the_server_take_turns(bouncer: B
     with bouncer(pool_mode="transaction", default_pool_size="2") as started:
         async with Database(started.url) as rows:
             assert await asyncio.gather(*(fetch(rows) for _ in range(40))) == [1] * 40
+            assert await asyncio.gather(*(rows.fetch("SELECT 1") for _ in range(40))) == [[(1,)]] * 40
 
 
 async def test_a_pool_of_single_statements_is_refused_by_name(bouncer: Bouncer) -> None:
@@ -147,3 +148,5 @@ async def test_connections_that_a_restart_of_pgbouncer_ended_are_replaced_at_onc
             assert await fetch(rows) == 1
             started.restart()
             assert await fetch(rows) == 1
+            started.restart()
+            assert await rows.fetch("SELECT 1") == [(1,)]

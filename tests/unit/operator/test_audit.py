@@ -54,6 +54,18 @@ async def test_a_step_of_the_first_pass_takes_a_quarter_of_a_second_or_one_page_
     assert (audit.filled, len(store.marks)) == (False, 6_000)
 
 
+async def test_the_first_step_reads_until_it_is_known_whether_a_backfill_is_due_but_for_three_seconds_at_most(
+    clock: FakeClock,
+) -> None:
+    for decides_at, read in ((10_000, 12_000), (1_000_000, 60_000)):
+        store = SlowStore(clock, rows(100_000))
+        audit = Audit(store, rows_per_s=500, filled=False, clock=clock, first_step_rows=decides_at + 1)
+        await audit.step()
+        assert len(store.marks) == read
+        await audit.step()
+        assert len(store.marks) == read + 6_000
+
+
 async def test_the_first_pass_goes_on_where_the_last_step_ended(clock: FakeClock) -> None:
     store = SlowStore(clock, rows(10_000))
     audit = audit_of(store, clock, filled=False)

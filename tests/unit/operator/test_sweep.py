@@ -10,7 +10,7 @@ from embedding_operator.resources.embedding_job import Phase
 from embedding_worker.errors import DatabaseUnavailable
 from embedding_worker.rows.records import DueRow
 from embedding_worker.text import content_hash
-from tests.support.operator_parts import job_of
+from tests.support.operator_parts import SOURCE, job_of
 from tests.support.swept_source import SweptSource, name_of
 
 DUE = DueRow("1", 7, True, "hash", blank=False, up_to_date=False, gone=False)
@@ -237,3 +237,18 @@ async def test_more_rows_are_to_come_after_a_sweep_that_has_left_some_if_the_win
     for row_id in ("10", "11"):
         system.table.start(name_of(row_id, f"name {row_id}"))
     assert not system.sweeper.more_to_come(0)
+
+
+async def test_no_rows_are_to_come_where_jobs_that_back_off_leave_no_room_for_them() -> None:
+    system = SweptSource({str(n): f"name {n}" for n in range(20)}, max_open=10)
+    await system.sweep()
+    names = [job.name for job in system.table.jobs(SOURCE)]
+    for name in names:
+        system.table.start(name)
+    for name in names[4:]:
+        system.table.settle(name)
+        system.table.back_off(name, None)
+    assert not system.sweeper.more_to_come(4)
+    for name in names[4:]:
+        system.table.finish(name)
+    assert system.sweeper.more_to_come(4)

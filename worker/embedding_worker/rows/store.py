@@ -138,8 +138,7 @@ class RowStore:
         vectors = await self._vectors.encode([row.vector for row in rows])
         ids = self._access.array([row.id for row in rows])
         hashes = plain_array(row.content_hash for row in rows)
-        async with self._access.transaction(by_index=True) as transaction:
-            found = await transaction.fetch_and_commit(self._statements.write, ids, hashes, vectors, self._fingerprint)
+        found = await self._access.fetch_by_index(self._statements.write, ids, hashes, vectors, self._fingerprint)
         written = {row_id for row_id, done, _ in found if done}
         took_s = found[-1][2] if found else None
         return WriteResult(written, {row_id for row_id, done, _ in found if not done}, took_s)

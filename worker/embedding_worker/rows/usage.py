@@ -81,19 +81,20 @@ def _granted(tokens: Sequence[int], limits: Limits, granted: int, texts: int, of
 
 async def return_texts(access: TableAccess, stem: str, texts: int, *, tokens: int, counted_s_ago: float) -> None:
     """Give back texts that were counted so long ago, if that was today."""
-    await access.fetch(RETURN_TEXTS, stem, texts, tokens, counted_s_ago)
+    async with access.transaction() as transaction:  # not with `fetch`, which may run it twice
+        await transaction.fetch_and_commit(RETURN_TEXTS, stem, texts, tokens, counted_s_ago)
 
 
 async def record_usage(access: TableAccess, stem: str, notes: Sequence[UsageNote], *, now: float) -> None:
     """Correct the days on which these calls were counted. `now` is the moment by the monotonic clock."""
-    await access.fetch(
-        RECORD_USAGE,
-        stem,
+    columns = (
         [max(0.0, now - note.at) for note in notes],
         [note.more_tokens for note in notes],
         [note.reported for note in notes],
         [note.cut for note in notes],
     )
+    async with access.transaction() as transaction:  # not with `fetch`, which may run it twice
+        await transaction.fetch_and_commit(RECORD_USAGE, stem, *columns)
 
 
 async def used_today(access: TableAccess, stem: str) -> Used | None:
