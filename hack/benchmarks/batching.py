@@ -5,9 +5,8 @@ Called by __main__.py. The jobs are created as for edits: without a backfill, on
 
 from collections.abc import Mapping
 
-from hack.benchmarks.operator_system import OperatorSystem, operator_system
+from hack.benchmarks.operator_system import operator_system
 from hack.benchmarks.setting import Setting
-from hack.benchmarks.waiting import wait_until
 from hack.provider_server.process import API_KEY, FakeGemini
 
 JOBS = 2_000
@@ -21,7 +20,7 @@ def measure(setting: Setting) -> Mapping[str, float]:
     with operator_system(setting, JOBS) as system, FakeGemini(setting.folder, latency_ms=LATENCY_MS) as server:
         system.start_operator(settings=settings_of(server))
         system.apply_source(model=MODEL, backfill={"mode": "Jobs"})
-        wait_for_vectors(system)
+        system.wait_until_filled(within_s=ENDS_WITHIN_S)
         stats = server.stats()
         setting.say(f"{stats.calls} requests with {stats.texts} texts, the largest with {stats.largest_batch}")
         return {"batching_requests_2000": stats.calls}
@@ -29,8 +28,3 @@ def measure(setting: Setting) -> Mapping[str, float]:
 
 def settings_of(server: FakeGemini) -> dict[str, str]:
     return {"GEMINI_API_KEY": API_KEY, "EMBEDDING_GEMINI_ENDPOINT": server.url}
-
-
-def wait_for_vectors(system: OperatorSystem) -> None:
-    left = f"SELECT count(*) FROM public.{system.listings.name} WHERE embedding IS NULL"
-    wait_until(lambda: system.listings.number(left) == 0, within_s=ENDS_WITHIN_S, because="every row has its vector")
