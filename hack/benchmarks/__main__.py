@@ -101,9 +101,8 @@ MEASUREMENTS = (
 )
 
 COUNTS = (
-    Measurement(lifecycle.measure_requests, ("api_requests_per_job",)),
     Measurement(idle.measure_statements, ("idle_statements_per_min", "idle_transactions_per_min")),
-    Measurement(batching.measure, ("batching_requests_2000",)),
+    Measurement(batching.measure_counts, ("batching_requests_2000", "api_requests_per_job")),
     Measurement(quota.measure_refusals, ("quota_refusals",)),
     Measurement(duplicates.measure, ("duplicate_texts_called_once",)),
 )

@@ -50,7 +50,7 @@ def measure(setting: Setting) -> Mapping[str, float]:
 
 def measure_statements(setting: Setting) -> Mapping[str, float]:
     """What is a count, in a part of a minute."""
-    found = counted(setting, over_s=MINUTE_S / 2)
+    found = counted(setting, over_s=MINUTE_S / 3)
     return {"idle_statements_per_min": found.statements, "idle_transactions_per_min": found.transactions}
 
 

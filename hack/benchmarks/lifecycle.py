@@ -27,8 +27,6 @@ SHARE = 2
 """A half of the rows: 100,000 of 200,000."""
 WARM_SHARE = 10
 """The first tenth is not counted: the window and the connections are growing, and modules are imported."""
-COUNTED_ROWS = 2_000
-"""Enough where only the requests count."""
 RAW_LIVES = 4_000
 WITHIN_S = 1_800.0
 LOOK_EVERY_S = 1.0
@@ -62,7 +60,12 @@ def measure(setting: Setting) -> Mapping[str, float]:
         asyncio.run(mark_all(system.as_operator))
         servers = Processes(None, api_server_of(setting.cluster), None)
         first = _raw_lives(system, servers)
-        begun, ended = _jobs(system, servers, rows)
+        operator = system.start_operator(settings={"EMBEDDING_LOG_LEVEL": "info"})
+        all_processes = Processes(operator.daemon.pid, servers.api_server, postmaster_of(system.listings.url))
+        system.apply_source(backfill={"mode": "Jobs"})
+        begun = _see_when(system, all_processes, rows // WARM_SHARE)
+        ended = _see_when(system, all_processes, rows)
+        operator.stop()
         second = _raw_lives(system, servers)
     raw_ms, raw_per_s = (first.ms_per_life + second.ms_per_life) / 2, (first.lives_per_s + second.lives_per_s) / 2
     jobs, spent = ended.jobs - begun.jobs, ended.spent.since(begun.spent)
@@ -78,32 +81,9 @@ def measure(setting: Setting) -> Mapping[str, float]:
         "jobs_per_s": per_s,
         "lifecycle_vs_raw": per_s / raw_per_s,
         "operator_cpu_ms_per_job": MS * spent.operator / jobs,
-        "api_requests_per_job": _requests_per_job(begun, ended),
+        "api_requests_per_job": (ended.requests - begun.requests) / jobs,
         "rss_growth_100k": ended.rss_mb / begun.rss_mb,
     }
-
-
-def measure_requests(setting: Setting) -> Mapping[str, float]:
-    """What is a count, with few rows."""
-    with operator_system(setting, COUNTED_ROWS) as system:
-        asyncio.run(mark_all(system.as_operator))
-        begun, ended = _jobs(system, Processes(None, (), None), COUNTED_ROWS)
-    return {"api_requests_per_job": _requests_per_job(begun, ended)}
-
-
-def _requests_per_job(begun: Seen, ended: Seen) -> float:
-    return (ended.requests - begun.requests) / (ended.jobs - begun.jobs)
-
-
-def _jobs(system: OperatorSystem, servers: Processes, rows: int) -> tuple[Seen, Seen]:
-    """Have an operator embed all rows. Returns what was counted after the first tenth, and at the end."""
-    operator = system.start_operator(settings={"EMBEDDING_LOG_LEVEL": "info"})
-    processes = Processes(operator.daemon.pid, servers.api_server, postmaster_of(system.listings.url))
-    system.apply_source(backfill={"mode": "Jobs"})
-    begun = _see_when(system, processes, rows // WARM_SHARE)
-    ended = _see_when(system, processes, rows)
-    operator.stop()
-    return begun, ended
 
 
 def _see_when(system: OperatorSystem, processes: Processes, jobs: int) -> Seen:

@@ -126,14 +126,16 @@ class OperatorSystem:
 
 @contextmanager
 def operator_system(setting: Setting, rows: int, *, text: str | None = None) -> Iterator[OperatorSystem]:
-    """A table of so many listings without vectors, without an operator yet."""
-    database = setting.new_database()
-    listings = Listings(database.url, **({} if text is None else {"text": text}))
-    listings.create(rows)
-    role, password = setting.server.create_role("operator")
-    listings.run(f'GRANT CREATE ON DATABASE "{database.name}" TO "{role}"')
-    listings.run(GRANT.format(table=listings.name, role=role))
-    namespace = f"benchmark-{secrets.token_hex(4)}"
-    with temporary_namespace(setting.cluster, namespace, setting.folder) as kubeconfig, ExitStack() as stack:
+    """A table of so many listings without vectors, without an operator yet. At the end all of it is removed."""
+    with ExitStack() as stack:
+        database = setting.new_database()
+        stack.callback(setting.server.drop_database, database.name)
+        listings = Listings(database.url, **({} if text is None else {"text": text}))
+        listings.create(rows)
+        role, password = setting.server.create_role("operator")
+        listings.run(f'GRANT CREATE ON DATABASE "{database.name}" TO "{role}"')
+        listings.run(GRANT.format(table=listings.name, role=role))
+        namespace = f"benchmark-{secrets.token_hex(4)}"
+        kubeconfig = stack.enter_context(temporary_namespace(setting.cluster, namespace, setting.folder))
         url = database.url_for(role, password)
         yield OperatorSystem(setting, Kubectl(setting.cluster, namespace), kubeconfig, listings, url, stack)
