@@ -22,16 +22,21 @@ def measure(setting: Setting) -> Mapping[str, float]:
 
 
 def measure_counts(setting: Setting) -> Mapping[str, float]:
-    """Also the requests to the API server for each job. These are all of the run, so a few more than in lifecycle.py."""
-    with operator_system(setting, JOBS) as system, FakeGemini(setting.folder, latency_ms=LATENCY_MS) as server:
+    """Also the requests to the API server for each job: all of the run, so a few more than in lifecycle.py.
+
+    Where the setting has fewer rows, there are as many jobs.
+    """
+    jobs = min(JOBS, setting.rows)
+    with operator_system(setting, jobs) as system, FakeGemini(setting.folder, latency_ms=LATENCY_MS) as server:
         system.start_operator(settings=settings_of(server))
         before = requests_so_far(system.kubectl)
         system.apply_source(model=MODEL, backfill={"mode": "Jobs"})
         system.wait_until_filled(within_s=ENDS_WITHIN_S)
+        system.wait_until_jobs_are_done()
         requests = requests_so_far(system.kubectl) - before
         stats = server.stats()
         setting.say(f"{stats.calls} requests with {stats.texts} texts, the largest with {stats.largest_batch}")
-        return {"batching_requests_2000": stats.calls, "api_requests_per_job": requests / JOBS}
+        return {"batching_requests_2000": stats.calls, "api_requests_per_job": requests / jobs}
 
 
 def settings_of(server: FakeGemini) -> dict[str, str]:

@@ -9,10 +9,12 @@ from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 from urllib.parse import unquote, urlsplit
 
 import yaml
 
+from embedding_operator.resources.embedding_job import OPEN
 from embedding_worker.rows.derived_table import SCHEMA
 from hack.benchmarks.listings import Listings
 from hack.benchmarks.setting import Setting
@@ -113,6 +115,19 @@ class OperatorSystem:
 
     def wait_until_filled(self, *, within_s: float = ENDS_WITHIN_S) -> None:
         wait_until(self.is_filled, within_s=within_s, because="every row has its vector")
+
+    def jobs(self) -> list[dict[str, Any]]:
+        """All EmbeddingJobs, as the API server returns them."""
+        items: list[dict[str, Any]] = self.kubectl.get("embeddingjobs")["items"]
+        return items
+
+    def wait_until_jobs_are_done(self) -> None:
+        """Return when no job is open: its vector is written before its status."""
+        wait_until(
+            lambda: all(job["status"]["phase"] not in OPEN for job in self.jobs()),
+            within_s=ENDS_WITHIN_S,
+            because="all jobs are done",
+        )
 
     def wait_until_calm(self) -> None:
         """Return when all sources are fresh, and the work that follows is done too."""

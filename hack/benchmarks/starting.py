@@ -68,7 +68,7 @@ def measure_restart(setting: Setting) -> Mapping[str, float]:
         asyncio.run(mark_all(system.as_operator))
         before = system.start_operator(settings=NEVER)
         system.apply_source(backfill={"mode": "Jobs"})
-        wait_until(lambda: len(jobs_of(system)) >= OPEN // 5, within_s=WITHIN_S, because="it has created jobs")
+        wait_until(lambda: len(system.jobs()) >= OPEN // 5, within_s=WITHIN_S, because="it has created jobs")
         before.kill()
         open_the_rest(system)
         first = FIRST_VECTOR.format(state=system.state)
@@ -81,21 +81,15 @@ def measure_restart(setting: Setting) -> Mapping[str, float]:
     return {"restart_s_500_open": took_s}
 
 
-def jobs_of(system: OperatorSystem) -> list[dict[str, Any]]:
-    """All jobs, as the API server returns them."""
-    items: list[dict[str, Any]] = system.kubectl.get("embeddingjobs")["items"]
-    return items
-
-
 def open_the_rest(system: OperatorSystem) -> None:
     """Create further jobs, until 500 are open: an operator opens fewer while no call ends (reconciler/window.py)."""
-    present = jobs_of(system)
+    present = system.jobs()
     pattern, taken = present[0], {job["spec"]["businessId"] for job in present}
     texts = system.listings.run(TEXTS.format(table=system.listings.name, text=system.listings.text))
     others = [job_like(pattern, row_id, content_hash) for row_id, content_hash in texts if row_id not in taken]
     missing = {"apiVersion": "v1", "kind": "List", "items": others[: OPEN - len(present)]}
     system.kubectl.run("create", "-f", "-", stdin=json.dumps(missing), within_s=WITHIN_S)
-    assert len(jobs_of(system)) == OPEN
+    assert len(system.jobs()) == OPEN
 
 
 def job_like(job: Mapping[str, Any], business_id: str, content_hash: str) -> dict[str, Any]:
