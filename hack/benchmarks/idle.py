@@ -85,7 +85,7 @@ def measure_sources(setting: Setting) -> Mapping[str, float]:
         processes = Processes(operator.daemon.pid, (), postmaster_of(system.listings.url))
         one = _spent_in_a_minute(processes)
         for number in range(1, SOURCES):
-            another = system.with_table(f"businesses_{number}", ROWS_OF_A_SMALL_TABLE)
+            another = system.with_table(f"businesses{number}", ROWS_OF_A_SMALL_TABLE)
             fill(another.as_operator)
             another.apply_source(backfill=JOBS)
         system.wait_until_calm()
