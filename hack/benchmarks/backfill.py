@@ -5,7 +5,6 @@ The first audit has marked all rows before, as for the raw write. Called by __ma
 
 import asyncio
 from collections.abc import Mapping
-from dataclasses import replace
 from pathlib import Path
 
 from hack.benchmarks.api_requests import requests_so_far
@@ -23,7 +22,7 @@ def auto(concurrency: int = CONCURRENCY) -> dict[str, object]:
 
 def measure(setting: Setting) -> Mapping[str, float]:
     with operator_system(setting, setting.rows) as system:
-        asyncio.run(mark_all(replace(system.listings, url=system.operator_url)))
+        asyncio.run(mark_all(system.as_operator))
         operator = system.start_operator()
         before = requests_so_far(system.kubectl)
         system.apply_source(backfill=auto())

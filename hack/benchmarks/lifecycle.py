@@ -9,7 +9,7 @@ import json
 import sys
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 from hack.benchmarks.api_requests import requests_so_far
@@ -57,7 +57,7 @@ class RawLives:
 def measure(setting: Setting) -> Mapping[str, float]:
     rows = max(2_000, setting.rows // SHARE)
     with operator_system(setting, rows) as system:
-        asyncio.run(mark_all(replace(system.listings, url=system.operator_url)))
+        asyncio.run(mark_all(system.as_operator))
         servers = Processes(None, api_server_of(setting.cluster), None)
         first = _raw_lives(system, servers)
         operator = system.start_operator(settings={"EMBEDDING_LOG_LEVEL": "info"})

@@ -54,6 +54,13 @@ async def mark_all(listings: Listings) -> Statements:
         return statements
 
 
+def fill(listings: Listings) -> Statements:
+    """Write all vectors, as the role of this URL. The number of rows is a multiple of BATCH."""
+    statements = asyncio.run(mark_all(listings))
+    asyncio.run(write(listings.url, statements, prepared(listings, statements), connections=max(CONNECTIONS)))
+    return statements
+
+
 def prepared(listings: Listings, statements: Statements) -> list[Parameters]:
     """The statements that write all rows."""
     found = listings.run(f"SELECT id, {listings.text} FROM public.{listings.name} ORDER BY id")

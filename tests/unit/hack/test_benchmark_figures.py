@@ -1,15 +1,19 @@
 """The table of `make bench`, its ratios, and what is measured for one figure."""
 
+import json
 from collections.abc import Mapping
 from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 import typer
+from typer.testing import CliRunner
 
-from hack.benchmarks.__main__ import MEASUREMENTS, Measurement, chosen, found_by
+from hack.benchmarks import __main__ as command
+from hack.benchmarks.__main__ import COUNTS, MEASUREMENTS, Measurement, chosen, found_by, result
 from hack.benchmarks.errors import Skipped
-from hack.benchmarks.figures import FIGURES, Found, Verdict, at_least, at_most, needed_for, shown, table
+from hack.benchmarks.figures import FIGURES, Found, Verdict, at_least, at_most, missed, needed_for, shown, table
+from hack.benchmarks.machine import machine
 from hack.benchmarks.setting import Setting
 
 
@@ -101,4 +105,44 @@ def test_a_measurement_that_fails_or_is_skipped_does_not_prevent_the_others(tmp_
     assert found.values == {"takeover_s": 4.0}
     assert found.missing["pgboss_tuned_rows_per_s"] == "skipped: no npm"
     assert found.missing["raw_write_rows_per_s"] == "failed: ValueError"
-    assert said == ["raw_write_rows_per_s: ValueError: no luck"]
+    assert said == [
+        "measuring raw_write_rows_per_s",
+        "raw_write_rows_per_s: ValueError: no luck",
+        "measuring pgboss_tuned_rows_per_s",
+        "measuring takeover_s",
+    ]
+
+
+def test_the_figures_that_miss_their_aims_are_named() -> None:
+    found = Found({"backfill_api_requests": 250.0, "takeover_s": 12.3, "jobs_per_s": 1.0}, {"handover_s": "skipped"})
+    assert missed(found) == ["backfill_api_requests"]
+
+
+def test_the_short_form_measures_figures_of_the_table() -> None:
+    assert {name for count in COUNTS for name in count.figures} <= {figure.name for figure in FIGURES}
+
+
+def run_short(value: float, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> int:
+    """The exit code where the short form finds this number of refusals."""
+    monkeypatch.setattr(command, "RESULT", tmp_path / "build" / "bench.json")
+    monkeypatch.setattr(
+        command, "COUNTS", (Measurement(lambda setting: {"quota_refusals": value}, ("quota_refusals",)),)
+    )
+    return CliRunner().invoke(command.app, ["--short"]).exit_code
+
+
+def test_the_short_form_fails_where_a_count_misses_its_aim(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert run_short(0.0, tmp_path, monkeypatch) == 0
+    assert run_short(1.0, tmp_path, monkeypatch) == 1
+
+
+def test_the_result_is_one_object_of_numbers_and_the_machine() -> None:
+    written = json.loads(result(Found({"takeover_s": 4.0}, {}), {"cores": 2, "commit": "abc"}))
+    assert written == {"takeover_s": 4.0, "machine": {"cores": 2, "commit": "abc"}}
+
+
+def test_the_machine_is_described() -> None:
+    here = machine()
+    assert set(here) == {"cores", "model", "memory_gb", "load_before", "commit"}
+    assert here["cores"]
+    assert here["model"]

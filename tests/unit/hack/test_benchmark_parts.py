@@ -15,6 +15,8 @@ from hack.benchmarks.memory import memory_mb
 from hack.benchmarks.node_programs import is_new_enough
 from hack.benchmarks.quota import duration_s, used_in_a_minute
 from hack.benchmarks.slow_provider import DIMENSIONS
+from hack.benchmarks.starting import job_like
+from hack.benchmarks.statement_log import StatementLog, statements_in
 from hack.benchmarks.vector_costs import BATCH, answers
 
 METRICS = """
@@ -60,8 +62,7 @@ async def test_the_provider_is_registered_by_its_entry_point_and_gives_each_text
     monkeypatch.syspath_prepend(folder)
     assert slow_provider.NAME in {point.name for point in entry_points(group=ENTRY_POINT_GROUP)}
     provider = registered_providers()[slow_provider.NAME]
-    monkeypatch.setattr(slow_provider, "LATENCY_S", 0.0)
-    first, again = [await slow_provider.SlowEmbedder(None, {}).embed(["a", "b"]) for _ in range(2)]  # type: ignore[arg-type]
+    first, again = [await provider.make(None, slow_provider.AT_ONCE).embed(["a", "b"]) for _ in range(2)]  # type: ignore[arg-type]
     assert provider.name == slow_provider.NAME
     assert first == again
     assert first[0] != first[1]
@@ -83,3 +84,40 @@ def test_the_minute_of_a_quota_begins_with_the_first_call_of_several_texts() -> 
 def test_the_answers_that_are_measured_are_read_to_vectors(form: str) -> None:
     answer, read = answers()[form]
     assert [len(vector) for vector in read(answer)] == [DIMENSIONS] * BATCH
+
+
+LOG = """2026-11-27 17:20:00 UTC [7] LOG:  statement: BEGIN
+2026-11-27 17:20:00 UTC [7] LOG:  execute <unnamed>: SELECT id
+\tFROM public.businesses
+2026-11-27 17:20:00 UTC [7] DETAIL:  Parameters: $1 = 'LOG:  checkpoint'
+2026-11-27 17:20:01 UTC [7] LOG:  execute _pg3_0: SELECT 1
+2026-11-27 17:20:01 UTC [7] ERROR:  relation "x" does not exist
+2026-11-27 17:20:01 UTC [7] STATEMENT:  SELECT FROM x
+2026-11-27 17:20:01 UTC [9] LOG:  checkpoint starting: time
+2026-11-27 17:20:01 UTC [7] LOG:  statement: COMMIT
+"""
+
+
+def test_each_statement_of_the_log_counts_once() -> None:
+    assert statements_in(LOG) == 4
+
+
+def test_statements_are_counted_from_a_position_of_the_log(tmp_path: Path) -> None:
+    path = tmp_path / "server.log"
+    path.write_text(LOG)
+    log = StatementLog(path)
+    position = len(log)
+    with path.open("a") as appended:
+        appended.write(LOG)
+    assert log.statements_since(position) == 4
+    assert log.statements_since(0) == 8
+
+
+def test_a_job_is_copied_for_another_row_without_what_the_server_has_added() -> None:
+    spec = {"sourceRef": {"name": "s"}, "businessId": "1", "contentHash": "0" * 64, "fingerprint": "f"}
+    metadata = {"name": "s-1-x", "labels": {"a": "b"}, "uid": "1", "resourceVersion": "5"}
+    found = job_like({"apiVersion": "v", "kind": "k", "metadata": metadata, "spec": spec, "status": {}}, "2", "1" * 64)
+    assert found["spec"] == {**spec, "businessId": "2", "contentHash": "1" * 64}
+    assert found["metadata"]["labels"] == {"a": "b"}
+    assert found["metadata"]["name"].startswith("s-2-")
+    assert set(found) == {"apiVersion", "kind", "metadata", "spec"}
