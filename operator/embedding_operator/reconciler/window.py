@@ -36,14 +36,18 @@ class Throughput:
     def record(self, now: float) -> None:
         """A job is done."""
         self._done.append(now)
+        self._forget_old(now)
 
     def per_s(self, now: float) -> float:
-        while self._done and self._done[0] < now - self._over_s:
-            self._done.popleft()
+        self._forget_old(now)
         if not self._done:
             return 0.0
         # In the beginning, the time since the first job is used, but at least one second.
         return len(self._done) / min(self._over_s, max(1.0, now - self._done[0]))
+
+    def _forget_old(self, now: float) -> None:
+        while self._done and self._done[0] < now - self._over_s:
+            self._done.popleft()
 
 
 def window_size(max_open: int, *, per_s: float) -> int:

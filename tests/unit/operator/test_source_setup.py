@@ -87,6 +87,18 @@ class Inspected:
         return self._tables.would_embed
 
 
+class PreparedEmbedder(FakeEmbedder):
+    """Notes what the tables were asked before it was made ready."""
+
+    def __init__(self, tables: Tables) -> None:
+        super().__init__()
+        self._tables = tables
+        self.asked_before: list[list[tuple[str, SourceConfig]]] = []
+
+    async def prepare(self) -> None:
+        self.asked_before.append(list(self._tables.asked))
+
+
 @pytest.fixture
 def tables(monkeypatch: pytest.MonkeyPatch) -> Tables:
     found = Tables()
@@ -304,6 +316,27 @@ async def test_a_source_of_an_unknown_provider_is_refused_before_anything_is_cre
     with pytest.raises(SourceRefused, match="local"):
         await prepared(Parts(), providers={})
     assert tables.asked == []
+
+
+@pytest.mark.parametrize(("suspend", "times"), [(False, 1), (True, 0)])
+async def test_the_provider_is_made_ready_with_the_source_and_not_for_a_suspended_one(
+    tables: Tables, suspend: bool, times: int
+) -> None:
+    made = PreparedEmbedder(tables)
+    shown = source(suspend=suspend)
+    setup = setup_of(Parts(), {"local": Provider("local", lambda model, values: made)})
+    await setup.prepare(shown, Configuration(shown.spec.config()))
+    assert made.asked_before == [[]] * times
+
+
+async def test_a_source_whose_sdk_can_not_be_imported_is_refused_before_anything_is_created(tables: Tables) -> None:
+    def fails(module: str) -> None:
+        raise ModuleNotFoundError(name="grpc")
+
+    broken = Provider("local", lambda model, values: FakeEmbedder(), sdk_module="json", extra="local", import_sdk=fails)
+    with pytest.raises(SourceRefused, match=r"install embedding-operator\[local\] \(json can't be imported: .*grpc\)"):
+        await prepared(Parts(), providers={"local": broken})
+    assert tables.claims == []
 
 
 async def test_a_refused_table_is_raised(tables: Tables) -> None:

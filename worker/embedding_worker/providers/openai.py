@@ -83,7 +83,7 @@ class OpenAIEmbedder:
         self._making = asyncio.Lock()
 
     async def embed(self, texts: Sequence[str]) -> list[Vector]:
-        """See Embedder.embed. The first call imports the SDK, in a thread and outside of the timeout."""
+        """See Embedder.embed. A client is made first, unless that was done before, in a thread and outside of the timeout."""
         await self.prepare()
         asked: dict[str, Any] = {"model": self._model.name, "input": list(texts), "encoding_format": "base64"}
         if self._model.name.startswith(TAKES_DIMENSIONS):
@@ -110,7 +110,7 @@ class OpenAIEmbedder:
         return whole if tokens is None else CountedVectors(whole, tokens=tokens)
 
     async def prepare(self) -> None:
-        """Import the SDK, and make the client, unless that was done before."""
+        """Make the client, unless that was done before."""
         async with self._making:
             if self._send is None:
                 self._send = await BlockingCall(NAME).run(partial(make_sender, self._api_key, self._access.endpoint))
