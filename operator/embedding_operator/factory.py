@@ -5,7 +5,8 @@ from embedding_operator.loop_factory import LoopFactory
 from embedding_operator.reconciler.api_server_watch import ApiServerWatch
 from embedding_operator.reconciler.deleted_sources import DeletedSources
 from embedding_operator.reconciler.housekeeping import Expiry, Housekeeping
-from embedding_operator.reconciler.job_runner import JobRunner, Recorders
+from embedding_operator.reconciler.job_records import JobRecords
+from embedding_operator.reconciler.job_runner import JobRunner
 from embedding_operator.reconciler.job_statuses import JobStatuses
 from embedding_operator.reconciler.row_explainer import Lead, RowExplainer
 from embedding_operator.reconciler.sources import Sources
@@ -47,7 +48,7 @@ class Factory:
             JobStatuses(context.server, table, clock=context.clock),
             context.queues,
             context.catalog,
-            recorders=Recorders(context.metrics, context.events, sources.job_done, context.settled),
+            records=JobRecords(context.metrics, context.events, job_done=sources.job_done, clock=context.clock),
             clock=context.clock,
             may_work=context.leadership.may_start,
         )

@@ -121,7 +121,8 @@ class Process:
             self.database_watch,
         )
         """What works also while the process stands by."""
-        self._while_leading = (context.leadership, factory.deleted_sources(), self.api_server_watch, context.settled)
+        records = self._runner.records
+        self._while_leading = (context.leadership, factory.deleted_sources(), self.api_server_watch, records)
         self._leads = False
         self._watching = False
 
