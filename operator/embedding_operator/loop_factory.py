@@ -28,6 +28,7 @@ class LoopFactory:
             workers,
             settings.audit_rows_per_s,
             leads,
+            context.peeker,
             context.clock,
             settings.price_per_million_tokens,
         )

@@ -9,6 +9,7 @@ from typing import Any
 from embedding_operator.reconciler.audit import Audit
 from embedding_operator.reconciler.backfill import BackfillControl, BackfillParts
 from embedding_operator.reconciler.clearing import Clearing
+from embedding_operator.reconciler.peeker import PeekedMarks, Peeker
 from embedding_operator.reconciler.registers import SharedParts
 from embedding_operator.reconciler.sweep import Sweeper
 from embedding_operator.reconciler.table_watch import TableWatch
@@ -31,6 +32,19 @@ class ReadySource:
     pipeline: RowPipeline
     watch: TableWatch
     backfill: BackfillControl
+    marks: PeekedMarks
+    peeker: Peeker
+
+    @property
+    def nothing_to_sweep(self) -> bool:
+        """Whether it is known, without a sweep, that there is neither a change mark nor a job."""
+        return self.marks.are_none and not self.sweeper.has_jobs
+
+    @property
+    def is_calm(self) -> bool:
+        """Whether there is nothing to do until a peek sees a new mark."""
+        busy = self.backfill.is_active or self.pipeline.gate.problem is not None
+        return self.marks.is_current and self.audit.filled and self.sweeper.is_calm and not busy
 
     async def sweep(self) -> bool:
         """Sweep, and delete marks in pages where that is worth it. Returns whether the next turn is to follow at once."""
@@ -72,6 +86,7 @@ async def make_ready_source(
         clock=clock,
         may_work=shared.may_work,
         more_to_come=lambda gathered: sweeper.more_to_come(gathered),
+        more_urgent_to_come=lambda: sweeper.more_edits_to_come,
         source=source.name,
     )
     parts = BackfillParts(store, pipeline, jobs.table, shared.make_workers(source))
@@ -92,4 +107,6 @@ async def make_ready_source(
         pipeline,
         watch,
         BackfillControl(source, config, parts, clock=clock),
+        PeekedMarks(store.marks_table),
+        shared.peeker,
     )

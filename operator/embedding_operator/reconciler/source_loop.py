@@ -148,14 +148,14 @@ class SourceLoop:
             await stack.enter_async_context(ready.backfill.running())
             self._ready_source = ready
             stack.callback(self._close_queue)
+            stack.enter_context(ready.peeker.peeking(ready.marks, self.wake))
             if not self._source.spec.suspend:
                 self._queues.open(self._name, ready.pipeline)
                 self._window.set_idle(self._name, False)
             known = {"filled": ready.audit.filled, "paused_since": ready.watch.paused_since}
             self._record(set_up=True, model=chosen.model(self._source), **known)
             self._failures.forget()
-            fingerprint = chosen.config.fingerprint
-            log.info("source ready", source=self._name, table=str(chosen.config.at), fingerprint=fingerprint)
+            log.info("source ready", source=self._name, table=str(chosen.config.at), fingerprint=chosen.config.fingerprint)
             yield ready
 
     def _close_queue(self) -> None:
@@ -199,14 +199,15 @@ class SourceLoop:
         self._metrics.record_facts(self._name, self._facts)
         await self._report.write(self._facts)
         self._report.emit_adopted(ready.audit.adopted)
-        return max(reaction.pause_s if reaction else 0.0, self._interval_s)
+        calm = ready.is_calm and not self._report.is_late
+        return turn.pause_s(self._interval_s, reaction, calm=calm, audit_within_s=ready.audit.longest_pause_s)
 
     async def _do(self, ready: ReadySource) -> None:
         requested, handled = self._requested, self._facts.reconciled_at
         if ready.pipeline.rows.refusal is not None:
             raise ready.pipeline.rows.refusal
         idle = self._draining or not self._may_work()
-        look = Look(self._source.spec.suspend, idle, requested=requested, handled=handled)
+        look = Look(self._source.spec.suspend, idle, requested, handled, nothing_to_sweep=ready.nothing_to_sweep)
         changed, failed, due = False, None, self._window.due(self._name)
         await self._watch(ready)
         if not idle:

@@ -15,7 +15,7 @@ from embedding_operator.reconciler.dead_letters import LOCKED, DeadLetterReview,
 from embedding_operator.reconciler.job_creator import JobCreator, WhyLeftOut
 from embedding_operator.reconciler.job_statuses import refresh_job
 from embedding_operator.reconciler.registers import JobRegisters
-from embedding_operator.reconciler.tracked_job import IN_FLIGHT, JobState, TrackedJob
+from embedding_operator.reconciler.tracked_job import IN_FLIGHT, OPEN, JobState, TrackedJob
 from embedding_worker.clock import Clock
 from embedding_worker.rows.records import DueRow, LastOutcome, Seen, VectorWrite
 from embedding_worker.rows.store import RowStore
@@ -87,6 +87,8 @@ class Sweeper:
         self.dead_letters = DeadLetters(source, jobs.table, jobs.window)
         self._review = DeadLetterReview()
         self._passes_over = False
+        self._found_none = False
+        """The last sweep had room for jobs, and no row was due."""
         self.seen = NOTHING
         """What the last sweep has looked at."""
         self._left_some = False
@@ -132,6 +134,22 @@ class Sweeper:
             return True
         return self._left_some and 2 * gathered <= self._window.share_of(self._source)
 
+    @property
+    def more_edits_to_come(self) -> bool:
+        """Whether jobs of edited rows are about to be started: they are being created, or wait for their handlers."""
+        return any(job.edited for job in self._table.jobs(self._source, COMING))
+
+    @property
+    def has_jobs(self) -> bool:
+        """Whether there is any job of the source, dead letters among them."""
+        return bool(self._table.count(frozenset(JobState), source=self._source))
+
+    @property
+    def is_calm(self) -> bool:
+        """Whether no row was due, no job is open, and no row waits for the end of a pause: only a new mark makes work."""
+        waits = self._table.count(OPEN, source=self._source) or self._creator.left_out()
+        return self._found_none and not waits and self.problem is None and self.jobs_refused is None
+
     async def sweep(self, *, edits_only: bool = False) -> None:
         """Create jobs for due rows, as many as the window and the dead letters allow, and supersede jobs whose row has changed.
 
@@ -157,6 +175,7 @@ class Sweeper:
             limit = max(limit, PASSED_OVER)
         self._passes_over = False
         due = await self._store.sweep(leave_out=leave_out, limit=limit, edits_only=edits_only)
+        self._found_none = limit > 0 and not due
         if limit:
             self._left_some = len(due) >= limit
         return due

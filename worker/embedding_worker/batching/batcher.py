@@ -33,16 +33,19 @@ class Batcher(Generic[Item, Result]):
         linger_s: float = LINGER_S,
         concurrency: int = 2,
         more_to_come: Callable[[int], bool] = lambda gathered: False,
+        more_urgent_to_come: Callable[[], bool] = lambda: False,
         of_one_call: Callable[[], int] | None = None,
     ) -> None:
-        """`more_to_come`: whether others will soon be submitted, although so many are in no batch yet. `of_one_call`: how many
-        items one call takes now, where that is less than `max_items`: an urgent item waits for a batch, and so for all its calls.
+        """`more_to_come`: whether others will soon be submitted, although so many are in no batch yet. `more_urgent_to_come`:
+        whether urgent ones are about to be submitted. `of_one_call`: how many items one call takes now, where that is less than
+        `max_items`: an urgent item waits for a batch, and so for all its calls.
         """
         self._work = work
         self.max_items = max_items
         self._clock = clock
         self._linger_s = linger_s
         self._more_to_come = more_to_come
+        self._more_urgent_to_come = more_urgent_to_come
         self._of_one_call = of_one_call or (lambda: max_items)
         self._queue: ItemQueue[Item, Result] = ItemQueue()
         self._slots = Slots(concurrency)
@@ -96,10 +99,15 @@ class Batcher(Generic[Item, Result]):
             self._begin(gathered)
 
     async def _linger(self, gathered: list[Queued[Item, Result]]) -> None:
-        """Add what is queued already, and what arrives within `linger_s`, or longer: see `_lingers_on`."""
+        """Add what is queued already, and what arrives within `linger_s`, or longer: see `_lingers_on`.
+
+        With an urgent item, wait only while others like it are about to arrive, such as those of the same transaction.
+        """
         began = arrived = self._clock.monotonic()
         deadline = began + self._linger_s
         while len(gathered) < min(self.max_items, self._of_one_call()):
+            if self._queue.is_empty() and _any_urgent(gathered) and not self._more_urgent_to_come():
+                return
             if await self._queue.wait(self._clock, within_s=deadline - self._clock.monotonic()):
                 gathered.append(self._queue.take())
                 arrived = self._clock.monotonic()
@@ -112,7 +120,7 @@ class Batcher(Generic[Item, Result]):
         """Whether a batch that is not full waits on, so that a backlog costs few calls. Urgent items do not wait for others."""
         if self._draining or self._clock.monotonic() >= until:
             return False
-        return not any(queued.urgent for queued in gathered) and self._more_to_come(len(gathered))
+        return not _any_urgent(gathered) and self._more_to_come(len(gathered))
 
     def _begin(self, gathered: list[Queued[Item, Result]]) -> None:
         """All submissions of equal items get the same result. Those that were cancelled meanwhile are left out."""
@@ -124,6 +132,10 @@ class Batcher(Generic[Item, Result]):
             self._slots.begin(futures, self._work, give=partial(_answer, futures))
         else:
             self._slots.give_back()
+
+
+def _any_urgent(gathered: list[Queued[Item, Result]]) -> bool:
+    return any(queued.urgent for queued in gathered)
 
 
 def _answer(futures: dict[Item, "list[asyncio.Future[Result]]"], item: Item, result: Result | Exception) -> None:

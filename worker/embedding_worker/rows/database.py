@@ -3,6 +3,7 @@
 Called by the other modules of this folder. Nothing is held between two calls.
 """
 
+import asyncio
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from typing import Any, Self
@@ -174,6 +175,8 @@ class Database:
         self._diagnosis = Diagnosis()
         self.encoding = "UTF8"
         """The server's, known from the first transaction on."""
+        self.answers = 0
+        """How many transactions have begun, and how many statements without one were answered."""
         self._pool = AsyncConnectionPool(
             lambda: self._url,
             connection_class=Connection,
@@ -237,6 +240,24 @@ class Database:
                 await self._pool.drain()  # new connections may find the primary among the hosts of the URL
                 raise
 
+    async def fetch_at_once(self, sql: str, *, within_s: float) -> list[Row]:
+        """Run one statement that reads, without a transaction block and without the session settings: one message, one answer.
+
+        It must name schemas, and must not depend on a setting. Raises as `transaction` does, and StatementTimedOut if there is
+        no answer in time; PostgreSQL then cancels the statement.
+        """
+        with _translate_errors(quoting=True):
+            try:
+                async with self._pool.connection() as connection, asyncio.timeout(within_s):
+                    cursor = await connection.execute(sql.encode())
+                    rows = await cursor.fetchall()
+            except PoolTimeout:
+                raise DatabaseUnavailable(await self._why_away()) from None
+            except TimeoutError:
+                raise StatementTimedOut("StatementTimeout", f"no answer within {within_s:g} s", sqlstate="57014") from None
+        self.answers += 1
+        return rows
+
     async def _begin(self, stack: AsyncExitStack, settings: Settings) -> Connection:
         """A connection that has begun a transaction with these settings. The stack ends the transaction.
 
@@ -269,6 +290,7 @@ class Database:
                     begin_with(settings)
                 )  # by the simple protocol, which accepts both statements at once
         self.encoding = connection.info.parameter_status("server_encoding") or self.encoding
+        self.answers += 1
 
     async def _why_away(self) -> str:
         """Why no connection can be made. The pool does not report the reason, so one connection is tried without it."""

@@ -61,6 +61,11 @@ class RowStore:
         """What it reads the table with, for one_row.py."""
         return self._access, self._statements
 
+    @property
+    def marks_table(self) -> str:
+        """The table of its change marks, with schema and quoted, for peek.py."""
+        return self._statements.marks
+
     def id_problem(self, row_id: str) -> str | None:
         """Why no row of the table can have this id, in a few words; None if a row can have it."""
         return self._access.id_problem(row_id)
