@@ -166,6 +166,7 @@ class FakeStore(RowStore):
     """`requests` holds the name of every method that was called, in order."""
 
     backlog: FakeBacklog
+    marks_table = "the marks"
 
     def __init__(self, texts: Mapping[str, str] | None = None) -> None:
         """These rows exist from before: no trigger has seen them, and only an audit marks them."""

@@ -47,6 +47,8 @@ class PeekedMarks:
     table: str
     wake: Callable[[], None] = lambda: None
     newest: int | None = None
+    are_new: bool = False
+    """A peek has seen a new one. The source's sweep sets it back when it begins."""
     is_current: bool = False
     """Whether peeks succeed, so that the source's loop is woken by a new mark."""
     retry_at: float = float("-inf")
@@ -60,6 +62,7 @@ class PeekedMarks:
         """A peek has found this."""
         before, self.newest, self.is_current, self.retry_at = self.newest, newest, True, float("-inf")
         if has_new(newest, before):
+            self.are_new = True
             self.wake()
 
     def lose(self) -> None:

@@ -48,7 +48,8 @@ class ReadySource:
 
     async def sweep(self) -> bool:
         """Sweep, and delete marks in pages where that is worth it. Returns whether the next turn is to follow at once."""
-        await self.sweeper.sweep(edits_only=self.backfill.is_active)
+        self.marks.are_new = False
+        await self.sweeper.sweep(edits_only=self.backfill.is_active, stop=lambda: self.marks.are_new)
         return await self.clearing.step(self.sweeper.seen)
 
     @property

@@ -150,10 +150,11 @@ class Sweeper:
         waits = self._table.count(OPEN, source=self._source) or self._creator.left_out()
         return self._found_none and not waits and self.problem is None and self.jobs_refused is None
 
-    async def sweep(self, *, edits_only: bool = False) -> None:
+    async def sweep(self, *, edits_only: bool = False, stop: Callable[[], bool] = lambda: False) -> None:
         """Create jobs for due rows, as many as the window and the dead letters allow, and supersede jobs whose row has changed.
 
-        `edits_only`: a backfill embeds the other rows, without jobs. Raises what the store raises, ApiServerUnavailable, and
+        `edits_only`: a backfill embeds the other rows, without jobs. `stop`: whether rows were edited meanwhile, which are to get
+        their jobs before others, in the next sweep. Raises what the store raises, ApiServerUnavailable, and
         RequestRefused if a job may not be read.
         """
         self.seen = NOTHING
@@ -167,10 +168,14 @@ class Sweeper:
         await self._store.clear(plan.clear)
         rows = await self._that_are_not_locked([*plan.jobs, *await self._write_blank(plan.blank)])
         rows = await self._that_can_be_shown(rows)
-        await self._creator.create(rows, at_most=self.dead_letters.may_be_opened)
+        await self._creator.create(rows, at_most=self.dead_letters.may_be_opened, stop=stop)
 
     async def _due_rows(self, *, edits_only: bool) -> list[DueRow]:
         leave_out, limit = self.without_jobs_now(), self.room
+        if not limit:  # edited rows may still have room
+            self._found_none = False
+            limit = min(self._creator.limit(edited=True), self.dead_letters.may_be_opened)
+            return await self._store.sweep(leave_out=leave_out, limit=limit, edits_only=True)
         if limit and (self._creator.probing or (self._passes_over and self.jobs_refused is None)):
             limit = max(limit, PASSED_OVER)
         self._passes_over = False

@@ -20,6 +20,8 @@ MEASURED_OVER_S = 10.0
 OF_A_SOURCE_OVER_S = 60.0
 """For estimates, which need not follow as fast as the window."""
 SMALLEST_SHARE = 5
+FOR_EDITS = 20
+"""So many jobs of edited rows may be active beyond the window: a first fill keeps it full, for two seconds or so."""
 WAITING_IN_VAIN = frozenset({JobState.POSTPONED})
 """While a source's provider cannot be called, its jobs that wait for it count: more of them would be of no help."""
 
@@ -151,8 +153,8 @@ class Window:
         due = {name: rows for name, rows in self._due.items() if name in self._sharing - (self._idle - {source})}
         return share(self.size, due, source)
 
-    def free(self, source: str) -> int:
-        """How many jobs this source may create now."""
+    def free(self, source: str, *, edited: bool = False) -> int:
+        """How many jobs this source may create now; how many for edited rows."""
         idle = self._idle - {source}
         used = Usage(
             active_here=self._jobs.count(ACTIVE | WAITING_IN_VAIN if source in self._idle else ACTIVE, source=source),
@@ -160,10 +162,11 @@ class Window:
             open_in_all=self._jobs.count(OPEN, excluding=idle),
             existing=self._jobs.count(OPEN) + self._finished.count,
         )
+        beyond = FOR_EDITS if edited else 0
         return free_places(
-            self.size,
+            self.size + beyond,
             used,
-            my_share=self.share_of(source),
+            my_share=self.share_of(source) + beyond,
             max_open=self._max_open,
             max_existing=self._max_existing if idle else self._max_existing - self._max_open,
             # If there are too many finished jobs, no place is reserved until some expire, or their number would have no bound.

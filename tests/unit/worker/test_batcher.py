@@ -406,6 +406,53 @@ async def test_an_urgent_item_waits_for_no_others_and_takes_those_along_that_wai
     assert work.batches == [(0, 1)]
 
 
+async def test_an_urgent_item_begins_at_once_while_a_slot_is_free(work: Work) -> None:
+    async with batcher_of(work, max_items=64) as batcher:
+        assert await within_a_second(batcher.submit(7, urgent=True)) == "result 7"
+    assert work.batches == [(7,)]
+
+
+def urgent_coming(work: Work, clock: FakeClock, coming: set[int]) -> Batcher[int, str]:
+    return Batcher(
+        work, max_items=64, linger_s=LINGER_S, clock=clock, more_urgent_to_come=lambda: bool(coming)
+    )
+
+
+async def test_urgent_items_that_are_about_to_arrive_share_a_batch(work: Work) -> None:
+    clock, coming = FakeClock(), {2, 3}
+    async with urgent_coming(work, clock, coming) as batcher:
+        waiting = tasks(batcher.submit(1, urgent=True))
+        for n in (2, 3):
+            await clock.advance(LINGER_S / 10)
+            coming.discard(n)
+            waiting += tasks(batcher.submit(n, urgent=True))
+        await within_a_second(asyncio.gather(*waiting))
+    assert work.batches == [(1, 2, 3)]
+
+
+async def test_urgent_items_that_do_not_arrive_are_waited_for_no_longer_than_the_linger(work: Work) -> None:
+    clock = FakeClock()
+    async with urgent_coming(work, clock, {2}) as batcher:
+        (waiting,) = tasks(batcher.submit(1, urgent=True))
+        await clock.advance(LINGER_S * 0.9)
+        assert not waiting.done()
+        await clock.advance(LINGER_S * 0.2)
+        assert await within_a_second(waiting) == "result 1"
+
+
+async def test_urgent_items_have_a_slot_of_their_own_while_all_others_are_taken(work: Work) -> None:
+    work.gate.clear()
+    async with batcher_of(work, max_items=1, concurrency=2) as batcher:
+        slow = tasks(*(batcher.submit(n) for n in range(3)))
+        await settled_down()
+        urgent = tasks(*(batcher.submit(n, urgent=True) for n in (7, 8)))
+        await settled_down()
+        assert work.batches == [(0,), (1,), (7,)]
+        work.gate.set()
+        await within_a_second(asyncio.gather(*slow, *urgent))
+    assert work.batches[3:] == [(8,), (2,)]
+
+
 async def test_a_batch_that_lingers_for_others_begins_when_the_batcher_is_drained(work: Work) -> None:
     clock = FakeClock()
     async with lingering(work, clock, lambda gathered: True) as batcher:
