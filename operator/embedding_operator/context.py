@@ -13,7 +13,6 @@ from embedding_operator.leadership import Leadership
 from embedding_operator.lifecycle import events
 from embedding_operator.metrics import Metrics
 from embedding_operator.reconciler.catalog import SourceCatalog
-from embedding_operator.reconciler.peeker import Peeker
 from embedding_operator.reconciler.registers import JobRegisters, make_registers
 from embedding_operator.reconciler.row_queues import RowQueues
 from embedding_operator.settings import Settings
@@ -35,7 +34,6 @@ class Context:
     catalog: SourceCatalog
     queues: RowQueues
     leadership: Leadership
-    peeker: Peeker
 
 
 async def open_context(settings: Settings, stack: AsyncExitStack) -> Context:
@@ -64,5 +62,4 @@ async def open_context(settings: Settings, stack: AsyncExitStack) -> Context:
         catalog,
         RowQueues(catalog, clock=clock),
         Leadership(server, identity=identity, clock=clock, changed=record_leader),
-        Peeker(database, clock=clock),
     )

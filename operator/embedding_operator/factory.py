@@ -7,6 +7,7 @@ from embedding_operator.reconciler.deleted_sources import DeletedSources
 from embedding_operator.reconciler.housekeeping import Expiry, Housekeeping
 from embedding_operator.reconciler.job_runner import JobRunner, Recorders
 from embedding_operator.reconciler.job_statuses import JobStatuses
+from embedding_operator.reconciler.peeker import Peeker
 from embedding_operator.reconciler.row_explainer import Lead, RowExplainer
 from embedding_operator.reconciler.sources import Sources
 from embedding_operator.rotation import Rotation, make_rotation
@@ -16,11 +17,13 @@ from embedding_operator.settings import DATABASE_URL
 class Factory:
     def __init__(self, context: Context) -> None:
         self._context = context
+        self.peeker = Peeker(context.database, clock=context.clock)
+        """Of the loops of all sources."""
 
     def sources(self) -> Sources:
         context = self._context
         return Sources(
-            LoopFactory(context).source_loop,
+            LoopFactory(context, self.peeker).source_loop,
             catalog=context.catalog,
             queues=context.queues,
             jobs=context.jobs,

@@ -3,7 +3,7 @@
 from functools import partial
 
 from embedding_operator.context import Context
-from embedding_operator.reconciler.registers import SharedParts
+from embedding_operator.reconciler.registers import Peeker, SharedParts
 from embedding_operator.reconciler.source_loop import SourceLoop
 from embedding_operator.reconciler.source_setup import SourceSetup
 from embedding_operator.reconciler.status_report import StatusReport
@@ -13,8 +13,9 @@ from embedding_operator.resources.embedding_source import EmbeddingSource
 
 
 class LoopFactory:
-    def __init__(self, context: Context) -> None:
+    def __init__(self, context: Context, peeker: Peeker) -> None:
         self._context = context
+        self._peeker = peeker
 
     def source_loop(self, source: EmbeddingSource) -> SourceLoop:
         context, settings = self._context, self._context.settings
@@ -28,7 +29,7 @@ class LoopFactory:
             workers,
             settings.audit_rows_per_s,
             leads,
-            context.peeker,
+            self._peeker,
             context.clock,
             settings.price_per_million_tokens,
         )

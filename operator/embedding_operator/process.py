@@ -121,7 +121,7 @@ class Process:
             self.database_watch,
         )
         """What works also while the process stands by."""
-        self._while_leading = (context.leadership, factory.deleted_sources(), self.api_server_watch, context.peeker)
+        self._while_leading = (context.leadership, factory.deleted_sources(), self.api_server_watch, factory.peeker)
         self._leads = False
         self._watching = False
 

@@ -329,6 +329,9 @@ class FakeStore(RowStore):
             self.mark(row_id, edited=False)
         return AuditPage(page[-1] if len(page) == limit else None, len(page), len(found))
 
+    async def counts_and_use(self, *, dead_letters: Iterable[str] = ()) -> tuple[Counts, Used | None]:
+        return await self.counts(dead_letters=dead_letters), await self.used_today()
+
     async def counts(self, *, dead_letters: Iterable[str] = ()) -> Counts:
         self._request("counts")
         alive = bool(set(self.marks) - set(dead_letters))

@@ -11,7 +11,6 @@ from embedding_operator.metrics import Metrics
 from embedding_operator.reconciler.catalog import SourceCatalog
 from embedding_operator.reconciler.finished_jobs import FinishedJobs
 from embedding_operator.reconciler.job_table import JobTable
-from embedding_operator.reconciler.peeker import Peeker
 from embedding_operator.reconciler.registers import JobRegisters
 from embedding_operator.reconciler.row_queues import RowQueues
 from embedding_operator.reconciler.window import Window
@@ -76,7 +75,6 @@ class Parts:
             self.catalog,
             self.queues,
             Leadership(self.server, identity="operator-1", clock=self.clock),
-            Peeker(database, clock=self.clock),
         )
 
     def put_job(self, body: Json) -> EmbeddingJob:

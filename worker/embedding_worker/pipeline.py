@@ -57,14 +57,13 @@ def make_pipeline(
     limits: Limits,
     clock: Clock,
     may_work: Callable[[], bool] = lambda: True,
-    more_to_come: Callable[[int], bool] = lambda gathered: False,
-    more_urgent_to_come: Callable[[], bool] = lambda: False,
+    more_to_come: Callable[[int, bool], bool] = lambda gathered, urgent: False,
     source: str = "",
 ) -> RowPipeline:
     """The pipeline of the source that this store belongs to. Every text is counted in the database before it is sent.
 
     `may_work`: whether this process may begin calls. While it may not, rows wait as if the provider was away.
-    `more_to_come`, `more_urgent_to_come`: see Batcher. `source` is its name in the log.
+    `more_to_come`: see Batcher. `source` is its name in the log.
     """
 
     meter = make_meter(store, embedder, limits, source=source, clock=clock)
@@ -77,7 +76,6 @@ def make_pipeline(
         max_items=embedder.max_texts,
         clock=clock,
         more_to_come=more_to_come,
-        more_urgent_to_come=more_urgent_to_come,
         of_one_call=lambda: calls.size.texts,
     )
     return RowPipeline(calls, gate, rows, batcher, OutcomeLog(store.record_outcomes, clock=clock), limits)

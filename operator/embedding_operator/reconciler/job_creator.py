@@ -153,7 +153,9 @@ class JobCreator:
 
     async def _create_one(self, row: DueRow) -> bool | Refused:
         """True: created, or adopted. False: not tried."""
-        if not self._window.free(self._source, edited=row.edited):  # other sources have used the places that were free meanwhile
+        if not self._window.free(
+            self._source, edited=row.edited
+        ):  # other sources have used the places that were free meanwhile
             return False
         now = self._clock.monotonic()
         tracked = self._tracked(row, row.job_hash, now)

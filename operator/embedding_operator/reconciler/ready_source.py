@@ -9,8 +9,7 @@ from typing import Any
 from embedding_operator.reconciler.audit import Audit
 from embedding_operator.reconciler.backfill import BackfillControl, BackfillParts
 from embedding_operator.reconciler.clearing import Clearing
-from embedding_operator.reconciler.peeker import PeekedMarks, Peeker
-from embedding_operator.reconciler.registers import SharedParts
+from embedding_operator.reconciler.registers import PeekedMarks, Peeker, SharedParts
 from embedding_operator.reconciler.sweep import Sweeper
 from embedding_operator.reconciler.table_watch import TableWatch
 from embedding_operator.resources.embedding_source import EmbeddingSource
@@ -41,10 +40,11 @@ class ReadySource:
         return self.marks.are_none and not self.sweeper.has_jobs
 
     @property
-    def is_calm(self) -> bool:
-        """Whether there is nothing to do until a peek sees a new mark."""
+    def calm_s(self) -> float:
+        """How long the next turn may wait because there is nothing to do until a peek sees a new mark; 0 if there is."""
         busy = self.backfill.is_active or self.pipeline.gate.problem is not None
-        return self.marks.is_current and self.audit.filled and self.sweeper.is_calm and not busy
+        calm = self.marks.is_current and self.audit.filled and self.sweeper.is_calm and not busy
+        return self.audit.longest_pause_s if calm else 0.0
 
     async def sweep(self) -> bool:
         """Sweep, and delete marks in pages where that is worth it. Returns whether the next turn is to follow at once."""
@@ -86,8 +86,7 @@ async def make_ready_source(
         limits=limits,
         clock=clock,
         may_work=shared.may_work,
-        more_to_come=lambda gathered: sweeper.more_to_come(gathered),
-        more_urgent_to_come=lambda: sweeper.more_edits_to_come,
+        more_to_come=lambda gathered, urgent: sweeper.more_to_come(gathered, urgent=urgent),
         source=source.name,
     )
     parts = BackfillParts(store, pipeline, jobs.table, shared.make_workers(source))

@@ -8,10 +8,12 @@ from embedding_operator.api_server import ApiServer
 from embedding_operator.reconciler.backfill_workers import Workers
 from embedding_operator.reconciler.finished_jobs import FinishedJobs
 from embedding_operator.reconciler.job_table import JobTable
-from embedding_operator.reconciler.peeker import Peeker
+from embedding_operator.reconciler.peeker import PeekedMarks, Peeker
 from embedding_operator.reconciler.window import Window
 from embedding_operator.resources.embedding_source import EmbeddingSource
 from embedding_worker.clock import Clock
+
+__all__ = ["JobRegisters", "PeekedMarks", "Peeker", "SharedParts", "make_registers"]
 
 
 @dataclass(frozen=True)

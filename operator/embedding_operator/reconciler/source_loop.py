@@ -155,7 +155,8 @@ class SourceLoop:
             known = {"filled": ready.audit.filled, "paused_since": ready.watch.paused_since}
             self._record(set_up=True, model=chosen.model(self._source), **known)
             self._failures.forget()
-            log.info("source ready", source=self._name, table=str(chosen.config.at), fingerprint=chosen.config.fingerprint)
+            fingerprint = chosen.config.fingerprint
+            log.info("source ready", source=self._name, table=str(chosen.config.at), fingerprint=fingerprint)
             yield ready
 
     def _close_queue(self) -> None:
@@ -199,8 +200,7 @@ class SourceLoop:
         self._metrics.record_facts(self._name, self._facts)
         await self._report.write(self._facts)
         self._report.emit_adopted(ready.audit.adopted)
-        calm = ready.is_calm and not self._report.is_late
-        return turn.pause_s(self._interval_s, reaction, calm=calm, audit_within_s=ready.audit.longest_pause_s)
+        return turn.pause_s(self._interval_s, reaction, calm_s=0.0 if self._report.is_late else ready.calm_s)
 
     async def _do(self, ready: ReadySource) -> None:
         requested, handled = self._requested, self._facts.reconciled_at
@@ -255,10 +255,10 @@ class SourceLoop:
         counted_s_ago = None if self._counted_at is None else now - self._counted_at
         if not turn.must_count(counted_s_ago=counted_s_ago, changed=changed):
             return
-        counts = await ready.store.counts(dead_letters=self._report.dead_letters())
+        counts, used = await ready.store.counts_and_use(dead_letters=self._report.dead_letters())
         self._counted_at = now
         self._window.record_due(self._name, counts.due, jobs_for_all=not ready.backfill.is_active)
-        self._record(counts=counts, used=await ready.store.used_today())
+        self._record(counts=counts, used=used)
 
     async def _stall(self, error: Exception) -> None:
         """Report that the source is not set up, and wait before the next try."""

@@ -124,20 +124,17 @@ class Sweeper:
         """How many jobs may be created now."""
         return min(self._creator.limit(), self.dead_letters.may_be_opened)
 
-    def more_to_come(self, gathered: int) -> bool:
+    def more_to_come(self, gathered: int, *, urgent: bool = False) -> bool:
         """Whether jobs will soon be started, while the rows of so many wait for a batch.
 
         They exist already, or the next sweep creates them, because due rows were left, and the share of the window has room for
-        as many again.
+        as many again. `urgent`: whether jobs of edited rows exist that are about to be started.
         """
+        if urgent:
+            return any(job.edited for job in self._table.jobs(self._source, COMING))
         if self._table.count(COMING, source=self._source):
             return True
         return self._left_some and 2 * gathered <= self._window.share_of(self._source)
-
-    @property
-    def more_edits_to_come(self) -> bool:
-        """Whether jobs of edited rows are about to be started: they are being created, or wait for their handlers."""
-        return any(job.edited for job in self._table.jobs(self._source, COMING))
 
     @property
     def has_jobs(self) -> bool:

@@ -13,7 +13,7 @@ REFUSED_PAUSE_S = 5.0
 UNREACHABLE_PAUSE_S = 2.0
 LONGEST_PAUSE_S = 5.0
 COUNT_EVERY_S = 0.5
-CALM_PAUSE_S = 8.0
+CALM_PAUSE_S = 9.0
 """The pause of a source with nothing to do, which a peek ends. It bounds the age of its counts, which are written every ten
 seconds, and the delay of a mark that peeks cannot see, because a mark with a higher number stays."""
 LOCKED_TURNS = 5
@@ -77,13 +77,11 @@ class Reaction:
     """Reason and message of Stalled."""
 
 
-def pause_s(interval_s: float, reaction: Reaction | None, *, calm: bool, audit_within_s: float) -> float:
-    """How long to wait after a turn. `calm`: nothing is left to do, and a new mark ends the pause. `audit_within_s`: the audit
-    would fall behind its rate with a longer pause.
+def pause_s(interval_s: float, reaction: Reaction | None, *, calm_s: float) -> float:
+    """How long to wait after a turn. `calm_s`: how long the audit may pause where nothing is left to do, and a new mark ends the
+    pause; 0 where there is work.
     """
-    if reaction is not None:
-        return max(reaction.pause_s, interval_s)
-    return max(interval_s, min(CALM_PAUSE_S, audit_within_s)) if calm else interval_s
+    return max(reaction.pause_s if reaction else min(calm_s, CALM_PAUSE_S), interval_s)
 
 
 def after_failed_turn(error: Exception, *, locked_turns: int) -> Reaction | None:

@@ -49,9 +49,7 @@ async def test_a_mark_that_commits_after_a_higher_one_is_seen_when_that_one_is_d
     assert await peek(rows, marks) == [1]
 
 
-async def test_one_peek_reads_the_marks_of_several_sources(
-    businesses: Application, rows: Database, keep: Keep
-) -> None:
+async def test_one_peek_reads_the_marks_of_several_sources(businesses: Application, rows: Database, keep: Keep) -> None:
     marks = await marks_of(keep)
     businesses.run('CREATE TABLE embedding_operator."other % marks" (LIKE ' + marks + " INCLUDING ALL)")
     businesses.run("INSERT INTO businesses (name) VALUES ('Bakery')")
@@ -101,7 +99,7 @@ async def test_a_peek_gives_up_where_the_marks_are_locked_and_its_connection_can
     monkeypatch.setattr(peek_module, "PEEK_WITHIN_S", 0.2)
     async with Database(database.url, max_connections=1) as rows:
         with psycopg.connect(database.url) as other:
-            other.execute(f"LOCK TABLE {marks} IN ACCESS EXCLUSIVE MODE")  # type: ignore[call-overload]
+            other.execute(f"LOCK TABLE {marks} IN ACCESS EXCLUSIVE MODE")
             with pytest.raises(StatementTimedOut):
                 await peek(rows, marks)
         assert await peek(rows, marks) == [None]
@@ -118,7 +116,9 @@ async def test_a_peek_is_one_statement_without_a_transaction_block(
     marks = await marks_of(keep)
     async with Database(database.url, max_connections=1) as rows:
         await peek(rows, marks)
-        last = "SELECT query, state FROM pg_stat_activity WHERE application_name = 'embedding-operator' AND datname = $1"
+        last = (
+            "SELECT query, state FROM pg_stat_activity WHERE application_name = 'embedding-operator' AND datname = $1"
+        )
         found = businesses.run(last.replace("$1", "current_database()") + " ORDER BY state_change DESC LIMIT 1")
     ((query, state),) = found
     assert (query, state) == (peek_module.peek([marks]), "idle")

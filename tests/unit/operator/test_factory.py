@@ -83,7 +83,7 @@ async def test_all_that_starts_work_asks_whether_this_process_leads(monkeypatch:
     parts = Parts()
     context = parts.context({"DATABASE_URL": URL}, database=FakeDatabase())
     factory = Factory(context)
-    LoopFactory(context).source_loop(source())
+    LoopFactory(context, factory.peeker).source_loop(source())
     housekeeping, runner = factory.housekeeping(factory.sources()), factory.job_runner(factory.sources())
     replayed = parts.put_job(job_of("1", "Bakery") | {"status": {"phase": Phase.PENDING, "attempts": 6}})
 

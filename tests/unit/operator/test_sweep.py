@@ -205,9 +205,9 @@ async def test_a_source_is_not_calm_while_the_window_has_no_room_to_look_for_due
 async def test_more_edits_are_to_come_while_a_job_of_one_waits_for_its_handler() -> None:
     system = SweptSource({"1": "one"})
     await system.sweep()
-    assert system.sweeper.more_edits_to_come
+    assert system.sweeper.more_to_come(1, urgent=True)
     system.table.start(name_of("1", "one"))
-    assert not system.sweeper.more_edits_to_come
+    assert not system.sweeper.more_to_come(1, urgent=True)
 
 
 async def test_no_edits_are_to_come_while_only_other_jobs_wait() -> None:
@@ -215,7 +215,7 @@ async def test_no_edits_are_to_come_while_only_other_jobs_wait() -> None:
     system.store.texts = {"1": "one"}
     await system.store.audit(after_id=None, limit=1_000)
     await system.sweep()
-    assert (system.sweeper.more_edits_to_come, system.sweeper.more_to_come(0)) == (False, True)
+    assert (system.sweeper.more_to_come(0, urgent=True), system.sweeper.more_to_come(0)) == (False, True)
 
 
 async def test_a_full_window_is_filled_again_as_jobs_finish() -> None:

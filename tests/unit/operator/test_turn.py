@@ -133,16 +133,11 @@ def test_a_source_without_marks_and_jobs_is_audited_and_not_swept() -> None:
     assert steps(replace(look(), nothing_to_sweep=True)) == (Step.AUDIT_STEP,)
 
 
-@pytest.mark.parametrize(
-    ("calm", "audit_within_s", "expected"),
-    [(False, 20.0, 0.5), (True, 20.0, CALM_PAUSE_S), (True, 2.0, 2.0), (True, 0.1, 0.5)],
-)
-def test_a_calm_source_pauses_for_long_unless_its_audit_would_fall_behind(
-    calm: bool, audit_within_s: float, expected: float
-) -> None:
-    assert pause_s(0.5, None, calm=calm, audit_within_s=audit_within_s) == expected
+@pytest.mark.parametrize(("calm_s", "expected"), [(0.0, 0.5), (20.0, CALM_PAUSE_S), (2.0, 2.0), (0.1, 0.5)])
+def test_a_calm_source_pauses_for_long_unless_its_audit_would_fall_behind(calm_s: float, expected: float) -> None:
+    assert pause_s(0.5, None, calm_s=calm_s) == expected
 
 
-def test_after_an_error_the_pause_is_that_of_the_reaction() -> None:
-    assert pause_s(0.5, Reaction(2.0), calm=True, audit_within_s=20.0) == 2.0
-    assert pause_s(0.5, Reaction(0.0), calm=True, audit_within_s=20.0) == 0.5
+@pytest.mark.parametrize(("reaction", "expected"), [(Reaction(2.0), 2.0), (Reaction(0.0), 0.5)])
+def test_after_an_error_the_pause_is_that_of_the_reaction(reaction: Reaction, expected: float) -> None:
+    assert pause_s(0.5, reaction, calm_s=CALM_PAUSE_S) == expected

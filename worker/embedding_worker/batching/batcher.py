@@ -35,20 +35,18 @@ class Batcher(Generic[Item, Result]):
         clock: Clock,
         linger_s: float = LINGER_S,
         concurrency: int = 2,
-        more_to_come: Callable[[int], bool] = lambda gathered: False,
-        more_urgent_to_come: Callable[[], bool] = lambda: False,
+        more_to_come: Callable[[int, bool], bool] = lambda gathered, urgent: False,
         of_one_call: Callable[[], int] | None = None,
     ) -> None:
-        """`more_to_come`: whether others will soon be submitted, although so many are in no batch yet. `more_urgent_to_come`:
-        whether urgent ones are about to be submitted. `of_one_call`: how many items one call takes now, where that is less than
-        `max_items`: an urgent item waits for a batch, and so for all its calls.
+        """`more_to_come`: whether others will soon be submitted, although so many are in no batch yet; with True, whether urgent
+        ones are about to be. `of_one_call`: how many items one call takes now, where that is less than `max_items`: an urgent
+        item waits for a batch, and so for all its calls.
         """
         self._work = work
         self.max_items = max_items
         self._clock = clock
         self._linger_s = linger_s
         self._more_to_come = more_to_come
-        self._more_urgent_to_come = more_urgent_to_come
         self._of_one_call = of_one_call or (lambda: max_items)
         self._queue: ItemQueue[Item, Result] = ItemQueue()
         self._slots = Slots(concurrency)
@@ -130,7 +128,7 @@ class Batcher(Generic[Item, Result]):
         deadline = began + self._linger_s
         while len(gathered) < min(self.max_items, self._of_one_call()):
             left_s = deadline - self._clock.monotonic()
-            if _any_urgent(gathered) and not self._more_urgent_to_come():
+            if _any_urgent(gathered) and not self._more_to_come(len(gathered), True):
                 left_s = 0.0
             if await self._queue.wait(self._clock, within_s=left_s, urgent=urgent):
                 gathered.append(self._queue.take())
@@ -144,7 +142,7 @@ class Batcher(Generic[Item, Result]):
         """Whether a batch that is not full waits on, so that a backlog costs few calls. Urgent items do not wait for others."""
         if self._draining or self._clock.monotonic() >= until:
             return False
-        return not _any_urgent(gathered) and self._more_to_come(len(gathered))
+        return not _any_urgent(gathered) and self._more_to_come(len(gathered), False)
 
     def _begin(self, gathered: list[Queued[Item, Result]], slots: Slots) -> None:
         """All submissions of equal items get the same result. Those that were cancelled meanwhile are left out."""

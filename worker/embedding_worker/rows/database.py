@@ -3,15 +3,12 @@
 Called by the other modules of this folder. Nothing is held between two calls.
 """
 
-import asyncio
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from typing import Any, Self
 
 import psycopg
 from psycopg import errors
-from psycopg.adapt import Dumper
-from psycopg.pq import Format
 from psycopg_pool import AsyncConnectionPool, PoolTimeout
 
 from embedding_worker.errors import (
@@ -23,7 +20,7 @@ from embedding_worker.errors import (
     StatementTimedOut,
 )
 from embedding_worker.rows.connection_causes import STATEMENT_POOLING
-from embedding_worker.rows.connections import CONNECTION, Connection, Diagnosis
+from embedding_worker.rows.connections import CONNECTION, Connection, Diagnosis, fetch_alone
 from embedding_worker.rows.database_url import libpq_url
 from embedding_worker.rows.session import LOCK_TIMEOUT, Settings, begin_with
 
@@ -42,20 +39,6 @@ ENDED = ("FATAL", "PANIC")
 NOT_UNICODE = ("22021", "22P05")
 NOT_NULL = "23502"
 LOCKED = (errors.LockNotAvailable, errors.SerializationFailure, errors.DeadlockDetected)
-
-
-class BinaryParameter(bytes):
-    """A value in PostgreSQL's binary format, of the type to which the statement casts it."""
-
-
-class _BinaryDumper(Dumper):
-    format = Format.BINARY
-
-    def dump(self, obj: BinaryParameter) -> bytes:
-        return obj
-
-
-psycopg.adapters.register_dumper(BinaryParameter, _BinaryDumper)
 
 
 class ServerUnsuitable(DatabaseUnavailable):
@@ -241,20 +224,16 @@ class Database:
                 raise
 
     async def fetch_at_once(self, sql: str, *, within_s: float) -> list[Row]:
-        """Run one statement that reads, without a transaction block and without the session settings: one message, one answer.
+        """Run one statement that reads, by itself: without a transaction block, and whatever the session's settings are.
 
-        It must name schemas, and must not depend on a setting. Raises as `transaction` does, and StatementTimedOut if there is
-        no answer in time; PostgreSQL then cancels the statement.
+        Raises as `transaction` does, and StatementTimedOut if there is no answer in time; PostgreSQL then cancels it.
         """
         with _translate_errors(quoting=True):
             try:
-                async with self._pool.connection() as connection, asyncio.timeout(within_s):
-                    cursor = await connection.execute(sql.encode())
-                    rows = await cursor.fetchall()
+                async with self._pool.connection() as connection:
+                    rows = await fetch_alone(connection, sql, within_s=within_s)
             except PoolTimeout:
                 raise DatabaseUnavailable(await self._why_away()) from None
-            except TimeoutError:
-                raise StatementTimedOut("StatementTimeout", f"no answer within {within_s:g} s", sqlstate="57014") from None
         self.answers += 1
         return rows
 

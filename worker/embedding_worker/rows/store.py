@@ -214,6 +214,13 @@ class RowStore:
     async def counts(self, *, dead_letters: Iterable[str] = ()) -> Counts:
         return Counts(*(await self._access.fetch(self._statements.counts, await self._access.as_text(dead_letters)))[0])
 
+    async def counts_and_use(self, *, dead_letters: Iterable[str] = ()) -> tuple[Counts, Used | None]:
+        """`counts` and `used_today`, in one transaction."""
+        ids = await self._access.as_text(dead_letters)
+        async with self._access.transaction() as transaction:
+            counts = Counts(*(await transaction.fetch(self._statements.counts, ids))[0])
+            return counts, await usage.read_used_today(transaction, self._stem)
+
     async def acquire_texts(self, tokens: Sequence[int], limits: usage.Limits) -> usage.Granted:
         """Count texts as sent to the provider today, as many as the limits allow. See usage.acquire_texts."""
         return await usage.acquire_texts(self._access, self._stem, tokens, limits)
