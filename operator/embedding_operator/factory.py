@@ -17,11 +17,13 @@ from embedding_operator.settings import DATABASE_URL
 class Factory:
     def __init__(self, context: Context) -> None:
         self._context = context
+        self._loops = LoopFactory(context)
+        self.peeker = self._loops.peeker
 
     def sources(self) -> Sources:
         context = self._context
         return Sources(
-            LoopFactory(context).source_loop,
+            self._loops.source_loop,
             catalog=context.catalog,
             queues=context.queues,
             jobs=context.jobs,

@@ -121,8 +121,8 @@ class Process:
             self.database_watch,
         )
         """What works also while the process stands by."""
-        records = self._runner.records
-        self._while_leading = (context.leadership, factory.deleted_sources(), self.api_server_watch, records)
+        others = (self._runner.records, factory.peeker)
+        self._while_leading = (context.leadership, factory.deleted_sources(), self.api_server_watch, *others)
         self._leads = False
         self._watching = False
 
