@@ -39,11 +39,15 @@ class ReadySource:
         """Whether it is known, without a sweep, that there is neither a change mark nor a job."""
         return self.marks.are_none and not self.sweeper.has_jobs
 
-    @property
-    def calm_s(self) -> float:
-        """How long the next turn may wait because there is nothing to do until a peek sees a new mark; 0 if there is."""
+    def calm_s(self, *, is_shown: bool) -> float | None:
+        """How long the next turn may wait because there is nothing to do until a peek sees a new mark; 0 if there is.
+
+        None while the first pass of the audit goes on. `is_shown`: whether the status says all that is known.
+        """
+        if not self.audit.filled:
+            return None
         busy = self.backfill.is_active or self.pipeline.gate.problem is not None
-        calm = self.marks.is_current and self.audit.filled and self.sweeper.is_calm and not busy
+        calm = is_shown and self.marks.is_current and self.sweeper.is_calm and not busy
         return self.audit.longest_pause_s if calm else 0.0
 
     async def sweep(self) -> bool:
@@ -53,8 +57,7 @@ class ReadySource:
         await self.sweeper.sweep(
             edits_only=self.backfill.is_active, undecided=undecided, stop=lambda: self.marks.are_new
         )
-        goes_on = await self.clearing.step(self.sweeper.seen)
-        return goes_on or not self.audit.filled  # the first pass of the audit takes no pauses
+        return await self.clearing.step(self.sweeper.seen)
 
     @property
     def facts(self) -> dict[str, Any]:

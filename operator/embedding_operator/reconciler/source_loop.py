@@ -200,7 +200,7 @@ class SourceLoop:
         self._metrics.record_facts(self._name, self._facts)
         await self._report.write(self._facts)
         self._report.emit_adopted(ready.audit.adopted)
-        return turn.pause_s(self._interval_s, reaction, calm_s=0.0 if self._report.is_late else ready.calm_s)
+        return turn.pause_s(self._interval_s, reaction, calm_s=ready.calm_s(is_shown=not self._report.is_late))
 
     async def _do(self, ready: ReadySource) -> None:
         requested, handled = self._requested, self._facts.reconciled_at

@@ -77,11 +77,13 @@ class Reaction:
     """Reason and message of Stalled."""
 
 
-def pause_s(interval_s: float, reaction: Reaction | None, *, calm_s: float) -> float:
+def pause_s(interval_s: float, reaction: Reaction | None, *, calm_s: float | None) -> float:
     """How long to wait after a turn. `calm_s`: how long the audit may pause where nothing is left to do, and a new mark ends the
-    pause; 0 where there is work.
+    pause; 0 where there is work. None: the first pass of the audit goes on, which takes no pauses.
     """
-    return max(reaction.pause_s if reaction else min(calm_s, CALM_PAUSE_S), interval_s)
+    if reaction is not None:
+        return max(reaction.pause_s, interval_s)
+    return 0.0 if calm_s is None else max(min(calm_s, CALM_PAUSE_S), interval_s)
 
 
 def after_failed_turn(error: Exception, *, locked_turns: int) -> Reaction | None:

@@ -138,6 +138,13 @@ def test_a_calm_source_pauses_for_long_unless_its_audit_would_fall_behind(calm_s
     assert pause_s(0.5, None, calm_s=calm_s) == expected
 
 
+def test_the_first_pass_of_the_audit_takes_no_pauses() -> None:
+    assert pause_s(0.5, None, calm_s=None) == 0.0
+
+
+@pytest.mark.parametrize("calm_s", [CALM_PAUSE_S, None])
 @pytest.mark.parametrize(("reaction", "expected"), [(Reaction(2.0), 2.0), (Reaction(0.0), 0.5)])
-def test_after_an_error_the_pause_is_that_of_the_reaction(reaction: Reaction, expected: float) -> None:
-    assert pause_s(0.5, reaction, calm_s=CALM_PAUSE_S) == expected
+def test_after_an_error_the_pause_is_that_of_the_reaction(
+    reaction: Reaction, calm_s: float | None, expected: float
+) -> None:
+    assert pause_s(0.5, reaction, calm_s=calm_s) == expected
