@@ -47,7 +47,7 @@ class ReadySource:
         if not self.audit.filled:
             return None
         busy = self.backfill.is_active or self.pipeline.gate.problem is not None
-        calm = is_shown and self.marks.is_current and self.sweeper.is_calm and not busy
+        calm = is_shown and self.marks.is_current and not self.marks.are_new and self.sweeper.is_calm and not busy
         return self.audit.longest_pause_s if calm else 0.0
 
     async def sweep(self) -> bool:

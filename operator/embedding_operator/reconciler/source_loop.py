@@ -148,7 +148,7 @@ class SourceLoop:
             await stack.enter_async_context(ready.backfill.running())
             self._ready_source = ready
             stack.callback(self._close_queue)
-            stack.enter_context(ready.peeker.peeking(ready.marks, self.wake))
+            stack.enter_context(ready.peeker.peeking(ready.marks, self._failures.unless_failing(self.wake)))
             if not self._source.spec.suspend:
                 self._queues.open(self._name, ready.pipeline)
                 self._window.set_idle(self._name, False)

@@ -23,7 +23,9 @@ SMALLEST_SHARE = 5
 UNDECIDED_SHARE = 50
 """Of a source that may begin a backfill once more of its table is read: rows that get a job now would need none then."""
 FOR_EDITS = 20
-"""So many jobs of edited rows may be active beyond the window: a first fill keeps it full, for two seconds or so."""
+"""So many jobs of edited rows may be active beyond the window: a first fill keeps it full, for two seconds or so. No more
+than `max_open` are open with them.
+"""
 WAITING_IN_VAIN = frozenset({JobState.POSTPONED})
 """While a source's provider cannot be called, its jobs that wait for it count: more of them would be of no help."""
 

@@ -261,3 +261,16 @@ async def test_a_source_is_not_calm_before_its_status_is_written(system: LoopedS
         system.store.texts.pop("1")
         await system.clock.advance(CALM_PAUSE_S + 11)
         assert system.status["rows"]["total"] == 0
+
+
+async def test_a_source_is_not_calm_while_an_edit_that_was_seen_waits_for_its_sweep(system: LoopedSource) -> None:
+    async with system.running():
+        await calm(system)
+        system.setup.leads = False
+        system.store.edit("2", "Butcher")
+        system.setup.marks.accept(2)
+        await system.clock.advance(20)
+        system.setup.leads = True
+        await system.clock.advance(2 * INTERVAL_S)
+        created = [job["spec"]["businessId"] for job in system.server.stored_jobs.values()]
+        assert created == ["2"]

@@ -8,8 +8,6 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Self, Unpack
 
 import psycopg
-from psycopg.adapt import Dumper
-from psycopg.pq import Format
 from psycopg_pool import AsyncConnectionPool, PoolTimeout
 
 from embedding_worker.errors import DatabaseUnavailable
@@ -19,20 +17,6 @@ from embedding_worker.rows.round_trip import Row as Row
 from embedding_worker.rows.round_trip import run_at_once
 from embedding_worker.rows.session import Given, Settings, begin_with, settings_of
 from embedding_worker.rows.translation import ServerUnsuitable, translate_errors
-
-
-class BinaryParameter(bytes):
-    """A value in PostgreSQL's binary format, of the type to which the statement casts it."""
-
-
-class _BinaryDumper(Dumper):
-    format = Format.BINARY
-
-    def dump(self, obj: BinaryParameter) -> bytes:
-        return obj
-
-
-psycopg.adapters.register_dumper(BinaryParameter, _BinaryDumper)
 
 
 class Transaction:

@@ -57,10 +57,14 @@ def _exchange(pgconn: PGconn, statements: Sequence[Statement]) -> PQGen[list[PGr
     results: list[PGresult] = []
     while not results or results[-1].status != ExecStatus.PIPELINE_SYNC:
         try:
-            results += yield from generators.fetch_many(pgconn)
+            received = yield from generators.fetch_many(pgconn)
         except psycopg.OperationalError:
             if any(result.status == ExecStatus.FATAL_ERROR for result in results):
                 return results
             raise
+        if not received:  # libpq has given up a connection whose answers it cannot read
+            pgconn.finish()
+            raise psycopg.OperationalError("the server's answer cannot be read")
+        results += received
     pgconn.exit_pipeline_mode()
     return results
