@@ -1,4 +1,4 @@
-"""Creates sources, job runner, housekeeping and rotation from the objects of the context. Called by process.py."""
+"""Creates sources, job runner, pauses, housekeeping and rotation from the objects of the context. Called by process.py."""
 
 from embedding_operator.context import Context
 from embedding_operator.loop_factory import LoopFactory
@@ -7,6 +7,7 @@ from embedding_operator.reconciler.deleted_sources import DeletedSources
 from embedding_operator.reconciler.housekeeping import Expiry, Housekeeping
 from embedding_operator.reconciler.job_runner import JobRunner, Recorders
 from embedding_operator.reconciler.job_statuses import JobStatuses
+from embedding_operator.reconciler.pauses import Pauses
 from embedding_operator.reconciler.row_explainer import Lead, RowExplainer
 from embedding_operator.reconciler.sources import Sources
 from embedding_operator.rotation import Rotation, make_rotation
@@ -48,6 +49,16 @@ class Factory:
             context.queues,
             context.catalog,
             recorders=Recorders(context.metrics, context.events, sources.job_done, context.settled),
+            clock=context.clock,
+            may_work=context.leadership.may_start,
+        )
+
+    def pauses(self) -> Pauses:
+        context = self._context
+        return Pauses(
+            context.server,
+            context.jobs.table,
+            context.catalog,
             clock=context.clock,
             may_work=context.leadership.may_start,
         )
