@@ -49,12 +49,14 @@ class Pauses:
 
     def holds(self, job: EmbeddingJob) -> bool:
         """Whether the job has to wait for its next attempt. If so, it is touched at the end of its pause."""
-        if self.remaining_s(job) <= 0 or not self._table.observe(job):
-            self._jobs.pop(job.name, None)
-            return False
-        self._jobs[job.name] = job
-        self._any.set()
-        return True
+        if self.remaining_s(job) > 0 and self._table.observe(job):
+            self._jobs[job.name] = job
+            self._any.set()
+            return True
+        waiting = self._jobs.get(job.name)
+        if waiting is not None and waiting.metadata.version <= job.metadata.version:  # not an event that is out of date
+            del self._jobs[job.name]
+        return False
 
     def remaining_s(self, job: EmbeddingJob) -> float:
         """How long the job waits from now on, by its status; 0 or less where it may run."""
@@ -80,13 +82,10 @@ class Pauses:
         while True:
             await self._any.wait()
             await self._clock.sleep(TURN_EVERY_S)
-            try:
-                await self.turn()
-            except Exception:
-                log.exception("jobs not touched because of an unexpected error")
+            await self.turn()
 
     async def turn(self) -> None:
-        """Touch the jobs whose pause is over, until the API server gives no answer."""
+        """Touch the jobs whose pause is over, until the API server gives no answer. Never raises."""
         due = self.due() if self._may_work() else []
         for first in range(0, len(due), TOUCHES_AT_ONCE):
             answers = await asyncio.gather(*map(self._touch, due[first : first + TOUCHES_AT_ONCE]))
@@ -113,6 +112,8 @@ class Pauses:
             self._table.remove(name)
         except RequestRefused as exc:
             log.warning("job not touched at the end of its pause", job=name, message=str(exc))
+        except Exception:
+            log.exception("job not touched because of an unexpected error", job=name)
         if self._jobs.get(name) is job:  # its event may have come before this answer, with the time of another attempt
             self._jobs.pop(name, None)
         return True
