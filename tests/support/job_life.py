@@ -1,6 +1,6 @@
 """One job as the API server stores it, and a process of the operator that works on it: for tests of whole lives of jobs.
 
-The process decides by the real modules: next step, status, retry policy, job table, and which jobs wait for the end of a pause. The API
+The process decides by the real modules: next step, status, retry policy, job table, and which jobs are in their pause. The API
 server accepts the transitions that tests/integration/api_server/test_embedding_job_crd.py sees a real one accept.
 """
 

@@ -30,9 +30,7 @@ class World:
         self.server, self.table, self.clock = self.parts.server, self.parts.table, self.parts.clock
         self.limit_pauses(100)
         self.leads = True
-        self.pauses = Pauses(
-            self.server, self.table, self.parts.catalog, clock=self.clock, may_work=lambda: self.leads
-        )
+        self.pauses = Pauses(self.server, self.table, self.parts.catalog, clock=self.clock, may_work=lambda: self.leads)
 
     def limit_pauses(self, longest_s: int) -> None:
         retry = {"maxSeconds": longest_s, "initialSeconds": 1}
