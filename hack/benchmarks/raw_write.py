@@ -9,7 +9,8 @@ from collections.abc import Mapping, Sequence
 
 import psycopg
 
-from embedding_worker.rows.database import BinaryParameter, Database
+from embedding_worker.rows.connections import BinaryParameter
+from embedding_worker.rows.database import Database
 from embedding_worker.rows.schema import prepare
 from embedding_worker.rows.statements import Statements
 from embedding_worker.rows.store import RowStore

@@ -76,9 +76,8 @@ class ApiServer:
         return self
 
     async def __aexit__(self, *exc: object) -> None:
-        await self._session.close()
-        await self._session_to_ask.close()
-        await self._session_for_leases.close()
+        for session in (self._session, self._session_to_ask, self._session_for_leases):
+            await session.close()
 
     def new_session(self, *, limit: int, patient: bool = False) -> aiohttp.ClientSession:
         """A session of at most so many connections, each of whose requests has the credentials in force.
@@ -112,9 +111,7 @@ class ApiServer:
         body = await self._send(method, url, **kwargs)
         return json.loads(body) if body else {}
 
-    async def _send(
-        self, method: str, url: str, *, session: aiohttp.ClientSession | None = None, **kwargs: Any
-    ) -> bytes:
+    async def _send(self, method: str, url: str, session: aiohttp.ClientSession | None = None, **kwargs: Any) -> bytes:
         """The answer as it came: of a deletion it contains every object that was deleted, and nobody reads it."""
         try:
             async with (session or self._session).request(method, url, **kwargs) as response:
@@ -162,22 +159,8 @@ class ApiServer:
 
     async def may(self, right: Right) -> bool:
         """Whether this account has the right in this namespace. Every account may ask the server for that."""
-        resource, _, subresource = right.resource.partition("/")
-        attributes = {
-            "namespace": self.namespace,
-            "verb": right.verb,
-            "group": right.group,
-            "resource": resource,
-            "subresource": subresource,
-            "name": right.name,
-        }
-        review = {
-            "apiVersion": "authorization.k8s.io/v1",
-            "kind": "SelfSubjectAccessReview",
-            "spec": {"resourceAttributes": attributes},
-        }
         url = f"{self.host}/apis/authorization.k8s.io/v1/selfsubjectaccessreviews"
-        return bool((await self._request("POST", url, json=review))["status"]["allowed"])
+        return bool((await self._request("POST", url, json=right.review(self.namespace)))["status"]["allowed"])
 
     async def own_namespace(self) -> Json:
         """Raises Gone where the namespace does not exist, RequestRefused where this account may not read it."""

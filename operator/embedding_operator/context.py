@@ -16,7 +16,6 @@ from embedding_operator.reconciler.catalog import SourceCatalog
 from embedding_operator.reconciler.registers import JobRegisters, make_registers
 from embedding_operator.reconciler.row_queues import RowQueues
 from embedding_operator.settings import Settings
-from embedding_operator.settled_jobs_log import SettledJobsLog
 from embedding_worker.clock import Clock, SystemClock
 from embedding_worker.providers.registry import ProviderRegistry
 from embedding_worker.rows.database import Database
@@ -30,7 +29,6 @@ class Context:
     database: Database
     metrics: Metrics
     events: EventPoster
-    settled: SettledJobsLog
     providers: ProviderRegistry
     jobs: JobRegisters
     catalog: SourceCatalog
@@ -59,7 +57,6 @@ async def open_context(settings: Settings, stack: AsyncExitStack) -> Context:
         database,
         metrics,
         poster,
-        SettledJobsLog(clock=clock),
         ProviderRegistry(settings.credentials(), clock=clock, observer=metrics),
         make_registers(max_open=settings.max_open_jobs, max_finished=settings.max_finished_jobs, clock=clock),
         catalog,

@@ -18,6 +18,7 @@ from embedding_operator.handlers.kopf_setup import make_registry, make_settings
 from embedding_operator.health import health_server, overdue
 from embedding_operator.local_endpoint import local_endpoint
 from embedding_operator.reconciler.database_watch import DatabaseWatch
+from embedding_operator.reconciler.pauses import Pauses
 from embedding_operator.reconciler.tracked_job import IN_FLIGHT, OPEN, JobState
 from embedding_operator.resources import JOBS, SOURCES
 from embedding_operator.settings import Settings
@@ -109,7 +110,8 @@ class Process:
         factory = Factory(context)
         self._sources = factory.sources()
         self._runner = factory.job_runner(self._sources)
-        self._pauses = factory.pauses()
+        leads = context.leadership.may_start
+        self._pauses = Pauses(context.server, context.jobs.table, context.catalog, clock=context.clock, may_work=leads)
         self._housekeeping = factory.housekeeping(self._sources)
         self.database_watch = DatabaseWatch(context.database, clock=context.clock)
         self.api_server_watch = factory.api_server_watch(self._sources, self._housekeeping)
@@ -121,8 +123,8 @@ class Process:
             self.database_watch,
         )
         """What works also while the process stands by."""
-        watches = (factory.deleted_sources(), self.api_server_watch, self._pauses)
-        self._while_leading = (context.leadership, *watches, context.settled)
+        others = (self._runner.records, self._pauses, factory.peeker)
+        self._while_leading = (context.leadership, factory.deleted_sources(), self.api_server_watch, *others)
         self._leads = False
         self._watching = False
 

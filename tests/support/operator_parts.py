@@ -17,7 +17,6 @@ from embedding_operator.reconciler.window import Window
 from embedding_operator.resources.embedding_job import EmbeddingJob, Phase, job_name, parse_job
 from embedding_operator.resources.embedding_source import EmbeddingSource, parse_source
 from embedding_operator.settings import settings_from
-from embedding_operator.settled_jobs_log import SettledJobsLog
 from embedding_worker.providers.provider import Provider
 from embedding_worker.providers.registry import ProviderRegistry
 from embedding_worker.rows.database import Database
@@ -71,7 +70,6 @@ class Parts:
             database,
             self.metrics,
             self.events,
-            SettledJobsLog(clock=self.clock),
             registry,
             self.jobs,
             self.catalog,

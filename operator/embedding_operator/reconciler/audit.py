@@ -21,6 +21,8 @@ WHOLE_STEP_S = 3.0
 """How long one step of a pass on request may take, and the first step of the first pass: meanwhile nothing is swept, and the
 owner is not confirmed."""
 MAX_ROWS_A_STEP = 10_000
+STEP_EVERY_S = 0.4
+"""Turns that edits cause follow each other more often: they need not wait for an audit of a few rows each."""
 
 
 class Audit:
@@ -47,6 +49,11 @@ class Audit:
         self.adopted: int | None = None
         """How many rows the first pass has adopted; None before its end, and if it was not to adopt any."""
 
+    @property
+    def longest_pause_s(self) -> float:
+        """With a longer pause between two steps, a later pass would fall behind its rate."""
+        return MAX_ROWS_A_STEP / self._rows_per_s
+
     async def step(self) -> bool:
         """Read as many rows as the rate allows by now. Returns whether any row was marked or may have been.
 
@@ -55,7 +62,7 @@ class Audit:
         now = self._clock.monotonic()
         if self.filled:
             rows = int((now - self._last_step) * self._rows_per_s)
-            if rows < 1:
+            if rows < 1 or now - self._last_step < STEP_EVERY_S:
                 return False
             self._last_step = now
             return await self._read_page(min(rows, MAX_ROWS_A_STEP)) > 0

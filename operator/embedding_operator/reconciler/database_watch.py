@@ -19,11 +19,16 @@ class DatabaseWatch:
         self._clock = clock
         self.waiting_for: str | None = "the database has not answered yet"
         """Why the database cannot be reached, in a sentence; None while it answers."""
+        self._answers_before = database.answers
 
     async def run(self) -> None:
-        """Run until cancelled."""
+        """Run until cancelled. It asks only if the database has given no answer to anyone since it looked last."""
         while True:
-            self.waiting_for = await self.find_problem()
+            if self._database.answers == self._answers_before:
+                self.waiting_for = await self.find_problem()
+            else:
+                self.waiting_for = None
+            self._answers_before = self._database.answers
             await self._clock.sleep(ASK_EVERY_S)
 
     async def find_problem(self) -> str | None:

@@ -7,37 +7,22 @@ touched at the end of a pause. It does nothing with a job that another call of t
 import asyncio
 import random
 from collections.abc import Callable
-from dataclasses import dataclass
 from datetime import datetime
 
 import structlog
 
-from embedding_operator.event_poster import EventPoster
-from embedding_operator.lifecycle.events import dead_lettered, replayed
 from embedding_operator.lifecycle.job_status import JobPatch, replay_begun, settled
 from embedding_operator.lifecycle.next_step import Step, next_step
-from embedding_operator.metrics import Metrics
 from embedding_operator.reconciler.catalog import SourceCatalog
+from embedding_operator.reconciler.job_records import JobRecords
 from embedding_operator.reconciler.job_statuses import JobStatuses
 from embedding_operator.reconciler.job_table import JobTable
 from embedding_operator.reconciler.row_queues import ProviderNotCallable, RowQueues
 from embedding_operator.resources.embedding_job import EmbeddingJob, Phase
-from embedding_operator.settled_jobs_log import SettledJobsLog
 from embedding_worker.clock import Clock
-from embedding_worker.outcome import OutcomeKind, RowOutcome, RowRequest
+from embedding_worker.outcome import RowOutcome, RowRequest
 
 log = structlog.get_logger(__name__)
-
-
-@dataclass(frozen=True)
-class Recorders:
-    """What is informed of a job's outcome, in addition to the job's status."""
-
-    metrics: Metrics
-    events: EventPoster
-    job_done: Callable[[str], None]
-    """Called with the source's name when a job no longer counts towards the window."""
-    log: SettledJobsLog
 
 
 class JobRunner:
@@ -48,7 +33,7 @@ class JobRunner:
         queues: RowQueues,
         catalog: SourceCatalog,
         *,
-        recorders: Recorders,
+        records: JobRecords,
         clock: Clock,
         jitter: Callable[[], float] = random.random,
         may_work: Callable[[], bool] = lambda: True,
@@ -58,7 +43,8 @@ class JobRunner:
         self._statuses = statuses
         self._queues = queues
         self._catalog = catalog
-        self._recorders = recorders
+        self.records = records
+        """The process runs it."""
         self._clock = clock
         self._jitter = jitter
         self._may_work = may_work
@@ -109,9 +95,7 @@ class JobRunner:
         if version is None:
             return
         self._table.requeue(job.name, version)
-        self._recorders.metrics.record_replay(job.source)
-        self._recorders.events.emit(replayed(job))
-        log.info("job replayed", job=job.name, source=job.source, business=job.spec.business_id)
+        self.records.record_replay(job)
 
     async def _embed(self, job: EmbeddingJob, *, urgent: bool) -> None:
         started = self._clock.now()
@@ -130,7 +114,7 @@ class JobRunner:
             self._record(job, patch, started)
             if patch.phase is Phase.SUCCEEDED and tracked is not None and tracked.edited_at is not None:
                 edited_s_ago = self._clock.monotonic() - tracked.edited_at
-                self._recorders.metrics.record_fresh(job.source, edited_s_ago=edited_s_ago)
+                self.records.record_fresh(job.source, edited_s_ago=edited_s_ago)
 
     async def _outcome(self, job: EmbeddingJob, *, urgent: bool) -> RowOutcome | None:
         """What became of the row; None if the job is not to be worked on any more."""
@@ -161,34 +145,6 @@ class JobRunner:
 
     def _record(self, job: EmbeddingJob, patch: JobPatch, started: datetime) -> None:
         now = self._clock.now()
-        took_s = (now - started).total_seconds()
         if (last := patch.last_outcome(now, before=job.status.reason)) is not None:
             self._queues.note(job.source, job.spec.business_id, last)
-        reason = str(patch.status["reason"])
-        self._recorders.metrics.record_job(job.source, phase=patch.phase, reason=reason, took_s=took_s)
-        if patch.phase is Phase.DEAD_LETTERED:
-            self._recorders.events.emit(dead_lettered(job, patch))
-        self._recorders.log.record(
-            job.source,
-            phase=patch.phase,
-            reason=reason,
-            took_s=took_s,
-            message=patch.status["message"],
-            job=job.name,
-            business=job.spec.business_id,
-            attempts=patch.status["attempts"],
-        )
-        if reason == OutcomeKind.EMBEDDED.value:
-            self._record_embedded(job)
-        if patch.phase is not Phase.RETRYING:
-            self._recorders.job_done(job.source)
-
-    def _record_embedded(self, job: EmbeddingJob) -> None:
-        source, business = job.source, job.spec.business_id
-        if self._recorders.metrics.record_embedded(source, business):
-            log.warning(
-                "row embedded again and again: look for what changes its text after each write of its vector",
-                job=job.name,
-                source=source,
-                business=business,
-            )
+        self.records.record_attempt(job, patch, took_s=(now - started).total_seconds())

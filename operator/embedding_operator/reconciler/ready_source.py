@@ -9,7 +9,7 @@ from typing import Any
 from embedding_operator.reconciler.audit import Audit
 from embedding_operator.reconciler.backfill import BackfillControl, BackfillParts
 from embedding_operator.reconciler.clearing import Clearing
-from embedding_operator.reconciler.registers import SharedParts
+from embedding_operator.reconciler.registers import PeekedMarks, Peeker, SharedParts
 from embedding_operator.reconciler.sweep import Sweeper
 from embedding_operator.reconciler.table_watch import TableWatch
 from embedding_operator.resources.embedding_source import BackfillMode, EmbeddingSource
@@ -31,11 +31,32 @@ class ReadySource:
     pipeline: RowPipeline
     watch: TableWatch
     backfill: BackfillControl
+    marks: PeekedMarks
+    peeker: Peeker
+
+    @property
+    def nothing_to_sweep(self) -> bool:
+        """Whether it is known, without a sweep, that there is neither a change mark nor a job."""
+        return self.marks.are_none and not self.sweeper.has_jobs
+
+    def calm_s(self, *, is_shown: bool) -> float | None:
+        """How long the next turn may wait because there is nothing to do until a peek sees a new mark; 0 if there is.
+
+        None while the first pass of the audit goes on. `is_shown`: whether the status says all that is known.
+        """
+        if not self.audit.filled:
+            return None
+        busy = self.backfill.is_active or self.pipeline.gate.problem is not None
+        calm = is_shown and self.marks.is_current and self.sweeper.is_calm and not busy
+        return self.audit.longest_pause_s if calm else 0.0
 
     async def sweep(self) -> bool:
         """Sweep, and delete marks in pages where that is worth it. Returns whether the next turn is to follow at once."""
         undecided = self.backfill.may_begin_soon(filled=self.audit.filled)
-        await self.sweeper.sweep(edits_only=self.backfill.is_active, undecided=undecided)
+        self.marks.are_new = False
+        await self.sweeper.sweep(
+            edits_only=self.backfill.is_active, undecided=undecided, stop=lambda: self.marks.are_new
+        )
         return await self.clearing.step(self.sweeper.seen)
 
     @property
@@ -72,7 +93,7 @@ async def make_ready_source(
         limits=limits,
         clock=clock,
         may_work=shared.may_work,
-        more_to_come=lambda gathered: sweeper.more_to_come(gathered),
+        more_to_come=lambda gathered, urgent: sweeper.more_to_come(gathered, urgent=urgent),
         source=source.name,
     )
     parts = BackfillParts(store, pipeline, jobs.table, shared.make_workers(source))
@@ -99,4 +120,6 @@ async def make_ready_source(
         pipeline,
         watch,
         BackfillControl(source, config, parts, clock=clock),
+        PeekedMarks(store.marks_table),
+        shared.peeker,
     )

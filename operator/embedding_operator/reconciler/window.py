@@ -22,6 +22,8 @@ OF_A_SOURCE_OVER_S = 60.0
 SMALLEST_SHARE = 5
 UNDECIDED_SHARE = 50
 """Of a source that may begin a backfill once more of its table is read: rows that get a job now would need none then."""
+FOR_EDITS = 20
+"""So many jobs of edited rows may be active beyond the window: a first fill keeps it full, for two seconds or so."""
 WAITING_IN_VAIN = frozenset({JobState.POSTPONED})
 """While a source's provider cannot be called, its jobs that wait for it count: more of them would be of no help."""
 
@@ -164,8 +166,10 @@ class Window:
         mine = share(self.size, due, source)
         return min(mine, UNDECIDED_SHARE) if source in self._undecided else mine
 
-    def free(self, source: str, *, after: int = 0) -> int:
-        """How many jobs this source may create now, or when `after` more of its active jobs are finished."""
+    def free(self, source: str, *, edited: bool = False, after: int = 0) -> int:
+        """How many jobs this source may create now, or how many for edited rows, or when `after` more of its active jobs are
+        finished.
+        """
         idle = self._idle - {source}
         active = ACTIVE | WAITING_IN_VAIN if source in self._idle else ACTIVE
         used = Usage(
@@ -174,10 +178,11 @@ class Window:
             open_in_all=self._jobs.count(OPEN, excluding=idle) - after,
             existing=self._jobs.count(OPEN) + self._finished.count,
         )
+        beyond = FOR_EDITS if edited else 0
         return free_places(
-            self.size,
+            self.size + beyond,
             used,
-            my_share=self.share_of(source),
+            my_share=self.share_of(source) + beyond,
             max_open=self._max_open,
             max_existing=self._max_existing if idle else self._max_existing - self._max_open,
             # If there are too many finished jobs, no place is reserved until some expire, or their number would have no bound.

@@ -9,6 +9,7 @@ import pytest
 
 from embedding_worker.errors import DatabaseUnavailable
 from embedding_worker.rows.database import Database
+from embedding_worker.rows.peek import newest_marks
 from embedding_worker.rows.readiness import ready_for
 from hack.database import pgbouncer
 from hack.database.pgbouncer import PgBouncer
@@ -53,6 +54,7 @@ async def test_a_source_is_kept_through_pgbouncer(businesses: Application, bounc
             assert await keeper.audit() == 0
             assert await keeper.keep() == 5
             await ready_for(rows, config)
+            assert await newest_marks(rows, [keeper.store.marks_table] * 2) == [None, None]
     assert Oracle(businesses, config).wrong() == []
 
 

@@ -12,13 +12,13 @@ from embedding_operator.api_errors import ApiServerError, ApiServerUnavailable, 
 from embedding_operator.event_poster import EventPoster
 from embedding_operator.metrics import Metrics
 from embedding_operator.reconciler.catalog import SourceCatalog
-from embedding_operator.reconciler.job_runner import JobRunner, Recorders
+from embedding_operator.reconciler.job_records import JobRecords
+from embedding_operator.reconciler.job_runner import JobRunner
 from embedding_operator.reconciler.job_statuses import JobStatuses
 from embedding_operator.reconciler.row_queues import SOURCE_COMES_WITHIN_S, RowQueues
 from embedding_operator.reconciler.tracked_job import ACTIVE, IN_FLIGHT, OPEN, JobState, TrackedJob
 from embedding_operator.resources.embedding_job import EmbeddingJob, Phase, parse_job
 from embedding_operator.resources.embedding_source import parse_source
-from embedding_operator.settled_jobs_log import SettledJobsLog
 from embedding_worker.errors import Postponed
 from embedding_worker.outcome import OutcomeKind, RowOutcome, RowRequest
 from embedding_worker.pipeline import RowPipeline
@@ -89,7 +89,7 @@ class World(Register):
             JobStatuses(self.server, self.table, clock=self.clock),
             self.queues,
             self.catalog,
-            recorders=Recorders(self.metrics, self.events, self.done.append, SettledJobsLog(clock=self.clock)),
+            records=JobRecords(self.metrics, self.events, job_done=self.done.append, clock=self.clock),
             clock=self.clock,
             jitter=lambda: 0.0,
             may_work=lambda: self.leads,

@@ -1,4 +1,4 @@
-"""Jobs that need nobody's attention have one line a second and source; the others have lines of their own at once."""
+"""Jobs that nobody has to look at have one line a second and source; the others have lines of their own at once."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -8,10 +8,12 @@ from typing import Any
 import pytest
 from structlog.testing import capture_logs
 
-from embedding_operator.resources.embedding_job import Phase
-from embedding_operator.settled_jobs_log import EVERY_S, SettledJobsLog
+from embedding_operator.lifecycle.job_status import JobPatch
+from embedding_operator.reconciler.settled_jobs_log import EVERY_S, SettledJobsLog
+from embedding_operator.resources.embedding_job import Phase, parse_job
 from embedding_operator.tasks import cancel_and_wait
 from tests.support.fake_clock import FakeClock
+from tests.support.jobs import job_body
 
 
 class Recorded:
@@ -21,8 +23,12 @@ class Recorded:
 
     def add(
         self, *, phase: Phase = Phase.SUCCEEDED, reason: str = "Embedded", source: str = "shops", took_s: float = 1
-    ) -> None:
-        self.log.record(source, phase=phase, reason=reason, took_s=took_s, message="what it says", job="shops-1")
+    ) -> str:
+        """Returns the name of the job."""
+        job = parse_job(job_body("1", source=source))
+        status = {"phase": phase, "reason": reason, "message": "what it says", "attempts": 1}
+        self.log.record(job, JobPatch(status), took_s=took_s)
+        return job.name
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
@@ -74,11 +80,11 @@ async def test_what_is_left_at_the_end_is_written() -> None:
 async def test_a_job_that_has_failed_has_a_line_of_its_own_at_once(phase: Phase, level: str) -> None:
     recorded = Recorded()
     with capture_logs() as logs:
-        recorded.add(phase=phase, reason="TextTooLong")
+        name = recorded.add(phase=phase, reason="TextTooLong")
     (line,) = logs
     assert (line["log_level"], line["event"], line["job"], line["reason"]) == (
         level,
         "job settled",
-        "shops-1",
+        name,
         "TextTooLong",
     )

@@ -10,6 +10,7 @@ from embedding_operator.lifecycle.source_facts import Pending
 from embedding_operator.reconciler import configuration, source_setup
 from embedding_operator.reconciler.backfill_workers import WorkersNotEnabled
 from embedding_operator.reconciler.configuration import Configuration, Progress
+from embedding_operator.reconciler.peeker import Peeker
 from embedding_operator.reconciler.ready_source import ReadySource
 from embedding_operator.reconciler.registers import SharedParts
 from embedding_operator.reconciler.source_setup import SourceSetup
@@ -114,7 +115,10 @@ def setup_of(parts: Parts, providers: Mapping[str, Provider] | None = None, *, l
     embedder = FakeEmbedder(max_texts=7)
     known = {"local": Provider("local", lambda model, values: embedder)} if providers is None else providers
     registry = ProviderRegistry(Credentials({}), clock=parts.clock, observer=parts.metrics, providers=known)
-    shared = SharedParts(parts.server, parts.jobs, lambda source: WorkersNotEnabled(), 500, lambda: leads, parts.clock)
+    peeker = Peeker(FakeDatabase(), clock=parts.clock)
+    shared = SharedParts(
+        parts.server, parts.jobs, lambda source: WorkersNotEnabled(), 500, lambda: leads, peeker, parts.clock
+    )
     return SourceSetup(FakeDatabase(), registry, catalog=parts.catalog, shared=shared)
 
 

@@ -6,6 +6,7 @@ import pytest
 
 from embedding_operator.reconciler.sweep import DuePlan, sort_due
 from embedding_operator.reconciler.tracked_job import JobState
+from embedding_operator.reconciler.window import FOR_EDITS
 from embedding_operator.resources.embedding_job import Phase
 from embedding_worker.errors import DatabaseUnavailable
 from embedding_worker.rows.records import DueRow
@@ -152,10 +153,69 @@ async def test_rows_whose_update_is_suppressed_are_found_without_a_job_where_the
 
 
 async def test_no_more_jobs_are_created_than_the_window_has_places() -> None:
-    system = SweptSource({str(n): f"name {n}" for n in range(210)})
+    system = SweptSource()
+    system.store.texts = {str(n): f"name {n}" for n in range(210)}
+    await system.store.audit(after_id=None, limit=1_000)
     await system.sweep()
     await system.sweep()
     assert len(system.created()) == 200
+
+
+async def test_an_edited_row_gets_a_job_although_the_window_is_full_of_others() -> None:
+    system = SweptSource()
+    system.store.texts = {str(n): f"name {n}" for n in range(210)}
+    await system.store.audit(after_id=None, limit=1_000)
+    await system.sweep()
+    for n in range(FOR_EDITS + 5):
+        system.store.edit(f"edited {n}", "new")
+    await system.sweep()
+    await system.sweep()
+    assert len([row for row in system.created() if row.startswith("edited")]) == FOR_EDITS
+
+
+async def test_rows_that_no_edit_made_due_wait_for_the_next_sweep_once_others_were_edited() -> None:
+    system = SweptSource({"edited": "new"})
+    system.store.texts |= {"old": "name"}
+    await system.store.audit(after_id=None, limit=1_000)
+    await system.sweeper.sweep(stop=lambda: True)
+    assert system.created() == ["edited"]
+    await system.sweep()
+    assert system.created() == ["edited", "old"]
+
+
+async def test_a_source_is_calm_when_a_sweep_has_found_nothing_and_no_job_is_open() -> None:
+    system = SweptSource({"1": "one"})
+    assert not system.sweeper.is_calm
+    await system.sweep()
+    assert not system.sweeper.is_calm
+    system.store.embed("1")
+    system.table.finish(name_of("1", "one"))
+    await system.sweep()
+    assert (system.sweeper.is_calm, system.sweeper.has_jobs) == (True, False)
+
+
+async def test_a_source_is_not_calm_while_the_window_has_no_room_to_look_for_due_rows() -> None:
+    system = SweptSource(max_open=1)
+    system.parts.track(job_of("1", "one"))
+    await system.sweep()
+    system.table.finish(name_of("1", "one"))
+    assert not system.sweeper.is_calm
+
+
+async def test_more_edits_are_to_come_while_a_job_of_one_waits_for_its_handler() -> None:
+    system = SweptSource({"1": "one"})
+    await system.sweep()
+    assert system.sweeper.more_to_come(1, urgent=True)
+    system.table.start(name_of("1", "one"))
+    assert not system.sweeper.more_to_come(1, urgent=True)
+
+
+async def test_no_edits_are_to_come_while_only_other_jobs_wait() -> None:
+    system = SweptSource()
+    system.store.texts = {"1": "one"}
+    await system.store.audit(after_id=None, limit=1_000)
+    await system.sweep()
+    assert (system.sweeper.more_to_come(0, urgent=True), system.sweeper.more_to_come(0)) == (False, True)
 
 
 async def test_a_full_window_is_filled_again_as_jobs_finish() -> None:

@@ -13,7 +13,7 @@ from psycopg.pq import Format
 from psycopg_pool import AsyncConnectionPool, PoolTimeout
 
 from embedding_worker.errors import DatabaseUnavailable
-from embedding_worker.rows.connections import CONNECTION, Connection, Diagnosis
+from embedding_worker.rows.connections import CONNECTION, Connection, Diagnosis, fetch_alone
 from embedding_worker.rows.database_url import libpq_url
 from embedding_worker.rows.round_trip import Row as Row
 from embedding_worker.rows.round_trip import run_at_once
@@ -83,6 +83,8 @@ class Database:
         self._diagnosis = Diagnosis()
         self.encoding = "UTF8"
         """The server's, known from the first transaction on."""
+        self.answers = 0
+        """How many transactions have begun, and how many statements without one were answered."""
         self._pool = AsyncConnectionPool(
             lambda: self._url,
             connection_class=Connection,
@@ -140,7 +142,7 @@ class Database:
                 await self._refuse_earlier_url(connection)
                 with translate_errors(quoting=False):
                     rows = await run_at_once(connection, settings_of(given), sql, params)
-                self._learn_encoding(connection)
+                self._note_answer(connection)
                 return rows
         except ServerUnsuitable:
             await self._pool.drain()
@@ -150,6 +152,17 @@ class Database:
                 raise
         async with self.transaction(**given) as transaction:
             return await transaction.fetch_and_commit(sql, *params)
+
+    async def fetch_at_once(self, sql: str, *, within_s: float) -> list[Row]:
+        """Run one statement that reads, by itself: without a transaction block, and whatever the session's settings are.
+
+        Raises as `transaction` does, and StatementTimedOut if there is no answer in time; PostgreSQL then cancels it.
+        """
+        async with self._connection() as connection:
+            with translate_errors(quoting=True):
+                rows = await fetch_alone(connection, sql, within_s=within_s)
+        self.answers += 1
+        return rows
 
     @asynccontextmanager
     async def _connection(self) -> AsyncIterator[Connection]:
@@ -187,15 +200,16 @@ class Database:
                 await cursor.execute(
                     begin_with(settings)
                 )  # by the simple protocol, which accepts both statements at once
-        self._learn_encoding(connection)
+        self._note_answer(connection)
 
     async def _refuse_earlier_url(self, connection: Connection) -> None:
         if connection.url != self._url:
             await connection.close()
             raise DatabaseUnavailable("the connection was being opened when the URL changed")
 
-    def _learn_encoding(self, connection: Connection) -> None:
+    def _note_answer(self, connection: Connection) -> None:
         self.encoding = connection.info.parameter_status("server_encoding") or self.encoding
+        self.answers += 1
 
     async def _why_away(self) -> str:
         """Why no connection can be made. The pool does not report the reason, so one connection is tried without it."""

@@ -7,12 +7,22 @@ another count: by minute, and for all sources with the same endpoint and credent
 from collections.abc import Sequence
 
 from embedding_worker.limits import Granted, Limits, Sent, reached
+from embedding_worker.rows.database import Transaction
 from embedding_worker.rows.derived_table import SCHEMA
 from embedding_worker.rows.rate_limits import acquire as acquire_rate
 from embedding_worker.rows.records import UsageNote, Used
 from embedding_worker.rows.table_access import TableAccess
 
-__all__ = ["Granted", "Limits", "acquire_rate", "acquire_texts", "record_usage", "return_texts", "used_today"]
+__all__ = [
+    "Granted",
+    "Limits",
+    "acquire_rate",
+    "acquire_texts",
+    "read_used_today",
+    "record_usage",
+    "return_texts",
+    "used_today",
+]
 
 TODAY = "(now() AT TIME ZONE 'UTC')::date"
 MONTH = "date_trunc('month', now() AT TIME ZONE 'UTC')::date"
@@ -99,5 +109,10 @@ async def record_usage(access: TableAccess, stem: str, notes: Sequence[UsageNote
 
 async def used_today(access: TableAccess, stem: str) -> Used | None:
     """What was sent today and in this month; None if nothing ever was."""
-    found = await access.fetch(USED_TODAY, stem)
+    async with access.transaction() as transaction:
+        return await read_used_today(transaction, stem)
+
+
+async def read_used_today(transaction: Transaction, stem: str) -> Used | None:
+    found = await transaction.fetch(USED_TODAY, stem)
     return Used(*found[0]) if found else None

@@ -1,6 +1,6 @@
-"""The log lines about jobs that have ended: one a second for all that need nobody's attention, as thousands may end in a minute.
+"""The log lines about jobs that have ended: one a second for all that nobody has to look at, as thousands may end in a minute.
 
-Called by the job runner; the process runs it. A job that is tried again or is a dead letter has a line of its own at once; the
+Called by job_records.py; the process runs it. A job that is tried again or is a dead letter has a line of its own at once; the
 others have one at level debug.
 """
 
@@ -10,7 +10,8 @@ from dataclasses import dataclass, field
 
 import structlog
 
-from embedding_operator.resources.embedding_job import FINISHED, Phase
+from embedding_operator.lifecycle.job_status import JobPatch
+from embedding_operator.resources.embedding_job import FINISHED, EmbeddingJob, Phase
 from embedding_worker.clock import Clock
 
 log = structlog.get_logger(__name__)
@@ -32,17 +33,26 @@ class SettledJobsLog:
         self._waiting: dict[str, SettledJobs] = {}
         self._any = asyncio.Event()
 
-    def record(self, source: str, *, phase: Phase, reason: str, took_s: float, message: str, **job: object) -> None:
-        """An attempt of a job has ended so. `job` says which one it is, and what else is known of it."""
-        about = {"source": source, **job, "phase": phase, "reason": reason, "took_s": round(took_s, 3)}
+    def record(self, job: EmbeddingJob, patch: JobPatch, *, took_s: float) -> None:
+        """An attempt of the job has ended, and this status is written."""
+        phase, status = patch.phase, patch.status
+        about: dict[str, object] = {
+            "job": job.name,
+            "source": job.source,
+            "business": job.spec.business_id,
+            "phase": phase,
+            "reason": status["reason"],
+            "attempts": status["attempts"],
+            "took_s": round(took_s, 3),
+        }
         if phase is Phase.DEAD_LETTERED:
-            log.warning("job settled", **about, message=message)
+            log.warning("job settled", **about, message=status["message"])
         elif phase not in FINISHED:
             log.info("job settled", **about)
         else:
             log.debug("job settled", **about)
-            jobs = self._waiting.setdefault(source, SettledJobs())
-            jobs.by_reason[reason] += 1
+            jobs = self._waiting.setdefault(job.source, SettledJobs())
+            jobs.by_reason[status["reason"]] += 1
             jobs.longest_s = max(jobs.longest_s, took_s)
             self._any.set()
 
