@@ -1,7 +1,7 @@
 """Runs one open job: decides its next step, submits its row to be embedded, and writes the outcome into its status.
 
-Called by handlers/embedding_job.py for every open job for which kopf calls the handler: new, found at a restart, replayed, or
-at the end of a pause. It does nothing with a job that another call of the handler is working on.
+Called by handlers/embedding_job.py for every event of an open job that need not wait: new, found at a restart, replayed, or
+touched at the end of a pause. It does nothing with a job that another call of the handler is working on.
 """
 
 import asyncio
