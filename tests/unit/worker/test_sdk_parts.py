@@ -1,7 +1,6 @@
 """A provider imports its whole SDK at once, also what the SDK imports only for its first client or its first call."""
 
 import json
-import os
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -51,12 +50,13 @@ class OneAnswer(BaseHTTPRequestHandler):
         self.end_headers()
         self.wfile.write(ANSWER)
 
-    def log_message(self, format: str, *args: object) -> None:
+    def log_request(self, *_: object) -> None:
         pass
 
 
 @pytest.fixture
-def url() -> Iterator[str]:
+def url(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
     with ThreadingHTTPServer(("127.0.0.1", 0), OneAnswer) as server:
         serving = Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
         serving.start()
@@ -67,8 +67,7 @@ def url() -> Iterator[str]:
 
 def printed_by(program: str, *arguments: str) -> str:
     command = [sys.executable, "-c", BEGIN + program, *arguments]
-    environment = os.environ | {"NO_PROXY": "127.0.0.1"}
-    done = subprocess.run(command, capture_output=True, text=True, timeout=60, env=environment)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
     assert done.returncode == 0, done.stderr
     return done.stdout.strip()
 
