@@ -62,10 +62,11 @@ def write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[
     def write_module(name: str, code: str) -> None:
         (tmp_path / f"{name}.py").write_text(code)
 
+    already = set(sdk._imported)
     yield write_module
     for name in set(sys.modules) - before:
         del sys.modules[name]
-    sdk._imported.intersection_update(sys.modules)
+    sdk._imported.intersection_update(already)
 
 
 NOTED = "import threading\nthreading.imports_of_this_test.note()\n"
@@ -93,6 +94,24 @@ async def test_an_sdk_is_imported_once_and_in_a_thread_however_many_sources_need
     await embedders[0].prepare()
     (thread,) = imports.threads
     assert thread is not threading.main_thread()
+
+
+async def test_each_of_two_providers_with_one_sdk_imports_the_parts_that_it_needs(
+    write: Callable[[str, str], None],
+) -> None:
+    write("shared_sdk", "")
+    called: list[str] = []
+
+    def provider(name: str) -> Provider:
+        def import_sdk(module: str) -> None:
+            called.append(f"{module} for {name}")
+
+        return Provider(name, lambda model, values: FakeEmbedder(), sdk_module="shared_sdk", import_sdk=import_sdk)
+
+    for each in (provider("one"), provider("another")):
+        for _ in range(2):
+            await sdk.make_ready(each, FakeEmbedder())
+    assert called == ["shared_sdk for one", "shared_sdk for another"]
 
 
 async def test_sdks_are_imported_one_after_the_other(imports: Imports, write: Callable[[str, str], None]) -> None:

@@ -120,7 +120,8 @@ def import_sdk(module: str) -> None:
     warnings.filterwarnings("ignore", message=r"\s*All support for the `google.generativeai`", category=FutureWarning)
     logging.getLogger("google").setLevel(logging.WARNING)  # at debug it logs whole requests, the texts in them
     importlib.import_module(module)
-    importlib.import_module("embedding_worker.providers.abortable_http")
+    for name in ("google.auth.api_key", "embedding_worker.providers.abortable_http"):
+        importlib.import_module(name)  # the SDK imports the first one for a client
 
 
 def make_client(api_key: str, endpoint: str) -> Any:

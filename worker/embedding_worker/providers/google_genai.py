@@ -18,6 +18,7 @@ from functools import partial
 from typing import Any
 
 from embedding_worker.errors import AnswerUnusable, ProviderError, ProviderUnavailable
+from embedding_worker.providers.async_http import import_all_of
 from embedding_worker.providers.blocking_call import BlockingCall
 from embedding_worker.providers.bounded_answer import bounded, most_bytes, most_bytes_for
 from embedding_worker.providers.embedder import Vector
@@ -139,9 +140,10 @@ class GoogleGenaiEmbedder:
 
 
 def import_sdk(module: str) -> None:
-    """Import the SDK, and the HTTP client that it is given."""
-    importlib.import_module(module)
-    importlib.import_module("httpx2")
+    """Import the SDK, what it imports for its first client, and the HTTP client that it is given."""
+    for name in (module, "google.auth.aio.credentials"):
+        importlib.import_module(name)
+    import_all_of(importlib.import_module("httpx2").AsyncClient)
 
 
 def make_client(api_key: str, endpoint: str) -> Any:

@@ -71,9 +71,9 @@ class LocalEmbedder:
 
 
 def import_sdk(module: str) -> None:
-    """Import the model's package, and what it limits the threads of numpy with."""
-    importlib.import_module(module)
-    importlib.import_module("threadpoolctl")
+    """Import the model's package, what it imports in its first call, and what it limits the threads of numpy with."""
+    for name in (module, f"{module}.backends.numpy", "threadpoolctl"):
+        importlib.import_module(name)
 
 
 PROVIDER = Provider(

@@ -61,7 +61,10 @@ class Provider:
     extra: str = ""
     """The extra of this package that installs it."""
     import_sdk: Callable[[str], object] = importlib.import_module
-    """Imports the SDK, given `sdk_module`: once, in a thread. Whatever it raises, the source is refused."""
+    """Imports the whole SDK, given `sdk_module`: once, in a thread. Whatever it raises, the source is refused.
+
+    What an SDK imports only for its first client or call belongs to it too.
+    """
     settings: tuple[ProviderSetting, ...] = ()
     endpoint: Callable[[Values], str] = no_endpoint
     """The server that is called with these values. Raises SourceRefused."""

@@ -5,6 +5,7 @@ Python breaks the deadlock of its import locks by giving one of them a module th
 """
 
 import threading
+from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
 
@@ -14,8 +15,8 @@ from embedding_worker.providers.embedder import Embedder
 from embedding_worker.providers.provider import Provider, not_installed
 
 _importing = threading.Lock()
-_imported: set[str] = set()
-"""The names of the modules."""
+_imported: set[tuple[Callable[[str], object], str]] = set()
+"""What has imported, and which module: two providers may need different parts of one SDK."""
 
 
 async def make_ready(provider: Provider, client: Embedder) -> None:
@@ -23,7 +24,7 @@ async def make_ready(provider: Provider, client: Embedder) -> None:
 
     Raises SourceRefused where the SDK is installed in part only, or is broken.
     """
-    if provider.sdk_module and provider.sdk_module not in _imported:
+    if provider.sdk_module and (provider.import_sdk, provider.sdk_module) not in _imported:
         await BlockingCall(f"import of {provider.sdk_module}").run(partial(_import, provider))
     if (prepare := getattr(client, "prepare", None)) is not None:
         with suppress(ProviderError):  # the call meets it again
@@ -32,7 +33,7 @@ async def make_ready(provider: Provider, client: Embedder) -> None:
 
 def _import(provider: Provider) -> None:
     with _importing:
-        if provider.sdk_module in _imported:
+        if (provider.import_sdk, provider.sdk_module) in _imported:
             return
         try:
             provider.import_sdk(provider.sdk_module)
@@ -42,4 +43,4 @@ def _import(provider: Provider) -> None:
                 "ProviderNotInstalled",
                 f"{not_installed(provider)} ({provider.sdk_module} can't be imported: {type(exc).__name__}{missing})",
             ) from exc
-        _imported.add(provider.sdk_module)
+        _imported.add((provider.import_sdk, provider.sdk_module))
