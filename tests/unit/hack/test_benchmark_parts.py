@@ -129,7 +129,10 @@ def test_each_statement_of_the_log_counts_once() -> None:
 @pytest.mark.parametrize(
     ("message", "statements"),
     [
-        ("BEGIN ISOLATION LEVEL READ COMMITTED, NOT DEFERRABLE; SELECT pg_catalog.set_config(E'search_path', E'a', true)", 2),
+        (
+            "BEGIN ISOLATION LEVEL READ COMMITTED, NOT DEFERRABLE; SELECT pg_catalog.set_config(E'search_path', E'a', true)",
+            2,
+        ),
         ("SELECT E'it''s; \\'; one', \"a;b\";", 1),
         ("CREATE FUNCTION f() RETURNS void LANGUAGE sql AS $f$\n\tSELECT 1; SELECT 2;\n\t$f$;\n\tSELECT f()", 2),
         ("SELECT 1 -- one; not two", 1),
