@@ -1,5 +1,7 @@
 """`make bench`: all figures in one run on this machine. Prints a table in Markdown, and writes build/bench.json.
 
+A run of only a part of it, or with another number of rows, writes build/bench-part.json.
+
 An aim that is missed is shown, and is no error: the figures depend on the machine, and on what else it does. The short form
 measures counts only, which do not, so there it is one.
 """
@@ -38,13 +40,14 @@ from hack.benchmarks import (
     workers,
 )
 from hack.benchmarks.errors import Skipped
-from hack.benchmarks.figures import FIGURES, Found, missed, needed_for, table
+from hack.benchmarks.figures import FAILED, FIGURES, Found, failed, missed, needed_for, table
 from hack.benchmarks.loop_lag import measure as measure_loop_lag
 from hack.benchmarks.machine import machine
 from hack.benchmarks.setting import Setting
 from hack.repository import ROOT
 
-RESULT = ROOT / "build" / "bench.json"
+BUILD = ROOT / "build"
+ROWS = 200_000
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 
 
@@ -101,7 +104,7 @@ MEASUREMENTS = (
 )
 
 COUNTS = (
-    Measurement(idle.measure_statements, ("idle_statements_per_min", "idle_transactions_per_min")),
+    Measurement(idle.measure_counts, ("idle_statements_per_min", "idle_transactions_per_min")),
     Measurement(batching.measure_counts, ("batching_requests_2000", "api_requests_per_job")),
     Measurement(quota.measure_refusals, ("quota_refusals",)),
     Measurement(duplicates.measure, ("duplicate_texts_called_once",)),
@@ -118,10 +121,11 @@ def found_by(measurements: tuple[Measurement, ...], setting: Setting) -> Found:
         try:
             values |= measurement.measure(setting)
         except Skipped as exc:
-            missing |= dict.fromkeys(measurement.figures, str(exc))
+            values |= exc.found
+            missing |= dict.fromkeys((name for name in measurement.figures if name not in exc.found), str(exc))
         except Exception as exc:
             setting.say(f"{measurement.figures[0]}: {type(exc).__name__}: {exc}")
-            missing |= dict.fromkeys(measurement.figures, f"failed: {type(exc).__name__}")
+            missing |= dict.fromkeys(measurement.figures, f"{FAILED}{type(exc).__name__}")
     return Found(values, missing).with_ratios()
 
 
@@ -135,28 +139,36 @@ def chosen(only: str) -> tuple[Measurement, ...]:
 
 
 def result(found: Found, here: Mapping[str, str | int | float]) -> str:
-    """What is written to build/bench.json: one object of numbers, and in it one object that describes the machine."""
+    """What is written: one object of numbers, and in it one object that describes the machine."""
     return json.dumps({**found.values, "machine": dict(here)}, indent=2) + "\n"
+
+
+def file_name(*, only: str, rows: int, short: bool) -> str:
+    """Where the figures of such a run are written: only a run of all of them replaces those of the last one."""
+    return "bench-part.json" if only or short or rows != ROWS else "bench.json"
 
 
 @app.command()
 def main(
     only: Annotated[str, typer.Option(help="Only this figure.")] = "",
-    rows: Annotated[int, typer.Option(help="Rows of the table.")] = 200_000,
+    rows: Annotated[int, typer.Option(help="Rows of the table.")] = ROWS,
     short: Annotated[bool, typer.Option(help="Only counts, with few rows; fails if one misses its aim.")] = False,
 ) -> None:
     """Measure how fast the operator is, beside what limits it and what it is compared with."""
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING))
+    if short and only:
+        raise typer.BadParameter(f"SHORT=1 measures all counts, and ONLY={only} one figure: give one of them")
     measurements = COUNTS if short else chosen(only)
     here = machine()
     typer.echo(f"{here['cores']} cores, load {here['load_before']}, {rows:,} rows")
     with tempfile.TemporaryDirectory(prefix="eo-bench-") as folder, ExitStack() as stack:
         found = found_by(measurements, Setting(rows, Path(folder), stack, typer.echo))
-    RESULT.parent.mkdir(parents=True, exist_ok=True)
-    RESULT.write_text(result(found, here))
-    typer.echo(f"\n{table(found)}\n\nwritten to {RESULT}")
-    if short and (wrong := [*missed(found), *found.missing]):
-        typer.echo(f"missed, or not measured: {', '.join(wrong)}", err=True)
+    file = BUILD / file_name(only=only, rows=rows, short=short)
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text(result(found, here))
+    typer.echo(f"\n{table(found)}\n\nwritten to {file}")
+    if short and (wrong := [*missed(found), *failed(found)]):
+        typer.echo(f"missed, or failed: {', '.join(wrong)}", err=True)
         raise typer.Exit(1)
 
 

@@ -5,7 +5,7 @@ Called by __main__.py. The jobs are created as for edits: without a backfill, on
 
 from collections.abc import Mapping
 
-from hack.benchmarks.api_requests import requests_so_far
+from hack.benchmarks.api_requests import job_writes_so_far
 from hack.benchmarks.operator_system import operator_system
 from hack.benchmarks.setting import Setting
 from hack.provider_server.process import API_KEY, FakeGemini
@@ -22,21 +22,17 @@ def measure(setting: Setting) -> Mapping[str, float]:
 
 
 def measure_counts(setting: Setting) -> Mapping[str, float]:
-    """Also the requests to the API server for each job: all of the run, so a few more than in lifecycle.py.
-
-    Where the setting has fewer rows, there are as many jobs.
-    """
-    jobs = min(JOBS, setting.rows)
-    with operator_system(setting, jobs) as system, FakeGemini(setting.folder, latency_ms=LATENCY_MS) as server:
+    """Also the requests that write jobs to the API server, for each job of the whole run."""
+    with operator_system(setting, JOBS) as system, FakeGemini(setting.folder, latency_ms=LATENCY_MS) as server:
         system.start_operator(settings=settings_of(server))
-        before = requests_so_far(system.kubectl)
+        before = job_writes_so_far(system.kubectl)
         system.apply_source(model=MODEL, backfill={"mode": "Jobs"})
         system.wait_until_filled(within_s=ENDS_WITHIN_S)
         system.wait_until_jobs_are_done()
-        requests = requests_so_far(system.kubectl) - before
+        writes = job_writes_so_far(system.kubectl) - before
         stats = server.stats()
         setting.say(f"{stats.calls} requests with {stats.texts} texts, the largest with {stats.largest_batch}")
-        return {"batching_requests_2000": stats.calls, "api_requests_per_job": requests / jobs}
+        return {"batching_requests_2000": stats.calls, "api_requests_per_job": writes / JOBS}
 
 
 def settings_of(server: FakeGemini) -> dict[str, str]:

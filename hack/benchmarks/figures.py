@@ -50,6 +50,9 @@ def at_most(bound: float) -> Aim:
     return Aim(bound, at_least=False)
 
 
+FAILED = "failed: "
+"""How the reason begins why a figure is missing, where that is an error. Others were skipped."""
+
 FIGURES = (
     Figure(
         "raw_life_cpu_ms",
@@ -62,7 +65,7 @@ FIGURES = (
     Figure("jobs_per_s", None, "one EmbeddingJob for each row, calls of 200 ms"),
     Figure("lifecycle_vs_raw", at_least(0.8), "jobs_per_s over raw_lives_per_s"),
     Figure("operator_cpu_ms_per_job", at_most(3), "its process alone"),
-    Figure("api_requests_per_job", at_most(2.1), "counted by the API server"),
+    Figure("api_requests_per_job", at_most(2.1), "writes of jobs and their statuses, counted by the API server"),
     Figure("rss_growth_100k", at_most(1.1), "from the first tenth of the jobs to the last"),
     Figure("edit_to_fresh_p50_ms", at_most(200), "a single edit of 10,000 fresh rows, to the commit of its vector"),
     Figure("edit_to_fresh_p99_ms", at_most(500), "the same; the provider answers at once"),
@@ -150,6 +153,11 @@ class Found:
 def missed(found: Found) -> list[str]:
     """The figures that were measured and miss their aims."""
     return [figure.name for figure in FIGURES if figure.misses_aim(found.values)]
+
+
+def failed(found: Found) -> list[str]:
+    """The figures whose measurement failed. One that was skipped did not: the machine lacks something that it needs."""
+    return [name for name, why in found.missing.items() if why.startswith(FAILED)]
 
 
 def needed_for(only: str) -> set[str]:

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from hack.benchmarks.errors import Skipped
 from hack.benchmarks.memory import memory_mb
 from hack.benchmarks.operator_system import operator_system
 from hack.benchmarks.processor_time import Processes, Spent, postmaster_of
@@ -23,13 +24,15 @@ SOURCES = 50
 ROWS_OF_A_SMALL_TABLE = 100
 TRANSACTIONS = "SELECT xact_commit + xact_rollback FROM pg_stat_database WHERE datname = current_database()"
 JOBS = {"mode": "Jobs"}
+NO_LOG = "skipped: the log of this PostgreSQL is not readable here"
 
 
 @dataclass(frozen=True)
 class Idle:
     """What was counted, each in a minute."""
 
-    statements: float
+    statements: float | None
+    """None where PostgreSQL's log is not readable here."""
     transactions: float
     """Also the few of PostgreSQL's own processes in this database."""
     cpu_percent: float
@@ -39,23 +42,29 @@ class Idle:
 
 
 def measure(setting: Setting) -> Mapping[str, float]:
+    """Raises Skipped with all but the statements, where these cannot be counted."""
     found = counted(setting)
-    return {
-        "idle_statements_per_min": found.statements,
+    others = {
         "idle_transactions_per_min": found.transactions,
         "idle_cpu_percent": found.cpu_percent,
         "rss_mb_start": found.rss_mb,
     }
+    return with_statements(found, others)
 
 
-def measure_statements(setting: Setting) -> Mapping[str, float]:
-    """What is a count, in a part of a minute."""
-    found = counted(setting, over_s=MINUTE_S / 3)
-    return {"idle_statements_per_min": found.statements, "idle_transactions_per_min": found.transactions}
+def measure_counts(setting: Setting) -> Mapping[str, float]:
+    """What is a count, in a whole minute too: each has a burst of statements. Raises Skipped as `measure` does."""
+    found = counted(setting)
+    return with_statements(found, {"idle_transactions_per_min": found.transactions})
 
 
-def counted(setting: Setting, *, over_s: float = MINUTE_S) -> Idle:
-    """Raises Skipped where statements cannot be counted."""
+def with_statements(idle: Idle, others: Mapping[str, float]) -> Mapping[str, float]:
+    if idle.statements is None:
+        raise Skipped(NO_LOG, others)
+    return {"idle_statements_per_min": idle.statements, **others}
+
+
+def counted(setting: Setting) -> Idle:
     with operator_system(setting, ROWS) as system:
         fill(system.as_operator)
         log = log_statements(system)
@@ -63,12 +72,12 @@ def counted(setting: Setting, *, over_s: float = MINUTE_S) -> Idle:
         system.apply_source(backfill=JOBS)
         system.wait_until_calm()
         processes = Processes(operator.daemon.pid, (), None)
-        began, position = time.monotonic(), len(log)
+        began, position = time.monotonic(), len(log) if log is not None else 0
         transactions, spent = system.listings.number(TRANSACTIONS), processes.spent()
-        time.sleep(over_s)
+        time.sleep(MINUTE_S)
         minutes = (time.monotonic() - began) / MINUTE_S
         return Idle(
-            log.statements_since(position) / minutes,
+            log.statements_since(position) / minutes if log is not None else None,
             (system.listings.number(TRANSACTIONS) - transactions) / minutes,
             100 * processes.spent().since(spent).operator / (minutes * MINUTE_S),
             memory_mb(Path(f"/proc/{operator.daemon.pid}/status").read_text(), "VmRSS"),

@@ -30,6 +30,8 @@ WITHIN_S = 60.0
 QUIET_FOR_S = 2.0
 JOBS = {"mode": "Jobs"}
 INSERT = "INSERT INTO public.{table} (name, description, phone) VALUES (%s, 'what it offers', '+1-555-0')"
+OF_FIRST_FILL = "SELECT count(*) FROM (SELECT FROM public.{table} WHERE embedding IS NULL AND id <= %s LIMIT 1) r"
+"""Whether any of the rows that were there at first is empty. The inserted ones have larger ids."""
 WITH_VECTOR = "SELECT count(*) FROM public.{table} WHERE embedding IS NOT NULL"
 MS = 1_000
 
@@ -43,7 +45,7 @@ def measure(setting: Setting) -> Mapping[str, float]:
         for _ in range(TURNS):
             work(system)
             busy_ms += insert(system.listings)
-            assert not system.is_filled(), "the first fill goes on: more rows are needed"
+            assert is_filling(system.listings, rows), "the first fill goes on: more rows are needed"
             suspend(system)
             with burners(setting.folder):
                 burners_ms += insert(system.listings)
@@ -52,6 +54,11 @@ def measure(setting: Setting) -> Mapping[str, float]:
         f"{percentile(burners_ms, 50):.2f} beside burners"
     )
     return {"insert_p99_ms_busy": percentile(busy_ms, 99), "insert_p99_ms_burners": percentile(burners_ms, 99)}
+
+
+def is_filling(listings: Listings, rows: int) -> bool:
+    """Whether any of so many first rows has no vector yet, whatever was inserted since."""
+    return listings.number(OF_FIRST_FILL.format(table=listings.name), rows) > 0
 
 
 def work(system: OperatorSystem) -> None:

@@ -1,4 +1,6 @@
-"""What a job costs and how many there are a second, beside a raw life: the same requests, sent by a client that does only that.
+"""What a job costs and how many there are a second, beside a raw life: a client that only creates, patches and deletes jobs.
+
+It sends three requests for each job. The operator sends two, and deletes many jobs with one.
 
 Every row gets an EmbeddingJob, without a backfill, through an operator as a process. The first audit has marked all rows before.
 The raw lives run before and after it, and both count. Called by __main__.py.
@@ -12,7 +14,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from hack.benchmarks.api_requests import requests_so_far
+from hack.benchmarks.api_requests import job_writes_so_far
 from hack.benchmarks.memory import memory_mb
 from hack.benchmarks.operator_system import OperatorSystem, operator_system
 from hack.benchmarks.processor_time import Processes, Spent, api_server_of, postmaster_of
@@ -43,7 +45,7 @@ class Seen:
     """How many rows have their vector."""
     spent: Spent
     requests: float
-    """To the API server, because of the operator."""
+    """Writes of jobs and of their statuses, to the API server."""
     rss_mb: float
 
 
@@ -98,7 +100,7 @@ def _see_when(system: OperatorSystem, processes: Processes, jobs: int) -> Seen:
     now, done, spent = time.monotonic(), system.listings.number(number), processes.spent()
     assert processes.operator is not None, "it runs"
     status = Path(f"/proc/{processes.operator}/status").read_text()
-    return Seen(now, done, spent, requests_so_far(system.kubectl), memory_mb(status, "VmRSS"))
+    return Seen(now, done, spent, job_writes_so_far(system.kubectl), memory_mb(status, "VmRSS"))
 
 
 def _raw_lives(system: OperatorSystem, servers: Processes) -> RawLives:

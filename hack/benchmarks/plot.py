@@ -1,7 +1,7 @@
 """`make bench-plot`: jobs a second and memory over the window, the rows and the sources, as a picture for docs/benchmarks.md.
 
 It measures the fills of fills.py, writes the points to build/bench-plot.json, and draws docs/benchmarks.svg from that file.
-With --draw it only draws.
+With --draw it only draws. Points of few small fills are drawn to build/benchmarks.svg.
 """
 
 import json
@@ -27,6 +27,8 @@ from hack.repository import ROOT
 
 RESULT = ROOT / "build" / "bench-plot.json"
 PICTURE = ROOT / "docs" / "benchmarks.svg"
+TRIAL = ROOT / "build" / "benchmarks.svg"
+"""Points of the small fills are not drawn over the picture of the page."""
 INCHES = (11, 3.6)
 JOBS, MEMORY, GRID, PAGE = "#1f6feb", "#c2410c", "#d8dee4", "#ffffff"
 
@@ -114,6 +116,11 @@ def read(text: str) -> tuple[Sizes, list[Point], Machine]:
     return sizes, points, content["machine"]
 
 
+def picture_of(sizes: Sizes) -> Path:
+    """Where points of these sizes are drawn."""
+    return TRIAL if sizes == SMALL else PICTURE
+
+
 def caption(on: Machine) -> str:
     return f"{on['cores']} cores of {on['model']}, load {on['load_before']} before; commit {on['commit']}"
 
@@ -138,8 +145,9 @@ def main(
     elif not RESULT.exists():
         raise typer.BadParameter(f"{RESULT.relative_to(ROOT)} is missing: measure first, without DRAW=1")
     sizes, points, on = read(RESULT.read_text())
-    draw(panels(sizes, points), PICTURE, caption=caption(on))
-    typer.echo(f"drawn: {PICTURE.relative_to(ROOT)}; points: {RESULT.relative_to(ROOT)}")
+    picture = picture_of(sizes)
+    draw(panels(sizes, points), picture, caption=caption(on))
+    typer.echo(f"drawn: {picture.relative_to(ROOT)}; points: {RESULT.relative_to(ROOT)}")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,6 @@
-"""What the same requests cost without an operator: a client that creates jobs, patches their statuses and deletes them.
+"""What the life of a job costs without an operator: a client that creates jobs, patches their statuses and deletes each of them.
+
+The operator deletes many jobs with one request, so it sends fewer.
 
 Called by lifecycle.py, as a process of its own:
 
@@ -33,7 +35,7 @@ HASH = "0" * 64
 
 
 async def live(session: aiohttp.ClientSession, url: str, manifest: dict[str, object], name: str) -> None:
-    """The life of a job: the same bodies as the operator sends."""
+    """The life of a job in three requests. The first two have the bodies that the operator sends."""
     async with session.post(url, json=manifest) as response:
         assert response.status == 201, await response.text()
         created = await response.json()

@@ -7,7 +7,7 @@ that transaction commits. The provider answers at once.
 
 import random
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 import psycopg
 
@@ -23,6 +23,9 @@ ROWS = 10_000
 EDITS = 200
 PAUSE_S = 0.3
 """The longest pause between a vector and the next edit. It is random, so edits fall into every part of a polling interval."""
+LONG_PAUSE_S = 10.0
+LONG_PAUSE_EVERY = 10
+"""So often a pause is long, so that an edit finds an operator that has become idle. All of them take 200 s."""
 WITHIN_S = 30.0
 LOOK_EVERY_S = 0.01
 RECORD_COMMITS = """
@@ -47,11 +50,17 @@ def measure(setting: Setting) -> Mapping[str, float]:
         numbers = random.Random(1)  # noqa: S311  # no secret depends on it
         with psycopg.connect(listings.url, autocommit=True) as connection:
             found_ms = []
-            for row_id in numbers.sample(range(1, ROWS + 1), EDITS):
-                time.sleep(numbers.uniform(0, PAUSE_S))
+            for row_id, pause_s in zip(numbers.sample(range(1, ROWS + 1), EDITS), pauses_s(numbers), strict=True):
+                time.sleep(pause_s)
                 found_ms.append(MS * edit_and_wait(connection, listings, row_id))
     setting.say(f"{EDITS} single edits, ms: {min(found_ms):.0f} to {max(found_ms):.0f}")
     return {"edit_to_fresh_p50_ms": percentile(found_ms, 50), "edit_to_fresh_p99_ms": percentile(found_ms, 99)}
+
+
+def pauses_s(numbers: random.Random) -> Iterator[float]:
+    """The seconds before each edit."""
+    for number in range(1, EDITS + 1):
+        yield LONG_PAUSE_S if number % LONG_PAUSE_EVERY == 0 else numbers.uniform(0, PAUSE_S)
 
 
 def edit_and_wait(connection: Connection, listings: Listings, row_id: int) -> float:

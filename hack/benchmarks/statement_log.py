@@ -7,16 +7,24 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from hack.benchmarks.errors import Skipped
-from hack.benchmarks.operator_system import OperatorSystem
+import psycopg
 
-STATEMENT = re.compile(r"LOG:  (?:statement|execute [^:\n]+): ")
-"""One that was sent by itself, such as BEGIN, or with parameters. Further lines of a statement begin with a tab."""
+from hack.benchmarks.operator_system import OperatorSystem
+from hack.database.embedded_postgres import LOG_FILE
+
+MESSAGE = re.compile(r"LOG:  (?:execute [^:\n]+: |statement: (?P<together>.*(?:\n\t.*)*))")
+"""One statement with parameters, or all that were sent together, as in "BEGIN; SELECT 1". Their further lines begin with a tab."""
+QUOTED = re.compile(r"'(?:''|\\.|[^'\\])*'|\"[^\"]*\"|\$(?P<tag>\w*)\$.*?\$(?P=tag)\$|--[^\n]*", re.DOTALL)
+"""What may have a semicolon that ends no statement."""
 
 
 def statements_in(log: str) -> int:
-    """How many statements this part of a log has."""
-    return len(STATEMENT.findall(log))
+    """How many statements this part of a log has. Those that were sent together count one by one."""
+    return sum(1 if found["together"] is None else _statements_of(found["together"]) for found in MESSAGE.finditer(log))
+
+
+def _statements_of(message: str) -> int:
+    return sum(bool(part.strip()) for part in QUOTED.sub("''", message).split(";"))
 
 
 @dataclass(frozen=True)
@@ -34,11 +42,17 @@ class StatementLog:
             return statements_in(log.read().decode(errors="replace"))
 
 
-def log_statements(system: OperatorSystem) -> StatementLog:
-    """Have PostgreSQL log what the operator's role sends over connections that it makes from now on. Raises Skipped."""
-    (folder,) = system.listings.run("SHOW data_directory")[0]
-    path = Path(folder).with_name("server.log")
+def log_statements(system: OperatorSystem) -> StatementLog | None:
+    """Have PostgreSQL log what the operator's role sends over connections that it makes from now on.
+
+    Returns None where the log is not readable here: of another server than the embedded one.
+    """
+    try:
+        (folder,) = system.listings.run("SHOW data_directory")[0]
+    except psycopg.errors.InsufficientPrivilege:
+        return None
+    path = Path(folder).with_name(LOG_FILE)
     if not path.exists():
-        raise Skipped("skipped: the log of this PostgreSQL is not readable here")
+        return None
     system.listings.run(f"ALTER ROLE \"{system.role}\" SET log_statement = 'all'")
     return StatementLog(path)

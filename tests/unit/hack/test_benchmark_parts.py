@@ -1,5 +1,6 @@
 """What the measurements of `make bench` read and compute: percentiles, metrics of an API server, memory, versions of Node.js."""
 
+import random
 from importlib.metadata import entry_points
 from pathlib import Path
 
@@ -7,13 +8,14 @@ import pytest
 
 from embedding_worker.providers.provider import ENTRY_POINT_GROUP, registered_providers
 from hack.benchmarks import slow_provider
-from hack.benchmarks.api_requests import counted
+from hack.benchmarks.api_requests import counted, written_jobs
 from hack.benchmarks.edits import percentile
 from hack.benchmarks.installed_provider import install_provider
 from hack.benchmarks.listings import in_batches
 from hack.benchmarks.memory import memory_mb
 from hack.benchmarks.node_programs import is_new_enough
 from hack.benchmarks.quota import duration_s, used_in_a_minute
+from hack.benchmarks.single_edits import EDITS, pauses_s
 from hack.benchmarks.slow_provider import DIMENSIONS
 from hack.benchmarks.starting import job_like
 from hack.benchmarks.statement_log import StatementLog, statements_in
@@ -32,6 +34,28 @@ apiserver_request_duration_seconds_count{group="embeddings.yellowbook.dev"} 999
 
 def test_requests_for_the_resources_the_events_and_the_leases_are_counted() -> None:
     assert counted(METRICS) == 58
+
+
+WRITES = """
+apiserver_request_total{group="embeddings.yellowbook.dev",resource="embeddingjobs",subresource="",verb="POST"} 1000
+apiserver_request_total{group="embeddings.yellowbook.dev",resource="embeddingjobs",subresource="status",verb="PATCH"} 1001
+apiserver_request_total{group="embeddings.yellowbook.dev",resource="embeddingjobs",subresource="",verb="DELETE"} 3
+apiserver_request_total{group="embeddings.yellowbook.dev",resource="embeddingjobs",subresource="",verb="DELETECOLLECTION"} 10
+apiserver_request_total{group="embeddings.yellowbook.dev",resource="embeddingjobs",subresource="",verb="WATCH"} 7
+apiserver_request_total{group="embeddings.yellowbook.dev",resource="embeddingsources",subresource="status",verb="PATCH"} 20
+"""
+
+
+def test_of_the_jobs_only_the_writes_are_counted() -> None:
+    assert written_jobs(WRITES + METRICS) == 2014
+
+
+def test_every_tenth_edit_finds_an_operator_that_is_idle() -> None:
+    pauses = list(pauses_s(random.Random(1)))
+    assert len(pauses) == EDITS
+    assert set(pauses[9::10]) == {10.0}
+    assert sum(pauses) < 240
+    assert sum(pause > 0.3 for pause in pauses) == EDITS // 10
 
 
 def test_the_largest_memory_of_a_process_is_read_in_megabytes() -> None:
@@ -100,6 +124,23 @@ LOG = """2026-11-27 17:20:00 UTC [7] LOG:  statement: BEGIN
 
 def test_each_statement_of_the_log_counts_once() -> None:
     assert statements_in(LOG) == 4
+
+
+@pytest.mark.parametrize(
+    ("message", "statements"),
+    [
+        (
+            "BEGIN ISOLATION LEVEL READ COMMITTED, NOT DEFERRABLE; SELECT pg_catalog.set_config(E'search_path', E'a', true)",
+            2,
+        ),
+        ("SELECT E'it''s; \\'; one', \"a;b\";", 1),
+        ("CREATE FUNCTION f() RETURNS void LANGUAGE sql AS $f$\n\tSELECT 1; SELECT 2;\n\t$f$;\n\tSELECT f()", 2),
+        ("SELECT 1 -- one; not two", 1),
+    ],
+)
+def test_statements_that_were_sent_together_count_one_by_one(message: str, statements: int) -> None:
+    line = f"2026-11-27 17:20:00 UTC [7] LOG:  statement: {message}\n"
+    assert statements_in(LOG + line + LOG) == 8 + statements
 
 
 def test_statements_are_counted_from_a_position_of_the_log(tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from hack.benchmarks.fills import SMALL, USUAL, Fill, Point, Sizes, default_window, fills
-from hack.benchmarks.plot import Machine, caption, draw, panels, read, written
+from hack.benchmarks.plot import PICTURE, Machine, caption, draw, panels, picture_of, read, written
 
 SIZES = Sizes((25, 500), (100, 1_000), (1, 5), Fill(500, 1_000, 1))
 MACHINE: Machine = {"cores": 2, "model": "Some CPU", "memory_gb": 8.0, "load_before": 0.5, "commit": "abc1234"}
@@ -42,6 +42,11 @@ def test_a_panel_without_one_of_its_points_is_not_drawn() -> None:
 
 def test_the_points_are_read_as_they_were_written() -> None:
     assert read(written(SIZES, POINTS, MACHINE)) == (SIZES, POINTS, MACHINE)
+
+
+def test_small_fills_are_not_drawn_over_the_picture_of_the_page() -> None:
+    assert picture_of(USUAL) == PICTURE
+    assert picture_of(read(written(SMALL, [], MACHINE))[0]) == PICTURE.parents[1] / "build" / PICTURE.name
 
 
 def test_the_picture_is_small_and_the_same_points_give_the_same_file(tmp_path: Path) -> None:
