@@ -91,7 +91,7 @@ class FakeSetup(SourceSetup):
         self.client = FakeEmbedder()
         self.embedder = shared_embedder(self.client, clock=parts.clock)
         self.leads = True
-        self.marks = PeekedMarks("marks")
+        self.marks = PeekedMarks("marks", parts.clock)
         """Of the last set-up. No peek sees them unless a test says so."""
 
     async def find_cause(self, source: EmbeddingSource, error: Exception) -> Exception:

@@ -112,15 +112,17 @@ class JobCreator:
     async def create(self, rows: Iterable[DueRow], *, at_most: int, stop: Callable[[], bool] = lambda: False) -> None:
         """Create so many jobs for these rows, unless a row has had too many within a minute. Refused creates are not raised.
 
-        While jobs are refused, only a few of the rows are tried. Once `stop` is true, only edited rows get jobs.
+        While jobs are refused, only a few of the rows are tried. Once `stop` is true, only edited rows get jobs, except for the
+        first CREATED_AT_ONCE others: under steady edits, the other rows must get jobs too.
         Raises ApiServerUnavailable if the API server cannot be reached, or if it is overloaded for the moment.
         """
         rows = self._chosen(list(rows))[:at_most]
         at_once = asyncio.Semaphore(CREATED_AT_ONCE)
+        not_stopped = {row.id for row in [row for row in rows if not row.edited][:CREATED_AT_ONCE]}
 
         async def create_one(row: DueRow) -> bool | Refused:
             async with at_once:
-                return (row.edited or not stop()) and await self._create_one(row)
+                return (row.edited or row.id in not_stopped or not stop()) and await self._create_one(row)
 
         results = await asyncio.gather(*map(create_one, rows), return_exceptions=True)
         accepted = [row.id for row, result in zip(rows, results, strict=True) if result is True]

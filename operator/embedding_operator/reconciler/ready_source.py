@@ -120,6 +120,6 @@ async def make_ready_source(
         pipeline,
         watch,
         BackfillControl(source, config, parts, clock=clock),
-        PeekedMarks(store.marks_table),
+        PeekedMarks(store.marks_table, clock),
         shared.peeker,
     )

@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import pytest
 
+from embedding_operator.reconciler.job_creator import CREATED_AT_ONCE
 from embedding_operator.reconciler.sweep import DuePlan, sort_due
 from embedding_operator.reconciler.tracked_job import JobState
 from embedding_operator.reconciler.window import FOR_EDITS
@@ -175,12 +176,21 @@ async def test_an_edited_row_gets_a_job_although_the_window_is_full_of_others() 
 
 async def test_rows_that_no_edit_made_due_wait_for_the_next_sweep_once_others_were_edited() -> None:
     system = SweptSource({"edited": "new"})
-    system.store.texts |= {"old": "name"}
+    system.store.texts |= {f"old {n}": "name" for n in range(3 * CREATED_AT_ONCE)}
     await system.store.audit(after_id=None, limit=1_000)
     await system.sweeper.sweep(stop=lambda: True)
-    assert system.created() == ["edited"]
-    await system.sweep()
-    assert system.created() == ["edited", "old"]
+    created = system.created()
+    assert (created[0], len(created)) == ("edited", 1 + CREATED_AT_ONCE)
+
+
+async def test_rows_that_no_edit_made_due_get_jobs_although_others_are_edited_during_each_sweep() -> None:
+    system = SweptSource()
+    system.store.texts = {f"old {n}": "name" for n in range(3 * CREATED_AT_ONCE)}
+    await system.store.audit(after_id=None, limit=1_000)
+    for n in range(3):
+        system.store.edit(f"edited {n}", "new")
+        await system.sweeper.sweep(stop=lambda: True)
+    assert sorted(system.created()) == sorted(system.store.texts)
 
 
 async def test_a_source_is_calm_when_a_sweep_has_found_nothing_and_no_job_is_open() -> None:

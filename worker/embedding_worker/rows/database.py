@@ -140,13 +140,22 @@ class Database:
     async def fetch_at_once(self, sql: str, *, within_s: float) -> list[Row]:
         """Run one statement that reads, by itself: without a transaction block, and whatever the session's settings are.
 
-        Raises as `transaction` does, and StatementTimedOut if there is no answer in time; PostgreSQL then cancels it.
+        Raises as `transaction` does, and StatementTimedOut if there is no answer in time; PostgreSQL then cancels it. If the
+        connection was lost, such as one that nobody has used for long, it is run again, with another connection of the pool.
         """
-        async with self._connection() as connection:
-            with translate_errors(quoting=True):
-                rows = await fetch_alone(connection, sql, within_s=within_s)
-        self.answers += 1
-        return rows
+        for remaining in reversed(range(self._pool.max_size + 1)):
+            connection: Connection | None = None
+            try:
+                async with self._connection() as connection:
+                    await self._refuse_earlier_url(connection)
+                    with translate_errors(quoting=True):
+                        rows = await fetch_alone(connection, sql, within_s=within_s)
+                    self._note_answer(connection)
+                    return rows
+            except DatabaseUnavailable:
+                if connection is None or not connection.closed or not remaining:
+                    raise
+        raise AssertionError("the last attempt returns or raises")
 
     @asynccontextmanager
     async def _connection(self) -> AsyncIterator[Connection]:

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 
 from embedding_worker.rows.database import Database
 
-PEEK_WITHIN_S = 2.0
-"""A table of marks may be locked, for example while an administrator rewrites it."""
+PEEK_WITHIN_S = 1.0
+"""A table of marks may be locked, for example while an administrator rewrites it: the peek at the others waits for so long."""
 
 
 async def newest_marks(database: Database, tables: Sequence[str]) -> list[int | None] | None:
