@@ -22,8 +22,8 @@ def counted(metrics: str) -> float:
 def written_jobs(metrics: str) -> float:
     """Requests that create, change or delete EmbeddingJobs, or write their statuses.
 
-    Of the programs of a benchmark only the operator sends such ones. Reads are left out, because a benchmark that waits reads too,
-    and so is what grows with the time and not with the jobs, such as the renewals of a lease.
+    Of the programs of a benchmark only the operator sends such ones while it runs. Reads are left out, because a benchmark that
+    waits reads too, and so is what grows with the time and not with the jobs, such as the renewals of a lease.
     """
     return sum(
         float(found["value"])

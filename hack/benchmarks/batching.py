@@ -22,8 +22,12 @@ def measure(setting: Setting) -> Mapping[str, float]:
 
 
 def measure_counts(setting: Setting) -> Mapping[str, float]:
-    """Also the requests that write jobs to the API server, for each job of the whole run."""
-    with operator_system(setting, JOBS) as system, FakeGemini(setting.folder, latency_ms=LATENCY_MS) as server:
+    """Also the requests that write jobs to the API server, for each job of the whole run.
+
+    Where the setting has fewer rows, there are as many jobs.
+    """
+    jobs = min(JOBS, setting.rows)
+    with operator_system(setting, jobs) as system, FakeGemini(setting.folder, latency_ms=LATENCY_MS) as server:
         system.start_operator(settings=settings_of(server))
         before = job_writes_so_far(system.kubectl)
         system.apply_source(model=MODEL, backfill={"mode": "Jobs"})
@@ -32,7 +36,7 @@ def measure_counts(setting: Setting) -> Mapping[str, float]:
         writes = job_writes_so_far(system.kubectl) - before
         stats = server.stats()
         setting.say(f"{stats.calls} requests with {stats.texts} texts, the largest with {stats.largest_batch}")
-        return {"batching_requests_2000": stats.calls, "api_requests_per_job": writes / JOBS}
+        return {"batching_requests_2000": stats.calls, "api_requests_per_job": writes / jobs}
 
 
 def settings_of(server: FakeGemini) -> dict[str, str]:

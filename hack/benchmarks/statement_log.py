@@ -13,7 +13,7 @@ from hack.benchmarks.operator_system import OperatorSystem
 from hack.database.embedded_postgres import LOG_FILE
 
 MESSAGE = re.compile(r"LOG:  (?:execute [^:\n]+: |statement: (?P<together>.*(?:\n\t.*)*))")
-"""One statement with parameters, or all that were sent together, as in "BEGIN; SELECT 1". Their further lines begin with a tab."""
+"""One statement with parameters, or all that were sent together, as in "BEGIN; SELECT 1". Further lines begin with a tab."""
 QUOTED = re.compile(r"'(?:''|\\.|[^'\\])*'|\"[^\"]*\"|\$(?P<tag>\w*)\$.*?\$(?P=tag)\$|--[^\n]*", re.DOTALL)
 """What may have a semicolon that ends no statement."""
 

@@ -51,7 +51,7 @@ def test_of_the_jobs_only_the_writes_are_counted() -> None:
 
 
 def test_every_tenth_edit_finds_an_operator_that_is_idle() -> None:
-    pauses = list(pauses_s(random.Random(1)))
+    pauses = list(pauses_s(random.Random(1)))  # noqa: S311  # no secret depends on it
     assert len(pauses) == EDITS
     assert set(pauses[9::10]) == {10.0}
     assert sum(pauses) < 240
