@@ -5,13 +5,13 @@ from typing import Any
 
 import pytest
 
-from embedding_operator.reconciler import audit
 from embedding_operator.reconciler.backfill import Step, next_step
 from embedding_operator.reconciler.window import SMALLEST, UNDECIDED_SHARE
 from embedding_operator.resources.embedding_job import Phase
 from embedding_worker.errors import InputRejected, ProviderUnavailable
 from embedding_worker.limits import Limits
 from embedding_worker.rows.backfills import BackfillSettings, WorkerReport
+from embedding_worker.rows.records import AuditPage
 from tests.support.looped_source import LoopedSource
 from tests.support.operator_parts import SOURCE, job_of, source
 
@@ -72,13 +72,19 @@ async def test_with_mode_jobs_each_row_gets_a_job_whatever_their_number() -> Non
 
 
 @pytest.mark.parametrize(
-    ("mode", "read_for_s", "whole"), [("Auto", 0.0, False), ("Auto", 0.25, True), ("Jobs", 0.0, True)]
+    ("mode", "page_s", "whole"), [("Auto", 10.0, False), ("Auto", 0.0, True), ("Jobs", 10.0, True)]
 )
 async def test_until_the_first_audit_is_complete_few_rows_get_jobs_where_a_backfill_may_begin(
-    monkeypatch: pytest.MonkeyPatch, mode: str, read_for_s: float, whole: bool
+    monkeypatch: pytest.MonkeyPatch, mode: str, page_s: float, whole: bool
 ) -> None:
-    monkeypatch.setattr(audit, "STEP_S", read_for_s)
     system = looped(backfill={"mode": mode, "threshold": ROWS})
+    read = system.store.audit
+
+    async def slow(*, after_id: str | None, limit: int) -> AuditPage:
+        await system.clock.sleep(page_s)
+        return await read(after_id=after_id, limit=limit)
+
+    monkeypatch.setattr(system.store, "audit", slow)
     async with system.running():
         await system.clock.advance(5)
         assert (system.parts.window.share_of(SOURCE) == SMALLEST) is whole
