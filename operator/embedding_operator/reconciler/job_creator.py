@@ -157,9 +157,8 @@ class JobCreator:
 
     async def _create_one(self, row: DueRow) -> bool | Refused:
         """True: created, or adopted. False: not tried."""
-        if not self._window.free(
-            self._source, edited=row.edited
-        ):  # other sources have used the places that were free meanwhile
+        # Other sources may have used the places that were free meanwhile.
+        if not self._window.free(self._source, edited=row.edited):
             return False
         now = self._clock.monotonic()
         tracked = self._tracked(row, row.job_hash, now)
