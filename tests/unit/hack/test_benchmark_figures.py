@@ -1,11 +1,12 @@
 """The table of `make bench`, its ratios, and what is measured for one figure."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
+import structlog
 import typer
 from typer.testing import CliRunner
 
@@ -27,6 +28,14 @@ from hack.benchmarks.figures import (
 from hack.benchmarks.idle import Idle, with_statements
 from hack.benchmarks.machine import machine
 from hack.benchmarks.setting import Setting
+
+
+@pytest.fixture(autouse=True)
+def restored_logging() -> Iterator[None]:
+    """The command sets up the log of its process, which here is the one of all tests."""
+    before = structlog.get_config()
+    yield
+    structlog.configure(**before)
 
 
 def line_of(name: str, found: Found) -> list[str]:
