@@ -3,7 +3,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help lint hooks format docs krew test e2e e2e-down demo demo-down kind-demo kind-demo-down bench benchmark-triggers simulate recall clean
+.PHONY: help lint hooks format docs krew test e2e e2e-down demo demo-down kind-demo kind-demo-down bench bench-plot bench-profile benchmark-triggers simulate recall clean
 
 PYTHON ?= python3
 UV_VERSION := 0.13.9
@@ -73,8 +73,14 @@ kind-demo: .venv/.synced ## Run the demo on kind, with the operator's image and 
 kind-demo-down: .venv/.synced ## Delete the cluster of `make kind-demo`
 	@$(RUN) hack.demo.on_kind --down
 
-bench: .venv/.synced ## Measure how fast the operator is, in about eight minutes (ONLY=backfill_rows_per_s, ROWS=20000; docs/benchmarks.md)
-	@$(RUN) hack.benchmarks $(if $(ONLY),--only=$(ONLY)) $(if $(ROWS),--rows=$(ROWS))
+bench: .venv/.synced ## Measure how fast the operator is, in about an hour (ONLY=backfill_rows_per_s, ROWS=20000, SHORT=1: counts only; docs/benchmarks.md)
+	@$(RUN) hack.benchmarks $(if $(ONLY),--only=$(ONLY)) $(if $(ROWS),--rows=$(ROWS)) $(if $(SHORT),--short)
+
+bench-plot: .venv/.synced ## Measure jobs/s and memory over window, rows and sources, in about eight minutes, and draw docs/benchmarks.svg (SMALL=1, DRAW=1)
+	@$(RUN) hack.benchmarks.plot $(if $(SMALL),--small) $(if $(DRAW),--draw)
+
+bench-profile: .venv/.synced ## Show where the operator's processor time of a job goes, by py-spy, in about two minutes (ROWS=2000)
+	@$(RUN) hack.benchmarks.job_profile $(if $(ROWS),--rows=$(ROWS))
 
 benchmark-triggers: .venv/.synced ## Measure what each form of the trigger costs an application (docs/database.md)
 	@$(RUN) hack.benchmarks.trigger_cost

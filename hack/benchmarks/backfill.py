@@ -5,16 +5,15 @@ The first audit has marked all rows before, as for the raw write. Called by __ma
 
 import asyncio
 from collections.abc import Mapping
-from dataclasses import replace
 from pathlib import Path
 
 from hack.benchmarks.api_requests import requests_so_far
+from hack.benchmarks.memory import memory_mb
 from hack.benchmarks.operator_system import operator_system
 from hack.benchmarks.raw_write import mark_all
 from hack.benchmarks.setting import Setting
 
 CONCURRENCY = 32
-KIB_OF_A_MB = 1_000_000 / 1024
 
 
 def auto(concurrency: int = CONCURRENCY) -> dict[str, object]:
@@ -23,7 +22,7 @@ def auto(concurrency: int = CONCURRENCY) -> dict[str, object]:
 
 def measure(setting: Setting) -> Mapping[str, float]:
     with operator_system(setting, setting.rows) as system:
-        asyncio.run(mark_all(replace(system.listings, url=system.operator_url)))
+        asyncio.run(mark_all(system.as_operator))
         operator = system.start_operator()
         before = requests_so_far(system.kubectl)
         system.apply_source(backfill=auto())
@@ -34,11 +33,5 @@ def measure(setting: Setting) -> Mapping[str, float]:
         return {
             "backfill_rows_per_s": system.rows_per_s(),
             "backfill_api_requests": requests,
-            "rss_mb_backfill": largest_memory_mb(Path(f"/proc/{operator.daemon.pid}/status").read_text()),
+            "rss_mb_backfill": memory_mb(Path(f"/proc/{operator.daemon.pid}/status").read_text(), "VmHWM"),
         }
-
-
-def largest_memory_mb(status: str) -> float:
-    """VmHWM of /proc/PID/status, the largest resident set size so far, in MB."""
-    (line,) = [line for line in status.splitlines() if line.startswith("VmHWM:")]
-    return float(line.split()[1]) / KIB_OF_A_MB

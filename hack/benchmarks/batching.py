@@ -5,9 +5,9 @@ Called by __main__.py. The jobs are created as for edits: without a backfill, on
 
 from collections.abc import Mapping
 
-from hack.benchmarks.operator_system import OperatorSystem, operator_system
+from hack.benchmarks.api_requests import job_writes_so_far
+from hack.benchmarks.operator_system import operator_system
 from hack.benchmarks.setting import Setting
-from hack.benchmarks.waiting import wait_until
 from hack.provider_server.process import API_KEY, FakeGemini
 
 JOBS = 2_000
@@ -18,19 +18,26 @@ MODEL = {"provider": "gemini", "name": "gemini-embedding-001", "dimensions": 768
 
 
 def measure(setting: Setting) -> Mapping[str, float]:
-    with operator_system(setting, JOBS) as system, FakeGemini(setting.folder, latency_ms=LATENCY_MS) as server:
+    return {"batching_requests_2000": measure_counts(setting)["batching_requests_2000"]}
+
+
+def measure_counts(setting: Setting) -> Mapping[str, float]:
+    """Also the requests that write jobs to the API server, for each job of the whole run.
+
+    Where the setting has fewer rows, there are as many jobs.
+    """
+    jobs = min(JOBS, setting.rows)
+    with operator_system(setting, jobs) as system, FakeGemini(setting.folder, latency_ms=LATENCY_MS) as server:
         system.start_operator(settings=settings_of(server))
+        before = job_writes_so_far(system.kubectl)
         system.apply_source(model=MODEL, backfill={"mode": "Jobs"})
-        wait_for_vectors(system)
+        system.wait_until_filled(within_s=ENDS_WITHIN_S)
+        system.wait_until_jobs_are_done()
+        writes = job_writes_so_far(system.kubectl) - before
         stats = server.stats()
         setting.say(f"{stats.calls} requests with {stats.texts} texts, the largest with {stats.largest_batch}")
-        return {"batching_requests_2000": stats.calls}
+        return {"batching_requests_2000": stats.calls, "api_requests_per_job": writes / jobs}
 
 
 def settings_of(server: FakeGemini) -> dict[str, str]:
     return {"GEMINI_API_KEY": API_KEY, "EMBEDDING_GEMINI_ENDPOINT": server.url}
-
-
-def wait_for_vectors(system: OperatorSystem) -> None:
-    left = f"SELECT count(*) FROM public.{system.listings.name} WHERE embedding IS NULL"
-    wait_until(lambda: system.listings.number(left) == 0, within_s=ENDS_WITHIN_S, because="every row has its vector")

@@ -1,15 +1,11 @@
 """How fast the marks of rows are deleted whose text came out unchanged, after an edit of all rows. Called by __main__.py."""
 
-import asyncio
 import time
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import replace
 
-from embedding_worker.rows.statements import Statements
-from hack.benchmarks.listings import Listings
 from hack.benchmarks.operator_system import operator_system
-from hack.benchmarks.raw_write import BATCH, CONNECTIONS, mark_all, prepared, write
+from hack.benchmarks.raw_write import BATCH, fill
 from hack.benchmarks.setting import Setting
 from hack.benchmarks.waiting import wait_until
 from hack.errors import ToolError
@@ -22,7 +18,7 @@ def measure(setting: Setting) -> Mapping[str, float]:
     rows = max(BATCH, setting.rows // BATCH * BATCH)
     with operator_system(setting, rows) as system:
         listings = system.listings
-        statements = fill(replace(listings, url=system.operator_url))
+        statements = fill(system.as_operator)
         system.start_operator()
         system.apply_source(backfill={"mode": "Auto"})
         triggers = f"SELECT count(*) FROM pg_trigger WHERE tgrelid = 'public.{listings.name}'::regclass"
@@ -44,10 +40,3 @@ def measure(setting: Setting) -> Mapping[str, float]:
         took_s = time.monotonic() - began
         left = f"SELECT count(*) FROM (SELECT DISTINCT id FROM {statements.marks}) m"
         return {"unchanged_marks_cleared_per_s": (marked - listings.number(left)) / took_s}
-
-
-def fill(listings: Listings) -> Statements:
-    """Write all vectors, as the operator's role."""
-    statements = asyncio.run(mark_all(listings))
-    asyncio.run(write(listings.url, statements, prepared(listings, statements), connections=max(CONNECTIONS)))
-    return statements

@@ -37,6 +37,10 @@ class Figure:
     ratio: tuple[str, str] | None = None
     """The two other figures that it is the ratio of."""
 
+    def misses_aim(self, values: Mapping[str, float]) -> bool:
+        """Whether it has an aim, and was measured, and its value is beyond the aim."""
+        return self.aim is not None and self.name in values and self.aim.verdict(values[self.name]) is Verdict.MISSED
+
 
 def at_least(bound: float) -> Aim:
     return Aim(bound, at_least=True)
@@ -46,7 +50,49 @@ def at_most(bound: float) -> Aim:
     return Aim(bound, at_least=False)
 
 
+FAILED = "failed: "
+"""How the reason begins why a figure is missing, where that is an error. Others were skipped."""
+
 FIGURES = (
+    Figure(
+        "raw_life_cpu_ms",
+        None,
+        "create, status patch and delete by a client that does nothing else: client, API server, etcd",
+    ),
+    Figure("job_cpu_ms", None, "operator, API server, etcd and PostgreSQL"),
+    Figure("lifecycle_cpu_vs_raw", at_least(0.75), "raw_life_cpu_ms over job_cpu_ms"),
+    Figure("raw_lives_per_s", None, "32 requests in flight"),
+    Figure("jobs_per_s", None, "one EmbeddingJob for each row, calls of 200 ms"),
+    Figure("lifecycle_vs_raw", at_least(0.8), "jobs_per_s over raw_lives_per_s"),
+    Figure("operator_cpu_ms_per_job", at_most(3), "its process alone"),
+    Figure("api_requests_per_job", at_most(2.1), "writes of jobs and their statuses, counted by the API server"),
+    Figure("rss_growth_100k", at_most(1.1), "from the first tenth of the jobs to the last"),
+    Figure("edit_to_fresh_p50_ms", at_most(200), "a single edit of 10,000 fresh rows, to the commit of its vector"),
+    Figure("edit_to_fresh_p99_ms", at_most(500), "the same; the provider answers at once"),
+    Figure("edit_behind_backfill_p99_s", at_most(1.5), "while each row of a first fill has a job, calls of 200 ms"),
+    Figure("idle_statements_per_min", at_most(700), "one source, 10,000 fresh rows; of the operator's role"),
+    Figure("idle_transactions_per_min", None, "in the same minute"),
+    Figure("idle_cpu_percent", at_most(1.5), "in the same minute, of one core; its process alone"),
+    Figure("rss_mb_start", at_most(110), "the resident set after that minute"),
+    Figure("sources_50_idle_cpu_ratio", at_most(10), "50 idle sources over one; the operator's process"),
+    Figure("sources_50_idle_database_cpu_ratio", None, "the same of PostgreSQL"),
+    Figure("start_cpu_s", at_most(2), "processor time of the process until /readyz answers 200"),
+    Figure("restart_s_500_open", at_most(3), "from the start of the process, 500 jobs being open, to its first vector"),
+    Figure("insert_p99_ms_burners", None, "an application's inserts beside two processes that burn processor time"),
+    Figure("insert_p99_ms_busy", None, "the same inserts during a first fill with a job for each row"),
+    Figure(
+        "insert_p99_ratio_busy", at_most(1.5), "insert_p99_ms_burners", ("insert_p99_ms_busy", "insert_p99_ms_burners")
+    ),
+    Figure("trigger_ms", at_most(0.05), "what it adds to an update of one row"),
+    Figure("pgboss_readme_seed_rows_per_s", None, "`boss.send` for each row, one after the other"),
+    Figure("seed_rows_per_s", None, "from the creation of the source to the last change mark of the audit"),
+    Figure(
+        "pgboss_seed_ratio",
+        at_least(50),
+        "pgboss_readme_seed_rows_per_s",
+        ("seed_rows_per_s", "pgboss_readme_seed_rows_per_s"),
+    ),
+    Figure("pgboss_readme_rows_per_s", None, "`boss.work` with its default options, calls of 200 ms"),
     Figure("raw_write_rows_per_s", None, "the same statement with ready vectors, over one connection"),
     Figure("raw_parallel_write_rows_per_s", None, "the same over 2 and 4 connections at once; the better one"),
     Figure("backfill_rows_per_s", None, "from the first write to the last, 32 calls of 200 ms in flight"),
@@ -102,6 +148,16 @@ class Found:
             elif why := missing.get(of) or missing.get(to):
                 missing[figure.name] = why
         return Found(values, missing)
+
+
+def missed(found: Found) -> list[str]:
+    """The figures that were measured and miss their aims."""
+    return [figure.name for figure in FIGURES if figure.misses_aim(found.values)]
+
+
+def failed(found: Found) -> list[str]:
+    """The figures whose measurement failed. One that was skipped did not: the machine lacks something that it needs."""
+    return [name for name, why in found.missing.items() if why.startswith(FAILED)]
 
 
 def needed_for(only: str) -> set[str]:

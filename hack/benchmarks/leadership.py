@@ -23,17 +23,12 @@ def measure(setting: Setting) -> Mapping[str, float]:
     with operator_system(setting, ROWS) as system:
         first = system.start_operator("first")
         system.apply_source()
-        _wait_until_filled(system)
+        system.wait_until_filled(within_s=WITHIN_S)
         second = system.start_operator("second", until=STANDS_BY)
         takeover_s = _first_vector_after(system, first, signal.SIGKILL, row_id=1)
         system.start_operator("third", until=STANDS_BY)
         handover_s = _first_vector_after(system, second, signal.SIGTERM, row_id=2)
         return {"takeover_s": takeover_s, "handover_s": handover_s}
-
-
-def _wait_until_filled(system: OperatorSystem) -> None:
-    empty = f"SELECT count(*) FROM public.{system.listings.name} WHERE embedding IS NULL"
-    wait_until(lambda: system.listings.number(empty) == 0, within_s=WITHIN_S, because="all rows have vectors")
 
 
 def _first_vector_after(

@@ -1,7 +1,7 @@
 """How many rows a second a worker on pg-boss embeds, with the same table, the same latency and a conditional update.
 
-pg-boss is the job queue that such a worker usually has. The worker is pgboss/worker.mjs, one process, as the backfill is.
-Called by __main__.py. Skipped where Node.js or its packages cannot be installed.
+pg-boss is the job queue that such a worker usually has. The worker is pgboss/worker.mjs, one process, as the backfill is: tuned,
+and as the README of pg-boss runs it. Called by __main__.py. Skipped where Node.js or its packages cannot be installed.
 """
 
 import subprocess
@@ -19,6 +19,9 @@ CONCURRENCY = (4, 8, 16, 32)
 SHARE = 10
 """Each setting has a tenth of the rows: it is much slower than the backfill."""
 WITHIN_S = 600
+README_ROWS_SENT = 3_000
+README_ROWS = 10
+"""A worker with the default options takes one job each two seconds."""
 
 
 def measure(setting: Setting) -> Mapping[str, float]:
@@ -36,6 +39,22 @@ def measure(setting: Setting) -> Mapping[str, float]:
     empty = listings.number(f"SELECT count(*) FROM public.{listings.name} WHERE embedding IS NULL")
     assert empty == 0, "it has embedded every row"
     return {"pgboss_tuned_rows_per_s": best}
+
+
+def measure_as_readme(setting: Setting) -> Mapping[str, float]:
+    """With `send` for each row, one after the other, and `work` without options."""
+    node, worker = node_and_worker()
+    listings = Listings(setting.new_database().url)
+    listings.create(README_ROWS)
+    sent_s = float(_run(node, worker, "readme-seed", listings.url, "sent", README_ROWS_SENT, 1))
+    _run(node, worker, "readme-seed", listings.url, "embedded", README_ROWS, 1)
+    took_s = float(_run(node, worker, "readme-work", listings.url, "embedded", README_ROWS, 1))
+    empty = listings.number(f"SELECT count(*) FROM public.{listings.name} WHERE embedding IS NULL")
+    assert empty == 0, "it has embedded every row"
+    return {
+        "pgboss_readme_seed_rows_per_s": README_ROWS_SENT / sent_s,
+        "pgboss_readme_rows_per_s": README_ROWS / took_s,
+    }
 
 
 def _run(node: Path, worker: Path, *arguments: object) -> str:

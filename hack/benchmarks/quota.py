@@ -38,6 +38,11 @@ def measure(setting: Setting) -> Mapping[str, float]:
         return {"quota_used_ratio": used_in_a_minute(found["accepted"]) / QUOTA, "quota_refusals": found["refused"]}
 
 
+def measure_refusals(setting: Setting) -> Mapping[str, float]:
+    """What is a count."""
+    return {"quota_refusals": measure(setting)["quota_refusals"]}
+
+
 def used_in_a_minute(accepted: Sequence[tuple[float, int]]) -> int:
     """The texts that were accepted in the minute that begins with the first call of several texts. Canaries come before."""
     began = min(at for at, texts in accepted if texts > 1)

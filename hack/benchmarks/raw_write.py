@@ -9,7 +9,8 @@ from collections.abc import Mapping, Sequence
 
 import psycopg
 
-from embedding_worker.rows.database import BinaryParameter, Database
+from embedding_worker.rows.connections import BinaryParameter
+from embedding_worker.rows.database import Database
 from embedding_worker.rows.schema import prepare
 from embedding_worker.rows.statements import Statements
 from embedding_worker.rows.store import RowStore
@@ -52,6 +53,13 @@ async def mark_all(listings: Listings) -> Statements:
         await audit(store)
         await store.record_filled()
         return statements
+
+
+def fill(listings: Listings) -> Statements:
+    """Write all vectors, as the role of this URL. The number of rows is a multiple of BATCH."""
+    statements = asyncio.run(mark_all(listings))
+    asyncio.run(write(listings.url, statements, prepared(listings, statements), connections=max(CONNECTIONS)))
+    return statements
 
 
 def prepared(listings: Listings, statements: Statements) -> list[Parameters]:

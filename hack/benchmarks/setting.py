@@ -1,6 +1,6 @@
 """What the measurements share: a folder, a PostgreSQL server, and a cluster that is started when the first one needs it.
 
-Created by __main__.py for one run.
+Created by __main__.py for one run, and by tests/integration/test_bench_counts.py.
 """
 
 from collections.abc import Callable
@@ -16,15 +16,28 @@ from hack.installation.prerequisites import temporary_crds
 
 
 @dataclass(frozen=True)
+class Running:
+    """What the caller has started already."""
+
+    server: DatabaseServer
+    cluster: Cluster
+    """With the CRDs."""
+
+
+@dataclass(frozen=True)
 class Setting:
     rows: int
     folder: Path
     stack: ExitStack
     """What is started ends with it."""
     say: Callable[[str], None]
+    running: Running | None = None
+    """Where it is None, a server and a cluster are started when they are first needed."""
 
     @cached_property
     def server(self) -> DatabaseServer:
+        if self.running is not None:
+            return self.running.server
         server = self.stack.enter_context(database_server())
         self.say(f"database: {server.origin}")
         return server
@@ -35,6 +48,8 @@ class Setting:
     @cached_property
     def cluster(self) -> Cluster:
         """A cluster that has the CRDs."""
+        if self.running is not None:
+            return self.running.cluster
         cluster = self.stack.enter_context(cluster_for_tests(self.folder))
         self.say(f"cluster: {cluster.origin}")
         self.stack.enter_context(temporary_crds(cluster))

@@ -1,4 +1,4 @@
-"""A provider that answers each call after 200 ms, and costs nothing else, so that only the operator's own work is measured.
+"""A provider that answers each call after 200 ms, or as set, and costs nothing else: the operator's own work is measured.
 
 It is no provider of the product: installed_provider.py registers it for the processes that a benchmark starts. The module is
 copied, so it imports the worker package only.
@@ -10,11 +10,17 @@ import random
 from collections.abc import Sequence
 
 from embedding_worker.providers.embedder import Vector
-from embedding_worker.providers.provider import Provider, Values
+from embedding_worker.providers.provider import Provider, ProviderSetting, Values
 from embedding_worker.source import Model
 
 NAME, MODEL_NAME, DIMENSIONS = "benchmark", "benchmark-1", 768
-LATENCY_S = 0.2
+LATENCY_SETTING = "BENCHMARK_LATENCY_MS"
+"""Of a process that a benchmark starts."""
+LATENCY_MS = 200
+AT_ONCE = {LATENCY_SETTING: "0"}
+"""Settings with which a call takes no time: what is measured is the operator's."""
+NEVER = {LATENCY_SETTING: "3600000"}
+"""With which no call ends before its process is ended."""
 DIFFERENT_VECTORS = 64
 
 
@@ -35,10 +41,13 @@ class SlowEmbedder:
 
     def __init__(self, model: Model, values: Values) -> None:
         self._vectors = make_vectors()
+        self._latency_s = float(values.get(LATENCY_SETTING, LATENCY_MS)) / 1000
 
     async def embed(self, texts: Sequence[str]) -> list[Vector]:
-        await asyncio.sleep(LATENCY_S)
+        await asyncio.sleep(self._latency_s)
         return [self._vectors[hashlib.sha256(text.encode()).digest()[0] % DIFFERENT_VECTORS] for text in texts]
 
 
-PROVIDER = Provider(name=NAME, make=SlowEmbedder)
+PROVIDER = Provider(
+    name=NAME, make=SlowEmbedder, settings=(ProviderSetting(LATENCY_SETTING, "how long a call takes, in milliseconds"),)
+)

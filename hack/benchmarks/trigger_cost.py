@@ -21,6 +21,7 @@ from hack.database.postgres import database_server
 SINGLE = 200
 """Statements of one row in each round."""
 OUR_BATCH = 100
+EDIT_OF_TEXT = "an edit of the text"
 Connection = psycopg.Connection[tuple[object, ...]]
 Figures = dict[str, dict[str, list[float]]]
 """Milliseconds, by operation and form."""
@@ -52,9 +53,7 @@ def operations(rows: int, bulk: int) -> dict[str, Callable[[Connection, int], fl
     """What is timed, by the name in the report. Each is given a number that no earlier call had, and returns milliseconds."""
     first = f"id <= {bulk}"
     return {
-        "an edit of the text": lambda c, n: singles(
-            c, f"UPDATE {TABLE} SET name = 'business of {n}' WHERE id = %s", rows
-        ),
+        EDIT_OF_TEXT: lambda c, n: singles(c, f"UPDATE {TABLE} SET name = 'business of {n}' WHERE id = %s", rows),
         "an edit of another field": lambda c, n: singles(c, f"UPDATE {TABLE} SET phone = '+2-{n}' WHERE id = %s", rows),
         "an insert": lambda c, n: singles(c, f"INSERT INTO {TABLE} (name, phone) VALUES ('new', %s)", rows),
         f"{bulk:,} texts": lambda c, n: once(c, f"UPDATE {TABLE} SET name = 'business {n} of ' || id WHERE {first}"),
@@ -89,7 +88,16 @@ def our_write(connection: Connection, rows: int, number: int) -> float:
     )
 
 
-def measure(connection: Connection, *, rows: int, bulk: int, rounds: int, only: Sequence[str] = ()) -> Figures:
+def measure(
+    connection: Connection,
+    *,
+    rows: int,
+    bulk: int,
+    rounds: int,
+    only: Sequence[str] = (),
+    timed: Sequence[str] = (),
+) -> Figures:
+    """All forms and operations, or only those of these names."""
     figures: Figures = defaultdict(lambda: defaultdict(list))
     known = {name: form for name, form in forms().items() if not only or name in only}
     number = 0
@@ -97,9 +105,11 @@ def measure(connection: Connection, *, rows: int, bulk: int, rounds: int, only: 
         names = list(known)
         for name in names[turn % len(names) :] + names[: turn % len(names)]:
             create_form(connection, known[name])
-            for operation, timed in operations(rows, bulk).items():
+            for operation, run_it in operations(rows, bulk).items():
+                if timed and operation not in timed:
+                    continue
                 number += 1
-                figures[operation][name].append(timed(connection, number))
+                figures[operation][name].append(run_it(connection, number))
             run(connection, "DROP FUNCTION IF EXISTS public.eo_form, embedding_operator.eo_form CASCADE")
     return figures
 

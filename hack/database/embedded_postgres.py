@@ -33,6 +33,8 @@ PORT = 5432  # it is part of the socket's name only
 READY_WITHIN_S = 30.0
 END_WITHIN_S = 10.0
 STATE_FILE = "server.json"
+LOG_FILE = "server.log"
+"""Beside the data, in the server's folder."""
 # A socket's path may have 107 bytes on Linux and 103 on macOS (sun_path in sys/un.h).
 LONGEST_PARENT = 103 - len(f"/{PREFIX}xxxxxxxx/.s.PGSQL.{PORT}")
 
@@ -84,7 +86,7 @@ class EmbeddedPostgres:
             daemon = start_daemon(
                 "postgres",
                 [programs / "postgres", "-D", self.folder / "data", "-k", self.folder],
-                log=self.folder / "server.log",
+                log=self.folder / LOG_FILE,
                 ends_with_parent=not self.keep,
                 death_signal=signal.SIGQUIT,
                 user=account and account.pw_uid,

@@ -76,9 +76,8 @@ class ApiServer:
         return self
 
     async def __aexit__(self, *exc: object) -> None:
-        await self._session.close()
-        await self._session_to_ask.close()
-        await self._session_for_leases.close()
+        for session in (self._session, self._session_to_ask, self._session_for_leases):
+            await session.close()
 
     def new_session(self, *, limit: int, patient: bool = False) -> aiohttp.ClientSession:
         """A session of at most so many connections, each of whose requests has the credentials in force.
@@ -108,14 +107,17 @@ class ApiServer:
         parts = [self.host, "apis", GROUP, VERSION, "namespaces", self.namespace, resource, name, subresource]
         return "/".join(part for part in parts if part)
 
-    async def _request(
-        self, method: str, url: str, *, session: aiohttp.ClientSession | None = None, **kwargs: Any
-    ) -> Json:
+    async def _request(self, method: str, url: str, **kwargs: Any) -> Json:
+        body = await self._send(method, url, **kwargs)
+        return json.loads(body) if body else {}
+
+    async def _send(self, method: str, url: str, session: aiohttp.ClientSession | None = None, **kwargs: Any) -> bytes:
+        """The answer as it came: of a deletion it contains every object that was deleted, and nobody reads it."""
         try:
             async with (session or self._session).request(method, url, **kwargs) as response:
                 body = await response.read()
                 if response.status < 300:
-                    return json.loads(body) if body else {}
+                    return body
                 raise reaction_to(response.status, body, response.headers.get("Retry-After"))
         except (aiohttp.ClientError, TimeoutError) as exc:
             never_sent = isinstance(exc, aiohttp.ClientConnectorError)
@@ -157,22 +159,8 @@ class ApiServer:
 
     async def may(self, right: Right) -> bool:
         """Whether this account has the right in this namespace. Every account may ask the server for that."""
-        resource, _, subresource = right.resource.partition("/")
-        attributes = {
-            "namespace": self.namespace,
-            "verb": right.verb,
-            "group": right.group,
-            "resource": resource,
-            "subresource": subresource,
-            "name": right.name,
-        }
-        review = {
-            "apiVersion": "authorization.k8s.io/v1",
-            "kind": "SelfSubjectAccessReview",
-            "spec": {"resourceAttributes": attributes},
-        }
         url = f"{self.host}/apis/authorization.k8s.io/v1/selfsubjectaccessreviews"
-        return bool((await self._request("POST", url, json=review))["status"]["allowed"])
+        return bool((await self._request("POST", url, json=right.review(self.namespace)))["status"]["allowed"])
 
     async def own_namespace(self) -> Json:
         """Raises Gone where the namespace does not exist, RequestRefused where this account may not read it."""
@@ -208,7 +196,7 @@ class ApiServer:
     async def delete_job(self, name: str, *, uid: str) -> None:
         """Delete the job with this uid, and no later one of its name. Raises Gone."""
         try:
-            await self._request("DELETE", self._url(JOBS, name), json={"preconditions": {"uid": uid}})
+            await self._send("DELETE", self._url(JOBS, name), json={"preconditions": {"uid": uid}})
         except AlreadyExists as exc:  # a failed precondition is a 409 too
             raise Gone(str(exc)) from exc
 
@@ -217,7 +205,7 @@ class ApiServer:
         if not labels and not fields:
             raise ValueError("a selector is needed to delete jobs")
         params = {"labelSelector": labels, "fieldSelector": fields}
-        await self._request("DELETE", self._url(JOBS), params=params)
+        await self._send("DELETE", self._url(JOBS), params=params)
 
     async def to_worker_jobs(self, method: str, name: str = "", body: Json | None = None) -> Json:
         """A request to the Jobs of Kubernetes (batch/v1), or to one. Raises Gone, AlreadyExists or RequestRefused."""
@@ -270,7 +258,7 @@ class ApiServer:
     async def create_event(self, manifest: Json) -> None:
         """Raises RequestRefused."""
         url = f"{self.host}/apis/{EVENTS_GROUP}/v1/namespaces/{self.namespace}/{EVENTS}"
-        await self._request("POST", url, json=manifest)
+        await self._send("POST", url, json=manifest)
 
     async def patch_source_status(self, name: str, status: Json) -> Json:
         """Returns the status as it is stored now. Raises Gone or RequestRefused."""

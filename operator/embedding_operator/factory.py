@@ -5,7 +5,8 @@ from embedding_operator.loop_factory import LoopFactory
 from embedding_operator.reconciler.api_server_watch import ApiServerWatch
 from embedding_operator.reconciler.deleted_sources import DeletedSources
 from embedding_operator.reconciler.housekeeping import Expiry, Housekeeping
-from embedding_operator.reconciler.job_runner import JobRunner, Recorders
+from embedding_operator.reconciler.job_records import JobRecords
+from embedding_operator.reconciler.job_runner import JobRunner
 from embedding_operator.reconciler.job_statuses import JobStatuses
 from embedding_operator.reconciler.row_explainer import Lead, RowExplainer
 from embedding_operator.reconciler.sources import Sources
@@ -16,11 +17,13 @@ from embedding_operator.settings import DATABASE_URL
 class Factory:
     def __init__(self, context: Context) -> None:
         self._context = context
+        self._loops = LoopFactory(context)
+        self.peeker = self._loops.peeker
 
     def sources(self) -> Sources:
         context = self._context
         return Sources(
-            LoopFactory(context).source_loop,
+            self._loops.source_loop,
             catalog=context.catalog,
             queues=context.queues,
             jobs=context.jobs,
@@ -47,7 +50,7 @@ class Factory:
             JobStatuses(context.server, table, clock=context.clock),
             context.queues,
             context.catalog,
-            recorders=Recorders(context.metrics, context.events, sources.job_done),
+            records=JobRecords(context.metrics, context.events, job_done=sources.job_done, clock=context.clock),
             clock=context.clock,
             may_work=context.leadership.may_start,
         )

@@ -3,7 +3,7 @@
 from functools import partial
 
 from embedding_operator.context import Context
-from embedding_operator.reconciler.registers import SharedParts
+from embedding_operator.reconciler.registers import Peeker, SharedParts
 from embedding_operator.reconciler.source_loop import SourceLoop
 from embedding_operator.reconciler.source_setup import SourceSetup
 from embedding_operator.reconciler.status_report import StatusReport
@@ -15,6 +15,8 @@ from embedding_operator.resources.embedding_source import EmbeddingSource
 class LoopFactory:
     def __init__(self, context: Context) -> None:
         self._context = context
+        self.peeker = Peeker(context.database, clock=context.clock)
+        """Of the loops of all sources."""
 
     def source_loop(self, source: EmbeddingSource) -> SourceLoop:
         context, settings = self._context, self._context.settings
@@ -28,6 +30,7 @@ class LoopFactory:
             workers,
             settings.audit_rows_per_s,
             leads,
+            self.peeker,
             context.clock,
             settings.price_per_million_tokens,
         )

@@ -15,10 +15,10 @@ from embedding_operator.api_errors import ApiServerError, ApiServerUnavailable, 
 from embedding_operator.context import Context, open_context
 from embedding_operator.factory import Factory
 from embedding_operator.handlers.kopf_setup import make_registry, make_settings
-from embedding_operator.handlers.kopf_storage import StatusIsTheProgress
 from embedding_operator.health import health_server, overdue
 from embedding_operator.local_endpoint import local_endpoint
 from embedding_operator.reconciler.database_watch import DatabaseWatch
+from embedding_operator.reconciler.pauses import Pauses
 from embedding_operator.reconciler.tracked_job import IN_FLIGHT, OPEN, JobState
 from embedding_operator.resources import JOBS, SOURCES
 from embedding_operator.settings import Settings
@@ -110,6 +110,8 @@ class Process:
         factory = Factory(context)
         self._sources = factory.sources()
         self._runner = factory.job_runner(self._sources)
+        leads = context.leadership.may_start
+        self._pauses = Pauses(context.server, context.jobs.table, context.catalog, clock=context.clock, may_work=leads)
         self._housekeeping = factory.housekeeping(self._sources)
         self.database_watch = DatabaseWatch(context.database, clock=context.clock)
         self.api_server_watch = factory.api_server_watch(self._sources, self._housekeeping)
@@ -121,7 +123,8 @@ class Process:
             self.database_watch,
         )
         """What works also while the process stands by."""
-        self._while_leading = (context.leadership, factory.deleted_sources(), self.api_server_watch)
+        others = (self._runner.records, self._pauses, factory.peeker)
+        self._while_leading = (context.leadership, factory.deleted_sources(), self.api_server_watch, *others)
         self._leads = False
         self._watching = False
 
@@ -220,12 +223,11 @@ class Process:
 
     async def _start_kopf(self, stop: asyncio.Event) -> asyncio.Task[None]:
         """Start kopf, and return its task when its watches have started, or when it has failed."""
-        server, table, clock = self._context.server, self._context.jobs.table, self._context.clock
-        ready = asyncio.Event()
+        server, ready = self._context.server, asyncio.Event()
         watching = asyncio.create_task(
             kopf.operator(
-                registry=make_registry(server, self._sources, self._runner, clock=clock),
-                settings=make_settings(StatusIsTheProgress(table, self._context.catalog, clock=clock)),
+                registry=make_registry(server, self._sources, self._runner, self._pauses, clock=self._context.clock),
+                settings=make_settings(),
                 namespaces=[server.namespace],
                 standalone=True,
                 stop_flag=stop,

@@ -3,7 +3,8 @@
 Pure; called by metrics.py. It remembers the newest writes of a bounded number of rows, and no text.
 """
 
-from collections import OrderedDict, defaultdict, deque
+from collections import OrderedDict, defaultdict
+from collections.abc import Iterable
 from enum import Enum
 
 HOUR_S = 3_600.0
@@ -25,15 +26,16 @@ class Rewrites:
     """When the rows of each source were embedded. All moments are of the monotonic clock, in seconds."""
 
     def __init__(self) -> None:
-        self._embedded: dict[str, OrderedDict[str, deque[float]]] = defaultdict(OrderedDict)
+        self._embedded: dict[str, OrderedDict[str, tuple[float, ...]]] = defaultdict(OrderedDict)
+        """The last times of each row. Tuples, because an empty deque takes 600 bytes, which is megabytes for all rows."""
 
     def record(self, source: str, row_id: str, now: float) -> Rewrite:
         """The row has got a vector. Returns whether that has become too often."""
         rows = self._embedded[source]
-        times = rows.setdefault(row_id, deque(maxlen=OFTEN + 1))
-        rows.move_to_end(row_id)
+        times = rows.get(row_id, ())
         before = _within_the_hour(times, now)
-        times.append(now)
+        rows[row_id] = (*times[-OFTEN:], now)
+        rows.move_to_end(row_id)
         if len(rows) > MOST_ROWS:
             rows.popitem(last=False)
         if before < OFTEN:
@@ -44,5 +46,5 @@ class Rewrites:
         self._embedded.pop(source, None)
 
 
-def _within_the_hour(times: deque[float], now: float) -> int:
+def _within_the_hour(times: Iterable[float], now: float) -> int:
     return sum(time > now - HOUR_S for time in times)

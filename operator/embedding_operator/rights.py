@@ -5,6 +5,7 @@ charts/embedding-operator/files/rules.yaml grants it, and workers-rules.yaml wha
 """
 
 from dataclasses import dataclass
+from typing import Any
 
 from embedding_operator.lifecycle.lease import LEASE
 from embedding_operator.resources import EVENTS, EVENTS_GROUP, GROUP, JOBS, SOURCES
@@ -24,6 +25,23 @@ class Right:
 
     def __str__(self) -> str:
         return f"{self.verb} {self.resource}"
+
+    def review(self, namespace: str) -> dict[str, Any]:
+        """The object that asks the API server whether the account that sends it has this right."""
+        resource, _, subresource = self.resource.partition("/")
+        attributes = {
+            "namespace": namespace,
+            "verb": self.verb,
+            "group": self.group,
+            "resource": resource,
+            "subresource": subresource,
+            "name": self.name,
+        }
+        return {
+            "apiVersion": "authorization.k8s.io/v1",
+            "kind": "SelfSubjectAccessReview",
+            "spec": {"resourceAttributes": attributes},
+        }
 
 
 RIGHTS = (

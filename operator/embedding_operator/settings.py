@@ -61,7 +61,11 @@ class Settings(BaseModel):
         description="who holds the Lease, as `kubectl get lease` shows it; by default the host's name",
     )
     interval_s: float = Field(
-        0.5, alias="EMBEDDING_INTERVAL_SECONDS", ge=0.05, le=60, description="between two looks at the due rows"
+        0.5,
+        alias="EMBEDDING_INTERVAL_SECONDS",
+        ge=0.05,
+        le=60,
+        description="between two looks at the due rows while there is work; an edit ends the pause",
     )
     max_open_jobs: int = Field(500, alias="EMBEDDING_MAX_OPEN_JOBS", ge=1, le=1500, description="jobs open at once")
     max_finished_jobs: int = Field(

@@ -15,6 +15,7 @@ class FakeDatabase(Database):
         """The URLs that it was moved to."""
         self.transactions = 0
         """How many were begun, those that failed included."""
+        self.answers = 0
 
     @asynccontextmanager
     async def transaction(self, **_: Any) -> AsyncIterator[Transaction]:

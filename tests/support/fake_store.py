@@ -166,6 +166,7 @@ class FakeStore(RowStore):
     """`requests` holds the name of every method that was called, in order."""
 
     backlog: FakeBacklog
+    marks_table = "the marks"
 
     def __init__(self, texts: Mapping[str, str] | None = None) -> None:
         """These rows exist from before: no trigger has seen them, and only an audit marks them."""
@@ -327,6 +328,9 @@ class FakeStore(RowStore):
         for row_id in found:
             self.mark(row_id, edited=False)
         return AuditPage(page[-1] if len(page) == limit else None, len(page), len(found))
+
+    async def counts_and_use(self, *, dead_letters: Iterable[str] = ()) -> tuple[Counts, Used | None]:
+        return await self.counts(dead_letters=dead_letters), await self.used_today()
 
     async def counts(self, *, dead_letters: Iterable[str] = ()) -> Counts:
         self._request("counts")

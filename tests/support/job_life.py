@@ -1,6 +1,6 @@
 """One job as the API server stores it, and a process of the operator that works on it: for tests of whole lives of jobs.
 
-The process decides by the real modules: next step, status, retry policy, job table, and what kopf is told of a pause. The API
+The process decides by the real modules: next step, status, retry policy, job table, and which jobs are in their pause. The API
 server accepts the transitions that tests/integration/api_server/test_embedding_job_crd.py sees a real one accept.
 """
 
@@ -8,12 +8,11 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import cast
 
-import kopf
-
-from embedding_operator.handlers.kopf_storage import StatusIsTheProgress
+from embedding_operator.api_server import ApiServer
 from embedding_operator.lifecycle.job_status import JobPatch, replay_begun, settled
 from embedding_operator.lifecycle.next_step import Step, next_step
 from embedding_operator.reconciler.catalog import SourceCatalog
+from embedding_operator.reconciler.pauses import Pauses
 from embedding_operator.resources.embedding_job import EmbeddingJob, Phase, parse_job
 from embedding_operator.resources.embedding_source import RetrySpec, parse_source
 from embedding_worker.outcome import RowOutcome
@@ -29,8 +28,6 @@ ALLOWED = {
     Phase.DEAD_LETTERED: {Phase.DEAD_LETTERED, Phase.PENDING, Phase.SUPERSEDED},
 }
 """The transitions of a phase that the rules of crds/embeddingjobs.yaml allow."""
-KOPF_SLEEPS_S = 600.0
-"""kopf sleeps no longer, and then touches the object (WAITING_KEEPALIVE_INTERVAL)."""
 JOB = name_of("1")
 
 
@@ -90,20 +87,12 @@ class OperatorProcess:
         self.table = Register(clock=clock).table
         self.catalog = SourceCatalog()
         self.catalog.put(parse_source(a_source("shops", retry=policy.model_dump(by_alias=True))))
-        self._progress = StatusIsTheProgress(self.table, self.catalog, clock=clock)
-
-    def kopf_waits_s(self, body: Json) -> float:
-        """How long kopf sleeps before it asks again; 0 where it calls the handler now."""
-        record = self._progress.fetch(key=kopf.HandlerId("embed"), body=kopf.Body(cast(kopf.RawBody, body)))
-        if record is None:
-            return 0.0
-        until = datetime.fromisoformat(str(record["delayed"]))
-        return min(max((until - self._clock.now()).total_seconds(), 0.0), KOPF_SLEEPS_S)
+        self.pauses = Pauses(cast(ApiServer, None), self.table, self.catalog, clock=clock)
 
     def begin(self, body: Json) -> tuple[EmbeddingJob, Step]:
-        """The handler is called with this version of the job. NOTHING where the table knows a newer one."""
+        """The handler is called with this version of the job. NOTHING in its pause, and where the table knows a newer one."""
         job = parse_job(body)
-        if not self.table.observe(job):
+        if self.pauses.holds(job) or not self.table.observe(job):
             return job, Step.NOTHING
         step = next_step(job)
         if step is Step.EMBED:

@@ -1,6 +1,6 @@
 """Has kopf itself process one event of a watch, with our handlers and settings, and no API server behind it.
 
-For tests of what kopf makes of our registry and storages: which handler it calls, when, and what it patches.
+For tests of what kopf makes of our registry and storages: which handler it calls, and that it patches nothing.
 """
 
 import asyncio
@@ -16,14 +16,8 @@ from kopf._core.engines import indexing
 from kopf._core.reactor import inventory, processing
 
 from embedding_operator.handlers.kopf_setup import make_settings
-from embedding_operator.handlers.kopf_storage import StatusIsTheProgress
-from embedding_operator.reconciler.catalog import SourceCatalog
-from embedding_operator.reconciler.finished_jobs import FinishedJobs
-from embedding_operator.reconciler.job_table import JobTable
 from embedding_operator.resources import GROUP, JOBS, SOURCES, VERSION
-from embedding_operator.resources.embedding_source import parse_source
-from embedding_worker.clock import Clock, SystemClock
-from tests.support.manifests import Json, a_source, merged
+from tests.support.manifests import Json, merged
 
 RESOURCES = {
     "EmbeddingJob": references.Resource(GROUP, VERSION, JOBS, "EmbeddingJob", namespaced=True),
@@ -31,31 +25,19 @@ RESOURCES = {
 }
 
 
-def progress_of(*, longest_pause_s: int, clock: Clock | None = None) -> StatusIsTheProgress:
-    """Of the source "shops", whose jobs are not in the table."""
-    clock, catalog = clock or SystemClock(), SourceCatalog()
-    catalog.put(parse_source(a_source("shops", retry={"maxSeconds": longest_pause_s})))
-    return StatusIsTheProgress(JobTable(FinishedJobs("c0"), clock=clock), catalog, clock=clock)
-
-
 class KopfSide:
     """`patches` holds what kopf itself has sent, in order."""
 
-    def __init__(
-        self,
-        registry: kopf.OperatorRegistry,
-        monkeypatch: pytest.MonkeyPatch,
-        progress: StatusIsTheProgress | None = None,
-    ) -> None:
-        self._settings = make_settings(progress or progress_of(longest_pause_s=7_200))
+    def __init__(self, registry: kopf.OperatorRegistry, monkeypatch: pytest.MonkeyPatch) -> None:
+        self._settings = make_settings()
         self.patches: list[Json] = []
         self._registry = registry
         self._memories = inventory.ResourceMemories()
         self._body: Json = {}
         monkeypatch.setattr(patching, "patch_obj", self._patch)
 
-    async def event(self, body: Json, kind: str = "MODIFIED") -> Json:
-        """Have kopf process this event. Returns the object as it is afterwards."""
+    async def event(self, body: Json, kind: str | None = "MODIFIED") -> Json:
+        """Have kopf process this event; None is the kind of an object in a list. Returns the object as it is afterwards."""
         self._body = copy.deepcopy(body)
         await processing.process_resource_event(
             lifecycle=lifecycles.all_at_once,

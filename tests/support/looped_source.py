@@ -11,6 +11,7 @@ from embedding_operator.reconciler.backfill import BackfillControl, BackfillPart
 from embedding_operator.reconciler.backfill_workers import WorkersNotEnabled
 from embedding_operator.reconciler.clearing import Clearing
 from embedding_operator.reconciler.configuration import Configuration, Progress
+from embedding_operator.reconciler.peeker import PeekedMarks, Peeker
 from embedding_operator.reconciler.ready_source import ReadySource
 from embedding_operator.reconciler.source_loop import SourceLoop
 from embedding_operator.reconciler.source_setup import SourceSetup
@@ -23,6 +24,7 @@ from embedding_worker.pipeline import RowPipeline, make_pipeline
 from embedding_worker.rows.records import DueRow
 from embedding_worker.rows.watch import BookkeepingWatch, Confirmed
 from tests.support.fake_clock import settle
+from tests.support.fake_database import FakeDatabase
 from tests.support.fake_provider import FakeEmbedder, shared_embedder
 from tests.support.fake_store import FakeStore
 from tests.support.operator_parts import SOURCE, Parts, source
@@ -89,6 +91,8 @@ class FakeSetup(SourceSetup):
         self.client = FakeEmbedder()
         self.embedder = shared_embedder(self.client, clock=parts.clock)
         self.leads = True
+        self.marks = PeekedMarks("marks", parts.clock)
+        """Of the last set-up. No peek sees them unless a test says so."""
 
     async def find_cause(self, source: EmbeddingSource, error: Exception) -> Exception:
         return error if self.cause is None else self.cause
@@ -135,6 +139,8 @@ class FakeSetup(SourceSetup):
                 BackfillParts(store, pipeline, self._parts.table, WorkersNotEnabled()),
                 clock=clock,
             ),
+            self.marks,
+            Peeker(FakeDatabase(), clock=clock),
         )
 
 

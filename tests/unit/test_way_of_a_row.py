@@ -25,6 +25,8 @@ BESIDE_THE_WAY = {
     "worker/embedding_worker/rows/psql_rows.py",  # SQL for people too
     "worker/embedding_worker/outcome_log.py",  # gathers what became of rows
     "worker/embedding_worker/rows/last_outcomes.py",  # stores that
+    "operator/embedding_operator/reconciler/settled_jobs_log.py",  # names the row of a job in a log line
+    "operator/embedding_operator/reconciler/job_records.py",  # passes on to that, and to metrics and Events
     "operator/embedding_operator/rewrites.py",  # counts how often a row is embedded
     "operator/embedding_operator/metrics.py",  # passes on to that, and has no id in a label
     "operator/embedding_operator/reconciler/tracked_job.py",  # defines what the job table stores

@@ -104,6 +104,7 @@ class BackfillWorker:
         settings, clock = self._run.settings, self._clock
         model = settings.config.model
         embedder = self._providers.embedder(model, source=self._run.source)
+        await embedder.prepare()
         store = await RowStore.inspect(self._database, settings.config)
         pipeline = make_pipeline(
             store,

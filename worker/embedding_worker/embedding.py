@@ -137,7 +137,7 @@ class RowEmbedder:
                         writes[request] = kept
                     else:
                         texts[request] = needed
-        await self._write(batch, writes, embed_ms=None)
+        await self._write(batch, writes)
         if texts:
             await self._embed_texts(batch, texts)
 
@@ -170,7 +170,7 @@ class RowEmbedder:
         each batch until a vector was written: the table may refuse all of them.
         """
         rows_of = rows_by_text(texts)
-        started, not_sent = self._clock.monotonic(), len(rows_of)
+        not_sent = len(rows_of)
         of_jobs = are_of_jobs(texts)
         released: Counter[ProviderError] = Counter()
         async for outcomes in calls.run():
@@ -189,7 +189,7 @@ class RowEmbedder:
                         vectors[request] = VectorWrite(request.id, texts[request].content_hash, result)
             if cut := sum(texts[request].is_cut for request in vectors):
                 self._calls.usage.add_cut(cut)
-            await self._write(batch, vectors, embed_ms=round((self._clock.monotonic() - started) * 1000))
+            await self._write(batch, vectors)
         for error, rows in released.items():
             level = logging.DEBUG if isinstance(error, CallsPaused) else logging.WARNING
             log.log(level, "rows wait", why=type(error).__name__, message=error.message, rows=rows)
@@ -210,12 +210,12 @@ class RowEmbedder:
                 accepted[request] = needed
         return accepted
 
-    async def _write(self, batch: RowBatch, rows: Writes, *, embed_ms: int | None) -> None:
+    async def _write(self, batch: RowBatch, rows: Writes) -> None:
         """Write rows and settle them. A locked row is written later, without another call, and does not delay other rows."""
-        if locked := await self._try_to_write(batch, rows, embed_ms):
-            batch.finish_later(lambda: self._unless_refused(self._write_locked(batch, locked, embed_ms)))
+        if locked := await self._try_to_write(batch, rows):
+            batch.finish_later(lambda: self._unless_refused(self._write_locked(batch, locked)))
 
-    async def _try_to_write(self, batch: RowBatch, rows: Writes, embed_ms: int | None) -> Writes:
+    async def _try_to_write(self, batch: RowBatch, rows: Writes) -> Writes:
         """Write rows and settle those that can be. Returns the others, which another session has locked."""
         if not rows:
             return {}
@@ -223,12 +223,12 @@ class RowEmbedder:
         written = await self._until_answered("write rows", writing)
         self._has_written |= any(row.vector is not None and row.id in written.ids for row in rows.values())
         missing: dict[RowRequest, VectorWrite] = {}
-        embedded, blank = (outcome(kind, embed_ms=embed_ms) for kind in (OutcomeKind.EMBEDDED, OutcomeKind.BLANK_TEXT))
+        embedded, blank = outcome(OutcomeKind.EMBEDDED), outcome(OutcomeKind.BLANK_TEXT)
         for request, row in rows.items():
             if row.id in written.refused:
                 batch.settle(request, failed(written.refused[row.id]))
             elif row.id in written.suppressed:
-                batch.settle(request, outcome(OutcomeKind.UPDATE_SUPPRESSED, embed_ms=embed_ms))
+                batch.settle(request, outcome(OutcomeKind.UPDATE_SUPPRESSED))
             elif row.id in written.ids:
                 self._locked_rows.forget(row)
                 batch.settle(request, blank if row.vector is None else embedded)
@@ -248,27 +248,27 @@ class RowEmbedder:
                     locked[request] = row
         return locked
 
-    async def _write_locked(self, batch: RowBatch, rows: Writes, embed_ms: int | None) -> None:
+    async def _write_locked(self, batch: RowBatch, rows: Writes) -> None:
         """Try for half a second, but once only if the row is known to be locked.
 
         The vectors of rows that stay locked are kept, and their jobs give up their places in the window.
         """
         for request, row in rows.items():
             if self._locked_rows.keeps(row):
-                self._settle_locked(batch, request, row, embed_ms)
+                self._settle_locked(batch, request, row)
         rows = {request: row for request, row in rows.items() if not self._locked_rows.keeps(row)}
         until = self._clock.monotonic() + LOCK_PATIENCE_S
         pause_s = FIRST_PAUSE_S
         while rows and self._clock.monotonic() < until:
             await self._clock.sleep(pause_s)
             pause_s = next_pause(pause_s)
-            rows = await self._try_to_write(batch, rows, embed_ms)
+            rows = await self._try_to_write(batch, rows)
         for request, row in rows.items():
-            self._settle_locked(batch, request, row, embed_ms)
+            self._settle_locked(batch, request, row)
 
-    def _settle_locked(self, batch: RowBatch, request: RowRequest, row: VectorWrite, embed_ms: int | None) -> None:
+    def _settle_locked(self, batch: RowBatch, request: RowRequest, row: VectorWrite) -> None:
         since = self._locked_rows.keep(row)
-        batch.settle(request, row_locked(since, self._clock.now(), embed_ms))
+        batch.settle(request, row_locked(since, self._clock.now()))
 
 
 async def _until_done_or(event: asyncio.Event, work: "asyncio.Task[None]") -> None:

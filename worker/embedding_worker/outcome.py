@@ -49,8 +49,6 @@ class RowOutcome:
     kind: OutcomeKind
     reason: str
     message: str
-    embed_ms: int | None = None
-    """From the first call for the batch until the vector came, with all calls and pauses between; None without a call."""
     code: str = ""
     """The provider's own code for a failure."""
     retry_after_s: float | None = None
@@ -98,9 +96,9 @@ NOT_NULL = "23502"
 NULL_REFUSED = ": a row without text has no vector, so drop the column's NOT NULL, or give the row a text"
 
 
-def outcome(kind: OutcomeKind, *, embed_ms: int | None = None) -> RowOutcome:
+def outcome(kind: OutcomeKind) -> RowOutcome:
     """An outcome with a fixed message."""
-    return RowOutcome(kind, kind.value, MESSAGES[kind], embed_ms)
+    return RowOutcome(kind, kind.value, MESSAGES[kind])
 
 
 def failed(error: ProviderError | RowsRefused) -> RowOutcome:
@@ -122,7 +120,7 @@ def text_failed(error: RowsRefused) -> RowOutcome:
     return RowOutcome(kind, OutcomeKind.TEXT_EXPRESSION_FAILED.value, message, code=error.sqlstate)
 
 
-def row_locked(since: datetime, now: datetime, embed_ms: int | None) -> RowOutcome:
+def row_locked(since: datetime, now: datetime) -> RowOutcome:
     """The outcome of a row that another session keeps locked. It is no attempt: the vector is written when the lock is gone.
 
     The longer the row is locked, the longer is the pause, between 15 s and a minute.
@@ -130,7 +128,7 @@ def row_locked(since: datetime, now: datetime, embed_ms: int | None) -> RowOutco
     pause_s = min(max((now - since).total_seconds() / 2, FIRST_LOCKED_PAUSE_S), LONGEST_LOCKED_PAUSE_S)
     seen = f"{since:%Y-%m-%dT%H:%M:%SZ}"
     message = f"another session has locked the row since {seen} or earlier: the vector is written when it has ended"
-    return RowOutcome(OutcomeKind.ROW_LOCKED, OutcomeKind.ROW_LOCKED.value, message, embed_ms, retry_after_s=pause_s)
+    return RowOutcome(OutcomeKind.ROW_LOCKED, OutcomeKind.ROW_LOCKED.value, message, retry_after_s=pause_s)
 
 
 def id_invalid(row_id: str, problem: str) -> RowOutcome:

@@ -57,7 +57,7 @@ def make_pipeline(
     limits: Limits,
     clock: Clock,
     may_work: Callable[[], bool] = lambda: True,
-    more_to_come: Callable[[int], bool] = lambda gathered: False,
+    more_to_come: Callable[[int, bool], bool] = lambda gathered, urgent: False,
     source: str = "",
 ) -> RowPipeline:
     """The pipeline of the source that this store belongs to. Every text is counted in the database before it is sent.

@@ -1,9 +1,12 @@
-// A worker on pg-boss as its documentation advises for throughput: batches of 100 jobs, several of them at once in one process
-// (localConcurrency), each fetched as soon as the one before is done (burstWhenBatchFull), and a pool that has a connection for
-// each. Called by hack/benchmarks/pgboss_worker.py:
+// Workers on pg-boss. Tuned, as its documentation advises for throughput: batches of 100 jobs, several of them at once in one
+// process (localConcurrency), each fetched as soon as the one before is done (burstWhenBatchFull), and a pool that has a connection
+// for each. And as its README runs it: `send` for each row, and `work` with no options, so one job each two seconds. Called by
+// hack/benchmarks/pgboss_worker.py:
 //
-//   node worker.mjs seed URL QUEUE ROWS FIRST_ID    inserts a job for each row
-//   node worker.mjs work URL QUEUE ROWS CONCURRENCY works on them, and prints the seconds from the first batch to the last
+//   node worker.mjs seed URL QUEUE ROWS FIRST_ID        inserts a job for each row
+//   node worker.mjs work URL QUEUE ROWS CONCURRENCY     works on them, and prints the seconds from the first batch to the last
+//   node worker.mjs readme-seed URL QUEUE ROWS FIRST_ID sends a job for each row, and prints the seconds
+//   node worker.mjs readme-work URL QUEUE ROWS 1        works on them, and prints the seconds from its start to the last
 //
 // The "model" answers each call after 200 ms, in this process, as the one of the operator does in its own.
 
@@ -36,15 +39,33 @@ async function seed (boss, firstId) {
   }
 }
 
+async function seedAsReadme (boss, firstId) {
+  await boss.createQueue(queue)
+  const began = performance.now()
+  for (let id = firstId; id < firstId + rows; id += 1) await boss.send(queue, { id })
+  console.log((performance.now() - began) / 1000)
+}
+
 async function work (boss, concurrency) {
+  const options = { batchSize: BATCH, localConcurrency: concurrency, burstWhenBatchFull: true, pollingIntervalSeconds: 0.5 }
+  console.log(await seconds(boss, concurrency, handler => boss.work(queue, options, handler)))
+}
+
+async function workAsReadme (boss) {
+  const began = performance.now()
+  await seconds(boss, 1, handler => boss.work(queue, handler))
+  console.log((performance.now() - began) / 1000)
+}
+
+// From the first batch to the last.
+async function seconds (boss, concurrency, workWith) {
   const pool = new pg.Pool({ connectionString: url, max: concurrency })
   const vectors = makeVectors()
   let done = 0
   let began
   const finished = new Promise((resolve, reject) => {
     boss.on('error', reject)
-    const options = { batchSize: BATCH, localConcurrency: concurrency, burstWhenBatchFull: true, pollingIntervalSeconds: 0.5 }
-    boss.work(queue, options, async jobs => {
+    workWith(async jobs => {
       began ??= performance.now()
       const read = await pool.query(READ, [jobs.map(job => job.data.id)])
       await sleep(LATENCY_MS)
@@ -55,12 +76,14 @@ async function work (boss, concurrency) {
     }).catch(reject)
   })
   const ended = await finished
-  console.log((ended - began) / 1000)
   await pool.end()
+  return (ended - began) / 1000
 }
 
-const boss = new PgBoss({ connectionString: url, max: task === 'work' ? Number(given) + 2 : 4 })
+const asReadme = task.startsWith('readme-')
+const boss = new PgBoss(asReadme ? url : { connectionString: url, max: task === 'work' ? Number(given) + 2 : 4 })
 await boss.start()
-await (task === 'seed' ? seed(boss, Number(given)) : work(boss, Number(given)))
+const tasks = { seed, work, 'readme-seed': seedAsReadme, 'readme-work': workAsReadme }
+await tasks[task](boss, Number(given))
 await boss.stop({ graceful: false })
 process.exit(0)

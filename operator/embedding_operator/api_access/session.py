@@ -22,6 +22,10 @@ REQUEST_TIMEOUT = aiohttp.ClientTimeout(total=30, sock_connect=CONNECTED_WITHIN_
 """A webhook may need most of the 30 s, so an outage is noticed by api_server_watch.py, and not by this time."""
 
 
+UNCOMPRESSED = {"Accept-Encoding": "identity"}
+"""The server is near: to compress what a deletion returns costs both sides more than to send it."""
+
+
 class CredentialsMissing(aiohttp.ClientConnectionError):
     """There are no credentials to send the request with. kopf and api_server.py wait, as after an interrupted connection."""
 
@@ -105,6 +109,8 @@ def new_session(
         request_class=Request,
         timeout=REQUEST_TIMEOUT,
         middlewares=(*middlewares, authenticated),
+        cookie_jar=aiohttp.DummyCookieJar(),
+        headers=UNCOMPRESSED,
         proxy=proxy,
     )
 

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from embedding_operator.cli.start import begin_log, end_on_signals, settings_of, until_stopped
+from embedding_operator.cli.start import begin_log, end_on_signals, settings_of, until_stopped, without_other_clients
 from embedding_operator.cli.verdicts import failed, passed, skipped
 from embedding_operator.settings import Settings, SettingsRefused, completion_index, settings_of_this_process
 
@@ -33,6 +33,7 @@ def run(
     if dry_run:
         from embedding_operator.dry_run import run as run_process
     else:
+        without_other_clients()
         from embedding_operator.process import run as run_process
     raise typer.Exit(asyncio.run(until_stopped(partial(run_process, settings))))
 

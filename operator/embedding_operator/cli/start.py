@@ -33,6 +33,12 @@ def end_on_signals() -> None:
         signal.signal(number, end_at_once)
 
 
+def without_other_clients() -> None:
+    """Keep kopf from importing those that are installed: `kubernetes` alone takes 23 MB, and kopf is given no object of it."""
+    for name in ("kubernetes", "kubernetes_asyncio", "pykube"):
+        sys.modules.setdefault(name, None)  # type: ignore[arg-type]  # as documented: importing it raises ModuleNotFoundError
+
+
 async def until_stopped(run_process: Callable[[asyncio.Event], Awaitable[int]]) -> int:
     """Run a process, and have SIGTERM set the event. Returns its exit code."""
     gc.freeze()  # what was imported stays: the garbage collector need not look through it again and again

@@ -12,8 +12,9 @@ import kopf
 from embedding_operator.api_access.session import CONNECTED_WITHIN_S
 from embedding_operator.api_server import ApiServer
 from embedding_operator.handlers import embedding_job, embedding_source
-from embedding_operator.handlers.kopf_storage import NoDiffBase, StatusIsTheProgress
+from embedding_operator.handlers.kopf_storage import NoDiffBase, NoProgress
 from embedding_operator.reconciler.job_runner import JobRunner
+from embedding_operator.reconciler.pauses import Pauses
 from embedding_operator.reconciler.sources import Sources
 from embedding_operator.resources import GROUP, JOBS
 from embedding_operator.resources.embedding_job import OPEN_SELECTOR
@@ -23,7 +24,9 @@ CONNECTIONS = 32
 LOGIN_EVERY_S = 4.0
 
 
-def make_registry(server: ApiServer, sources: Sources, runner: JobRunner, *, clock: Clock) -> kopf.OperatorRegistry:
+def make_registry(
+    server: ApiServer, sources: Sources, runner: JobRunner, pauses: Pauses, *, clock: Clock
+) -> kopf.OperatorRegistry:
     result = kopf.OperatorRegistry()
     next_login_at = clock.monotonic()
 
@@ -42,16 +45,16 @@ def make_registry(server: ApiServer, sources: Sources, runner: JobRunner, *, clo
         )
 
     embedding_source.register(result, sources)
-    embedding_job.register(result, runner)
+    embedding_job.register(result, runner, pauses)
     return result
 
 
-def make_settings(progress: StatusIsTheProgress) -> kopf.OperatorSettings:
+def make_settings() -> kopf.OperatorSettings:
     result = kopf.OperatorSettings()
     result.posting.enabled = False  # every log line about an object would become an Event
     result.scanning.disabled = True  # it needs rights on the whole cluster
     result.persistence.diffbase_storage = NoDiffBase()
-    result.persistence.progress_storage = progress
+    result.persistence.progress_storage = NoProgress()
     result.watching.field_selectors[GROUP, JOBS] = OPEN_SELECTOR  # finished jobs are not watched
     # A watch can stop without an error: neither side keeps a silent one for longer than this. The next one continues where it
     # ended, without a list, so a short time costs one request a minute.
@@ -62,7 +65,7 @@ def make_settings(progress: StatusIsTheProgress) -> kopf.OperatorSettings:
     result.networking.connect_timeout = CONNECTED_WITHIN_S
     result.networking.error_backoffs = Backoffs()
     result.queueing.idle_timeout = 0.5  # how long the task of an object stays after its last event
-    result.queueing.exit_timeout = 0.5  # a task that sleeps through a backoff would use all of it
+    result.queueing.exit_timeout = 0.5  # a handler that still runs would use all of it
     return result
 
 

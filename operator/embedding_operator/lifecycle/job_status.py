@@ -77,11 +77,8 @@ def settled(
     if outcome.kind is OutcomeKind.ROW_LOCKED:
         pause_s = FIRST_LOCKED_PAUSE_S if outcome.retry_after_s is None else outcome.retry_after_s
         return _retrying(status, outcome, attempts, now + timedelta(seconds=pause_s), pause_s)
-    latencies: dict[str, int] = {"totalMs": round((now - started).total_seconds() * 1000)}
-    if outcome.embed_ms is not None:
-        latencies["embedMs"] = outcome.embed_ms
     phase, reason, message = _end(outcome, attempts)
-    return JobPatch(status | _ended(phase, reason, message, now) | {"latencies": latencies}, _no_backoff(job))
+    return JobPatch(status | _ended(phase, reason, message, now), _no_backoff(job))
 
 
 def replay_begun(job: EmbeddingJob, now: datetime) -> JobPatch:

@@ -1,6 +1,6 @@
 """Decides what is to be done with a job whose handler is called: embed its row, begin a replay, or nothing. Pure.
 
-Called by reconciler/job_runner.py. A pause that is not over never gets here: handlers/kopf_storage.py makes kopf wait.
+Called by reconciler/job_runner.py. A pause that is not over never gets here: reconciler/pauses.py holds the job.
 """
 
 from enum import Enum

@@ -18,19 +18,38 @@ FIRST_PASS_PAGE = 2_000
 STEP_S = 0.25
 """How long one step of the first pass may take: the sweep is to start with what is already marked."""
 WHOLE_STEP_S = 3.0
-"""How long one step of a pass on request may take: meanwhile nothing is swept, and the owner is not confirmed."""
+"""How long one step of a pass on request may take, and the first step of the first pass: meanwhile nothing is swept, and the
+owner is not confirmed."""
 MAX_ROWS_A_STEP = 10_000
+PAGE_AIM_S = 0.1
+"""How long one page of a later pass may take: a text may be expensive, and edits wait meanwhile."""
+SMALLEST_PAGE, FIRST_LATER_PAGE = 50, 500
+STEP_EVERY_S = 0.4
+"""Turns that edits cause follow each other more often: they need not wait for an audit of a few rows each."""
+
+
+def next_page(rows: int, *, took_s: float) -> int:
+    """How many rows the next page of a later pass may have, after one of `rows` rows took so long: at most twice as many."""
+    fitting = int(rows * PAGE_AIM_S / max(took_s, 1e-6))
+    return max(SMALLEST_PAGE, min(fitting, 2 * rows, MAX_ROWS_A_STEP))
 
 
 class Audit:
-    def __init__(self, store: RowStore, *, rows_per_s: float, filled: bool, clock: Clock) -> None:
+    def __init__(
+        self, store: RowStore, *, rows_per_s: float, filled: bool, clock: Clock, first_step_rows: int = 0
+    ) -> None:
+        """`first_step_rows`: the first step of the first pass goes on until it has read so many rows. If all of them are due, it
+        is known that a backfill is to embed them before any of them gets a job.
+        """
         self._store = store
+        self._first_step_rows = first_step_rows
         self._rows_per_s = rows_per_s
         self._clock = clock
         self._after: str | None = None
         self._whole: tuple[str | None, str | None] | None = None
         """Of a pass on request: the request's token, and the id after which to go on."""
         self._last_step = clock.monotonic()
+        self._page = FIRST_LATER_PAGE
         self.filled = filled
         """The first pass in the configuration in force is complete."""
         self.rows = 0
@@ -40,6 +59,11 @@ class Audit:
         self.adopted: int | None = None
         """How many rows the first pass has adopted; None before its end, and if it was not to adopt any."""
 
+    @property
+    def longest_pause_s(self) -> float:
+        """With a longer pause between two steps, a later pass would fall behind its rate."""
+        return MAX_ROWS_A_STEP / self._rows_per_s
+
     async def step(self) -> bool:
         """Read as many rows as the rate allows by now. Returns whether any row was marked or may have been.
 
@@ -48,14 +72,33 @@ class Audit:
         now = self._clock.monotonic()
         if self.filled:
             rows = int((now - self._last_step) * self._rows_per_s)
-            if rows < 1:
+            if rows < 1 or now - self._last_step < STEP_EVERY_S:
                 return False
-            self._last_step = now
-            return await self._read_page(min(rows, MAX_ROWS_A_STEP)) > 0
-        while not self.filled and self._clock.monotonic() - now < STEP_S:
+            return await self._read_later(min(rows, MAX_ROWS_A_STEP), now)
+        first_rows = self._first_step_rows if self.rows == 0 else 0
+        while not self.filled and self._reads_on(self._clock.monotonic() - now, first_rows):
             await self._read_page(FIRST_PASS_PAGE)
         self._last_step = self._clock.monotonic()
         return True
+
+    async def _read_later(self, rows: int, now: float) -> bool:
+        """Read so many rows of a later pass, as far as a step may take; the next step makes up for the others."""
+        self._last_step, read, marked = now, 0, 0
+        while read < rows and self._clock.monotonic() - now < STEP_S:
+            page, began = min(self._page, rows - read), self._clock.monotonic()
+            marked += await self._read_page(page)
+            took_s = self._clock.monotonic() - began
+            if (
+                page == self._page or took_s > PAGE_AIM_S
+            ):  # a smaller page says nothing about a larger one, unless it is slow
+                self._page = next_page(page, took_s=took_s)
+            read += page
+        self._last_step = now - (rows - read) / self._rows_per_s
+        return marked > 0
+
+    def _reads_on(self, for_s: float, first_rows: int) -> bool:
+        """Whether a step of the first pass reads another page after so many seconds."""
+        return for_s < STEP_S or (self.rows < first_rows and for_s < WHOLE_STEP_S)
 
     async def read_whole_table(self, requested: str | None) -> bool:
         """Read from the first row to the last as fast as possible, for a few seconds at a time: a person has requested it.

@@ -91,6 +91,10 @@ class BackfillControl:
         """Whether only edited rows get jobs."""
         return self._run is not None and self._run.is_active
 
+    def may_begin_soon(self, *, filled: bool) -> bool:
+        """Whether one may begin when more of the table is read, which the first audit does until it is `filled`."""
+        return self._is_auto and not filled and not self.is_active
+
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
         """What runs in this process ends with the block."""
@@ -129,14 +133,17 @@ class BackfillControl:
         """
         self._local.raise_failure()
         await self._watch.look(due=due, texts_sent=texts_sent)
-        may_begin = due > self._spec.threshold and self._is_auto and not self._source.spec.suspend
+        # At the first step the due rows are not counted yet: without a look, they would get jobs in the sweep that follows.
+        is_first = not self._was_read
+        may_begin = (is_first or due > self._spec.threshold) and self._is_auto and not self._source.spec.suspend
         if self._draining or self._clock.monotonic() < self._next_look_at:
             return
         if not self._was_read or self.is_active or may_begin:
             await self._read_record()
         if not (self.is_active or may_begin):
             return
-        self._next_look_at = self._clock.monotonic() + (LOOK_EVERY_S if self.is_active else BEGIN_LOOK_EVERY_S)
+        if self.is_active or not is_first:
+            self._next_look_at = self._clock.monotonic() + (LOOK_EVERY_S if self.is_active else BEGIN_LOOK_EVERY_S)
         match await self._decide(filled=filled):
             case Step.BEGIN:
                 await self._begin()

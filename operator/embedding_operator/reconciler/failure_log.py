@@ -1,5 +1,7 @@
 """Logs the errors of one source's loop: one that lasts is logged once, and again after all was well. Called by source_loop.py."""
 
+from collections.abc import Callable
+
 import structlog
 
 from embedding_worker.errors import DatabaseUnavailable, RowsLocked, SourceRefused
@@ -15,6 +17,15 @@ class FailureLog:
     def forget(self) -> None:
         """All is well: the next error is logged, whatever it is."""
         self._last = None
+
+    def unless_failing(self, call: Callable[[], None]) -> Callable[[], None]:
+        """A function that makes this call only if the last turn was completed: after another one the pause has its reason."""
+
+        def call_unless_failing() -> None:
+            if self._last is None:
+                call()
+
+        return call_unless_failing
 
     def record_turn(self, error: Exception) -> None:
         """A turn was not completed, and the next one follows."""

@@ -4,7 +4,7 @@ Each row gets at most five jobs a minute, and none beyond the window. refusals.p
 """
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 import structlog
 
@@ -27,6 +27,8 @@ from embedding_worker.rows.records import DueRow
 
 log = structlog.get_logger(__name__)
 
+CREATED_AT_ONCE = 16
+"""Half of the connections to the API server: the others are for statuses. With more, each create only takes longer."""
 WhyLeftOut = tuple[str, str]
 """Reason and sentence."""
 TOO_MANY_JOBS = (
@@ -90,28 +92,39 @@ class JobCreator:
         """Forget what was refused: the API server has returned from an outage, in which it may have refused anything."""
         self._refusals = Refusals()
 
-    def limit(self) -> int:
-        """How many jobs may be created now: as many as the window has room for, or a few probes while jobs are refused.
+    def limit(self, *, edited: bool = False, after: int = 0) -> int:
+        """How many jobs may be created now, or for edited rows, or when `after` more jobs of the source are finished.
+
+        As many as the window has room for, or a few probes while jobs are refused.
 
         None while the statuses of the source's jobs are refused: their rows would be paid for again and again.
         """
         if self._table.refused.shared(self._source) is not None:
             return 0
-        return self._refusals.limit(self._window.free(self._source), self._clock.monotonic())
+        free = self._window.free(self._source, edited=edited, after=after)
+        return self._refusals.limit(free, self._clock.monotonic())
 
     @property
     def probing(self) -> bool:
         """Whether jobs are refused, so that many rows have to be looked at to find one whose job is accepted."""
         return self._refusals.holding
 
-    async def create(self, rows: Iterable[DueRow], *, at_most: int) -> None:
+    async def create(self, rows: Iterable[DueRow], *, at_most: int, stop: Callable[[], bool] = lambda: False) -> None:
         """Create so many jobs for these rows, unless a row has had too many within a minute. Refused creates are not raised.
 
-        While jobs are refused, only a few of the rows are tried.
+        While jobs are refused, only a few of the rows are tried. Once `stop` is true, only edited rows get jobs, except for the
+        first CREATED_AT_ONCE others: under steady edits, the other rows must get jobs too.
         Raises ApiServerUnavailable if the API server cannot be reached, or if it is overloaded for the moment.
         """
         rows = self._chosen(list(rows))[:at_most]
-        results = await asyncio.gather(*map(self._create_one, rows), return_exceptions=True)
+        at_once = asyncio.Semaphore(CREATED_AT_ONCE)
+        not_stopped = {row.id for row in [row for row in rows if not row.edited][:CREATED_AT_ONCE]}
+
+        async def create_one(row: DueRow) -> bool | Refused:
+            async with at_once:
+                return (row.edited or row.id in not_stopped or not stop()) and await self._create_one(row)
+
+        results = await asyncio.gather(*map(create_one, rows), return_exceptions=True)
         accepted = [row.id for row, result in zip(rows, results, strict=True) if result is True]
         refused = [result for result in results if isinstance(result, Refused)]
         now = self._clock.monotonic()
@@ -144,7 +157,8 @@ class JobCreator:
 
     async def _create_one(self, row: DueRow) -> bool | Refused:
         """True: created, or adopted. False: not tried."""
-        if not self._window.free(self._source):  # other sources have used the places that were free meanwhile
+        # Other sources may have used the places that were free meanwhile.
+        if not self._window.free(self._source, edited=row.edited):
             return False
         now = self._clock.monotonic()
         tracked = self._tracked(row, row.job_hash, now)

@@ -1,41 +1,28 @@
 """Runs one open job: decides its next step, submits its row to be embedded, and writes the outcome into its status.
 
-Called by handlers/embedding_job.py for every open job for which kopf calls the handler: new, found at a restart, replayed, or
-at the end of a pause. It does nothing with a job that another call of the handler is working on.
+Called by handlers/embedding_job.py for every event of an open job that need not wait: new, found at a restart, replayed, or
+touched at the end of a pause. It does nothing with a job that another call of the handler is working on.
 """
 
 import asyncio
 import random
 from collections.abc import Callable
-from dataclasses import dataclass
 from datetime import datetime
 
 import structlog
 
-from embedding_operator.event_poster import EventPoster
-from embedding_operator.lifecycle.events import dead_lettered, replayed
 from embedding_operator.lifecycle.job_status import JobPatch, replay_begun, settled
 from embedding_operator.lifecycle.next_step import Step, next_step
-from embedding_operator.metrics import Metrics
 from embedding_operator.reconciler.catalog import SourceCatalog
+from embedding_operator.reconciler.job_records import JobRecords
 from embedding_operator.reconciler.job_statuses import JobStatuses
 from embedding_operator.reconciler.job_table import JobTable
 from embedding_operator.reconciler.row_queues import ProviderNotCallable, RowQueues
 from embedding_operator.resources.embedding_job import EmbeddingJob, Phase
 from embedding_worker.clock import Clock
-from embedding_worker.outcome import OutcomeKind, RowOutcome, RowRequest
+from embedding_worker.outcome import RowOutcome, RowRequest
 
 log = structlog.get_logger(__name__)
-
-
-@dataclass(frozen=True)
-class Recorders:
-    """What is informed of a job's outcome, in addition to the job's status."""
-
-    metrics: Metrics
-    events: EventPoster
-    job_done: Callable[[str], None]
-    """Called with the source's name when a job no longer counts towards the window."""
 
 
 class JobRunner:
@@ -46,7 +33,7 @@ class JobRunner:
         queues: RowQueues,
         catalog: SourceCatalog,
         *,
-        recorders: Recorders,
+        records: JobRecords,
         clock: Clock,
         jitter: Callable[[], float] = random.random,
         may_work: Callable[[], bool] = lambda: True,
@@ -56,7 +43,8 @@ class JobRunner:
         self._statuses = statuses
         self._queues = queues
         self._catalog = catalog
-        self._recorders = recorders
+        self.records = records
+        """The process runs it."""
         self._clock = clock
         self._jitter = jitter
         self._may_work = may_work
@@ -107,9 +95,7 @@ class JobRunner:
         if version is None:
             return
         self._table.requeue(job.name, version)
-        self._recorders.metrics.record_replay(job.source)
-        self._recorders.events.emit(replayed(job))
-        log.info("job replayed", job=job.name, source=job.source, business=job.spec.business_id)
+        self.records.record_replay(job)
 
     async def _embed(self, job: EmbeddingJob, *, urgent: bool) -> None:
         started = self._clock.now()
@@ -128,7 +114,7 @@ class JobRunner:
             self._record(job, patch, started)
             if patch.phase is Phase.SUCCEEDED and tracked is not None and tracked.edited_at is not None:
                 edited_s_ago = self._clock.monotonic() - tracked.edited_at
-                self._recorders.metrics.record_fresh(job.source, edited_s_ago=edited_s_ago)
+                self.records.record_fresh(job.source, edited_s_ago=edited_s_ago)
 
     async def _outcome(self, job: EmbeddingJob, *, urgent: bool) -> RowOutcome | None:
         """What became of the row; None if the job is not to be worked on any more."""
@@ -159,34 +145,6 @@ class JobRunner:
 
     def _record(self, job: EmbeddingJob, patch: JobPatch, started: datetime) -> None:
         now = self._clock.now()
-        took_s = (now - started).total_seconds()
         if (last := patch.last_outcome(now, before=job.status.reason)) is not None:
             self._queues.note(job.source, job.spec.business_id, last)
-        reason = str(patch.status["reason"])
-        self._recorders.metrics.record_job(job.source, phase=patch.phase, reason=reason, took_s=took_s)
-        about: dict[str, object] = {
-            "job": job.name,
-            "source": job.source,
-            "business": job.spec.business_id,
-            "phase": patch.phase,
-        }
-        about |= {"reason": reason, "attempts": patch.status["attempts"], "took_s": round(took_s, 3)}
-        if patch.phase is Phase.DEAD_LETTERED:
-            self._recorders.events.emit(dead_lettered(job, patch))
-            log.warning("job settled", **about, message=patch.status["message"])
-        else:
-            log.info("job settled", **about)
-        if reason == OutcomeKind.EMBEDDED.value:
-            self._record_embedded(job)
-        if patch.phase is not Phase.RETRYING:
-            self._recorders.job_done(job.source)
-
-    def _record_embedded(self, job: EmbeddingJob) -> None:
-        source, business = job.source, job.spec.business_id
-        if self._recorders.metrics.record_embedded(source, business):
-            log.warning(
-                "row embedded again and again: look for what changes its text after each write of its vector",
-                job=job.name,
-                source=source,
-                business=business,
-            )
+        self.records.record_attempt(job, patch, took_s=(now - started).total_seconds())

@@ -8,9 +8,12 @@ from embedding_operator.api_server import ApiServer
 from embedding_operator.reconciler.backfill_workers import Workers
 from embedding_operator.reconciler.finished_jobs import FinishedJobs
 from embedding_operator.reconciler.job_table import JobTable
+from embedding_operator.reconciler.peeker import PeekedMarks, Peeker
 from embedding_operator.reconciler.window import Window
 from embedding_operator.resources.embedding_source import EmbeddingSource
 from embedding_worker.clock import Clock
+
+__all__ = ["JobRegisters", "PeekedMarks", "Peeker", "SharedParts", "make_registers"]
 
 
 @dataclass(frozen=True)
@@ -31,6 +34,7 @@ class SharedParts:
     audit_rows_per_s: float
     may_work: Callable[[], bool]
     """Whether this process leads, and so may begin calls."""
+    peeker: Peeker
     clock: Clock
     price_per_million_tokens: float = 0.0
     """Of sources that set none; 0 where it is not known."""

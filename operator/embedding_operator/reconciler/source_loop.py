@@ -148,6 +148,7 @@ class SourceLoop:
             await stack.enter_async_context(ready.backfill.running())
             self._ready_source = ready
             stack.callback(self._close_queue)
+            stack.enter_context(ready.peeker.peeking(ready.marks, self._failures.unless_failing(self.wake)))
             if not self._source.spec.suspend:
                 self._queues.open(self._name, ready.pipeline)
                 self._window.set_idle(self._name, False)
@@ -199,14 +200,14 @@ class SourceLoop:
         self._metrics.record_facts(self._name, self._facts)
         await self._report.write(self._facts)
         self._report.emit_adopted(ready.audit.adopted)
-        return max(reaction.pause_s if reaction else 0.0, self._interval_s)
+        return turn.pause_s(self._interval_s, reaction, calm_s=ready.calm_s(is_shown=not self._report.is_late))
 
     async def _do(self, ready: ReadySource) -> None:
         requested, handled = self._requested, self._facts.reconciled_at
         if ready.pipeline.rows.refusal is not None:
             raise ready.pipeline.rows.refusal
         idle = self._draining or not self._may_work()
-        look = Look(self._source.spec.suspend, idle, requested=requested, handled=handled)
+        look = Look(self._source.spec.suspend, idle, requested, handled, nothing_to_sweep=ready.nothing_to_sweep)
         changed, failed, due = False, None, self._window.due(self._name)
         await self._watch(ready)
         if not idle:
@@ -254,10 +255,10 @@ class SourceLoop:
         counted_s_ago = None if self._counted_at is None else now - self._counted_at
         if not turn.must_count(counted_s_ago=counted_s_ago, changed=changed):
             return
-        counts = await ready.store.counts(dead_letters=self._report.dead_letters())
+        counts, used = await ready.store.counts_and_use(dead_letters=self._report.dead_letters())
         self._counted_at = now
         self._window.record_due(self._name, counts.due, jobs_for_all=not ready.backfill.is_active)
-        self._record(counts=counts, used=await ready.store.used_today())
+        self._record(counts=counts, used=used)
 
     async def _stall(self, error: Exception) -> None:
         """Report that the source is not set up, and wait before the next try."""

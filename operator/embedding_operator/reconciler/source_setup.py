@@ -67,11 +67,16 @@ class SourceSetup:
         return reason, f"{message} (edits are not recorded meanwhile; the next audit finds them)" if lost else message
 
     async def prepare(self, source: EmbeddingSource, chosen: Configuration) -> ReadySource:
-        """Raises SourceRefused, before anything is created in the database where the provider or a limit is the reason."""
+        """The SDK is imported here and not with the first batch, but for a suspended source, which needs none.
+
+        Raises SourceRefused, before anything is created in the database where the provider or a limit is the reason.
+        """
         self._prepared = chosen
         limits = source.spec.limits_at(self._shared.price_per_million_tokens)
         embedder = self._providers.embedder(chosen.config.model, source=source.name)
         limits.refuse_if_too_small(embedder.max_text_bytes)
+        if not source.spec.suspend:
+            await embedder.prepare()
         store, watch = await claim_table(self._database, chosen.config, self._claim(source))
         return await make_ready_source(
             source,

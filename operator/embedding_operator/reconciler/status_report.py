@@ -37,6 +37,7 @@ class StatusReport:
         self._stored: dict[str, Any] | None = None
         """The status that the API server has stored, as it answered to the last write."""
         self._altered = False
+        self._late = False
         self._refused: str | None = None
         self._adopted: int | None = None
         self._next_try_at = -math.inf
@@ -51,6 +52,11 @@ class StatusReport:
     def rows_locked(self) -> bool:
         """Whether another session keeps a row locked."""
         return self._waiting.are_locked
+
+    @property
+    def is_late(self) -> bool:
+        """Whether the status is to be written, as soon as the time for that has come."""
+        return self._late or self._altered
 
     def compare(self, listed: Mapping[str, Any], *, listed_at: float) -> None:
         """Find out whether somebody else has changed the status. `listed` was requested at `listed_at` (monotonic)."""
@@ -73,6 +79,7 @@ class StatusReport:
 
     async def _write(self, facts: SourceFacts, *, at_once: bool) -> None:
         name, now = self._source.name, self._clock.monotonic()
+        self._late = True
         if now < self._next_try_at:
             return
         facts = replace(
@@ -84,6 +91,7 @@ class StatusReport:
         new = source_status.status(facts, before, self._clock.now())
         since_written_s = math.inf if at_once else now - self._written_at
         if not self._altered and not source_status.worth_writing(new, self._written, since_written_s=since_written_s):
+            self._late = new != self._written
             return
         try:
             self._stored = await self._server.patch_source_status(name, new)
@@ -91,7 +99,7 @@ class StatusReport:
             self._not_written(exc, now)
             return
         self._refused = None
-        self._written, self._written_at, self._altered = new, self._clock.monotonic(), False
+        self._written, self._written_at, self._altered, self._late = new, self._clock.monotonic(), False, False
         of_conditions = events.of_source(self._source, before.get("conditions", ()), new["conditions"])
         of_backfill = backfill_events.of_backfill(self._source, before, new, index_advice=facts.index_advice)
         for event in (*of_conditions, *of_backfill):

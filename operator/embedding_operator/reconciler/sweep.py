@@ -15,7 +15,7 @@ from embedding_operator.reconciler.dead_letters import LOCKED, DeadLetterReview,
 from embedding_operator.reconciler.job_creator import JobCreator, WhyLeftOut
 from embedding_operator.reconciler.job_statuses import refresh_job
 from embedding_operator.reconciler.registers import JobRegisters
-from embedding_operator.reconciler.tracked_job import IN_FLIGHT, JobState, TrackedJob
+from embedding_operator.reconciler.tracked_job import IN_FLIGHT, OPEN, JobState, TrackedJob
 from embedding_worker.clock import Clock
 from embedding_worker.rows.records import DueRow, LastOutcome, Seen, VectorWrite
 from embedding_worker.rows.store import RowStore
@@ -87,6 +87,8 @@ class Sweeper:
         self.dead_letters = DeadLetters(source, jobs.table, jobs.window)
         self._review = DeadLetterReview()
         self._passes_over = False
+        self._found_none = False
+        """The last sweep had room for jobs, and no row was due."""
         self.seen = NOTHING
         """What the last sweep has looked at."""
         self._left_some = False
@@ -120,24 +122,47 @@ class Sweeper:
     @property
     def room(self) -> int:
         """How many jobs may be created now."""
-        return min(self._creator.limit(), self.dead_letters.may_be_opened)
+        return self._room(after=0)
 
-    def more_to_come(self, gathered: int) -> bool:
+    def _room(self, *, after: int) -> int:
+        """The same, when so many more jobs of the source are finished."""
+        return min(self._creator.limit(after=after), self.dead_letters.may_be_opened + after)
+
+    def more_to_come(self, gathered: int, *, urgent: bool = False) -> bool:
         """Whether jobs will soon be started, while the rows of so many wait for a batch.
 
-        They exist already, or the next sweep creates them, because due rows were left, and the share of the window has room for
-        as many again.
+        They exist already, or the next sweeps create them, because due rows were left, and there is room for as many again, at
+        least when the other jobs in flight are finished. Jobs that back off may leave no room. `urgent`: whether jobs of edited
+        rows exist that are about to be started.
         """
+        if urgent:
+            return any(job.edited for job in self._table.jobs(self._source, COMING))
         if self._table.count(COMING, source=self._source):
             return True
-        return self._left_some and 2 * gathered <= self._window.share_of(self._source)
+        others = max(0, self._table.count(IN_FLIGHT, source=self._source) - gathered)
+        return self._left_some and self.problem is None and gathered <= self._room(after=others)
 
-    async def sweep(self, *, edits_only: bool = False) -> None:
+    @property
+    def has_jobs(self) -> bool:
+        """Whether there is any job of the source, dead letters among them."""
+        return bool(self._table.count(frozenset(JobState), source=self._source))
+
+    @property
+    def is_calm(self) -> bool:
+        """Whether no row was due, no job is open, and no row waits for the end of a pause: only a new mark makes work."""
+        waits = self._table.count(OPEN, source=self._source) or self._creator.left_out()
+        return self._found_none and not waits and self.problem is None and self.jobs_refused is None
+
+    async def sweep(
+        self, *, edits_only: bool = False, undecided: bool = False, stop: Callable[[], bool] = lambda: False
+    ) -> None:
         """Create jobs for due rows, as many as the window and the dead letters allow, and supersede jobs whose row has changed.
 
-        `edits_only`: a backfill embeds the other rows, without jobs. Raises what the store raises, ApiServerUnavailable, and
-        RequestRefused if a job may not be read.
+        `edits_only`: a backfill embeds the other rows, without jobs. `undecided`: one may begin soon (see Window.set_undecided).
+        `stop`: whether rows were edited meanwhile, which are to get their jobs before others, in the next sweep. Raises what the
+        store raises, ApiServerUnavailable, and RequestRefused if a job may not be read.
         """
+        self._window.set_undecided(self._source, undecided)
         self.seen = NOTHING
         await self._resolve_unconfirmed()
         await self._supersede()
@@ -149,14 +174,19 @@ class Sweeper:
         await self._store.clear(plan.clear)
         rows = await self._that_are_not_locked([*plan.jobs, *await self._write_blank(plan.blank)])
         rows = await self._that_can_be_shown(rows)
-        await self._creator.create(rows, at_most=self.dead_letters.may_be_opened)
+        await self._creator.create(rows, at_most=self.dead_letters.may_be_opened, stop=stop)
 
     async def _due_rows(self, *, edits_only: bool) -> list[DueRow]:
         leave_out, limit = self.without_jobs_now(), self.room
+        if not limit:  # edited rows may still have room
+            self._found_none = False
+            limit = min(self._creator.limit(edited=True), self.dead_letters.may_be_opened)
+            return await self._store.sweep(leave_out=leave_out, limit=limit, edits_only=True)
         if limit and (self._creator.probing or (self._passes_over and self.jobs_refused is None)):
             limit = max(limit, PASSED_OVER)
         self._passes_over = False
         due = await self._store.sweep(leave_out=leave_out, limit=limit, edits_only=edits_only)
+        self._found_none = limit > 0 and not due
         if limit:
             self._left_some = len(due) >= limit
         return due

@@ -13,6 +13,9 @@ REFUSED_PAUSE_S = 5.0
 UNREACHABLE_PAUSE_S = 2.0
 LONGEST_PAUSE_S = 5.0
 COUNT_EVERY_S = 0.5
+CALM_PAUSE_S = 9.0
+"""The pause of a source with nothing to do, which a peek ends. It bounds the age of its counts, which are written every ten
+seconds, and the delay of a mark that peeks cannot see, because a mark with a higher number stays."""
 LOCKED_TURNS = 5
 """Rows that are locked now and then are normal; after so many turns in a row the status says it."""
 
@@ -20,7 +23,7 @@ LOCKED_TURNS = 5
 @dataclass(frozen=True)
 class LoopSettings:
     interval_s: float
-    """The pause after a turn without an error."""
+    """The pause after a turn without an error, while there is work, or while marks cannot be peeked at."""
     price_per_million_tokens: float
     may_work: Callable[[], bool] = lambda: True
     """Whether this process leads, and so may create jobs and begin backfills."""
@@ -42,11 +45,13 @@ class Look:
     """The token of the newest request to reconcile."""
     handled: str | None
     """The token of the last request that was carried out."""
+    nothing_to_sweep: bool = False
+    """It is known that there is no change mark, and no job."""
 
 
 def steps(look: Look) -> tuple[Step, ...]:
     """What is to be done in this turn, in order."""
-    sweep = () if look.suspended or look.draining else (Step.SWEEP,)
+    sweep = () if look.suspended or look.draining or look.nothing_to_sweep else (Step.SWEEP,)
     whole = (Step.AUDIT_WHOLE_TABLE,) if look.requested != look.handled else ()
     return (*sweep, *whole, Step.AUDIT_STEP)
 
@@ -70,6 +75,15 @@ class Reaction:
     """What cannot be reached, or is locked; None where the error is of the source itself."""
     refused: tuple[str, str] | None = None
     """Reason and message of Stalled."""
+
+
+def pause_s(interval_s: float, reaction: Reaction | None, *, calm_s: float | None) -> float:
+    """How long to wait after a turn. `calm_s`: how long the audit may pause where nothing is left to do, and a new mark ends the
+    pause; 0 where there is work. None: the first pass of the audit goes on, which takes no pauses.
+    """
+    if reaction is not None:
+        return max(reaction.pause_s, interval_s)
+    return 0.0 if calm_s is None else max(min(calm_s, CALM_PAUSE_S), interval_s)
 
 
 def after_failed_turn(error: Exception, *, locked_turns: int) -> Reaction | None:

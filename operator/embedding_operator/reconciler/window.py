@@ -20,6 +20,12 @@ MEASURED_OVER_S = 10.0
 OF_A_SOURCE_OVER_S = 60.0
 """For estimates, which need not follow as fast as the window."""
 SMALLEST_SHARE = 5
+UNDECIDED_SHARE = 50
+"""Of a source that may begin a backfill once more of its table is read: rows that get a job now would need none then."""
+FOR_EDITS = 20
+"""So many jobs of edited rows may be active beyond the window: a first fill keeps it full, for two seconds or so. No more
+than `max_open` are open with them.
+"""
 WAITING_IN_VAIN = frozenset({JobState.POSTPONED})
 """While a source's provider cannot be called, its jobs that wait for it count: more of them would be of no help."""
 
@@ -34,14 +40,18 @@ class Throughput:
     def record(self, now: float) -> None:
         """A job is done."""
         self._done.append(now)
+        self._forget_old(now)
 
     def per_s(self, now: float) -> float:
-        while self._done and self._done[0] < now - self._over_s:
-            self._done.popleft()
+        self._forget_old(now)
         if not self._done:
             return 0.0
         # In the beginning, the time since the first job is used, but at least one second.
         return len(self._done) / min(self._over_s, max(1.0, now - self._done[0]))
+
+    def _forget_old(self, now: float) -> None:
+        while self._done and self._done[0] < now - self._over_s:
+            self._done.popleft()
 
 
 def window_size(max_open: int, *, per_s: float) -> int:
@@ -105,6 +115,7 @@ class Window:
         self._due: dict[str, int] = {}
         self._sharing: set[str] = set()
         self._idle: set[str] = set()
+        self._undecided: set[str] = set()
 
     @property
     def size(self) -> int:
@@ -139,9 +150,14 @@ class Window:
         """Set whether the source is idle: its open jobs cannot be worked on now, so they do not count towards the window."""
         (self._idle.add if idle else self._idle.discard)(source)
 
+    def set_undecided(self, source: str, undecided: bool) -> None:
+        """Set whether it is not known yet if a backfill is to embed the rows of the source: meanwhile few of them get jobs."""
+        (self._undecided.add if undecided else self._undecided.discard)(source)
+
     def forget(self, source: str) -> None:
         """The source was deleted."""
         self._idle.discard(source)
+        self._undecided.discard(source)
         self._sharing.discard(source)
         self._due.pop(source, None)
         self._by_source.pop(source, None)
@@ -149,21 +165,26 @@ class Window:
     def share_of(self, source: str) -> int:
         """How much of the window this source may use now."""
         due = {name: rows for name, rows in self._due.items() if name in self._sharing - (self._idle - {source})}
-        return share(self.size, due, source)
+        mine = share(self.size, due, source)
+        return min(mine, UNDECIDED_SHARE) if source in self._undecided else mine
 
-    def free(self, source: str) -> int:
-        """How many jobs this source may create now."""
+    def free(self, source: str, *, edited: bool = False, after: int = 0) -> int:
+        """How many jobs this source may create now, or how many for edited rows, or when `after` more of its active jobs are
+        finished.
+        """
         idle = self._idle - {source}
+        active = ACTIVE | WAITING_IN_VAIN if source in self._idle else ACTIVE
         used = Usage(
-            active_here=self._jobs.count(ACTIVE | WAITING_IN_VAIN if source in self._idle else ACTIVE, source=source),
-            active_in_all=self._jobs.count(ACTIVE, excluding=idle),
-            open_in_all=self._jobs.count(OPEN, excluding=idle),
+            active_here=self._jobs.count(active, source=source) - after,
+            active_in_all=self._jobs.count(ACTIVE, excluding=idle) - after,
+            open_in_all=self._jobs.count(OPEN, excluding=idle) - after,
             existing=self._jobs.count(OPEN) + self._finished.count,
         )
+        beyond = FOR_EDITS if edited else 0
         return free_places(
-            self.size,
+            self.size + beyond,
             used,
-            my_share=self.share_of(source),
+            my_share=self.share_of(source) + beyond,
             max_open=self._max_open,
             max_existing=self._max_existing if idle else self._max_existing - self._max_open,
             # If there are too many finished jobs, no place is reserved until some expire, or their number would have no bound.

@@ -15,7 +15,7 @@ from embedding_operator.serve.messages import RequestRefused
 from embedding_operator.serve.packed_vectors import PackedVector, pack
 from embedding_operator.serve.served_models import ServedModel
 from embedding_worker.batching.bisect import AttemptRecord, FailedAlone, Unattributed, bisect
-from embedding_worker.errors import CallsPaused, ProviderError, ProviderThrottled, ProviderUnavailable
+from embedding_worker.errors import CallsPaused, ProviderError, ProviderThrottled, ProviderUnavailable, SourceRefused
 from embedding_worker.providers.call_size import calls_for
 from embedding_worker.providers.source_embedder import SourceEmbedder
 
@@ -50,6 +50,8 @@ class ModelCalls:
                 async with asyncio.timeout(ANSWERED_WITHIN_S):
                     await served.embedder.prepare()
                     return await self._bisected(served, texts)
+            except SourceRefused as exc:
+                raise refusals.not_set_up(served.source, exc) from None
             except TimeoutError:
                 raise self._given_up(served) from None
 

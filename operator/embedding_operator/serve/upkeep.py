@@ -11,7 +11,7 @@ from embedding_operator.serve.known_sources import KnownSources
 from embedding_operator.serve.served_models import ServedModel, ServedModels
 from embedding_operator.tasks import cancel_and_wait
 from embedding_worker.clock import Clock
-from embedding_worker.errors import ProviderError
+from embedding_worker.errors import ProviderError, SourceRefused
 from embedding_worker.providers.canary import CANARY
 from embedding_worker.providers.pulse import BEAT_EVERY_S
 from embedding_worker.source import Model
@@ -63,7 +63,7 @@ class Upkeep:
             if served.in_this_process:
                 await served.embedder.embed([CANARY])
             log.info("model prepared", source=served.source, model=served.model.name)
-        except ProviderError as exc:
+        except (ProviderError, SourceRefused) as exc:
             log.warning("model not prepared", source=served.source, model=served.model.name, message=exc.message)
         except Exception as exc:
             log.error("model not prepared", source=served.source, model=served.model.name, exc_info=exc)

@@ -70,7 +70,6 @@ REFUSED_STATUS: list[tuple[Json, str]] = [
         for field in ("nextAttemptTime", "startTime", "completionTime")
     ),
     ({"replays": -1}, "replays in body should be greater than or equal to 0"),
-    *(({"latencies": {f: 0.5}}, f"status.latencies.{f}: Invalid") for f in ("embedMs", "totalMs")),
     ({"history": [ATTEMPT] * 11}, "status.history: Too many: 11: must have at most 10 items"),
     ({"history": [without(ATTEMPT, "time")]}, "status.history[0].time: Required value"),
     ({"history": [without(ATTEMPT, "reason")]}, "status.history[0].reason: Required value"),
@@ -194,7 +193,6 @@ async def test_every_status_field_at_its_limit_is_accepted(admin: PlainRequests,
         "startTime": MOMENT,
         "completionTime": MOMENT,
         "replays": 0,
-        "latencies": {"embedMs": 1, "totalMs": 2},
         "history": [{"time": MOMENT, "reason": "r" * 128, "code": "c" * 64}] * 10,
         "conditions": [CONDITION | {"status": "Unknown"}],
     }
@@ -259,7 +257,7 @@ async def test_the_status_of_every_outcome_is_accepted_unchanged(
 ) -> None:
     await create_job_in(admin, name)
     pause_s = 15.0 if kind is OutcomeKind.ROW_LOCKED else None
-    happened = RowOutcome(kind, kind.value, "any message", 7, code="503 UNAVAILABLE", retry_after_s=pause_s)
+    happened = RowOutcome(kind, kind.value, "any message", code="503 UNAVAILABLE", retry_after_s=pause_s)
     written = await status_after(admin, name, happened)
     answer = await admin.patch_status(JOBS, name, written)
     assert answer.accepted, answer.message

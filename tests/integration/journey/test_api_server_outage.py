@@ -66,7 +66,7 @@ def edit_rows_during(system: System, seconds: float) -> None:
 
 
 def settled(operator: OperatorProcess) -> list[dict[str, Any]]:
-    """What the operator has logged of each attempt."""
+    """What the operator has logged of each attempt, at level debug."""
     lines = map(json.loads, operator.log.read_text().splitlines())
     return [line for line in lines if line["event"] == "job settled"]
 
@@ -115,7 +115,7 @@ def test_within_seconds_of_its_return_all_rows_are_fresh_when_the_api_server(
     system: System, gemini: FakeGemini, proxy: BlockingTlsProxy, begin: Callable[[BlockingTcpProxy], None]
 ) -> None:
     system.use_gemini()
-    operator = system.start_gemini_operator(gemini, EMBEDDING_FINISHED_JOB_SECONDS="8")
+    operator = system.start_gemini_operator(gemini, EMBEDDING_FINISHED_JOB_SECONDS="8", EMBEDDING_LOG_LEVEL="debug")
     system.book.add(60, prefix="Before the outage")
     wait_until(system.jobs, within_s=30, every_s=0.05, because="jobs are in flight when the outage begins")
     begin(proxy)

@@ -38,7 +38,11 @@ def test_a_dead_letter_its_replay_and_its_source_have_events(system: System, gem
     printed = system.kubectl.run("get", "events")
     assert f"embeddingjob/{job}" in printed
     assert REJECTED_TEXT not in system.kubectl.run("get", "events", "-o", "yaml")
-    assert ("Normal", "Ready") in events(system, "EmbeddingSource", "businesses")
+    wait_until(
+        lambda: ("Normal", "Ready") in events(system, "EmbeddingSource", "businesses"),
+        within_s=10,
+        because="the source was ready before the row failed, and Events are sent one after the other",
+    )
     assert "InputRejected" in system.kubectl.run("describe", "embeddingjob", job).partition("Events:")[2]
     gemini.lift()
     system.patch_status(job, {"phase": "Pending"})

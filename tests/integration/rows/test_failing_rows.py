@@ -1,6 +1,6 @@
 """Rows whose text fails: each is known by its id in every statement, the others become fresh, and so does it once corrected."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
 
 import pytest
@@ -286,8 +286,8 @@ class Counted:
         self._sent = 0
         self.failed = 0
 
-    def record(self, sql: str) -> None:
-        self._sent += "'lock_timeout'" not in sql
+    def record(self) -> None:
+        self._sent += 1
 
     def number(self) -> int:
         """Since the last call."""
@@ -296,15 +296,20 @@ class Counted:
 
 
 def count_statements(monkeypatch: pytest.MonkeyPatch) -> Counted:
-    counted, send = Counted(), Transaction.fetch
+    """Those that a transaction contains, and those that have one of their own."""
+    counted = Counted()
 
-    async def fetch(self: Transaction, sql: str, *params: object) -> list[Row]:
-        counted.record(sql if "lock_timeout" not in params else "'lock_timeout'")
-        try:
-            return await send(self, sql, *params)
-        except RowsRefused:
-            counted.failed += 1
-            raise
+    def counting(send: Callable[..., Awaitable[list[Row]]]) -> Callable[..., Awaitable[list[Row]]]:
+        async def fetch(self: object, sql: str, *params: object, **settings: object) -> list[Row]:
+            counted.record()
+            try:
+                return await send(self, sql, *params, **settings)
+            except RowsRefused:
+                counted.failed += 1
+                raise
 
-    monkeypatch.setattr(Transaction, "fetch", fetch)
+        return fetch
+
+    for owner in (Transaction, Database):
+        monkeypatch.setattr(owner, "fetch", counting(owner.fetch))
     return counted

@@ -1,7 +1,7 @@
 """Connections that are lost while nobody uses them, servers that become read-only, and URLs that change: another connection."""
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import AsyncExitStack
 
 import psycopg
@@ -73,6 +73,14 @@ async def test_sessions_that_an_administrator_has_ended_are_replaced_at_once(app
         application.run(f"SELECT pg_terminate_backend(pid) {SESSIONS}")
         await until_all_sessions_have_ended(application)
         assert await asyncio.gather(*(fetch(rows) for _ in range(6))) == [1] * 6
+
+
+async def test_a_peek_finds_another_connection_where_all_that_were_idle_are_lost(application: Application) -> None:
+    async with Database(application.url, max_connections=3) as rows:
+        await open_connections(rows, 3)
+        application.run(f"SELECT pg_terminate_backend(pid) {SESSIONS}")
+        await until_all_sessions_have_ended(application)
+        assert await rows.fetch_at_once("SELECT 1", within_s=5) == [(1,)]
 
 
 async def test_connections_that_a_firewall_has_reset_are_replaced_at_once(application: Application) -> None:
@@ -180,12 +188,18 @@ async def test_while_no_host_accepts_writes_the_reason_is_said_and_it_ends_by_it
     await eventually(works, within_s=15, because="the first host accepts writes again")
 
 
+async def peek(database: Database, statement: str) -> object:
+    ((value,),) = await database.fetch_at_once(statement, within_s=5)
+    return value
+
+
+@pytest.mark.parametrize("fetch", [fetch, peek])
 async def test_a_connection_that_was_being_opened_when_the_url_changed_is_not_used(
-    database: GivenDatabase, database_server: DatabaseServer
+    database: GivenDatabase, database_server: DatabaseServer, fetch: Callable[[Database, str], Awaitable[object]]
 ) -> None:
     old, new = (database_server.create_role(name) for name in ("old", "new"))
     async with SlowProxy(database.url_for(*old)) as proxy, Database(proxy.url, max_connections=1) as rows:
-        waiting = asyncio.create_task(fetch(rows, "SELECT current_user::text"))
+        waiting = asyncio.ensure_future(fetch(rows, "SELECT current_user::text"))
         await eventually(lambda: proxy.waiting, within_s=5, because="the pool opens a connection")
         await rows.move_to(database.url_for(*new))
         proxy.gate.set()

@@ -9,6 +9,7 @@ import pytest
 
 from embedding_worker.errors import DatabaseUnavailable
 from embedding_worker.rows.database import Database
+from embedding_worker.rows.peek import newest_marks
 from embedding_worker.rows.readiness import ready_for
 from hack.database import pgbouncer
 from hack.database.pgbouncer import PgBouncer
@@ -53,6 +54,7 @@ async def test_a_source_is_kept_through_pgbouncer(businesses: Application, bounc
             assert await keeper.audit() == 0
             assert await keeper.keep() == 5
             await ready_for(rows, config)
+            assert await newest_marks(rows, [keeper.store.marks_table] * 2) == [None, None]
     assert Oracle(businesses, config).wrong() == []
 
 
@@ -85,6 +87,7 @@ async def test_more_callers_than_connections_of_the_server_take_turns(bouncer: B
     with bouncer(pool_mode="transaction", default_pool_size="2") as started:
         async with Database(started.url) as rows:
             assert await asyncio.gather(*(fetch(rows) for _ in range(40))) == [1] * 40
+            assert await asyncio.gather(*(rows.fetch("SELECT 1") for _ in range(40))) == [[(1,)]] * 40
 
 
 async def test_a_pool_of_single_statements_is_refused_by_name(bouncer: Bouncer) -> None:
@@ -147,3 +150,5 @@ async def test_connections_that_a_restart_of_pgbouncer_ended_are_replaced_at_onc
             assert await fetch(rows) == 1
             started.restart()
             assert await fetch(rows) == 1
+            started.restart()
+            assert await rows.fetch("SELECT 1") == [(1,)]

@@ -3,7 +3,7 @@
 import pytest
 from structlog.testing import capture_logs
 
-from embedding_operator.reconciler.audit import Audit
+from embedding_operator.reconciler.audit import PAGE_AIM_S, STEP_S, Audit
 from embedding_worker.errors import DatabaseUnavailable
 from embedding_worker.rows.records import AuditPage
 from tests.support.fake_clock import FakeClock
@@ -52,6 +52,18 @@ async def test_a_step_of_the_first_pass_takes_a_quarter_of_a_second_or_one_page_
     await audit.step()
     assert store.limits == [2_000, 2_000, 2_000]
     assert (audit.filled, len(store.marks)) == (False, 6_000)
+
+
+async def test_the_first_step_reads_until_it_is_known_whether_a_backfill_is_due_but_for_three_seconds_at_most(
+    clock: FakeClock,
+) -> None:
+    for decides_at, read in ((10_000, 12_000), (1_000_000, 60_000)):
+        store = SlowStore(clock, rows(100_000))
+        audit = Audit(store, rows_per_s=500, filled=False, clock=clock, first_step_rows=decides_at + 1)
+        await audit.step()
+        assert len(store.marks) == read
+        await audit.step()
+        assert len(store.marks) == read + 6_000
 
 
 async def test_the_first_pass_goes_on_where_the_last_step_ended(clock: FakeClock) -> None:
@@ -118,7 +130,7 @@ async def test_after_a_long_pause_a_step_is_still_bounded(clock: FakeClock) -> N
     audit = audit_of(store, clock, filled=True)
     await clock.advance(3_600)
     await audit.step()
-    assert store.limits == [10_000]
+    assert len(store.limits) == 3, "a quarter of a second, or one page more"
 
 
 async def test_a_step_says_whether_it_has_marked_a_row(clock: FakeClock) -> None:
@@ -204,3 +216,46 @@ async def test_a_first_pass_that_could_not_be_recorded_is_not_complete(clock: Fa
     assert audit.filled is False
     await audit.step()
     assert (audit.filled, store.filled) == (True, True)
+
+
+class ExpensiveStore(SlowStore):
+    """A row takes two milliseconds."""
+
+    async def audit(self, *, after_id: str | None, limit: int) -> AuditPage:
+        self.limits.append(limit)
+        await self._clock.advance(0.002 * limit)
+        return await FakeStore.audit(self, after_id=after_id, limit=limit)
+
+
+async def test_a_later_pass_with_an_expensive_text_keeps_edits_waiting_for_no_longer_than_the_first(
+    clock: FakeClock,
+) -> None:
+    store = ExpensiveStore(clock, rows(20_000))
+    audit = audit_of(store, clock, filled=True, rows_per_s=100)
+    for _ in range(10):
+        await clock.advance(9)  # the pause of a source with nothing to do
+        before = clock.monotonic()
+        await audit.step()
+    assert clock.monotonic() - before < STEP_S + 2 * PAGE_AIM_S
+    assert max(store.limits[1:]) <= 50
+
+
+async def test_what_a_step_of_a_later_pass_leaves_the_next_one_reads(clock: FakeClock) -> None:
+    store = ExpensiveStore(clock, rows(20_000))
+    audit, began = audit_of(store, clock, filled=True, rows_per_s=100), clock.monotonic()
+    for _ in range(100):
+        await clock.advance(0.5)
+        await audit.step()
+    assert sum(store.limits) == pytest.approx(100 * (clock.monotonic() - began), rel=0.05)
+
+
+async def test_a_later_pass_with_a_cheap_text_reads_few_pages(clock: FakeClock) -> None:
+    store = FakeStore(rows(20_000))
+    audit = audit_of(store, clock, filled=True)
+    for _ in range(4):
+        await clock.advance(9)
+        await audit.step()
+    before = len(store.requests)
+    await clock.advance(9)
+    await audit.step()
+    assert len(store.requests) == before + 1

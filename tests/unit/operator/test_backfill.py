@@ -6,12 +6,14 @@ from typing import Any
 import pytest
 
 from embedding_operator.reconciler.backfill import Step, next_step
+from embedding_operator.reconciler.window import SMALLEST, UNDECIDED_SHARE
 from embedding_operator.resources.embedding_job import Phase
 from embedding_worker.errors import InputRejected, ProviderUnavailable
 from embedding_worker.limits import Limits
 from embedding_worker.rows.backfills import BackfillSettings, WorkerReport
+from embedding_worker.rows.records import AuditPage
 from tests.support.looped_source import LoopedSource
-from tests.support.operator_parts import job_of, source
+from tests.support.operator_parts import SOURCE, job_of, source
 
 ROWS = 20
 AUTO = {"mode": "Auto", "threshold": 10}
@@ -67,6 +69,45 @@ async def test_with_mode_jobs_each_row_gets_a_job_whatever_their_number() -> Non
     async with system.running():
         await system.clock.advance(10)
     assert (len(system.server.stored_jobs), system.store.backlog.records.runs) == (ROWS, [])
+
+
+@pytest.mark.parametrize(
+    ("mode", "page_s", "whole"), [("Auto", 10.0, False), ("Auto", 0.0, True), ("Jobs", 10.0, True)]
+)
+async def test_until_the_first_audit_is_complete_few_rows_get_jobs_where_a_backfill_may_begin(
+    monkeypatch: pytest.MonkeyPatch, mode: str, page_s: float, whole: bool
+) -> None:
+    system = looped(backfill={"mode": mode, "threshold": ROWS})
+    read = system.store.audit
+
+    async def slow(*, after_id: str | None, limit: int) -> AuditPage:
+        await system.clock.sleep(page_s)
+        return await read(after_id=after_id, limit=limit)
+
+    monkeypatch.setattr(system.store, "audit", slow)
+    async with system.running():
+        await system.clock.advance(5)
+        assert (system.parts.window.share_of(SOURCE) == SMALLEST) is whole
+        if not whole:
+            assert system.parts.window.share_of(SOURCE) == UNDECIDED_SHARE
+
+
+async def test_the_edits_during_a_backfill_have_the_whole_window() -> None:
+    system = looped(backfill=AUTO)
+    system.setup.client.fails = lambda texts: ProviderUnavailable("the server is away")
+    async with system.running():
+        await system.clock.advance(6)
+        assert system.store.backlog.records.runs[-1].is_active
+        assert system.parts.window.share_of(SOURCE) == SMALLEST
+
+
+async def test_rows_that_are_due_when_the_operator_starts_get_no_jobs_before_a_backfill() -> None:
+    system = looped(backfill=AUTO)
+    system.store.filled = True
+    await system.store.audit(after_id=None, limit=ROWS)  # by an earlier process
+    async with system.running():
+        await system.clock.advance(30)
+    assert (embedded(system), system.server.stored_jobs) == (ROWS, {})
 
 
 async def test_edits_get_jobs_meanwhile() -> None:

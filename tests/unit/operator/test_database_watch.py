@@ -44,5 +44,19 @@ async def test_the_database_is_asked_every_five_seconds() -> None:
     running.cancel()
 
 
+async def test_the_database_is_not_asked_while_it_answers_others() -> None:
+    clock, database = FakeClock(), FakeDatabase()
+    running = asyncio.create_task(watch_of(database, clock).run())
+    await settle()
+    asked = database.transactions
+    for _ in range(3):
+        database.answers += 1
+        await clock.advance(5)
+    assert database.transactions == asked
+    await clock.advance(5)
+    assert database.transactions == asked + 1
+    running.cancel()
+
+
 def watch_of(database: FakeDatabase, clock: FakeClock) -> DatabaseWatch:
     return DatabaseWatch(database, clock=clock)

@@ -6,7 +6,6 @@ applied, answers that are lost, events that are out of date, a clock that is set
 
 import copy
 import itertools
-import math
 from datetime import datetime
 from enum import Enum
 
@@ -30,7 +29,7 @@ from embedding_operator.reconciler.orphans import PATIENCE_S, orphaned
 from embedding_operator.resources.embedding_job import FINISHED, OPEN, Phase
 from embedding_operator.resources.embedding_source import RetrySpec
 from embedding_worker.outcome import OutcomeKind, RowOutcome
-from tests.support.job_life import ALLOWED, JOB, KOPF_SLEEPS_S, JumpingClock, OperatorProcess, StoredJob
+from tests.support.job_life import ALLOWED, JOB, JumpingClock, OperatorProcess, StoredJob
 from tests.support.manifests import Json, merged
 
 ANY_ORDER = settings(
@@ -115,6 +114,8 @@ class JobLife(RuleBasedStateMachine):
 
     def _start_process(self) -> None:
         self.process = OperatorProcess(self.policy, self.clock)
+        self.shown: Json = {}
+        """The job as its last event in this process has shown it."""
 
     def _no_pause(self) -> None:
         self.pause_s, self.paused_at, self.jumped_s = 0.0, self.clock.monotonic(), 0.0
@@ -124,21 +125,21 @@ class JobLife(RuleBasedStateMachine):
     @precondition(lambda self: self.stored.phase in OPEN)
     @rule(outcome=OUTCOMES, fate=FATES, jitter=JITTERS)
     def kopf_handles_an_event(self, outcome: RowOutcome, fate: Fate, jitter: float) -> None:
-        """kopf sleeps for a part of the pause, or the handler takes the job's next step."""
-        self.process.table.observe(self.stored.job)
-        if waits_s := self.process.kopf_waits_s(self.stored.body):
-            self.clock.spend(waits_s)
-            self.stored.touch()
-        else:
-            self._assert_pause_is_over()
-            self._handle(self.stored.body, outcome, fate, jitter)
+        """The handler takes the job's next step, unless the job is in its pause."""
+        self.shown = copy.deepcopy(self.stored.body)
+        self._handle(self.stored.body, outcome, fate, jitter)
 
     @precondition(lambda self: self.stored.phase in OPEN)
     @rule(outcome=OUTCOMES, fate=FATES, jitter=JITTERS)
     def the_pause_is_waited_for(self, outcome: RowOutcome, fate: Fate, jitter: float) -> None:
-        """However often kopf has to touch the job until then."""
+        """The job is touched once, at the end."""
         self._wait()
         self.kopf_handles_an_event(outcome, fate, jitter)
+
+    @rule()
+    def jobs_are_touched(self) -> None:
+        for _ in self.process.pauses.due():
+            self.stored.touch()
 
     @rule(seconds=st.floats(0, 2 * HOUR_S))
     def time_passes(self, seconds: float) -> None:
@@ -175,7 +176,9 @@ class JobLife(RuleBasedStateMachine):
         job, step = self.process.begin(body)
         if step is Step.NOTHING:
             return
-        assert not is_current or (step is Step.BEGIN_REPLAY) == self.replay_asked
+        if is_current:
+            self._assert_pause_is_over()
+            assert (step is Step.BEGIN_REPLAY) == self.replay_asked
         if fate is Fate.REPLAYED_MEANWHILE:
             self.a_person_replays()
         patch = self.process.decide(job, step, outcome, jitter=jitter)
@@ -222,17 +225,21 @@ class JobLife(RuleBasedStateMachine):
         assert scheduled_s - CLOCK_ERROR_S <= self.pause_s <= scheduled_s * (1 + JITTER * jitter) + CLOCK_ERROR_S
 
     def _wait(self) -> None:
-        """Let kopf sleep and touch until it would call the handler. No job waits longer than its source's longest pause."""
-        self.process.table.observe(self.stored.job)
-        longest_s = self.process.catalog.longest_pause_s("shops", self.stored.job.status.reason or "")
-        began = self.clock.monotonic()
-        for _ in range(math.ceil(longest_s / KOPF_SLEEPS_S) + 2):
-            waits_s = self.process.kopf_waits_s(self.stored.body)
-            self.clock.spend(waits_s)
-            self.stored.touch()
-            self.process.table.observe(self.stored.job)
-        assert self.process.kopf_waits_s(self.stored.body) == 0
-        assert self.clock.monotonic() - began <= longest_s + CLOCK_ERROR_S
+        """An event of the job comes, and time passes until the process touches it, so that the handler may run.
+
+        No job waits longer than its source's longest pause, and none is touched before its time.
+        """
+        pauses = self.process.pauses
+        if not pauses.holds(self.stored.job):
+            return
+        assert pauses.due() == []
+        waits_s = pauses.remaining_s(self.stored.job)
+        assert waits_s <= self.process.catalog.longest_pause_s("shops", self.stored.job.status.reason or "")
+        self.clock.spend(waits_s + CLOCK_ERROR_S)
+        assert pauses.due() == [JOB]
+        self.stored.touch()
+        assert not pauses.holds(self.stored.job)
+        assert pauses.due() == []
 
     def _assert_pause_is_over(self) -> None:
         """The handler is called before the end of a pause only if the clock was set forward meanwhile."""
@@ -260,6 +267,12 @@ class JobLife(RuleBasedStateMachine):
             assert status["history"]
             assert status["conditions"][0]["status"] == "False"
             assert status["reason"] != "RetriesExhausted" or status["attempts"] == self.policy.max_attempts
+
+    @invariant()
+    def a_job_that_was_shown_in_its_pause_is_touched_when_it_is_over(self) -> None:
+        if self.shown == self.stored.body and self.stored.phase is Phase.RETRYING:
+            is_over = self.process.pauses.remaining_s(self.stored.job) <= 0
+            assert self.process.pauses.due() == ([JOB] if is_over else [])
 
     @invariant()
     def no_job_is_orphaned_in_its_pause(self) -> None:

@@ -12,7 +12,8 @@ from embedding_operator.api_errors import ApiServerError, ApiServerUnavailable, 
 from embedding_operator.event_poster import EventPoster
 from embedding_operator.metrics import Metrics
 from embedding_operator.reconciler.catalog import SourceCatalog
-from embedding_operator.reconciler.job_runner import JobRunner, Recorders
+from embedding_operator.reconciler.job_records import JobRecords
+from embedding_operator.reconciler.job_runner import JobRunner
 from embedding_operator.reconciler.job_statuses import JobStatuses
 from embedding_operator.reconciler.row_queues import SOURCE_COMES_WITHIN_S, RowQueues
 from embedding_operator.reconciler.tracked_job import ACTIVE, IN_FLIGHT, OPEN, JobState, TrackedJob
@@ -28,7 +29,7 @@ from tests.support.jobs import TEXT, Register, job_body, name_of, tracked
 from tests.support.manifests import Json, a_source
 
 NAME = name_of("1")
-EMBEDDED = RowOutcome(OutcomeKind.EMBEDDED, "Embedded", "the vector was written", embed_ms=7)
+EMBEDDED = RowOutcome(OutcomeKind.EMBEDDED, "Embedded", "the vector was written")
 AWAY = RowOutcome(OutcomeKind.FAILED, "ProviderUnavailable", "the server is away", code="503 UNAVAILABLE")
 TOO_LONG = RowOutcome(OutcomeKind.INPUT_REJECTED, "TextTooLong", "the text has 9,000 bytes")
 
@@ -88,7 +89,7 @@ class World(Register):
             JobStatuses(self.server, self.table, clock=self.clock),
             self.queues,
             self.catalog,
-            recorders=Recorders(self.metrics, self.events, self.done.append),
+            records=JobRecords(self.metrics, self.events, job_done=self.done.append, clock=self.clock),
             clock=self.clock,
             jitter=lambda: 0.0,
             may_work=lambda: self.leads,

@@ -82,7 +82,7 @@ def test_every_kind_of_outcome_but_a_failure_has_one_phase_and_none_is_left_open
 
 
 def test_a_locked_row_waits_without_an_attempt() -> None:
-    made = patch_of(row_locked(STARTED, STARTED, 7))
+    made = patch_of(row_locked(STARTED, STARTED))
     assert (made.status["phase"], made.status["attempts"], made.status["reason"]) == (Phase.RETRYING, 0, "RowLocked")
     assert made.status["nextAttemptTime"] == "2026-03-01T12:00:16.250Z"
 
@@ -100,11 +100,10 @@ def test_a_settled_job_says_when_it_started_and_finished_and_has_no_next_attempt
     assert made["nextAttemptTime"] is None
 
 
-def test_latencies_contain_the_call_where_there_was_one() -> None:
-    called = patch_of(outcome(OutcomeKind.EMBEDDED, embed_ms=7)).status
-    assert called["latencies"] == {"totalMs": 1250, "embedMs": 7}
-    not_called = patch_of(outcome(OutcomeKind.ALREADY_FRESH)).status
-    assert not_called["latencies"] == {"totalMs": 1250}
+def test_a_success_sends_what_people_read_and_nothing_else() -> None:
+    made = patch_of(outcome(OutcomeKind.EMBEDDED)).status
+    shown = {"phase", "attempts", "reason", "message", "startTime", "completionTime", "conditions"}
+    assert {field for field, value in made.items() if value is not None} == shown
 
 
 def test_a_rejection_is_a_dead_letter_at_once_with_its_own_reason() -> None:
@@ -132,7 +131,7 @@ def test_the_annotation_and_the_status_name_the_same_moment() -> None:
 
 
 def test_a_retrying_job_is_neither_finished_nor_failed_yet() -> None:
-    assert not {"completionTime", "conditions", "latencies"} & set(patch_of(AWAY).status)
+    assert not {"completionTime", "conditions"} & set(patch_of(AWAY).status)
 
 
 def test_the_policy_of_the_source_is_the_one_that_counts() -> None:
@@ -277,11 +276,11 @@ def violations(value: Any, schema: Json, path: str = "status") -> list[str]:
 A_LONG_HISTORY = [{"time": timestamp(NOW), "reason": f"Reason{n}", "code": "503"} for n in range(HISTORY_KEPT)]
 PATCHES = {
     **{
-        kind.value: patch_of(RowOutcome(kind, kind.value, "a sentence", 7)).status
+        kind.value: patch_of(RowOutcome(kind, kind.value, "a sentence")).status
         for kind in OutcomeKind
         if kind is not OutcomeKind.ROW_LOCKED
     },
-    "RowLocked": patch_of(row_locked(STARTED, STARTED, 7)).status,
+    "RowLocked": patch_of(row_locked(STARTED, STARTED)).status,
     "the tenth retry": patch_of(AWAY, a_job_with(history=A_LONG_HISTORY)).status,
     "RetriesExhausted": patch_of(AWAY, a_job_with(attempts=5, history=A_LONG_HISTORY)).status,
     "replayed": replay_begun(a_job_with(**DEAD), NOW).status,

@@ -12,7 +12,6 @@ from embedding_operator.api_server import ApiServer
 from embedding_operator.handlers.kopf_setup import CONNECTIONS, Backoffs, make_registry, make_settings
 from embedding_operator.resources import GROUP, JOBS
 from tests.support.fake_clock import FakeClock, let_time_pass
-from tests.support.kopf_events import progress_of
 
 FIRST_HOUR = 2_000
 
@@ -25,7 +24,7 @@ def test_backoffs_grow_to_two_seconds_and_never_end() -> None:
 
 def test_no_pause_keeps_work_waiting_for_ten_seconds_after_the_servers_return() -> None:
     longest_pause_s = max(itertools.islice(Backoffs(), FIRST_HOUR))
-    settings = make_settings(progress_of(longest_pause_s=32))
+    settings = make_settings()
     for connecting_s in (settings.networking.connect_timeout, settings.watching.connect_timeout):
         assert connecting_s is not None
         assert longest_pause_s + connecting_s < 10
@@ -38,17 +37,17 @@ def test_each_outage_begins_with_the_short_pauses_again() -> None:
 
 
 def test_finished_jobs_and_dead_letters_are_not_watched() -> None:
-    selector = make_settings(progress_of(longest_pause_s=32)).watching.field_selectors[GROUP, JOBS]
+    selector = make_settings().watching.field_selectors[GROUP, JOBS]
     assert selector == "status.phase!=Succeeded,status.phase!=Superseded,status.phase!=DeadLettered"
 
 
 def test_kopf_posts_no_events_and_scans_no_cluster() -> None:
-    settings = make_settings(progress_of(longest_pause_s=32))
+    settings = make_settings()
     assert (settings.posting.enabled, settings.scanning.disabled) == (False, True)
 
 
 def test_a_silent_watch_ends_within_seventy_five_seconds() -> None:
-    watching = make_settings(progress_of(longest_pause_s=32)).watching
+    watching = make_settings().watching
     assert (watching.server_timeout, watching.client_timeout) == (50, 60)
 
 
@@ -71,7 +70,7 @@ class FakeServer:
 async def test_each_login_gets_a_session_of_its_own_to_our_server_and_namespace() -> None:
     server = FakeServer()
     clock = FakeClock()
-    registry = make_registry(cast(ApiServer, server), cast(Any, None), cast(Any, None), clock=clock)
+    registry = make_registry(cast(ApiServer, server), cast(Any, None), cast(Any, None), cast(Any, None), clock=clock)
     (login,) = registry._activities.get_handlers(Activity.AUTHENTICATION)
     found = [await let_time_pass(clock, cast(Any, login.fn)()) for _ in range(2)]
     try:
@@ -88,7 +87,7 @@ async def test_each_login_gets_a_session_of_its_own_to_our_server_and_namespace(
 
 async def test_refused_credentials_cause_a_login_every_four_seconds_and_no_more() -> None:
     server, clock = FakeServer(), FakeClock()
-    registry = make_registry(cast(ApiServer, server), cast(Any, None), cast(Any, None), clock=clock)
+    registry = make_registry(cast(ApiServer, server), cast(Any, None), cast(Any, None), cast(Any, None), clock=clock)
     (login,) = registry._activities.get_handlers(Activity.AUTHENTICATION)
 
     async def refused_again_and_again() -> None:

@@ -4,6 +4,7 @@ import asyncio
 import signal
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack
+from datetime import timedelta
 from typing import Any, cast
 
 import kopf
@@ -15,9 +16,11 @@ from embedding_operator.api_server import ApiServer
 from embedding_operator.lifecycle.lease import LEASE, held_by, parse_lease
 from embedding_operator.process import DRAIN_S, Process, close_connections
 from embedding_operator.reconciler.job_runner import JobRunner
+from embedding_operator.reconciler.pauses import Pauses
 from embedding_operator.reconciler.sources import Sources
 from embedding_operator.reconciler.tracked_job import JobState
 from embedding_operator.reconciler.window import SMALLEST
+from embedding_operator.resources.base import timestamp
 from embedding_operator.resources.embedding_job import EmbeddingJob, Phase
 from embedding_operator.tasks import SIGNALS, stop_on_signals
 from embedding_worker.clock import Clock
@@ -43,17 +46,20 @@ class FakeKopf:
         self.failure: Exception | None = None
         self.crashed = asyncio.Event()
         self.runner: JobRunner | None = None
+        self.pauses: Pauses | None = None
 
     def make_registry(
-        self, server: ApiServer, sources: Sources, runner: JobRunner, *, clock: Clock
+        self, server: ApiServer, sources: Sources, runner: JobRunner, pauses: Pauses, *, clock: Clock
     ) -> kopf.OperatorRegistry:
-        self.runner = runner
+        self.runner, self.pauses = runner, pauses
         return kopf.OperatorRegistry()
 
     async def show(self, job: EmbeddingJob) -> None:
         """Call the handler of this job."""
         assert self.runner is not None
-        await self.runner.run(job)
+        assert self.pauses is not None
+        if not self.pauses.holds(job):
+            await self.runner.run(job)
 
     async def operator(self, *, stop_flag: asyncio.Event, ready_flag: asyncio.Event, **_: Any) -> None:
         self.started = True
@@ -212,6 +218,17 @@ async def test_no_job_is_started_while_the_process_drains(system: System) -> Non
     waiting = system.parts.put_job(job_of("2", "Garage"))
     await system.kopf.show(waiting)
     assert system.table.get(waiting.name) is None
+
+
+async def test_a_job_that_backs_off_is_touched_at_the_end_of_its_pause(system: System) -> None:
+    await system.start()
+    until = timestamp(system.clock.now() + timedelta(seconds=10))
+    job = system.parts.put_job(merged(job_of("1", "Bakery", Phase.RETRYING), {"status": {"nextAttemptTime": until}}))
+    await system.kopf.show(job)
+    await system.clock.advance(9.9)
+    assert system.server.count("annotate_job") == 0
+    await system.clock.advance(1)
+    assert system.server.count("annotate_job") == 1
 
 
 async def test_a_job_that_waits_for_its_source_is_released_at_once(system: System) -> None:

@@ -45,6 +45,10 @@ def source(name: str = "shops", in_force: Model | None = MODEL, **spec: Any) -> 
     return parse_source(a_source(name, **spec) | {"status": status})
 
 
+def fails(module: str) -> None:
+    raise ModuleNotFoundError(name="grpc")
+
+
 class Watch:
     """What the sources are."""
 
@@ -61,6 +65,7 @@ class System:
         providers = {
             "fake": Provider("fake", lambda model, values: self.client, query_task_type=lambda model: "QUERY"),
             "another": Provider("another", lambda model, values: self.another),
+            "broken": Provider("broken", lambda model, values: FakeEmbedder(), sdk_module="json", import_sdk=fails),
         }
         metrics = ServeMetrics()
         registry = ProviderRegistry(Credentials(), clock=self.clock, observer=metrics, providers=providers)
@@ -305,6 +310,18 @@ async def test_why_a_source_cannot_be_used_is_logged_once_and_not_answered() -> 
     assert "spec.model.provider" not in refused[0].message
     (entry,) = (entry for entry in logs if entry["event"] == "source cannot be used")
     assert "spec.model.provider is 'other'" in entry["message"]
+
+
+async def test_a_source_whose_sdk_can_not_be_imported_is_answered_with_the_reason() -> None:
+    system = System(source("broken", Model("broken", "one", 3)))
+    with capture_logs() as logs:
+        upkeep = asyncio.create_task(system.upkeep.run())
+        await eventually(lambda: not system.upkeep.unloaded, within_s=5, because="the import was tried")
+        refused = await system.refusal("a", name="broken")
+    upkeep.cancel()
+    assert (refused.status, refused.code) == (503, "ProviderNotInstalled")
+    (entry,) = (entry for entry in logs if entry["event"] == "model not prepared")
+    assert "install embedding-operator[broken]" in entry["message"]
 
 
 async def test_a_pause_that_the_provider_asks_for_is_passed_on() -> None:

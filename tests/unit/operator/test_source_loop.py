@@ -5,6 +5,7 @@ import asyncio
 import pytest
 
 from embedding_operator.reconciler.row_queues import ProviderNotCallable
+from embedding_operator.reconciler.turn import CALM_PAUSE_S
 from embedding_operator.reconciler.window import SMALLEST
 from embedding_worker.errors import DatabaseUnavailable
 from embedding_worker.outcome import RowRequest
@@ -15,6 +16,7 @@ from tests.support.looped_source import INTERVAL_S, LoopedSource
 from tests.support.operator_parts import SOURCE, job_of, requesting, source
 
 AWAY = DatabaseUnavailable("connection refused")
+PEEKED_EVERY_S = 0.25
 
 
 @pytest.fixture
@@ -208,3 +210,75 @@ def slow_audit(system: LoopedSource) -> None:
         return await audit(after_id=after_id, limit=limit)
 
     system.store.audit = slow  # type: ignore[method-assign]
+
+
+async def peeks(system: LoopedSource, newest: int | None, *, for_s: float) -> None:
+    """Time passes, in which each peek sees this mark."""
+    for _ in range(round(for_s / PEEKED_EVERY_S)):
+        system.setup.marks.accept(newest)
+        await system.clock.advance(PEEKED_EVERY_S)
+
+
+async def calm(system: LoopedSource) -> None:
+    """The row is fresh, and its job is done; a peek sees the mark of a dead letter, say."""
+    system.setup.marks.accept(1)
+    system.store.embed("1")
+    system.parts.table.finish(job_of("1", "Bakery")["metadata"]["name"])
+    await peeks(system, 1, for_s=30)
+
+
+async def test_a_source_with_nothing_to_do_sweeps_rarely_until_a_peek_sees_a_new_mark(system: LoopedSource) -> None:
+    async with system.running():
+        await calm(system)
+        before = system.sweeps()
+        await peeks(system, 1, for_s=10 * CALM_PAUSE_S)
+        assert 9 <= system.sweeps() - before <= 11
+        system.store.edit("2", "Butcher")
+        before = system.sweeps()
+        system.setup.marks.accept(2)
+        await system.clock.advance(INTERVAL_S / 2)
+        created = [job["spec"]["businessId"] for job in system.server.stored_jobs.values()]
+        assert (system.sweeps(), created) == (before + 1, ["2"])
+        await system.clock.advance(3)
+        assert system.sweeps() >= before + 6  # its job is open
+
+
+async def test_a_source_without_marks_and_jobs_is_counted_and_audited_and_not_swept(system: LoopedSource) -> None:
+    async with system.running():
+        await calm(system)
+        system.setup.marks.accept(None)
+        before = system.sweeps(), system.store.count("counts"), system.store.count("audit")
+        await peeks(system, None, for_s=5 * CALM_PAUSE_S)
+        assert system.sweeps() == before[0]
+        assert system.store.count("counts") >= before[1] + 4
+        assert system.store.count("audit") >= before[2] + 4
+
+
+async def test_a_source_whose_marks_cannot_be_peeked_at_sweeps_as_often_as_with_work(system: LoopedSource) -> None:
+    async with system.running():
+        await calm(system)
+        before = system.sweeps()
+        system.setup.marks.lose()
+        await system.clock.advance(5)
+        assert system.sweeps() >= before + 9
+
+
+async def test_a_source_is_not_calm_before_its_status_is_written(system: LoopedSource) -> None:
+    async with system.running():
+        await calm(system)
+        system.store.texts.pop("1")
+        await peeks(system, 1, for_s=CALM_PAUSE_S + 11)
+        assert system.status["rows"]["total"] == 0
+
+
+async def test_a_source_is_not_calm_while_an_edit_that_was_seen_waits_for_its_sweep(system: LoopedSource) -> None:
+    async with system.running():
+        await calm(system)
+        system.setup.leads = False
+        system.store.edit("2", "Butcher")
+        system.setup.marks.accept(2)
+        await system.clock.advance(20)
+        system.setup.leads = True
+        await system.clock.advance(2 * INTERVAL_S)
+        created = [job["spec"]["businessId"] for job in system.server.stored_jobs.values()]
+        assert created == ["2"]

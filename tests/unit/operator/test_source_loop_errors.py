@@ -4,6 +4,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from embedding_operator.api_errors import ApiServerUnreachable, RequestRefused
+from embedding_operator.reconciler.turn import UNREACHABLE_PAUSE_S
 from embedding_operator.reconciler.waiting_jobs import WaitingJobs
 from embedding_operator.reconciler.window import SMALLEST
 from embedding_worker.errors import DatabaseUnavailable, RowsLocked, SourceRefused, TableRefused
@@ -342,3 +343,17 @@ async def test_a_job_that_was_refused_is_tried_at_once_when_the_api_server_has_r
         system.loop.retry()
         await system.clock.advance(1)
         assert sorted(jobs()) == ["1", "1", "2"]
+
+
+async def test_an_edit_does_not_end_the_pause_after_a_turn_that_failed(system: LoopedSource) -> None:
+    async with system.running():
+        await system.clock.advance(3)
+        system.store.fail("sweep", DatabaseUnavailable("connection refused"))
+        await system.clock.advance(INTERVAL_S)
+        before = system.sweeps()
+        for seq in range(10, 20):
+            system.setup.marks.accept(seq)
+            await system.clock.advance(UNREACHABLE_PAUSE_S / 20)
+        assert system.sweeps() == before
+        await system.clock.advance(UNREACHABLE_PAUSE_S)
+        assert system.sweeps() > before

@@ -10,6 +10,7 @@ from embedding_operator.lifecycle.source_facts import Pending
 from embedding_operator.reconciler import configuration, source_setup
 from embedding_operator.reconciler.backfill_workers import WorkersNotEnabled
 from embedding_operator.reconciler.configuration import Configuration, Progress
+from embedding_operator.reconciler.peeker import Peeker
 from embedding_operator.reconciler.ready_source import ReadySource
 from embedding_operator.reconciler.registers import SharedParts
 from embedding_operator.reconciler.source_setup import SourceSetup
@@ -87,6 +88,18 @@ class Inspected:
         return self._tables.would_embed
 
 
+class PreparedEmbedder(FakeEmbedder):
+    """Notes what the tables were asked before it was made ready."""
+
+    def __init__(self, tables: Tables) -> None:
+        super().__init__()
+        self._tables = tables
+        self.asked_before: list[list[tuple[str, SourceConfig]]] = []
+
+    async def prepare(self) -> None:
+        self.asked_before.append(list(self._tables.asked))
+
+
 @pytest.fixture
 def tables(monkeypatch: pytest.MonkeyPatch) -> Tables:
     found = Tables()
@@ -102,7 +115,10 @@ def setup_of(parts: Parts, providers: Mapping[str, Provider] | None = None, *, l
     embedder = FakeEmbedder(max_texts=7)
     known = {"local": Provider("local", lambda model, values: embedder)} if providers is None else providers
     registry = ProviderRegistry(Credentials({}), clock=parts.clock, observer=parts.metrics, providers=known)
-    shared = SharedParts(parts.server, parts.jobs, lambda source: WorkersNotEnabled(), 500, lambda: leads, parts.clock)
+    peeker = Peeker(FakeDatabase(), clock=parts.clock)
+    shared = SharedParts(
+        parts.server, parts.jobs, lambda source: WorkersNotEnabled(), 500, lambda: leads, peeker, parts.clock
+    )
     return SourceSetup(FakeDatabase(), registry, catalog=parts.catalog, shared=shared)
 
 
@@ -304,6 +320,27 @@ async def test_a_source_of_an_unknown_provider_is_refused_before_anything_is_cre
     with pytest.raises(SourceRefused, match="local"):
         await prepared(Parts(), providers={})
     assert tables.asked == []
+
+
+@pytest.mark.parametrize(("suspend", "times"), [(False, 1), (True, 0)])
+async def test_the_provider_is_made_ready_with_the_source_and_not_for_a_suspended_one(
+    tables: Tables, suspend: bool, times: int
+) -> None:
+    made = PreparedEmbedder(tables)
+    shown = source(suspend=suspend)
+    setup = setup_of(Parts(), {"local": Provider("local", lambda model, values: made)})
+    await setup.prepare(shown, Configuration(shown.spec.config()))
+    assert made.asked_before == [[]] * times
+
+
+async def test_a_source_whose_sdk_can_not_be_imported_is_refused_before_anything_is_created(tables: Tables) -> None:
+    def fails(module: str) -> None:
+        raise ModuleNotFoundError(name="grpc")
+
+    broken = Provider("local", lambda model, values: FakeEmbedder(), sdk_module="json", extra="local", import_sdk=fails)
+    with pytest.raises(SourceRefused, match=r"install embedding-operator\[local\] \(json can't be imported: .*grpc\)"):
+        await prepared(Parts(), providers={"local": broken})
+    assert tables.claims == []
 
 
 async def test_a_refused_table_is_raised(tables: Tables) -> None:

@@ -4,13 +4,15 @@ from dataclasses import replace
 
 import pytest
 
+from embedding_operator.reconciler.job_creator import CREATED_AT_ONCE
 from embedding_operator.reconciler.sweep import DuePlan, sort_due
 from embedding_operator.reconciler.tracked_job import JobState
+from embedding_operator.reconciler.window import FOR_EDITS
 from embedding_operator.resources.embedding_job import Phase
 from embedding_worker.errors import DatabaseUnavailable
 from embedding_worker.rows.records import DueRow
 from embedding_worker.text import content_hash
-from tests.support.operator_parts import job_of
+from tests.support.operator_parts import SOURCE, job_of
 from tests.support.swept_source import SweptSource, name_of
 
 DUE = DueRow("1", 7, True, "hash", blank=False, up_to_date=False, gone=False)
@@ -152,10 +154,78 @@ async def test_rows_whose_update_is_suppressed_are_found_without_a_job_where_the
 
 
 async def test_no_more_jobs_are_created_than_the_window_has_places() -> None:
-    system = SweptSource({str(n): f"name {n}" for n in range(210)})
+    system = SweptSource()
+    system.store.texts = {str(n): f"name {n}" for n in range(210)}
+    await system.store.audit(after_id=None, limit=1_000)
     await system.sweep()
     await system.sweep()
     assert len(system.created()) == 200
+
+
+async def test_an_edited_row_gets_a_job_although_the_window_is_full_of_others() -> None:
+    system = SweptSource()
+    system.store.texts = {str(n): f"name {n}" for n in range(210)}
+    await system.store.audit(after_id=None, limit=1_000)
+    await system.sweep()
+    for n in range(FOR_EDITS + 5):
+        system.store.edit(f"edited {n}", "new")
+    await system.sweep()
+    await system.sweep()
+    assert len([row for row in system.created() if row.startswith("edited")]) == FOR_EDITS
+
+
+async def test_rows_that_no_edit_made_due_wait_for_the_next_sweep_once_others_were_edited() -> None:
+    system = SweptSource({"edited": "new"})
+    system.store.texts |= {f"old {n}": "name" for n in range(3 * CREATED_AT_ONCE)}
+    await system.store.audit(after_id=None, limit=1_000)
+    await system.sweeper.sweep(stop=lambda: True)
+    created = system.created()
+    assert (created[0], len(created)) == ("edited", 1 + CREATED_AT_ONCE)
+
+
+async def test_rows_that_no_edit_made_due_get_jobs_although_others_are_edited_during_each_sweep() -> None:
+    system = SweptSource()
+    system.store.texts = {f"old {n}": "name" for n in range(3 * CREATED_AT_ONCE)}
+    await system.store.audit(after_id=None, limit=1_000)
+    for n in range(3):
+        system.store.edit(f"edited {n}", "new")
+        await system.sweeper.sweep(stop=lambda: True)
+    assert sorted(system.created()) == sorted(system.store.texts)
+
+
+async def test_a_source_is_calm_when_a_sweep_has_found_nothing_and_no_job_is_open() -> None:
+    system = SweptSource({"1": "one"})
+    assert not system.sweeper.is_calm
+    await system.sweep()
+    assert not system.sweeper.is_calm
+    system.store.embed("1")
+    system.table.finish(name_of("1", "one"))
+    await system.sweep()
+    assert (system.sweeper.is_calm, system.sweeper.has_jobs) == (True, False)
+
+
+async def test_a_source_is_not_calm_while_the_window_has_no_room_to_look_for_due_rows() -> None:
+    system = SweptSource(max_open=1)
+    system.parts.track(job_of("1", "one"))
+    await system.sweep()
+    system.table.finish(name_of("1", "one"))
+    assert not system.sweeper.is_calm
+
+
+async def test_more_edits_are_to_come_while_a_job_of_one_waits_for_its_handler() -> None:
+    system = SweptSource({"1": "one"})
+    await system.sweep()
+    assert system.sweeper.more_to_come(1, urgent=True)
+    system.table.start(name_of("1", "one"))
+    assert not system.sweeper.more_to_come(1, urgent=True)
+
+
+async def test_no_edits_are_to_come_while_only_other_jobs_wait() -> None:
+    system = SweptSource()
+    system.store.texts = {"1": "one"}
+    await system.store.audit(after_id=None, limit=1_000)
+    await system.sweep()
+    assert (system.sweeper.more_to_come(0, urgent=True), system.sweeper.more_to_come(0)) == (False, True)
 
 
 async def test_a_full_window_is_filled_again_as_jobs_finish() -> None:
@@ -237,3 +307,18 @@ async def test_more_rows_are_to_come_after_a_sweep_that_has_left_some_if_the_win
     for row_id in ("10", "11"):
         system.table.start(name_of(row_id, f"name {row_id}"))
     assert not system.sweeper.more_to_come(0)
+
+
+async def test_no_rows_are_to_come_where_jobs_that_back_off_leave_no_room_for_them() -> None:
+    system = SweptSource({str(n): f"name {n}" for n in range(20)}, max_open=10)
+    await system.sweep()
+    names = [job.name for job in system.table.jobs(SOURCE)]
+    for name in names:
+        system.table.start(name)
+    for name in names[4:]:
+        system.table.settle(name)
+        system.table.back_off(name, None)
+    assert not system.sweeper.more_to_come(4)
+    for name in names[4:]:
+        system.table.finish(name)
+    assert system.sweeper.more_to_come(4)

@@ -26,11 +26,11 @@ class Watched:
         return self.watch.outdated
 
 
-async def test_the_owner_is_confirmed_every_ten_seconds() -> None:
+async def test_the_owner_is_confirmed_every_eight_seconds() -> None:
     watched = Watched()
     for _ in range(100):
         await watched.after(0.5)
-    assert watched.found.confirmations == 5
+    assert watched.found.confirmations == 6
 
 
 async def test_what_is_as_it_was_needs_no_set_up() -> None:

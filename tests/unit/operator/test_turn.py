@@ -1,9 +1,12 @@
 """What a source's loop does in a turn, and how it goes on after an error."""
 
+from dataclasses import replace
+
 import pytest
 
 from embedding_operator.api_errors import ApiServerUnavailable, ApiServerUnreachable, RequestRefused
 from embedding_operator.reconciler.turn import (
+    CALM_PAUSE_S,
     Look,
     Reaction,
     Step,
@@ -11,6 +14,7 @@ from embedding_operator.reconciler.turn import (
     after_failed_turn,
     goes_on,
     must_count,
+    pause_s,
     steps,
 )
 from embedding_worker.errors import DatabaseUnavailable, RowsLocked, SourceRefused
@@ -123,3 +127,24 @@ def test_an_unexpected_error_is_reported_by_its_kind_and_never_by_its_message() 
     reaction = after_failed_setup(ZeroDivisionError("a row's text"))
     message = "an unexpected error, ZeroDivisionError: see the operator's log, and report it"
     assert reaction == Reaction(5.0, refused=("InternalError", message))
+
+
+def test_a_source_without_marks_and_jobs_is_audited_and_not_swept() -> None:
+    assert steps(replace(look(), nothing_to_sweep=True)) == (Step.AUDIT_STEP,)
+
+
+@pytest.mark.parametrize(("calm_s", "expected"), [(0.0, 0.5), (20.0, CALM_PAUSE_S), (2.0, 2.0), (0.1, 0.5)])
+def test_a_calm_source_pauses_for_long_unless_its_audit_would_fall_behind(calm_s: float, expected: float) -> None:
+    assert pause_s(0.5, None, calm_s=calm_s) == expected
+
+
+def test_the_first_pass_of_the_audit_takes_no_pauses() -> None:
+    assert pause_s(0.5, None, calm_s=None) == 0.0
+
+
+@pytest.mark.parametrize("calm_s", [CALM_PAUSE_S, None])
+@pytest.mark.parametrize(("reaction", "expected"), [(Reaction(2.0), 2.0), (Reaction(0.0), 0.5)])
+def test_after_an_error_the_pause_is_that_of_the_reaction(
+    reaction: Reaction, calm_s: float | None, expected: float
+) -> None:
+    assert pause_s(0.5, reaction, calm_s=calm_s) == expected

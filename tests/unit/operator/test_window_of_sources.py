@@ -55,6 +55,22 @@ async def test_the_window_grows_with_the_jobs_that_are_done_and_shrinks_again(jo
     assert jobs.window.size == 50
 
 
+def test_a_source_that_may_begin_a_backfill_soon_has_a_small_share_until_that_is_decided(jobs: Windowed) -> None:
+    for _ in range(50):
+        jobs.window.record_done("shops")
+    jobs.window.set_undecided("shops", True)
+    jobs.fill(20)
+    assert (jobs.window.size, jobs.window.free("shops"), jobs.window.free("others")) == (100, 30, 80)
+    jobs.window.set_undecided("shops", False)
+    assert jobs.window.free("shops") == 80
+
+
+def test_the_places_that_jobs_will_leave_are_free_when_they_are_finished(jobs: Windowed) -> None:
+    jobs.fill(30)
+    jobs.fill(60, JobState.BACKING_OFF)
+    assert (jobs.window.free("shops"), jobs.window.free("shops", after=30)) == (10, 40)
+
+
 def test_the_jobs_of_all_sources_are_in_one_window(jobs: Windowed) -> None:
     jobs.fill(20)
     jobs.fill(10, source="others")

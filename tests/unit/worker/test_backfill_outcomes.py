@@ -11,7 +11,7 @@ from embedding_worker.outcome import OutcomeKind, RowOutcome, RowRequest, outcom
 NOW = datetime.now(UTC)
 PAUSED = Postponed("the rate limits that are set for the provider are reached")
 UNDECIDED = Postponed("the server is away", pause_s=12.0)
-LOCKED = row_locked(NOW, NOW, None)
+LOCKED = row_locked(NOW, NOW)
 EMBEDDED = outcome(OutcomeKind.EMBEDDED)
 
 

@@ -331,13 +331,13 @@ async def test_an_item_that_is_cancelled_during_its_batch_affects_no_other_item(
         assert await within_a_second(asyncio.gather(one, two)) == ["result 1", "result 3"]
 
 
-def lingering(work: Work, clock: FakeClock, more_to_come: Callable[[int], bool]) -> Batcher[int, str]:
+def lingering(work: Work, clock: FakeClock, more_to_come: Callable[[int, bool], bool]) -> Batcher[int, str]:
     return Batcher(work, max_items=4, linger_s=LINGER_S, clock=clock, more_to_come=more_to_come)
 
 
 async def test_while_more_items_are_known_to_come_a_batch_waits_until_it_is_full(work: Work) -> None:
     clock = FakeClock()
-    async with lingering(work, clock, lambda gathered: True) as batcher:
+    async with lingering(work, clock, lambda gathered, urgent: not urgent) as batcher:
         waiting = tasks(batcher.submit(0))
         for n in (1, 2):
             await clock.advance(LINGER_S * 4)
@@ -351,7 +351,7 @@ async def test_while_more_items_are_known_to_come_a_batch_waits_until_it_is_full
 
 async def test_a_batch_begins_when_no_more_items_are_to_come(work: Work) -> None:
     clock, coming = FakeClock(), {2}
-    async with lingering(work, clock, lambda gathered: bool(coming)) as batcher:
+    async with lingering(work, clock, lambda gathered, urgent: bool(coming)) as batcher:
         waiting = tasks(batcher.submit(0))
         await clock.advance(LINGER_S * 5)
         assert work.batches == []
@@ -362,7 +362,7 @@ async def test_a_batch_begins_when_no_more_items_are_to_come(work: Work) -> None
 
 async def test_whether_more_items_are_to_come_is_asked_with_the_number_that_waits(work: Work) -> None:
     clock = FakeClock()
-    async with lingering(work, clock, lambda gathered: gathered < 2) as batcher:
+    async with lingering(work, clock, lambda gathered, urgent: gathered < 2) as batcher:
         waiting = tasks(batcher.submit(0))
         await clock.advance(LINGER_S * 5)
         waiting += tasks(batcher.submit(1))
@@ -373,7 +373,7 @@ async def test_whether_more_items_are_to_come_is_asked_with_the_number_that_wait
 
 async def test_items_that_do_not_come_after_all_are_not_waited_for_without_limit(work: Work) -> None:
     clock = FakeClock()
-    async with lingering(work, clock, lambda gathered: True) as batcher:
+    async with lingering(work, clock, lambda gathered, urgent: not urgent) as batcher:
         (waiting,) = tasks(batcher.submit(0))
         await clock.advance(QUIET_S - LINGER_S)
         assert not waiting.done()
@@ -383,7 +383,7 @@ async def test_items_that_do_not_come_after_all_are_not_waited_for_without_limit
 
 async def test_items_that_come_slowly_are_not_waited_for_without_limit(work: Work) -> None:
     clock = FakeClock()
-    batcher = Batcher(work, max_items=64, linger_s=LINGER_S, clock=clock, more_to_come=lambda gathered: True)
+    batcher = Batcher(work, max_items=64, linger_s=LINGER_S, clock=clock, more_to_come=lambda gathered, urgent: True)
     async with batcher:
         waiting: list[asyncio.Task[str]] = []
         passed_s = 0.0
@@ -397,7 +397,7 @@ async def test_items_that_come_slowly_are_not_waited_for_without_limit(work: Wor
 
 async def test_an_urgent_item_waits_for_no_others_and_takes_those_along_that_wait(work: Work) -> None:
     clock = FakeClock()
-    async with lingering(work, clock, lambda gathered: True) as batcher:
+    async with lingering(work, clock, lambda gathered, urgent: not urgent) as batcher:
         waiting = tasks(batcher.submit(0))
         await clock.advance(LINGER_S * 4)
         waiting += tasks(batcher.submit(1, urgent=True))
@@ -406,9 +406,60 @@ async def test_an_urgent_item_waits_for_no_others_and_takes_those_along_that_wai
     assert work.batches == [(0, 1)]
 
 
+async def test_an_urgent_item_begins_at_once_while_a_slot_is_free(work: Work) -> None:
+    async with batcher_of(work, max_items=64) as batcher:
+        assert await within_a_second(batcher.submit(7, urgent=True)) == "result 7"
+    assert work.batches == [(7,)]
+
+
+def urgent_coming(work: Work, clock: FakeClock, coming: set[int]) -> Batcher[int, str]:
+    return Batcher(
+        work,
+        max_items=64,
+        linger_s=LINGER_S,
+        clock=clock,
+        more_to_come=lambda gathered, urgent: urgent and bool(coming),
+    )
+
+
+async def test_urgent_items_that_are_about_to_arrive_share_a_batch(work: Work) -> None:
+    clock, coming = FakeClock(), {2, 3}
+    async with urgent_coming(work, clock, coming) as batcher:
+        waiting = tasks(batcher.submit(1, urgent=True))
+        for n in (2, 3):
+            await clock.advance(LINGER_S / 10)
+            coming.discard(n)
+            waiting += tasks(batcher.submit(n, urgent=True))
+        await within_a_second(asyncio.gather(*waiting))
+    assert work.batches == [(1, 2, 3)]
+
+
+async def test_urgent_items_that_do_not_arrive_are_waited_for_no_longer_than_the_linger(work: Work) -> None:
+    clock = FakeClock()
+    async with urgent_coming(work, clock, {2}) as batcher:
+        (waiting,) = tasks(batcher.submit(1, urgent=True))
+        await clock.advance(LINGER_S * 0.9)
+        assert not waiting.done()
+        await clock.advance(LINGER_S * 0.2)
+        assert await within_a_second(waiting) == "result 1"
+
+
+async def test_urgent_items_have_a_slot_of_their_own_while_all_others_are_taken(work: Work) -> None:
+    work.gate.clear()
+    async with batcher_of(work, max_items=1, concurrency=2) as batcher:
+        slow = tasks(*(batcher.submit(n) for n in range(3)))
+        await settled_down()
+        urgent = tasks(*(batcher.submit(n, urgent=True) for n in (7, 8)))
+        await settled_down()
+        assert work.batches == [(0,), (1,), (7,)]
+        work.gate.set()
+        await within_a_second(asyncio.gather(*slow, *urgent))
+    assert work.batches[3:] == [(8,), (2,)]
+
+
 async def test_a_batch_that_lingers_for_others_begins_when_the_batcher_is_drained(work: Work) -> None:
     clock = FakeClock()
-    async with lingering(work, clock, lambda gathered: True) as batcher:
+    async with lingering(work, clock, lambda gathered, urgent: not urgent) as batcher:
         (waiting,) = tasks(batcher.submit(0))
         await clock.advance(LINGER_S * 4)
         batcher.drain()

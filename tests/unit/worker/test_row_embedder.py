@@ -248,12 +248,6 @@ async def test_a_locked_row_whose_text_changes_under_the_lock_is_not_written() -
     assert set(system.store.vectors) == {"0"}
 
 
-async def test_an_outcome_says_how_long_the_call_took_where_there_was_one() -> None:
-    system = EmbeddingSystem(MemoryStore({"1": "one", "2": ""}))
-    embedded, blank = await system.outcomes()
-    assert (embedded.embed_ms, blank.embed_ms) == (0, None)
-
-
 async def test_a_batch_one_of_whose_calls_fails_keeps_no_other_batch_from_beginning() -> None:
     system = system_of(6)
     hanging = asyncio.Event()

@@ -22,7 +22,10 @@ ENDED = "the batcher has ended"
 
 
 class Batcher(Generic[Item, Result]):
-    """Gathers up to `max_items`, or as many as arrive in time, and works on up to `concurrency` batches at once."""
+    """Gathers up to `max_items`, or as many as arrive in time, and works on up to `concurrency` batches at once.
+
+    One more batch is worked on at the same time if it has urgent items only, so that these never wait for a slot of others.
+    """
 
     def __init__(
         self,
@@ -32,11 +35,12 @@ class Batcher(Generic[Item, Result]):
         clock: Clock,
         linger_s: float = LINGER_S,
         concurrency: int = 2,
-        more_to_come: Callable[[int], bool] = lambda gathered: False,
+        more_to_come: Callable[[int, bool], bool] = lambda gathered, urgent: False,
         of_one_call: Callable[[], int] | None = None,
     ) -> None:
-        """`more_to_come`: whether others will soon be submitted, although so many are in no batch yet. `of_one_call`: how many
-        items one call takes now, where that is less than `max_items`: an urgent item waits for a batch, and so for all its calls.
+        """`more_to_come`: whether others will soon be submitted, although so many are in no batch yet; with True, whether urgent
+        ones are about to be. `of_one_call`: how many items one call takes now, where that is less than `max_items`: an urgent
+        item waits for a batch, and so for all its calls.
         """
         self._work = work
         self.max_items = max_items
@@ -46,18 +50,23 @@ class Batcher(Generic[Item, Result]):
         self._of_one_call = of_one_call or (lambda: max_items)
         self._queue: ItemQueue[Item, Result] = ItemQueue()
         self._slots = Slots(concurrency)
+        self._urgent_slot = Slots(1)
+        """For urgent items that arrive while all others are taken."""
+        self._all_taken = asyncio.Event()
         self._waiting: set[asyncio.Future[Result]] = set()
         self._draining = False
         self._ended = False
 
     async def __aenter__(self) -> Self:
         self._slots.keep(asyncio.create_task(self._gather_continuously()))
+        self._urgent_slot.keep(asyncio.create_task(self._gather_urgent()))
         return self
 
     async def __aexit__(self, *exc: object) -> None:
         """End at once. All who still wait for a result get Interrupted, and may submit the item to another batcher."""
         self._ended = True
         await self._slots.end()
+        await self._urgent_slot.end()
         for future in self._waiting:  # in the queue, or in a batch that never began
             if not future.done():
                 future.set_exception(Interrupted(ENDED))
@@ -89,18 +98,39 @@ class Batcher(Generic[Item, Result]):
 
     async def _gather_continuously(self) -> None:
         while True:
+            self._all_taken.set()
             await self._slots.take()  # while all slots are taken, the next batch grows in the queue
+            self._all_taken.clear()
             await self._queue.wait(self._clock)
-            gathered = [self._queue.take()]
-            await self._linger(gathered)
-            self._begin(gathered)
+            await self._gather(self._slots)
 
-    async def _linger(self, gathered: list[Queued[Item, Result]]) -> None:
-        """Add what is queued already, and what arrives within `linger_s`, or longer: see `_lingers_on`."""
+    async def _gather_urgent(self) -> None:
+        while True:
+            await self._urgent_slot.take()
+            await self._queue.wait(self._clock, urgent=True)
+            while not self._all_taken.is_set():  # a batch is being gathered, which the item is added to
+                await self._all_taken.wait()
+                await self._queue.wait(self._clock, urgent=True)
+            await self._gather(self._urgent_slot, urgent=True)
+
+    async def _gather(self, slots: Slots, *, urgent: bool = False) -> None:
+        """`urgent`: gather urgent items only."""
+        gathered = [self._queue.take()]
+        await self._linger(gathered, urgent=urgent)
+        self._begin(gathered, slots)
+
+    async def _linger(self, gathered: list[Queued[Item, Result]], *, urgent: bool) -> None:
+        """Add what is queued already, and what arrives within `linger_s`, or longer: see `_lingers_on`.
+
+        With an urgent item, wait only while others like it are about to arrive, such as those of the same transaction.
+        """
         began = arrived = self._clock.monotonic()
         deadline = began + self._linger_s
         while len(gathered) < min(self.max_items, self._of_one_call()):
-            if await self._queue.wait(self._clock, within_s=deadline - self._clock.monotonic()):
+            left_s = deadline - self._clock.monotonic()
+            if _any_urgent(gathered) and not self._more_to_come(len(gathered), True):
+                left_s = 0.0
+            if await self._queue.wait(self._clock, within_s=left_s, urgent=urgent):
                 gathered.append(self._queue.take())
                 arrived = self._clock.monotonic()
             elif self._lingers_on(gathered, until=min(arrived + QUIET_S, began + LONGEST_LINGER_S)):
@@ -112,18 +142,22 @@ class Batcher(Generic[Item, Result]):
         """Whether a batch that is not full waits on, so that a backlog costs few calls. Urgent items do not wait for others."""
         if self._draining or self._clock.monotonic() >= until:
             return False
-        return not any(queued.urgent for queued in gathered) and self._more_to_come(len(gathered))
+        return not _any_urgent(gathered) and self._more_to_come(len(gathered), False)
 
-    def _begin(self, gathered: list[Queued[Item, Result]]) -> None:
+    def _begin(self, gathered: list[Queued[Item, Result]], slots: Slots) -> None:
         """All submissions of equal items get the same result. Those that were cancelled meanwhile are left out."""
         futures: dict[Item, list[asyncio.Future[Result]]] = {}
         for queued in gathered:
             if not queued.result.done():
                 futures.setdefault(queued.item, []).append(queued.result)
         if futures:
-            self._slots.begin(futures, self._work, give=partial(_answer, futures))
+            slots.begin(futures, self._work, give=partial(_answer, futures))
         else:
-            self._slots.give_back()
+            slots.give_back()
+
+
+def _any_urgent(gathered: list[Queued[Item, Result]]) -> bool:
+    return any(queued.urgent for queued in gathered)
 
 
 def _answer(futures: dict[Item, "list[asyncio.Future[Result]]"], item: Item, result: Result | Exception) -> None:

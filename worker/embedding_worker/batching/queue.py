@@ -23,10 +23,13 @@ class ItemQueue(Generic[Item, Result]):
         self._urgent: deque[Queued[Item, Result]] = deque()
         self._others: deque[Queued[Item, Result]] = deque()
         self._arrived = asyncio.Event()
+        self._urgent_arrived = asyncio.Event()
 
     def put(self, queued: Queued[Item, Result]) -> None:
         (self._urgent if queued.urgent else self._others).append(queued)
         self._arrived.set()
+        if queued.urgent:
+            self._urgent_arrived.set()
 
     def is_empty(self) -> bool:
         return not self._urgent and not self._others
@@ -35,12 +38,13 @@ class ItemQueue(Generic[Item, Result]):
         """The next item. Raises IndexError if there is none."""
         return (self._urgent or self._others).popleft()
 
-    async def wait(self, clock: Clock, *, within_s: float | None = None) -> bool:
-        """Wait until there is an item. Returns whether there is one."""
-        while self.is_empty():
-            self._arrived.clear()
+    async def wait(self, clock: Clock, *, within_s: float | None = None, urgent: bool = False) -> bool:
+        """Wait until there is an item, or an urgent one. Returns whether there is one."""
+        arrived = self._urgent_arrived if urgent else self._arrived
+        while not self._urgent and (urgent or not self._others):
+            arrived.clear()
             if within_s is None:
-                await self._arrived.wait()
-            elif within_s <= 0 or not await clock.wait_for(self._arrived, within_s=within_s):
+                await arrived.wait()
+            elif within_s <= 0 or not await clock.wait_for(arrived, within_s=within_s):
                 return False
         return True

@@ -14,6 +14,7 @@ from embedding_worker.providers.embedder import Embedder
 from embedding_worker.providers.observer import CallObserver
 from embedding_worker.providers.provider import Provider, Values
 from embedding_worker.providers.rate_limits import rate_limits
+from embedding_worker.providers.sdk import make_ready
 from embedding_worker.providers.throttle import Throttle
 from embedding_worker.rows.records import RateLimits
 from embedding_worker.source import Model
@@ -61,6 +62,10 @@ class Connection:
             name = f"{self.account.name} {model.fingerprint}"
             self.models[key] = SharedModel(client, self.make_breaker(name), Evidence())
         return self.models[key]
+
+    async def prepare(self, model: Model) -> None:
+        """Import the SDK, and have the model's client do what only its first call needs. Raises SourceRefused."""
+        await make_ready(self.provider, self.model(model).client)
 
 
 def connect(

@@ -28,7 +28,8 @@ class CountedVectors(list[Vector]):
 class Embedder(Protocol):
     """Makes vectors of texts. It may also have `max_call_bytes` (see call_bytes_of), `first_texts`, and `prepare`.
 
-    `async def prepare()` is called before each `embed`: it does what only the first call needs, such as importing an SDK.
+    `async def prepare()` is called when a source is set up, and before each `embed`: it does what only the first call needs,
+    such as making a client. The SDK has been imported then.
     """
 
     max_texts: int

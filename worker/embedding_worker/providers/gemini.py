@@ -6,6 +6,7 @@ change it.
 """
 
 import asyncio
+import importlib
 import logging
 import threading
 import warnings
@@ -40,6 +41,7 @@ from embedding_worker.providers.provider import Provider, Values
 from embedding_worker.source import Model
 
 NAME = "gemini"
+SDK = "google.generativeai"
 
 
 class GeminiEmbedder:
@@ -61,7 +63,7 @@ class GeminiEmbedder:
         self._making = threading.Lock()
 
     async def embed(self, texts: Sequence[str]) -> list[Vector]:
-        """See Embedder.embed. The first call imports the SDK (one to four seconds), which the timeout leaves out.
+        """See Embedder.embed. A client is made first, unless that was done before, which the timeout leaves out.
 
         At the timeout, and when its task is cancelled, the call is aborted, and its thread ends.
         """
@@ -82,7 +84,7 @@ class GeminiEmbedder:
             ) from None
 
     async def prepare(self) -> None:
-        """Import the SDK, and make the client, unless that was done before."""
+        """Make the client, unless that was done before."""
         if self._client is None:
             await BlockingCall(NAME).run(self._make_ready)
 
@@ -113,12 +115,18 @@ class GeminiEmbedder:
         return vectors_in(call.answer or b"", provider=NAME, texts=len(texts), dimensions=self._dimensions)
 
 
-def make_client(api_key: str, endpoint: str) -> Any:
-    """A client with this key, separate from the SDK's global one. The REST transport takes http:// as part of the endpoint."""
-    # The SDK's notice of its end of support would be eight lines on stderr between the lines of the log.
+def import_sdk(module: str) -> None:
+    """Import the SDK. Its notice of its end of support would be eight lines on stderr between the lines of the log."""
     warnings.filterwarnings("ignore", message=r"\s*All support for the `google.generativeai`", category=FutureWarning)
     logging.getLogger("google").setLevel(logging.WARNING)  # at debug it logs whole requests, the texts in them
-    import google.generativeai  # noqa: F401 (the call needs it: now, and not within its timeout)
+    importlib.import_module(module)
+    for name in ("google.auth.api_key", "embedding_worker.providers.abortable_http"):
+        importlib.import_module(name)  # the SDK imports the first one for a client
+
+
+def make_client(api_key: str, endpoint: str) -> Any:
+    """A client with this key, separate from the SDK's global one. The REST transport takes http:// as part of the endpoint."""
+    import_sdk(SDK)
     from google.ai.generativelanguage import GenerativeServiceClient
 
     from embedding_worker.providers.abortable_http import make_abortable
@@ -150,8 +158,9 @@ def make_embedder(model: Model, values: Values) -> GeminiEmbedder:
 PROVIDER = Provider(
     name=NAME,
     make=make_embedder,
-    sdk_module="google.generativeai",
+    sdk_module=SDK,
     extra=NAME,
+    import_sdk=import_sdk,
     settings=SETTINGS,
     limits_name=LIMITS_NAME,
     endpoint=endpoint_of,

@@ -6,6 +6,7 @@ and keeps the answer as it came. Left to itself, it takes 0.5 ms a text to write
 """
 
 import asyncio
+import importlib
 import logging
 import threading
 from collections.abc import Iterator, Mapping, Sequence
@@ -17,6 +18,7 @@ from functools import partial
 from typing import Any
 
 from embedding_worker.errors import AnswerUnusable, ProviderError, ProviderUnavailable
+from embedding_worker.providers.async_http import import_all_of
 from embedding_worker.providers.blocking_call import BlockingCall
 from embedding_worker.providers.bounded_answer import bounded, most_bytes, most_bytes_for
 from embedding_worker.providers.embedder import Vector
@@ -82,7 +84,7 @@ class GoogleGenaiEmbedder:
         self._making = threading.Lock()
 
     async def embed(self, texts: Sequence[str]) -> list[Vector]:
-        """See Embedder.embed. The first call imports the SDK (one to four seconds), which the timeout leaves out."""
+        """See Embedder.embed. A client is made first, unless that was done before, which the timeout leaves out."""
         await self.prepare()
         client = self._client
         call = Call()
@@ -102,7 +104,7 @@ class GoogleGenaiEmbedder:
         )  # in a thread of its own, because threads that all share may wait for DNS
 
     async def prepare(self) -> None:
-        """Import the SDK, and make the client, unless that was done before."""
+        """Make the client, unless that was done before."""
         if self._client is None:
             await BlockingCall(NAME).run(self._make_ready)
 
@@ -135,6 +137,13 @@ class GoogleGenaiEmbedder:
             "taskType": self._task_type,
             "outputDimensionality": self._dimensions,
         }
+
+
+def import_sdk(module: str) -> None:
+    """Import the SDK, what it imports for its first client, and the HTTP client that it is given."""
+    for name in (module, "google.auth.aio.credentials"):
+        importlib.import_module(name)
+    import_all_of(importlib.import_module("httpx2").AsyncClient)
 
 
 def make_client(api_key: str, endpoint: str) -> Any:
@@ -193,6 +202,7 @@ PROVIDER = Provider(
     make=make_embedder,
     sdk_module="google.genai",
     extra=NAME,
+    import_sdk=import_sdk,
     settings=SETTINGS,
     endpoint=endpoint_of,
     has_own_models=True,

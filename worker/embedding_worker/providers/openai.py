@@ -8,6 +8,7 @@ read in a thread, so that the event loop goes on meanwhile.
 import asyncio
 import base64
 import binascii
+import importlib
 import logging
 from array import array
 from collections.abc import Iterator, Mapping, Sequence
@@ -20,6 +21,7 @@ from pydantic_core import from_json
 
 from embedding_worker.errors import AnswerUnusable, ProviderError, ProviderUnavailable, SourceRefused
 from embedding_worker.providers.accounts import KEY_REF
+from embedding_worker.providers.async_http import import_all_of
 from embedding_worker.providers.blocking_call import BlockingCall
 from embedding_worker.providers.bounded_answer import bounded, most_bytes, most_bytes_for
 from embedding_worker.providers.embedder import (
@@ -83,7 +85,7 @@ class OpenAIEmbedder:
         self._making = asyncio.Lock()
 
     async def embed(self, texts: Sequence[str]) -> list[Vector]:
-        """See Embedder.embed. The first call imports the SDK, in a thread and outside of the timeout."""
+        """See Embedder.embed. A client is made first, unless that was done before, in a thread and outside of the timeout."""
         await self.prepare()
         asked: dict[str, Any] = {"model": self._model.name, "input": list(texts), "encoding_format": "base64"}
         if self._model.name.startswith(TAKES_DIMENSIONS):
@@ -110,10 +112,16 @@ class OpenAIEmbedder:
         return whole if tokens is None else CountedVectors(whole, tokens=tokens)
 
     async def prepare(self) -> None:
-        """Import the SDK, and make the client, unless that was done before."""
+        """Make the client, unless that was done before."""
         async with self._making:
             if self._send is None:
                 self._send = await BlockingCall(NAME).run(partial(make_sender, self._api_key, self._access.endpoint))
+
+
+def import_sdk(module: str) -> None:
+    """Import the SDK, what it imports for its first client and call, and its HTTP client."""
+    importlib.import_module(f"{module}.resources.embeddings")
+    import_all_of(importlib.import_module(module).DefaultAsyncHttpxClient)
 
 
 def make_sender(api_key: str | None, endpoint: str) -> Any:
@@ -248,6 +256,7 @@ PROVIDER = Provider(
     make=make_embedder,
     sdk_module="openai",
     extra=NAME,
+    import_sdk=import_sdk,
     settings=(
         ProviderSetting(
             KEY_SETTING,

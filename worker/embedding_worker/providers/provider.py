@@ -5,6 +5,7 @@ A provider is one module that ends with `PROVIDER = Provider(...)`, named by an 
 """
 
 import hashlib
+import importlib
 import importlib.util
 import json
 from collections.abc import Callable, Mapping
@@ -56,9 +57,14 @@ class Provider:
     make: Callable[[Model, Values], Embedder]
     """An embedder, ready to be called; it loads nothing and calls nothing yet. Raises SourceRefused."""
     sdk_module: str = ""
-    """The module that must be installed, which is looked for and not imported; empty where none is needed."""
+    """The module that must be installed. It is imported before the first call, and not earlier; empty where none is needed."""
     extra: str = ""
     """The extra of this package that installs it."""
+    import_sdk: Callable[[str], object] = importlib.import_module
+    """Imports the whole SDK, given `sdk_module`: once, in a thread. Whatever it raises, the source is refused.
+
+    What an SDK imports only for its first client or call belongs to it too.
+    """
     settings: tuple[ProviderSetting, ...] = ()
     endpoint: Callable[[Values], str] = no_endpoint
     """The server that is called with these values. Raises SourceRefused."""
@@ -120,12 +126,16 @@ def known_provider(name: str, providers: Mapping[str, Provider]) -> Provider:
         raise SourceRefused("ProviderUnknown", f"spec.model.provider is {name!r}: this version knows {known or 'none'}")
     provider = providers[name]
     if provider.sdk_module and not _is_installed(provider.sdk_module):
-        raise SourceRefused(
-            "ProviderNotInstalled",
-            f"spec.model.provider is {name!r}, which is not installed here: "
-            f"install embedding-operator[{provider.extra or name}]",
-        )
+        raise SourceRefused("ProviderNotInstalled", not_installed(provider))
     return provider
+
+
+def not_installed(provider: Provider) -> str:
+    """What to do where its SDK is missing."""
+    return (
+        f"spec.model.provider is {provider.name!r}, which is not installed here: "
+        f"install embedding-operator[{provider.extra or provider.name}]"
+    )
 
 
 def refuse_missing_settings(provider: Provider, values: Values) -> None:

@@ -39,7 +39,9 @@ class Credentials:
 async def embed_canary(model: Model, credentials: Credentials) -> Vector:
     """The vector of a canary, by one call to this model. Raises SourceRefused and ProviderError."""
     registry = ProviderRegistry(credentials, clock=SystemClock(), observer=NoObserver())
-    (vector,) = await registry.embedder(model, source="check").embed([CANARY])
+    embedder = registry.embedder(model, source="check")
+    await embedder.prepare()
+    (vector,) = await embedder.embed([CANARY])
     return vector
 
 

@@ -55,7 +55,10 @@ class SharedEmbedder(Embedder, Protocol):
         ...
 
     async def prepare(self) -> None:
-        """Do what the first call needs before it can be sent, so that no call is late for that after it was counted."""
+        """Import the SDK, and do what else the first call needs, so that no call is late for that after it was counted.
+
+        Raises SourceRefused where the SDK can't be imported.
+        """
         ...
 
     async def wait_until_admitted(self) -> None:

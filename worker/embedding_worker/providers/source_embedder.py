@@ -4,7 +4,7 @@ A failed canary opens a circuit here, and nothing else does.
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 
 from embedding_worker.clock import Clock
 from embedding_worker.errors import CallsPaused, ProviderError, ProviderThrottled, ProviderUnavailable
@@ -101,9 +101,7 @@ class SourceEmbedder:
         return await self._call(connection, model, texts)
 
     async def prepare(self) -> None:
-        if (prepare := getattr(self._shared[1].client, "prepare", None)) is not None:
-            with suppress(ProviderError):  # the call meets it again
-                await prepare()
+        await self._connection().prepare(self._model)
 
     async def wait_until_admitted(self) -> None:
         await self._admitted()

@@ -15,6 +15,7 @@ from typing import Any, Self
 
 import psycopg
 from psycopg import pq
+from psycopg.adapt import Dumper
 from psycopg.conninfo import make_conninfo
 
 from embedding_worker.rows.connection_causes import Refusal, cause_of
@@ -37,6 +38,20 @@ REMEMBERED = 64
 NO_ANSWER = "timeout expired"
 
 
+class BinaryParameter(bytes):
+    """A value in PostgreSQL's binary format, of the type to which the statement casts it."""
+
+
+class _BinaryDumper(Dumper):
+    format = pq.Format.BINARY
+
+    def dump(self, obj: BinaryParameter) -> bytes:
+        return obj
+
+
+psycopg.adapters.register_dumper(BinaryParameter, _BinaryDumper)
+
+
 class Connection(psycopg.AsyncConnection[tuple[Any, ...]]):
     """One that knows its URL, so that none that was still being opened when the URL changed is used.
 
@@ -51,6 +66,15 @@ class Connection(psycopg.AsyncConnection[tuple[Any, ...]]):
         connection.url = conninfo
         await connection.set_autocommit(True)
         return connection
+
+
+async def fetch_alone(connection: Connection, sql: str, *, within_s: float) -> list[tuple[Any, ...]]:
+    """Run one statement without a transaction block. Raises what psycopg raises; QueryCanceled if there is no answer in time."""
+    try:
+        async with asyncio.timeout(within_s):
+            return await (await connection.execute(sql.encode())).fetchall()
+    except TimeoutError:
+        raise psycopg.errors.QueryCanceled from None
 
 
 class Diagnosis:

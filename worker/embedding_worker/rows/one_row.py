@@ -117,8 +117,7 @@ class OneRow:
         return await last_outcomes.of_row(self._access, self._statements.config.at.bookkeeping_name, row_id)
 
     async def _fetch(self, sql: str, *params: object) -> list[Row]:
-        async with self._access.transaction(timeout_s=TIMEOUT_S, by_index=True) as transaction:
-            return await transaction.fetch(sql, *params)
+        return await self._access.fetch(sql, *params, timeout_s=TIMEOUT_S, by_index=True)
 
     @property
     def _marks(self) -> str:

@@ -61,6 +61,11 @@ class RowStore:
         """What it reads the table with, for one_row.py."""
         return self._access, self._statements
 
+    @property
+    def marks_table(self) -> str:
+        """The table of its change marks, with schema and quoted, for peek.py."""
+        return self._statements.marks
+
     def id_problem(self, row_id: str) -> str | None:
         """Why no row of the table can have this id, in a few words; None if a row can have it."""
         return self._access.id_problem(row_id)
@@ -138,8 +143,7 @@ class RowStore:
         vectors = await self._vectors.encode([row.vector for row in rows])
         ids = self._access.array([row.id for row in rows])
         hashes = plain_array(row.content_hash for row in rows)
-        async with self._access.transaction(by_index=True) as transaction:
-            found = await transaction.fetch_and_commit(self._statements.write, ids, hashes, vectors, self._fingerprint)
+        found = await self._access.fetch_by_index(self._statements.write, ids, hashes, vectors, self._fingerprint)
         written = {row_id for row_id, done, _ in found if done}
         took_s = found[-1][2] if found else None
         return WriteResult(written, {row_id for row_id, done, _ in found if not done}, took_s)
@@ -208,6 +212,13 @@ class RowStore:
 
     async def counts(self, *, dead_letters: Iterable[str] = ()) -> Counts:
         return Counts(*(await self._access.fetch(self._statements.counts, await self._access.as_text(dead_letters)))[0])
+
+    async def counts_and_use(self, *, dead_letters: Iterable[str] = ()) -> tuple[Counts, Used | None]:
+        """`counts` and `used_today`, in one transaction."""
+        ids = await self._access.as_text(dead_letters)
+        async with self._access.transaction() as transaction:
+            counts = Counts(*(await transaction.fetch(self._statements.counts, ids))[0])
+            return counts, await usage.read_used_today(transaction, self._stem)
 
     async def acquire_texts(self, tokens: Sequence[int], limits: usage.Limits) -> usage.Granted:
         """Count texts as sent to the provider today, as many as the limits allow. See usage.acquire_texts."""

@@ -12,6 +12,7 @@ from embedding_worker.rows.derived_table import COLLATED
 from embedding_worker.rows.each_row import separate
 from embedding_worker.rows.failing_texts import BEGIN_SEARCH, FOUND, SEARCH
 from embedding_worker.rows.inspection import inspect_table
+from embedding_worker.rows.session import STATEMENT_TIMEOUT_S, Given
 from embedding_worker.rows.statements import Statements
 from embedding_worker.rows.table import can_be_id
 from embedding_worker.rows.table_facts import POLICIES
@@ -78,32 +79,43 @@ class TableAccess:
         return [row_id for row_id in ids if row_id in found.rows]
 
     @asynccontextmanager
-    async def transaction(self, *, timeout_s: float = 30.0, by_index: bool = False) -> AsyncIterator[Transaction]:
+    async def transaction(
+        self, *, timeout_s: float = STATEMENT_TIMEOUT_S, by_index: bool = False
+    ) -> AsyncIterator[Transaction]:
         """`by_index`: for statements that read rows by an index, however many rows PostgreSQL expects (see BY_INDEX)."""
         layout = self._statements.layout
-        async with self._database.transaction(
-            search_path=(layout.search_path,),
-            statement_timeout_s=timeout_s,
-            row_security=layout.row_security,
-            planner=BY_INDEX if by_index else (),
-        ) as transaction:
+        async with self._database.transaction(**self._settings(timeout_s, by_index)) as transaction:
             if layout.row_security:  # rows that a policy hides would be taken for deleted ones
                 await transaction.fetch(f"LOCK TABLE {self._statements.own_rows} IN ACCESS SHARE MODE")
                 if (await transaction.fetch(POLICIES, layout.oid))[0][0] != layout.policies:
                     raise table_changed(self._statements.config)
             yield transaction
 
-    async def fetch(self, sql: str, *params: object) -> list[Row]:
-        async with self.transaction() as transaction:
-            return await transaction.fetch(sql, *params)
+    def _settings(self, timeout_s: float, by_index: bool) -> Given:
+        layout = self._statements.layout
+        return {
+            "search_path": (layout.search_path,),
+            "statement_timeout_s": timeout_s,
+            "row_security": layout.row_security,
+            "planner": BY_INDEX if by_index else (),
+        }
+
+    async def fetch(
+        self, sql: str, *params: object, timeout_s: float = STATEMENT_TIMEOUT_S, by_index: bool = False
+    ) -> list[Row]:
+        """Run one statement in a transaction of its own, with one round trip. It is to be one that may be run twice: see
+        Database.fetch. With policies, more round trips are needed, to check them before.
+        """
+        if not self._statements.layout.row_security:
+            return await self._database.fetch(sql, *params, **self._settings(timeout_s, by_index))
+        async with self.transaction(timeout_s=timeout_s, by_index=by_index) as transaction:
+            return await transaction.fetch_and_commit(sql, *params)
 
     async def fetch_by_index(self, sql: str, *params: object) -> list[Row]:
-        async with self.transaction(by_index=True) as transaction:
-            return await transaction.fetch(sql, *params)
+        return await self.fetch(sql, *params, by_index=True)
 
     async def read_texts(self, sql: str, *params: object) -> list[Row]:
-        async with self.transaction(timeout_s=READ_TIMEOUT_S, by_index=True) as transaction:
-            return await transaction.fetch(sql, *params)
+        return await self.fetch(sql, *params, timeout_s=READ_TIMEOUT_S, by_index=True)
 
     async def find_failing(self, ids: Sequence[str]) -> dict[str, str]:
         """The rows whose text fails: id → kind of the failure. Raises StatementTimedOut if a text takes too long."""

@@ -7,12 +7,22 @@ another count: by minute, and for all sources with the same endpoint and credent
 from collections.abc import Sequence
 
 from embedding_worker.limits import Granted, Limits, Sent, reached
+from embedding_worker.rows.database import Transaction
 from embedding_worker.rows.derived_table import SCHEMA
 from embedding_worker.rows.rate_limits import acquire as acquire_rate
 from embedding_worker.rows.records import UsageNote, Used
 from embedding_worker.rows.table_access import TableAccess
 
-__all__ = ["Granted", "Limits", "acquire_rate", "acquire_texts", "record_usage", "return_texts", "used_today"]
+__all__ = [
+    "Granted",
+    "Limits",
+    "acquire_rate",
+    "acquire_texts",
+    "read_used_today",
+    "record_usage",
+    "return_texts",
+    "used_today",
+]
 
 TODAY = "(now() AT TIME ZONE 'UTC')::date"
 MONTH = "date_trunc('month', now() AT TIME ZONE 'UTC')::date"
@@ -81,22 +91,28 @@ def _granted(tokens: Sequence[int], limits: Limits, granted: int, texts: int, of
 
 async def return_texts(access: TableAccess, stem: str, texts: int, *, tokens: int, counted_s_ago: float) -> None:
     """Give back texts that were counted so long ago, if that was today."""
-    await access.fetch(RETURN_TEXTS, stem, texts, tokens, counted_s_ago)
+    async with access.transaction() as transaction:  # not with `fetch`, which may run it twice
+        await transaction.fetch_and_commit(RETURN_TEXTS, stem, texts, tokens, counted_s_ago)
 
 
 async def record_usage(access: TableAccess, stem: str, notes: Sequence[UsageNote], *, now: float) -> None:
     """Correct the days on which these calls were counted. `now` is the moment by the monotonic clock."""
-    await access.fetch(
-        RECORD_USAGE,
-        stem,
+    columns = (
         [max(0.0, now - note.at) for note in notes],
         [note.more_tokens for note in notes],
         [note.reported for note in notes],
         [note.cut for note in notes],
     )
+    async with access.transaction() as transaction:  # not with `fetch`, which may run it twice
+        await transaction.fetch_and_commit(RECORD_USAGE, stem, *columns)
 
 
 async def used_today(access: TableAccess, stem: str) -> Used | None:
     """What was sent today and in this month; None if nothing ever was."""
-    found = await access.fetch(USED_TODAY, stem)
+    async with access.transaction() as transaction:
+        return await read_used_today(transaction, stem)
+
+
+async def read_used_today(transaction: Transaction, stem: str) -> Used | None:
+    found = await transaction.fetch(USED_TODAY, stem)
     return Used(*found[0]) if found else None

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from struct import Struct, pack
 
 from embedding_worker.providers.embedder import Vector
-from embedding_worker.rows.database import BinaryParameter
+from embedding_worker.rows.connections import BinaryParameter
 from embedding_worker.rows.table_access import TableAccess
 
 NUMBERS = {"vector": "f", "halfvec": "e"}
