@@ -66,10 +66,8 @@ MEASUREMENTS = (
         (
             "raw_life_cpu_ms",
             "job_cpu_ms",
-            "lifecycle_cpu_vs_raw",
             "raw_lives_per_s",
             "jobs_per_s",
-            "lifecycle_vs_raw",
             "operator_cpu_ms_per_job",
             "api_requests_per_job",
             "rss_growth_100k",

@@ -60,10 +60,12 @@ FIGURES = (
         "create, status patch and delete by a client that does nothing else: client, API server, etcd",
     ),
     Figure("job_cpu_ms", None, "operator, API server, etcd and PostgreSQL"),
-    Figure("lifecycle_cpu_vs_raw", at_least(0.75), "raw_life_cpu_ms over job_cpu_ms"),
+    Figure(
+        "lifecycle_cpu_vs_raw", at_least(0.75), "raw_life_cpu_ms over job_cpu_ms", ("raw_life_cpu_ms", "job_cpu_ms")
+    ),
     Figure("raw_lives_per_s", None, "32 requests in flight"),
     Figure("jobs_per_s", None, "one EmbeddingJob for each row, calls of 200 ms"),
-    Figure("lifecycle_vs_raw", at_least(0.8), "jobs_per_s over raw_lives_per_s"),
+    Figure("lifecycle_vs_raw", at_least(0.8), "jobs_per_s over raw_lives_per_s", ("jobs_per_s", "raw_lives_per_s")),
     Figure("operator_cpu_ms_per_job", at_most(3), "its process alone"),
     Figure("api_requests_per_job", at_most(2.1), "writes of jobs and their statuses, counted by the API server"),
     Figure("rss_growth_100k", at_most(1.1), "from the first tenth of the jobs to the last"),

@@ -10,8 +10,6 @@ from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from psycopg.conninfo import conninfo_to_dict
-
 from embedding_operator.settings import Settings
 from hack.benchmarks.memory import memory_mb
 from hack.benchmarks.operator_system import OperatorSystem, operator_system
@@ -99,7 +97,8 @@ def _measure(setting: Setting, fill: Fill) -> Point:
     """The sources are there before the operator starts. It is stopped before the vectors are counted."""
     rows_of_each = fill.rows // fill.sources
     with operator_system(setting, rows_of_each) as system:
-        sources = [system, *_others(system, fill.sources - 1, rows_of_each)]
+        names = [f"{system.listings.name}{number}" for number in range(2, fill.sources + 1)]
+        sources = [system, *(system.with_table(name, rows_of_each) for name in names)]
         for each in sources:
             each.apply_source(backfill={"mode": "Jobs"})
         with ExitStack() as stack:
@@ -121,16 +120,6 @@ def _wait_until_filled(sources: Sequence[OperatorSystem]) -> None:
         because="a fill is over",
         every_s=LOOK_EVERY_S,
     )
-
-
-def _others(system: OperatorSystem, number: int, rows: int) -> Iterator[OperatorSystem]:
-    """The same system, seen by further tables."""
-    role = conninfo_to_dict(system.operator_url)["user"]
-    for index in range(number):
-        listings = replace(system.listings, name=f"{system.listings.name}{index + 2}")
-        listings.create(rows)
-        listings.run(f'GRANT SELECT, TRIGGER, UPDATE (embedding) ON public.{listings.name} TO "{role}"')
-        yield replace(system, listings=listings)
 
 
 def _jobs_per_s(system: OperatorSystem) -> float:

@@ -78,10 +78,8 @@ def measure(setting: Setting) -> Mapping[str, float]:
     return {
         "raw_life_cpu_ms": raw_ms,
         "job_cpu_ms": MS * spent.total / jobs,
-        "lifecycle_cpu_vs_raw": raw_ms / (MS * spent.total / jobs),
         "raw_lives_per_s": raw_per_s,
         "jobs_per_s": per_s,
-        "lifecycle_vs_raw": per_s / raw_per_s,
         "operator_cpu_ms_per_job": MS * spent.operator / jobs,
         "api_requests_per_job": (ended.requests - begun.requests) / jobs,
         "rss_growth_100k": ended.rss_mb / begun.rss_mb,

@@ -33,10 +33,10 @@ REHEARSALS = 10
 """So many batches are tried before they are paid for, after a row was refused or its update suppressed."""
 
 
-def next_size(size: int, *, took_s: float, aim_s: float = AIM_S) -> int:
-    """How many rows the next statement may hold, after one of `size` rows took so long: at most twice as many, at least 1."""
+def next_size(size: int, *, took_s: float, aim_s: float = AIM_S, least: int = 1, most: int = MOST_ROWS) -> int:
+    """How many rows the next statement may hold, after one of `size` rows took so long: at most twice as many."""
     fitting = int(size * aim_s / max(took_s, 1e-6))
-    return max(1, min(fitting, size * 2, MOST_ROWS))
+    return max(least, min(fitting, size * 2, most))
 
 
 class Writer:

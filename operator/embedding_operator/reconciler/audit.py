@@ -11,6 +11,7 @@ import structlog
 from embedding_worker.clock import Clock
 from embedding_worker.rows.records import AuditPage
 from embedding_worker.rows.store import RowStore
+from embedding_worker.writer import next_size
 
 log = structlog.get_logger(__name__)
 
@@ -26,12 +27,6 @@ PAGE_AIM_S = 0.1
 SMALLEST_PAGE, FIRST_LATER_PAGE = 50, 500
 STEP_EVERY_S = 0.4
 """Turns that edits cause follow each other more often: they need not wait for an audit of a few rows each."""
-
-
-def next_page(rows: int, *, took_s: float) -> int:
-    """How many rows the next page of a later pass may have, after one of `rows` rows took so long: at most twice as many."""
-    fitting = int(rows * PAGE_AIM_S / max(took_s, 1e-6))
-    return max(SMALLEST_PAGE, min(fitting, 2 * rows, MAX_ROWS_A_STEP))
 
 
 class Audit:
@@ -88,10 +83,9 @@ class Audit:
             page, began = min(self._page, rows - read), self._clock.monotonic()
             marked += await self._read_page(page)
             took_s = self._clock.monotonic() - began
-            if (
-                page == self._page or took_s > PAGE_AIM_S
-            ):  # a smaller page says nothing about a larger one, unless it is slow
-                self._page = next_page(page, took_s=took_s)
+            # A smaller page says nothing about a larger one, unless it is slow.
+            if page == self._page or took_s > PAGE_AIM_S:
+                self._page = next_size(page, took_s=took_s, aim_s=PAGE_AIM_S, least=SMALLEST_PAGE, most=MAX_ROWS_A_STEP)
             read += page
         self._last_step = now - (rows - read) / self._rows_per_s
         return marked > 0
