@@ -8,18 +8,18 @@ from dataclasses import dataclass
 
 import structlog
 
-from embedding_operator.api_errors import ApiServerError, ApiServerUnavailable, Gone, RequestRefused
+from embedding_operator.api_errors import ApiServerError, ApiServerUnavailable, RequestRefused
 from embedding_operator.api_server import ApiServer
 from embedding_operator.reconciler.catalog import SourceCatalog
+from embedding_operator.reconciler.job_statuses import touch_job
 from embedding_operator.reconciler.orphans import PATIENCE_S, orphaned
 from embedding_operator.reconciler.registers import JobRegisters
 from embedding_operator.reconciler.sources import Sources
 from embedding_operator.reconciler.tracked_job import JobState
-from embedding_operator.resources.base import timestamp, understood
+from embedding_operator.resources.base import understood
 from embedding_operator.resources.embedding_job import (
     COHORT_LABEL,
     FINISHED_SELECTOR,
-    TOUCHED_ANNOTATION,
     parse_job,
 )
 from embedding_operator.resources.embedding_source import parse_source
@@ -152,9 +152,7 @@ class Housekeeping:
             if (job := self._table.get(name)) is not None and job.state is not JobState.HELD:
                 log.warning("orphaned job is touched", job=name)
             try:
-                await self._server.annotate_job(name, {TOUCHED_ANNOTATION: timestamp(moment)})
-            except Gone:
-                self._table.remove(name)
+                await touch_job(self._server, self._table, name, moment)
             except RequestRefused as exc:
                 log.error("orphaned job not touched", job=name, message=str(exc))
             self._touched_at[name] = now  # not reached if the API server is unavailable, so the next turn tries again

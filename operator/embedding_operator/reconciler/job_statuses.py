@@ -5,6 +5,7 @@ is needed to learn what has happened to a job.
 """
 
 from collections.abc import Awaitable, Callable
+from datetime import datetime
 from typing import TypeVar
 
 import structlog
@@ -14,7 +15,8 @@ from embedding_operator.api_server import ApiServer
 from embedding_operator.lifecycle.job_status import JobPatch
 from embedding_operator.reconciler.job_table import JobTable
 from embedding_operator.reconciler.tracked_job import JobState, TrackedJob
-from embedding_operator.resources.embedding_job import EmbeddingJob, parse_job
+from embedding_operator.resources.base import timestamp
+from embedding_operator.resources.embedding_job import TOUCHED_ANNOTATION, EmbeddingJob, parse_job
 from embedding_worker.clock import Clock
 
 Answer = TypeVar("Answer")
@@ -28,6 +30,17 @@ LONGEST_PAUSE_S = 3.0
 async def refresh_job(server: ApiServer, table: JobTable, name: str) -> None:
     """Read this job, and record its present state in the table. Raises ApiServerUnavailable or RequestRefused."""
     _record(table, name, await _read(server, name))
+
+
+async def touch_job(server: ApiServer, table: JobTable, name: str, now: datetime) -> None:
+    """Change an annotation of this job, so that kopf calls its handler again. One that is gone is removed from the table.
+
+    Raises ApiServerUnavailable or RequestRefused.
+    """
+    try:
+        await server.annotate_job(name, {TOUCHED_ANNOTATION: timestamp(now)})
+    except Gone:
+        table.remove(name)
 
 
 async def _read(server: ApiServer, name: str) -> EmbeddingJob | None:

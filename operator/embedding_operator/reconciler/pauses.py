@@ -9,14 +9,14 @@ from collections.abc import Callable
 
 import structlog
 
-from embedding_operator.api_errors import ApiServerUnavailable, Gone, RequestRefused
+from embedding_operator.api_errors import ApiServerUnavailable, RequestRefused
 from embedding_operator.api_server import ApiServer
 from embedding_operator.reconciler.catalog import SourceCatalog
+from embedding_operator.reconciler.job_statuses import touch_job
 from embedding_operator.reconciler.job_table import WAITING, JobTable
 from embedding_operator.reconciler.orphans import remaining_pause_s
 from embedding_operator.reconciler.tracked_job import JobState
-from embedding_operator.resources.base import timestamp
-from embedding_operator.resources.embedding_job import TOUCHED_ANNOTATION, EmbeddingJob, Phase
+from embedding_operator.resources.embedding_job import EmbeddingJob, Phase
 from embedding_worker.clock import Clock
 
 log = structlog.get_logger(__name__)
@@ -105,11 +105,9 @@ class Pauses:
         """Returns False if the API server gave no answer: the job stays here, and is touched again."""
         job = self._jobs.get(name)
         try:
-            await self._server.annotate_job(name, {TOUCHED_ANNOTATION: timestamp(self._clock.now())})
+            await touch_job(self._server, self._table, name, self._clock.now())
         except ApiServerUnavailable:
             return False
-        except Gone:
-            self._table.remove(name)
         except RequestRefused as exc:
             log.warning("job not touched at the end of its pause", job=name, message=str(exc))
         except Exception:
