@@ -2,6 +2,7 @@
 
 from embedding_operator.reconciler.sweep import Sweeper
 from embedding_operator.reconciler.tracked_job import JobState
+from embedding_worker.outcome import RowRequest
 from embedding_worker.rows.records import LastOutcome
 from tests.support.fake_store import FakeStore
 from tests.support.operator_parts import FINGERPRINT, SOURCE, Parts, job_of
@@ -19,6 +20,8 @@ class SweptSource:
         self.parts.window.record_due(SOURCE, 1_000)
         self.noted: list[tuple[str, LastOutcome]] = []
         """What was noted as the last outcomes of rows."""
+        self.hurried: list[RowRequest] = []
+        """The rows that are to be read soon."""
         self.sweeper = Sweeper(
             SOURCE,
             FINGERPRINT,
@@ -26,6 +29,7 @@ class SweptSource:
             server=self.server,
             jobs=self.parts.jobs,
             note=lambda row_id, outcome: self.noted.append((row_id, outcome)),
+            hurry=self.hurried.append,
             clock=self.clock,
         )
 

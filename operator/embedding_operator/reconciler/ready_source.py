@@ -104,6 +104,7 @@ async def make_ready_source(
         server=shared.server,
         jobs=jobs,
         note=pipeline.outcomes.add,
+        hurry=pipeline.batcher.hurry,
         clock=clock,
     )
     return ReadySource(

@@ -17,6 +17,7 @@ from embedding_operator.reconciler.job_statuses import refresh_job
 from embedding_operator.reconciler.registers import JobRegisters
 from embedding_operator.reconciler.tracked_job import IN_FLIGHT, OPEN, JobState, TrackedJob
 from embedding_worker.clock import Clock
+from embedding_worker.outcome import RowRequest
 from embedding_worker.rows.records import DueRow, LastOutcome, Seen, VectorWrite
 from embedding_worker.rows.store import RowStore
 from embedding_worker.writer import Writer
@@ -73,15 +74,18 @@ class Sweeper:
         server: ApiServer,
         jobs: JobRegisters,
         note: Callable[[str, LastOutcome], None],
+        hurry: Callable[[RowRequest], None],
         clock: Clock,
     ) -> None:
-        """`note`: has an outcome recorded with the last outcomes of a row, by its id."""
+        """`note`: has an outcome recorded with the last outcomes of a row, by its id. `hurry`: has a row that was submitted read
+        soon, and not only when its batch is full.
+        """
         self._source = source
         self._store = store
         self._writer = Writer(store, clock=clock)
         self._server = server
         self._table, self._window = jobs.table, jobs.window
-        self._note = note
+        self._note, self._hurry = note, hurry
         self._clock = clock
         self._creator = JobCreator(source, fingerprint, server=server, jobs=jobs, clock=clock)
         self.dead_letters = DeadLetters(source, jobs.table, jobs.window)
@@ -238,10 +242,14 @@ class Sweeper:
             await refresh_job(self._server, self._table, tracked.name)
 
     async def _supersede(self) -> None:
-        """Supersede open jobs and dead letters whose text has changed, except jobs in flight: their handlers notice it."""
+        """Supersede open jobs and dead letters whose text has changed. The handler of a running job notices it, and is to do so
+        soon: until then the row gets no other job.
+        """
         now = self._clock.monotonic()
-        settled = (job for job in self._table.jobs(self._source) if job.state not in IN_FLIGHT and not job.is_held(now))
-        jobs = {job.business_id: job for job in settled}
+        known_jobs = self._table.jobs(self._source)
+        jobs = {
+            job.business_id: job for job in known_jobs if job.state is not JobState.SETTLING and not job.is_held(now)
+        }
         known = {business: job.newest_mark for business, job in jobs.items()}
         if self._review.is_due(now):
             self._review.record(now)
@@ -251,6 +259,8 @@ class Sweeper:
             job = jobs[mark.id]
             if not mark.gone and mark.job_hash == job.content_hash:
                 self._table.answer_mark(job.name, mark.newest_mark)
+            elif job.state is JobState.RUNNING:
+                self._hurry(RowRequest(job.business_id, job.content_hash))
             else:
                 await self._supersede_job(job, row_gone=mark.gone)
 

@@ -192,5 +192,8 @@ class Window:
         )
 
     def has_room(self) -> bool:
-        """Whether at least half of the window is free. With less, a sweep would find few rows for its cost."""
-        return self._jobs.count(ACTIVE) <= self.size // 2
+        """Whether at least half of the window is free, and finished jobs leave room for more. With less, a sweep would find few
+        rows for its cost.
+        """
+        existing = self._jobs.count(OPEN) + self._finished.count
+        return self._jobs.count(ACTIVE) <= self.size // 2 and existing < self._max_existing - self._max_open

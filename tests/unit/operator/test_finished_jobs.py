@@ -70,6 +70,14 @@ def test_too_many_finished_jobs_expire_oldest_first_and_no_more_than_needed(fini
     assert expired(finished, 5.0, max_kept=0) == ["old", "middle", "young"]
 
 
+def test_if_too_many_are_kept_some_more_expire_so_that_others_may_finish_meanwhile(finished: FinishedJobs) -> None:
+    for moment in range(600):
+        add(finished, f"{moment // 50}", at=moment / 600)
+    assert expired(finished, 1.0, max_kept=600) == []
+    assert expired(finished, 1.0, max_kept=599) == ["0", "1", "2", "3", "4"], "201 are too many"
+    assert expired(finished, 1.0, max_kept=100) == [str(number) for number in range(11)], "540 are too many"
+
+
 def test_a_late_finish_makes_its_cohort_young_again(finished: FinishedJobs) -> None:
     add(finished, "one", at=0.0)
     add(finished, "two", at=1.0)

@@ -155,6 +155,13 @@ def test_there_is_room_where_half_of_the_window_is_free(jobs: Windowed, active: 
     assert jobs.window.has_room() is has_room
 
 
+def test_there_is_no_room_while_finished_jobs_take_it_so_that_no_sweep_looks_for_rows_in_vain(jobs: Windowed) -> None:
+    jobs.finish(MAX_OPEN + MAX_FINISHED - 1)
+    assert jobs.window.has_room()
+    jobs.finish(1)
+    assert (jobs.window.has_room(), jobs.window.free("shops")) == (False, 0)
+
+
 # Bounds, whatever the load.
 
 

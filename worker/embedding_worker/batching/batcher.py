@@ -5,6 +5,7 @@ Called once for each row, through the operator's row queues. The function that w
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from functools import partial
 from typing import Generic, Self
 
@@ -53,6 +54,8 @@ class Batcher(Generic[Item, Result]):
         self._urgent_slot = Slots(1)
         """For urgent items that arrive while all others are taken."""
         self._all_taken = asyncio.Event()
+        self._gathered: list[Queued[Item, Result]] = []
+        """The batch that is being gathered, from all items."""
         self._waiting: set[asyncio.Future[Result]] = set()
         self._draining = False
         self._ended = False
@@ -96,13 +99,22 @@ class Batcher(Generic[Item, Result]):
         self._queue.put(Queued(item, result, urgent))
         return result
 
+    def hurry(self, item: Item) -> None:
+        """Make an item that is in no batch yet urgent. If its batch is being gathered, that begins."""
+        for queued in [queued for queued in self._gathered if queued.item == item and not queued.urgent]:
+            self._gathered.remove(queued)
+            self._queue.put(replace(queued, urgent=True))  # what gathers the batch waits for the queue
+        self._queue.hurry(item)
+
     async def _gather_continuously(self) -> None:
         while True:
             self._all_taken.set()
             await self._slots.take()  # while all slots are taken, the next batch grows in the queue
             self._all_taken.clear()
             await self._queue.wait(self._clock)
-            await self._gather(self._slots)
+            self._gathered = [self._queue.take()]
+            await self._gather(self._gathered, self._slots)
+            self._gathered = []
 
     async def _gather_urgent(self) -> None:
         while True:
@@ -111,11 +123,10 @@ class Batcher(Generic[Item, Result]):
             while not self._all_taken.is_set():  # a batch is being gathered, which the item is added to
                 await self._all_taken.wait()
                 await self._queue.wait(self._clock, urgent=True)
-            await self._gather(self._urgent_slot, urgent=True)
+            await self._gather([self._queue.take()], self._urgent_slot, urgent=True)
 
-    async def _gather(self, slots: Slots, *, urgent: bool = False) -> None:
-        """`urgent`: gather urgent items only."""
-        gathered = [self._queue.take()]
+    async def _gather(self, gathered: list[Queued[Item, Result]], slots: Slots, *, urgent: bool = False) -> None:
+        """Add others to the first item, and begin. `urgent`: gather urgent items only."""
         await self._linger(gathered, urgent=urgent)
         self._begin(gathered, slots)
 
