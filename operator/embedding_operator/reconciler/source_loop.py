@@ -219,7 +219,8 @@ class SourceLoop:
                 case Step.AUDIT_WHOLE_TABLE:
                     changed = await self._audit_whole_table(ready, requested)
                 case Step.AUDIT_STEP:
-                    changed = await ready.audit.step() or changed
+                    # In each step of the first pass the counts would change, and they cost more with each mark.
+                    changed = (await ready.audit.step() and ready.audit.filled) or changed
         await self._count(ready, changed=changed)
         if (error := failed or ready.pipeline.rows.unanswered.error) is not None:
             raise error
