@@ -133,7 +133,7 @@ class FakeSetup(SourceSetup):
                 server=server,
                 jobs=jobs,
                 note=pipeline.outcomes.add,
-                hurry=pipeline.batcher.hurry,
+                hurry=pipeline.hurry,
                 clock=clock,
             ),
             Clearing(store, clock=clock),

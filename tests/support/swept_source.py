@@ -2,7 +2,6 @@
 
 from embedding_operator.reconciler.sweep import Sweeper
 from embedding_operator.reconciler.tracked_job import JobState
-from embedding_worker.outcome import RowRequest
 from embedding_worker.rows.records import LastOutcome
 from tests.support.fake_store import FakeStore
 from tests.support.operator_parts import FINGERPRINT, SOURCE, Parts, job_of
@@ -20,8 +19,8 @@ class SweptSource:
         self.parts.window.record_due(SOURCE, 1_000)
         self.noted: list[tuple[str, LastOutcome]] = []
         """What was noted as the last outcomes of rows."""
-        self.hurried: list[RowRequest] = []
-        """The rows that are to be read soon."""
+        self.hurried: list[tuple[str, str]] = []
+        """The ids and hashes of the rows that are to be read soon."""
         self.sweeper = Sweeper(
             SOURCE,
             FINGERPRINT,
@@ -29,7 +28,7 @@ class SweptSource:
             server=self.server,
             jobs=self.parts.jobs,
             note=lambda row_id, outcome: self.noted.append((row_id, outcome)),
-            hurry=self.hurried.append,
+            hurry=lambda *row: self.hurried.append(row),
             clock=self.clock,
         )
 

@@ -17,7 +17,6 @@ from embedding_operator.reconciler.job_statuses import refresh_job
 from embedding_operator.reconciler.registers import JobRegisters
 from embedding_operator.reconciler.tracked_job import IN_FLIGHT, OPEN, JobState, TrackedJob
 from embedding_worker.clock import Clock
-from embedding_worker.outcome import RowRequest
 from embedding_worker.rows.records import DueRow, LastOutcome, Seen, VectorWrite
 from embedding_worker.rows.store import RowStore
 from embedding_worker.writer import Writer
@@ -74,12 +73,10 @@ class Sweeper:
         server: ApiServer,
         jobs: JobRegisters,
         note: Callable[[str, LastOutcome], None],
-        hurry: Callable[[RowRequest], None],
+        hurry: Callable[[str, str], None],
         clock: Clock,
     ) -> None:
-        """`note`: has an outcome recorded with the last outcomes of a row, by its id. `hurry`: has a row that was submitted read
-        soon, and not only when its batch is full.
-        """
+        """`note`: has an outcome recorded with the last outcomes of a row, by its id. `hurry`: see RowPipeline.hurry."""
         self._source = source
         self._store = store
         self._writer = Writer(store, clock=clock)
@@ -260,7 +257,7 @@ class Sweeper:
             if not mark.gone and mark.job_hash == job.content_hash:
                 self._table.answer_mark(job.name, mark.newest_mark)
             elif job.state is JobState.RUNNING:
-                self._hurry(RowRequest(job.business_id, job.content_hash))
+                self._hurry(job.business_id, job.content_hash)
             else:
                 await self._supersede_job(job, row_gone=mark.gone)
 

@@ -8,7 +8,6 @@ from embedding_operator.api_errors import Gone
 from embedding_operator.reconciler.dead_letters import MAX_DEAD_LETTERS
 from embedding_operator.reconciler.tracked_job import JobState
 from embedding_operator.resources.embedding_job import Phase
-from embedding_worker.outcome import RowRequest
 from embedding_worker.text import content_hash
 from tests.support.operator_parts import job_of
 from tests.support.swept_source import SweptSource, name_of
@@ -60,7 +59,7 @@ async def test_a_job_that_a_handler_is_working_on_is_left_to_its_handler() -> No
     await system.sweep()
     assert system.server.requests == []
     assert system.states() == {"1": JobState.RUNNING}
-    assert system.hurried == [RowRequest("1", content_hash("Bakery"))], "its row gets no other job before it ends"
+    assert system.hurried == [("1", content_hash("Bakery"))], "its row gets no other job before it ends"
 
 
 async def test_a_job_that_a_handler_is_working_on_goes_on_as_before_while_its_text_is_the_same() -> None:
