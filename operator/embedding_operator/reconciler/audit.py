@@ -136,7 +136,7 @@ class Audit:
             self.completed_at = self._clock.now()
         if page.last_id is None and not self.filled:
             self.adopted = await self._store.record_filled()
-            self.filled = True
+            self.filled, self._page = True, FIRST_LATER_PAGE
             if self.adopted is not None:
                 log.info("existing vectors adopted", rows=self.adopted)
         return page

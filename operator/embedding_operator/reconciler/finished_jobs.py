@@ -12,8 +12,8 @@ from embedding_operator.resources.embedding_job import EmbeddingJob
 COHORT_S = 30.0
 COHORT_SIZE = 100
 MARGIN, MOST_OF_KEPT = 200, 0.4
-"""If too many finished jobs are kept, so many more are deleted, but at most this part of those that may be kept. Without a margin
-those that finished during a deletion were seen to take the room of new jobs, so that every few seconds no job was open."""
+"""If too many finished jobs are kept, so many more are deleted, but at most this part of those that may be kept. Without it, jobs
+that finished during a deletion took the room of new ones, so that every few seconds no job was open."""
 
 
 @dataclass

@@ -24,8 +24,8 @@ Answer = TypeVar("Answer")
 log = structlog.get_logger(__name__)
 
 STATUSES_AT_ONCE = 16
-"""Half of the connections to the API server: a whole batch ends at one moment, and jobs of edited rows must not wait until the
-statuses of all of them are sent."""
+"""Half of the connections to the API server: a whole batch ends at one moment, and the job of an edited row is not to wait for a
+connection until all of their statuses are sent."""
 FIRST_PAUSE_S = 0.2
 LONGEST_PAUSE_S = 3.0
 """Short, because all work must continue within ten seconds after the API server can be reached again."""

@@ -83,6 +83,8 @@ class Sweeper:
         self._server = server
         self._table, self._window = jobs.table, jobs.window
         self._note, self._hurry = note, hurry
+        self._hurried: dict[str, int] = {}
+        """Running jobs whose rows were hurried, and because of which mark: they are read again for newer ones only."""
         self._clock = clock
         self._creator = JobCreator(source, fingerprint, server=server, jobs=jobs, clock=clock)
         self.dead_letters = DeadLetters(source, jobs.table, jobs.window)
@@ -239,15 +241,13 @@ class Sweeper:
             await refresh_job(self._server, self._table, tracked.name)
 
     async def _supersede(self) -> None:
-        """Supersede open jobs and dead letters whose text has changed. The handler of a running job notices it, and is to do so
-        soon: until then the row gets no other job.
-        """
+        """Supersede open jobs and dead letters whose text has changed. The handlers of running jobs are to notice it soon."""
         now = self._clock.monotonic()
-        known_jobs = self._table.jobs(self._source)
-        jobs = {
-            job.business_id: job for job in known_jobs if job.state is not JobState.SETTLING and not job.is_held(now)
-        }
-        known = {business: job.newest_mark for business, job in jobs.items()}
+        not_held = [job for job in self._table.jobs(self._source) if not job.is_held(now)]
+        jobs = {job.business_id: job for job in not_held if job.state is not JobState.SETTLING}
+        running = {job.name for job in not_held if job.state is JobState.RUNNING}
+        self._hurried = {name: mark for name, mark in self._hurried.items() if name in running}
+        known = {business: self._hurried.get(job.name, job.newest_mark) for business, job in jobs.items()}
         if self._review.is_due(now):
             self._review.record(now)
             dead = (business for business, job in jobs.items() if job.state is JobState.DEAD_LETTERED)
@@ -256,8 +256,9 @@ class Sweeper:
             job = jobs[mark.id]
             if not mark.gone and mark.job_hash == job.content_hash:
                 self._table.answer_mark(job.name, mark.newest_mark)
-            elif job.state is JobState.RUNNING:
+            elif (present := self._table.get(job.name)) is not None and present.state is JobState.RUNNING:
                 self._hurry(job.business_id, job.content_hash)
+                self._hurried[job.name] = mark.newest_mark
             else:
                 await self._supersede_job(job, row_gone=mark.gone)
 

@@ -3,7 +3,7 @@
 import pytest
 from structlog.testing import capture_logs
 
-from embedding_operator.reconciler.audit import LATER_STEP_S, PAGE_AIM_S, Audit
+from embedding_operator.reconciler.audit import FIRST_LATER_PAGE, LATER_STEP_S, PAGE_AIM_S, Audit
 from embedding_worker.errors import DatabaseUnavailable
 from embedding_worker.rows.records import AuditPage
 from tests.support.fake_clock import FakeClock
@@ -263,3 +263,17 @@ async def test_a_later_pass_with_a_cheap_text_reads_few_pages(clock: FakeClock) 
     await clock.advance(9)
     await audit.step()
     assert len(store.requests) == before + 1
+
+
+async def test_after_a_first_pass_that_a_request_has_ended_the_pages_are_those_of_a_later_pass(
+    clock: FakeClock,
+) -> None:
+    store = SlowStore(clock, rows(20_000), rows_per_s=20_000)
+    audit = audit_of(store, clock, filled=False, rows_per_s=1_000_000)
+    await audit.step()
+    while not await audit.read_whole_table("now"):
+        pass
+    await clock.advance(9)
+    store.limits.clear()
+    await audit.step()
+    assert store.limits[0] == FIRST_LATER_PAGE

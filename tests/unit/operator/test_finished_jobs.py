@@ -61,7 +61,7 @@ def test_a_cohort_expires_when_its_youngest_finish_is_old_enough(finished: Finis
     assert expired(finished, 100.0 + AGE_S) == ["one"]
 
 
-def test_too_many_finished_jobs_expire_oldest_first_and_no_more_than_needed(finished: FinishedJobs) -> None:
+def test_of_too_many_finished_jobs_the_oldest_expire(finished: FinishedJobs) -> None:
     for moment, label in enumerate(["old", "old", "middle", "middle", "young"]):
         add(finished, label, at=float(moment))
     assert expired(finished, 5.0, max_kept=5) == []

@@ -77,7 +77,26 @@ async def test_a_job_whose_status_is_being_sent_is_left_alone() -> None:
     system.table.settle(name)
     system.store.edit("1", "Bakery and Café")
     await system.sweep()
-    assert (system.server.requests, system.hurried) == ([], [])
+    assert (system.server.requests, system.hurried, system.store.asked) == ([], [], [])
+
+
+async def test_a_running_job_is_hurried_once_for_each_edit() -> None:
+    system = SweptSource()
+    system.table.start(system.parts.track(job_of("1", "Bakery")).name)
+    for text in ("Bakery and Café", "Café"):
+        system.store.edit("1", text)
+        for _ in range(3):
+            await system.sweep()
+    assert system.hurried == [("1", content_hash("Bakery"))] * 2
+
+
+async def test_a_job_whose_handler_starts_while_its_marks_are_read_is_hurried() -> None:
+    system = SweptSource()
+    name = system.parts.track(job_of("1", "Bakery")).name
+    system.store.edit("1", "Bakery and Café")
+    system.store.meanwhile = lambda: system.table.start(name)
+    await system.sweep()
+    assert system.hurried == [("1", content_hash("Bakery"))]
 
 
 async def test_a_job_whose_handler_starts_during_the_sweep_is_left_to_its_handler() -> None:

@@ -101,6 +101,8 @@ class Batcher(Generic[Item, Result]):
 
     def hurry(self, item: Item) -> None:
         """Make an item that is in no batch yet urgent. If its batch is being gathered, that begins."""
+        if self._ended or self._draining:
+            return
         for queued in [queued for queued in self._gathered if queued.item == item and not queued.urgent]:
             self._gathered.remove(queued)
             self._queue.put(replace(queued, urgent=True))  # what gathers the batch waits for the queue

@@ -17,7 +17,9 @@ class Queued(Generic[Item, Result]):
 
 
 class ItemQueue(Generic[Item, Result]):
-    """Urgent items first, and otherwise in the order of arrival. A queue of tens of thousands costs no more for each item."""
+    """Urgent items first, and otherwise in the order of arrival. A queue of tens of thousands costs no more for each item,
+    except for `hurry`.
+    """
 
     def __init__(self) -> None:
         self._urgent: deque[Queued[Item, Result]] = deque()
