@@ -206,8 +206,9 @@ class SourceLoop:
         requested, handled = self._requested, self._facts.reconciled_at
         if ready.pipeline.rows.refusal is not None:
             raise ready.pipeline.rows.refusal
-        idle, changed, failed, due = self._draining or not self._may_work(), False, None, self._window.due(self._name)
+        idle = self._draining or not self._may_work()
         look = Look(self._source.spec.suspend, idle, requested, handled, nothing_to_sweep=ready.nothing_to_sweep)
+        changed, failed, due = False, None, self._window.due(self._name)
         await self._watch(ready)
         if not idle:
             await ready.backfill.step(due=due, filled=ready.audit.filled, texts_sent=self._facts.texts_sent)
@@ -218,8 +219,7 @@ class SourceLoop:
                 case Step.AUDIT_WHOLE_TABLE:
                     changed = await self._audit_whole_table(ready, requested)
                 case Step.AUDIT_STEP:
-                    # The first pass changes the counts in each step, and they cost more with each mark.
-                    changed |= await ready.audit.step() and ready.audit.filled
+                    changed = await ready.audit.step() or changed
         await self._count(ready, changed=changed)
         if (error := failed or ready.pipeline.rows.unanswered.error) is not None:
             raise error
