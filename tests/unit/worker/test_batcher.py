@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from embedding_worker.batching.batch import Batch
-from embedding_worker.batching.batcher import LONGEST_LINGER_S, QUIET_S, Batcher
+from embedding_worker.batching.batcher import LONGEST_LINGER_S, QUIET_S, URGENT_LINGER_S, Batcher
 from embedding_worker.clock import Clock
 from embedding_worker.errors import Interrupted
 from tests.support.deadline import eventually
@@ -434,14 +434,21 @@ async def test_urgent_items_that_are_about_to_arrive_share_a_batch(work: Work) -
     assert work.batches == [(1, 2, 3)]
 
 
-async def test_urgent_items_that_do_not_arrive_are_waited_for_no_longer_than_the_linger(work: Work) -> None:
-    clock = FakeClock()
-    async with urgent_coming(work, clock, {2}) as batcher:
-        (waiting,) = tasks(batcher.submit(1, urgent=True))
+async def test_urgent_items_that_arrive_slowly_or_not_at_all_are_waited_for_for_a_quarter_of_a_second(
+    work: Work,
+) -> None:
+    """So a few hundred rows that were edited together cost few calls."""
+    clock, arrived = FakeClock(), int(URGENT_LINGER_S / LINGER_S)
+    async with urgent_coming(work, clock, {100}) as batcher:
+        waiting = tasks(batcher.submit(0, urgent=True))
+        for n in range(1, arrived):
+            await clock.advance(LINGER_S)
+            waiting += tasks(batcher.submit(n, urgent=True))
         await clock.advance(LINGER_S * 0.9)
-        assert not waiting.done()
-        await clock.advance(LINGER_S * 0.2)
-        assert await within_a_second(waiting) == "result 1"
+        assert work.batches == []
+        await clock.advance(LINGER_S)
+        await within_a_second(asyncio.gather(*waiting))
+    assert work.batches == [tuple(range(arrived))]
 
 
 async def test_urgent_items_have_a_slot_of_their_own_while_all_others_are_taken(work: Work) -> None:
