@@ -446,7 +446,7 @@ async def test_urgent_items_that_arrive_slowly_or_not_at_all_are_waited_for_for_
             waiting += tasks(batcher.submit(n, urgent=True))
         await clock.advance(LINGER_S * 0.9)
         assert work.batches == []
-        await clock.advance(LINGER_S)
+        await clock.advance(LINGER_S * 1.2)
         await within_a_second(asyncio.gather(*waiting))
     assert work.batches == [tuple(range(arrived))]
 
