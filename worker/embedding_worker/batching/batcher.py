@@ -21,7 +21,7 @@ hundred in a second or so: with 50 ms alone, 2,000 jobs of a first fill were see
 LONGEST_LINGER_S = 10.0
 URGENT_LINGER_S = 0.25
 """The same for a batch with urgent items, from its first item on, while others like them are about to arrive: 300 rows that were
-edited together cost 33 to 51 calls with 50 ms alone, and each of them waits longer than this until its job exists."""
+edited together cost 33 to 51 calls with 50 ms alone, and most of such rows wait longer than this for their jobs."""
 ENDED = "the batcher has ended"
 
 
