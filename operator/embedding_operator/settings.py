@@ -69,7 +69,7 @@ class Settings(BaseModel):
     )
     max_open_jobs: int = Field(500, alias="EMBEDDING_MAX_OPEN_JOBS", ge=1, le=1500, description="jobs open at once")
     max_finished_jobs: int = Field(
-        500, alias="EMBEDDING_MAX_FINISHED_JOBS", ge=0, le=5000, description="finished jobs kept to be looked at"
+        500, alias="EMBEDDING_MAX_FINISHED_JOBS", ge=0, le=5000, description="finished jobs that may be kept"
     )
     finished_job_age_s: float = Field(
         600,

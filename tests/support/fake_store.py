@@ -191,6 +191,8 @@ class FakeStore(RowStore):
         self.notes: list[UsageNote] = []
         """The last outcomes of rows."""
         self.requests: list[str] = []
+        self.asked: list[str] = []
+        """The rows whose newer marks were last asked for."""
         self.meanwhile: Callable[[], None] = lambda: None
         """Happens during each look for newer marks."""
         self._failures: dict[str, list[Exception]] = defaultdict(list)
@@ -265,6 +267,7 @@ class FakeStore(RowStore):
 
     async def newer_marks(self, known: Mapping[str, int]) -> list[NewerMark]:
         self._request("newer_marks")
+        self.asked = list(known)
         self.meanwhile()
         found = []
         for row_id, newest in known.items():

@@ -16,6 +16,10 @@ class RecordedSources(Sources):
         self._parts = parts
         self.observed: list[str] = []
         self.deleted: list[str] = []
+        self.gained = 0
+
+    def room_gained(self) -> None:
+        self.gained += 1
 
     def observe(self, source: EmbeddingSource, *, known_before: EmbeddingSource | None = None) -> None:
         self._parts.catalog.put(source)

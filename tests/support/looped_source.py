@@ -127,7 +127,14 @@ class FakeSetup(SourceSetup):
         return ReadySource(
             store,
             Sweeper(
-                source.name, fingerprint, store=store, server=server, jobs=jobs, note=pipeline.outcomes.add, clock=clock
+                source.name,
+                fingerprint,
+                store=store,
+                server=server,
+                jobs=jobs,
+                note=pipeline.outcomes.add,
+                hurry=pipeline.hurry,
+                clock=clock,
             ),
             Clearing(store, clock=clock),
             Audit(store, rows_per_s=500, filled=await store.is_filled(), clock=clock),

@@ -19,6 +19,8 @@ class SweptSource:
         self.parts.window.record_due(SOURCE, 1_000)
         self.noted: list[tuple[str, LastOutcome]] = []
         """What was noted as the last outcomes of rows."""
+        self.hurried: list[tuple[str, str]] = []
+        """The ids and hashes of the rows that are to be read soon."""
         self.sweeper = Sweeper(
             SOURCE,
             FINGERPRINT,
@@ -26,6 +28,7 @@ class SweptSource:
             server=self.server,
             jobs=self.parts.jobs,
             note=lambda row_id, outcome: self.noted.append((row_id, outcome)),
+            hurry=lambda *row: self.hurried.append(row),
             clock=self.clock,
         )
 

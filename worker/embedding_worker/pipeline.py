@@ -37,6 +37,10 @@ class RowPipeline:
     limits: Limits = DEFAULT_LIMITS
     """How much may be sent."""
 
+    def hurry(self, row_id: str, content_hash: str) -> None:
+        """If a row that was submitted with this hash waits for its batch, have it read soon: it is known to have changed."""
+        self.batcher.hurry(RowRequest(row_id, content_hash))
+
     @asynccontextmanager
     async def running(self, *, probes: bool) -> AsyncIterator[None]:
         """Accept rows until the block ends. With `probes`, also send probes while the circuit is open."""

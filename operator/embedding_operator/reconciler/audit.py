@@ -16,8 +16,11 @@ from embedding_worker.writer import next_size
 log = structlog.get_logger(__name__)
 
 FIRST_PASS_PAGE = 2_000
-STEP_S = 0.25
+FIRST_PASS_AIM_S = 0.2
+"""How long one page of the first pass may take: larger pages cost less for each row."""
+FIRST_STEP_S = 0.4
 """How long one step of the first pass may take: the sweep is to start with what is already marked."""
+LATER_STEP_S = 0.25
 WHOLE_STEP_S = 3.0
 """How long one step of a pass on request may take, and the first step of the first pass: meanwhile nothing is swept, and the
 owner is not confirmed."""
@@ -44,7 +47,7 @@ class Audit:
         self._whole: tuple[str | None, str | None] | None = None
         """Of a pass on request: the request's token, and the id after which to go on."""
         self._last_step = clock.monotonic()
-        self._page = FIRST_LATER_PAGE
+        self._page = FIRST_LATER_PAGE if filled else FIRST_PASS_PAGE
         self.filled = filled
         """The first pass in the configuration in force is complete."""
         self.rows = 0
@@ -72,27 +75,25 @@ class Audit:
             return await self._read_later(min(rows, MAX_ROWS_A_STEP), now)
         first_rows = self._first_step_rows if self.rows == 0 else 0
         while not self.filled and self._reads_on(self._clock.monotonic() - now, first_rows):
-            await self._read_page(FIRST_PASS_PAGE)
+            await self._read_timed(self._page, aim_s=FIRST_PASS_AIM_S)
         self._last_step = self._clock.monotonic()
+        if self.filled:
+            self._page = FIRST_LATER_PAGE
         return True
 
     async def _read_later(self, rows: int, now: float) -> bool:
         """Read so many rows of a later pass, as far as a step may take; the next step makes up for the others."""
         self._last_step, read, marked = now, 0, 0
-        while read < rows and self._clock.monotonic() - now < STEP_S:
-            page, began = min(self._page, rows - read), self._clock.monotonic()
-            marked += await self._read_page(page)
-            took_s = self._clock.monotonic() - began
-            # A smaller page says nothing about a larger one, unless it is slow.
-            if page == self._page or took_s > PAGE_AIM_S:
-                self._page = next_size(page, took_s=took_s, aim_s=PAGE_AIM_S, least=SMALLEST_PAGE, most=MAX_ROWS_A_STEP)
+        while read < rows and self._clock.monotonic() - now < LATER_STEP_S:
+            page = min(self._page, rows - read)
+            marked += await self._read_timed(page, aim_s=PAGE_AIM_S)
             read += page
         self._last_step = now - (rows - read) / self._rows_per_s
         return marked > 0
 
     def _reads_on(self, for_s: float, first_rows: int) -> bool:
         """Whether a step of the first pass reads another page after so many seconds."""
-        return for_s < STEP_S or (self.rows < first_rows and for_s < WHOLE_STEP_S)
+        return for_s < FIRST_STEP_S or (self.rows < first_rows and for_s < WHOLE_STEP_S)
 
     async def read_whole_table(self, requested: str | None) -> bool:
         """Read from the first row to the last as fast as possible, for a few seconds at a time: a person has requested it.
@@ -112,6 +113,15 @@ class Audit:
             self._whole = (requested, page.last_id)
         return False
 
+    async def _read_timed(self, rows: int, *, aim_s: float) -> int:
+        """Read a page, and decide how large the next one is."""
+        began = self._clock.monotonic()
+        marked = await self._read_page(rows)
+        took_s = self._clock.monotonic() - began
+        if rows == self._page or took_s > aim_s:  # a smaller one says nothing about a larger one, unless it is slow
+            self._page = next_size(rows, took_s=took_s, aim_s=aim_s, least=SMALLEST_PAGE, most=MAX_ROWS_A_STEP)
+        return marked
+
     async def _read_page(self, rows: int) -> int:
         page = await self._audit(self._after, rows)
         self._after = page.last_id
@@ -126,7 +136,7 @@ class Audit:
             self.completed_at = self._clock.now()
         if page.last_id is None and not self.filled:
             self.adopted = await self._store.record_filled()
-            self.filled = True
+            self.filled, self._page = True, FIRST_LATER_PAGE
             if self.adopted is not None:
                 log.info("existing vectors adopted", rows=self.adopted)
         return page

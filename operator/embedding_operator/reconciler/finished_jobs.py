@@ -11,6 +11,9 @@ from embedding_operator.resources.embedding_job import EmbeddingJob
 
 COHORT_S = 30.0
 COHORT_SIZE = 100
+MARGIN, MOST_OF_KEPT = 200, 0.4
+"""If too many finished jobs are kept, so many more are deleted, but at most this part of those that may be kept. Without it, jobs
+that finished during a deletion took the room of new ones, so that every few seconds no job was open."""
 
 
 @dataclass
@@ -87,12 +90,16 @@ class FinishedJobs:
             self.remove(name)
 
     def expired(self, now: float, *, max_kept: int, age_s: float) -> list[str]:
-        """The cohorts to delete, oldest first: all of it is older than `age_s`, or more than `max_kept` jobs are kept."""
+        """The cohorts to delete, oldest first: all of it is older than `age_s`, or more than `max_kept` jobs are kept.
+
+        In the second case some more than necessary: while the API server deletes them, others finish.
+        """
         kept = self.count
+        most = max_kept if kept <= max_kept else max_kept - min(MARGIN, int(MOST_OF_KEPT * max_kept))
         expired: list[str] = []
         by_age = sorted(self._cohorts.items(), key=lambda item: item[1].youngest_finish)
         for label, cohort in by_age:
-            if label and (kept > max_kept or now - cohort.youngest_finish >= age_s):
+            if label and (kept > most or now - cohort.youngest_finish >= age_s):
                 expired.append(label)
                 kept -= len(cohort.versions)
         return expired

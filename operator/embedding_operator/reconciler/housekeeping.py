@@ -142,6 +142,7 @@ class Housekeeping:
         await self._server.delete_jobs(labels=f"{COHORT_LABEL}={label}", fields=FINISHED_SELECTOR)
         for name in finished:
             self._finished.remove(name)
+        self._sources.room_gained()
 
     async def touch_orphans(self) -> None:
         """Change an annotation of each orphaned job, so that kopf calls its handler again. Raises ApiServerUnavailable."""

@@ -27,8 +27,8 @@ from embedding_worker.rows.records import DueRow
 
 log = structlog.get_logger(__name__)
 
-CREATED_AT_ONCE = 16
-"""Half of the connections to the API server: the others are for statuses. With more, each create only takes longer."""
+CREATED_AT_ONCE = 8
+"""With more, each create only takes longer, and an edited row waits for those that are being sent."""
 WhyLeftOut = tuple[str, str]
 """Reason and sentence."""
 TOO_MANY_JOBS = (

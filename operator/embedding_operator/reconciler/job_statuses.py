@@ -4,6 +4,7 @@ Called by the job runner; the sweep uses refresh_job. The answer to each request
 is needed to learn what has happened to a job.
 """
 
+import asyncio
 from collections.abc import Awaitable, Callable
 from datetime import datetime
 from typing import TypeVar
@@ -22,6 +23,9 @@ from embedding_worker.clock import Clock
 Answer = TypeVar("Answer")
 log = structlog.get_logger(__name__)
 
+STATUSES_AT_ONCE = 16
+"""Half of the connections to the API server: a whole batch ends at one moment, and the job of an edited row is not to wait for a
+connection until all of their statuses are sent."""
 FIRST_PAUSE_S = 0.2
 LONGEST_PAUSE_S = 3.0
 """Short, because all work must continue within ten seconds after the API server can be reached again."""
@@ -62,6 +66,7 @@ class JobStatuses:
         self._server = server
         self._table = table
         self._clock = clock
+        self._at_once = asyncio.Semaphore(STATUSES_AT_ONCE)
 
     async def send(self, name: str, patch: JobPatch) -> int | None:
         """Send a patch until the API server has answered it. Returns the job's new resource version.
@@ -89,9 +94,13 @@ class JobStatuses:
     async def _send(self, name: str, patch: JobPatch) -> int:
         if patch.annotations:
             await self._until_answered(lambda: self._server.annotate_job(name, patch.annotations))
-        version = await self._until_answered(lambda: self._server.patch_job_status(name, patch.status))
+        version = await self._until_answered(lambda: self._patch_status(name, patch))
         self._record_accepted(name)
         return version
+
+    async def _patch_status(self, name: str, patch: JobPatch) -> int:
+        async with self._at_once:
+            return await self._server.patch_job_status(name, patch.status)
 
     def is_held(self, job: TrackedJob) -> bool:
         """Whether the job waits, because its status, or those of other jobs of its source, are refused."""

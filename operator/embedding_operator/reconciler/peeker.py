@@ -1,4 +1,4 @@
-"""Peeks at the newest change mark of each source nine times a second, and wakes the loop of a source that has a new one.
+"""Peeks at the newest change mark of each source seven times a second, and wakes the loop of a source that has a new one.
 
 One statement serves all sources. So an idle source need not sweep to notice an edit. Started by the process while it leads; the
 sources' loops register their marks. A loop whose marks cannot be peeked at sweeps by itself, as often as if it had work. Marks
@@ -19,8 +19,8 @@ from embedding_worker.rows.peek import newest_marks
 
 log = structlog.get_logger(__name__)
 
-PEEK_EVERY_S = 0.11
-"""540 statements a minute, whatever the number of sources; an edit waits for half of that on average."""
+PEEK_EVERY_S = 0.14
+"""430 statements a minute, whatever the number of sources; an edit waits for half of that on average."""
 PEEK_COSTS = 5
 """After a slow peek, the next one waits for so many times as long as it took: dead entries at the end of an index cost much."""
 LONGEST_PAUSE_S = 1.0

@@ -104,22 +104,29 @@ async def make_ready_source(
         server=shared.server,
         jobs=jobs,
         note=pipeline.outcomes.add,
+        hurry=pipeline.hurry,
         clock=clock,
     )
     return ReadySource(
         store,
         sweeper,
         Clearing(store, clock=clock),
-        Audit(
-            store,
-            rows_per_s=shared.audit_rows_per_s,
-            filled=await store.is_filled(),
-            clock=clock,
-            first_step_rows=source.spec.backfill.threshold + 1 if source.spec.backfill.mode is BackfillMode.AUTO else 0,
-        ),
+        _audit_of(source, store, shared, filled=await store.is_filled()),
         pipeline,
         watch,
         BackfillControl(source, config, parts, clock=clock),
         PeekedMarks(store.marks_table, clock),
         shared.peeker,
+    )
+
+
+def _audit_of(source: EmbeddingSource, store: RowStore, shared: SharedParts, *, filled: bool) -> Audit:
+    backfill = source.spec.backfill
+    first_step_rows = backfill.threshold + 1 if backfill.mode is BackfillMode.AUTO else 0
+    return Audit(
+        store,
+        rows_per_s=shared.audit_rows_per_s,
+        filled=filled,
+        clock=shared.clock,
+        first_step_rows=first_step_rows,
     )

@@ -113,6 +113,12 @@ class Sources:
         if kept is not None and kept.loop is not None and self._window.has_room():
             kept.loop.wake()
 
+    def room_gained(self) -> None:
+        """Finished jobs were deleted: sources with due rows may create more jobs."""
+        for name, loop in self.loops():
+            if self._window.due(name):
+                loop.wake()
+
     def retry_all(self) -> None:
         """Begin the next turn of each source now: a secret has changed, or the API server has returned from an outage."""
         for _, loop in self.loops():

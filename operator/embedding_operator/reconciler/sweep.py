@@ -73,15 +73,18 @@ class Sweeper:
         server: ApiServer,
         jobs: JobRegisters,
         note: Callable[[str, LastOutcome], None],
+        hurry: Callable[[str, str], None],
         clock: Clock,
     ) -> None:
-        """`note`: has an outcome recorded with the last outcomes of a row, by its id."""
+        """`note`: has an outcome recorded with the last outcomes of a row, by its id. `hurry`: see RowPipeline.hurry."""
         self._source = source
         self._store = store
         self._writer = Writer(store, clock=clock)
         self._server = server
         self._table, self._window = jobs.table, jobs.window
-        self._note = note
+        self._note, self._hurry = note, hurry
+        self._hurried: dict[str, int] = {}
+        """Running jobs whose rows were hurried, and because of which mark: they are read again for newer ones only."""
         self._clock = clock
         self._creator = JobCreator(source, fingerprint, server=server, jobs=jobs, clock=clock)
         self.dead_letters = DeadLetters(source, jobs.table, jobs.window)
@@ -238,11 +241,13 @@ class Sweeper:
             await refresh_job(self._server, self._table, tracked.name)
 
     async def _supersede(self) -> None:
-        """Supersede open jobs and dead letters whose text has changed, except jobs in flight: their handlers notice it."""
+        """Supersede open jobs and dead letters whose text has changed. The handlers of running jobs are to notice it soon."""
         now = self._clock.monotonic()
-        settled = (job for job in self._table.jobs(self._source) if job.state not in IN_FLIGHT and not job.is_held(now))
-        jobs = {job.business_id: job for job in settled}
-        known = {business: job.newest_mark for business, job in jobs.items()}
+        not_held = [job for job in self._table.jobs(self._source) if not job.is_held(now)]
+        jobs = {job.business_id: job for job in not_held if job.state is not JobState.SETTLING}
+        running = {job.name for job in not_held if job.state is JobState.RUNNING}
+        self._hurried = {name: mark for name, mark in self._hurried.items() if name in running}
+        known = {business: self._hurried.get(job.name, job.newest_mark) for business, job in jobs.items()}
         if self._review.is_due(now):
             self._review.record(now)
             dead = (business for business, job in jobs.items() if job.state is JobState.DEAD_LETTERED)
@@ -251,6 +256,9 @@ class Sweeper:
             job = jobs[mark.id]
             if not mark.gone and mark.job_hash == job.content_hash:
                 self._table.answer_mark(job.name, mark.newest_mark)
+            elif (present := self._table.get(job.name)) is not None and present.state is JobState.RUNNING:
+                self._hurry(job.business_id, job.content_hash)
+                self._hurried[job.name] = mark.newest_mark
             else:
                 await self._supersede_job(job, row_gone=mark.gone)
 

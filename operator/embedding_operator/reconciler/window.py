@@ -5,7 +5,7 @@ batches, and few for the API server: it handles about 1,500 small objects in a n
 """
 
 from collections import defaultdict, deque
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
 from embedding_operator.reconciler.finished_jobs import FinishedJobs
@@ -186,11 +186,19 @@ class Window:
             used,
             my_share=self.share_of(source) + beyond,
             max_open=self._max_open,
-            max_existing=self._max_existing if idle else self._max_existing - self._max_open,
+            max_existing=self._most_existing(idle),
             # If there are too many finished jobs, no place is reserved until some expire, or their number would have no bound.
             reserved=SMALLEST_SHARE if self._finished.count <= self._max_finished else 0,
         )
 
     def has_room(self) -> bool:
-        """Whether at least half of the window is free. With less, a sweep would find few rows for its cost."""
-        return self._jobs.count(ACTIVE) <= self.size // 2
+        """Whether at least half of the window is free, and finished jobs leave room for more. With less, a sweep would find few
+        rows for its cost.
+        """
+        existing, bound = self._jobs.count(OPEN) + self._finished.count, self._most_existing(self._idle)
+        may_exist = existing < bound or self._finished.count <= self._max_finished
+        return may_exist and self._jobs.count(ACTIVE) <= self.size // 2
+
+    def _most_existing(self, idle: Collection[str]) -> int:
+        """How many jobs there may be, open and finished. Those of idle sources may be there in addition."""
+        return self._max_existing if idle else self._max_existing - self._max_open

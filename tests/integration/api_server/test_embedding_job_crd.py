@@ -80,7 +80,7 @@ REFUSED_STATUS: list[tuple[Json, str]] = [
     ({"conditions": [CONDITION | {"type": "Ready"}]}, 'status.conditions[0].type: Unsupported value: "Ready"'),
     ({"conditions": [CONDITION | {"status": "Maybe"}]}, 'status.conditions[0].status: Unsupported value: "Maybe"'),
     ({"conditions": [CONDITION | {"lastTransitionTime": "now"}]}, "status.conditions[0].lastTransitionTime: Invalid"),
-    ({"conditions": [CONDITION, CONDITION]}, "status.conditions[1]: Duplicate value"),
+    ({"conditions": [CONDITION, CONDITION]}, "status.conditions: Too many: 2: must have at most 1 item"),
 ]
 
 MESSAGE = {Phase.SUCCEEDED: FINAL, Phase.SUPERSEDED: FINAL, Phase.DEAD_LETTERED: ONLY_REPLAYED}
@@ -118,6 +118,18 @@ async def test_the_operators_manifest_is_accepted_unchanged(admin: PlainRequests
     assert answer.accepted, answer.message
     assert answer.body["spec"] == manifest["spec"]
     assert answer.body["metadata"]["labels"] == manifest["metadata"]["labels"]
+
+
+async def test_the_api_server_records_who_manages_spec_and_status_but_not_each_of_their_fields(
+    admin: PlainRequests, name: str
+) -> None:
+    """Each field that is recorded is in every answer and event, and is compared in every request."""
+    await create_job_in(admin, name)
+    embedded = await status_after(admin, name, outcome(OutcomeKind.EMBEDDED))
+    patched = await admin.patch_status(JOBS, name, embedded)
+    assert patched.accepted, patched.message
+    managed = [entry["fieldsV1"] for entry in (await admin.get(JOBS, name)).body["metadata"]["managedFields"]]
+    assert [fields.get("f:spec", fields.get("f:status")) for fields in managed] == [{}, {}]
 
 
 async def test_a_new_job_is_pending_and_has_no_attempts(admin: PlainRequests, name: str) -> None:

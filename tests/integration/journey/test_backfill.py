@@ -7,11 +7,16 @@ from tests.integration.journey.conftest import GEMINI_MODEL, System, add
 from tests.support.deadline import wait_until
 
 ROWS = 2_000
-AUTO = {"mode": "Auto", "threshold": 100, "concurrency": 4}
+CONCURRENCY = 2
+AUTO = {"mode": "Auto", "threshold": 100, "concurrency": CONCURRENCY}
 
 
 def backfill(system: System) -> dict[str, object]:
     return system.source().get("status", {}).get("backfill") or {}
+
+
+def is_backfilling(system: System) -> bool:
+    return (system.condition("Backfilling") or {}).get("status") == "True"
 
 
 def events(system: System) -> set[str]:
@@ -26,10 +31,10 @@ def test_a_first_fill_is_embedded_without_jobs_edits_go_first_and_a_killed_opera
     system: System, tmp_path: Path
 ) -> None:
     system.book.add(ROWS)
-    gemini = system.stack.enter_context(FakeGemini(tmp_path, latency_ms=500))
+    gemini = system.stack.enter_context(FakeGemini(tmp_path, latency_ms=1_000))  # it takes ten seconds
     operator = system.start_with_gemini(gemini, backfill=AUTO)
     wait_until(lambda: vectors(system) > 200, within_s=60, because="the backfill has begun")
-    assert (system.condition("Backfilling") or {}).get("status") in ("True", None)
+    wait_until(lambda: is_backfilling(system), within_s=30, because="the status says it")
     edited = add(system, "an edit during the backfill")[0]
     assert system.wait_for_phase(edited, "Succeeded", within_s=30)["spec"]["businessId"] == str(edited)
     assert vectors(system) < ROWS
@@ -39,7 +44,7 @@ def test_a_first_fill_is_embedded_without_jobs_edits_go_first_and_a_killed_opera
     jobs = [job["spec"]["businessId"] for job in system.jobs()]
     assert len(jobs) <= 100
     sent = gemini.stats().texts
-    assert sent <= ROWS + 1 + 2 * 4 * 100
+    assert sent <= ROWS + 1 + 2 * CONCURRENCY * 100
     wait_until(
         lambda: (system.condition("Backfilling") or {}).get("reason") == "Completed", within_s=30, because="all is done"
     )

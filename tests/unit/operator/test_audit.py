@@ -3,7 +3,7 @@
 import pytest
 from structlog.testing import capture_logs
 
-from embedding_operator.reconciler.audit import PAGE_AIM_S, STEP_S, Audit
+from embedding_operator.reconciler.audit import FIRST_LATER_PAGE, LATER_STEP_S, PAGE_AIM_S, Audit
 from embedding_worker.errors import DatabaseUnavailable
 from embedding_worker.rows.records import AuditPage
 from tests.support.fake_clock import FakeClock
@@ -11,16 +11,19 @@ from tests.support.fake_store import FakeStore
 
 
 class SlowStore(FakeStore):
-    """A page takes a tenth of a second; records how many rows each was to have."""
+    """A page takes a tenth of a second, or so long as its rows take; records how many rows each was to have."""
 
-    def __init__(self, clock: FakeClock, texts: dict[str, str] | None = None) -> None:
+    def __init__(
+        self, clock: FakeClock, texts: dict[str, str] | None = None, *, rows_per_s: float | None = None
+    ) -> None:
         super().__init__(texts)
         self._clock = clock
+        self._rows_per_s = rows_per_s
         self.limits: list[int] = []
 
     async def audit(self, *, after_id: str | None, limit: int) -> AuditPage:
         self.limits.append(limit)
-        await self._clock.advance(0.1)
+        await self._clock.advance(0.1 if self._rows_per_s is None else limit / self._rows_per_s)
         return await super().audit(after_id=after_id, limit=limit)
 
 
@@ -46,37 +49,47 @@ async def test_the_first_pass_marks_every_row_and_is_recorded(clock: FakeClock) 
     assert (audit.filled, store.filled) == (True, True)
 
 
-async def test_a_step_of_the_first_pass_takes_a_quarter_of_a_second_or_one_page_more(clock: FakeClock) -> None:
-    store = SlowStore(clock, rows(10_000))
+async def test_a_step_of_the_first_pass_takes_less_than_half_a_second_or_one_page_more(clock: FakeClock) -> None:
+    """Pages grow until they take a fifth of a second each."""
+    store = SlowStore(clock, rows(40_000), rows_per_s=20_000)
     audit = audit_of(store, clock, filled=False)
     await audit.step()
-    assert store.limits == [2_000, 2_000, 2_000]
-    assert (audit.filled, len(store.marks)) == (False, 6_000)
+    assert store.limits == pytest.approx([2_000, 4_000, 4_000], rel=0.01)
+    assert (audit.filled, len(store.marks)) == (False, sum(store.limits))
+
+
+async def test_pages_of_the_first_pass_shrink_where_rows_are_slow(clock: FakeClock) -> None:
+    store = SlowStore(clock, rows(5_000), rows_per_s=1_000)
+    audit = audit_of(store, clock, filled=False)
+    for _ in range(2):
+        await audit.step()
+    assert store.limits[0] == 2_000
+    assert store.limits[1:] == pytest.approx([200] * len(store.limits[1:]), rel=0.01)
 
 
 async def test_the_first_step_reads_until_it_is_known_whether_a_backfill_is_due_but_for_three_seconds_at_most(
     clock: FakeClock,
 ) -> None:
-    for decides_at, read in ((10_000, 12_000), (1_000_000, 60_000)):
-        store = SlowStore(clock, rows(100_000))
+    for decides_at, read in ((10_000, 14_000), (1_000_000, 62_000)):
+        store = SlowStore(clock, rows(100_000), rows_per_s=20_000)
         audit = Audit(store, rows_per_s=500, filled=False, clock=clock, first_step_rows=decides_at + 1)
         await audit.step()
-        assert len(store.marks) == read
+        assert len(store.marks) == pytest.approx(read, rel=0.01)
         await audit.step()
-        assert len(store.marks) == read + 6_000
+        assert read + 7_900 <= len(store.marks) <= read + 12_000
 
 
 async def test_the_first_pass_goes_on_where_the_last_step_ended(clock: FakeClock) -> None:
-    store = SlowStore(clock, rows(10_000))
+    store = SlowStore(clock, rows(16_000), rows_per_s=20_000)
     audit = audit_of(store, clock, filled=False)
     await audit.step()
     await audit.step()
-    assert (audit.filled, len(store.marks)) == (True, 10_000)
+    assert (audit.filled, len(store.marks)) == (True, 16_000)
     assert store.count("record_filled") == 1
 
 
 async def test_the_end_of_the_first_pass_says_how_many_rows_were_adopted(clock: FakeClock) -> None:
-    store = SlowStore(clock, rows(10_000))
+    store = SlowStore(clock, rows(16_000), rows_per_s=20_000)
     store.adopted = 7_000
     audit = audit_of(store, clock, filled=False)
     await audit.step()
@@ -197,14 +210,14 @@ async def test_after_an_error_a_request_goes_on_where_it_was(clock: FakeClock) -
 
 
 async def test_after_an_error_the_first_pass_goes_on_where_it_was(clock: FakeClock) -> None:
-    store = SlowStore(clock, rows(10_000))
+    store = SlowStore(clock, rows(16_000), rows_per_s=20_000)
     audit = audit_of(store, clock, filled=False)
     await audit.step()
     store.fail("audit", DatabaseUnavailable("away"))
     with pytest.raises(DatabaseUnavailable):
         await audit.step()
     await audit.step()
-    assert len(store.marks) == 10_000
+    assert (audit.filled, len(store.marks)) == (True, 16_000)
 
 
 async def test_a_first_pass_that_could_not_be_recorded_is_not_complete(clock: FakeClock) -> None:
@@ -218,30 +231,21 @@ async def test_a_first_pass_that_could_not_be_recorded_is_not_complete(clock: Fa
     assert (audit.filled, store.filled) == (True, True)
 
 
-class ExpensiveStore(SlowStore):
-    """A row takes two milliseconds."""
-
-    async def audit(self, *, after_id: str | None, limit: int) -> AuditPage:
-        self.limits.append(limit)
-        await self._clock.advance(0.002 * limit)
-        return await FakeStore.audit(self, after_id=after_id, limit=limit)
-
-
 async def test_a_later_pass_with_an_expensive_text_keeps_edits_waiting_for_no_longer_than_the_first(
     clock: FakeClock,
 ) -> None:
-    store = ExpensiveStore(clock, rows(20_000))
+    store = SlowStore(clock, rows(20_000), rows_per_s=500)
     audit = audit_of(store, clock, filled=True, rows_per_s=100)
     for _ in range(10):
         await clock.advance(9)  # the pause of a source with nothing to do
         before = clock.monotonic()
         await audit.step()
-    assert clock.monotonic() - before < STEP_S + 2 * PAGE_AIM_S
+    assert clock.monotonic() - before < LATER_STEP_S + 2 * PAGE_AIM_S
     assert max(store.limits[1:]) <= 50
 
 
 async def test_what_a_step_of_a_later_pass_leaves_the_next_one_reads(clock: FakeClock) -> None:
-    store = ExpensiveStore(clock, rows(20_000))
+    store = SlowStore(clock, rows(20_000), rows_per_s=500)
     audit, began = audit_of(store, clock, filled=True, rows_per_s=100), clock.monotonic()
     for _ in range(100):
         await clock.advance(0.5)
@@ -259,3 +263,17 @@ async def test_a_later_pass_with_a_cheap_text_reads_few_pages(clock: FakeClock) 
     await clock.advance(9)
     await audit.step()
     assert len(store.requests) == before + 1
+
+
+async def test_after_a_first_pass_that_a_request_has_ended_the_pages_are_those_of_a_later_pass(
+    clock: FakeClock,
+) -> None:
+    store = SlowStore(clock, rows(20_000), rows_per_s=20_000)
+    audit = audit_of(store, clock, filled=False, rows_per_s=1_000_000)
+    await audit.step()
+    while not await audit.read_whole_table("now"):
+        pass
+    await clock.advance(9)
+    store.limits.clear()
+    await audit.step()
+    assert store.limits[0] == FIRST_LATER_PAGE

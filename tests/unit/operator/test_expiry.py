@@ -42,8 +42,10 @@ async def test_finished_jobs_expire_when_they_are_old_enough(system: Housekeepin
     await system.housekeeping.expire()
     assert system.rows_with_jobs() == ["1"]
     await system.clock.advance(1)
+    assert system.sources.gained == 0
     await system.housekeeping.expire()
     assert (system.rows_with_jobs(), system.parts.finished.count) == ([], 0)
+    assert system.sources.gained == 1, "sources that waited for room create jobs now"
 
 
 async def test_the_oldest_finished_jobs_expire_where_there_are_too_many() -> None:

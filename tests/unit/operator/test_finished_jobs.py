@@ -61,13 +61,21 @@ def test_a_cohort_expires_when_its_youngest_finish_is_old_enough(finished: Finis
     assert expired(finished, 100.0 + AGE_S) == ["one"]
 
 
-def test_too_many_finished_jobs_expire_oldest_first_and_no_more_than_needed(finished: FinishedJobs) -> None:
+def test_of_too_many_finished_jobs_the_oldest_expire(finished: FinishedJobs) -> None:
     for moment, label in enumerate(["old", "old", "middle", "middle", "young"]):
         add(finished, label, at=float(moment))
     assert expired(finished, 5.0, max_kept=5) == []
     assert expired(finished, 5.0, max_kept=4) == ["old"]
     assert expired(finished, 5.0, max_kept=2) == ["old", "middle"]
     assert expired(finished, 5.0, max_kept=0) == ["old", "middle", "young"]
+
+
+def test_if_too_many_are_kept_some_more_expire_so_that_others_may_finish_meanwhile(finished: FinishedJobs) -> None:
+    for moment in range(600):
+        add(finished, f"{moment // 50}", at=moment / 600)
+    assert expired(finished, 1.0, max_kept=600) == []
+    assert expired(finished, 1.0, max_kept=599) == ["0", "1", "2", "3", "4"], "201 are too many"
+    assert expired(finished, 1.0, max_kept=100) == [str(number) for number in range(11)], "540 are too many"
 
 
 def test_a_late_finish_makes_its_cohort_young_again(finished: FinishedJobs) -> None:

@@ -13,7 +13,7 @@ from embedding_operator.api_errors import (
     RequestRefused,
 )
 from embedding_operator.lifecycle.job_status import JobPatch
-from embedding_operator.reconciler.job_statuses import LONGEST_PAUSE_S, JobStatuses, refresh_job
+from embedding_operator.reconciler.job_statuses import LONGEST_PAUSE_S, STATUSES_AT_ONCE, JobStatuses, refresh_job
 from embedding_operator.reconciler.tracked_job import IN_FLIGHT, JobState
 from embedding_operator.resources.embedding_job import BACKOFF_ANNOTATION, Phase
 from tests.support.fake_api_server import FakeApiServer
@@ -206,3 +206,32 @@ async def test_reading_a_job_raises_where_the_server_is_away(world: World) -> No
     with pytest.raises(ApiServerUnavailable):
         await refresh_job(world.server, world.table, NAME)
     assert world.state(NAME) is JobState.SETTLING
+
+
+class BusyServer(FakeApiServer):
+    """Answers no status patch before it is told to, and counts those that it has received."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.received = 0
+        self.answers = asyncio.Event()
+
+    async def patch_job_status(self, name: str, status: dict[str, object], *, version: int | None = None) -> int:
+        self.received += 1
+        await self.answers.wait()
+        return await super().patch_job_status(name, status, version=version)
+
+
+async def test_no_more_statuses_are_sent_at_once_than_leave_connections_for_other_requests() -> None:
+    world = World()
+    world.server = server = BusyServer()
+    statuses = JobStatuses(server, world.table, clock=world.clock)
+    names = [name_of(f"{number}") for number in range(STATUSES_AT_ONCE + 5)]
+    for number in range(len(names)):
+        server.put_job(job_body(f"{number}", Phase.PENDING))
+    sending = [asyncio.create_task(statuses.send(name, SUCCEEDED)) for name in names]
+    await settle()
+    assert server.received == STATUSES_AT_ONCE
+    server.answers.set()
+    assert None not in await asyncio.gather(*sending)
+    assert server.received == len(names)

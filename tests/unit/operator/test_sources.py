@@ -405,6 +405,14 @@ async def test_the_end_of_a_job_without_a_source_is_counted_and_wakes_nothing(sy
     assert system.parts.window.size == 500
 
 
+async def test_the_room_of_deleted_jobs_wakes_the_sources_that_have_due_rows(system: System) -> None:
+    await system.observe(source())
+    await system.observe(source("others", uid="uid-9"))
+    system.parts.window.record_due("others", 3)
+    system.sources.room_gained()
+    assert [loop.woken for loop in system.made] == [0, 1]
+
+
 async def test_a_rotated_secret_wakes_every_loop(system: System) -> None:
     await system.observe(source())
     await system.observe(source("others", uid="uid-9"))

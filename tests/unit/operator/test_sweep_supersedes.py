@@ -8,6 +8,7 @@ from embedding_operator.api_errors import Gone
 from embedding_operator.reconciler.dead_letters import MAX_DEAD_LETTERS
 from embedding_operator.reconciler.tracked_job import JobState
 from embedding_operator.resources.embedding_job import Phase
+from embedding_worker.text import content_hash
 from tests.support.operator_parts import job_of
 from tests.support.swept_source import SweptSource, name_of
 
@@ -58,6 +59,44 @@ async def test_a_job_that_a_handler_is_working_on_is_left_to_its_handler() -> No
     await system.sweep()
     assert system.server.requests == []
     assert system.states() == {"1": JobState.RUNNING}
+    assert system.hurried == [("1", content_hash("Bakery"))], "its row gets no other job before it ends"
+
+
+async def test_a_job_that_a_handler_is_working_on_goes_on_as_before_while_its_text_is_the_same() -> None:
+    system = SweptSource()
+    system.table.start(system.parts.track(job_of("1", "Bakery")).name)
+    system.store.edit("1", "Bakery")
+    await system.sweep()
+    assert (system.server.requests, system.hurried) == ([], [])
+
+
+async def test_a_job_whose_status_is_being_sent_is_left_alone() -> None:
+    system = SweptSource()
+    name = system.parts.track(job_of("1", "Bakery")).name
+    system.table.start(name)
+    system.table.settle(name)
+    system.store.edit("1", "Bakery and Café")
+    await system.sweep()
+    assert (system.server.requests, system.hurried, system.store.asked) == ([], [], [])
+
+
+async def test_a_running_job_is_hurried_once_for_each_edit() -> None:
+    system = SweptSource()
+    system.table.start(system.parts.track(job_of("1", "Bakery")).name)
+    for text in ("Bakery and Café", "Café"):
+        system.store.edit("1", text)
+        for _ in range(3):
+            await system.sweep()
+    assert system.hurried == [("1", content_hash("Bakery"))] * 2
+
+
+async def test_a_job_whose_handler_starts_while_its_marks_are_read_is_hurried() -> None:
+    system = SweptSource()
+    name = system.parts.track(job_of("1", "Bakery")).name
+    system.store.edit("1", "Bakery and Café")
+    system.store.meanwhile = lambda: system.table.start(name)
+    await system.sweep()
+    assert system.hurried == [("1", content_hash("Bakery"))]
 
 
 async def test_a_job_whose_handler_starts_during_the_sweep_is_left_to_its_handler() -> None:

@@ -155,6 +155,26 @@ def test_there_is_room_where_half_of_the_window_is_free(jobs: Windowed, active: 
     assert jobs.window.has_room() is has_room
 
 
+def test_there_is_no_room_while_finished_jobs_take_it_so_that_no_sweep_looks_for_rows_in_vain(jobs: Windowed) -> None:
+    jobs.finish(MAX_OPEN + MAX_FINISHED - 1)
+    assert jobs.window.has_room()
+    jobs.finish(1)
+    assert (jobs.window.has_room(), jobs.window.free("shops")) == (False, 0)
+
+
+def test_there_is_room_for_others_while_an_idle_source_keeps_its_jobs(jobs: Windowed) -> None:
+    jobs.window.set_idle("away", True)
+    jobs.fill(MAX_OPEN, JobState.POSTPONED, source="away")
+    jobs.finish(MAX_FINISHED + 1)
+    assert (jobs.window.has_room(), jobs.window.free("shops")) == (True, 50)
+
+
+def test_there_is_room_for_a_few_while_so_many_jobs_back_off(jobs: Windowed) -> None:
+    jobs.fill(MAX_OPEN, JobState.BACKING_OFF)
+    jobs.finish(MAX_FINISHED)
+    assert (jobs.window.has_room(), jobs.window.free("shops")) == (True, SMALLEST_SHARE)
+
+
 # Bounds, whatever the load.
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from embedding_worker.batching.batch import Batch
-from embedding_worker.batching.batcher import LONGEST_LINGER_S, QUIET_S, Batcher
+from embedding_worker.batching.batcher import LONGEST_LINGER_S, QUIET_S, URGENT_LINGER_S, Batcher
 from embedding_worker.clock import Clock
 from embedding_worker.errors import Interrupted
 from tests.support.deadline import eventually
@@ -434,14 +434,21 @@ async def test_urgent_items_that_are_about_to_arrive_share_a_batch(work: Work) -
     assert work.batches == [(1, 2, 3)]
 
 
-async def test_urgent_items_that_do_not_arrive_are_waited_for_no_longer_than_the_linger(work: Work) -> None:
-    clock = FakeClock()
-    async with urgent_coming(work, clock, {2}) as batcher:
-        (waiting,) = tasks(batcher.submit(1, urgent=True))
+async def test_urgent_items_that_arrive_slowly_or_not_at_all_are_waited_for_for_a_quarter_of_a_second(
+    work: Work,
+) -> None:
+    """So a few hundred rows that were edited together cost few calls."""
+    clock, arrived = FakeClock(), int(URGENT_LINGER_S / LINGER_S)
+    async with urgent_coming(work, clock, {100}) as batcher:
+        waiting = tasks(batcher.submit(0, urgent=True))
+        for n in range(1, arrived):
+            await clock.advance(LINGER_S)
+            waiting += tasks(batcher.submit(n, urgent=True))
         await clock.advance(LINGER_S * 0.9)
-        assert not waiting.done()
-        await clock.advance(LINGER_S * 0.2)
-        assert await within_a_second(waiting) == "result 1"
+        assert work.batches == []
+        await clock.advance(LINGER_S * 1.2)
+        await within_a_second(asyncio.gather(*waiting))
+    assert work.batches == [tuple(range(arrived))]
 
 
 async def test_urgent_items_have_a_slot_of_their_own_while_all_others_are_taken(work: Work) -> None:
@@ -465,3 +472,42 @@ async def test_a_batch_that_lingers_for_others_begins_when_the_batcher_is_draine
         batcher.drain()
         await clock.advance(LINGER_S * 1.1)
         assert await within_a_second(waiting) == "result 0"
+
+
+async def test_a_batch_that_is_being_gathered_begins_when_one_of_its_items_is_hurried(work: Work) -> None:
+    clock = FakeClock()
+    more = lambda gathered, urgent: not urgent  # noqa: E731
+    async with Batcher(work, max_items=4, clock=clock, linger_s=LINGER_S, more_to_come=more) as batcher:
+        waiting = tasks(batcher.submit(1), batcher.submit(2), batcher.submit(3))
+        await clock.advance(LINGER_S * 2)
+        assert work.batches == []
+        batcher.hurry(2)
+        assert await within_a_second(asyncio.gather(*waiting)) == ["result 1", "result 2", "result 3"]
+    assert work.batches == [(1, 3, 2)]
+
+
+async def test_an_item_that_is_hurried_in_the_queue_gets_the_slot_of_urgent_items(work: Work) -> None:
+    work.gate.clear()
+    async with batcher_of(work, max_items=2, concurrency=1) as batcher:
+        waiting = tasks(*(batcher.submit(n) for n in range(7)))
+        await settled_down()
+        assert work.batches == [(0, 1)]
+        batcher.hurry(5)
+        await settled_down()
+        assert work.batches == [(0, 1), (5,)]
+        work.gate.set()
+        await within_a_second(asyncio.gather(*waiting))
+    assert work.batches == [(0, 1), (5,), (2, 3), (4, 6)]
+
+
+async def test_an_item_whose_batch_has_begun_cannot_be_hurried_and_is_worked_on_once(work: Work) -> None:
+    work.gate.clear()
+    async with batcher_of(work, max_items=2) as batcher:
+        waiting = tasks(batcher.submit(0), batcher.submit(1))
+        await settled_down()
+        batcher.hurry(1)
+        batcher.hurry(7)
+        await settled_down()
+        work.gate.set()
+        assert await within_a_second(asyncio.gather(*waiting)) == ["result 0", "result 1"]
+    assert work.batches == [(0, 1)]

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections import deque
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Generic
 
 from embedding_worker.batching.batch import Item, Result
@@ -17,7 +17,9 @@ class Queued(Generic[Item, Result]):
 
 
 class ItemQueue(Generic[Item, Result]):
-    """Urgent items first, and otherwise in the order of arrival. A queue of tens of thousands costs no more for each item."""
+    """Urgent items first, and otherwise in the order of arrival. A queue of tens of thousands costs no more for each item,
+    except for `hurry`.
+    """
 
     def __init__(self) -> None:
         self._urgent: deque[Queued[Item, Result]] = deque()
@@ -30,6 +32,12 @@ class ItemQueue(Generic[Item, Result]):
         self._arrived.set()
         if queued.urgent:
             self._urgent_arrived.set()
+
+    def hurry(self, item: Item) -> None:
+        """Make this item urgent, if it is in the queue and is not yet: it then goes before the others."""
+        for queued in [queued for queued in self._others if queued.item == item]:
+            self._others.remove(queued)
+            self.put(replace(queued, urgent=True))
 
     def is_empty(self) -> bool:
         return not self._urgent and not self._others

@@ -1,6 +1,6 @@
 """The newest change mark of several sources, read by one statement: whether an edit has been committed since the last look.
 
-Called by the operator's peeker.py, nine times a second. It costs one index lookup for each source, and writes nothing.
+Called by the operator's peeker.py, seven times a second. It costs one index lookup for each source, and writes nothing.
 """
 
 from collections.abc import Sequence
