@@ -4,6 +4,7 @@ The first pass, in which every row is to be marked, runs as fast as it can; late
 source's loop.
 """
 
+from dataclasses import dataclass
 from datetime import datetime
 
 import structlog
@@ -32,6 +33,19 @@ STEP_EVERY_S = 0.4
 """Turns that edits cause follow each other more often: they need not wait for an audit of a few rows each."""
 
 
+@dataclass
+class PageSize:
+    """How many rows a page of one kind of pass has, which is adapted to the time that it takes."""
+
+    rows: int
+    aim_s: float
+
+    def record(self, rows: int, *, took_s: float) -> None:
+        """A page of `rows` rows took so long. A smaller one says nothing about a larger one, unless it is slow."""
+        if rows == self.rows or took_s > self.aim_s:
+            self.rows = next_size(rows, took_s=took_s, aim_s=self.aim_s, least=SMALLEST_PAGE, most=MAX_ROWS_A_STEP)
+
+
 class Audit:
     def __init__(
         self, store: RowStore, *, rows_per_s: float, filled: bool, clock: Clock, first_step_rows: int = 0
@@ -47,7 +61,8 @@ class Audit:
         self._whole: tuple[str | None, str | None] | None = None
         """Of a pass on request: the request's token, and the id after which to go on."""
         self._last_step = clock.monotonic()
-        self._page = FIRST_LATER_PAGE if filled else FIRST_PASS_PAGE
+        self._first_page = PageSize(FIRST_PASS_PAGE, FIRST_PASS_AIM_S)
+        self._later_page = PageSize(FIRST_LATER_PAGE, PAGE_AIM_S)
         self.filled = filled
         """The first pass in the configuration in force is complete."""
         self.rows = 0
@@ -75,18 +90,16 @@ class Audit:
             return await self._read_later(min(rows, MAX_ROWS_A_STEP), now)
         first_rows = self._first_step_rows if self.rows == 0 else 0
         while not self.filled and self._reads_on(self._clock.monotonic() - now, first_rows):
-            await self._read_timed(self._page, aim_s=FIRST_PASS_AIM_S)
+            await self._read_timed(self._first_page.rows, self._first_page)
         self._last_step = self._clock.monotonic()
-        if self.filled:
-            self._page = FIRST_LATER_PAGE
         return True
 
     async def _read_later(self, rows: int, now: float) -> bool:
         """Read so many rows of a later pass, as far as a step may take; the next step makes up for the others."""
         self._last_step, read, marked = now, 0, 0
         while read < rows and self._clock.monotonic() - now < LATER_STEP_S:
-            page = min(self._page, rows - read)
-            marked += await self._read_timed(page, aim_s=PAGE_AIM_S)
+            page = min(self._later_page.rows, rows - read)
+            marked += await self._read_timed(page, self._later_page)
             read += page
         self._last_step = now - (rows - read) / self._rows_per_s
         return marked > 0
@@ -113,13 +126,11 @@ class Audit:
             self._whole = (requested, page.last_id)
         return False
 
-    async def _read_timed(self, rows: int, *, aim_s: float) -> int:
+    async def _read_timed(self, rows: int, size: PageSize) -> int:
         """Read a page, and decide how large the next one is."""
         began = self._clock.monotonic()
         marked = await self._read_page(rows)
-        took_s = self._clock.monotonic() - began
-        if rows == self._page or took_s > aim_s:  # a smaller one says nothing about a larger one, unless it is slow
-            self._page = next_size(rows, took_s=took_s, aim_s=aim_s, least=SMALLEST_PAGE, most=MAX_ROWS_A_STEP)
+        size.record(rows, took_s=self._clock.monotonic() - began)
         return marked
 
     async def _read_page(self, rows: int) -> int:
@@ -136,7 +147,7 @@ class Audit:
             self.completed_at = self._clock.now()
         if page.last_id is None and not self.filled:
             self.adopted = await self._store.record_filled()
-            self.filled, self._page = True, FIRST_LATER_PAGE
+            self.filled = True
             if self.adopted is not None:
                 log.info("existing vectors adopted", rows=self.adopted)
         return page
