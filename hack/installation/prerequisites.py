@@ -27,10 +27,18 @@ def apply_crds(cluster: Cluster) -> list[str]:
     present = kubectl.run("get", "crds", "-o", "name").split()
     missing = [name for name in names if f"customresourcedefinition.apiextensions.k8s.io/{name}" not in present]
     kubectl.run("apply", "--server-side", "--force-conflicts", "-f", str(CRDS))
+    wait_until_served(kubectl, names)
+    return missing
+
+
+def wait_until_served(kubectl: Kubectl, names: list[str]) -> None:
+    """Wait until objects of these CRDs can be read.
+
+    A CRD that is deleted before that stays for minutes, because the API server cannot list its objects.
+    """
     kubectl.run("wait", "--for=condition=Established", "--timeout=30s", *(f"crd/{name}" for name in names))
     # The condition is set shortly before they are served. Until then a list is answered by 429, after which kubectl retries.
-    kubectl.run("get", "embeddingsources,embeddingjobs")
-    return missing
+    kubectl.run("get", ",".join(names))
 
 
 @contextmanager

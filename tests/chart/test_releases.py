@@ -17,7 +17,7 @@ import yaml
 from hack.cluster_choice.choice import Cluster
 from hack.errors import ToolError
 from hack.installation.kubectl import Kubectl
-from hack.installation.prerequisites import apply_crds
+from hack.installation.prerequisites import apply_crds, wait_until_served
 from hack.repository import CHART
 from tests.support.chart import DATABASE, NO_CRDS, RELEASE, Helm, Json
 from tests.support.manifests import CRDS, a_source
@@ -38,9 +38,9 @@ def cleared_afterwards(cluster: Cluster, prefix: str) -> Iterator[Kubectl]:
     """An administrator in a new namespace. The cluster-wide objects of a release are deleted at the end."""
     administrator = Kubectl(cluster, f"{prefix}-{secrets.token_hex(4)}")
     yield administrator
-    if crds_present(administrator):
-        wait_until_served(administrator)
-        administrator.run("delete", "crds", *CRD_NAMES, "--timeout=60s", within_s=90)
+    if present := crds_present(administrator):
+        wait_until_served(administrator, present)
+        administrator.run("delete", "crds", *present, "--timeout=60s", within_s=90)
     administrator.run("delete", "clusterroles", "-l", f"app.kubernetes.io/name={RELEASE}")
 
 
@@ -52,12 +52,6 @@ def a_helm(each_helm: Helm, chart_cluster: Cluster) -> Helm:
 def install(helm: Helm, kubectl: Kubectl, *arguments: str, values: Json = DATABASE, chart: Path = CHART) -> str:
     where = ("--namespace", kubectl.namespace, "--create-namespace")
     return helm.run("install", RELEASE, str(chart), *where, *arguments, values=values)
-
-
-def wait_until_served(kubectl: Kubectl) -> None:
-    """A CRD that is deleted before it is served stays for minutes, because the API server cannot list its objects."""
-    kubectl.run("wait", "--for=condition=Established", "--timeout=30s", *(f"crd/{name}" for name in CRD_NAMES))
-    kubectl.run("get", "embeddingsources,embeddingjobs")
 
 
 def columns(kubectl: Kubectl) -> list[str]:
@@ -83,7 +77,7 @@ def test_its_notes_give_the_next_three_commands(a_helm: Helm, kubectl: Kubectl) 
     assert f"helm test {RELEASE} --namespace {kubectl.namespace} --logs" in notes
     applied, _ = notes.split("<<'EOF'\n")[1].split("    EOF\n")
     source = yaml.safe_load(applied)
-    wait_until_served(kubectl)
+    wait_until_served(kubectl, CRD_NAMES)
     arguments = ("apply", "--dry-run=server", "--validate=strict", "-f", "-")
     assert "embeddingsource" in kubectl.run(*arguments, stdin=yaml.safe_dump(source))
     (watched,) = re.findall(r"kubectl get (\S+) --namespace \S+ --watch", notes)
@@ -131,7 +125,7 @@ def test_an_upgrade_upgrades_the_crds(a_helm: Helm, kubectl: Kubectl, tmp_path: 
 
 def test_an_uninstall_keeps_crds_and_sources_and_a_reinstall_takes_them_over(a_helm: Helm, kubectl: Kubectl) -> None:
     install(a_helm, kubectl)
-    wait_until_served(kubectl)
+    wait_until_served(kubectl, CRD_NAMES)
     kubectl.run("create", "-f", "-", stdin=yaml.safe_dump(a_source("businesses")))
     a_helm.run("uninstall", RELEASE, "--namespace", kubectl.namespace)
     assert crds_present(kubectl) == CRD_NAMES
@@ -145,7 +139,7 @@ def test_an_uninstall_keeps_crds_and_sources_and_a_reinstall_takes_them_over(a_h
 
 def test_without_keep_an_uninstall_removes_them(a_helm: Helm, kubectl: Kubectl) -> None:
     install(a_helm, kubectl, values={**DATABASE, "crds": {"keep": False}})
-    wait_until_served(kubectl)
+    wait_until_served(kubectl, CRD_NAMES)
     a_helm.run("uninstall", RELEASE, "--namespace", kubectl.namespace)
     kubectl.run("wait", "--for=delete", "--timeout=30s", *(f"crd/{name}" for name in CRD_NAMES))
     assert crds_present(kubectl) == []

@@ -14,8 +14,9 @@ import yaml
 from hack.cluster_choice.choice import Cluster
 from hack.control_plane.pins import pins
 from hack.installation.kubectl import Kubectl
+from hack.installation.prerequisites import wait_until_served
 from hack.repository import CHART, ROOT
-from tests.chart.test_releases import OURS, cleared_afterwards
+from tests.chart.test_releases import CRD_NAMES, OURS, cleared_afterwards
 from tests.support.chart import DATABASE, RELEASE, Helm, Json
 
 EXAMPLE = ROOT / "docs" / "examples" / "kustomize"
@@ -87,7 +88,7 @@ def test_kubectl_deletes_the_crds_although_helm_would_keep_them(helm: Helm, kube
     """docs/gitops.md warns of it, and says what to do instead."""
     text = rendered(helm, kubectl, DATABASE, "--skip-tests")
     apply(kubectl, text)
-    kubectl.run("wait", "--for=condition=Established", "--timeout=30s", f"crd/embeddingsources.{OURS}")
+    wait_until_served(kubectl, CRD_NAMES)
     kubectl.run("delete", "-f", "-", "--timeout=60s", stdin=text, within_s=90)
     assert [crd for crd in kubectl.get("crds")["items"] if crd["spec"]["group"] == OURS] == []
 

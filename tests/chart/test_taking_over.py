@@ -11,8 +11,9 @@ import yaml
 from hack.cluster_choice.choice import Cluster
 from hack.go_build.programs import go_program
 from hack.installation.kubectl import Kubectl
+from hack.installation.prerequisites import wait_until_served
 from hack.repository import CHART
-from tests.chart.test_releases import CRD_NAMES, cleared_afterwards, columns, crds_present, wait_until_served
+from tests.chart.test_releases import CRD_NAMES, cleared_afterwards, columns, crds_present
 from tests.support.chart import DATABASE, NO_CRDS, RELEASE, Helm
 from tests.support.manifests import a_source
 
@@ -74,7 +75,7 @@ def test_older_crds_that_were_applied_by_hand_are_taken_over(
 def test_crds_move_from_one_release_to_another(a_helm: Helm, first: Kubectl, second: Kubectl) -> None:
     a_helm.run("install", RELEASE, str(CHART), *in_(first), "--create-namespace", values=DATABASE)
     a_helm.run("install", RELEASE, str(CHART), *in_(second), "--create-namespace", values=WITHOUT_CRDS)
-    wait_until_served(first)
+    wait_until_served(first, CRD_NAMES)
     first.run("create", "-f", "-", stdin=yaml.safe_dump(a_source("businesses")))
     a_helm.run("upgrade", RELEASE, str(CHART), *in_(first), values=WITHOUT_CRDS)
     a_helm.run("upgrade", RELEASE, str(CHART), *in_(second), "--take-ownership", values=DATABASE)
@@ -86,7 +87,7 @@ def test_crds_move_from_one_release_to_another(a_helm: Helm, first: Kubectl, sec
 
 def test_a_rollback_restores_the_crds_too(a_helm: Helm, first: Kubectl, older: Path) -> None:
     a_helm.run("install", RELEASE, str(older), *in_(first), "--create-namespace", values=DATABASE)
-    wait_until_served(first)
+    wait_until_served(first, CRD_NAMES)
     first.run("create", "-f", "-", stdin=yaml.safe_dump(a_source("businesses")))
     a_helm.run("upgrade", RELEASE, str(CHART), *in_(first), "--reset-then-reuse-values")
     assert "Fresh %" in columns(first)

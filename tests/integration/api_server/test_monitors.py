@@ -8,6 +8,7 @@ import yaml
 from hack.errors import ToolError
 from hack.go_build.monitoring_crds import monitoring_crds
 from hack.installation.kubectl import Kubectl
+from hack.installation.prerequisites import wait_until_served
 from tests.integration.api_server.conftest import Namespace
 from tests.support.chart import Helm, Json
 
@@ -30,7 +31,7 @@ def monitored(namespace: Namespace) -> Iterator[Kubectl]:
     for name, file in zip(names, files, strict=True):
         if name in missing:
             kubectl.run("create", "-f", str(file))
-            kubectl.run("wait", "--for=condition=Established", "--timeout=30s", f"crd/{name}")
+    wait_until_served(kubectl, names)
     yield kubectl
     if missing:
         kubectl.run("delete", "crds", *missing, within_s=90)

@@ -23,6 +23,7 @@ from hack.control_plane.kubeconfig import service_account_kubeconfig
 from hack.control_plane.pins import Binaries
 from hack.control_plane.processes import ControlPlane
 from hack.installation.kubectl import Kubectl
+from hack.installation.prerequisites import wait_until_served
 from hack.processes.run import run_to_end
 from hack.repository import CHART, ROOT
 from tests.support.chart import DATABASE, NAMESPACE, RELEASE, Helm, Json
@@ -87,8 +88,7 @@ def aggregated(programs: Binaries, helm: Helm, tmp_path_factory: pytest.TempPath
         admin = Kubectl(Cluster(plane.kubeconfig, plane.kubectl, "with aggregation"), NAMESPACE)
         in_cluster = Helm(helm.program, helm.home, plane.kubeconfig)
         in_cluster.run("install", RELEASE, str(CHART), "--namespace", NAMESPACE, "--create-namespace", values=DATABASE)
-        admin.run("wait", "--for=condition=Established", "--timeout=30s", "crds", "--all")
-        admin.run("get", f"{SOURCES},{JOBS}")
+        wait_until_served(admin, [f"{plural}.embeddings.yellowbook.dev" for plural in (JOBS, SOURCES)])
         kubeconfigs = {person: _create_person(admin, person, role, folder) for person, role in PEOPLE.items()}
         everything = Aggregated(admin, kubeconfigs)
         wait_until(

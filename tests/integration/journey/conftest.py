@@ -89,6 +89,19 @@ class System:
         found = self.source(name).get("status", {}).get("conditions", [])
         return next((condition for condition in found if condition["type"] == kind), None)
 
+    def wait_for_condition(self, kind: str, value: str, name: str = "businesses", *, within_s: float = 30) -> Any:
+        """Wait until the status or the reason of this condition is `value`, and return the condition.
+
+        A status is written after what it tells of, and at most once a second: it is waited for, even where the database
+        shows already that it must come.
+        """
+
+        def condition() -> Any:
+            found = self.condition(kind, name)
+            return found if found and value in (found["status"], found["reason"]) else None
+
+        return wait_until(condition, within_s=within_s, every_s=0.1, because=f"the condition {kind} becomes {value}")
+
     def jobs(self, business_id: int | str | None = None) -> list[Any]:
         """All jobs, or those of one business, oldest first."""
         return self.reader.jobs(field_selector="" if business_id is None else f"spec.businessId={business_id}")
