@@ -28,7 +28,7 @@ from hack.errors import DaemonDied
 from hack.go_build.programs import go_program
 from hack.processes.daemons import Daemon, start_daemon, wait_until_ready
 
-READY_WITHIN_S = 30.0
+READY_WITHIN_S = 120.0
 PORT_TRIES = 5
 AUDIT_POLICY = {"apiVersion": "audit.k8s.io/v1", "kind": "Policy", "rules": [{"level": "Metadata"}]}
 

@@ -10,7 +10,7 @@ from hack.node.images import PAUSE_IMAGE
 from hack.node.machine import CNI_PLUGINS, find
 from hack.processes.daemons import Daemon, start_daemon, wait_until_ready
 
-READY_WITHIN_S = 30.0
+READY_WITHIN_S = 60.0
 IMPORT_WITHIN_S = 300.0
 
 

@@ -141,7 +141,7 @@ def test_without_keep_an_uninstall_removes_them(a_helm: Helm, kubectl: Kubectl) 
     install(a_helm, kubectl, values={**DATABASE, "crds": {"keep": False}})
     wait_until_served(kubectl, CRD_NAMES)
     a_helm.run("uninstall", RELEASE, "--namespace", kubectl.namespace)
-    kubectl.run("wait", "--for=delete", "--timeout=30s", *(f"crd/{name}" for name in CRD_NAMES))
+    kubectl.run("wait", "--for=delete", "--timeout=100s", *(f"crd/{name}" for name in CRD_NAMES), within_s=120)
     assert crds_present(kubectl) == []
 
 

@@ -29,6 +29,7 @@ def setting(crds: None, cluster: Cluster, database_server: DatabaseServer, tmp_p
     return Setting(ROWS, tmp_path, ExitStack(), print, Running(database_server, cluster))
 
 
+@pytest.mark.timeout(900)
 @pytest.mark.parametrize(
     ("measure", "bounds"),
     [

@@ -22,7 +22,7 @@ def command(*arguments: str, **settings: str) -> "subprocess.CompletedProcess[st
         capture_output=True,
         text=True,
         check=False,
-        timeout=60,
+        timeout=150,
     )
 
 

@@ -88,8 +88,8 @@ def test_a_port_that_is_in_use_is_chosen_again(
 ) -> None:
     state = read_state(plane.folder)
     assert state is not None
-    chosen = [state.ports, free_ports()]
-    monkeypatch.setattr("hack.control_plane.processes.free_ports", lambda: chosen.pop(0))
+    chosen = [state.ports]
+    monkeypatch.setattr("hack.control_plane.processes.free_ports", lambda: chosen.pop() if chosen else free_ports())
     with ControlPlane(tmp_path / "second") as second:
         assert not chosen
         assert kubectl(second.kubectl, second.kubeconfig, "get", "--raw", "/readyz").stdout == "ok"
@@ -102,10 +102,15 @@ def test_its_credentials_are_readable_by_their_owner_only(plane: ControlPlane) -
 
 def test_the_audit_log_has_each_request(plane: ControlPlane) -> None:
     kubectl(plane.kubectl, plane.kubeconfig, "get", "limitranges", "--namespace=default")
-    assert plane.audit_log is not None
-    events = [json.loads(line) for line in plane.audit_log.read_text().splitlines()]
-    asked = [event for event in events if event.get("objectRef", {}).get("resource") == "limitranges"]
-    assert {event["verb"] for event in asked if event["user"]["username"] == "admin"} == {"list"}
+
+    def verbs() -> set[str]:
+        assert plane.audit_log is not None
+        whole_lines = plane.audit_log.read_text().rpartition("\n")[0].splitlines()
+        events = [json.loads(line) for line in whole_lines]
+        asked = [event for event in events if event.get("objectRef", {}).get("resource") == "limitranges"]
+        return {event["verb"] for event in asked if event["user"]["username"] == "admin"}
+
+    assert wait_until(verbs, within_s=20, because="the request was answered") == {"list"}
 
 
 def test_it_leaves_no_process_and_no_file(programs: Binaries, tmp_path: Path) -> None:
@@ -135,7 +140,7 @@ with ControlPlane(Path(sys.argv[1])):
     parent.kill()
     parent.communicate()
     wait_until(
-        lambda: not any(is_running(daemon) for daemon in state.daemons), within_s=15, because="their parent was killed"
+        lambda: not any(is_running(daemon) for daemon in state.daemons), within_s=90, because="their parent was killed"
     )
 
 
@@ -153,7 +158,7 @@ def test_a_service_account_can_do_just_what_its_role_grants(cluster: Cluster, na
         assert answer.returncode == 0, answer.stderr
         return True
 
-    wait_until(may_list_config_maps, within_s=10, because="its role in the context's namespace grants it")
+    wait_until(may_list_config_maps, within_s=30, because="its role in the context's namespace grants it")
     for refused in (
         ["get", "secrets"],
         ["create", "configmap", "made-by-reader"],
@@ -169,6 +174,7 @@ def test_a_missing_service_account_is_named(cluster: Cluster, namespace: str, tm
         )
 
 
+@pytest.mark.timeout(400)
 def test_settings_of_a_real_cluster_or_database_are_not_read(cluster: Cluster, database_server: DatabaseServer) -> None:
     """The variables of a developer's shell, with values that would make everything fail that reads them."""
     code = """
@@ -195,6 +201,6 @@ with tempfile.TemporaryDirectory() as folder, cluster_for_tests(Path(folder)) as
         "PGDATABASE": "never",
     }
     child = run_python(code, environment=garbage)
-    output, errors = child.communicate(timeout=90)
+    output, errors = child.communicate(timeout=300)
     assert child.returncode == 0, errors
     assert output.split() == ["ok", "[1,2]"]

@@ -48,11 +48,11 @@ def search_in_readme() -> list[str]:
     return [line.removeprefix("    ") for line in shown.splitlines()]
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(900)
 def test_the_demo_shows_every_scene_and_ends_with_exit_code_0(
     programs: Binaries, environment: dict[str, str], tmp_path: Path
 ) -> None:
-    done = subprocess.run(COMMAND, env=environment, cwd=ROOT, capture_output=True, text=True, timeout=240, check=False)
+    done = subprocess.run(COMMAND, env=environment, cwd=ROOT, capture_output=True, text=True, timeout=800, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     for shown in (
         "kubectl wait --for=condition=Fresh embeddingsource/businesses",
@@ -90,7 +90,7 @@ def test_the_demo_shows_every_scene_and_ends_with_exit_code_0(
     assert processes_under(tmp_path) == []
 
 
-@pytest.mark.timeout(240)
+@pytest.mark.timeout(900)
 def test_ctrl_c_ends_the_demo_and_all_that_it_started(
     programs: Binaries, environment: dict[str, str], tmp_path: Path
 ) -> None:
@@ -102,8 +102,8 @@ def test_ctrl_c_ends_the_demo_and_all_that_it_started(
         if "kubectl wait" in line:
             break
     os.killpg(demo.pid, signal.SIGINT)  # as a terminal does: to the demo, and to what runs in its foreground
-    printed, _ = demo.communicate(timeout=120)
+    printed, _ = demo.communicate(timeout=240)
     assert demo.returncode == 130
     assert "interrupted" in printed
-    wait_until(lambda: processes_under(tmp_path) == [], within_s=20, because="the demo has ended")
+    wait_until(lambda: processes_under(tmp_path) == [], within_s=60, because="the demo has ended")
     assert list(tmp_path.glob("embedding-operator-demo-*")) == []

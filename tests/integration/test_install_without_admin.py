@@ -26,6 +26,8 @@ from tests.support.chart import NAMESPACE, RELEASE, Helm, Json
 from tests.support.deadline import wait_until
 from tests.support.rights import single_rules
 
+pytestmark = pytest.mark.timeout(900)  # the first of them waits for two Helms
+
 PAGE = ROOT / "docs" / "install.md"
 EXAMPLES = ROOT / "docs" / "examples" / "helm"
 ROLE = EXAMPLES / "installer-role.yaml"
@@ -48,7 +50,7 @@ class Prepared:
     def requests(self) -> dict[Request, set[int]]:
         """The requests of the installer so far, with the status codes of the answers."""
         found: dict[Request, set[int]] = {}
-        for line in self.audit_log.read_text().splitlines():
+        for line in self.audit_log.read_text().rpartition("\n")[0].splitlines():  # the last one may be half written
             entry = json.loads(line)
             if entry["user"]["username"].endswith(f":{INSTALLER}") and {"objectRef", "responseStatus"} <= entry.keys():
                 at = entry["objectRef"]
@@ -123,9 +125,9 @@ def run_the_check(admin: Kubectl, helm: Helm, *flags: str) -> None:
     """Run `helm test`, and write the status of its pod as soon as the pod exists."""
     check = f"{RELEASE}-check"
     with ThreadPoolExecutor() as executor:
-        testing = executor.submit(helm.run, "test", RELEASE, *flags, "--logs", "--timeout=30s")
+        testing = executor.submit(helm.run, "test", RELEASE, *flags, "--logs", "--timeout=180s", within_s=200)
         wait_until(
-            lambda: admin.try_run("get", "pod", check).returncode == 0, within_s=20, because="Helm creates the pod"
+            lambda: admin.try_run("get", "pod", check).returncode == 0, within_s=120, because="Helm creates the pod"
         )
         patch = json.dumps({"status": {"phase": "Succeeded", "conditions": [{"type": "Ready", "status": "False"}]}})
         admin.run("patch", "pod", check, "--subresource=status", "--type=merge", "-p", patch)

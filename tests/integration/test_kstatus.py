@@ -181,7 +181,7 @@ class HelmChart:
 
 def test_helm_4_waits_for_a_source_that_is_not_processed_until_its_timeout(helm: HelmChart) -> None:
     helm.install()
-    done = helm.upgrade_and_wait("2s")
+    done = helm.upgrade_and_wait("8s")
     assert done.returncode != 0
     assert f"EmbeddingSource/{helm.kubectl.namespace}/{helm.name} not ready. status: InProgress" in done.stderr
 

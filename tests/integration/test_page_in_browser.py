@@ -15,7 +15,7 @@ from hack.browser.chromium import can_be_had
 from hack.repository import ROOT
 from tests.support.fake_requests import condition, source_body
 from tests.support.jobs import job_body
-from tests.support.page_browser import LOOK_AGAIN, Pages, ServedStand, headless_chromium, served
+from tests.support.page_browser import LOOK_AGAIN, WITHIN_MS, Pages, ServedStand, headless_chromium, served
 from tests.support.page_stand import Stand, an_hour_later
 
 pytestmark = pytest.mark.skipif(not can_be_had(), reason="the browser needs Linux on x86-64, and npm, which fetches it")
@@ -49,6 +49,7 @@ CONTRASTS = """() => {
 
 @pytest.fixture(scope="module")
 def pages() -> Iterator[Pages]:
+    expect.set_options(timeout=WITHIN_MS)
     with headless_chromium() as made:
         yield made
 

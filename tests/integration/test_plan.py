@@ -18,8 +18,9 @@ from embedding_worker.rows.database import Database as Connections
 from hack.cluster_choice.choice import Cluster
 from hack.database.postgres import Database
 from hack.installation.kubectl import Kubectl
-from hack.installation.prerequisites import temporary_namespace
+from hack.installation.prerequisites import ACCOUNT, temporary_namespace
 from tests.integration.test_command import MARKER, command
+from tests.support.deadline import wait_until
 from tests.support.kept_rows import BUSINESSES, Application, Keeper, vector_write
 from tests.support.manifests import a_source
 
@@ -159,7 +160,11 @@ def cluster_with_source(crds: None, cluster: Cluster, tmp_path: Path) -> Iterato
     namespace = f"test-{secrets.token_hex(4)}"
     with temporary_namespace(cluster, namespace, tmp_path) as kubeconfig:
         declared = a_source("businesses", **SPEC, backfill={"mode": "Auto", "threshold": 2, "workers": 3})
-        Kubectl(cluster, namespace).run("create", "-f", "-", stdin=yaml.safe_dump(declared))
+        kubectl = Kubectl(cluster, namespace)
+        kubectl.run("create", "-f", "-", stdin=yaml.safe_dump(declared))
+        account = f"system:serviceaccount:{namespace}:{ACCOUNT}"
+        asked = ("auth", "can-i", "list", "embeddingsources.embeddings.yellowbook.dev", "--as", account)
+        wait_until(lambda: kubectl.try_run(*asked).returncode == 0, within_s=60, because="the account's Role was made")
         yield kubeconfig
 
 

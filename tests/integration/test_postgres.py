@@ -135,7 +135,7 @@ def test_a_password_is_never_in_the_servers_log(embedded: EmbeddedPostgres) -> N
         connection.execute("ALTER SYSTEM SET log_statement = 'all'")
         connection.execute("SELECT pg_reload_conf()")
     logs_all = "SELECT current_setting('log_statement') = 'all'"
-    wait_until(lambda: query(embedded.url, logs_all)[0][0], within_s=5, because="the configuration was read again")
+    wait_until(lambda: query(embedded.url, logs_all)[0][0], within_s=30, because="the configuration was read again")
     assert embedded.folder is not None
     log = embedded.folder / "server.log"
     server = DatabaseServer(embedded.url, "of this test")
@@ -215,7 +215,7 @@ def test_programs_in_a_folder_that_only_root_reads_are_copied(tmp_path: Path, mo
 
 def test_a_kept_server_outlives_its_process_until_it_is_stopped_by_its_folder() -> None:
     with start_in_a_child("keep") as (child, folder, url):
-        assert child.wait(timeout=10) == 0
+        assert child.wait(timeout=60) == 0
         assert query(url, "SELECT 1") == [(1,)]
         embedded_postgres.stop(folder)
         assert not folder.exists()
@@ -228,5 +228,5 @@ def test_a_server_ends_with_a_parent_that_is_killed() -> None:
     with start_in_a_child("end") as (child, folder, url):
         assert query(url, "SELECT 1") == [(1,)]
         child.send_signal(signal.SIGKILL)
-        child.wait(timeout=10)
-        wait_until(lambda: not embedded_postgres.runs_in(folder), within_s=15, because="its parent was killed")
+        child.wait(timeout=60)
+        wait_until(lambda: not embedded_postgres.runs_in(folder), within_s=60, because="its parent was killed")

@@ -163,4 +163,4 @@ def test_with_the_readmes_role_and_source_every_check_passes(given: Pasted, chec
         done = command("check", KUBECONFIG=str(checked_source), DATABASE_URL=given.url)
         return {line[0] for line in done.stdout.splitlines()}
 
-    wait_until(lambda: marks() == {"✓"}, within_s=60, because="the account's Role was created")
+    wait_until(lambda: marks() == {"✓"}, within_s=120, because="the account's Role was created")

@@ -4,9 +4,11 @@
 """
 
 import importlib
+import json
 import math
 import re
 import sys
+import urllib.request
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -294,10 +296,20 @@ def surroundings(book: Book, kubectl: Kubectl, tmp_path_factory: pytest.TempPath
     folder = tmp_path_factory.mktemp("search")
     (folder / "hybrid.sql").write_text(HYBRID)
     with embeddings_service(kubectl, folder, "businesses", MODEL) as url, FakeGemini(folder) as gemini:
+        load_model(url)
         service = {"EMBEDDINGS_URL": url, "EMBEDDINGS_TOKEN": TOKEN, "DATABASE_URL": book.url}
         provider = {"GEMINI_API_KEY": API_KEY, "GOOGLE_GEMINI_BASE_URL": gemini.url}
         yield Surroundings(service | provider, folder)
         assert gemini.stats().task_types.keys() == {"RETRIEVAL_QUERY"}
+
+
+def load_model(url: str) -> None:
+    """Have the service load its model, because the clients of the page wait for two seconds only."""
+    asked = json.dumps({"model": "businesses", "input": LEAK}).encode()
+    headers = {"Authorization": f"Bearer {TOKEN}", "Content-Type": "application/json"}
+    request = urllib.request.Request(f"{url}/embeddings", asked, headers)  # noqa: S310
+    with urllib.request.urlopen(request, timeout=120) as answer:  # noqa: S310
+        assert answer.status == 200
 
 
 IN_GERMANY = ["Klempnerei Brandt & Söhne"]

@@ -182,6 +182,7 @@ async def test_a_text_that_the_model_refuses_is_the_requests_fault(client: Any) 
     assert len(await embed(client, "hotels", "another text")) == 1
 
 
+@pytest.mark.timeout(300)
 async def test_while_the_provider_is_away_requests_are_answered_at_once_and_it_is_found_when_it_is_back(
     client: Any, gemini: FakeGemini
 ) -> None:
@@ -198,7 +199,7 @@ async def test_while_the_provider_is_away_requests_are_answered_at_once_and_it_i
             and gemini.stats().calls == calls
         )
 
-    await eventually(refused_at_once, within_s=30, because="the circuit opens")
+    await eventually(refused_at_once, within_s=60, because="the circuit opens")
     gemini.lift()
 
     async def embedded() -> bool:
@@ -207,7 +208,7 @@ async def test_while_the_provider_is_away_requests_are_answered_at_once_and_it_i
         except openai.InternalServerError:
             return False
 
-    await eventually(embedded, within_s=60, every_s=0.2, because="a probe closes the circuit")
+    await eventually(embedded, within_s=90, every_s=0.2, because="a probe closes the circuit")
 
 
 async def test_a_source_that_is_added_or_deleted_is_noticed(client: Any, kubectl: Kubectl) -> None:
@@ -216,13 +217,13 @@ async def test_a_source_that_is_added_or_deleted_is_noticed(client: Any, kubectl
     async def known() -> bool:
         return "clinics" in [model.id for model in (await client.models.list()).data]
 
-    await eventually(known, within_s=20, because="the watch shows it")
+    await eventually(known, within_s=60, because="the watch shows it")
     kubectl.run("delete", "esrc", "clinics")
 
     async def unknown() -> bool:
         return not await known()
 
-    await eventually(unknown, within_s=20, because="the watch shows it")
+    await eventually(unknown, within_s=60, because="the watch shows it")
 
 
 def test_metrics_count_requests_and_texts_and_the_log_has_no_text(served: SearchProcess, kubectl: Kubectl) -> None:
@@ -241,8 +242,9 @@ def test_metrics_count_requests_and_texts_and_the_log_has_no_text(served: Search
 async def test_sigterm_lets_a_call_end_and_then_the_process(
     served: SearchProcess, client: Any, gemini: FakeGemini
 ) -> None:
-    gemini.fault(FaultKind.SLOW, seconds=1.5)
+    gemini.fault(FaultKind.SLOW, seconds=2.5)
+    calls = gemini.stats().calls
     asked = asyncio.create_task(embed(client, "hotels", "the last text"))
-    await eventually(lambda: gemini.stats().in_flight, within_s=10, because="the call has begun")
-    code = await asyncio.to_thread(served.terminate, within_s=15)
+    await eventually(lambda: gemini.stats().calls > calls, within_s=30, because="the call has begun")
+    code = await asyncio.to_thread(served.terminate, within_s=60)
     assert (code, len(await asked)) == (0, 1)

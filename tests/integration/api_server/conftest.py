@@ -89,7 +89,7 @@ async def operator(namespace: Namespace) -> AsyncIterator[PlainRequests]:
         async def rights_are_effective() -> bool:
             return (await requests.request("GET", requests.path(JOBS), limit="1")).accepted
 
-        await eventually(rights_are_effective, within_s=10, because="the account's Role was created")
+        await eventually(rights_are_effective, within_s=60, because="the account's Role was created")
         yield requests
 
 

@@ -316,7 +316,7 @@ async def test_the_documented_command_replays_a_job(admin: PlainRequests, namesp
 async def test_kubectl_waits_for_the_condition(admin: PlainRequests, namespace: Namespace, name: str) -> None:
     await create_job_in(admin, name)
     await admin.patch_status(JOBS, name, await status_after(admin, name, outcome(OutcomeKind.EMBEDDED)))
-    printed = namespace.kubectl.run("wait", "--for=condition=Succeeded", f"embeddingjob/{name}", "--timeout=5s")
+    printed = namespace.kubectl.run("wait", "--for=condition=Succeeded", f"embeddingjob/{name}", "--timeout=40s")
     assert printed == f"embeddingjob.embeddings.yellowbook.dev/{name} condition met\n"
 
 

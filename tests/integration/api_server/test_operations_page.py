@@ -74,6 +74,7 @@ def create_source(plugin: Plugin, **status: Any) -> None:
     plugin.set_status("embeddingsource", "businesses", observedGeneration=1, **CHANGE, **status)
 
 
+@pytest.mark.timeout(900)
 def test_every_command_works_in_the_order_of_the_page(namespace: Namespace, terminal: Terminal) -> None:
     plugin = Plugin(namespace)
     create_source(plugin)

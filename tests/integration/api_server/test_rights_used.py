@@ -128,7 +128,7 @@ async def test_a_listed_resource_can_be_watched(
     async with session, session.get(operator_server.host + admin.path(resource), params=parameters) as events:
         assert events.status == 200
         assert (await admin.create(resource, manifest)).accepted
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             event = json.loads(await events.content.readline())
     assert (event["type"], event["object"]["metadata"]["name"]) == ("ADDED", name)
 

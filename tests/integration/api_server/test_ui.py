@@ -82,6 +82,7 @@ def filled(namespace: Namespace) -> Namespace:
 
 @pytest.fixture(scope="module")
 def pages() -> Iterator[Pages]:
+    expect.set_options(timeout=WITHIN_MS)
     with headless_chromium() as made:
         yield made
 
@@ -175,12 +176,12 @@ def test_a_user_who_may_list_sources_only_sees_them_and_what_is_refused(
         filled.admin_kubeconfig, filled.name, name, tmp_path / "kubeconfig", kubectl=kubectl.cluster.kubectl
     )
     with page_of(filled, "-n", filled.name, kubeconfig=kubeconfig) as address, pages.open(address) as page:
-        wait_until(
-            lambda: page.evaluate(LOOK_AGAIN) or page.locator("#sources-rows tr").count() == 2,
-            within_s=30,
-            every_s=1,
-            because="the account's Role was created",
-        )
+
+        def sees_them() -> bool:
+            page.evaluate(LOOK_AGAIN)
+            return page.locator("#sources-rows tr").count() == 2
+
+        wait_until(sees_them, within_s=60, every_s=1, because="the account's Role was created")
         expect(page.locator("#dead-letters-note")).to_contain_text("The API server refuses this: embeddingjobs")
         expect(page.get_by_role("alert")).to_be_hidden()
 

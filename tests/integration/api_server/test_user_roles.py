@@ -32,12 +32,14 @@ from tests.support.forwarding_kubelet import ForwardingKubelet, create_pod
 from tests.support.kubectl import kubectl
 from tests.support.manifests import a_job, a_source
 
+pytestmark = pytest.mark.timeout(900)  # the first of them waits for a control plane and the installation
+
 AGGREGATED = ("view", "edit", "admin")
 EXPLAINER = f"{RELEASE}:{NAMESPACE}:row-explainer"
 REPLAYER = f"{RELEASE}:{NAMESPACE}:job-replayer"
 PEOPLE = {**{role: role for role in AGGREGATED}, "on-call": REPLAYER, "curious": EXPLAINER}
 """A person → the ClusterRole that is bound to them in the namespace; the last two have one role of the chart only."""
-AGGREGATED_WITHIN_S = 60.0
+AGGREGATED_WITHIN_S = 240.0
 SECRETS = ("MARKER-PASSWORD", "hunter2-of-a-variable", "hunter3-of-a-secret")
 LOG = f'{{"event": "no connection", "url": "postgresql://u:{SECRETS[0]}@h/d", "login": "{SECRETS[1]}"}}\n'
 
@@ -94,6 +96,7 @@ def aggregated(programs: Binaries, helm: Helm, tmp_path_factory: pytest.TempPath
         wait_until(
             lambda: (
                 all(everything.may(person, "list", JOBS) for person in PEOPLE)
+                and all(everything.may(person, "create", JOBS) for person in ("edit", "admin"))
                 and everything.may("admin", "create", SOURCES)
             ),
             within_s=AGGREGATED_WITHIN_S,
@@ -264,7 +267,7 @@ def test_a_person_who_may_not_forward_ports_is_told_which_right_is_missing(aggre
     aggregated.admin.run(*bound)
     wait_until(
         lambda: "pods/portforward" in explained(aggregated, "view", "shops/1").stderr,
-        within_s=30,
+        within_s=120,
         because="the right to read Leases is effective",
     )
     assert explained(aggregated, "view", "shops/1").returncode == 1
@@ -308,7 +311,7 @@ def test_the_role_of_the_page_is_enough_to_explain_and_to_report(
     aggregated.kubeconfigs["support"] = _create_person(aggregated.admin, "support", "embeddings-support", tmp_path)
     wait_until(
         lambda: explained(aggregated, "support", "shops/1").returncode == 0,
-        within_s=30,
+        within_s=120,
         because="the role is effective",
     )
     assert reported(aggregated, "support", tmp_path / "report.tar.gz")[1] == {"metrics.txt"}  # no one serves port 8080

@@ -20,7 +20,7 @@ from hack.installation.kubectl import Kubectl
 from hack.installation.prerequisites import ACCOUNT, temporary_namespace
 from tests.integration.api_server.conftest import Namespace
 from tests.support.chart import Helm, Objects
-from tests.support.deadline import eventually
+from tests.support.deadline import eventually, wait_until
 from tests.support.manifests import a_source
 from tests.support.plain_requests import PlainRequests, settings_for
 from tests.support.workers import a_run
@@ -52,6 +52,9 @@ def namespace(
     with temporary_namespace(cluster, name, folder) as kubeconfig:
         role = {**rendered.one("Role"), "metadata": {"name": ACCOUNT, "namespace": name}}
         kubectl.run("apply", "-f", "-", stdin=yaml.safe_dump(role))
+        account = f"system:serviceaccount:{name}:{ACCOUNT}"
+        asked = ("auth", "can-i", "create", "jobs.batch", "--as", account)
+        wait_until(lambda: kubectl.try_run(*asked).returncode == 0, within_s=60, because="the Role has changed")
         kubectl.run("label", "namespace", name, "pod-security.kubernetes.io/enforce=restricted")
         yield Namespace(name, kubectl, kubeconfig)
         kubectl.run("delete", "jobs.batch", "--all", "--cascade=background")
@@ -145,7 +148,7 @@ async def test_without_the_right_the_problem_names_the_value_of_the_chart(
             await workers.ensure(a_run())
             return workers.problem is not None
 
-        await eventually(is_refused, within_s=10, because="the account has no rights")
+        await eventually(is_refused, within_s=30, because="the account has no rights")
         reason, message = workers.problem or ("", "")
         assert reason == "WorkersRefused"
         assert "cannot get resource" in message

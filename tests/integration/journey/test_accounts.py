@@ -39,6 +39,7 @@ def is_stalled(system: System, reason: str) -> bool:
     return found is not None and (found["status"], found["reason"]) == ("True", reason)
 
 
+@pytest.mark.timeout(400)
 def test_two_sources_use_two_accounts_and_a_changed_endpoint_waits_for_approval(
     system: System, gemini: FakeGemini, other: FakeGemini, tmp_path: Path
 ) -> None:

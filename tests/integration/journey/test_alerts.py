@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -22,7 +23,7 @@ def firing(prometheus: Prometheus, name: str, labelled: str = "") -> bool:
     return (f"{PREFIX}{name}", labelled) in prometheus.firing()
 
 
-@pytest.mark.timeout(400)
+@pytest.mark.timeout(1_100)
 def test_alerts_fire_in_their_incidents_and_every_panel_of_the_dashboard_has_data(
     system: System, prometheus_program: Path, tmp_path: Path
 ) -> None:
@@ -38,7 +39,7 @@ def test_alerts_fire_in_their_incidents_and_every_panel_of_the_dashboard_has_dat
         rows_fail_are_replayed_and_backfilled(system, gemini)
         a_refused_key_is_a_provider_that_is_down(system, gemini, prometheus)
         a_wrong_table_is_a_stalled_source(system, prometheus)
-        every_panel_has_data(prometheus)
+        every_panel_has_data(system, prometheus)
         operator.stop()
         wait_until(lambda: firing(prometheus, "NoLeader"), within_s=WITHIN_S, because="no operator runs")
 
@@ -49,11 +50,11 @@ def no_alert_fires_while_all_is_well(prometheus: Prometheus) -> None:
         within_s=WITHIN_S,
         because="it is scraped each second",
     )
-    # The alerts have no delay here: until its second turn is seen, a source with nothing to do seems to have none.
+    # The alerts have no delay here: until its second turn is seen, a source with nothing to do seems to have none. On a busy
+    # machine a scrape that takes more than a second fails, and the turn that tells of fresh rows may come later than they do.
     wait_until(
-        lambda: not firing(prometheus, "NoSweep", "businesses"), within_s=WITHIN_S, because="a turn comes every 9 s"
+        lambda: prometheus.firing() == set(), within_s=WITHIN_S, because="a turn comes every 9 s, and all is well"
     )
-    assert prometheus.firing() == set()
 
 
 def a_refused_key_is_a_provider_that_is_down(system: System, gemini: FakeGemini, prometheus: Prometheus) -> None:
@@ -93,7 +94,10 @@ def rows_fail_are_replayed_and_backfilled(system: System, gemini: FakeGemini) ->
     system.wait_until_fresh()
 
 
-def every_panel_has_data(prometheus: Prometheus) -> None:
+def every_panel_has_data(system: System, prometheus: Prometheus) -> None:
+    """Some panels show the last minute only, so a row is embedded in it, however long ago the incidents were."""
+    add(system, "Florist")
+    system.wait_until_fresh()
     missing = queries_of_the_dashboard(prometheus.namespace)
 
     def all_have_answered() -> bool:
@@ -105,10 +109,18 @@ def every_panel_has_data(prometheus: Prometheus) -> None:
     wait_until(all_have_answered, within_s=WITHIN_S, because="each incident of the dashboard was caused")
 
 
+def in_force(source: Any) -> bool:
+    """Whether the operator works with the present spec."""
+    return bool(source["status"]["observedGeneration"] == source["metadata"]["generation"])
+
+
 def backfill_all(system: System) -> None:
     """Delete all vectors, which no trigger sees, so that the audit finds more rows than the threshold."""
     patch = json.dumps({"spec": {"backfill": {"mode": "Auto", "threshold": 1}}})
     system.kubectl.run("patch", "esrc", "businesses", "--type=merge", "-p", patch)
+    wait_until(
+        lambda: in_force(system.source()), within_s=WITHIN_S, because="a loop with the old spec would create jobs"
+    )
     system.book.run("UPDATE public.businesses SET embedding = NULL")
     system.kubectl.run("annotate", "esrc", "businesses", f"{RECONCILE_ANNOTATION}=now")
     wait_until(lambda: system.source()["status"].get("backfill"), within_s=WITHIN_S, because="three rows are no edits")

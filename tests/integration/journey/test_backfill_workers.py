@@ -6,6 +6,7 @@ No pods run here, so the test starts the workers as processes, with the argument
 from pathlib import Path
 from typing import Any
 
+import pytest
 import yaml
 
 from embedding_operator.resources.workers_job import job_name
@@ -34,20 +35,13 @@ def job(system: System) -> Any:
     return found[0] if found else None
 
 
-def wait_for_reason(system: System, reason: str) -> Any:
-    def condition() -> Any:
-        found = system.condition("Backfilling") or {}
-        return found if found.get("reason") == reason else None
-
-    return wait_until(condition, within_s=60, every_s=0.2, because=f"Backfilling has the reason {reason}")
-
-
+@pytest.mark.timeout(400)
 def test_a_backfill_waits_for_the_chart_and_then_runs_on_workers(system: System, tmp_path: Path) -> None:
     system.book.add(ROWS)
     gemini = system.stack.enter_context(FakeGemini(tmp_path, latency_ms=300))
     spec = {"mode": "Auto", "threshold": 100, "workers": 2}
     operator = system.start_with_gemini(gemini, backfill=spec)
-    refused = wait_for_reason(system, "WorkersNotEnabled")
+    refused = system.wait_for_condition("Backfilling", "WorkersNotEnabled", within_s=60)
     assert "backfill.workers.enabled" in refused["message"]
     assert gemini.stats().texts == 0
     operator.stop()
@@ -75,7 +69,7 @@ def test_a_backfill_waits_for_the_chart_and_then_runs_on_workers(system: System,
     for index in range(2):
         assert workers.exit_code(index) == 0, workers.tail(index)
     wait_until(lambda: job(system) is None, within_s=30, every_s=0.2, because="the operator removes the Job")
-    wait_for_reason(system, "Completed")
+    system.wait_for_condition("Backfilling", "Completed", within_s=60)
     backfill = system.source()["status"]["backfill"]
     assert (backfill["done"], backfill["failed"]) == (ROWS, 0)
     assert gemini.stats().texts == ROWS

@@ -18,6 +18,7 @@ def patch(system: System, kind: str, name: str, body: dict[str, Any], *arguments
     system.kubectl.run("patch", kind, name, "--type=merge", "-p", json.dumps(body), *arguments)
 
 
+@pytest.mark.timeout(400)
 def test_a_source_that_is_being_deleted_embeds_nothing_until_it_is_created_again(
     system: System, gemini: FakeGemini
 ) -> None:
@@ -49,8 +50,7 @@ def test_a_status_that_a_person_has_changed_is_written_again_within_a_minute(
     system.book.add(3)
     system.start_with_gemini(gemini)
     system.wait_until_fresh()
-    ready = "the source is ready"
-    wait_until(lambda: (system.condition("Fresh") or {}).get("status") == "True", within_s=30, because=ready)
+    system.wait_for_condition("Fresh", "True")
     change = {"conditions": None, "observedGeneration": 0, "rows": {"due": 99}}
     patch(system, "embeddingsource", "businesses", {"status": change}, "--subresource=status")
 
@@ -59,4 +59,5 @@ def test_a_status_that_a_person_has_changed_is_written_again_within_a_minute(
         fresh = [one["status"] for one in status.get("conditions") or () if one["type"] == "Fresh"]
         return (fresh, status.get("observedGeneration"), status.get("rows", {}).get("due")) == (["True"], 1, 0)
 
-    wait_until(is_repaired, within_s=75, every_s=0.5, because="every minute the status is compared")
+    # After the comparison the status is written in the next turn, which may come nine seconds later.
+    wait_until(is_repaired, within_s=90, every_s=0.5, because="every minute the status is compared")

@@ -52,7 +52,7 @@ def wait_until_stalled(system: System) -> str:
     return str(wait_until(message, within_s=120, every_s=0.5, because="so many rows fail"))
 
 
-@pytest.mark.timeout(400)
+@pytest.mark.timeout(700)
 def test_at_the_limit_of_dead_letters_a_source_stops_loudly_others_go_on_and_it_resumes_when_they_are_replayed(
     system: System, gemini: FakeGemini, prometheus_program: Path, tmp_path: Path
 ) -> None:
@@ -66,9 +66,13 @@ def test_at_the_limit_of_dead_letters_a_source_stops_loudly_others_go_on_and_it_
     assert embedded(system) == GOOD
     assert 'embedding_operator_dead_letter_limit_reached{source="archive"} 1.0' in metrics(operator)
     assert 'embedding_operator_dead_letter_limit_reached{source="businesses"} 0.0' in metrics(operator)
-    summaries = [system.source(name)["status"]["summary"] for name in ("archive", "businesses")]
-    assert summaries == ["DeadLetterLimit", "Fresh"]
-    assert '"reason": "DeadLetterLimit"' in operator.log.read_text()
+    assert system.source("archive")["status"]["summary"] == "DeadLetterLimit"
+    wait_until(lambda: system.source()["status"]["summary"] == "Fresh", within_s=60, because="none of its rows fails")
+    wait_until(
+        lambda: '"reason": "DeadLetterLimit"' in operator.log.read_text(),
+        within_s=30,
+        because="it is logged after the status is written",
+    )
     wait_until(
         lambda: (LIMIT_ALERT, "archive") in prometheus.firing(), within_s=60, every_s=0.5, because="it has an alert"
     )
@@ -79,7 +83,7 @@ def test_at_the_limit_of_dead_letters_a_source_stops_loudly_others_go_on_and_it_
         because="an Event is sent soon after",
     )
     system.book.run("UPDATE public.businesses SET name = 'new' WHERE id = 1")
-    wait_until(lambda: system.book.outdated_rows() == [], within_s=20, every_s=0.2, because="the other source goes on")
+    wait_until(lambda: system.book.outdated_rows() == [], within_s=60, every_s=0.2, because="the other source goes on")
 
     system.book.run("ALTER TABLE public.archive DROP CONSTRAINT not_searchable")
     replayed = Runbook(system.kubectl, system.book, tmp_path).follow(
@@ -89,9 +93,5 @@ def test_at_the_limit_of_dead_letters_a_source_stops_loudly_others_go_on_and_it_
     wait_until(
         lambda: embedded(system) == BAD + GOOD, within_s=120, every_s=0.5, because="the dead letters are replayed"
     )
-    wait_until(
-        lambda: system.condition("Stalled", "archive")["status"] == "False",
-        within_s=20,
-        because="it is below the limit",
-    )
+    system.wait_for_condition("Stalled", "False", "archive", within_s=60)
     assert 'embedding_operator_dead_letter_limit_reached{source="archive"} 0.0' in metrics(operator)

@@ -5,10 +5,14 @@ right to create them.
 import json
 from typing import Any
 
+import pytest
+
 from hack.installation.prerequisites import ACCOUNT
 from hack.provider_server.process import FakeGemini
 from tests.integration.journey.conftest import System
 from tests.support.deadline import wait_until
+
+pytestmark = pytest.mark.timeout(500)
 
 REJECTED_TEXT = "the provider rejects this text"
 
@@ -32,7 +36,7 @@ def test_a_dead_letter_its_replay_and_its_source_have_events(system: System, gem
     job = system.wait_for_phase(2, "DeadLettered")["metadata"]["name"]
     wait_until(
         lambda: events(system, "EmbeddingJob", job) == [("Warning", "InputRejected")],
-        within_s=10,
+        within_s=60,
         because="the job is a dead letter",
     )
     printed = system.kubectl.run("get", "events")
@@ -40,7 +44,7 @@ def test_a_dead_letter_its_replay_and_its_source_have_events(system: System, gem
     assert REJECTED_TEXT not in system.kubectl.run("get", "events", "-o", "yaml")
     wait_until(
         lambda: ("Normal", "Ready") in events(system, "EmbeddingSource", "businesses"),
-        within_s=10,
+        within_s=60,
         because="the source was ready before the row failed, and Events are sent one after the other",
     )
     assert "InputRejected" in system.kubectl.run("describe", "embeddingjob", job).partition("Events:")[2]
@@ -49,7 +53,7 @@ def test_a_dead_letter_its_replay_and_its_source_have_events(system: System, gem
     system.wait_for_phase(2, "Succeeded")
     wait_until(
         lambda: events(system, "EmbeddingJob", job) == [("Warning", "InputRejected"), ("Normal", "Replayed")],
-        within_s=10,
+        within_s=60,
         because="the job was replayed",
     )
 
@@ -60,19 +64,19 @@ def test_changes_of_a_sources_state_have_events(system: System, gemini: FakeGemi
     system.start_with_gemini(gemini)
     wait_until(
         lambda: ("Warning", "ProviderUnavailable") in events(system, "EmbeddingSource", "businesses"),
-        within_s=30,
+        within_s=60,
         because="every call fails",
     )
     gemini.lift()
     wait_until(
         lambda: ("Normal", "ProviderReady") in events(system, "EmbeddingSource", "businesses"),
-        within_s=30,
+        within_s=60,
         because="calls succeed again",
     )
     system.apply_source("wrong", table="public.busineses")
     wait_until(
         lambda: events(system, "EmbeddingSource", "wrong") == [("Warning", "TableMissing")],
-        within_s=20,
+        within_s=60,
         because="the table does not exist",
     )
 
@@ -86,13 +90,13 @@ def test_everything_else_works_without_the_right_to_create_events(system: System
         lambda: (
             system.kubectl.try_run("auth", "can-i", "create", "events.events.k8s.io", *as_operator(system)).returncode
         ),
-        within_s=20,
+        within_s=60,
         because="the Role has changed",
     )
     add_rows_with_a_rejected_one(system, gemini)
     operator = system.start_with_gemini(gemini)
     job = system.wait_for_phase(2, "DeadLettered")["metadata"]["name"]
-    wait_until(lambda: '"event not sent"' in operator.log.read_text(), within_s=10, because="creating it is forbidden")
+    wait_until(lambda: '"event not sent"' in operator.log.read_text(), within_s=60, because="creating it is forbidden")
     gemini.lift()
     system.patch_status(job, {"phase": "Pending"})
     system.wait_for_phase(2, "Succeeded")

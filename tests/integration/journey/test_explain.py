@@ -34,6 +34,7 @@ def ask(process: OperatorProcess, source: str, row_id: int | str, *, host: str =
         return exc.code, json.load(exc)
 
 
+@pytest.mark.timeout(400)
 def test_the_leader_says_of_each_row_what_becomes_of_it(system: System, gemini: FakeGemini) -> None:
     system.book.add(3)
     process = system.start_with_gemini(gemini)
@@ -45,6 +46,8 @@ def test_the_leader_says_of_each_row_what_becomes_of_it(system: System, gemini: 
         assert status == 200, answer
         return answer
 
+    # A row is fresh before its job is finished, which has a place in the queue until then.
+    wait_until(lambda: told(1)["job"] is None, within_s=30, because="its job succeeds")
     fresh = told(1)
     assert (fresh["row"]["state"], fresh["row"]["dueSince"], fresh["why"], fresh["queue"]) == (
         "UpToDate",
@@ -73,7 +76,7 @@ def test_the_leader_says_of_each_row_what_becomes_of_it(system: System, gemini: 
     assert told(waiting)["job"]["phase"] == "Pending"
 
     system.apply_source(model=GEMINI_MODEL, suspend=True)
-    wait_until(lambda: system.source()["status"]["summary"] == "Suspended", within_s=30, because="it is suspended")
+    wait_until(lambda: system.source()["status"]["summary"] == "Suspended", within_s=60, because="it is suspended")
     edits = add(system, "First of two", "Second of two", "While it is suspended")
     answer = told(edits[-1])
     assert (answer["row"]["state"], answer["row"]["foundBy"], answer["job"]) == ("Due", "Edit", None)
@@ -103,6 +106,7 @@ def embeddings(system: System, *arguments: str) -> str:
     return done.stdout
 
 
+@pytest.mark.timeout(600)
 @pytest.mark.skipif(given_cluster() is not None, reason="a given cluster reaches no kubelet of this machine")
 def test_kubectl_embeddings_asks_the_running_operator(system: System, gemini: FakeGemini, tmp_path: Path) -> None:
     """Through the API server and a kubelet that does nothing but forward ports, to the process in place of a pod."""
@@ -122,7 +126,7 @@ def test_kubectl_embeddings_asks_the_running_operator(system: System, gemini: Fa
         assert [line for line in told if line.endswith(" its vector was written (gemini-embedding-001@512)")]
 
         system.apply_source(model=GEMINI_MODEL, suspend=True)
-        wait_until(lambda: system.source()["status"]["summary"] == "Suspended", within_s=30, because="it is suspended")
+        wait_until(lambda: system.source()["status"]["summary"] == "Suspended", within_s=60, because="it is suspended")
         (edited,) = add(system, "Text of a row")
         told = embeddings(system, "explain", f"businesses/{edited}").splitlines()
         assert re.fullmatch(rf"row '{edited}' of businesses: due for \d+s", told[0])

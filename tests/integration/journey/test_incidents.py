@@ -226,7 +226,7 @@ def lines(log: str) -> Iterator[dict[str, Any]]:
                 yield found
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(700)
 @pytest.mark.parametrize("incident", INCIDENTS, ids=lambda incident: incident.name)
 def test_an_incident_is_told_everywhere_blames_no_row_and_is_over_after_its_remedy(
     watched: Watched, incident: Incident
@@ -239,7 +239,7 @@ def test_an_incident_is_told_everywhere_blames_no_row_and_is_over_after_its_reme
     watched.wait_until_over(incident.alert)
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(700)
 def test_a_poison_row_alone_is_a_dead_letter_which_is_told_and_replayed_by_the_runbook(watched: Watched) -> None:
     system = watched.stand.system
     watched.stand.gemini.fault("400", only_matching="VENOM")
@@ -262,7 +262,7 @@ def test_a_poison_row_alone_is_a_dead_letter_which_is_told_and_replayed_by_the_r
     system.wait_until_fresh()
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(700)
 def test_a_row_that_stays_locked_says_so_delays_no_other_and_is_written_when_the_session_is_ended(
     watched: Watched,
 ) -> None:
@@ -271,6 +271,8 @@ def test_a_row_that_stays_locked_says_so_delays_no_other_and_is_written_when_the
     system.book.run("UPDATE public.businesses SET name = 'edited' WHERE id <= 2")
     with contextlib.closing(psycopg.connect(system.book.url)) as other:
         other.execute("SELECT FROM public.businesses WHERE id = 1 FOR UPDATE")
+        # A call that failed just before a canary succeeds would count as an attempt, of another reason.
+        system.wait_for_condition("ProviderReady", "False", within_s=TOLD_WITHIN_S)
         provider_is_well(DOWN)(watched.stand)
         system.wait_for_phase(2, "Succeeded", within_s=60)
         assert system.wait_for_phase(1, "Retrying", within_s=60)["status"]["reason"] == "RowLocked"
@@ -289,10 +291,10 @@ def test_a_row_that_stays_locked_says_so_delays_no_other_and_is_written_when_the
 
 def is_ended(system: System, pid: int) -> bool:
     """Whether the server has ended the session. The session itself is not used, so that it stays idle."""
-    return system.book.run(f"SELECT FROM pg_stat_activity WHERE pid = {pid}") == []
+    return system.book.run(f"SELECT pid FROM pg_stat_activity WHERE pid = {pid}") == []
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(700)
 def test_a_full_disk_is_told_loses_nothing_that_was_paid_for_and_work_goes_on_when_there_is_room(
     watched: Watched,
 ) -> None:
@@ -332,6 +334,7 @@ def fill(system: System, table: str) -> None:
                 )
 
 
+@pytest.mark.timeout(300)
 def test_pending_jobs_say_what_they_wait_for(stand: Stand) -> None:
     system = stand.system
     system.start_with_gemini(stand.gemini)

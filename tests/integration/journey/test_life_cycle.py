@@ -3,6 +3,8 @@
 import json
 from datetime import UTC, datetime
 
+import pytest
+
 from hack.provider_server.process import FakeGemini
 from tests.integration.journey.conftest import System, add
 from tests.support.deadline import wait_until
@@ -16,13 +18,20 @@ def seconds_to_next_attempt(job: object) -> float:
     return (moment - datetime.now(UTC)).total_seconds()
 
 
+def pause_s(job: object) -> float:
+    """From the last failure to the next attempt: a test may see the job long after its status was written."""
+    assert isinstance(job, dict)
+    failed, again = job["status"]["history"][-1]["time"], job["status"]["nextAttemptTime"]
+    return (datetime.fromisoformat(again) - datetime.fromisoformat(failed)).total_seconds()
+
+
 def test_a_row_that_fails_twice_is_retried_with_a_backoff_and_becomes_fresh(system: System, gemini: FakeGemini) -> None:
     gemini.fault("503", times=2, only_matching="Flaky")
     (row,) = add(system, "Flaky")
     system.start_with_gemini(gemini, retry={"initialSeconds": 3, "maxSeconds": 3})
     waiting = system.wait_for_phase(row, "Retrying")
     assert waiting["status"]["reason"] == "ProviderUnavailable"
-    assert 0 < seconds_to_next_attempt(waiting) <= 3.4
+    assert 3 <= round(pause_s(waiting), 2) <= 3.4
     backoff = json.loads(waiting["metadata"]["annotations"]["embeddings.yellowbook.dev/backoff"])
     assert backoff["notBefore"] == waiting["status"]["nextAttemptTime"]
     assert (backoff["attempt"], 3 <= backoff["delaySeconds"] <= 3.3) == (waiting["status"]["attempts"] + 1, True)
@@ -45,11 +54,7 @@ def test_a_row_whose_text_is_rejected_is_dead_lettered_at_once_and_the_others_ar
     assert (dead["status"]["reason"], dead["status"]["attempts"]) == ("InputRejected", 1)
     assert "TOXIC" not in json.dumps(dead)
     wait_until(lambda: system.book.outdated_rows() == [row], within_s=30, because="only one text is rejected")
-    fresh = wait_until(
-        lambda: (condition := system.condition("Fresh")) and condition["status"] == "True" and condition,
-        within_s=30,
-        because="the only due row has a dead letter",
-    )
+    fresh = system.wait_for_condition("Fresh", "True")  # the only due row has a dead letter
     assert fresh["reason"] == "FreshExceptDeadLettered"
     assert gemini.stats().calls < 25, "the batch is bisected, and its rows are not sent one by one"
     gemini.lift()
@@ -63,7 +68,7 @@ def test_a_row_that_never_succeeds_is_dead_lettered_at_the_limit(system: System,
     gemini.fault("500", only_matching="Hopeless")
     row, _ = add(system, "Hopeless", "Fine")
     system.start_with_gemini(gemini, retry=SHORT_BACKOFF | {"maxAttempts": 3})
-    dead = system.wait_for_phase(row, "DeadLettered")
+    dead = system.wait_for_phase(row, "DeadLettered", within_s=60)
     assert (dead["status"]["reason"], dead["status"]["attempts"]) == ("RetriesExhausted", 3)
     assert "failed 3 times" in dead["status"]["message"]
     assert [attempt["code"] for attempt in dead["status"]["history"]] == ["500 INTERNAL"] * 3
@@ -112,16 +117,18 @@ def test_an_edit_during_a_backoff_supersedes_the_job(system: System, gemini: Fak
     assert system.book.outdated_rows() == []
 
 
+@pytest.mark.timeout(300)
 def test_a_restart_during_a_backoff_waits_until_its_end(system: System, gemini: FakeGemini) -> None:
+    """The backoff is longer than a restart takes on a busy machine."""
     gemini.fault("503", times=1, only_matching="Flaky")
     (row,) = add(system, "Flaky")
-    first = system.start_with_gemini(gemini, retry={"initialSeconds": 15, "maxSeconds": 15})
+    first = system.start_with_gemini(gemini, retry={"initialSeconds": 30, "maxSeconds": 30})
     waiting = system.wait_for_phase(row, "Retrying")
     first.kill()
     system.start_gemini_operator(gemini)
     still = system.job(row)
     assert still["status"]["nextAttemptTime"] == waiting["status"]["nextAttemptTime"]
-    done = system.wait_for_phase(row, "Succeeded", within_s=40)
+    done = system.wait_for_phase(row, "Succeeded", within_s=90)
     not_before = datetime.fromisoformat(waiting["status"]["nextAttemptTime"])
     assert datetime.fromisoformat(done["status"]["startTime"]) >= not_before
     assert done["status"]["attempts"] == 2
@@ -137,11 +144,7 @@ def test_an_outage_that_all_rows_share_counts_as_an_attempt_of_none(system: Syst
     gemini.lift()
     gemini.fault("503")
     system.start_gemini_operator(gemini)
-    not_ready = wait_until(
-        lambda: (condition := system.condition("ProviderReady")) and condition["status"] == "False" and condition,
-        within_s=30,
-        because="every call fails",
-    )
+    not_ready = system.wait_for_condition("ProviderReady", "False")
     assert not_ready["reason"] == "ProviderUnavailable"
     assert {job["status"]["phase"] for job in system.jobs()} == {"Pending"}
     gemini.lift()
@@ -152,32 +155,27 @@ def test_an_outage_that_all_rows_share_counts_as_an_attempt_of_none(system: Syst
         every_s=0.1,
         because="every row is fresh",
     )
-    wait_until(
-        lambda: system.condition("ProviderReady")["status"] == "True", within_s=20, because="calls succeed again"
-    )
+    system.wait_for_condition("ProviderReady", "True")
 
 
 def test_a_wrong_key_is_shown_in_a_condition_and_counts_as_no_attempt(system: System, gemini: FakeGemini) -> None:
     system.book.add(3)
     gemini.fault("400-key")
     system.start_with_gemini(gemini)
-    not_ready = wait_until(
-        lambda: (condition := system.condition("ProviderReady")) and condition["status"] == "False" and condition,
-        within_s=30,
-        because="the key is refused",
-    )
+    not_ready = system.wait_for_condition("ProviderReady", "False")
     assert gemini.api_key not in json.dumps(not_ready)
     assert {job["status"]["phase"] for job in system.jobs()} == {"Pending"}
     gemini.lift()
     system.wait_until_fresh()
 
 
+@pytest.mark.timeout(400)
 def test_a_provider_that_hangs_for_one_text_does_not_block_other_rows(system: System, gemini: FakeGemini) -> None:
     gemini.fault("hang", times=2, only_matching="Tarpit")
     system.book.add(10)
     (row,) = add(system, "Tarpit")
     system.start_with_gemini(gemini, retry=SHORT_BACKOFF)
     wait_until(
-        lambda: system.book.outdated_rows() in ([row], []), within_s=60, because="the calls for other rows do not hang"
+        lambda: system.book.outdated_rows() in ([row], []), within_s=120, because="the calls for other rows do not hang"
     )
-    system.wait_until_fresh(within_s=90)
+    system.wait_until_fresh(within_s=150)

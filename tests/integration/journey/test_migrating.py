@@ -119,6 +119,7 @@ def connection(system: System) -> Iterator[psycopg.Connection]:
         yield opened
 
 
+@pytest.mark.timeout(600)
 def test_the_page_moves_each_system_and_only_outdated_vectors_cost_a_call(
     system: System, gemini: FakeGemini, connection: psycopg.Connection
 ) -> None:

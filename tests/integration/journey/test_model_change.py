@@ -81,6 +81,7 @@ def started(system: System, gemini: FakeGemini) -> System:
     return system
 
 
+@pytest.mark.timeout(600)
 def test_every_search_finds_the_right_row_while_the_model_is_changed(started: System) -> None:
     texts = dict(started.book.run(f"SELECT id, {TEXT} FROM public.businesses WHERE id > {EDITED}"))
     reader = Reader(started.book.url, texts)

@@ -24,6 +24,7 @@ def provider_in_force(system: System) -> Any:
     return record
 
 
+@pytest.mark.timeout(300)
 def test_a_source_that_changes_to_the_newer_sdk_embeds_no_row_again(system: System, gemini: FakeGemini) -> None:
     system.book.add(20)
     system.start_with_gemini(gemini)
@@ -31,7 +32,7 @@ def test_a_source_that_changes_to_the_newer_sdk_embeds_no_row_again(system: Syst
     before = gemini.stats()
 
     system.apply_source(model=GEMINI_MODEL | {"provider": "google-genai"})
-    wait_until(lambda: provider_in_force(system) == "google-genai", within_s=30, because="nothing has to be approved")
+    wait_until(lambda: provider_in_force(system) == "google-genai", within_s=60, because="nothing has to be approved")
     system.book.add(1, prefix="Embedded by the newer SDK")
     system.wait_until_fresh()
     after = gemini.stats()

@@ -47,7 +47,7 @@ def test_one_poison_row_among_300_is_the_only_dead_letter_and_costs_at_most_40_c
     assert "VENOM" not in json.dumps(dead)
     wait_until(lambda: system.book.outdated_rows() == [poison], within_s=60, because="299 rows can be embedded")
     assert dead_letters(system) == [str(poison)]
-    assert system.condition("ProviderReady")["status"] == "True"
+    system.wait_for_condition("ProviderReady", "True")
     known = "SELECT id, reason FROM embedding_operator.outcomes WHERE phase = 'DeadLettered'"
     wait_until(lambda: system.book.run(known) == [(str(poison), reason)], within_s=20, because="the outcome is kept")
     assert "VENOM" not in str(system.book.run("SELECT * FROM embedding_operator.outcomes"))
@@ -64,7 +64,7 @@ def calls_because_of(row: int, system: System, gemini: FakeGemini) -> int:
     return sent[hash_of(text)] + sent.get(hash_of(CANARY), 0) + ceil(log2(100))
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(400)
 def test_pairs_of_rows_that_fail_together_are_told_apart_and_a_good_row_waits_for_none_of_them(
     system: System, gemini: FakeGemini
 ) -> None:
@@ -73,14 +73,14 @@ def test_pairs_of_rows_that_fail_together_are_told_apart_and_a_good_row_waits_fo
     system.start_with_gemini(gemini, retry=SHORT_SCHEDULE)
     system.wait_until_fresh()
     system.book.run("UPDATE public.businesses SET name = 'VENOM ' || id WHERE id = ANY(%s)", rows[:2])
-    system.wait_for_phase(rows[0], "Retrying")
+    system.wait_for_phase(rows[0], "Retrying", within_s=60)
     system.book.run("UPDATE public.businesses SET name = 'VENOM ' || id WHERE id = ANY(%s)", rows[2:4])
     system.book.run("UPDATE public.businesses SET name = 'good' WHERE id = %s", rows[4])
     wait_until(
         lambda: rows[4] not in system.book.outdated_rows(), within_s=20, every_s=0.1, because="the row is a good one"
     )
     wait_until(
-        lambda: dead_letters(system) == sorted(map(str, rows[:4])), within_s=60, because="four rows fail in earnest"
+        lambda: dead_letters(system) == sorted(map(str, rows[:4])), within_s=120, because="four rows fail in earnest"
     )
 
 
@@ -96,7 +96,7 @@ def test_thirty_poison_rows_among_330_are_the_only_dead_letters(system: System, 
     wait_until(lambda: dead_letters(system) == sorted(map(str, poison)), within_s=90, because="30 rows fail in earnest")
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(400)
 def test_rows_whose_texts_make_the_provider_hang_delay_no_edit_of_another_row(
     system: System, gemini: FakeGemini
 ) -> None:
@@ -104,10 +104,10 @@ def test_rows_whose_texts_make_the_provider_hang_delay_no_edit_of_another_row(
     (good,) = add(system, "Bakery")
     system.start_with_gemini(gemini)
     system.wait_until_fresh()
-    add(system, *(f"VENOM {n}" for n in range(5)))
-    wait_until(lambda: gemini.stats().in_flight == 1, within_s=30, every_s=0.05, because="the first group hangs")
-    add(system, *(f"VENOM {n}" for n in range(5, 10)))
-    wait_until(lambda: gemini.stats().in_flight == 2, within_s=30, every_s=0.05, because="the second group hangs")
+    system.book.add(5, prefix="VENOM")  # in one transaction, and perhaps in two calls all the same
+    wait_until(lambda: gemini.stats().in_flight >= 1, within_s=30, every_s=0.05, because="the first group hangs")
+    system.book.add(5, prefix="VENOM again")
+    wait_until(lambda: gemini.stats().in_flight >= 2, within_s=30, every_s=0.05, because="the second group hangs")
     wait_until(lambda: gemini.stats().calls > 4, within_s=60, every_s=0.2, because="both are bisected")
     # A row that was not sent yet could still come into the batch of the edit.
     texts = system.book.run(f"SELECT {TEXT} FROM public.businesses WHERE name LIKE 'VENOM%'")
@@ -143,7 +143,7 @@ def test_an_operator_that_is_killed_between_the_write_and_the_status_makes_no_se
     system.start_gemini_operator(gemini)
     wait_until(
         lambda: {job["status"]["phase"] for job in system.jobs(row)} == {"Succeeded"},
-        within_s=30,
+        within_s=90,  # a status that is refused once more, while the policy is being deleted, waits for half a minute
         because="the row has its vector",
     )
     assert "AlreadyFresh" in system.reasons(row)

@@ -5,6 +5,8 @@ from urllib.error import HTTPError
 from urllib.parse import urlsplit
 from urllib.request import urlopen
 
+import pytest
+
 from hack.processes.daemons import is_running
 from tests.integration.journey.conftest import System
 from tests.support.deadline import wait_until
@@ -14,20 +16,21 @@ def log_events(system: System) -> list[str]:
     return [json.loads(line)["event"] for line in (system.folder / "operator.log").read_text().splitlines()]
 
 
+@pytest.mark.timeout(400)
 def test_sigterm_during_work_ends_the_process_cleanly_and_the_next_one_continues(system: System) -> None:
     system.book.add(400)
     first = system.start_operator(EMBEDDING_MAX_OPEN_JOBS="40")
     system.apply_source()
-    wait_until(
-        lambda: len(system.book.outdated_rows()) < 350, within_s=60, every_s=0.1, because="the operator embeds rows"
-    )
+    # Not by the oracle, which takes so long on a busy machine that all rows might be done.
+    embedded = "SELECT id FROM public.businesses WHERE embedding IS NOT NULL"
+    wait_until(lambda: len(system.book.run(embedded)) > 50, within_s=120, because="the operator embeds rows")
     first.stop()
     assert not is_running(first.daemon)
     assert log_events(system)[-1] == "operator ended"
     assert json.loads(first.log.read_text().splitlines()[-1])["clean"] is True
     assert len(system.book.outdated_rows()) > 0
     system.start_operator(EMBEDDING_MAX_OPEN_JOBS="40")
-    system.wait_until_fresh(within_s=90)
+    system.wait_until_fresh(within_s=120)
 
 
 def test_the_jobs_of_a_deleted_source_are_deleted_and_a_source_created_again_embeds_no_row_twice(
@@ -54,8 +57,8 @@ def test_a_source_with_a_wrong_table_is_stalled_and_another_source_works(system:
     system.apply_source("wrong", table="public.busineses")
     system.apply_source()
     system.wait_until_fresh()
-    stalled = wait_until(lambda: system.condition("Stalled", "wrong"), within_s=20, because="the source was applied")
-    assert (stalled["status"], stalled["reason"]) == ("True", "TableMissing")
+    stalled = system.wait_for_condition("Stalled", "True", "wrong")
+    assert stalled["reason"] == "TableMissing"
     assert "public.busineses does not exist" in stalled["message"]
     assert system.condition("Ready", "wrong")["status"] == "False"
 
@@ -68,17 +71,18 @@ def test_a_stalled_source_does_not_make_the_pod_unready_when_its_database_is_rea
     operator = system.start_operator()
     wait_until(
         lambda: status_code(f"{operator.http_url}/readyz") == 503,
-        within_s=20,
+        within_s=60,
         every_s=0.1,
         because="the role may not log in",
     )
     system.book.run(f'ALTER ROLE "{role}" LOGIN')
+    system.wait_for_condition("Stalled", "TableMissing", within_s=60)
     wait_until(
-        lambda: (system.condition("Stalled") or {}).get("reason") == "TableMissing",
-        within_s=30,
-        because="the role may log in",
+        lambda: status_code(f"{operator.http_url}/readyz") == 200,
+        within_s=60,
+        every_s=0.2,
+        because="the database answers, which is looked at every five seconds",
     )
-    assert status_code(f"{operator.http_url}/readyz") == 200
 
 
 def test_a_process_without_a_source_is_ready_only_when_its_database_answers(system: System) -> None:
@@ -123,14 +127,10 @@ def test_a_suspended_source_creates_no_job_until_it_is_resumed(system: System) -
     system.book.add(5)
     system.start_operator()
     system.apply_source(suspend=True)
-    wait_until(
-        lambda: (system.condition("Ready") or {}).get("reason") == "Suspended",
-        within_s=30,
-        because="the source was suspended",
-    )
+    system.wait_for_condition("Ready", "Suspended")
     wait_until(
         lambda: system.source()["status"].get("rows", {}).get("due") == 5,
-        within_s=30,
+        within_s=60,
         because="the audit runs in a suspended source too",
     )
     assert system.jobs() == []
@@ -151,10 +151,6 @@ def test_a_stalled_source_is_checked_again_and_works_when_its_table_exists(syste
     system.book.run("ALTER TABLE public.businesses RENAME TO not_there_yet")
     system.start_operator()
     system.apply_source()
-    wait_until(
-        lambda: (system.condition("Stalled") or {}).get("status") == "True",
-        within_s=30,
-        because="the table does not exist",
-    )
+    system.wait_for_condition("Stalled", "True")
     system.book.run("ALTER TABLE public.not_there_yet RENAME TO businesses")
     system.wait_until_fresh(within_s=60)

@@ -25,24 +25,15 @@ def attempts(system: System) -> set[tuple[str, int]]:
 
 def every_row_succeeds_at_its_first_attempt(system: System) -> None:
     """A vector is written shortly before the status of its job."""
-    wait_until(lambda: attempts(system) == {("Succeeded", 1)}, within_s=20, because="every row is fresh")
+    wait_until(lambda: attempts(system) == {("Succeeded", 1)}, within_s=60, because="every row is fresh")
 
 
 def provider_not_ready(system: System, *, within_s: float = 30, source: str = "businesses") -> Any:
-    return wait_until(
-        lambda: (
-            (condition := system.condition("ProviderReady", source)) and condition["status"] == "False" and condition
-        ),
-        within_s=within_s,
-        every_s=0.1,
-        because="calls fail",
-    )
+    return system.wait_for_condition("ProviderReady", "False", source, within_s=within_s)
 
 
 def wait_until_ready(system: System) -> None:
-    wait_until(
-        lambda: system.condition("ProviderReady")["status"] == "True", within_s=30, because="calls succeed again"
-    )
+    system.wait_for_condition("ProviderReady", "True")
 
 
 def while_it_lasts(seconds: float) -> Iterable[None]:
@@ -61,6 +52,7 @@ def test_an_outage_longer_than_all_pauses_of_a_row_counts_as_no_attempt_of_300_r
     gemini.fault("503")
     system.book.add(ROWS)
     system.start_with_gemini(gemini, retry=SHORT_SCHEDULE)
+    began = time.monotonic()
     not_ready = provider_not_ready(system)
     assert not_ready["reason"] == "ProviderUnavailable"
     assert "no call is made since 20" in not_ready["message"]
@@ -68,7 +60,7 @@ def test_an_outage_longer_than_all_pauses_of_a_row_counts_as_no_attempt_of_300_r
     for _ in while_it_lasts(OUTAGE_S):
         assert attempts(system) <= {("Pending", 0)}
     calls = gemini.stats().calls
-    assert calls <= 2 * 4 + 12, "only probes are sent, with pauses"
+    assert calls <= 2 * 4 + (time.monotonic() - began), "only probes are sent, with pauses of a second or more"
     gemini.lift()
     system.wait_until_fresh(within_s=120)
     wait_until_ready(system)
@@ -100,7 +92,7 @@ WRONG = {
 }
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(900)
 @pytest.mark.parametrize("rows", [1, 60], ids=["one row", "60 rows"])
 def test_a_wrong_key_right_model_or_endpoint_is_told_by_its_name_and_counts_as_no_attempt(
     system: System, gemini: FakeGemini, rows: int
@@ -109,15 +101,7 @@ def test_a_wrong_key_right_model_or_endpoint_is_told_by_its_name_and_counts_as_n
     for fault, reason in WRONG.items():
         gemini.fault(fault)
         system.book.add(rows)
-        not_ready = wait_until(
-            lambda reason=reason: (
-                system.condition("ProviderReady")["reason"] == reason  # type: ignore[misc]
-                and system.condition("ProviderReady")
-            ),
-            within_s=30,
-            every_s=0.1,
-            because=f"calls fail by {fault}",
-        )
+        not_ready = system.wait_for_condition("ProviderReady", reason)
         assert not_ready["status"] == "False"
         assert gemini.api_key not in not_ready["message"]
         assert attempts(system) <= {("Pending", 0), ("Succeeded", 1)}
@@ -126,7 +110,7 @@ def test_a_wrong_key_right_model_or_endpoint_is_told_by_its_name_and_counts_as_n
     every_row_succeeds_at_its_first_attempt(system)
 
 
-@pytest.mark.timeout(400)
+@pytest.mark.timeout(600)
 @pytest.mark.parametrize(("fault", "ratio"), [("503", 0.3), ("503", 0.5), ("400", 0.15)])
 def test_calls_that_fail_at_random_make_no_dead_letter_and_all_rows_become_fresh(
     system: System, gemini: FakeGemini, fault: str, ratio: float
@@ -135,10 +119,11 @@ def test_calls_that_fail_at_random_make_no_dead_letter_and_all_rows_become_fresh
     system.book.add(ROWS)
     system.start_with_gemini(gemini, retry=SHORT_SCHEDULE)
     system.wait_until_fresh(within_s=240)
-    wait_until(lambda: {phase for phase, _ in attempts(system)} == {"Succeeded"}, within_s=20, because="all are fresh")
+    wait_until(lambda: {phase for phase, _ in attempts(system)} == {"Succeeded"}, within_s=60, because="all are fresh")
     counted = [job for job in system.jobs() if job["status"]["attempts"] > 1]
     assert len(counted) <= 3, "three canaries in a row may be answered by chance"
     gemini.lift()
+    gemini.fault("slow", seconds=5, times=3)  # so that many rows wait for the next calls, also where jobs come slowly
     sent = gemini.stats().calls
     system.book.add(ROWS)
     system.wait_until_fresh(within_s=120)
@@ -152,20 +137,22 @@ def test_after_a_429_no_source_with_the_same_key_calls_before_the_pause_is_over(
     system.book.run("CREATE TABLE public.shops AS SELECT * FROM public.businesses")
     system.book.run("ALTER TABLE public.shops ADD PRIMARY KEY (id)")
     role = system.book.run("SELECT grantee FROM information_schema.role_table_grants WHERE table_name = 'businesses'")
-    system.book.add(20)
-    system.book.run("INSERT INTO public.shops SELECT * FROM public.businesses")
     (name,) = {grantee for (grantee,) in role if grantee.startswith("operator")}
     system.book.run(f'GRANT SELECT, TRIGGER, UPDATE (embedding) ON public.shops TO "{name}"')
-    gemini.fault("429", times=1, seconds=3)
     system.start_with_gemini(gemini)
     system.apply_source("shops", table="public.shops", model=GEMINI_MODEL)
+    for source in ("businesses", "shops"):  # a source that is set up later would not see the pause
+        system.wait_for_condition("Ready", "True", source, within_s=60)
+    gemini.fault("429", times=1, seconds=6)
+    system.book.add(20)
+    system.book.run("INSERT INTO public.shops SELECT * FROM public.businesses")
     not_ready = provider_not_ready(system, source="shops")
     assert not_ready["reason"] == "ProviderThrottled"
     system.wait_until_fresh(within_s=60)
     stats = gemini.stats()
     assert stats.answers["429"] == 1
     assert len(stats.pauses_after_429) == 1
-    assert stats.pauses_after_429[0] >= 3.0
+    assert stats.pauses_after_429[0] >= 6.0
     every_row_succeeds_at_its_first_attempt(system)
 
 
@@ -177,7 +164,7 @@ def test_calls_that_trickle_or_hang_keep_no_thread_and_the_provider_is_told_to_b
     system.book.add(ROWS)
     system.start_with_gemini(gemini)
     wait_until(lambda: gemini.stats().calls > 0, within_s=30, every_s=0.05, because="rows are due")
-    assert provider_not_ready(system, within_s=25)["reason"] == "ProviderUnavailable"
+    assert provider_not_ready(system, within_s=60)["reason"] == "ProviderUnavailable"
     gemini.lift()
     system.wait_until_fresh(within_s=60)
     every_row_succeeds_at_its_first_attempt(system)
@@ -199,7 +186,7 @@ def test_a_process_that_was_stopped_during_the_call_of_one_row_counts_no_attempt
     every_row_succeeds_at_its_first_attempt(system)
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(900)
 def test_answers_that_are_not_one_whole_vector_for_each_text_are_never_written_and_count_as_no_attempt(
     system: System, gemini: FakeGemini
 ) -> None:
@@ -231,6 +218,7 @@ def test_a_server_that_accepts_fewer_texts_gets_smaller_calls_and_larger_ones_ag
     gemini.fault("slow", seconds=0.2)
     system.book.add(600)
     system.wait_until_fresh(within_s=120)
+    gemini.fault("slow", seconds=5, times=3)  # so that many rows wait for the next calls, also where jobs come slowly
     sent = gemini.stats().calls
     system.book.add(300)
     system.wait_until_fresh()
@@ -275,7 +263,11 @@ def test_calls_that_do_not_reach_the_provider_are_not_counted_and_a_row_alone_lo
     assert "ConnectionError" in provider_not_ready(system)["message"]
     for _ in while_it_lasts(OUTAGE_S):
         assert attempts(system) <= {("Pending", 0)}
-    assert system.source()["status"].get("today", {"texts": 0})["texts"] == 0
+    wait_until(  # a text is counted while it is being sent
+        lambda: system.source()["status"].get("today", {"texts": 0})["texts"] == 0,
+        within_s=60,
+        because="what did not reach the provider is given back",
+    )
     gemini.start()
     system.wait_until_fresh()
     every_row_succeeds_at_its_first_attempt(system)
@@ -296,7 +288,7 @@ def test_a_database_that_is_away_while_calls_are_made_costs_no_attempt_and_no_se
             assert {count for phase, count in attempts(system) if phase != "Succeeded"} <= {0}
         outage.start()
         wait_until(
-            lambda: system.book.outdated_rows() == [], within_s=30, every_s=0.2, because="the database is there again"
+            lambda: system.book.outdated_rows() == [], within_s=60, every_s=0.2, because="the database is there again"
         )
         every_row_succeeds_at_its_first_attempt(system)
         assert max(gemini.stats().texts_by_hash.values()) == 1

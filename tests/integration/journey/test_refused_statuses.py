@@ -4,6 +4,7 @@ import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+import pytest
 import yaml
 
 from hack.provider_server.process import FakeGemini
@@ -68,6 +69,7 @@ def create_job(system: System, business_id: str, name: str = "by-hand") -> None:
     system.kubectl.run("create", "-f", "-", stdin=yaml.safe_dump(manifest))
 
 
+@pytest.mark.timeout(400)
 def test_a_job_whose_status_is_refused_stays_open_and_succeeds_when_the_policy_is_deleted(
     system: System, gemini: FakeGemini
 ) -> None:
@@ -81,7 +83,7 @@ def test_a_job_whose_status_is_refused_stays_open_and_succeeds_when_the_policy_i
         operator = system.start_with_gemini(gemini)
         wait_until(
             lambda: system.book.outdated_rows() == [],
-            within_s=30,
+            within_s=60,
             because="a vector is written before the status of its job",
         )
         wait_until(

@@ -144,6 +144,7 @@ def nothing_is_away(found: Outages) -> None:
     found.run()
 
 
+@pytest.mark.timeout(300)
 @pytest.mark.parametrize(
     "outage",
     [

@@ -31,5 +31,5 @@ def test_300_rows_are_embedded_by_a_server_that_takes_32_texts_with_few_refused_
     assert stats.largest_batch > 32
     assert [job for job in system.jobs() if job["status"]["phase"] == "DeadLettered"] == []
     assert system.book.run("SELECT count(*) FROM embedding_operator.outcomes WHERE phase = 'DeadLettered'") == [(0,)]
-    assert system.condition("ProviderReady")["status"] == "True"
+    system.wait_for_condition("ProviderReady", "True")
     assert "batch size" not in Path(operator.log).read_text()

@@ -32,7 +32,7 @@ def fresh_system(system: System) -> System:
     return system
 
 
-def wait_for_triggers(system: System, count: int, *, within_s: float = 20) -> None:
+def wait_for_triggers(system: System, count: int, *, within_s: float = 60) -> None:
     wait_until(
         lambda: len(system.book.run(TRIGGERS)) == count,
         within_s=within_s,
@@ -46,7 +46,7 @@ def wait_for_stalled(system: System, reason: str) -> str:
         found = system.condition("Stalled")
         return found["message"] if found and (found["status"], found["reason"]) == ("True", reason) else None
 
-    return str(wait_until(message, within_s=30, every_s=0.1, because=f"the source is stalled with {reason}"))
+    return str(wait_until(message, within_s=60, every_s=0.1, because=f"the source is stalled with {reason}"))
 
 
 def command(system: System, *arguments: str) -> "subprocess.CompletedProcess[str]":
@@ -100,7 +100,7 @@ def test_triggers_that_may_not_be_dropped_are_told_with_their_sql_in_an_event(sy
         found = json.loads(system.kubectl.run("get", "events.events.k8s.io", "--output=json"))["items"]
         return next((event["note"] for event in found if event["reason"] == "TriggersLeft"), None)
 
-    sql = str(wait_until(note, within_s=20, because="the triggers stay")).split(" run ")[1]
+    sql = str(wait_until(note, within_s=60, because="the triggers stay")).split(" run ")[1]
     system.book.run(sql)
     wait_for_triggers(system, 0)
 
@@ -115,6 +115,7 @@ def test_a_source_whose_id_column_was_renamed_says_that_edits_are_not_recorded(s
     wait_until(lambda: system.book.outdated_rows() == [], within_s=60, every_s=0.2, because="the audit finds the edit")
 
 
+@pytest.mark.timeout(400)
 def test_paused_triggers_are_in_the_status_and_after_they_are_resumed_the_audit_finds_the_edits(
     system: System,
 ) -> None:
@@ -125,7 +126,7 @@ def test_paused_triggers_are_in_the_status_and_after_they_are_resumed_the_audit_
     assert (paused.returncode, system.book.run(TRIGGERS)) == (0, []), paused.stdout
     wait_until(
         lambda: "triggers are paused since" in system.condition("Ready")["message"],
-        within_s=40,
+        within_s=90,
         because="the operator notices the pause",
     )
     assert system.book.run(TRIGGERS) == []
@@ -136,7 +137,7 @@ def test_paused_triggers_are_in_the_status_and_after_they_are_resumed_the_audit_
     assert (resumed.returncode, len(system.book.run(TRIGGERS))) == (0, 2), resumed.stdout
     wait_until(
         lambda: "paused" not in system.condition("Ready")["message"] and system.book.outdated_rows() == [],
-        within_s=60,
+        within_s=90,
         every_s=0.2,
         because="the audit finds the edit",
     )
@@ -158,6 +159,7 @@ def test_a_source_that_does_not_exist_is_named(system: System, name: str) -> Non
     assert "has no EmbeddingSource shops: there is businesses" in done.stdout
 
 
+@pytest.mark.timeout(400)
 def test_a_second_release_on_the_same_table_is_refused_until_it_takes_over(system: System, cluster: Cluster) -> None:
     fresh_system(system)
     namespace = f"test-{secrets.token_hex(4)}"
@@ -181,9 +183,7 @@ def test_a_second_release_on_the_same_table_is_refused_until_it_takes_over(syste
             annotation = message.split("annotate this one with ")[1]
             assert system.condition("Ready")["status"] == "True"
             second.kubectl.run("annotate", "embeddingsource", "businesses", annotation)
-            wait_until(
-                lambda: second.condition("Ready")["status"] == "True", within_s=20, because="the second has taken over"
-            )
+            second.wait_for_condition("Ready", "True", within_s=60)
             taken = wait_for_stalled(system, "OwnedElsewhere")
             assert f"in namespace {namespace}" in taken
             system.book.run("UPDATE public.businesses SET name = 'of the second' WHERE id = 1")

@@ -161,10 +161,10 @@ async def test_a_row_that_was_inserted_again_keeps_its_new_book_keeping(
     with businesses.transaction() as back:
         run(back, "INSERT INTO businesses VALUES (2, 'reinserted', NULL, NULL, '[1,2,3]')")
         run(back, f"UPDATE {keeper.statements.state} SET content_hash = 'new', embedded_at = now() WHERE id = 2")
-        async with keeper.database.transaction(lock_timeout="10s") as transaction:
+        async with keeper.database.transaction(lock_timeout="25s") as transaction:
             forgetting = asyncio.create_task(transaction.fetch(keeper.statements.orphans, None, None, 100))
             waits = "SELECT 1 FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND query LIKE '%DELETE FROM%'"
-            await eventually(lambda: businesses.run(waits), within_s=5, because="the row's book-keeping is locked")
+            await eventually(lambda: businesses.run(waits), within_s=20, because="the row's book-keeping is locked")
             back.commit()
             await forgetting
     assert oracle.states()["2"][0] == "new"

@@ -13,6 +13,7 @@ from embedding_worker.rows.database import Database
 from embedding_worker.source import Model
 from embedding_worker.text import content_hash
 from hack.database.postgres import Database as GivenDatabase
+from hack.provider_server.faults import FaultKind
 from hack.provider_server.process import FakeGemini
 from hack.provider_server.stats import hash_of
 from hack.provider_server.vectors import fake_vector
@@ -24,7 +25,10 @@ from tests.support.kept_rows import Application, Keeper, Oracle
 WORKERS, CALLS, TEXTS_IN_A_CALL = 3, 2, 100
 GEMINI = Model("gemini", "gemini-embedding-001", 3)
 SOURCE = "shops/businesses"
-WITHIN_S = 60.0
+WITHIN_S = 150.0
+STOPPED_WITHIN_S = 15.0
+SLOWED_BY_S = 2.0
+"""Each call, where the workers are to be stopped before the last one."""
 
 
 @dataclass
@@ -93,6 +97,7 @@ def workers(gemini: FakeGemini, database: GivenDatabase, tmp_path: Path) -> Iter
     processes.end_all()
 
 
+@pytest.mark.timeout(700)
 async def test_three_processes_share_the_rows_and_a_killed_one_loses_none(
     backlog: Backlog, workers: WorkerProcesses, gemini: FakeGemini
 ) -> None:
@@ -124,6 +129,7 @@ async def test_three_processes_share_the_rows_and_a_killed_one_loses_none(
     assert (started["source"], started["worker"], started["run"]) == (SOURCE, 2, "first")
 
 
+@pytest.mark.timeout(600)
 async def test_a_row_that_fails_is_handed_over_to_a_job(
     backlog: Backlog, workers: WorkerProcesses, gemini: FakeGemini
 ) -> None:
@@ -145,19 +151,21 @@ async def test_a_row_that_fails_is_handed_over_to_a_job(
 async def test_workers_stop_within_seconds_of_the_backfills_end(
     backlog: Backlog, workers: WorkerProcesses, gemini: FakeGemini, how: str
 ) -> None:
+    gemini.fault(FaultKind.SLOW, seconds=SLOWED_BY_S)
     for index in range(WORKERS):
         workers.start(index, "--run=first")
     await eventually(lambda: gemini.stats().vectors > 100, within_s=WITHIN_S, because="the workers run")
     await backlog.records.end(backlog.run)
     if how == "replaced":
         await backlog.records.begin("second", SOURCE, backlog.run.settings, total=10)
-    assert [workers.exit_code(index, within_s=5) for index in range(WORKERS)] == [0] * WORKERS
+    assert [workers.exit_code(index, within_s=STOPPED_WITHIN_S) for index in range(WORKERS)] == [0] * WORKERS
     assert backlog.filled() == gemini.stats().vectors < 3000
 
 
 async def test_after_sigterm_the_calls_in_flight_are_written_and_the_exit_code_is_not_0(
     backlog: Backlog, workers: WorkerProcesses, gemini: FakeGemini
 ) -> None:
+    gemini.fault(FaultKind.SLOW, seconds=SLOWED_BY_S)
     workers.start(0)
     await eventually(lambda: gemini.stats().vectors > 100, within_s=WITHIN_S, because="the worker runs")
     workers.terminate(0)

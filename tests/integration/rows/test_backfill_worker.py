@@ -23,7 +23,7 @@ from tests.support.fake_provider import FakeEmbedder
 from tests.support.kept_rows import Application, Keeper, Oracle
 
 ROWS = 25
-WITHIN_S = 30.0
+WITHIN_S = 60.0
 REFUSING = """
 CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE EXCEPTION 'closed'; END $$;
 CREATE TRIGGER refuse BEFORE UPDATE ON businesses FOR EACH ROW EXECUTE FUNCTION refuse()

@@ -56,13 +56,21 @@ def server() -> Iterator[EmbeddedPostgres]:
         assert started.folder is not None
         (started.folder / "data" / "pg_hba.conf").write_text(ACCESS)
         run(started.url, *ROLES_AND_DATABASES, "SELECT pg_reload_conf()")
-        rules = "SELECT count(*) FROM pg_hba_file_rules"
-        wait_until(lambda: psycopg.connect(started.url).execute(rules), within_s=5, because="the rules are read")
+        url = url_with(started.url, role="rejected", password=PASSWORD)
+        wait_until(lambda: is_refused(url), within_s=30, because="the rules are read")
         yield started
 
 
-async def problem_of(url: str) -> str:
-    problem = await Diagnosis().problem(libpq_url(url), within_s=1)
+def is_refused(url: str) -> bool:
+    try:
+        psycopg.connect(url).close()
+    except psycopg.OperationalError:
+        return True
+    return False
+
+
+async def problem_of(url: str, *, within_s: float = 30) -> str:
+    problem = await Diagnosis().problem(libpq_url(url), within_s=within_s)
     assert problem is not None, "a connection was made"
     assert PASSWORD not in problem
     assert re.search(r"127\.0\.0\.1|/tmp|app\b", problem) is None, "it names a part of the URL"
@@ -115,15 +123,7 @@ async def test_a_server_that_is_shutting_down_says_so() -> None:
         assert server.folder is not None
         postmaster = int((server.folder / "data" / "postmaster.pid").read_text().splitlines()[0])
         os.kill(postmaster, signal.SIGTERM)  # which waits for the open session
-
-        def refused() -> bool:
-            try:
-                psycopg.connect(server.url).close()
-            except psycopg.OperationalError:
-                return True
-            return False
-
-        wait_until(refused, within_s=10, because="new sessions are refused from now on")
+        wait_until(lambda: is_refused(server.url), within_s=30, because="new sessions are refused from now on")
         assert "it does not accept connections at this moment, as when it starts up (57P03): " in await problem_of(
             server.url
         )
@@ -162,7 +162,8 @@ OTHER = error_response(S="FATAL", V="FATAL", C="XX000", M=f"Tenant {PASSWORD} no
 )
 async def test_what_another_server_answers_is_named(answer: bytes | None, cause: str) -> None:
     async with answering(answer) as port:
-        assert cause in await problem_of(f"postgresql://app:{PASSWORD}@127.0.0.1:{port}/postgres?sslmode=disable")
+        url = f"postgresql://app:{PASSWORD}@127.0.0.1:{port}/postgres?sslmode=disable"
+        assert cause in await problem_of(url, within_s=1 if answer is None else 30)
 
 
 @pytest.fixture
@@ -217,7 +218,8 @@ async def test_a_server_without_tls_is_named_if_the_url_demands_tls() -> None:
 
 async def test_the_event_loop_goes_on_while_a_cause_is_looked_for() -> None:
     async with answering(None) as port:
-        looking = asyncio.create_task(problem_of(f"postgresql://app@127.0.0.1:{port}/postgres?sslmode=disable"))
+        url = f"postgresql://app@127.0.0.1:{port}/postgres?sslmode=disable"
+        looking = asyncio.create_task(problem_of(url, within_s=3))
         ticks = 0
         while not looking.done():
             await asyncio.sleep(0.01)

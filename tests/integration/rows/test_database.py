@@ -45,18 +45,19 @@ async def test_a_server_that_cannot_be_reached_is_an_outage_and_over_when_it_can
             ):
                 await answers(database)
             await proxy.start()
-            await eventually(lambda: answers_again(database), within_s=10, because="the proxy is started")
+            await eventually(lambda: answers_again(database), within_s=60, because="the proxy is started")
 
 
 async def test_a_server_that_goes_away_is_an_outage_and_over_when_it_is_back(application: Application) -> None:
-    async with DatabaseProxy(application.url) as proxy, hurried(Database(proxy.url, max_connections=2)) as database:
+    async with DatabaseProxy(application.url) as proxy, Database(proxy.url, max_connections=2) as database:
         assert await answers(database)
+        hurried(database)
         await proxy.stop()
         for _ in range(3):
             with pytest.raises(DatabaseUnavailable):
                 await answers(database)
         await proxy.start()
-        await eventually(lambda: answers_again(database), within_s=10, because="the proxy is started")
+        await eventually(lambda: answers_again(database), within_s=60, because="the proxy is started")
 
 
 async def test_a_server_that_goes_away_in_the_middle_of_a_transaction_is_an_outage(application: Application) -> None:
@@ -78,9 +79,9 @@ async def test_connections_that_the_server_ended_are_an_outage_of_a_moment(
     async with AsyncExitStack() as stack:
         for _ in range(3):
             await stack.enter_async_context(rows.transaction())
-    ended = application.run(f"SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity WHERE {OPERATORS_SESSIONS}")
+    ended = application.run(f"SELECT pg_terminate_backend(pid, 30000) FROM pg_stat_activity WHERE {OPERATORS_SESSIONS}")
     assert ended == [(True,)] * 3
-    await eventually(lambda: answers_again(rows), within_s=5, because="the server accepts new connections")
+    await eventually(lambda: answers_again(rows), within_s=30, because="the server accepts new connections")
 
 
 async def test_a_statement_whose_connection_is_ended_by_the_server_is_an_outage(
@@ -95,10 +96,10 @@ async def test_a_statement_whose_connection_is_ended_by_the_server_is_an_outage(
     ended = (
         f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE {OPERATORS_SESSIONS} AND query LIKE '%pg_sleep%'"
     )
-    await eventually(lambda: application.run(ended), within_s=5, because="the statement runs")
+    await eventually(lambda: application.run(ended), within_s=30, because="the statement runs")
     with pytest.raises(DatabaseUnavailable):
         await working
-    await eventually(lambda: answers_again(rows), within_s=5, because="the server accepts new connections")
+    await eventually(lambda: answers_again(rows), within_s=30, because="the server accepts new connections")
 
 
 async def test_a_lock_is_waited_for_no_longer_than_a_moment(businesses: Application, rows: Database) -> None:
@@ -263,7 +264,7 @@ async def test_a_new_password_is_used_from_then_on_and_work_under_way_is_finishe
             assert await transaction.fetch("SELECT 1") == [(1,)]
         assert await answers(rows)
         await eventually(
-            lambda: not backends(application, name) & before, within_s=5, because="the old connection came back"
+            lambda: not backends(application, name) & before, within_s=30, because="the old connection came back"
         )
         assert backends(application, name)
 
@@ -302,4 +303,4 @@ async def test_a_password_that_was_wrong_from_the_start_is_corrected_without_a_r
         with pytest.raises(DatabaseUnavailable, match="the password is refused"):
             await answers(rows)
         await rows.move_to(database.url_for(name, password))
-        await eventually(lambda: answers_again(rows), within_s=15, because="the password is correct now")
+        await eventually(lambda: answers_again(rows), within_s=60, because="the password is correct now")

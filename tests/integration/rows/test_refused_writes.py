@@ -241,7 +241,7 @@ async def test_a_right_that_is_revoked_is_the_sources_failure_and_nothing_is_sen
     provider = FakeEmbedder()
     async with batcher(keeper, provider) as (embedder, rows):
         waiting = [asyncio.ensure_future(rows.submit(RowRequest(row, content_hash(f"name {row}")))) for row in EVERY]
-        await eventually(lambda: embedder.refusal, within_s=10, because="the right is revoked")
+        await eventually(lambda: embedder.refusal, within_s=30, because="the right is revoked")
         assert cast(TableRefused, embedder.refusal).message.startswith("PostgreSQL says: permission denied")
         assert not any(row.done() for row in waiting)
     await asyncio.gather(*waiting, return_exceptions=True)

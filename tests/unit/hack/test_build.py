@@ -100,11 +100,11 @@ def test_two_at_once_build_once(go: StandIn) -> None:
     said: list[str] = []
     with ThreadPoolExecutor(2) as threads:
         first = threads.submit(build.binaries, Lines(lambda line: None))
-        wait_until(lambda: "build" in go.calls(), within_s=10, because="the first has begun to build")
+        wait_until(lambda: "build" in go.calls(), within_s=60, because="the first has begun to build")
         second = threads.submit(build.binaries, Lines(said.append))
-        wait_until(lambda: said, within_s=10, because="the second found the lock taken")
+        wait_until(lambda: said, within_s=60, because="the second found the lock taken")
         go.go_on()
-        assert first.result(timeout=10) == second.result(timeout=10)
+        assert first.result(timeout=60) == second.result(timeout=60)
     assert said == ["another build of the control plane is under way: waiting for it"]
     assert go.calls() == ["list", "build"]
 

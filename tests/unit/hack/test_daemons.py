@@ -42,7 +42,7 @@ def test_a_later_process_with_the_same_id_is_not_the_daemon(sleeper: Daemon) -> 
 def test_a_daemon_that_ignores_sigterm_is_killed(tmp_path: Path) -> None:
     log = tmp_path / "log"
     daemon = start(STUBBORN, log)
-    wait_until_ready(daemon, lambda: "deaf" in log.read_text(), within_s=10)
+    wait_until_ready(daemon, lambda: "deaf" in log.read_text(), within_s=60)
     end(daemon, within_s=0.1)
     assert not is_running(daemon)
 
@@ -50,7 +50,7 @@ def test_a_daemon_that_ignores_sigterm_is_killed(tmp_path: Path) -> None:
 def test_a_daemon_that_ends_before_it_is_ready_shows_the_end_of_its_log(tmp_path: Path) -> None:
     daemon = start("import sys; sys.exit('no such disk')", tmp_path / "log")
     with pytest.raises(DaemonDied, match="no such disk"):
-        wait_until_ready(daemon, lambda: False, within_s=10)
+        wait_until_ready(daemon, lambda: False, within_s=60)
 
 
 def test_a_daemon_that_is_never_ready_is_an_error(sleeper: Daemon) -> None:
@@ -62,6 +62,6 @@ def test_a_daemon_gets_no_setting_of_an_operator(tmp_path: Path, monkeypatch: py
     monkeypatch.setenv("DATABASE_URL", "real")
     log = tmp_path / "log"
     daemon = start("import os, time; print(os.environ.get('DATABASE_URL'), flush=True); time.sleep(600)", log)
-    wait_until_ready(daemon, lambda: bool(log.read_text().strip()), within_s=10)
+    wait_until_ready(daemon, lambda: bool(log.read_text().strip()), within_s=60)
     end(daemon, within_s=5, first=signal.SIGKILL)
     assert log.read_text().strip() == "None"

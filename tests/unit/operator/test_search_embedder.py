@@ -245,7 +245,7 @@ async def test_an_outage_opens_the_circuit_and_the_upkeep_finds_its_end() -> Non
 
 
 async def test_a_server_that_hangs_stops_no_other_source_and_its_circuit_opens(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(model_calls, "ANSWERED_WITHIN_S", 0.2)
+    monkeypatch.setattr(model_calls, "ANSWERED_WITHIN_S", 1.0)
     monkeypatch.setattr(source_embedder, "ANSWERED_WITHIN_S", 0.1)
     system = System(source(), source("hotels", Model("another", "one", 3)))
     system.client.held = system.client.canary_held = asyncio.Event()
@@ -259,7 +259,7 @@ async def test_a_server_that_hangs_stops_no_other_source_and_its_circuit_opens(m
         calls = len(system.client.calls)
         return "no call is made to" in (await system.refusal("b")).message and len(system.client.calls) == calls
 
-    await eventually(is_answered_at_once, within_s=10, because="the canary opens the circuit")
+    await eventually(is_answered_at_once, within_s=60, because="the canary opens the circuit")
 
 
 async def test_a_call_that_gets_no_slot_in_time_is_refused_and_the_time_of_a_call_begins_with_its_slot(
@@ -316,7 +316,7 @@ async def test_a_source_whose_sdk_can_not_be_imported_is_answered_with_the_reaso
     system = System(source("broken", Model("broken", "one", 3)))
     with capture_logs() as logs:
         upkeep = asyncio.create_task(system.upkeep.run())
-        await eventually(lambda: not system.upkeep.unloaded, within_s=5, because="the import was tried")
+        await eventually(lambda: not system.upkeep.unloaded, within_s=60, because="the import was tried")
         refused = await system.refusal("a", name="broken")
     upkeep.cancel()
     assert (refused.status, refused.code) == (503, "ProviderNotInstalled")

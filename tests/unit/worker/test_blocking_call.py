@@ -29,7 +29,7 @@ def threads() -> list[threading.Thread]:
 async def test_the_result_comes_from_a_thread_that_knows_its_call() -> None:
     call = BlockingCall(NAME)
     assert await call.run(lambda: (present_call(), threading.current_thread().name)) == (call, NAME)
-    await eventually(lambda: not threads(), within_s=5, because="the call has ended")
+    await eventually(lambda: not threads(), within_s=30, because="the call has ended")
 
 
 async def test_an_error_is_raised_in_the_task() -> None:
@@ -50,11 +50,11 @@ async def test_a_thread_that_waits_for_the_other_end_ends_with_its_task(pair: Pa
         return here.recv(1)
 
     task = asyncio.create_task(call.run(receives))
-    await eventually(waits.is_set, within_s=5, because="the thread has begun")
+    await eventually(waits.is_set, within_s=30, because="the thread has begun")
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
-    await eventually(lambda: not threads(), within_s=5, because="its connection was shut down")
+    await eventually(lambda: not threads(), within_s=30, because="its connection was shut down")
 
 
 async def test_a_call_that_was_aborted_before_it_has_a_connection_does_not_use_one(pair: Pair) -> None:
