@@ -176,6 +176,13 @@ class LoopedSource:
             clock=self.clock,
         )
 
+    def restarted(self, shown: EmbeddingSource | None = None) -> "LoopedSource":
+        """The same rows and source, or its present state, in a new process, which finds the status that was written last."""
+        after = LoopedSource(shown=(shown or self.shown).model_copy(update={"status": self.status}))
+        after.server.stored_sources[SOURCE]["status"] = self.status
+        after.store = after.setup._store = self.store
+        return after
+
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
         """The loop has done all that it does without time passing."""

@@ -7,7 +7,7 @@ Ready=False (someone must act). Pure; called by source_status.py, and by the sou
 from embedding_operator.lifecycle import backfill_status
 from embedding_operator.lifecycle.backfill_status import sweeping
 from embedding_operator.lifecycle.condition import Condition
-from embedding_operator.lifecycle.source_facts import Pending, SourceFacts
+from embedding_operator.lifecycle.source_facts import SourceFacts
 from embedding_worker.providers.problem import Problem
 from embedding_worker.rows.records import Counts
 
@@ -23,7 +23,7 @@ def conditions(facts: SourceFacts) -> list[Condition]:
             Condition("Ready", False, reason, message),
             Condition("Reconciling", False, "Stalled", "waits until someone acts: see the condition Stalled"),
             Condition("Stalled", True, reason, message),
-            Condition("Fresh", None, "Stalled", "not evaluated while the source is stalled"),
+            _not_known("Fresh", facts),
             *_others(facts),
         ]
     if not facts.set_up:
@@ -33,7 +33,7 @@ def conditions(facts: SourceFacts) -> list[Condition]:
             Condition("Ready", False, "SettingUp", why),
             Condition("Reconciling", True, "SettingUp", why),
             Condition("Stalled", False, "NotStalled", "no action is needed"),
-            Condition("Fresh", None, "SettingUp", "not known yet"),
+            _not_known("Fresh", facts),
             *_others(facts),
         ]
     if facts.jobs_refused is not None:
@@ -71,9 +71,16 @@ def _others(facts: SourceFacts) -> list[Condition]:
         _locked(facts),
         _blank(facts.counts),
         _provider(facts),
-        _reembed_required(facts.pending),
-        backfill_status.backfilling(facts.backfill, facts.backlog, no_calls=facts.provider_problem is not None),
+        _reembed_required(facts),
+        _backfilling(facts),
     ]
+
+
+def _not_known(kind: str, facts: SourceFacts) -> Condition:
+    """A condition of a source that is stalled, or not set up yet."""
+    if facts.refused is not None:
+        return Condition(kind, None, "Stalled", "not evaluated while the source is stalled")
+    return Condition(kind, None, "SettingUp", "not known yet")
 
 
 def _database(facts: SourceFacts) -> Condition:
@@ -111,7 +118,11 @@ def _provider(facts: SourceFacts) -> Condition:
     return Condition("ProviderReady", None, "NotCalled", "no call with this model has succeeded yet")
 
 
-def _reembed_required(pending: Pending | None) -> Condition:
+def _reembed_required(facts: SourceFacts) -> Condition:
+    """False only where the spec is known to be in force: someone may drop a column that it does not read any more."""
+    pending = facts.pending
+    if pending is None and (facts.refused is not None or not facts.set_up):
+        return _not_known("ReembedRequired", facts)
     if pending is None:
         return Condition("ReembedRequired", False, "Approved", "the spec's model and text are in force")
     message = (
@@ -119,6 +130,12 @@ def _reembed_required(pending: Pending | None) -> Condition:
         f"configuration stays in force until spec.approvedFingerprint is {pending.signature}"
     ) + (f"; it is {pending.approved}" if pending.approved else "")
     return Condition("ReembedRequired", True, "ApprovalNeeded", message)
+
+
+def _backfilling(facts: SourceFacts) -> Condition:
+    if facts.backfill is None and not facts.set_up:
+        return _not_known(backfill_status.BACKFILLING, facts)
+    return backfill_status.backfilling(facts.backfill, facts.backlog, no_calls=facts.provider_problem is not None)
 
 
 def _fresh(facts: SourceFacts) -> Condition:

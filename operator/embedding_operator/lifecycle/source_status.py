@@ -34,7 +34,7 @@ def status(facts: SourceFacts, previous: Mapping[str, Any], now: datetime) -> di
         "lastHandledReconcileAt": facts.reconciled_at,
         "jobs": {"open": facts.open_jobs, "deadLettered": facts.dead_letters},
         "reembed": _reembed(facts),
-        "backfill": backfill_status.status(facts.backfill, now),
+        "backfill": _backfill(facts, previous, now),
         "summary": source_summary.summary(present, suspended=facts.suspended),
         "conditions": written,
     }
@@ -50,6 +50,13 @@ def status(facts: SourceFacts, previous: Mapping[str, Any], now: datetime) -> di
 def why_jobs_wait(facts: SourceFacts) -> Condition | None:
     """The most pressing condition because of which no job of the source gets on; None if there is none."""
     return source_summary.why_jobs_wait(conditions(facts), suspended=facts.suspended, set_up=facts.set_up)
+
+
+def _backfill(facts: SourceFacts, previous: Mapping[str, Any], now: datetime) -> dict[str, Any] | None:
+    """What was recorded before the source is set up stays, as with the model in force: its record is not read yet."""
+    if facts.backfill is None and not facts.set_up:
+        return previous.get("backfill")
+    return backfill_status.status(facts.backfill, now)
 
 
 def _reembed(facts: SourceFacts) -> dict[str, Any] | None:

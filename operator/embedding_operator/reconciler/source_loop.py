@@ -135,7 +135,7 @@ class SourceLoop:
     @asynccontextmanager
     async def _ready(self) -> AsyncIterator[ReadySource]:
         """Set the source up, and accept the rows of its jobs until the block ends."""
-        await self._report.write(self._facts)
+        await self._report.begin(self._facts)
         chosen = await self._setup.decide(self._source, self._record_progress)
         self._refused_change = chosen.refused_change
         self._record(**chosen.facts())

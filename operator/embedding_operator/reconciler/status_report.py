@@ -70,6 +70,11 @@ class StatusReport:
             self._events.emit(events.vectors_adopted(self._source, rows))
         self._adopted = rows
 
+    async def begin(self, facts: SourceFacts) -> None:
+        """Show that the source is being set up, unless the status is of its present generation, as after a restart."""
+        if not self._written and self._source.status.get("observedGeneration") != self._source.metadata.generation:
+            await self.write(facts)
+
     async def write(self, facts: SourceFacts, *, at_once: bool = False) -> None:
         """Write what has changed, into the statuses of waiting jobs too. A server that cannot be reached, or a deleted source, is
         logged and not raised.

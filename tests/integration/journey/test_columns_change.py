@@ -30,13 +30,7 @@ def approve(system: System) -> None:
         "--type=merge",
         f'--patch={{"spec": {{"approvedFingerprint": "{pending}"}}}}',
     )
-    wait_until(lambda: is_in_force(system), within_s=60, because="it was approved")
-
-
-def is_in_force(system: System) -> bool:
-    """A source whose spec has changed is set up again, and says that no approval is needed before it knows."""
-    states = {condition["type"]: condition["status"] for condition in system.source()["status"]["conditions"]}
-    return (states["ReembedRequired"], states["Ready"]) == ("False", "True")
+    system.wait_for_condition("ReembedRequired", "False", within_s=60)
 
 
 def edit_and_wait(system: System, name: str, text: str) -> None:

@@ -340,6 +340,21 @@ def test_without_a_change_that_waits_for_approval_no_row_has_to_be_embedded_agai
     assert (made["pendingFingerprint"], made["reembed"]) == (None, None)
 
 
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"set_up": False}, "SettingUp"),
+        ({"refused": REFUSED}, "Stalled"),
+        ({"set_up": False, "refused": REFUSED}, "Stalled"),
+    ],
+)
+def test_whether_rows_have_to_be_embedded_again_is_unknown_until_the_spec_is_in_force(
+    changes: dict[str, Any], reason: str
+) -> None:
+    assert shown(replace(SWEEPING, **changes), "ReembedRequired") == (None, reason)
+    assert shown(replace(SWEEPING, **changes, pending=PENDING), "ReembedRequired") == (True, "ApprovalNeeded")
+
+
 def test_a_change_that_waits_has_what_to_approve_and_what_it_would_cost() -> None:
     facts = replace(SWEEPING, pending=PENDING, price_per_million_tokens=0.15)
     assert shown(facts, "ReembedRequired") == (True, "ApprovalNeeded")
