@@ -109,6 +109,8 @@ def test_a_refused_text_is_a_dead_letter_and_is_replayed_by_kubectl(yellow_book:
     assert dead["reason"] == "TextTooLong"
 
     yellow_book.patch("embeddingsource/businesses", {"spec": {"model": {"tooLong": "Truncate"}}})
+    generation = yellow_book.kubectl.get("embeddingsource", "businesses")["metadata"]["generation"]
+    yellow_book.wait_for(f"jsonpath={{.status.observedGeneration}}={generation}", "embeddingsource/businesses")
     yellow_book.wait_for("condition=Ready", "embeddingsource/businesses")
     yellow_book.replay(job)
     yellow_book.wait_for("condition=Succeeded", f"embeddingjob/{job}", within_s=60)

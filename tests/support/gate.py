@@ -28,4 +28,4 @@ def closed_gate(application: Application) -> Iterator[Callable[[], None]]:
 
 async def wait_for_statement_at_gate(application: Application) -> None:
     because = "a statement computes the text, and the gate is closed"
-    await eventually(lambda: application.run(WAITING), within_s=5, because=because)
+    await eventually(lambda: application.run(WAITING), within_s=30, because=because)
