@@ -19,6 +19,7 @@ from hack.repository import CRDS
 from tests.integration.journey.conftest import GEMINI_MODEL, System, system_in
 from tests.integration.test_command import MARKER, command
 from tests.support.deadline import wait_until
+from tests.support.rights import wait_until_granted
 
 EVERYTHING = ["settings", "Kubernetes", "CRDs", "rights", "sources", "database", "pgvector", "schema"]
 BOOKKEEPING = "SELECT count(*) FROM pg_namespace WHERE nspname = 'embedding_operator'"
@@ -29,11 +30,7 @@ def system(
     crds: None, cluster: Cluster, database_server: DatabaseServer, database: Database, tmp_path: Path
 ) -> Iterator[System]:
     with system_in(cluster, database_server, database, tmp_path) as made:
-        account = f"system:serviceaccount:{made.kubectl.namespace}:{ACCOUNT}"
-        asked = ("auth", "can-i", "list", "embeddingjobs.embeddings.yellowbook.dev", "--as", account)
-        wait_until(
-            lambda: made.kubectl.try_run(*asked).returncode == 0, within_s=60, because="the account's Role was made"
-        )
+        wait_until_granted(made.kubectl, "list", "embeddingjobs.embeddings.yellowbook.dev")
         yield made
 
 

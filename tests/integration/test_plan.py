@@ -18,11 +18,11 @@ from embedding_worker.rows.database import Database as Connections
 from hack.cluster_choice.choice import Cluster
 from hack.database.postgres import Database
 from hack.installation.kubectl import Kubectl
-from hack.installation.prerequisites import ACCOUNT, temporary_namespace
+from hack.installation.prerequisites import temporary_namespace
 from tests.integration.test_command import MARKER, command
-from tests.support.deadline import wait_until
 from tests.support.kept_rows import BUSINESSES, Application, Keeper, vector_write
 from tests.support.manifests import a_source
+from tests.support.rights import wait_until_granted
 
 BOOKKEEPING = "SELECT count(*) FROM pg_namespace WHERE nspname = 'embedding_operator'"
 GEMINI = {"provider": "gemini", "name": "gemini-embedding-001", "dimensions": 3}
@@ -162,9 +162,7 @@ def cluster_with_source(crds: None, cluster: Cluster, tmp_path: Path) -> Iterato
         declared = a_source("businesses", **SPEC, backfill={"mode": "Auto", "threshold": 2, "workers": 3})
         kubectl = Kubectl(cluster, namespace)
         kubectl.run("create", "-f", "-", stdin=yaml.safe_dump(declared))
-        account = f"system:serviceaccount:{namespace}:{ACCOUNT}"
-        asked = ("auth", "can-i", "list", "embeddingsources.embeddings.yellowbook.dev", "--as", account)
-        wait_until(lambda: kubectl.try_run(*asked).returncode == 0, within_s=60, because="the account's Role was made")
+        wait_until_granted(kubectl, "list", "embeddingsources.embeddings.yellowbook.dev")
         yield kubeconfig
 
 

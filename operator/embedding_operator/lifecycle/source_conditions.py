@@ -12,6 +12,7 @@ from embedding_worker.providers.problem import Problem
 from embedding_worker.rows.records import Counts
 
 MANY_BLANK = 0.1
+SETTING_UP, REEMBED_REQUIRED = "SettingUp", "ReembedRequired"
 LOCKED = "RowsLocked"
 """The reason of what a source waits for while another session has locked its table."""
 
@@ -30,8 +31,8 @@ def conditions(facts: SourceFacts) -> list[Condition]:
         waiting_for = facts.waiting_for
         why = waiting_for.message if waiting_for else "the table is being inspected and its book-keeping created"
         return [
-            Condition("Ready", False, "SettingUp", why),
-            Condition("Reconciling", True, "SettingUp", why),
+            Condition("Ready", False, SETTING_UP, why),
+            Condition("Reconciling", True, SETTING_UP, why),
             Condition("Stalled", False, "NotStalled", "no action is needed"),
             _not_known("Fresh", facts),
             *_others(facts),
@@ -80,7 +81,7 @@ def _not_known(kind: str, facts: SourceFacts) -> Condition:
     """A condition of a source that is stalled, or not set up yet."""
     if facts.refused is not None:
         return Condition(kind, None, "Stalled", "not evaluated while the source is stalled")
-    return Condition(kind, None, "SettingUp", "not known yet")
+    return Condition(kind, None, SETTING_UP, "not known yet")
 
 
 def _database(facts: SourceFacts) -> Condition:
@@ -89,7 +90,7 @@ def _database(facts: SourceFacts) -> Condition:
         return Condition("DatabaseReady", False, problem.reason, problem.message)
     if facts.set_up:
         return Condition("DatabaseReady", True, "DatabaseReady", "the database answers")
-    return Condition("DatabaseReady", None, "SettingUp", "the table is not set up yet")
+    return Condition("DatabaseReady", None, SETTING_UP, "the table is not set up yet")
 
 
 def _locked(facts: SourceFacts) -> Condition:
@@ -121,19 +122,19 @@ def _provider(facts: SourceFacts) -> Condition:
 def _reembed_required(facts: SourceFacts) -> Condition:
     """False only where the spec is known to be in force: someone may drop a column that it does not read any more."""
     pending = facts.pending
-    if pending is None and (facts.refused is not None or not facts.set_up):
-        return _not_known("ReembedRequired", facts)
+    if pending is None and (facts.change_refused or not facts.set_up):
+        return _not_known(REEMBED_REQUIRED, facts)
     if pending is None:
-        return Condition("ReembedRequired", False, "Approved", "the spec's model and text are in force")
+        return Condition(REEMBED_REQUIRED, False, "Approved", "the spec's model and text are in force")
     message = (
         f"the spec's model or text has changed, and {pending.rows} rows would be embedded again: the previous "
         f"configuration stays in force until spec.approvedFingerprint is {pending.signature}"
     ) + (f"; it is {pending.approved}" if pending.approved else "")
-    return Condition("ReembedRequired", True, "ApprovalNeeded", message)
+    return Condition(REEMBED_REQUIRED, True, "ApprovalNeeded", message)
 
 
 def _backfilling(facts: SourceFacts) -> Condition:
-    if facts.backfill is None and not facts.set_up:
+    if facts.backfill is None and facts.backlog is None and not facts.backfill_known:
         return _not_known(backfill_status.BACKFILLING, facts)
     return backfill_status.backfilling(facts.backfill, facts.backlog, no_calls=facts.provider_problem is not None)
 

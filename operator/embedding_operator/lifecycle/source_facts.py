@@ -69,6 +69,10 @@ class SourceFacts:
     """The one that is active, or the last one."""
     backlog: Backlog | None = None
     """With mode Jobs, the rows that no edit made due, where they are more than the threshold."""
+    backfill_known: bool = False
+    """The record of the last backfill has been read."""
+    change_refused: bool = False
+    """The spec's change of model or text cannot run, and the previous configuration is in force."""
     index_advice: str | None = None
     """What to do about an index on the vectors, in a sentence: recorded at the begin and at the end of a backfill."""
 

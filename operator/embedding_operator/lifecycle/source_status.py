@@ -1,13 +1,13 @@
 """Decides a source's status, and when it is worth a write. Pure; called by reconciler/status_report.py, which writes it."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
 from embedding_operator.lifecycle import backfill_status, source_summary, usage_status
 from embedding_operator.lifecycle.condition import Condition
 from embedding_operator.lifecycle.model_in_force import recorded
-from embedding_operator.lifecycle.source_conditions import conditions
+from embedding_operator.lifecycle.source_conditions import REEMBED_REQUIRED, SETTING_UP, conditions
 from embedding_operator.lifecycle.source_facts import SourceFacts
 from embedding_operator.resources.base import timestamp
 from embedding_worker.rows.records import Counts
@@ -17,27 +17,33 @@ CONDITIONS_EVERY_S = 1.0
 
 
 def status(facts: SourceFacts, previous: Mapping[str, Any], now: datetime) -> dict[str, Any]:
-    """The whole status. A condition keeps its time of transition while its status stays the same."""
+    """The whole status. A condition keeps its time of transition while its status stays the same.
+
+    What is not read yet after a restart, as what the model in force is, stays as `previous` has it.
+    """
     before = {condition["type"]: condition for condition in previous.get("conditions", ())}
-    written: list[dict[str, Any]] = []
     present = conditions(facts)
+    kept = _kept(present) if previous.get("observedGeneration") == facts.generation else set()
+    written: list[dict[str, Any]] = []
     for condition in present:
         new = condition.as_dict(facts.generation, timestamp(now))
         old = before.get(condition.type)
         if old is not None and old["status"] == new["status"]:
             new["lastTransitionTime"] = old["lastTransitionTime"]
-        written.append(new)
+        written.append(old if old is not None and condition.type in kept else new)
     result: dict[str, Any] = {
         "observedGeneration": facts.generation,
-        "fingerprint": facts.fingerprint,
-        "pendingFingerprint": facts.pending.signature if facts.pending else None,
+        "fingerprint": facts.fingerprint if facts.model else previous.get("fingerprint", facts.fingerprint),
         "lastHandledReconcileAt": facts.reconciled_at,
         "jobs": {"open": facts.open_jobs, "deadLettered": facts.dead_letters},
-        "reembed": _reembed(facts),
         "backfill": _backfill(facts, previous, now),
         "summary": source_summary.summary(present, suspended=facts.suspended),
         "conditions": written,
     }
+    if REEMBED_REQUIRED in kept:
+        result |= {field: previous.get(field) for field in ("pendingFingerprint", "reembed")}
+    else:
+        result |= _pending(facts)
     if facts.model is not None or "model" in previous:
         result["model"] = previous["model"] if facts.model is None else recorded(facts.model)
     if facts.used is not None:
@@ -52,20 +58,25 @@ def why_jobs_wait(facts: SourceFacts) -> Condition | None:
     return source_summary.why_jobs_wait(conditions(facts), suspended=facts.suspended, set_up=facts.set_up)
 
 
+def _kept(present: Sequence[Condition]) -> set[str]:
+    """Conditions of which this process knows nothing until it has read what another one has recorded."""
+    known_later = (REEMBED_REQUIRED, backfill_status.BACKFILLING)
+    return {found.type for found in present if found.type in known_later and found.reason == SETTING_UP}
+
+
 def _backfill(facts: SourceFacts, previous: Mapping[str, Any], now: datetime) -> dict[str, Any] | None:
-    """What was recorded before the source is set up stays, as with the model in force: its record is not read yet."""
-    if facts.backfill is None and not facts.set_up:
+    if facts.backfill is None and not facts.backfill_known:
         return previous.get("backfill")
     return backfill_status.status(facts.backfill, now)
 
 
-def _reembed(facts: SourceFacts) -> dict[str, Any] | None:
+def _pending(facts: SourceFacts) -> dict[str, Any]:
+    """What to approve, and what it would cost."""
     if facts.pending is None:
-        return None
-    return {
-        "rows": facts.pending.rows,
-        "estimatedCost": usage_status.cost(facts.pending.tokens, facts.price_per_million_tokens),
-    }
+        return {"pendingFingerprint": None, "reembed": None}
+    cost = usage_status.cost(facts.pending.tokens, facts.price_per_million_tokens)
+    reembed = {"rows": facts.pending.rows, "estimatedCost": cost}
+    return {"pendingFingerprint": facts.pending.signature, "reembed": reembed}
 
 
 def _rows(counts: Counts) -> dict[str, Any]:

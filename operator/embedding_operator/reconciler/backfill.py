@@ -248,7 +248,7 @@ class BackfillControl:
     def facts(self) -> dict[str, Any]:
         """What is known of the last backfill, and of a backlog without one, for SourceFacts."""
         run, watch = self._run, self._watch
-        known = {"backlog": watch.backlog, "index_advice": watch.index_advice}
+        known = {"backlog": watch.backlog, "index_advice": watch.index_advice, "backfill_known": self._was_read}
         if run is None:
             return known
         return known | {

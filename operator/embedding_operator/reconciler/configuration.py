@@ -43,7 +43,12 @@ class Configuration:
 
     def facts(self) -> dict[str, Any]:
         """What is known of the source by it, as fields of SourceFacts."""
-        return {"fingerprint": self.config.fingerprint, "pending": self.pending, "refused": self.refused_change}
+        return {
+            "fingerprint": self.config.fingerprint,
+            "pending": self.pending,
+            "refused": self.refused_change,
+            "change_refused": self.refused_change is not None,
+        }
 
     def model(self, source: EmbeddingSource) -> Model:
         """The model in force, as soon as the source is set up with it."""

@@ -104,11 +104,15 @@ class StatusReport:
             self._not_written(exc, now)
             return
         self._refused = None
+        is_first = not self._written
         self._written, self._written_at, self._altered, self._late = new, self._clock.monotonic(), False, False
         of_conditions = events.of_source(self._source, before.get("conditions", ()), new["conditions"])
         of_backfill = backfill_events.of_backfill(self._source, before, new, index_advice=facts.index_advice)
         for event in (*of_conditions, *of_backfill):
             self._events.emit(event)
+        # The log of a process says what needs attention, also if it did so before.
+        of_log = events.of_source(self._source, (), new["conditions"]) if is_first else of_conditions
+        for event in (*of_log, *of_backfill):
             if event.type == events.WARNING:
                 log.warning(
                     "source needs attention",

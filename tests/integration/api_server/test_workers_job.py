@@ -20,9 +20,10 @@ from hack.installation.kubectl import Kubectl
 from hack.installation.prerequisites import ACCOUNT, temporary_namespace
 from tests.integration.api_server.conftest import Namespace
 from tests.support.chart import Helm, Objects
-from tests.support.deadline import eventually, wait_until
+from tests.support.deadline import eventually
 from tests.support.manifests import a_source
 from tests.support.plain_requests import PlainRequests, settings_for
+from tests.support.rights import wait_until_granted
 from tests.support.workers import a_run
 
 VALUES = {
@@ -52,9 +53,7 @@ def namespace(
     with temporary_namespace(cluster, name, folder) as kubeconfig:
         role = {**rendered.one("Role"), "metadata": {"name": ACCOUNT, "namespace": name}}
         kubectl.run("apply", "-f", "-", stdin=yaml.safe_dump(role))
-        account = f"system:serviceaccount:{name}:{ACCOUNT}"
-        asked = ("auth", "can-i", "create", "jobs.batch", "--as", account)
-        wait_until(lambda: kubectl.try_run(*asked).returncode == 0, within_s=60, because="the Role has changed")
+        wait_until_granted(kubectl, "create", "jobs.batch")
         kubectl.run("label", "namespace", name, "pod-security.kubernetes.io/enforce=restricted")
         yield Namespace(name, kubectl, kubeconfig)
         kubectl.run("delete", "jobs.batch", "--all", "--cascade=background")

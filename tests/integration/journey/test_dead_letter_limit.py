@@ -45,11 +45,7 @@ def metrics(operator: OperatorProcess) -> str:
 
 
 def wait_until_stalled(system: System) -> str:
-    def message() -> str | None:
-        found = system.condition("Stalled", "archive")
-        return str(found["message"]) if found and found["reason"] == "DeadLetterLimit" else None
-
-    return str(wait_until(message, within_s=120, every_s=0.5, because="so many rows fail"))
+    return str(system.wait_for_condition("Stalled", "DeadLetterLimit", "archive", within_s=120)["message"])
 
 
 @pytest.mark.timeout(700)

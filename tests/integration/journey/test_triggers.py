@@ -42,11 +42,7 @@ def wait_for_triggers(system: System, count: int, *, within_s: float = 60) -> No
 
 
 def wait_for_stalled(system: System, reason: str) -> str:
-    def message() -> str | None:
-        found = system.condition("Stalled")
-        return found["message"] if found and (found["status"], found["reason"]) == ("True", reason) else None
-
-    return str(wait_until(message, within_s=60, every_s=0.1, because=f"the source is stalled with {reason}"))
+    return str(system.wait_for_condition("Stalled", reason, within_s=60)["message"])
 
 
 def command(system: System, *arguments: str) -> "subprocess.CompletedProcess[str]":

@@ -106,6 +106,7 @@ async def test_a_repair_gives_way_to_the_application_within_a_fraction_of_a_seco
     owned: OwnedTable, rows: Database
 ) -> None:
     """Meanwhile the application's other statements queue up behind it."""
+    await set_up(rows, owned)
     began = time.monotonic()
     await set_up(rows, owned)
     without_a_lock_s = time.monotonic() - began

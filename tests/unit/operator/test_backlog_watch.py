@@ -37,36 +37,6 @@ async def test_a_backfill_has_an_event_at_its_begin_and_at_its_end() -> None:
         assert system.condition("Backfilling")[:2] == ("False", "Completed")
 
 
-async def test_a_restart_changes_nothing_that_the_status_says_and_repeats_no_event() -> None:
-    before = looped(backfill=AUTO)
-    async with before.running():
-        await before.clock.advance(60)
-    during: list[Any] = []
-    after = before.restarted()
-    after.setup.meanwhile = lambda: during.append(after.status)
-    async with after.running():
-        await after.clock.advance(60)
-    assert during == [before.status]
-    assert after.condition("Backfilling")[:2] == ("False", "Completed")
-    assert after.parts.events.emitted == []
-
-
-async def test_a_changed_spec_keeps_what_is_known_of_the_last_backfill_while_it_is_set_up() -> None:
-    before = looped(backfill=AUTO)
-    async with before.running():
-        await before.clock.advance(60)
-    during: list[Any] = []
-    after = before.restarted(source(generation=2, backfill=AUTO))
-    after.setup.meanwhile = lambda: during.append(
-        (after.condition("Backfilling")[:2], after.condition("ReembedRequired")[:2], after.status["backfill"])
-    )
-    async with after.running():
-        await after.clock.advance(60)
-    unknown = ("Unknown", "SettingUp")
-    assert during == [(unknown, unknown, before.status["backfill"])]
-    assert [event.reason for event in after.parts.events.emitted] == ["Ready"]
-
-
 async def test_a_backfill_is_in_the_metrics() -> None:
     system = looped(backfill=AUTO)
     async with system.running():

@@ -344,7 +344,7 @@ def test_without_a_change_that_waits_for_approval_no_row_has_to_be_embedded_agai
     ("changes", "reason"),
     [
         ({"set_up": False}, "SettingUp"),
-        ({"refused": REFUSED}, "Stalled"),
+        ({"change_refused": True, "refused": REFUSED}, "Stalled"),
         ({"set_up": False, "refused": REFUSED}, "Stalled"),
     ],
 )
@@ -353,6 +353,10 @@ def test_whether_rows_have_to_be_embedded_again_is_unknown_until_the_spec_is_in_
 ) -> None:
     assert shown(replace(SWEEPING, **changes), "ReembedRequired") == (None, reason)
     assert shown(replace(SWEEPING, **changes, pending=PENDING), "ReembedRequired") == (True, "ApprovalNeeded")
+
+
+def test_a_source_that_is_stalled_for_another_reason_has_its_spec_in_force() -> None:
+    assert shown(replace(SWEEPING, refused=REFUSED), "ReembedRequired") == (False, "Approved")
 
 
 def test_a_change_that_waits_has_what_to_approve_and_what_it_would_cost() -> None:
