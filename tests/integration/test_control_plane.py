@@ -19,6 +19,7 @@ from hack.errors import ToolError
 from hack.processes.daemons import is_running
 from hack.processes.environment import program_environment
 from hack.repository import ROOT
+from tests.support.audit_log import audit_entries
 from tests.support.deadline import wait_until
 from tests.support.kubectl import kubectl
 
@@ -105,10 +106,9 @@ def test_the_audit_log_has_each_request(plane: ControlPlane) -> None:
 
     def verbs() -> set[str]:
         assert plane.audit_log is not None
-        whole_lines = plane.audit_log.read_text().rpartition("\n")[0].splitlines()
-        events = [json.loads(line) for line in whole_lines]
-        asked = [event for event in events if event.get("objectRef", {}).get("resource") == "limitranges"]
-        return {event["verb"] for event in asked if event["user"]["username"] == "admin"}
+        entries = audit_entries(plane.audit_log)
+        asked = [entry for entry in entries if entry.get("objectRef", {}).get("resource") == "limitranges"]
+        return {entry["verb"] for entry in asked if entry["user"]["username"] == "admin"}
 
     assert wait_until(verbs, within_s=20, because="the request was answered") == {"list"}
 

@@ -22,6 +22,7 @@ from hack.control_plane.processes import ControlPlane
 from hack.go_build.programs import go_program
 from hack.installation.kubectl import Kubectl
 from hack.repository import CHART, ROOT
+from tests.support.audit_log import audit_entries
 from tests.support.chart import NAMESPACE, RELEASE, Helm, Json
 from tests.support.deadline import wait_until
 from tests.support.rights import single_rules
@@ -50,8 +51,7 @@ class Prepared:
     def requests(self) -> dict[Request, set[int]]:
         """The requests of the installer so far, with the status codes of the answers."""
         found: dict[Request, set[int]] = {}
-        for line in self.audit_log.read_text().rpartition("\n")[0].splitlines():  # the last one may be half written
-            entry = json.loads(line)
+        for entry in audit_entries(self.audit_log):
             if entry["user"]["username"].endswith(f":{INSTALLER}") and {"objectRef", "responseStatus"} <= entry.keys():
                 at = entry["objectRef"]
                 resource = "/".join(filter(None, (at["resource"], at.get("subresource"))))

@@ -1,6 +1,5 @@
 """The number of requests to the API server for each job, counted in its audit log."""
 
-import json
 import time
 from collections import Counter
 from pathlib import Path
@@ -13,6 +12,7 @@ from hack.control_plane.processes import ControlPlane
 from hack.database.postgres import Database, DatabaseServer
 from hack.installation.prerequisites import ACCOUNT, apply_crds
 from tests.integration.journey.conftest import system_in
+from tests.support.audit_log import audit_entries
 from tests.support.deadline import wait_until
 
 JOBS = 1_000
@@ -23,8 +23,7 @@ def requests_of(log: Path, user: str) -> Counter[tuple[str, str]]:
     """Requests of a user by verb and resource. A request is counted once, although each of its stages is logged."""
     seen = set()
     counted: Counter[tuple[str, str]] = Counter()
-    for line in log.read_text().splitlines():
-        event = json.loads(line)
+    for event in audit_entries(log):
         if event["user"]["username"] == user and event["auditID"] not in seen:
             seen.add(event["auditID"])
             reference = event.get("objectRef", {})
