@@ -16,7 +16,7 @@ from hack.control_plane.processes import ControlPlane, free_ports
 from hack.control_plane.state import read_state
 from hack.database.postgres import DatabaseServer
 from hack.errors import ToolError
-from hack.processes.daemons import is_running
+from hack.processes.daemons import is_running, log_tail
 from hack.processes.environment import program_environment
 from hack.repository import ROOT
 from tests.support.audit_log import audit_entries
@@ -136,7 +136,7 @@ with ControlPlane(Path(sys.argv[1])):
     assert parent.stdout.readline() == "ready\n"
     state = read_state(tmp_path / "plane")
     assert state is not None
-    assert state.ended == []
+    assert state.ended == [], "\n".join(log_tail(daemon.log) for daemon in state.daemons)
     parent.kill()
     parent.communicate()
     wait_until(
