@@ -58,7 +58,8 @@ class OpenJobsWatch:
         self._watch.stop()  # takes effect with the next event
         self._kubectl.run("create", "-f", "-", stdin=yaml.safe_dump(SENTINEL_JOB))
         self._thread.join(timeout=10)
-        self._kubectl.run("delete", "embeddingjob", SENTINEL)
+        # Its source does not exist: an operator that runs ends this job and deletes it when it deletes finished ones.
+        self._kubectl.run("delete", "embeddingjob", SENTINEL, "--ignore-not-found")
 
     def wait_until_settled(self, jobs: int) -> None:
         """Return when the watch has shown so many jobs leave the open phases: a row is fresh before its job says so."""
