@@ -157,11 +157,21 @@ class Leadership:
 
     async def run(self) -> None:
         """Renew the Lease until cancelled, or until another process has taken it."""
-        while not self.lost.is_set():
-            renewed = await self._renew()
-            if self._held and not self.may_start():
+        ceasing = asyncio.create_task(self._cease_in_time(), name="end of the leadership")
+        try:
+            while not self.lost.is_set():
+                renewed = await self._renew()
+                await self._clock.sleep(RENEW_EVERY_S if renewed else RENEW_AGAIN_AFTER_S)
+        finally:
+            await cancel_and_wait(ceasing)
+
+    async def _cease_in_time(self) -> None:
+        """Cease to lead when nothing may be started any more, although an attempt to renew may not be answered for seconds."""
+        while True:
+            left_s = self._valid_until - self._clock.monotonic()
+            if left_s <= 0:
                 self._cease("it could not be renewed in time: no work is started until it is")
-            await self._clock.sleep(RENEW_EVERY_S if renewed else RENEW_AGAIN_AFTER_S)
+            await self._clock.sleep(left_s if left_s > 0 else RENEW_AGAIN_AFTER_S)
 
     async def _renew(self) -> bool:
         try:
@@ -179,7 +189,7 @@ class Leadership:
         except Exception as exc:
             self._fail(exc)
             return False
-        if not self._held:
+        if not self._held and self.may_start():
             self._held = True
             log.info("leading again", holder=self.identity)
             self._changed(True)

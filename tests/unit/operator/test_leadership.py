@@ -23,9 +23,11 @@ class Release:
         self.clock = FakeClock()
         self.server = FakeApiServer()
         self.server.clock = self.clock
+        self.said: list[bool] = []
+        """What the processes have said, in this order: that one leads, or no longer does."""
 
     def process(self, name: str) -> Leadership:
-        return Leadership(self.server, identity=name, clock=self.clock)
+        return Leadership(self.server, identity=name, clock=self.clock, changed=self.said.append)
 
     @asynccontextmanager
     async def acquiring(self, process: Leadership) -> AsyncIterator["asyncio.Task[None]"]:
@@ -123,6 +125,17 @@ async def test_a_leader_that_cannot_renew_starts_no_work_before_others_may_take_
         await release.clock.advance(2)
         assert leader.may_start()
         assert not leader.lost.is_set()
+
+
+async def test_a_leader_whose_renewal_is_not_answered_says_in_time_that_it_does_not_lead(release: Release) -> None:
+    async with release.leading("a") as leader:
+        await release.clock.advance(30)
+        answer = release.server.hold("put_lease")
+        await release.clock.advance(DURATION_S - MARGIN_S)  # counted from the last renewal, which was before
+        assert (leader.may_start(), release.said) == (False, [True, False])
+        answer.set()  # to a request that is too old to lead by
+        await release.clock.advance(RENEW_EVERY_S + 1)
+        assert (leader.may_start(), release.said) == (True, [True, False, True])
 
 
 async def test_a_leader_whose_lease_was_taken_is_lost(release: Release) -> None:
@@ -261,13 +274,12 @@ async def test_a_lease_is_released_also_where_the_last_renewal_was_not_answered(
 
 
 async def test_only_a_process_that_leads_says_that_it_does_not_lead_any_more(release: Release) -> None:
-    said: list[bool] = []
     async with release.leading("a"):
-        standby = Leadership(release.server, identity="b", clock=release.clock, changed=said.append)
+        standby = release.process("b")
         async with release.acquiring(standby):
             pass
         await standby.release()
-        assert said == []
+        assert release.said == [True]
         assert release.holder() == "a"
 
 
