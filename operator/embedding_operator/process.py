@@ -14,7 +14,7 @@ import structlog
 from embedding_operator.api_errors import ApiServerError, ApiServerUnavailable, ApiServerUnusable
 from embedding_operator.context import Context, open_context
 from embedding_operator.factory import Factory
-from embedding_operator.handlers.kopf_setup import make_registry, make_settings
+from embedding_operator.handlers.kopf_setup import make_registry, make_settings, without_forgotten_reads
 from embedding_operator.health import health_server, overdue
 from embedding_operator.local_endpoint import local_endpoint
 from embedding_operator.reconciler.database_watch import DatabaseWatch
@@ -224,6 +224,7 @@ class Process:
     async def _start_kopf(self, stop: asyncio.Event) -> asyncio.Task[None]:
         """Start kopf, and return its task when its watches have started, or when it has failed."""
         server, ready = self._context.server, asyncio.Event()
+        asyncio.get_running_loop().set_exception_handler(without_forgotten_reads)
         watching = asyncio.create_task(
             kopf.operator(
                 registry=make_registry(server, self._sources, self._runner, self._pauses, clock=self._context.clock),

@@ -3,11 +3,14 @@
 Each setting that differs from kopf's default is there because of a fault that was seen without it.
 """
 
+import asyncio
 import itertools
 from collections.abc import Iterator
+from pathlib import PurePath
 from typing import Any
 
 import kopf
+import structlog
 
 from embedding_operator.api_access.session import CONNECTED_WITHIN_S
 from embedding_operator.api_server import ApiServer
@@ -20,8 +23,12 @@ from embedding_operator.resources import GROUP, JOBS
 from embedding_operator.resources.embedding_job import OPEN_SELECTOR
 from embedding_worker.clock import Clock
 
+log = structlog.get_logger(__name__)
+
 CONNECTIONS = 32
 LOGIN_EVERY_S = 4.0
+FORGETFUL = "scanning.py"
+"""The module of kopf in which it reads which resources are served, with a task for each API group."""
 
 
 def make_registry(
@@ -77,3 +84,20 @@ class Backoffs:
 
     def __iter__(self) -> Iterator[float]:
         yield from itertools.chain((0.2, 0.5, 1), itertools.repeat(2))
+
+
+def without_forgotten_reads(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+    """Handle what asyncio cannot give to anyone, as it does by default, but without the reads that kopf has forgotten.
+
+    When one of them fails, or kopf ends meanwhile, it waits for none of the others. A clean end would log an error for each.
+    """
+    task = context.get("future")
+    if isinstance(task, asyncio.Task) and is_forgetful(task.get_coro()):
+        log.debug("a read of kopf that nobody waits for has failed", message=str(context.get("exception")))
+    else:
+        loop.default_exception_handler(context)
+
+
+def is_forgetful(coroutine: Any) -> bool:
+    source = PurePath(coroutine.cr_code.co_filename)
+    return source.name == FORGETFUL and "kopf" in source.parts

@@ -1,17 +1,27 @@
 """How kopf is set up: how long it goes on trying, what it watches, and how it connects."""
 
 import asyncio
+import gc
 import itertools
+import logging
 from typing import Any, cast
 
 import aiohttp
 import kopf
+import pytest
+from kopf._cogs.clients import scanning
 from kopf._core.intents.causes import Activity
 
 from embedding_operator.api_server import ApiServer
-from embedding_operator.handlers.kopf_setup import CONNECTIONS, Backoffs, make_registry, make_settings
+from embedding_operator.handlers.kopf_setup import (
+    CONNECTIONS,
+    Backoffs,
+    make_registry,
+    make_settings,
+    without_forgotten_reads,
+)
 from embedding_operator.resources import GROUP, JOBS
-from tests.support.fake_clock import FakeClock, let_time_pass
+from tests.support.fake_clock import FakeClock, let_time_pass, settle
 
 FIRST_HOUR = 2_000
 
@@ -49,6 +59,46 @@ def test_kopf_posts_no_events_and_scans_no_cluster() -> None:
 def test_a_silent_watch_ends_within_seventy_five_seconds() -> None:
     watching = make_settings().watching
     assert (watching.server_timeout, watching.client_timeout) == (50, 60)
+
+
+async def read_what_is_served() -> object:
+    return await scanning.scan_resources(settings=make_settings(), logger=logging.getLogger())
+
+
+async def fail() -> None:
+    raise aiohttp.ClientConnectionError("Connection closed")
+
+
+@pytest.mark.parametrize("is_handled", [True, False])
+async def test_reads_that_kopf_forgets_when_it_ends_are_no_errors_of_the_process(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, is_handled: bool
+) -> None:
+    async def closed(path: str, **_: object) -> None:
+        asked.set()
+        await connection_is_closed.wait()
+        await fail()
+
+    asked, connection_is_closed = asyncio.Event(), asyncio.Event()
+    monkeypatch.setattr("kopf._cogs.clients.api.get", closed)
+    if is_handled:
+        asyncio.get_running_loop().set_exception_handler(without_forgotten_reads)
+    reading = asyncio.create_task(read_what_is_served())
+    await asked.wait()
+    reading.cancel()
+    await asyncio.wait({reading})
+    connection_is_closed.set()
+    await settle()
+    del reading  # and with it the last reference to the others
+    gc.collect()
+    never_retrieved = [record for record in caplog.records if "never retrieved" in record.getMessage()]
+    assert len(never_retrieved) == (0 if is_handled else 2), "kopf waits for its reads now: the handler is not needed"
+
+
+async def test_other_errors_that_nobody_has_waited_for_are_logged(caplog: pytest.LogCaptureFixture) -> None:
+    asyncio.get_running_loop().set_exception_handler(without_forgotten_reads)
+    await asyncio.wait({asyncio.create_task(fail())})
+    gc.collect()
+    assert "never retrieved" in caplog.text
 
 
 class FakeServer:
