@@ -47,17 +47,26 @@ class DatabaseServer:
         self.origin = origin
         self._databases: list[str] = []
         self._roles: list[str] = []
+        self._template = ""
+        """The database that others are copies of: that takes a third of the time of creating the extension in each of them."""
 
     def create_database(self, prefix: str = "test", *, encoding: str | None = None) -> Database:
         """A new database, in the encoding of the server or in another one."""
+        if encoding is not None:
+            return self._with_extension(prefix, sql.SQL("ENCODING {} LOCALE 'C' TEMPLATE template0").format(encoding))
+        if not self._template:
+            self._template = self._with_extension("template", sql.SQL("")).name
+        return self._create(prefix, sql.SQL("TEMPLATE {}").format(sql.Identifier(self._template)))
+
+    def _create(self, prefix: str, options: sql.Composable) -> Database:
         name = unique_name(prefix)
         self._databases.append(name)
-        create = sql.SQL("CREATE DATABASE {}").format(sql.Identifier(name))
-        if encoding is not None:
-            create += sql.SQL(" ENCODING {} LOCALE 'C' TEMPLATE template0").format(sql.Literal(encoding))
         with _connected(self._url) as connection:
-            connection.execute(create)
-        database = Database(name, url_with(self._url, database=name))
+            connection.execute(sql.SQL("CREATE DATABASE {} {}").format(sql.Identifier(name), options))
+        return Database(name, url_with(self._url, database=name))
+
+    def _with_extension(self, prefix: str, options: sql.Composable) -> Database:
+        database = self._create(prefix, options)
         with _connected(database.url) as connection:
             try:
                 connection.execute("CREATE EXTENSION IF NOT EXISTS vector")

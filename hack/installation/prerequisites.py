@@ -54,23 +54,29 @@ def temporary_crds(cluster: Cluster) -> Iterator[None]:
 
 def make_namespace(cluster: Cluster, namespace: str, folder: Path) -> Path:
     """Create a namespace with the operator's account and Role. Returns the account's kubeconfig, written to `folder`."""
-    Kubectl(cluster).run(
-        "apply", "-f", "-", stdin=f"{{apiVersion: v1, kind: Namespace, metadata: {{name: {namespace}}}}}"
-    )
-    return make_account(cluster, namespace, folder, name=ACCOUNT, rules=RULES)
+    made = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": namespace}}
+    _apply(Kubectl(cluster, namespace), [made, *_account(namespace, ACCOUNT, RULES)])
+    out = folder / f"{namespace}.kubeconfig"
+    return service_account_kubeconfig(cluster.admin_kubeconfig, namespace, ACCOUNT, out, kubectl=cluster.kubectl)
 
 
 def make_serve_account(cluster: Cluster, namespace: str, folder: Path) -> Path:
     """The same for the account of `embedding-operator serve`, which may only read sources, in a namespace that exists."""
-    return make_account(cluster, namespace, folder, name=SERVE_ACCOUNT, rules=SERVE_RULES)
+    _apply(Kubectl(cluster, namespace), _account(namespace, SERVE_ACCOUNT, SERVE_RULES))
+    out = folder / f"{namespace}-{SERVE_ACCOUNT}.kubeconfig"
+    return service_account_kubeconfig(cluster.admin_kubeconfig, namespace, SERVE_ACCOUNT, out, kubectl=cluster.kubectl)
 
 
-def make_account(cluster: Cluster, namespace: str, folder: Path, *, name: str, rules: Path) -> Path:
-    """Create an account with a Role of these rules. Returns its kubeconfig."""
-    kubectl = Kubectl(cluster, namespace)
+def _apply(kubectl: Kubectl, manifests: list[dict[str, Any]]) -> None:
+    """Apply them in their order, by one kubectl, because its start costs more than its requests."""
+    kubectl.run("apply", "-f", "-", stdin=yaml.safe_dump_all(manifests))
+
+
+def _account(namespace: str, name: str, rules: Path) -> list[dict[str, Any]]:
+    """The manifests of an account with a Role of these rules."""
     names = {"name": name, "namespace": namespace}
     rbac = "rbac.authorization.k8s.io"
-    manifests: list[dict[str, Any]] = [
+    return [
         {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": names},
         {"apiVersion": f"{rbac}/v1", "kind": "Role", "metadata": names, "rules": yaml.safe_load(rules.read_text())},
         {
@@ -81,9 +87,6 @@ def make_account(cluster: Cluster, namespace: str, folder: Path, *, name: str, r
             "subjects": [{"kind": "ServiceAccount", **names}],
         },
     ]
-    kubectl.run("apply", "-f", "-", stdin=yaml.safe_dump_all(manifests))
-    out = folder / (f"{namespace}.kubeconfig" if name == ACCOUNT else f"{namespace}-{name}.kubeconfig")
-    return service_account_kubeconfig(cluster.admin_kubeconfig, namespace, name, out, kubectl=cluster.kubectl)
 
 
 @contextmanager
@@ -97,5 +100,6 @@ def temporary_namespace(cluster: Cluster, namespace: str, folder: Path) -> Itera
         kubectl = Kubectl(cluster, namespace)
         for kind in ("embeddingsources", "embeddingjobs"):  # --all would delete them one by one
             kubectl.run("delete", "--raw", f"/apis/embeddings.yellowbook.dev/v1alpha1/namespaces/{namespace}/{kind}")
-        kubectl.run("delete", "rolebinding,role,serviceaccount", ACCOUNT, SERVE_ACCOUNT, "--ignore-not-found")
-        kubectl.run("delete", "namespace", namespace, "--wait=false", "--ignore-not-found")
+        kinds, accounts = ("rolebinding", "role", "serviceaccount"), (ACCOUNT, SERVE_ACCOUNT)
+        names = [f"{kind}/{name}" for kind in kinds for name in accounts]
+        kubectl.run("delete", *names, f"namespace/{namespace}", "--wait=false", "--ignore-not-found")
