@@ -75,5 +75,5 @@ class Prometheus:
     def _ask(self, path: str) -> Any:
         assert self._daemon is not None
         found = LISTENING.findall(self._daemon.log.read_text())
-        with urlopen(f"http://{found[-1]}/api/v1/{path}", timeout=10) as response:
+        with urlopen(f"http://{found[-1]}/api/v1/{path}", timeout=30) as response:
             return json.load(response)["data"]

@@ -6,6 +6,7 @@ Called by the tests. The package is unpacked into the cache and not installed, s
 import os
 import pwd
 import shutil
+import socket
 import tempfile
 from pathlib import Path
 from typing import Self
@@ -21,7 +22,7 @@ from hack.processes.locked import hold_lock
 from hack.processes.run import run_to_end
 
 FETCH_WITHIN_S = 120.0
-READY_WITHIN_S = 10.0
+READY_WITHIN_S = 60.0
 END_WITHIN_S = 5.0
 PORT = 6432  # it is part of the socket's name only
 # Of the package's dependencies those that a machine may not have.
@@ -86,8 +87,7 @@ class PgBouncer:
             user=owner.st_uid if as_root else None,
             group=owner.st_gid if as_root else None,
         )
-        socket = folder / f".s.PGSQL.{PORT}"
-        wait_until_ready(self._daemon, socket.exists, within_s=READY_WITHIN_S)
+        wait_until_ready(self._daemon, lambda: _accepts(folder / f".s.PGSQL.{PORT}"), within_s=READY_WITHIN_S)
 
     def restart(self) -> None:
         """End it, so that all of its connections are lost, and start it again at the same address."""
@@ -116,6 +116,16 @@ class PgBouncer:
         lines += [f"{name} = {value}" for name, value in settings.items()]
         (folder / "pgbouncer.ini").write_text("\n".join(lines) + "\n")
         (folder / "users.txt").write_text(f'"{self.role}" "{self.password}"\n')
+
+
+def _accepts(address: Path) -> bool:
+    """Whether a connection to this Unix socket can be made: its file is there before that."""
+    with socket.socket(socket.AF_UNIX) as client:
+        try:
+            client.connect(str(address))
+        except OSError:
+            return False
+        return True
 
 
 def _command(copy: Path) -> list[str | Path]:

@@ -18,6 +18,7 @@ from hack.errors import DaemonDied, StartFailed
 from hack.processes.environment import program_environment
 
 POLL_EVERY_S = 0.02
+KILLED_WITHIN_S = 30.0
 PR_SET_PDEATHSIG = 1  # linux/prctl.h
 
 # Children of this process, by id and start time: an ended one stays a zombie, which looks alive, until it is reaped.
@@ -143,7 +144,8 @@ def end(daemon: Daemon, *, within_s: float, first: signal.Signals = signal.SIGTE
             os.kill(daemon.pid, number)
         except ProcessLookupError:
             break
-        deadline = time.monotonic() + within_s
+        # Also a killed process takes its time on a busy machine, and the caller removes its files next.
+        deadline = time.monotonic() + (max(within_s, KILLED_WITHIN_S) if number is signal.SIGKILL else within_s)
         while is_running(daemon) and time.monotonic() < deadline:
             time.sleep(POLL_EVERY_S)
     _children.pop((daemon.pid, daemon.started), None)

@@ -19,6 +19,8 @@ ROLE, ROLE_PASSWORD = "embedding_operator", "the-first-one"
 RELEASES = ("yellow-book", "second")
 FOLDER = Path(__file__).parents[2] / ".run" / "e2e"
 STATE: dict[str, PodCluster] = {}
+JOBS_ARE_KEPT = "settings.finishedJobSeconds=86400"
+"""No job is removed for its age, because tests compare jobs with those of before."""
 SOURCE = Path(__file__).parents[2] / "docs" / "examples" / "businesses.yaml"
 
 
@@ -73,7 +75,7 @@ def pods(request: pytest.FixtureRequest) -> Iterator[PodCluster]:
 def yellow_book(pods: PodCluster) -> Release:
     """Installed by Helm 4 with `--wait`, with the chart's own development PostgreSQL."""
     values = ["postgresql.enabled=true", f"postgresql.password={PASSWORD}", f"postgresql.database={DATABASE}"]
-    values += ["backfill.workers.enabled=true"]
+    values += ["backfill.workers.enabled=true", JOBS_ARE_KEPT]
     flags = (*(f"--set={value}" for value in values), *pods.load_postgresql_image())
     release = Release(RELEASES[0], RELEASES[0], pods, "helm4", flags)
     release.install()
@@ -111,7 +113,7 @@ def second(pods: PodCluster, yellow_book: Release, server_url: str) -> Release:
     owner.run(f"GRANT CREATE ON DATABASE second TO {ROLE}")
     owner.run(f"GRANT SELECT, TRIGGER, UPDATE (embedding) ON public.businesses TO {ROLE}")
     values = ["crds.install=false", "database.existingSecret=the-database", "database.existingSecretKey=url"]
-    values += ["gemini.existingSecret=the-key", "gemini.existingSecretKey=key"]
+    values += ["gemini.existingSecret=the-key", "gemini.existingSecretKey=key", JOBS_ARE_KEPT]
     release = Release(RELEASES[1], RELEASES[1], pods, "helm3", tuple(f"--set={value}" for value in values))
     release.kubectl.run("create", "namespace", release.namespace)
     release.kubectl.run("create", "secret", "generic", "the-database", f"--from-literal=url={role_url(yellow_book)}")

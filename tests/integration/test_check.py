@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from psycopg.conninfo import conninfo_to_dict
 
 from hack.cluster_choice.choice import Cluster
 from hack.control_plane.pins import Binaries
@@ -178,7 +179,8 @@ def test_a_database_that_is_away_hides_nothing_of_the_others(system: System) -> 
     system.apply_source()
     began = time.monotonic()
     done = checked(system, DATABASE_URL=f"postgresql://operator:{MARKER}@127.0.0.1:1/never")
-    assert time.monotonic() - began < 40
+    # If each of the four checks of the database waited 20 s for an answer, it would take 80 s.
+    assert time.monotonic() - began < 75
     said = lines(done)
     assert done.returncode == 1
     assert said["database"] == (
@@ -212,9 +214,7 @@ def test_a_database_that_is_away_hides_nothing_of_the_others(system: System) -> 
 def test_what_prevents_a_source_is_reported_with_the_remedy(
     system: System, revoked: str, spec: dict[str, str], sentence: str | None
 ) -> None:
-    (role,) = system.book.run("SELECT rolname FROM pg_roles WHERE rolname LIKE 'operator%%' ORDER BY oid DESC LIMIT 1")[
-        0
-    ]
+    role = conninfo_to_dict(system.database_url)["user"]
     system.book.run(f'REVOKE {revoked} ON public.businesses FROM "{role}"')
     system.apply_source(**spec)
     found = wrong(checked(system))
@@ -305,9 +305,7 @@ def test_without_pgvector_it_says_so_unless_each_source_does_without(system: Sys
         "– skipped, because no source needs it yet (the extension is not in the database: "
         f"CREATE EXTENSION vector in database '{database.name}', as a superuser)",
     )
-    (role,) = system.book.run("SELECT rolname FROM pg_roles WHERE rolname LIKE 'operator%%' ORDER BY oid DESC LIMIT 1")[
-        0
-    ]
+    role = conninfo_to_dict(system.database_url)["user"]
     system.book.run("ALTER TABLE public.businesses ADD COLUMN embedding real[]")
     system.book.run(f'GRANT UPDATE (embedding) ON public.businesses TO "{role}"')
     system.apply_source()

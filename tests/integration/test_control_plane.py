@@ -19,8 +19,8 @@ from hack.errors import ToolError
 from hack.processes.daemons import is_running, log_tail
 from hack.processes.environment import program_environment
 from hack.repository import ROOT
-from tests.support.audit_log import audit_entries
 from tests.support.deadline import wait_until
+from tests.support.json_log import json_lines
 from tests.support.kubectl import kubectl
 
 MAY_READ_CONFIG_MAPS = """
@@ -44,11 +44,12 @@ subjects:
 
 
 def run_python(code: str, *arguments: str, environment: dict[str, str] | None = None) -> subprocess.Popen[str]:
-    """A Python process with the repository's modules, and its output in a pipe."""
+    """A Python process with the repository's modules, and its input and output in pipes."""
     return subprocess.Popen(
         [sys.executable, "-c", code, *arguments],
         cwd=ROOT,
         env=program_environment() | (environment or {}),
+        stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -106,7 +107,7 @@ def test_the_audit_log_has_each_request(plane: ControlPlane) -> None:
 
     def verbs() -> set[str]:
         assert plane.audit_log is not None
-        entries = audit_entries(plane.audit_log)
+        entries = json_lines(plane.audit_log)
         asked = [entry for entry in entries if entry.get("objectRef", {}).get("resource") == "limitranges"]
         return {entry["verb"] for entry in asked if entry["user"]["username"] == "admin"}
 
@@ -132,13 +133,15 @@ with ControlPlane(Path(sys.argv[1])):
     sys.stdin.read()
 """
     parent = run_python(code, str(tmp_path / "plane"))
-    assert parent.stdout is not None
-    assert parent.stdout.readline() == "ready\n"
-    state = read_state(tmp_path / "plane")
-    assert state is not None
-    assert state.ended == [], "\n".join(log_tail(daemon.log) for daemon in state.daemons)
-    parent.kill()
-    parent.communicate()
+    try:
+        assert parent.stdout is not None
+        assert parent.stdout.readline() == "ready\n"
+        state = read_state(tmp_path / "plane")
+        assert state is not None
+        assert state.ended == [], "\n".join(log_tail(daemon.log) for daemon in state.daemons)
+    finally:
+        parent.kill()
+        parent.communicate()
     wait_until(
         lambda: not any(is_running(daemon) for daemon in state.daemons), within_s=90, because="their parent was killed"
     )

@@ -32,8 +32,9 @@ from embedding_worker.providers import abortable_http
 KEY = "k3y-of-Somebody"
 CALLS = 12
 TIMEOUT_S = 0.5
-SENT_WITHIN_S = 3.0
+SENT_WITHIN_S = 15.0
 """The deadline of calls of which it matters how far they have come."""
+SHORT_S = 3.0
 LONG_S = 60.0
 AT_ONCE_S = 20.0
 """Much less than the calls that hang would take by themselves."""
@@ -164,7 +165,7 @@ async def test_a_call_that_is_aborted_after_its_answer_does_not_end_the_next_one
     with session:
         first = asyncio.create_task(BlockingCall("gemini").run(stay))
         await eventually(received.is_set, within_s=AT_ONCE_S, because="the answer has come")
-        gemini.fault(FaultKind.SLOW, seconds=SENT_WITHIN_S)
+        gemini.fault(FaultKind.SLOW, seconds=SHORT_S)
         calls = gemini.stats().calls
         second = asyncio.create_task(BlockingCall("gemini").run(ask))
         await eventually(lambda: gemini.stats().calls > calls, within_s=AT_ONCE_S, because="it is on its way")
@@ -204,13 +205,13 @@ async def client_of(made: GeminiEmbedder) -> Any:
 async def test_an_address_that_does_not_answer_is_given_up_after_the_connect_timeout(
     gemini: FakeGemini, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(abortable_http, "CONNECT_TIMEOUT_S", SENT_WITHIN_S)
+    monkeypatch.setattr(abortable_http, "CONNECT_TIMEOUT_S", SHORT_S)
     with silent_server(full=True) as port:
         made = embedder(f"http://127.0.0.1:{port}")
         await client_of(made)
         began = time.monotonic()
         error = await outage(made)
-    assert time.monotonic() - began < SENT_WITHIN_S * 4
+    assert time.monotonic() - began < LONG_S / 2
     assert "ConnectTimeout" in error.message
     assert not error.reached
     await no_thread_is_left()

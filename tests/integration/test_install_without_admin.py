@@ -22,9 +22,9 @@ from hack.control_plane.processes import ControlPlane
 from hack.go_build.programs import go_program
 from hack.installation.kubectl import Kubectl
 from hack.repository import CHART, ROOT
-from tests.support.audit_log import audit_entries
 from tests.support.chart import NAMESPACE, RELEASE, Helm, Json
 from tests.support.deadline import wait_until
+from tests.support.json_log import json_lines
 from tests.support.rights import single_rules
 
 pytestmark = pytest.mark.timeout(900)  # the first of them waits for two Helms
@@ -51,7 +51,7 @@ class Prepared:
     def requests(self) -> dict[Request, set[int]]:
         """The requests of the installer so far, with the status codes of the answers."""
         found: dict[Request, set[int]] = {}
-        for entry in audit_entries(self.audit_log):
+        for entry in json_lines(self.audit_log):
             if entry["user"]["username"].endswith(f":{INSTALLER}") and {"objectRef", "responseStatus"} <= entry.keys():
                 at = entry["objectRef"]
                 resource = "/".join(filter(None, (at["resource"], at.get("subresource"))))

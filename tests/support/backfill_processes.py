@@ -3,7 +3,6 @@
 Called by the tests of the worker processes. They get the database and the provider, and no cluster.
 """
 
-import json
 import os
 import signal
 import sys
@@ -13,8 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from hack.processes.daemons import Daemon, end, is_running, log_tail, start_daemon, wait_for_exit
+from tests.support.json_log import json_lines
 
-ENDS_WITHIN_S = 30.0
+ENDS_WITHIN_S = 60.0
 
 
 @dataclass
@@ -38,7 +38,7 @@ class WorkerProcesses:
 
     def events(self, index: int) -> list[Any]:
         """The lines of its log."""
-        return [json.loads(line) for line in self.log(index).read_text().splitlines()]
+        return json_lines(self.log(index))
 
     def kill(self, index: int) -> None:
         """Send SIGKILL, as when a node fails."""

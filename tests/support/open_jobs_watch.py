@@ -57,9 +57,10 @@ class OpenJobsWatch:
         self._stopped = True
         self._watch.stop()  # takes effect with the next event
         self._kubectl.run("create", "-f", "-", stdin=yaml.safe_dump(SENTINEL_JOB))
-        self._thread.join(timeout=10)
+        self._thread.join(timeout=60)
         # Its source does not exist: an operator that runs ends this job and deletes it when it deletes finished ones.
         self._kubectl.run("delete", "embeddingjob", SENTINEL, "--ignore-not-found")
+        assert not self._thread.is_alive(), "the watch has not ended"
 
     def wait_until_settled(self, jobs: int) -> None:
         """Return when the watch has shown so many jobs leave the open phases: a row is fresh before its job says so."""
@@ -89,6 +90,8 @@ class OpenJobsWatch:
                 for event in self._watch.stream(api.list_namespaced_custom_object, *place, **newest):
                     newest = {"resource_version": event["object"]["metadata"]["resourceVersion"]}
                     self._record(event["type"], event["object"])
+                    if self._stopped:  # the stream forgets a stop that comes before its first event
+                        break
 
     def _record(self, event: str, job: dict[str, Any]) -> None:
         name, business, phase = job["metadata"]["name"], job["spec"]["businessId"], job["status"]["phase"]

@@ -93,5 +93,5 @@ def served(making: Coroutine[Any, Any, Stand]) -> Iterator[ServedStand]:
             run(server.__aexit__(None, None, None))
     finally:
         loop.call_soon_threadsafe(loop.stop)
-        thread.join(timeout=10)
+        thread.join(timeout=60)
         loop.close()

@@ -5,6 +5,7 @@ Called by the tests of outages of PostgreSQL and of the API server. It passes by
 
 import asyncio
 import contextlib
+import socket
 import ssl
 import threading
 from collections.abc import Coroutine
@@ -26,6 +27,8 @@ class TcpProxy:
     def __init__(self, target: Target) -> None:
         self._target = target
         self._server: asyncio.Server | None = None
+        self._held: socket.socket | None = None
+        """While it is stopped: bound to the port, so that no other process gets it, and not listening."""
         self._connections: set[asyncio.Task[None]] = set()
         self.port = 0
         """Known from the first start on."""
@@ -43,10 +46,12 @@ class TcpProxy:
 
     async def __aexit__(self, *exc: object) -> None:
         await self.stop()
+        self.release()
 
     async def start(self) -> None:
-        self._server = await asyncio.start_server(self._connect, "127.0.0.1", self.port, ssl=self.tls)
-        self.port = self._server.sockets[0].getsockname()[1]
+        listener, self._held = self._held or _bound(self.port), None
+        self._server = await asyncio.start_server(self._connect, sock=listener, ssl=self.tls)
+        self.port = listener.getsockname()[1]
         self._started = True
 
     async def stop(self) -> None:
@@ -54,9 +59,15 @@ class TcpProxy:
         self._started = False
         if self._server is not None:
             self._server.close()
+            self._server, self._held = None, _bound(self.port)
         for task in self._connections:
             task.cancel()
         await asyncio.gather(*self._connections, return_exceptions=True)
+
+    def release(self) -> None:
+        """Give the port back, after the last stop."""
+        if self._held is not None:
+            self._held.close()
 
     def silence(self) -> None:
         """Pass nothing on any more on the connections that exist, which stay open. New ones work."""
@@ -92,6 +103,14 @@ class TcpProxy:
         if isinstance(self._target, Path):
             return await asyncio.open_unix_connection(self._target)
         return await asyncio.open_connection(*self._target, ssl=ssl)
+
+
+def _bound(port: int) -> socket.socket:
+    """A socket on this port, or on a free one for 0, that refuses connections until it listens."""
+    bound = socket.socket()
+    bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # connections of before may still be closing
+    bound.bind(("127.0.0.1", port))
+    return bound
 
 
 class Passing:
@@ -153,6 +172,7 @@ class BlockingTcpProxy:
     def __exit__(self, *exc: object) -> None:
         try:
             self.stop()
+            self._proxy.release()
         finally:
             self._loop.call_soon_threadsafe(self._loop.stop)
             self._thread.join(timeout=STARTS_WITHIN_S)

@@ -46,7 +46,8 @@ class Running:
 
     @property
     def out(self) -> str:
-        return (self._folder / "out").read_text()
+        """Its whole lines: the last one is left out while it is half written."""
+        return (self._folder / "out").read_text().rpartition("\n")[0]
 
     @property
     def errors(self) -> str:

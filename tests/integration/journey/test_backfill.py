@@ -18,7 +18,10 @@ def backfill(system: System) -> dict[str, object]:
 
 
 def hold_backfill(gemini: FakeGemini) -> None:
-    """Its calls take so long that it does not end before the test has looked at it. Calls for other rows are not slower."""
+    """Its calls take so long that it does not end before the test has looked at it. Calls for other rows are not slower.
+
+    Called before it begins: the first rows have another name, so that it has soon embedded some.
+    """
     gemini.fault("slow", seconds=8, only_matching="Business")
 
 
@@ -34,11 +37,12 @@ def vectors(system: System) -> int:
 def test_a_first_fill_is_embedded_without_jobs_edits_go_first_and_a_killed_operator_goes_on(
     system: System, tmp_path: Path
 ) -> None:
-    system.book.add(ROWS)
+    system.book.add(300, prefix="First")
+    system.book.add(ROWS - 300)
     gemini = system.stack.enter_context(FakeGemini(tmp_path, latency_ms=1_000))  # it takes ten seconds
+    hold_backfill(gemini)
     operator = system.start_with_gemini(gemini, backfill=AUTO)
     wait_until(lambda: vectors(system) > 200, within_s=60, because="the backfill has begun")
-    hold_backfill(gemini)
     system.wait_for_condition("Backfilling", "True")
     edited = add(system, "an edit during the backfill")[0]
     assert system.wait_for_phase(edited, "Succeeded", within_s=30)["spec"]["businessId"] == str(edited)
@@ -84,11 +88,12 @@ def test_rows_that_fail_get_jobs_which_live_as_any_other(system: System, gemini:
 def test_a_changed_mode_ends_the_backfill_within_seconds_and_the_other_rows_get_jobs(
     system: System, tmp_path: Path
 ) -> None:
-    system.book.add(600)
+    system.book.add(200, prefix="First")
+    system.book.add(400)
     gemini = system.stack.enter_context(FakeGemini(tmp_path, latency_ms=1_000))
+    hold_backfill(gemini)
     system.start_with_gemini(gemini, backfill=AUTO | {"concurrency": 1})
     wait_until(lambda: vectors(system) > 100, within_s=60, because="the backfill has begun")
-    hold_backfill(gemini)
     system.apply_source(model=GEMINI_MODEL, backfill=AUTO | {"mode": "Jobs", "concurrency": 1})
     wait_until(lambda: backfill(system).get("completedAt"), within_s=30, because="the backfill has ended")
     assert vectors(system) < 600

@@ -40,7 +40,7 @@ def embedded(system: System) -> int:
 
 
 def metrics(operator: OperatorProcess) -> str:
-    with urllib.request.urlopen(f"{operator.http_url}/metrics", timeout=10) as answer:  # noqa: S310
+    with urllib.request.urlopen(f"{operator.http_url}/metrics", timeout=30) as answer:  # noqa: S310
         return str(answer.read().decode())
 
 

@@ -1,10 +1,9 @@
 """`run --dry-run` logs what the operator would do for each due row, and changes nothing."""
 
-import json
-
 from hack.installation.operator_process import OperatorProcess
 from tests.integration.journey.conftest import System
 from tests.support.deadline import wait_until
+from tests.support.json_log import json_lines
 
 
 def test_a_dry_run_logs_each_due_row_once_and_changes_nothing(system: System) -> None:
@@ -19,8 +18,7 @@ def test_a_dry_run_logs_each_due_row_once_and_changes_nothing(system: System) ->
     process.start()
 
     def logged_rows() -> list[dict[str, object]]:
-        events = [json.loads(line) for line in process.log.read_text().splitlines()]
-        return [event for event in events if event["event"] == "row is due"]
+        return [event for event in json_lines(process.log) if event["event"] == "row is due"]
 
     wait_until(lambda: len(logged_rows()) == 8, within_s=30, because="eight rows are due")
     system.book.run("UPDATE public.businesses SET name = 'Edited meanwhile' WHERE id = 3")

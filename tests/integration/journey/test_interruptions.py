@@ -52,7 +52,7 @@ def test_edits_of_a_day_without_an_operator_are_embedded(system: System) -> None
 
 def begin_to_embed_three_rows(system: System, gemini: FakeGemini) -> None:
     """Return while the texts of all of them are in flight: each has a job, and for some seconds no vector."""
-    gemini.fault("slow", seconds=4)
+    gemini.fault("slow", seconds=10)
     system.book.add(3)
     system.start_with_gemini(gemini)
     wait_until(lambda: gemini.stats().texts == 3, within_s=60, because="three rows are due")
@@ -83,7 +83,7 @@ def test_the_job_of_a_row_that_is_deleted_while_it_is_embedded_is_superseded(
 
 
 def test_an_edit_is_embedded_before_a_backfill_of_thousands_of_rows(system: System, gemini: FakeGemini) -> None:
-    gemini.fault("slow", seconds=0.5)
+    gemini.fault("slow", seconds=2, only_matching="Business")
     system.book.add(4_000)
     system.start_with_gemini(gemini)
     wait_until(

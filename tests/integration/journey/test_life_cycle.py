@@ -28,14 +28,14 @@ def pause_s(job: object) -> float:
 def test_a_row_that_fails_twice_is_retried_with_a_backoff_and_becomes_fresh(system: System, gemini: FakeGemini) -> None:
     gemini.fault("503", times=2, only_matching="Flaky")
     (row,) = add(system, "Flaky")
-    system.start_with_gemini(gemini, retry={"initialSeconds": 3, "maxSeconds": 3})
+    system.start_with_gemini(gemini, retry={"initialSeconds": 10, "maxSeconds": 10})
     waiting = system.wait_for_phase(row, "Retrying")
     assert waiting["status"]["reason"] == "ProviderUnavailable"
-    assert 3 <= round(pause_s(waiting), 2) <= 3.4
+    assert 10 <= round(pause_s(waiting), 2) <= 11.1
     backoff = json.loads(waiting["metadata"]["annotations"]["embeddings.yellowbook.dev/backoff"])
     assert backoff["notBefore"] == waiting["status"]["nextAttemptTime"]
-    assert (backoff["attempt"], 3 <= backoff["delaySeconds"] <= 3.3) == (waiting["status"]["attempts"] + 1, True)
-    done = system.wait_for_phase(row, "Succeeded")
+    assert (backoff["attempt"], 10 <= backoff["delaySeconds"] <= 11) == (waiting["status"]["attempts"] + 1, True)
+    done = system.wait_for_phase(row, "Succeeded", within_s=60)
     assert (done["status"]["attempts"], done["status"]["reason"]) == (3, "Embedded")
     assert [attempt["reason"] for attempt in done["status"]["history"]] == ["ProviderUnavailable"] * 2
     assert "embeddings.yellowbook.dev/backoff" not in done["metadata"].get("annotations", {})
@@ -117,18 +117,18 @@ def test_an_edit_during_a_backoff_supersedes_the_job(system: System, gemini: Fak
     assert system.book.outdated_rows() == []
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(400)
 def test_a_restart_during_a_backoff_waits_until_its_end(system: System, gemini: FakeGemini) -> None:
     """The backoff is longer than a restart takes on a busy machine."""
     gemini.fault("503", times=1, only_matching="Flaky")
     (row,) = add(system, "Flaky")
-    first = system.start_with_gemini(gemini, retry={"initialSeconds": 30, "maxSeconds": 30})
+    first = system.start_with_gemini(gemini, retry={"initialSeconds": 60, "maxSeconds": 60})
     waiting = system.wait_for_phase(row, "Retrying")
     first.kill()
     system.start_gemini_operator(gemini)
     still = system.job(row)
     assert still["status"]["nextAttemptTime"] == waiting["status"]["nextAttemptTime"]
-    done = system.wait_for_phase(row, "Succeeded", within_s=90)
+    done = system.wait_for_phase(row, "Succeeded", within_s=150)
     not_before = datetime.fromisoformat(waiting["status"]["nextAttemptTime"])
     assert datetime.fromisoformat(done["status"]["startTime"]) >= not_before
     assert done["status"]["attempts"] == 2

@@ -45,7 +45,8 @@ class Reader:
             yield
         finally:
             self._ended.set()
-            thread.join(timeout=30)
+            thread.join(timeout=60)
+            assert not thread.is_alive(), "the reader has not ended"
 
     def _run(self) -> None:
         with psycopg.connect(self.url, autocommit=True) as connection:

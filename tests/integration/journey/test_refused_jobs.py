@@ -14,8 +14,8 @@ from tests.support.deadline import wait_until
 
 ADMISSION = "admissionregistration.k8s.io/v1"
 JOBS = {"apiGroups": ["embeddings.yellowbook.dev"], "apiVersions": ["*"], "resources": ["embeddingjobs"]}
-GOES_ON_WITHIN_S = 20
-"""Twice the ten seconds that an idle machine needs at most, because other tests run at the same time."""
+GOES_ON_WITHIN_S = 40
+"""An idle machine needs ten seconds at most, and other tests run at the same time. Jobs are listed again after a minute only."""
 KINDS = "validatingadmissionpolicybinding,validatingadmissionpolicy,validatingwebhookconfiguration"
 
 
@@ -115,13 +115,13 @@ def test_refused_jobs_are_said_once_and_created_soon_after_the_cause_is_removed(
             return time.monotonic() - began > 12
 
         wait_until(a_while, within_s=60, every_s=0.5, because="it stays so")
-        assert refused_lines(operator.log.read_text()) - lines <= 4
+        assert refused_lines(operator.log.read_text()) - lines <= 2 + (time.monotonic() - began) / 5
         system.book.add(3, prefix="While jobs are refused")
         counted = "the rows are counted meanwhile"
         wait_until(lambda: system.source()["status"]["rows"]["total"] == 43, within_s=30, every_s=0.2, because=counted)
         assert int(system.source()["status"]["rows"]["due"]) > 0
     system.wait_until_fresh(within_s=GOES_ON_WITHIN_S)
-    wait_until(lambda: not is_stalled(system), within_s=10, every_s=0.2, because="jobs are created again")
+    wait_until(lambda: not is_stalled(system), within_s=30, every_s=0.2, because="jobs are created again")
     selector = "--field-selector=involvedObject.kind=EmbeddingSource"
     reasons = [event["reason"] for event in system.kubectl.get("events", selector)["items"]]
     assert reasons.count("JobsRefused") == 1

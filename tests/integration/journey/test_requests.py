@@ -12,8 +12,8 @@ from hack.control_plane.processes import ControlPlane
 from hack.database.postgres import Database, DatabaseServer
 from hack.installation.prerequisites import ACCOUNT, apply_crds
 from tests.integration.journey.conftest import system_in
-from tests.support.audit_log import audit_entries
 from tests.support.deadline import wait_until
+from tests.support.json_log import json_lines
 
 JOBS = 1_000
 MOST_REQUESTS_A_JOB = 2.1
@@ -23,7 +23,7 @@ def requests_of(log: Path, user: str) -> Counter[tuple[str, str]]:
     """Requests of a user by verb and resource. A request is counted once, although each of its stages is logged."""
     seen = set()
     counted: Counter[tuple[str, str]] = Counter()
-    for event in audit_entries(log):
+    for event in json_lines(log):
         if event["user"]["username"] == user and event["auditID"] not in seen:
             seen.add(event["auditID"])
             reference = event.get("objectRef", {})
@@ -56,4 +56,5 @@ def test_a_job_that_succeeds_costs_one_create_one_status_patch_and_a_share_of_a_
     assert 0 < counted["deletecollection", "embeddingjobs"] < JOBS / 20
     of_the_lease = sum(number for (_, resource), number in counted.items() if resource == "leases")
     assert of_the_lease <= 10 + elapsed_s / 2, "it is renewed every three seconds, however long the jobs take"
-    assert sum(counted.values()) - of_the_lease <= MOST_REQUESTS_A_JOB * JOBS, counted
+    others = sum(counted.values()) - of_the_lease
+    assert others <= MOST_REQUESTS_A_JOB * JOBS + elapsed_s / 2, counted  # such as the status of the source

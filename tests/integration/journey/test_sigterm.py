@@ -5,21 +5,25 @@ import signal
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
+from embedding_operator.process import EXIT_WITHIN_S
 from hack.installation.operator_process import OperatorProcess
 from hack.processes.daemons import wait_for_exit
 from hack.provider_server.process import FakeGemini
 from tests.integration.journey.conftest import System
 from tests.integration.journey.test_api_server_outage import api_server_of, use_proxy
 from tests.support.deadline import wait_until
+from tests.support.json_log import json_lines
 from tests.support.tcp_proxy import BlockingTcpProxy, DatabaseProxy
 
 ENDS_WITHIN_S = 20
-AT_ONCE_S = 5
-WITHOUT_A_CALL_S = 10
+SLACK_S = 20
+"""For a busy machine."""
+ENDED_BY_ITS_OWN_BOUND = "not everything has ended in time: the process ends now, and the next one continues"
 
 
 @dataclass
@@ -167,19 +171,29 @@ def nothing_is_away(found: Outages) -> None:
 def test_sigterm_ends_the_process_cleanly_during(outages: Outages, outage: Callable[[Outages], None]) -> None:
     outage(outages)
     assert outages.operator is not None
-    exit_code = outages.operator.terminate(within_s=ENDS_WITHIN_S)
+    signalled = datetime.now(UTC)
+    exit_code = outages.operator.terminate(within_s=ENDS_WITHIN_S + SLACK_S)
     log = outages.operator.log.read_text()
     assert exit_code == 0, log[-3_000:]
     assert "Traceback" not in log
     assert '"exception"' not in log
+    assert has_ended_in_time(outages.operator, signalled), log[-3_000:]
+
+
+def has_ended_in_time(operator: OperatorProcess, signalled: datetime) -> bool:
+    """Whether nothing is logged after the 20 s, unless the process's own bound has ended it, late on a busy machine."""
+    assert EXIT_WITHIN_S < ENDS_WITHIN_S
+    last = json_lines(operator.log)[-1]
+    took_s = (datetime.fromisoformat(last["timestamp"]) - signalled).total_seconds()
+    return took_s < ENDS_WITHIN_S or last["event"] == ENDED_BY_ITS_OWN_BOUND
 
 
 def signal_twice(operator: OperatorProcess, number: signal.Signals) -> int | None:
-    """Returns the exit code; None if it runs 5 s after the second signal. It must not have ended after the first one."""
+    """Returns the exit code; None if it still runs after the second signal. It must not have ended after the first one."""
     os.kill(operator.daemon.pid, signal.SIGTERM)
     assert wait_for_exit(operator.daemon, within_s=1) is None
     os.kill(operator.daemon.pid, number)
-    return wait_for_exit(operator.daemon, within_s=AT_ONCE_S)
+    return wait_for_exit(operator.daemon, within_s=SLACK_S)
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
@@ -199,11 +213,15 @@ def test_a_signal_before_the_process_is_set_up_ends_it_at_once(system: System) -
         return bool(int(caught.split()[1], 16) & (1 << (signal.SIGTERM - 1)))
 
     wait_until(handles_it, within_s=30, every_s=0.005, because="the command has begun")
-    exit_code = operator.terminate(within_s=AT_ONCE_S)
+    exit_code = operator.terminate(within_s=ENDS_WITHIN_S + SLACK_S)
     assert exit_code in (128 + signal.SIGTERM, 0)  # 0: its loop was running already
+    assert "ended in time" not in operator.log.read_text(), "nothing had to be waited for"
 
 
 def test_rows_in_pauses_do_not_hold_up_the_end(outages: Outages) -> None:
     rows_in_pauses(outages)
     assert outages.operator is not None
-    assert outages.operator.terminate(within_s=WITHOUT_A_CALL_S) == 0
+    assert outages.operator.terminate(within_s=ENDS_WITHIN_S + SLACK_S) == 0
+    (drained,) = [line for line in json_lines(outages.operator.log) if line["event"] == "drained"]
+    assert drained["took_s"] < 5
+    assert "ended in time" not in outages.operator.log.read_text(), "nothing had to be waited for"

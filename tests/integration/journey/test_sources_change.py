@@ -136,7 +136,7 @@ def test_the_process_serves_its_health_and_its_metrics(system: System) -> None:
     system.wait_until_fresh()
 
     def page(path: str) -> str:
-        with urllib.request.urlopen(operator.http_url + path, timeout=10) as answer:  # noqa: S310
+        with urllib.request.urlopen(operator.http_url + path, timeout=30) as answer:  # noqa: S310
             return str(answer.read().decode())
 
     assert page("/healthz") == page("/readyz") == "ok\n"

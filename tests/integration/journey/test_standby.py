@@ -1,6 +1,5 @@
 """Two processes of one release: one leads, the other is ready and waits; it takes over after a crash, and after an end."""
 
-import json
 import time
 import urllib.error
 import urllib.request
@@ -15,6 +14,7 @@ from hack.provider_server.process import FakeGemini
 from tests.integration.journey.conftest import System, add
 from tests.integration.journey.test_api_server_outage import use_proxy
 from tests.support.deadline import wait_until
+from tests.support.json_log import json_lines
 from tests.support.tls_proxy import BlockingTlsProxy
 
 TAKES_OVER_WITHIN_S = 20
@@ -45,7 +45,7 @@ def holder(system: System) -> str:
 
 def page(process: OperatorProcess, path: str) -> tuple[int, str]:
     try:
-        with urllib.request.urlopen(f"{process.http_url}{path}", timeout=5) as answer:  # noqa: S310 (an address of this test)
+        with urllib.request.urlopen(f"{process.http_url}{path}", timeout=30) as answer:  # noqa: S310 (an address of this test)
             return answer.status, answer.read().decode()
     except urllib.error.HTTPError as exc:
         return exc.code, exc.read().decode()
@@ -109,8 +109,7 @@ def test_two_leaders_for_a_moment_do_no_harm(system: System, gemini: FakeGemini)
 
 def moment(process: OperatorProcess, text: str) -> str:
     """When the process has first logged this."""
-    lines = map(json.loads, process.log.read_text().splitlines())
-    return next(str(line["timestamp"]) for line in lines if line["event"] == text)
+    return next(str(line["timestamp"]) for line in json_lines(process.log) if line["event"] == text)
 
 
 @pytest.mark.timeout(400)

@@ -16,6 +16,7 @@ from hack.processes.environment import program_environment
 from tests.integration.journey.conftest import System
 from tests.support.deadline import wait_until
 from tests.support.resource_reader import ResourceReader
+from tests.support.rights import wait_until_granted
 
 PROGRAM = Path(sys.executable).with_name("embedding-operator")
 TRIGGERS = """
@@ -150,6 +151,7 @@ def test_the_printed_sql_pauses_and_resumes_too(system: System) -> None:
 @pytest.mark.parametrize("name", ["pause-triggers", "resume-triggers"])
 def test_a_source_that_does_not_exist_is_named(system: System, name: str) -> None:
     system.apply_source()
+    wait_until_granted(system.kubectl, "list", "embeddingsources.embeddings.yellowbook.dev")
     done = command(system, name, "shops")
     assert done.returncode == 1
     assert "has no EmbeddingSource shops: there is businesses" in done.stdout

@@ -80,7 +80,9 @@ async def test_an_edit_that_commits_while_marks_are_cleared_keeps_its_own(
     businesses.run(before)
     fingerprint = keeper.statements.config.fingerprint
     with closed_gate(businesses) as open_gate:
-        async with keeper.database.transaction(search_path=["public"], lock_timeout="10s") as transaction:
+        async with keeper.database.transaction(
+            search_path=["public"], lock_timeout="60s", statement_timeout_s=60
+        ) as transaction:
             clearing = asyncio.create_task(transaction.fetch(keeper.statements.clear, ["1", "2"], fingerprint))
             await wait_for_statement_at_gate(businesses)  # at least at business 1, which stays
             businesses.run(meanwhile)

@@ -18,6 +18,7 @@ from hack.database.embedded_postgres import EmbeddedPostgres
 from hack.database.postgres import url_with
 from tests.support.database_doubles import TlsProxy, answering, error_response
 from tests.support.deadline import wait_until
+from tests.support.tcp_proxy import TcpProxy
 
 PASSWORD = "S3cr3tMARKER"
 ROLES_AND_DATABASES = (
@@ -217,15 +218,16 @@ async def test_a_server_without_tls_is_named_if_the_url_demands_tls() -> None:
 
 
 async def test_the_event_loop_goes_on_while_a_cause_is_looked_for() -> None:
-    async with answering(None) as port:
-        url = f"postgresql://app@127.0.0.1:{port}/postgres?sslmode=disable"
-        looking = asyncio.create_task(problem_of(url, within_s=3))
+    async with TcpProxy(Path()) as silent:
+        silent.frozen = True
+        url = f"postgresql://app@127.0.0.1:{silent.port}/postgres?sslmode=disable"
+        looking = asyncio.create_task(problem_of(url, within_s=30))
         ticks = 0
-        while not looking.done():
+        while not looking.done() and ticks <= 10:
             await asyncio.sleep(0.01)
             ticks += 1
         assert ticks > 10
-        await looking
+    await looking  # which ends with the connection
 
 
 async def test_callers_at_the_same_time_share_one_attempt() -> None:

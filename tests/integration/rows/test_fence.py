@@ -133,7 +133,9 @@ async def test_an_edit_that_commits_while_the_write_looks_for_its_rows_is_seen(
     businesses.run("INSERT INTO businesses (name) VALUES ('one'), ('two'), ('three')")
     fingerprint = keeper.statements.config.fingerprint
     with closed_gate(businesses) as open_gate:
-        async with keeper.database.transaction(search_path=["public"], lock_timeout="10s") as transaction:
+        async with keeper.database.transaction(
+            search_path=["public"], lock_timeout="60s", statement_timeout_s=60
+        ) as transaction:
             writing = asyncio.create_task(
                 transaction.fetch(
                     keeper.statements.write,

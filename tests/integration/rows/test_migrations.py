@@ -187,7 +187,7 @@ async def test_a_restriction_of_the_schema_names_what_depends_on_it(owned: Owned
 SETTINGS = [
     "SET search_path = ''",
     "SET row_security = off",
-    "SET statement_timeout = '1s'",
+    "SET statement_timeout = '30s'",
     "SET lock_timeout = '1ms'",
     "SET idle_in_transaction_session_timeout = '1s'",
     "SET default_transaction_isolation = 'serializable'",

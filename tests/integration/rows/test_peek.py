@@ -12,6 +12,12 @@ from tests.integration.rows.conftest import Keep
 from tests.support.kept_rows import Application
 
 
+@pytest.fixture(autouse=True)
+def patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No peek is given up because the machine stalls."""
+    monkeypatch.setattr(peek_module, "PEEK_WITHIN_S", 60.0)
+
+
 async def marks_of(keep: Keep) -> str:
     keeper, _ = await keep()
     return keeper.store.marks_table
@@ -96,9 +102,9 @@ async def test_a_peek_gives_up_where_the_marks_are_locked_and_its_connection_can
     businesses: Application, database: GivenDatabase, keep: Keep, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     marks = await marks_of(keep)
-    monkeypatch.setattr(peek_module, "PEEK_WITHIN_S", 0.2)
     async with Database(database.url, max_connections=1) as rows:
-        with psycopg.connect(database.url) as other:
+        with psycopg.connect(database.url) as other, monkeypatch.context() as impatient:
+            impatient.setattr(peek_module, "PEEK_WITHIN_S", 0.2)
             other.execute(f"LOCK TABLE {marks} IN ACCESS EXCLUSIVE MODE")
             with pytest.raises(StatementTimedOut):
                 await peek(rows, marks)

@@ -113,10 +113,13 @@ async def test_a_repair_gives_way_to_the_application_within_a_fraction_of_a_seco
     owned.admin.run(f'DROP TRIGGER "{owned.stem}_ins" ON businesses')
     with owned.admin.transaction() as open_transaction:
         run(open_transaction, "UPDATE businesses SET name = 'not committed yet'")
-        began = time.monotonic()
-        with pytest.raises(RowsLocked):
-            await set_up(rows, owned)
-        assert time.monotonic() - began < 1.5 + without_a_lock_s  # before, the lock alone was waited for for 2 s
+        tries_s = []
+        for _ in range(5):  # a stall of the machine prolongs some of them
+            began = time.monotonic()
+            with pytest.raises(RowsLocked):
+                await set_up(rows, owned)
+            tries_s.append(time.monotonic() - began)
+    assert min(tries_s) < 1.5 + without_a_lock_s  # before, the lock alone was waited for for 2 s, in each of them
     await set_up(rows, owned)
     assert len(owned.triggers()) == 2
 

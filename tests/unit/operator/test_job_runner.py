@@ -101,7 +101,7 @@ class World(Register):
 
     async def run(self, job: EmbeddingJob) -> None:
         """Its handler is called, and has ended when this returns."""
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(60):
             await self.runner.run(job)
 
     @property

@@ -41,7 +41,7 @@ class Release:
     @asynccontextmanager
     async def leading(self, name: str) -> AsyncIterator[Leadership]:
         process = self.process(name)
-        await asyncio.wait_for(process.acquire(), 5)
+        await asyncio.wait_for(process.acquire(), 60)
         renewing = asyncio.create_task(process.run())
         try:
             yield process

@@ -7,7 +7,7 @@ from tests.support.deadline import eventually, wait_until
 
 async def test_it_returns_the_first_true_result() -> None:
     answers = iter([0, None, "found"])
-    assert await eventually(lambda: next(answers), within_s=5, every_s=0, because="it comes third") == "found"
+    assert await eventually(lambda: next(answers), within_s=60, every_s=0, because="it comes third") == "found"
 
 
 async def test_a_check_may_be_a_coroutine_that_asserts() -> None:
@@ -18,7 +18,7 @@ async def test_a_check_may_be_a_coroutine_that_asserts() -> None:
         assert len(seen) == 3, f"seen {len(seen)}"
         return True
 
-    assert await eventually(third_time, within_s=5, every_s=0, because="it comes third")
+    assert await eventually(third_time, within_s=60, every_s=0, because="it comes third")
 
 
 async def test_the_last_failure_is_shown() -> None:
@@ -31,7 +31,7 @@ async def test_the_last_failure_is_shown() -> None:
 
 def test_the_same_holds_without_an_event_loop() -> None:
     answers = iter([[], [1]])
-    assert wait_until(lambda: next(answers), within_s=5, every_s=0, because="it comes second") == [1]
+    assert wait_until(lambda: next(answers), within_s=60, every_s=0, because="it comes second") == [1]
     with pytest.raises(AssertionError, match="the last result: 0"):
         wait_until(lambda: 0, within_s=0, because="never")
 
