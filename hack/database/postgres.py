@@ -47,22 +47,27 @@ class DatabaseServer:
         self.origin = origin
         self._databases: list[str] = []
         self._roles: list[str] = []
-        self._template = ""
-        """The database that others are copies of: that takes a third of the time of creating the extension in each of them."""
+        self._made_one = False
+        self._template_name = ""
+        """The database of which others are copies, which takes a third of the time of creating the extension in each of them."""
 
     def create_database(self, prefix: str = "test", *, encoding: str | None = None) -> Database:
         """A new database, in the encoding of the server or in another one."""
         if encoding is not None:
             return self._with_extension(prefix, sql.SQL("ENCODING {} LOCALE 'C' TEMPLATE template0").format(encoding))
-        if not self._template:
-            self._template = self._with_extension("template", sql.SQL("")).name
-        return self._create(prefix, sql.SQL("TEMPLATE {}").format(sql.Identifier(self._template)))
+        if not self._made_one:  # for a caller that needs only one, a template would be a second one
+            self._made_one = True
+            return self._with_extension(prefix, sql.SQL(""))
+        if not self._template_name:
+            self._template_name = self._with_extension("template", sql.SQL("")).name
+            # A database cannot be copied while anybody is connected to it.
+            self._run(sql.SQL("ALTER DATABASE {} ALLOW_CONNECTIONS false").format(sql.Identifier(self._template_name)))
+        return self._create(prefix, sql.SQL("TEMPLATE {}").format(sql.Identifier(self._template_name)))
 
     def _create(self, prefix: str, options: sql.Composable) -> Database:
         name = unique_name(prefix)
         self._databases.append(name)
-        with _connected(self._url) as connection:
-            connection.execute(sql.SQL("CREATE DATABASE {} {}").format(sql.Identifier(name), options))
+        self._run(sql.SQL("CREATE DATABASE {} {}").format(sql.Identifier(name), options))
         return Database(name, url_with(self._url, database=name))
 
     def _with_extension(self, prefix: str, options: sql.Composable) -> Database:
@@ -81,8 +86,7 @@ class DatabaseServer:
         """Drop a database that was created here, even if there are connections to it."""
         if name not in self._databases:
             raise ToolError(f"database {name} was not created here, so it is not dropped")
-        with _connected(self._url) as connection:
-            connection.execute(sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(sql.Identifier(name)))
+        self._run(sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(sql.Identifier(name)))
         self._databases.remove(name)
 
     def create_role(self, prefix: str = "test") -> tuple[str, str]:
@@ -105,9 +109,12 @@ class DatabaseServer:
                 drops.callback(self.drop_database, name)
 
     def _drop_role(self, name: str) -> None:
-        with _connected(self._url) as connection:
-            connection.execute(sql.SQL("DROP ROLE IF EXISTS {}").format(sql.Identifier(name)))
+        self._run(sql.SQL("DROP ROLE IF EXISTS {}").format(sql.Identifier(name)))
         self._roles.remove(name)
+
+    def _run(self, statement: sql.Composed) -> None:
+        with _connected(self._url) as connection:
+            connection.execute(statement)
 
 
 @contextmanager

@@ -11,7 +11,16 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from hack.errors import ToolError
-from hack.processes.daemons import Daemon, end, is_running, log_tail, start_daemon, wait_for_exit, wait_until_ready
+from hack.processes.daemons import (
+    Daemon,
+    end,
+    is_running,
+    log_tail,
+    start_daemon,
+    wait_for_exit,
+    wait_until_ready,
+    whole_lines,
+)
 
 READY_WITHIN_S = 60.0
 ENDS_WITHIN_S = 40.0
@@ -43,7 +52,7 @@ class OperatorProcess:
 
     def start(self, *, ends_with_parent: bool = True, until: str = "operator ready") -> None:
         """Start it, and return when it has logged this. Raises DaemonDied with the end of its log."""
-        lines_before = self._whole_lines().count(until) if self.log.exists() else 0
+        lines_before = self._lines_with(until) if self.log.exists() else 0
         program = Path(sys.executable).with_name("embedding-operator")
         self._daemon = start_daemon(
             "embedding-operator",
@@ -52,7 +61,7 @@ class OperatorProcess:
             ends_with_parent=ends_with_parent,
             settings=self._settings,
         )
-        wait_until_ready(self._daemon, lambda: self._whole_lines().count(until) > lines_before, within_s=READY_WITHIN_S)
+        wait_until_ready(self._daemon, lambda: self._lines_with(until) > lines_before, within_s=READY_WITHIN_S)
 
     @property
     def daemon(self) -> Daemon:
@@ -71,12 +80,11 @@ class OperatorProcess:
         return self._url_of("local endpoint up")
 
     def _url_of(self, event: str) -> str:
-        events = [json.loads(line) for line in self._whole_lines().splitlines() if f'"{event}"' in line]
+        events = [json.loads(line) for line in whole_lines(self.log) if f'"{event}"' in line]
         return f"http://127.0.0.1:{events[-1]['port']}"
 
-    def _whole_lines(self) -> str:
-        """The log so far. The last line is left out while it is half written."""
-        return self.log.read_text().rpartition("\n")[0]
+    def _lines_with(self, text: str) -> int:
+        return sum(text in line for line in whole_lines(self.log))
 
     def is_running(self) -> bool:
         return self._daemon is not None and is_running(self._daemon)

@@ -54,17 +54,15 @@ def temporary_crds(cluster: Cluster) -> Iterator[None]:
 
 def make_namespace(cluster: Cluster, namespace: str, folder: Path) -> Path:
     """Create a namespace with the operator's account and Role. Returns the account's kubeconfig, written to `folder`."""
-    made = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": namespace}}
-    _apply(Kubectl(cluster, namespace), [made, *_account(namespace, ACCOUNT, RULES)])
-    out = folder / f"{namespace}.kubeconfig"
-    return service_account_kubeconfig(cluster.admin_kubeconfig, namespace, ACCOUNT, out, kubectl=cluster.kubectl)
+    itself = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": namespace}}
+    _apply(Kubectl(cluster, namespace), [itself, *_account(namespace, ACCOUNT, RULES)])
+    return _kubeconfig(cluster, namespace, ACCOUNT, folder / f"{namespace}.kubeconfig")
 
 
 def make_serve_account(cluster: Cluster, namespace: str, folder: Path) -> Path:
     """The same for the account of `embedding-operator serve`, which may only read sources, in a namespace that exists."""
     _apply(Kubectl(cluster, namespace), _account(namespace, SERVE_ACCOUNT, SERVE_RULES))
-    out = folder / f"{namespace}-{SERVE_ACCOUNT}.kubeconfig"
-    return service_account_kubeconfig(cluster.admin_kubeconfig, namespace, SERVE_ACCOUNT, out, kubectl=cluster.kubectl)
+    return _kubeconfig(cluster, namespace, SERVE_ACCOUNT, folder / f"{namespace}-{SERVE_ACCOUNT}.kubeconfig")
 
 
 def _apply(kubectl: Kubectl, manifests: list[dict[str, Any]]) -> None:
@@ -87,6 +85,10 @@ def _account(namespace: str, name: str, rules: Path) -> list[dict[str, Any]]:
             "subjects": [{"kind": "ServiceAccount", **names}],
         },
     ]
+
+
+def _kubeconfig(cluster: Cluster, namespace: str, name: str, out: Path) -> Path:
+    return service_account_kubeconfig(cluster.admin_kubeconfig, namespace, name, out, kubectl=cluster.kubectl)
 
 
 @contextmanager

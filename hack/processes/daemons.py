@@ -151,6 +151,11 @@ def end(daemon: Daemon, *, within_s: float, first: signal.Signals = signal.SIGTE
     _children.pop((daemon.pid, daemon.started), None)
 
 
+def whole_lines(log: Path) -> list[str]:
+    """The lines of a log that is being written. The last one is left out while it is half written."""
+    return log.read_text().rpartition("\n")[0].splitlines()
+
+
 def log_tail(log: Path, *, lines: int = 15) -> str:
     text = log.read_text(errors="replace") if log.exists() else ""
     return "\n".join(text.splitlines()[-lines:])

@@ -193,7 +193,7 @@ class Leadership:
             self._held = True
             log.info("leading again", holder=self.identity)
             self._changed(True)
-        return True
+        return self.may_start()
 
     def _cease(self, why: str) -> None:
         if self._held:

@@ -14,6 +14,7 @@ import structlog
 log = structlog.get_logger(__name__)
 Result = TypeVar("Result")
 SIGNALS = (signal.SIGTERM, signal.SIGINT)
+NOT_ENDED_IN_TIME = "not everything has ended in time: the process ends now, and the next one continues"
 
 
 async def cancel_and_wait(task: asyncio.Task[Any]) -> None:
@@ -79,6 +80,6 @@ async def end_process_after(stop: asyncio.Event, *, seconds: float, code: int = 
 
 
 def _end_process(code: int) -> None:
-    log.warning("not everything has ended in time: the process ends now, and the next one continues")
+    log.warning(NOT_ENDED_IN_TIME)
     sys.stdout.flush()
     os._exit(code)

@@ -3,6 +3,7 @@
 import json
 import math
 import sys
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
@@ -17,6 +18,7 @@ import pytest
 
 from hack.errors import ToolError
 from hack.processes.run import run_to_end
+from hack.provider_server.broken_answers import TRICKLE_S
 from hack.provider_server.process import API_KEY, FakeGemini
 from hack.provider_server.requests import DIMENSIONS
 from hack.provider_server.stats import hash_of
@@ -223,9 +225,10 @@ def test_an_answer_may_come_a_byte_each_second(gemini: FakeGemini, kind: str) ->
         body = json.dumps(batch("one"))
         head = f"POST {BATCH} HTTP/1.1\r\nHost: one\r\nx-goog-api-key: {API_KEY}\r\nContent-Length: {len(body)}\r\n\r\n"
         sock.sendall(f"{head}{body}".encode())
-        received = b""
+        began, received = time.monotonic(), b""
         while (b"xx" if kind == "trickle-headers" else b"[0.1,   ") not in received:
             received += sock.recv(1000)
+        assert time.monotonic() - began >= TRICKLE_S
         assert received.startswith(b"HTTP/1.1 200 OK\r\n")
         assert (b"\r\n\r\n" in received) == (kind == "trickle")
     wait_until(lambda: not gemini.stats().in_flight, within_s=30, because="its client has gone")

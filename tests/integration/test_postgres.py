@@ -110,6 +110,9 @@ def test_a_given_server_is_left_unchanged(embedded: EmbeddedPostgres, monkeypatc
         query(created.url, f"GRANT CREATE ON SCHEMA public TO {role}")
         query(created.url_for(role, password), "CREATE TABLE made (v vector(3))")
         assert len(query(embedded.url, everything)) == len(before) + 2
+        for copy in (server.create_database("given"), server.create_database("given")):
+            assert query(copy.url, "SELECT extname FROM pg_extension WHERE extname = 'vector'") == [("vector",)]
+        assert len(query(embedded.url, everything)) == len(before) + 5  # with the one that these two are copies of
     assert query(embedded.url, everything) == before
 
 

@@ -7,8 +7,9 @@ import json
 from pathlib import Path
 from typing import Any
 
+from hack.processes.daemons import whole_lines
+
 
 def json_lines(log: Path) -> list[dict[str, Any]]:
-    """What is logged so far, in the order in which it was. The last line is left out while it is half written."""
-    whole_lines = log.read_text().rpartition("\n")[0].splitlines()
-    return [json.loads(line) for line in whole_lines]
+    """What is logged so far, in the order in which it was."""
+    return [json.loads(line) for line in whole_lines(log)]

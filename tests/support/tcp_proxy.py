@@ -68,6 +68,7 @@ class TcpProxy:
         """Give the port back, after the last stop."""
         if self._held is not None:
             self._held.close()
+            self._held = None
 
     def silence(self) -> None:
         """Pass nothing on any more on the connections that exist, which stay open. New ones work."""
@@ -172,8 +173,8 @@ class BlockingTcpProxy:
     def __exit__(self, *exc: object) -> None:
         try:
             self.stop()
-            self._proxy.release()
         finally:
+            self._proxy.release()
             self._loop.call_soon_threadsafe(self._loop.stop)
             self._thread.join(timeout=STARTS_WITHIN_S)
             self._loop.close()

@@ -91,7 +91,7 @@ def without_forgotten_reads(loop: asyncio.AbstractEventLoop, context: dict[str, 
 
     When one of them fails, or kopf ends meanwhile, it waits for none of the others. A clean end would log an error for each.
     """
-    task = context.get("future")
+    task = context.get("future") or context.get("task")
     if isinstance(task, asyncio.Task) and is_forgetful(task.get_coro()):
         log.debug("a read of kopf that nobody waits for has failed", message=str(context.get("exception")))
     else:
@@ -99,5 +99,6 @@ def without_forgotten_reads(loop: asyncio.AbstractEventLoop, context: dict[str, 
 
 
 def is_forgetful(coroutine: Any) -> bool:
-    source = PurePath(coroutine.cr_code.co_filename)
+    code = getattr(coroutine, "cr_code", None)  # other awaitables have none
+    source = PurePath(code.co_filename if code is not None else "")
     return source.name == FORGETFUL and "kopf" in source.parts

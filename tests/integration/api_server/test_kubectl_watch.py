@@ -18,6 +18,7 @@ from embedding_operator.api_access.credentials import Credentials
 from embedding_operator.api_access.kubeconfig import read_kubeconfig
 from embedding_operator.api_access.session import Connections, new_session
 from embedding_worker.clock import SystemClock
+from hack.processes.daemons import whole_lines
 from hack.processes.environment import program_environment
 from kubectl_embeddings.cluster import Cluster, VersionExpired
 from tests.integration.api_server.conftest import Namespace
@@ -46,8 +47,7 @@ class Running:
 
     @property
     def out(self) -> str:
-        """Its whole lines: the last one is left out while it is half written."""
-        return (self._folder / "out").read_text().rpartition("\n")[0]
+        return "\n".join(whole_lines(self._folder / "out"))
 
     @property
     def errors(self) -> str:

@@ -121,6 +121,9 @@ async def test_the_lease_is_created_read_watched_renewed_and_released(operator_s
                 break
     assert [lease.holder for lease in watched] == ["a", ""]
     assert parse_lease(await operator_server.lease(LEASE)) == watched[-1]
+    async with asyncio.timeout(60):
+        async for _ in operator_server.watch_lease(LEASE, watched[-1].version, within_s=1):
+            pytest.fail("nothing has changed")  # and the watch ends by itself
 
 
 @pytest.mark.parametrize("resource", [SOURCES, JOBS])

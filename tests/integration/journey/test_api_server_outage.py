@@ -34,7 +34,7 @@ CAUGHT_UP_WITHIN_S = 40
 BEFORE = 60
 """So many rows are added before the outage."""
 HANDLERS_WITHIN_S = 3
-"""Between the handlers of two jobs that the watch has seen. An idle machine has it back six seconds before a job is orphaned."""
+"""Between the handlers of two jobs that the watch shows. On an idle machine it is back six seconds before a job is orphaned."""
 KEPT_S = 20
 """How long finished jobs are kept: a test that is held up still finds the first ones."""
 NOTICED_WITHIN_S = 75

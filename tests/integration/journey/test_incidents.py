@@ -18,6 +18,7 @@ import pytest
 from hack.dashboard.prometheus import Prometheus
 from hack.database.postgres import unique_name
 from hack.installation.operator_process import OperatorProcess
+from hack.processes.daemons import whole_lines
 from hack.provider_server.process import FakeGemini
 from tests.integration.journey.conftest import System, add
 from tests.support.deadline import wait_until
@@ -189,7 +190,7 @@ class Watched:
         found = system.condition(condition)
         assert (found["status"], found["reason"]) == (status, word)
         wait_until(lambda: word in events(system), within_s=30, because="the transition has an Event")
-        assert any(word in (line.get("reason"), line.get("error")) for line in lines(self.operator.log.read_text()))
+        assert any(word in (line.get("reason"), line.get("error")) for line in lines(self.operator.log))
         metric = f'source_condition{{condition="{condition}",source="businesses",status="{status}"}} 1.0'
         assert metric in metrics(self.operator.http_url)
         wait_until(lambda: self.fires(alert), within_s=60, because=f"{alert} fires")
@@ -217,9 +218,9 @@ def events(system: System, *, of: str = "businesses") -> set[str]:
     return {event["reason"] for event in found if event["involvedObject"]["name"] == of}
 
 
-def lines(log: str) -> Iterator[dict[str, Any]]:
+def lines(log: Path) -> Iterator[dict[str, Any]]:
     """Those that need attention, of the source."""
-    for line in log.rpartition("\n")[0].splitlines():  # the last one may be half written
+    for line in whole_lines(log):
         if line.startswith("{"):
             found = json.loads(line)
             if found.get("level") in ("warning", "error") and found.get("source") == "businesses":
@@ -251,7 +252,7 @@ def test_a_poison_row_alone_is_a_dead_letter_which_is_told_and_replayed_by_the_r
         because="all others are fresh",
     )
     assert system.condition("Fresh")["reason"] == "FreshExceptDeadLettered"
-    assert any(line.get("job") == job for line in lines(watched.operator.log.read_text()))
+    assert any(line.get("job") == job for line in lines(watched.operator.log))
     assert 'embedding_operator_source_dead_letters{source="businesses"} 1.0' in metrics(watched.operator.http_url)
     wait_until(lambda: "InputRejected" in events(system, of=job), within_s=30, because="it has an Event")
     wait_until(lambda: watched.fires("DeadLettersGrowing"), within_s=60, because="there is one more")

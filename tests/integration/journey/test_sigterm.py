@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from embedding_operator.process import EXIT_WITHIN_S
+from embedding_operator.process import DRAIN_S, EXIT_WITHIN_S
+from embedding_operator.tasks import NOT_ENDED_IN_TIME
 from hack.installation.operator_process import OperatorProcess
 from hack.processes.daemons import wait_for_exit
 from hack.provider_server.process import FakeGemini
@@ -23,7 +24,7 @@ from tests.support.tcp_proxy import BlockingTcpProxy, DatabaseProxy
 ENDS_WITHIN_S = 20
 SLACK_S = 20
 """For a busy machine."""
-ENDED_BY_ITS_OWN_BOUND = "not everything has ended in time: the process ends now, and the next one continues"
+LATE_S = 7
 
 
 @dataclass
@@ -181,11 +182,11 @@ def test_sigterm_ends_the_process_cleanly_during(outages: Outages, outage: Calla
 
 
 def has_ended_in_time(operator: OperatorProcess, signalled: datetime) -> bool:
-    """Whether nothing is logged after the 20 s, unless the process's own bound has ended it, late on a busy machine."""
+    """Whether nothing is logged after the 20 s. Where its own bound ends the process, a busy machine may be seconds late."""
     assert EXIT_WITHIN_S < ENDS_WITHIN_S
     last = json_lines(operator.log)[-1]
     took_s = (datetime.fromisoformat(last["timestamp"]) - signalled).total_seconds()
-    return took_s < ENDS_WITHIN_S or last["event"] == ENDED_BY_ITS_OWN_BOUND
+    return took_s < ENDS_WITHIN_S + (LATE_S if last["event"] == NOT_ENDED_IN_TIME else 0)
 
 
 def signal_twice(operator: OperatorProcess, number: signal.Signals) -> int | None:
@@ -215,7 +216,7 @@ def test_a_signal_before_the_process_is_set_up_ends_it_at_once(system: System) -
     wait_until(handles_it, within_s=30, every_s=0.005, because="the command has begun")
     exit_code = operator.terminate(within_s=ENDS_WITHIN_S + SLACK_S)
     assert exit_code in (128 + signal.SIGTERM, 0)  # 0: its loop was running already
-    assert "ended in time" not in operator.log.read_text(), "nothing had to be waited for"
+    assert "operator ready" not in operator.log.read_text()
 
 
 def test_rows_in_pauses_do_not_hold_up_the_end(outages: Outages) -> None:
@@ -223,5 +224,5 @@ def test_rows_in_pauses_do_not_hold_up_the_end(outages: Outages) -> None:
     assert outages.operator is not None
     assert outages.operator.terminate(within_s=ENDS_WITHIN_S + SLACK_S) == 0
     (drained,) = [line for line in json_lines(outages.operator.log) if line["event"] == "drained"]
-    assert drained["took_s"] < 5
-    assert "ended in time" not in outages.operator.log.read_text(), "nothing had to be waited for"
+    assert drained["took_s"] < DRAIN_S - 4  # it would take all of this time if a pause was waited for
+    assert NOT_ENDED_IN_TIME not in outages.operator.log.read_text()

@@ -24,7 +24,7 @@ About = Callable[[float], object]
 LATE_S = 0.6
 """The calls of a process may be made so much later than planned, and the limit still holds."""
 MEASUREMENTS = 3
-"""Of how much of a limit is used, at most. A stall of the machine makes one too low, and a defect each of them."""
+"""So often, at most, it is measured how much of a limit is used. A stall makes one result too low, a defect each of them."""
 PASS = "UPDATE embedding_operator.rate_limits SET as_of = as_of - make_interval(secs => %s)"
 ROW = "SELECT requests, texts, tokens FROM embedding_operator.rate_limits"
 TEN = range(10, 101, 10)

@@ -91,7 +91,7 @@ async def test_reads_that_kopf_forgets_when_it_ends_are_no_errors_of_the_process
     del reading  # and with it the last reference to the others
     gc.collect()
     never_retrieved = [record for record in caplog.records if "never retrieved" in record.getMessage()]
-    assert len(never_retrieved) == (0 if is_handled else 2), "kopf waits for its reads now: the handler is not needed"
+    assert len(never_retrieved) == (0 if is_handled else 2)  # none of either: the handler is not needed any more
 
 
 async def test_other_errors_that_nobody_has_waited_for_are_logged(caplog: pytest.LogCaptureFixture) -> None:

@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager
 import pytest
 
 from embedding_operator.api_errors import AlreadyExists, ApiServerUnavailable, RequestRefused
-from embedding_operator.leadership import RENEW_EVERY_S, Leadership
+from embedding_operator.leadership import RENEW_AGAIN_AFTER_S, RENEW_EVERY_S, Leadership
 from embedding_operator.lifecycle.lease import DURATION_S, LEASE, MARGIN_S, expires_in_s, held_by, parse_lease, released
 from embedding_operator.tasks import cancel_and_wait
 from tests.support.fake_api_server import FakeApiServer
@@ -134,7 +134,7 @@ async def test_a_leader_whose_renewal_is_not_answered_says_in_time_that_it_does_
         await release.clock.advance(DURATION_S - MARGIN_S)  # counted from the last renewal, which was before
         assert (leader.may_start(), release.said) == (False, [True, False])
         answer.set()  # to a request that is too old to lead by
-        await release.clock.advance(RENEW_EVERY_S + 1)
+        await release.clock.advance(RENEW_AGAIN_AFTER_S)
         assert (leader.may_start(), release.said) == (True, [True, False, True])
 
 
