@@ -9,6 +9,8 @@ import signal
 import sys
 from collections.abc import Mapping
 from pathlib import Path
+from urllib.error import HTTPError
+from urllib.request import urlopen
 
 from hack.errors import ToolError
 from hack.processes.daemons import (
@@ -24,6 +26,7 @@ from hack.processes.daemons import (
 
 READY_WITHIN_S = 60.0
 ENDS_WITHIN_S = 40.0
+ANSWERS_WITHIN_S = 30.0
 
 
 class OperatorProcess:
@@ -73,6 +76,18 @@ class OperatorProcess:
     def http_url(self) -> str:
         """Where /healthz, /readyz and /metrics are."""
         return self._url_of("http server up")
+
+    def page(self, path: str) -> str:
+        """What it answers. Raises URLError, and HTTPError for an answer that says so by its status code."""
+        with urlopen(f"{self.http_url}{path}", timeout=ANSWERS_WITHIN_S) as answer:  # noqa: S310
+            return str(answer.read().decode())
+
+    def page_or_error(self, path: str) -> tuple[int, str]:
+        """The status code and what it answers, whatever the code. Raises URLError."""
+        try:
+            return 200, self.page(path)
+        except HTTPError as exc:
+            return exc.code, exc.read().decode()
 
     @property
     def local_url(self) -> str:

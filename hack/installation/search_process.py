@@ -4,7 +4,6 @@ Called by the demo and the tests.
 """
 
 import time
-import urllib.request
 from collections.abc import Mapping
 from pathlib import Path
 from urllib.error import URLError
@@ -38,8 +37,3 @@ class SearchProcess(OperatorProcess):
             return self.page("/readyz") == "ok\n"
         except URLError:
             return False
-
-    def page(self, path: str) -> str:
-        """What it answers. Raises URLError."""
-        with urllib.request.urlopen(f"{self.http_url}{path}", timeout=10) as answer:  # noqa: S310
-            return str(answer.read().decode())

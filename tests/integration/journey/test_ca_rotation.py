@@ -2,8 +2,6 @@
 
 from collections.abc import Iterator
 from pathlib import Path
-from urllib.error import HTTPError
-from urllib.request import urlopen
 
 import pytest
 import yaml
@@ -36,15 +34,6 @@ def use_proxy(system: System, proxy: BlockingTlsProxy, trusted: Path) -> None:
     write_private(system.kubeconfig, yaml.safe_dump(content))
 
 
-def readiness(url: str) -> str:
-    """The text of the answer, whatever its status code."""
-    try:
-        with urlopen(f"{url}/readyz", timeout=30) as response:  # noqa: S310
-            return str(response.read().decode())
-    except HTTPError as exc:
-        return exc.read().decode()
-
-
 @pytest.mark.timeout(500)
 def test_after_a_rotation_of_the_authority_jobs_are_created_and_watched_without_a_restart(
     system: System, gemini: FakeGemini, proxy: BlockingTlsProxy, old: Authority, tmp_path: Path
@@ -58,14 +47,16 @@ def test_after_a_rotation_of_the_authority_jobs_are_created_and_watched_without_
     proxy.restart_with(new)
     system.book.add(3, prefix="While the certificate is refused")
     wait_until(
-        lambda: "Certificate" in readiness(operator.http_url),
+        lambda: "Certificate" in operator.page_or_error("/readyz")[1],
         within_s=90,
         every_s=0.5,
         because="its authority is not trusted yet",
     )
     bundle(trusted, old, new)
     system.wait_until_fresh(within_s=GOES_ON_WITHIN_S)
-    wait_until(lambda: readiness(operator.http_url) == "ok\n", within_s=60, every_s=0.5, because="it is trusted")
+    wait_until(
+        lambda: operator.page_or_error("/readyz")[1] == "ok\n", within_s=60, every_s=0.5, because="it is trusted"
+    )
 
     bundle(trusted, new)
     system.book.add(3, prefix="After the rotation")

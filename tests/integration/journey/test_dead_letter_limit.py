@@ -1,6 +1,5 @@
 """The limit of dead letters: the source that causes them stops loudly and goes on by itself, and no other source waits."""
 
-import urllib.request
 from pathlib import Path
 
 import psycopg
@@ -39,11 +38,6 @@ def embedded(system: System) -> int:
     return int(system.book.run("SELECT count(*) FROM public.archive WHERE embedding IS NOT NULL")[0][0])
 
 
-def metrics(operator: OperatorProcess) -> str:
-    with urllib.request.urlopen(f"{operator.http_url}/metrics", timeout=30) as answer:  # noqa: S310
-        return str(answer.read().decode())
-
-
 def wait_until_stalled(system: System) -> str:
     return str(system.wait_for_condition("Stalled", "DeadLetterLimit", "archive", within_s=120)["message"])
 
@@ -60,8 +54,8 @@ def test_at_the_limit_of_dead_letters_a_source_stops_loudly_others_go_on_and_it_
     assert {job["status"]["phase"] for job in jobs} <= {"DeadLettered", "Succeeded"}
     assert (len(dead), {job["status"]["reason"] for job in dead}) == (LIMIT, {"RetriesExhausted"})
     assert embedded(system) == GOOD
-    assert 'embedding_operator_dead_letter_limit_reached{source="archive"} 1.0' in metrics(operator)
-    assert 'embedding_operator_dead_letter_limit_reached{source="businesses"} 0.0' in metrics(operator)
+    assert 'embedding_operator_dead_letter_limit_reached{source="archive"} 1.0' in operator.page("/metrics")
+    assert 'embedding_operator_dead_letter_limit_reached{source="businesses"} 0.0' in operator.page("/metrics")
     assert system.source("archive")["status"]["summary"] == "DeadLetterLimit"
     wait_until(lambda: system.source()["status"]["summary"] == "Fresh", within_s=60, because="none of its rows fails")
     wait_until(
@@ -90,4 +84,4 @@ def test_at_the_limit_of_dead_letters_a_source_stops_loudly_others_go_on_and_it_
         lambda: embedded(system) == BAD + GOOD, within_s=120, every_s=0.5, because="the dead letters are replayed"
     )
     system.wait_for_condition("Stalled", "False", "archive", within_s=60)
-    assert 'embedding_operator_dead_letter_limit_reached{source="archive"} 0.0' in metrics(operator)
+    assert 'embedding_operator_dead_letter_limit_reached{source="archive"} 0.0' in operator.page("/metrics")

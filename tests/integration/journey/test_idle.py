@@ -2,7 +2,6 @@
 
 import re
 import time
-import urllib.request
 
 import psycopg
 
@@ -16,8 +15,7 @@ MEASURED_S = 20.0
 
 
 def turns(operator: OperatorProcess) -> float:
-    with urllib.request.urlopen(f"{operator.http_url}/metrics", timeout=30) as answer:  # noqa: S310
-        return float(TURNS.findall(answer.read().decode())[0])
+    return float(TURNS.findall(operator.page("/metrics"))[0])
 
 
 def start_idle(system: System) -> OperatorProcess:

@@ -5,7 +5,6 @@ innocent row, and is over after its remedy.
 import contextlib
 import json
 import re
-import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -192,7 +191,7 @@ class Watched:
         wait_until(lambda: word in events(system), within_s=30, because="the transition has an Event")
         assert any(word in (line.get("reason"), line.get("error")) for line in lines(self.operator.log))
         metric = f'source_condition{{condition="{condition}",source="businesses",status="{status}"}} 1.0'
-        assert metric in metrics(self.operator.http_url)
+        assert metric in self.operator.page("/metrics")
         wait_until(lambda: self.fires(alert), within_s=60, because=f"{alert} fires")
 
     def fires(self, alert: str) -> bool:
@@ -205,11 +204,6 @@ class Watched:
         wait_until(lambda: system.source()["status"]["summary"] == "Fresh", within_s=30, because="the incident is over")
         assert [job for job in system.jobs() if job["status"]["phase"] == "DeadLettered"] == []
         wait_until(lambda: not self.fires(alert), within_s=60, because=f"{alert} has ended")
-
-
-def metrics(url: str) -> str:
-    with urllib.request.urlopen(f"{url}/metrics", timeout=30) as answer:  # noqa: S310
-        return str(answer.read().decode())
 
 
 def events(system: System, *, of: str = "businesses") -> set[str]:
@@ -253,7 +247,7 @@ def test_a_poison_row_alone_is_a_dead_letter_which_is_told_and_replayed_by_the_r
     )
     assert system.condition("Fresh")["reason"] == "FreshExceptDeadLettered"
     assert any(line.get("job") == job for line in lines(watched.operator.log))
-    assert 'embedding_operator_source_dead_letters{source="businesses"} 1.0' in metrics(watched.operator.http_url)
+    assert 'embedding_operator_source_dead_letters{source="businesses"} 1.0' in watched.operator.page("/metrics")
     wait_until(lambda: "InputRejected" in events(system, of=job), within_s=30, because="it has an Event")
     wait_until(lambda: watched.fires("DeadLettersGrowing"), within_s=60, because="there is one more")
     watched.stand.gemini.lift()

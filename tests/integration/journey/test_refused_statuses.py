@@ -10,6 +10,7 @@ import yaml
 from hack.provider_server.process import FakeGemini
 from tests.integration.journey.conftest import System
 from tests.support.deadline import wait_until
+from tests.support.json_log import json_lines
 
 
 @contextmanager
@@ -111,8 +112,7 @@ def test_a_refused_status_does_not_delay_the_end_of_the_process(system: System, 
             because="the policy refuses the status",
         )
         operator.stop()
-    lines = [json.loads(line) for line in operator.log.read_text().splitlines()]
-    (drained,) = [line for line in lines if line["event"] == "drained"]
+    (drained,) = [line for line in json_lines(operator.log) if line["event"] == "drained"]
     assert drained["left"] == 0
     assert drained["took_s"] < 5
 

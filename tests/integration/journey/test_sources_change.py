@@ -1,7 +1,6 @@
 """Sources whose spec changes: a change that costs calls waits for approval, and any other takes effect at once."""
 
 import json
-import urllib.request
 
 import pytest
 
@@ -135,15 +134,11 @@ def test_the_process_serves_its_health_and_its_metrics(system: System) -> None:
     system.apply_source()
     system.wait_until_fresh()
 
-    def page(path: str) -> str:
-        with urllib.request.urlopen(operator.http_url + path, timeout=30) as answer:  # noqa: S310
-            return str(answer.read().decode())
-
-    assert page("/healthz") == page("/readyz") == "ok\n"
+    assert operator.page("/healthz") == operator.page("/readyz") == "ok\n"
     settled = 'embedding_operator_job_transitions_total{phase="Succeeded",reason="Embedded",source="businesses"} 5.0'
-    wait_until(lambda: settled in page("/metrics"), within_s=20, because="five rows were embedded")
-    assert 'embedding_operator_due_rows{source="businesses"}' in page("/metrics")
-    assert "Business 1" not in json.dumps(page("/metrics"))
+    wait_until(lambda: settled in operator.page("/metrics"), within_s=20, because="five rows were embedded")
+    assert 'embedding_operator_due_rows{source="businesses"}' in operator.page("/metrics")
+    assert "Business 1" not in json.dumps(operator.page("/metrics"))
 
 
 @pytest.mark.timeout(400)

@@ -1,8 +1,6 @@
 """Two processes of one release: one leads, the other is ready and waits; it takes over after a crash, and after an end."""
 
 import time
-import urllib.error
-import urllib.request
 from pathlib import Path
 
 import pytest
@@ -43,14 +41,6 @@ def holder(system: System) -> str:
     return str(system.kubectl.get("lease", "embedding-operator")["spec"].get("holderIdentity", ""))
 
 
-def page(process: OperatorProcess, path: str) -> tuple[int, str]:
-    try:
-        with urllib.request.urlopen(f"{process.http_url}{path}", timeout=30) as answer:  # noqa: S310 (an address of this test)
-            return answer.status, answer.read().decode()
-    except urllib.error.HTTPError as exc:
-        return exc.code, exc.read().decode()
-
-
 def notes(system: System, reason: str) -> set[str]:
     events = system.kubectl.get("events.events.k8s.io")["items"]
     return {event["note"] for event in events if event["reason"] == reason}
@@ -64,11 +54,11 @@ def test_a_standby_is_ready_and_idle_and_takes_over(system: System, gemini: Fake
     system.wait_until_fresh()
     second = start(system, gemini, "pod-b", until="standing by")
     assert holder(system) == "pod-a"
-    wait_until(lambda: page(second, "/readyz")[0] == 200, within_s=20, because="a standby is ready")
-    assert page(second, "/healthz")[0] == 200
+    wait_until(lambda: second.page_or_error("/readyz")[0] == 200, within_s=20, because="a standby is ready")
+    assert second.page_or_error("/healthz")[0] == 200
     assert f'"namespace": "{system.kubectl.namespace}", "event": "operator started"' in second.log.read_text()
-    assert "embedding_operator_leader 1.0" in page(first, "/metrics")[1]
-    assert "embedding_operator_leader 0.0" in page(second, "/metrics")[1]
+    assert "embedding_operator_leader 1.0" in first.page("/metrics")
+    assert "embedding_operator_leader 0.0" in second.page("/metrics")
 
     first.kill()
     killed = time.monotonic()
